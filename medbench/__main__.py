@@ -1,0 +1,5 @@
+"""`python -m medbench`."""
+
+from medbench.cli import main
+
+main()

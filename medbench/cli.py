@@ -1,0 +1,247 @@
+"""The command line: parses, calls, prints. Everything it does is a function of the package.
+
+Exit codes: 0 done, 1 a check differs, 2 bad input (one line says what), 3 some cells failed.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medbench.spec import Grid, UserError
+
+app = typer.Typer(
+    help="Which pretrained encoder should a medical image classifier start from, how few labels will do, and can the difference be trusted?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Where data sets are expected, what was found, and which images each part and label budget holds.")
+app.add_typer(data_app, name="data", invoke_without_command=True)
+
+_DEFAULT = Grid()
+Tasks = Annotated[list[str], typer.Option("--task", help="A task: derm, or folder:PATH. May be given several times.")]
+Data = Annotated[
+    str | None, typer.Option(help="Folder that holds the data sets, or 'phantom'. Default: MEDBENCH_DATA, the cache, the phantom.")
+]
+Ordinal = Annotated[bool, typer.Option("--ordinal", help="folder tasks: the classes are ordered.")]
+AllowLeak = Annotated[bool, typer.Option("--allow-leak", help="Run although a group stands in two parts; every table says so.")]
+AllowPartial = Annotated[bool, typer.Option("--allow-partial", help="Run although a class has no image in a part; every table says so.")]
+Labels = Annotated[str, typer.Option(help="Label budgets: 1,10,100 (percent), 5/class, n50 (equal numbers a class), all.")]
+Seeds = Annotated[int, typer.Option(help="Draws of the labelled subset.")]
+Out = Annotated[Path | None, typer.Option(help="Results folder. Default: runs/TASK in the working folder.")]
+
+
+@app.command()
+def run(
+    task: Tasks = list(_DEFAULT.tasks),  # noqa: B006, typer copies it
+    labels: Labels = ",".join(_DEFAULT.labels),
+    methods: Annotated[str, typer.Option(help="Pretraining methods. Default: all that the task can serve.")] = "",
+    protocols: Annotated[str, typer.Option(help="How encoders are judged.")] = ",".join(_DEFAULT.protocols),
+    encoder: Annotated[str, typer.Option(help="timm encoders, with their checkpoint's tag: resnet50.tv_in1k.")] = ",".join(
+        _DEFAULT.encoders
+    ),
+    seeds: Seeds = _DEFAULT.seeds,
+    pretrain_seeds: Annotated[int, typer.Option(help="Initialisations of encoders whose weights are drawn.")] = _DEFAULT.pretrain_seeds,
+    source: Annotated[str, typer.Option(help="Where the method's training images came from.")] = _DEFAULT.source,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Image size in pixels. Default: 112 (64 on a phantom) for the default encoder, else the checkpoint's."),
+    ] = None,
+    data: Data = None,
+    on: Annotated[str, typer.Option(help="The part to score: test, or val while developing a method.")] = _DEFAULT.target,
+    precision: Annotated[str, typer.Option(help="Of the encoder's forward pass: fp32 or bf16.")] = _DEFAULT.precision,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    out: Out = None,
+    ordinal: Ordinal = False,
+    allow_leak: AllowLeak = False,
+    allow_partial: AllowPartial = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the cells and what they will cost, and stop.")] = False,
+) -> None:
+    """Compare pretraining methods over tasks and label budgets, and write a leaderboard. Run it again to go on where it stopped."""
+    from medbench import grid as grids
+    from medbench import run as runs
+    from medbench import screen
+    from medbench import table as tables
+    from medbench.store import Store
+
+    grid = Grid(
+        tasks=tuple(task),
+        methods=_split(methods),
+        protocols=_split(protocols),
+        encoders=_split(encoder),
+        labels=_split(labels),
+        seeds=seeds,
+        pretrain_seeds=pretrain_seeds,
+        source=source,
+        size=size,
+        data=data,
+        target=on,
+        precision=precision,
+        ordinal=ordinal,
+        allow_leak=allow_leak,
+        allow_partial=allow_partial,
+    )
+    runs.check_device(device)
+    with screen.Screen() as display:
+        planned = grids.plan(grid, display.stage)
+    folder = out or Path("runs") / "+".join(data.task.name.replace(":", "-") for data in planned.tasks)
+    store = Store(folder)
+    todo = runs.missing(planned, store)
+    for note in planned.notes:
+        print(note, file=sys.stderr)
+    if plan:
+        screen.show(screen.plan_table(runs.costs(planned, store)))
+        return
+    with screen.Screen(len(todo), lambda: tables.terminal(store)) as display:
+        runs.execute(planned, folder, device=device, progress=display.stage, on_row=display.row)
+    tables.write(store)
+    screen.show(tables.terminal(store))
+    print(f"{len(todo) - len(runs.missing(planned, store))} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")
+    if runs.missing(planned, store):
+        raise typer.Exit(3)
+
+
+@app.command()
+def table(
+    folder: Annotated[Path, typer.Argument(help="A results folder.")],
+    metric: Annotated[str | None, typer.Option(help="Show this metric instead of the task's primary one.")] = None,
+) -> None:
+    """Print a results folder's leaderboard, and write leaderboard.md and leaderboard.csv anew."""
+    from medbench import screen
+    from medbench import table as tables
+    from medbench.store import Store
+
+    store = Store(folder)
+    if not (folder / "plan.json").is_file():
+        raise UserError(f"{folder} is not a results folder: it has no plan.json.", then="medbench run --out FOLDER")
+    shown = tables.terminal(store, metric)
+    tables.write(store)
+    screen.show(shown)
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols or encoders")]) -> None:
+    """List what can be named."""
+    from medbench import registry, weights
+
+    if what == "encoders":
+        print(f"{weights.EMBEDDED}  (default: its supervised weights are installed)")
+        print("\n".join(name for name in weights.architectures() if name != weights.EMBEDDED))
+        return
+    if what == "tasks":
+        lines = [(task.name, task.title) for task in registry.tasks().values()]
+        lines += [(family.usage, family.title) for family in registry.families().values()]
+    elif what == "methods":
+        lines = [(method.name, method.title) for method in registry.methods().values()]
+    elif what == "protocols":
+        lines = [(protocol.name, protocol.title) for protocol in registry.protocols().values()]
+    else:
+        allowed = ["tasks", "methods", "protocols", "encoders"]
+        raise UserError(f"Cannot list '{what}'.", allowed=allowed, given=what, then="medbench list tasks")
+    for name, title in lines:
+        print(f"{name:<14} {title}")
+
+
+@data_app.callback()
+def data_default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        data_list()
+
+
+@data_app.command("list")
+def data_list(
+    task: Annotated[str | None, typer.Argument(help="One task. Default: all.")] = None,
+    data: Data = None,
+) -> None:
+    """Where each task's data is expected, whether it was found, and how to get it."""
+    from medbench import grid as grids
+    from medbench import images, registry
+
+    cache = images.cache_folder()
+    for entry in [registry.task(task)] if task else registry.tasks().values():
+        root, why = grids.locate(entry, data, cache)
+        print(f"{entry.name}: {entry.title} ({entry.data}, {entry.licence or 'licence not known'})")
+        print(f"  found: {root}" if root else f"  missing: it {why}")
+        if not root:
+            print(f"  to get it: {entry.get}")
+            print(
+                f"  then: medbench run --task {entry.name} --data FOLDER, or set MEDBENCH_DATA; FOLDER or one of {', '.join(entry.folders)} in it"
+            )
+        if entry.citation:
+            print(f"  cite: {entry.citation}")
+
+
+@data_app.command("split")
+def data_split(
+    task: Annotated[str, typer.Argument(help="A task.")],
+    labels: Labels = ",".join(_DEFAULT.labels),
+    seeds: Seeds = _DEFAULT.seeds,
+    data: Data = None,
+    ids: Annotated[bool, typer.Option("--ids", help="Print every id as CSV: part,labels,seed,id.")] = False,
+    ordinal: Ordinal = False,
+    allow_leak: AllowLeak = False,
+    allow_partial: AllowPartial = False,
+) -> None:
+    """Which images each part and label budget holds: counts and a hash, or every id (--ids)."""
+    from medbench import grid as grids
+    from medbench import screen
+
+    grid = Grid(
+        tasks=(task,), labels=_split(labels), seeds=seeds, data=data, ordinal=ordinal, allow_leak=allow_leak, allow_partial=allow_partial
+    )
+    splits, notes = grids.splits(grid)
+    for note in notes:
+        print(note, file=sys.stderr)
+    if ids:
+        print("part,labels,seed,id")
+        for entry in splits:
+            print("\n".join(f"{entry.part},{entry.labels},{entry.seed},{name}" for name in entry.ids))
+    else:
+        screen.show(screen.split_table(splits))
+
+
+@app.command()
+def cache(
+    prune: Annotated[bool, typer.Option("--prune", help="Delete packed images and features. They are made again when needed.")] = False,
+) -> None:
+    """Show what the cache holds, or prune it."""
+    from medbench import images
+
+    folder = images.cache_folder()
+    for name in ("packs", "features"):
+        entries = images.cache_entries(folder, name)
+        print(f"{folder / name}: {len(entries)} entries, {sum(entries.values()) / 1e6:.1f} MB")
+        if prune:
+            images.prune(folder, name)
+    if prune:
+        print("pruned")
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def main() -> None:
+    """The console entry point: bad input ends with one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"medbench: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("medbench: stopped. The same command goes on where this one stopped.", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(
+            f"medbench: no space left on the device ({error.filename or 'results folder'}). Next: free some, then run again",
+            file=sys.stderr,
+        )
+        sys.exit(2)

@@ -1,0 +1,149 @@
+"""Frozen features (N, D) of a pack, cached by content: one pass serves every budget, seed and protocol."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medbench import images
+from medbench.spec import Encoder, Weights, fingerprint
+
+if TYPE_CHECKING:
+    import torch
+
+VERSION = 1
+BATCH = 128  # part of the identity: another batch size changes the last bits of a feature
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """array: (N, D) float32, memory-mapped. seconds: what computing them took, loading the encoder excluded. images_per_second."""
+
+    array: np.ndarray
+    seconds: float
+    images_per_second: float
+
+
+def key(pack_key: str, encoder: Encoder, weights: Weights, method_version: int, precision: str) -> str:
+    """Everything that can change a feature."""
+    return fingerprint("features", VERSION, BATCH, pack_key, asdict(encoder), weights.sha256, method_version, precision)
+
+
+def cached(cache_dir: Path, key: str) -> Features | None:
+    """The finished features of that key, or None."""
+    about = cache_dir / "features" / key / "about.json"
+    if not about.exists():
+        return None
+    record = json.loads(about.read_text())
+    return Features(np.load(about.with_name("features.npy"), mmap_mode="r"), record["seconds"], record["images_per_second"])
+
+
+def measured_speed(cache_dir: Path, encoder: Encoder) -> float | None:
+    """Images a second of the last embedding with this encoder and size on this machine, None where there was none."""
+    files = sorted((cache_dir / "features").glob("*/about.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files:
+        record = json.loads(file.read_text())
+        if (record["encoder"], record["size"]) == (encoder.name, encoder.size):
+            return float(record["images_per_second"])
+    return None
+
+
+def features(
+    pack: images.Pack,
+    build: Callable[[], torch.nn.Module],
+    encoder: Encoder,
+    key: str,
+    cache_dir: Path,
+    *,
+    device: str,
+    precision: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Features:
+    """The features of all images of a pack: from the cache, else computed. `build` gives the encoder; it is called only if needed.
+
+    A run that is killed loses at most the batch in hand: finished batches are on disk and counted, the next run goes on after them.
+    Another run that wants the same features waits for this one.
+    """
+    from filelock import FileLock
+
+    folder = cache_dir / "features" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        found = cached(cache_dir, key)
+        if found is None:
+            _compute(pack, build(), encoder, folder, device, precision, progress)
+            found = cached(cache_dir, key)
+    assert found is not None
+    return found
+
+
+def _compute(
+    pack: images.Pack,
+    net: torch.nn.Module,
+    encoder: Encoder,
+    folder: Path,
+    device: str,
+    precision: str,
+    progress: Callable[[int, int], None],
+) -> None:
+    total = len(pack)
+    file, counter = folder / "features.npy", folder / "done.json"
+    done, seconds = _resume(counter)
+    out = np.load(file, mmap_mode="r+") if done else None
+    start = time.perf_counter() - seconds
+    progress(done, total)
+    for values in forward(net, pack, np.arange(done, total), encoder, device, precision):
+        if out is None:
+            images.check_space(folder, total * values.shape[1] * 4)
+            out = np.lib.format.open_memmap(file, "w+", np.float32, (total, values.shape[1]))
+        out[done : done + len(values)] = values
+        done += len(values)
+        _write(counter, {"done": done, "seconds": time.perf_counter() - start})
+        progress(done, total)
+    assert out is not None, "a pack holds at least one image"
+    out.flush()
+    seconds = time.perf_counter() - start
+    # This file's presence publishes the features: nothing reads an entry without it.
+    about = {"seconds": seconds, "images_per_second": total / seconds, "encoder": encoder.name, "size": encoder.size, "device": device}
+    _write(folder / "about.json", about)
+    counter.unlink(missing_ok=True)
+
+
+def forward(
+    net: torch.nn.Module, pack: images.Pack, index: np.ndarray, encoder: Encoder, device: str, precision: str
+) -> Iterator[np.ndarray]:
+    """Yield (B, D) float32 arrays of features, batch after batch, at the encoder's own forward speed."""
+    import torch
+
+    net = net.to(device).to(memory_format=torch.channels_last).requires_grad_(False)
+    kind = torch.device(device).type
+    pending: torch.Tensor | None = None
+    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"):
+        for batch in images.batches(pack, index, BATCH, device, encoder.mean, encoder.std):
+            values = net(batch).float()
+            if pending is not None:  # fetched one batch late, so that the device never waits for the host
+                yield pending.cpu().numpy()
+            pending = values
+        if pending is not None:
+            yield pending.cpu().numpy()
+
+
+def _resume(counter: Path) -> tuple[int, float]:
+    """Images done and seconds spent by a run that was killed, (0, 0) where there was none."""
+    if not counter.exists():
+        return 0, 0.0
+    record = json.loads(counter.read_text())
+    return record["done"], record["seconds"]
+
+
+def _write(file: Path, record: dict[str, Any]) -> None:
+    partial = file.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(record))
+    partial.replace(file)

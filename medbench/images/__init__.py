@@ -1,0 +1,26 @@
+"""Decode once -> memory-mapped uint8 pack; resize, normalise, batches on device.
+
+    files --content_hashes--> identity --pack--> (N, S, S, 3) uint8 on disk --batches--> (B, 3, S, S) float on device
+
+Pillow, pydicom and torch are imported where they are needed, so that importing this package costs nothing but numpy.
+"""
+
+from medbench.images.batching import batches
+from medbench.images.cache import cache_entries, cache_folder, check_space, prune
+from medbench.images.decoding import decode
+from medbench.images.hashing import content_hashes
+from medbench.images.packing import VERSION, Pack, pack, pack_key
+
+__all__ = [
+    "VERSION",
+    "Pack",
+    "batches",
+    "cache_entries",
+    "cache_folder",
+    "check_space",
+    "content_hashes",
+    "decode",
+    "pack",
+    "pack_key",
+    "prune",
+]

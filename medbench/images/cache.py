@@ -1,0 +1,89 @@
+"""The cache folder: where it is, whether there is room in it, what lies in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medbench.spec import UserError
+
+_MOVE = "set MEDBENCH_CACHE to a folder on a larger disk, or free some space (medbench cache --prune)"
+
+
+def cache_folder() -> Path:
+    """The folder that all studies share: MEDBENCH_CACHE, else the user's cache folder. Made if missing.
+
+    Raises UserError where it cannot be written.
+    """
+    named = os.environ.get("MEDBENCH_CACHE")
+    if named:
+        folder = Path(named).expanduser().absolute()
+    else:
+        import platformdirs
+
+        folder = Path(platformdirs.user_cache_dir("medbench", appauthor=False))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        whose = "MEDBENCH_CACHE" if named else "the default"
+        raise UserError(
+            f"The cache folder {folder} ({whose}) cannot be written: {error.strerror}.", then="set MEDBENCH_CACHE to a folder that can"
+        ) from error
+    return folder
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raises UserError where the disk of `folder` has less than `needed` bytes free: before the work, not in the middle of it."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(f"{folder} needs {_size(needed)} of disk space and has {_size(free)}.", then=_MOVE)
+
+
+@contextmanager
+def disk_errors(folder: Path, needed: int) -> Iterator[None]:
+    """Turns a full, read-only or forbidden disk into a UserError that says how much is needed, where, and how to move the cache."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"The disk is full: {folder} needs {_size(needed)} in all.", then=_MOVE) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise UserError(f"{folder} cannot be written: {error.strerror}.", then="set MEDBENCH_CACHE to a folder that can") from error
+        raise
+
+
+def cache_entries(cache_dir: Path, name: str) -> dict[str, int]:
+    """Entries of the cache `name` ("packs", "features"), finished or not -> bytes on disk. Entries without content are left out."""
+    folder = cache_dir / name
+    sizes = {entry.name: _bytes(entry) for entry in sorted(folder.iterdir()) if entry.is_dir()} if folder.is_dir() else {}
+    return {key: size for key, size in sizes.items() if size}
+
+
+def prune(cache_dir: Path, name: str) -> None:
+    """Empty every entry of the cache `name` that no other process is filling. The empty lock files stay: removing a held one breaks it."""
+    from filelock import FileLock, Timeout
+
+    for key in cache_entries(cache_dir, name):
+        folder = cache_dir / name / key
+        try:
+            with FileLock(folder / "lock", timeout=0):
+                for file in folder.iterdir():
+                    if file.name != "lock":
+                        file.unlink()
+        except Timeout:
+            continue  # another run is filling it
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
+def _size(n: int) -> str:
+    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB"

@@ -1,0 +1,135 @@
+"""Image files -> 8-bit pixels: JPEG, PNG, TIFF, BMP, WebP by Pillow, DICOM by pydicom.
+
+The file's bytes alone decide the pixels: its type is found by content, never by name. So the hash of the bytes is the image's identity.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medbench.spec import UserError
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
+MAX_PIXELS = 89_478_485  # Pillow's own warning level: 256 MB of RGB; more is a bomb, or a slide that must be tiled
+_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "WEBP")
+#: JPEGs much larger than asked for are decoded at 1/2, 1/4 or 1/8 by the inverse DCT itself, never below this multiple of the wanted
+#: size: Pillow documents `reducing_gap` 3.0 as close to indistinguishable from the full decode.
+_DRAFT_GAP = 3
+
+
+def decode(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an image file.
+
+    Pillow's formats: EXIF orientation is applied; palettes, CMYK and 1-bit become RGB; what is transparent is laid over black, the
+    background of radiographs, endoscopy and fundus images. Embedded colour profiles are not applied. A file of several frames is
+    refused, but for the previews that cameras append to a JPEG (MPO).
+
+    Grey deeper than 8 bits is scaled by this image alone. Whole numbers >= 0 are divided by the full range of the bits they use, 255,
+    511, ..., 65535, ...: the smallest that the brightest 0.1 % of pixels do not exceed (what does is white), so that 12-bit data in a
+    16-bit file, or a burned-in mark, does not turn the picture black. Floats within [0, 1] are multiplied by 255. Anything else is
+    stretched from its minimum to its maximum. 16-bit colour keeps its high byte.
+
+    DICOM: see `dicom.pixels`. Raises UserError that names the file, for one that is missing, empty, corrupt, truncated, or no image.
+    """
+    return np.asarray(picture(path).convert("RGB"))
+
+
+def picture(path: Path, wanted: int | None = None) -> PIL.Image.Image:
+    """The image as Pillow's, mode L or RGB; as `decode`, but where `wanted` (pixels) is far below a JPEG's size, a smaller copy of it."""
+    data = _read(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd but readable headers: 300,000 files would print 300,000 lines
+            return _decode_dicom(data) if _is_dicom(data) else _decode_pillow(data, wanted)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:  # decoders meet corrupt bytes with errors of every type
+        raise UserError(f"{path} is corrupt or truncated ({type(error).__name__}: {error}).") from error
+
+
+def grey8(x: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 of grey values of any type, by the rule in `decode`. Raises UserError for values that are not finite."""
+    if x.dtype == np.uint8:
+        return x
+    low, high = float(x.min()), float(x.max())
+    if not np.isfinite([low, high]).all():
+        raise UserError("it holds pixels that are not finite numbers.")
+    if low >= 0 and np.issubdtype(x.dtype, np.integer):
+        bright = float(np.quantile(x, 0.999, method="lower"))
+        low, high = 0.0, float((1 << max(8, int(bright).bit_length())) - 1)
+    elif low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    return ramp(x, low, high)
+
+
+def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """uint8: 0 at `low` and below, 255 at `high` and above, linear between, rounded."""
+    span = high - low or 1.0
+    return np.clip((x.astype(np.float64) - low) * (255 / span) + 0.5, 0, 255).astype(np.uint8)
+
+
+def check_pixels(width: int, height: int) -> None:
+    """Raises UserError for an image too large to be decoded whole."""
+    if width * height > MAX_PIXELS:
+        raise UserError(f"it has {width} x {height} pixels, more than {MAX_PIXELS:,}: cut it into tiles first.")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or os.strerror(error.errno or 0)}.") from error
+    if not data:
+        raise UserError(f"{path} is empty (0 bytes).")
+    return data
+
+
+def _is_dicom(data: bytes) -> bool:
+    """By the DICM mark behind the preamble; older files without it start with an element of group 2 or 8."""
+    return data[128:132] == b"DICM" or data[:2] in (b"\x02\x00", b"\x08\x00")
+
+
+def _decode_dicom(data: bytes) -> PIL.Image.Image:
+    from PIL import Image
+
+    from medbench.images import dicom
+
+    return Image.fromarray(dicom.pixels(data))
+
+
+def _decode_pillow(data: bytes, wanted: int | None) -> PIL.Image.Image:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        im = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise UserError("it is no image, or its header is corrupt (JPEG, PNG, TIFF, BMP, WebP and DICOM are read).") from None
+    with im:
+        check_pixels(*im.size)
+        frames = getattr(im, "n_frames", 1)
+        if frames > 1 and im.format != "MPO":
+            raise UserError(f"it holds {frames} frames: save the one that is meant as a file of its own.")
+        if wanted and im.format in ("JPEG", "MPO"):
+            im.draft(im.mode, (wanted * _DRAFT_GAP, wanted * _DRAFT_GAP))
+        im.load()
+        return _to_8_bit(ImageOps.exif_transpose(im))
+
+
+def _to_8_bit(im: PIL.Image.Image) -> PIL.Image.Image:
+    from PIL import Image
+
+    if im.mode.startswith("I") or im.mode == "F":
+        return Image.fromarray(grey8(np.asarray(im)))
+    if im.has_transparency_data:
+        im = im.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", im.size, (0, 0, 0, 255)), im).convert("RGB")
+    return im.convert("L" if im.mode in ("1", "L") else "RGB")

@@ -1,0 +1,81 @@
+"""What an image is: the SHA-256 of its bytes, remembered, so that a second plan of 300,000 files reads none of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from medbench.spec import Drawn, Image, UserError
+
+_BLOCK = 500  # files a query and a transaction: what a killed run can lose
+#: A file changed again within a file system's clock tick keeps its time. Younger ones are not remembered (as git's index does).
+_SETTLED_NS = 2_000_000_000
+
+
+def content_hashes(images: Sequence[Image], cache_dir: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
+    """64 hex digits for each of N images: SHA-256 of the file's bytes, or of a drawing's key. progress(done, total) in files.
+
+    Hashes are kept in `cache_dir/hashes.sqlite` by path, size and modification time; several processes may use it at once.
+    Raises UserError naming the files that cannot be read (ten of them, and how many).
+    """
+    paths = list(dict.fromkeys(os.path.abspath(image) for image in images if not isinstance(image, Drawn)))
+    known: dict[str, str] = {}
+    bad: list[str] = []
+    if paths:
+        with _database(cache_dir) as db, ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
+            for start in range(0, len(paths), _BLOCK):
+                _hash_block(db, threads, paths[start : start + _BLOCK], known, bad)
+                progress(min(start + _BLOCK, len(paths)), len(paths))
+    if bad:
+        raise UserError(f"{len(bad)} of {len(paths)} image files cannot be read: {'; '.join(bad[:10])}{' ...' if len(bad) > 10 else ''}")
+    return [hashlib.sha256(i.key.encode()).hexdigest() if isinstance(i, Drawn) else known[os.path.abspath(i)] for i in images]
+
+
+def _hash_block(db: sqlite3.Connection, threads: ThreadPoolExecutor, paths: list[str], known: dict[str, str], bad: list[str]) -> None:
+    """Fill `known` for these paths, and `bad` with 'path: why' of those that cannot be read."""
+    marks = ",".join("?" * len(paths))
+    stored = {row[0]: row[1:] for row in db.execute(f"SELECT path, size, mtime_ns, sha256 FROM files WHERE path IN ({marks})", paths)}
+    new = []
+    for path, found in zip(paths, threads.map(lambda path: _hash_file(path, stored.get(path)), paths), strict=True):
+        if isinstance(found, OSError):
+            bad.append(f"{path}: {found.strerror}")
+            continue
+        size, mtime_ns, sha256 = found
+        known[path] = sha256
+        if found != stored.get(path) and time.time_ns() - mtime_ns > _SETTLED_NS:
+            new.append((path, size, mtime_ns, sha256))
+    if new:
+        with db:
+            db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", new)
+
+
+def _hash_file(path: str, stored: tuple[int, int, str] | None) -> tuple[int, int, str] | OSError:
+    """(size, modification time, SHA-256); the stored ones where the first two still hold."""
+    try:
+        state = os.stat(path)
+        if not stat.S_ISREG(state.st_mode):
+            return OSError(0, "not a file")
+        if stored and stored[:2] == (state.st_size, state.st_mtime_ns):
+            return stored
+        with open(path, "rb") as stream:
+            return state.st_size, state.st_mtime_ns, hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        return error
+
+
+@contextmanager
+def _database(cache_dir: Path) -> Iterator[sqlite3.Connection]:
+    file = cache_dir / "hashes.sqlite"
+    try:
+        with closing(sqlite3.connect(file, timeout=60)) as db:
+            db.execute("CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT)")
+            yield db
+    except sqlite3.Error as error:
+        raise UserError(f"The memory of content hashes {file} cannot be used ({error}).", then="delete it, it is made anew") from error

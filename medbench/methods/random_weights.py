@@ -1,0 +1,23 @@
+"""The control: the architecture alone, as timm initialises it. What a pretrained encoder must beat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from medbench import weights
+from medbench.spec import Encoder, Method, Weights, fingerprint
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: object) -> Weights:
+    drawn = fingerprint("random", encoder.architecture, encoder.size, pretrain_seed)
+    return Weights(f"random, seed {pretrain_seed}", drawn, (), None)
+
+
+def _encoder(encoder: Encoder, start: Weights, pretrain_seed: int) -> torch.nn.Module:
+    return weights.build(encoder, start, pretrain_seed)
+
+
+RANDOM = Method("random", version=1, title="Random weights (control)", sources=("none",), weights=_weights, encoder=_encoder, seeded=True)

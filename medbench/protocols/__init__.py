@@ -1,0 +1,1 @@
+"""One file an entry; `medbench.registry` finds the constants."""

@@ -1,0 +1,68 @@
+"""Finds what can be named: walks a folder and collects its constants. Adding a task, a method or a protocol is adding one file."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from typing import Any
+
+from medbench.spec import Method, Protocol, Task, TaskFamily, UserError
+
+
+def tasks() -> dict[str, Task]:
+    """name -> entry; so too the next three."""
+    return _collect("tasks", Task)
+
+
+def families() -> dict[str, TaskFamily]:
+    return _collect("tasks", TaskFamily)
+
+
+def methods() -> dict[str, Method]:
+    return _collect("methods", Method)
+
+
+def protocols() -> dict[str, Protocol]:
+    return _collect("protocols", Protocol)
+
+
+def task(name: str, **options: Any) -> Task:
+    """The task of that name; `folder:PATH` opens a family with the options given. Raises UserError with the nearest match."""
+    head, colon, argument = name.partition(":")
+    if colon and head in families():
+        return families()[head].open(argument, **options)
+    if name in tasks():
+        if options:
+            flags = ", ".join(f"--{option}" for option in options)
+            raise UserError(f"{flags} describes a folder of your own; task '{name}' is what it is.", then=f"medbench run --task {name}")
+        return tasks()[name]
+    raise _unknown("task", name, [*tasks(), *(f.usage for f in families().values())])
+
+
+def method(name: str) -> Method:
+    if name in methods():
+        return methods()[name]
+    raise _unknown("method", name, list(methods()))
+
+
+def protocol(name: str) -> Protocol:
+    if name in protocols():
+        return protocols()[name]
+    raise _unknown("protocol", name, list(protocols()))
+
+
+@cache
+def _collect(folder: str, type_: type[Any]) -> dict[str, Any]:
+    package = importlib.import_module(f"medbench.{folder}")
+    found: dict[str, Any] = {}
+    for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        for value in vars(module).values():
+            if isinstance(value, type_) and found.setdefault(value.name, value) is not value:
+                raise ValueError(f"{module.__name__} defines a second {type_.__name__.lower()} named '{value.name}'")
+    return found
+
+
+def _unknown(what: str, name: str, allowed: list[str]) -> UserError:
+    return UserError(f"Unknown {what} '{name}'.", allowed=allowed, given=name, then=f"medbench list {what}s")

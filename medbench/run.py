@@ -1,0 +1,338 @@
+"""Cells without a row -> rows. The only file that knows the order of the stages, and the only one that reads test labels."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medbench import embed, images, metrics, registry, sampling, stats
+from medbench.grid import Plan, TaskData, Unit
+from medbench.grid import plan as plan_grid
+from medbench.spec import Grid, Row, Scores, Train, UserError, fingerprint
+from medbench.store import PlanFile, Planned, Store
+
+log = logging.getLogger("medbench")
+Progress = Callable[[str, int, int], None]  # (stage, done, total)
+
+
+def run(
+    grid: Grid,
+    out: Path,
+    *,
+    device: str = "auto",
+    progress: Progress = lambda stage, done, total: None,
+    on_row: Callable[[Row], None] = lambda row: None,
+) -> Store:
+    """Plan a grid, compute the cells that have no row in `out` yet, and return the store. Raises UserError before any work or not at all.
+
+    A cell that fails for another reason is recorded with it; the others go on.
+    """
+    return execute(plan_grid(grid, progress), out, device=device, progress=progress, on_row=on_row)
+
+
+def execute(
+    plan: Plan,
+    out: Path,
+    *,
+    device: str = "auto",
+    progress: Progress = lambda stage, done, total: None,
+    on_row: Callable[[Row], None] = lambda row: None,
+) -> Store:
+    """Compute a plan's missing cells. See `run`."""
+    check_device(device)
+    store = Store(out)
+    if missing(plan, store):
+        device = resolve_device(device)
+        for unit in plan.units:  # decodes every image, so that a bad one is named before anything is written
+            if missing(plan, store, unit) and embed.cached(plan.cache_dir, features_key(unit)) is None:
+                pack(unit.data, unit, plan.cache_dir, progress)
+    store.create()
+    store.add_plan(plan_file(plan))
+    for unit in plan.units if missing(plan, store) else ():
+        with store.working_on(fingerprint(unit.cells[0].cell.unit)[:16]):
+            if missing(plan, store, unit):
+                _run_unit(plan, unit, store, device, progress, on_row)
+    return store
+
+
+def missing(plan: Plan, store: Store, unit: Unit | None = None) -> list[Planned]:
+    """Planned cells (of a unit, or of all) without a row of their fingerprint."""
+    done = store.rows()
+    return [planned for planned in (unit or plan).cells if planned.fingerprint not in done]
+
+
+def plan_file(plan: Plan) -> PlanFile:
+    """What the results folder keeps of a plan, so that tables need neither tasks nor data."""
+    tasks = {
+        f"{data.task.name}|{data.data}": {
+            "title": data.task.title,
+            "kind": data.task.kind,
+            "classes": list(data.task.classes),
+            "metric": data.task.metric,
+            "groups": data.task.groups,
+            "marks": list(data.marks),
+            "data_sha256": data.sha256,
+            "parts": {name: [len(split), len(np.unique(split.groups))] for name, split in data.parts.items()},
+        }
+        for data in plan.tasks
+    }
+    return PlanFile(plan.cells, tasks)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a unit still has to do. seconds: from speeds measured here before, None where nothing was measured yet."""
+
+    unit: Unit
+    cells: int
+    missing: int
+    to_embed: int
+    seconds: float | None
+
+
+def costs(plan: Plan, store: Store) -> list[Cost]:
+    """The work left in each unit, without doing any of it."""
+    past: dict[tuple[str, str], list[float]] = {}
+    for row in store.rows().values():
+        past.setdefault((row.cell.protocol, row.cell.labels), []).append(row.cost["seconds"])
+    found = []
+    for unit in plan.units:
+        todo = missing(plan, store, unit)
+        embedded = embed.cached(plan.cache_dir, features_key(unit)) is not None
+        images_left = 0 if embedded or not todo else len(unit.data.hashes)
+        speed = embed.measured_speed(plan.cache_dir, unit.encoder)
+        solving = [past.get((planned.cell.protocol, planned.cell.labels)) for planned in todo]
+        known = all(solving) and (speed or not images_left)
+        seconds = sum(float(np.median(s)) for s in solving if s) + (images_left / speed if speed else 0.0)
+        found.append(Cost(unit, len(unit.cells), len(todo), images_left, seconds if known else None))
+    return found
+
+
+def check_device(device: str) -> None:
+    """Raises UserError for a device that is not there. `auto` and `cpu` need no look."""
+    if device in ("auto", "cpu"):
+        return
+    import torch
+
+    count = torch.cuda.device_count()
+    allowed = ["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    if device not in allowed:
+        raise UserError(f"Device '{device}' is not there.", allowed=allowed, given=device, then="medbench run --device cpu")
+
+
+def resolve_device(device: str) -> str:
+    import torch
+
+    return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def pack(data: TaskData, unit: Unit, cache_dir: Path, progress: Progress) -> images.Pack:
+    """The task's images at the unit's size: train, val, test one after another. Raises UserError that names every bad image."""
+    flat = [image for split in data.parts.values() for image in split.images]
+    encoder = unit.encoder
+    stage = f"packing {data.task.name} at {encoder.size} px"
+    return images.pack(flat, data.hashes, encoder.size, encoder.interpolation, cache_dir, lambda done, total: progress(stage, done, total))
+
+
+def _run_unit(
+    plan: Plan,
+    unit: Unit,
+    store: Store,
+    device: str,
+    progress: Progress,
+    on_row: Callable[[Row], None],
+) -> None:
+    target = _save_target(unit, store)
+    todo = missing(plan, store, unit)
+    try:
+        features = _features(plan, unit, device, progress)
+    except (RuntimeError, UserError) as error:  # out of memory, weights that do not fit: the other units may still work
+        log.exception("%s failed", unit.name)
+        for planned in todo:
+            store.fail(planned, _reason(error))
+        return
+    for name in dict.fromkeys(planned.cell.protocol for planned in todo):
+        rest = [planned for planned in todo if planned.cell.protocol == name]
+        while rest:
+            planned = rest[0]
+            try:
+                for planned, row, arrays in _solve(plan, unit, name, rest, features, target, device):
+                    if store.add(row, arrays):
+                        log.info("row %s", planned.cell)
+                        on_row(row)
+                    rest = rest[1:]
+            except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                log.exception("%s failed", rest[0].cell)
+                store.fail(rest[0], _reason(error))
+                rest = rest[1:]
+
+
+def _features(plan: Plan, unit: Unit, device: str, progress: Progress) -> embed.Features:
+    data, encoder = unit.data, unit.encoder
+    key = features_key(unit)
+    found = embed.cached(plan.cache_dir, key)
+    if found is not None:
+        log.info("features of %s are in the cache", unit.name)
+        return found
+    log.info("embedding %s", unit.name)
+    return embed.features(
+        pack(data, unit, plan.cache_dir, progress),
+        lambda: unit.method.encoder(encoder, unit.weights, unit.pretrain_seed),
+        encoder,
+        key,
+        plan.cache_dir,
+        device=device,
+        precision=unit.precision,
+        progress=lambda done, total: progress(f"embedding {unit.name}", done, total),
+    )
+
+
+def features_key(unit: Unit) -> str:
+    pack_key = images.pack_key(unit.data.hashes, unit.encoder.size, unit.encoder.interpolation)
+    return embed.key(pack_key, unit.encoder, unit.weights, unit.method.version, unit.precision)
+
+
+def _solve(
+    plan: Plan,
+    unit: Unit,
+    protocol: str,
+    todo: list[Planned],
+    features: embed.Features,
+    target: str,
+    device: str,
+) -> Iterator[tuple[Planned, Row, dict[str, np.ndarray]]]:
+    """Rows of one protocol, draw after draw. The protocol sees the target's features, never its labels."""
+    data, pool, part = unit.data, unit.data.pool, todo[0].cell.target
+    train = Train(features.array[data.where("train")], pool.labels, pool.groups, data.task.kind, len(data.task.classes), device)
+    targets = {part: features.array[data.where(part)]}
+    log.info("solving %s for %d cells of %s", protocol, len(todo), unit.name)
+    start = time.perf_counter()
+    answers = registry.protocol(protocol).evaluate(train, targets, [plan.draw(planned.cell) for planned in todo])
+    for planned, answer in zip(todo, answers, strict=True):
+        seconds = time.perf_counter() - start
+        scores = answer[part]
+        values, resamples = _score(data, part, scores)
+        arrays = {
+            "probabilities": scores.probabilities.astype(np.float32),
+            "decisions": scores.decisions,
+            "metrics": np.array(list(resamples)),
+            "resamples": np.stack([array.astype(np.float32) for array in resamples.values()]),
+        }
+        row = Row(
+            cell=planned.cell,
+            fingerprint=planned.fingerprint,
+            metrics=values,
+            n_labels=len(plan.draw(planned.cell)),
+            n_requested=planned.n_requested,
+            chosen=dict(scores.chosen),
+            cost=_cost(seconds, features, device),
+            provenance=_provenance(unit, plan.draw(planned.cell), target, device, dict(scores.extra)),
+        )
+        yield planned, row, arrays
+        start = time.perf_counter()
+
+
+def _score(data: TaskData, part: str, scores: Scores) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Metrics with 95 % intervals, and their resamples. The one place where labels of a scored set are read."""
+    split = data.parts[part]
+    weights = stats.group_weights(split.groups)
+    plain = metrics.score(split.labels, scores.probabilities, scores.decisions, data.task.kind)
+    resampled = metrics.score(split.labels, scores.probabilities, scores.decisions, data.task.kind, weights)
+    values: dict[str, Any] = {}
+    for name, value in plain.values.items():
+        low, high = stats.interval(resampled.values[name])
+        values[name] = {"value": _number(value), "low": _number(low), "high": _number(high)}
+    values["auc"]["classes"] = plain.auc_classes  # over how many the mean was taken
+    return values, resampled.values
+
+
+def _save_target(unit: Unit, store: Store) -> str:
+    """ids, labels and groups of the scored set, once for all rows that share it. Returns the name rows refer to."""
+    part = unit.cells[0].cell.target
+    split = unit.data.parts[part]
+    name = f"{unit.data.task.name.partition(':')[0]}-{fingerprint(unit.data.sha256, part)[:16]}"
+    store.add_target(name, split.ids, split.labels, split.groups)
+    return name
+
+
+def _cost(seconds: float, features: embed.Features, device: str) -> dict[str, Any]:
+    """seconds: solving and scoring this cell (a batched protocol's first cell carries the shared work). Memory: peak of the process."""
+    memory = {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+    if device != "cpu":
+        import torch
+
+        memory["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+    return {
+        "seconds": round(seconds, 3),
+        "embed_seconds": round(features.seconds, 3),
+        "embed_images_per_second": round(features.images_per_second, 1),
+        **memory,
+    }
+
+
+def _provenance(unit: Unit, draw: np.ndarray, target: str, device: str, extra: dict[str, Any]) -> dict[str, Any]:
+    pool, encoder = unit.data.pool, unit.encoder
+    counts = _class_counts(pool.labels[draw], unit.data.task.classes)
+    return {
+        "data_sha256": unit.data.sha256,
+        "weights": unit.weights.name,
+        "weights_sha256": unit.weights.sha256,
+        "trained_on": list(unit.weights.trained_on),
+        "subset_sha256": sampling.ids_hash(pool.ids[draw]),
+        "subset_classes": counts,
+        "target": target,
+        "marks": list(unit.data.marks),
+        "preprocessing": f"squash to {encoder.size} px {encoder.interpolation}, mean {encoder.mean}, std {encoder.std}",
+        "precision": unit.precision,
+        "protocol": extra,
+        **_machine(device),
+    }
+
+
+@cache
+def _machine(device: str) -> dict[str, Any]:
+    import torch
+
+    packages = ("medbench", "numpy", "scikit-learn", "timm", "torch")
+    name = platform.processor() or platform.machine()
+    return {
+        "device": torch.cuda.get_device_name(device) if device != "cpu" else f"cpu ({name}, {torch.get_num_threads()} threads)",
+        "versions": {"python": platform.python_version(), **{package: metadata.version(package) for package in packages}},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The git commit of medbench's own source, with `+` where files differ from it; None for an installed package."""
+    source = Path(__file__).resolve().parent
+    if not (source.parent / ".git").exists():
+        return None
+    git = ["git", "-C", str(source)]
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+    changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True)
+    return head.stdout.strip() + ("+" if changed.stdout else "") if head.returncode == 0 else None
+
+
+def _class_counts(labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, int]:
+    count = [(labels == c).sum() if labels.ndim == 1 else (labels[:, c] == 1).sum() for c in range(len(classes))]
+    return {name: int(n) for name, n in zip(classes, count, strict=True)}
+
+
+def _number(value: Any) -> float | None:
+    """JSON has no NaN: undefined is null."""
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]

@@ -1,0 +1,127 @@
+"""What a person sees while a run works: the leaderboard so far, and a bar for each stage with the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from medbench.grid import Subset
+    from medbench.run import Cost
+
+
+class Screen:
+    """`with Screen(...) as screen:` run with progress=screen.stage, on_row=screen.row.
+
+    On a terminal everything is drawn in place. Elsewhere (a CI log) each stage prints when it begins and ends, and each row as a line.
+    """
+
+    def __init__(self, cells: int = 0, table: Callable[[], Sequence[RenderableType]] = list):
+        self.console = Console(stderr=True)
+        self.live = self.console.is_terminal
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self.stages: dict[str, TaskID] = {}
+        self.table = table
+        self.start = time.perf_counter()
+        self.cells = cells
+        self.done = 0
+        if cells:
+            self.overall = self.progress.add_task("cells", total=cells)
+        self.display = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._render)
+        self.shown: Sequence[RenderableType] = ()
+
+    def __enter__(self) -> Screen:
+        if self.live:
+            self.display.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self.live:
+            self.display.stop()
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """Report that `done` of `total` images of a stage are finished."""
+        if name not in self.stages:
+            if done >= total:
+                return  # it was finished before: nothing to show
+            self.stages[name] = self.progress.add_task(name, total=total)
+            self._line(f"{name}: {total} images")
+        elif done >= total and not self.progress.tasks[self.stages[name]].finished:
+            self._line(f"{name}: done")
+        self.progress.update(self.stages[name], completed=done)
+
+    def row(self, row: object) -> None:
+        """Report a finished cell."""
+        self.done += 1
+        self.progress.update(self.overall, completed=self.done)
+        self._line(f"row {self.done}/{self.cells} {getattr(row, 'cell', row)}")
+        if self.live:
+            self.shown = self.table()
+
+    def _render(self) -> RenderableType:
+        return Group(*self.shown, self.progress)
+
+    def _line(self, text: str) -> None:
+        if not self.live:
+            print(f"{time.perf_counter() - self.start:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+
+def show(parts: Sequence[RenderableType]) -> None:
+    """Print tables and lines to standard output; a log file gets room for a whole line."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    for part in parts:
+        console.print(part, markup=False, highlight=False)
+
+
+def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
+    """What each unit will cost: cells, images to embed, seconds as measured on this machine before."""
+    table = Table(title="plan", title_justify="left")
+    for name in ("task", "data", "method", "weights", "encoder", "cells", "missing", "images to embed", "seconds"):
+        table.add_column(name, justify="right" if name in ("cells", "missing", "images to embed", "seconds") else "left")
+    for cost in costs:
+        unit = cost.unit
+        seconds = "not measured here yet" if cost.seconds is None else f"{cost.seconds:.0f}"
+        encoder = f"{unit.encoder.name} {unit.encoder.size} px"
+        counts = (str(cost.cells), str(cost.missing), str(cost.to_embed))
+        table.add_row(unit.data.task.name, unit.data.data, unit.method.name, unit.weights.name, encoder, *counts, seconds)
+    cells = Table(title="cells", title_justify="left")
+    for name in ("method", "encoder", "protocol", "labels", "images asked", "seeds"):
+        cells.add_column(name)
+    grouped: dict[tuple[str, ...], int] = {}  # -> number of seeds
+    for cost in costs:
+        for planned in cost.unit.cells:
+            c = planned.cell
+            kind = (c.method, c.encoder, c.protocol, c.labels, str(planned.n_requested))
+            grouped[kind] = grouped.get(kind, 0) + 1
+    for key, seeds in grouped.items():
+        cells.add_row(*key, str(seeds))
+    return [table, cells]
+
+
+def split_table(splits: Sequence[Subset]) -> list[RenderableType]:
+    """Counts and hashes of parts and labelled subsets."""
+    table = Table()
+    for name in ("part", "labels", "seed", "images", "asked", "groups", "SHA-256 of the sorted ids"):
+        table.add_column(name, no_wrap=True, justify="left" if name in ("part", "labels") else "right")
+    for s in splits:
+        table.add_row(
+            s.part, s.labels or "all images", str(s.seed) if s.labels else "", str(len(s.ids)), str(s.requested), str(s.groups), s.sha256
+        )
+    return [table]

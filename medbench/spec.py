@@ -1,0 +1,353 @@
+"""The words of medbench as frozen values. Imports nothing of the package, and nothing heavy.
+
+A grid of (task x method x encoder x protocol x label budget x seed) goes in, rows come out: everything that crosses a file boundary is
+defined here, so that a reader of one stage needs this file and that stage alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+Kind = Literal["binary", "multiclass", "ordinal", "multilabel"]
+KINDS: tuple[Kind, ...] = ("binary", "multiclass", "ordinal", "multilabel")
+#: The metric that ranks methods on a task of this kind (names as in `metrics`).
+PRIMARY: Mapping[Kind, str] = {"binary": "auc", "multiclass": "auc", "ordinal": "weighted_kappa", "multilabel": "auc"}
+PARTS = ("train", "val", "test")
+
+
+class UserError(Exception):
+    """Something a person gave is wrong. One line: what was given, what is allowed, the nearest match, the next command. Exit code 2.
+
+    >>> str(UserError("Unknown task 'drem'.", allowed=["derm", "folder:PATH"], given="drem", then="medbench list tasks"))
+    "Unknown task 'drem'. Allowed: derm, folder:PATH. Did you mean 'derm'? Next: medbench list tasks"
+    """
+
+    def __init__(self, what: str, *, allowed: Iterable[str] = (), given: str | None = None, then: str | None = None):
+        allowed = list(allowed)
+        message = what
+        if allowed:
+            shown = allowed if len(allowed) <= 12 else [*allowed[:12], f"... ({len(allowed)} in all)"]
+            message += f" Allowed: {', '.join(shown)}."
+        near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.5) if given else []
+        if near:
+            message += f" Did you mean '{near[0]}'?"
+        if then:
+            message += f" Next: {then}"
+        super().__init__(" ".join(message.split()))  # one line, whatever the parts held
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An image that is computed instead of read: `draw(seed)` gives (H, W, 3) uint8, always the same pixels for the same `key`.
+
+    `draw` is a module-level function, so that the workers that fill a pack can receive it. `key` is the image's content identity: it names
+    the drawing's version and everything else that changes a pixel.
+    """
+
+    draw: Callable[[int], np.ndarray]
+    seed: int
+    key: str
+
+
+Image = Path | Drawn
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a task: N images and what is known of each.
+
+    images: N paths (or drawings). ids: (N,) str, unique, without personal data or folders.
+    labels: (N,) int64 class index, or (N, C) float64 of 0, 1 and NaN (= uncertain) for `multilabel`.
+    groups: (N,) str, what must not be torn (patient, else lesion or case). bags: (N,) str, images of one lesion or study.
+    meta: column name -> (N,) array, kept for audits and subgroups, never given to a protocol.
+    """
+
+    images: Sequence[Image]
+    ids: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    bags: np.ndarray
+    meta: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, index: np.ndarray) -> Split:
+        """The images at `index` (n,) int, in that order."""
+        return Split(
+            [self.images[i] for i in index],
+            self.ids[index],
+            self.labels[index],
+            self.groups[index],
+            self.bags[index],
+            {name: column[index] for name, column in self.meta.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Task:
+    """One medical classification problem. A file in `tasks/` holds one as a constant; the registry finds it.
+
+    load(root) -> {"train" | "val" | "test": Split}; root is a folder that `find` returned. Raises UserError on data that is wrong.
+    find(root) -> the folder that holds this task's data somewhere under root, or None.
+    phantom() -> the same parts, drawn; None where a task has no stand-in.
+    """
+
+    name: str
+    version: int
+    title: str
+    kind: Kind
+    classes: tuple[str, ...]
+    data: str  # the data set's name as a table shows it
+    load: Callable[[Path], dict[str, Split]]
+    find: Callable[[Path], Path | None]
+    groups: str | None  # what a group is ("patient", "lesion"); None: not known, and every table says so
+    bags: str | None = None
+    n_images: int | None = None  # of the official data set; another count is marked on every table
+    phantom: Callable[[], dict[str, Split]] | None = None
+    folders: tuple[str, ...] = ()  # folder names tried under a data root, for messages
+    get: str = ""  # how a person gets the data, one line
+    citation: str = ""
+    licence: str = ""
+    marks: tuple[str, ...] = ()  # what every table of this task must say
+    settings: Mapping[str, Any] = field(default_factory=dict)  # options that change the task; part of the identity
+
+    @property
+    def metric(self) -> str:
+        return PRIMARY[self.kind]
+
+
+@dataclass(frozen=True)
+class TaskFamily:
+    """Tasks that are made from an argument: `folder:PATH`. open(argument, **options) -> Task; raises UserError."""
+
+    name: str
+    usage: str
+    title: str
+    open: Callable[..., Task]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A timm architecture at one image size, with the preprocessing of its named checkpoint.
+
+    The checkpoint's mean, std and interpolation are used for every method on this encoder, so that all see the same pixels.
+    """
+
+    name: str  # as in the cell: "tf_efficientnet_lite0", "resnet50.tv_in1k"
+    architecture: str
+    checkpoint: str  # the pretrained tag, "" where timm has none
+    size: int  # pixels, both sides
+    mean: tuple[float, float, float]  # of values in [0, 1]
+    std: tuple[float, float, float]
+    interpolation: str  # "bicubic" | "bilinear"
+    readout: str = "pool"  # the encoder's own pooling
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights an encoder gets, known before any work.
+
+    sha256 is the identity: of the file, or of the description for weights that are drawn. trained_on: data sets whose images they have seen.
+    """
+
+    name: str
+    sha256: str
+    trained_on: tuple[str, ...]
+    file: Path | None  # None: drawn, not read
+
+
+@dataclass(frozen=True)
+class Method:
+    """How an encoder got its weights. A file in `methods/` holds one as a constant.
+
+    weights(encoder, source, pretrain_seed, cache_dir) -> Weights, at plan time; may download. Raises UserError.
+    encoder(encoder, weights, pretrain_seed) -> nn.Module in eval mode, (B, 3, H, W) float32 -> (B, D) float32.
+    """
+
+    name: str
+    version: int
+    title: str
+    sources: tuple[str, ...]  # the first is what `auto` means
+    weights: Callable[[Encoder, str, int, Path], Weights]
+    encoder: Callable[[Encoder, Weights, int], torch.nn.Module]
+    seeded: bool  # does pretrain_seed change the weights?
+    requires: tuple[str, ...] = ()  # methods it starts from or fuses
+    citation: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Train:
+    """What a protocol may learn from: the labelled pool of one unit. features (N, D) float32; labels and groups as in Split."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    kind: Kind
+    n_classes: int
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """A protocol's answer on one target set of M images. Never a metric.
+
+    probabilities: (M, C) float32 in [0, 1], C = 2 for binary. decisions: (M,) int64, or (M, C) 0/1 for multilabel: the protocol's own.
+    chosen: hyper-parameters and how they were chosen. extra: anything else worth keeping beside the row (JSON values).
+    """
+
+    probabilities: np.ndarray
+    decisions: np.ndarray
+    chosen: Mapping[str, Any]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How an encoder is judged. A file in `protocols/` holds one as a constant.
+
+    evaluate(train, targets, draws) yields, draw after draw, {target name: Scores}. targets: name -> features (M, D), without labels.
+    draws: index arrays into the pool; all of a unit at once, so that they can be solved together. An image's score must not depend on
+    the other images of its target.
+    """
+
+    name: str
+    version: int
+    title: str
+    kinds: tuple[Kind, ...]
+    evaluate: Callable[[Train, Mapping[str, np.ndarray], Sequence[np.ndarray]], Iterator[dict[str, Scores]]]
+    seeded: bool  # does the result depend on the seed beyond the draw of the labelled subset?
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many labels. `percent` of the pool, `per_class` images of each class, or `total` with equal numbers a class.
+
+    >>> [str(parse_budget(s)) for s in ("1", "10%", "all", "5/class", "n50")]
+    ['1%', '10%', '100%', '5/class', 'n50']
+    """
+
+    unit: Literal["percent", "per_class", "total"]
+    amount: float
+
+    def __str__(self) -> str:
+        form = {"percent": "{:g}%", "per_class": "{:.0f}/class", "total": "n{:.0f}"}[self.unit]
+        return form.format(self.amount)
+
+
+ALL = Budget("percent", 100)
+
+
+def parse_budget(text: str) -> Budget:
+    """`1`, `0.5%`, `all`, `5/class`, `n50`. Raises UserError."""
+    given = text.strip()
+    word = given.lower()
+    try:
+        if word == "all":
+            return ALL
+        if word.endswith("/class"):
+            budget = Budget("per_class", int(word.removesuffix("/class")))
+        elif word.startswith("n"):
+            budget = Budget("total", int(word[1:]))
+        else:
+            budget = Budget("percent", float(word.removesuffix("%")))
+        top = 100 if budget.unit == "percent" else float("inf")
+        if not 0 < budget.amount <= top or budget.amount == float("inf"):
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"Label budget '{given}' is not understood.",
+            allowed=["1 to 100 (percent, fractions too)", "5/class", "n50 (50 in all, equal numbers a class)", "all"],
+            then="medbench run --labels 1,10,100",
+        ) from None
+    return budget
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One point of the grid. `data` is `phantom` or the data set's name; `target` the set that is scored."""
+
+    task: str
+    data: str
+    method: str
+    source: str
+    encoder: str
+    readout: str
+    size: int
+    pretrain_seed: int
+    protocol: str
+    labels: str
+    seed: int
+    target: str = "test"
+
+    @property
+    def unit(self) -> tuple[Any, ...]:
+        """Cells with the same unit share weights and features, and are computed together."""
+        return (self.task, self.data, self.method, self.source, self.encoder, self.readout, self.size, self.pretrain_seed)
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.method} {self.encoder} {self.protocol} {self.labels} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a person asks for: the cross product of its axes. Lists of names as on the command line; see `grid.plan`."""
+
+    tasks: tuple[str, ...] = ("derm",)
+    methods: tuple[str, ...] = ()  # empty: all that the task can serve
+    protocols: tuple[str, ...] = ("linear",)
+    encoders: tuple[str, ...] = ("tf_efficientnet_lite0",)
+    labels: tuple[str, ...] = ("1", "10", "100")
+    seeds: int = 3
+    pretrain_seeds: int = 1
+    source: str = "auto"
+    size: int | None = None
+    data: str | None = None  # a folder, or "phantom"
+    target: str = "test"
+    precision: str = "fp32"
+    ordinal: bool = False
+    allow_leak: bool = False
+    allow_partial: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A finished cell. metrics: name -> {"value", "low", "high"} (None = undefined), all in the metric's own range, not in percent.
+
+    n_labels: images in the labelled subset; n_requested: images the budget asked for (whole groups are taken, so the first may be larger).
+    """
+
+    cell: Cell
+    fingerprint: str
+    metrics: Mapping[str, Mapping[str, float | None]]
+    n_labels: int
+    n_requested: int
+    chosen: Mapping[str, Any]
+    cost: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Row:
+        return Row(**{**record, "cell": Cell(**record["cell"])})
+
+
+def fingerprint(*parts: Any) -> str:
+    """64 hex digits: SHA-256 of the parts as canonical JSON. Raises TypeError for what JSON cannot hold."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

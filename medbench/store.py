@@ -1,0 +1,178 @@
+"""Rows, scores and the plan on disk. Done = a row on disk; a half-written line or file is never read.
+
+plan.json            what was asked for: cells with their fingerprints, and what each task's tables must say
+rows.jsonl           one finished cell a line
+failed.jsonl         one failure a line: cell, fingerprint, reason
+scores/ID.npz        probabilities, decisions and metric resamples of one row
+targets/ID.npz       ids, labels, groups of one scored set
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medbench.spec import Cell, Row, UserError
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell that was asked for, and the fingerprint its row must have."""
+
+    cell: Cell
+    fingerprint: str
+    n_requested: int
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """What `plan.json` holds. tasks: "task|data" -> kind, classes, metric, groups, marks, as a table needs them."""
+
+    cells: tuple[Planned, ...] = ()
+    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+class Store:
+    """A results folder. Safe with several processes writing at once, and with a kill at any moment."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    # Reading ---------------------------------------------------------------------------------------------------------------------
+
+    def rows(self) -> dict[str, Row]:
+        """fingerprint -> row, in the order of writing. Raises UserError for a line that is not a row."""
+        return {row.fingerprint: row for row in map(Row.from_json, self._lines("rows.jsonl"))}
+
+    def failures(self) -> dict[str, str]:
+        """fingerprint -> reason of the last failure."""
+        return {record["fingerprint"]: record["reason"] for record in self._lines("failed.jsonl")}
+
+    def plan(self) -> PlanFile:
+        file = self.folder / "plan.json"
+        if not file.exists():
+            return PlanFile()
+        record = json.loads(file.read_text(encoding="utf-8"))
+        cells = (Planned(Cell(**entry["cell"]), entry["fingerprint"], entry["n_requested"]) for entry in record["cells"])
+        return PlanFile(tuple(cells), record["tasks"])
+
+    def scores(self, row: Row) -> dict[str, np.ndarray]:
+        """probabilities (M, C) float32, decisions, resamples (metrics, R) float32 in the order of `metrics` (names, str)."""
+        with np.load(self.folder / "scores" / f"{row.fingerprint[:32]}.npz") as file:
+            return dict(file)
+
+    def target(self, name: str) -> dict[str, np.ndarray]:
+        """ids, labels, groups of the scored set that a row's provenance names."""
+        with np.load(self.folder / "targets" / f"{name}.npz") as file:
+            return dict(file)
+
+    # Writing ---------------------------------------------------------------------------------------------------------------------
+
+    def create(self) -> None:
+        """Make the folder, and prove that it can be written. Raises UserError."""
+        try:
+            for name in ("scores", "targets"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise UserError(f"Results cannot be written to {self.folder}: {error.strerror}.", then="medbench run --out FOLDER") from error
+
+    def add_plan(self, plan: PlanFile) -> None:
+        """Merge into plan.json: a cell that was there takes the new fingerprint, the others stay."""
+        with self._lock():
+            old = self.plan()
+            cells = {entry.cell: entry for entry in (*old.cells, *plan.cells)}
+            record = {"cells": [asdict(entry) for entry in cells.values()], "tasks": {**old.tasks, **plan.tasks}}
+            self._write("plan.json", json.dumps(record, indent=1).encode())
+
+    def add_target(self, name: str, ids: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> None:
+        if not (self.folder / "targets" / f"{name}.npz").exists():
+            self._write_arrays(f"targets/{name}.npz", {"ids": ids, "labels": labels, "groups": groups})
+
+    def add(self, row: Row, arrays: Mapping[str, np.ndarray]) -> bool:
+        """Save a finished cell: scores first, then the row. False if another run was faster."""
+        self._write_arrays(f"scores/{row.fingerprint[:32]}.npz", arrays)
+        with self._lock():
+            if row.fingerprint in self.rows():
+                return False
+            self._append("rows.jsonl", row.to_json())
+        return True
+
+    def fail(self, planned: Planned, reason: str) -> None:
+        with self._lock():
+            self._append("failed.jsonl", {"cell": asdict(planned.cell), "fingerprint": planned.fingerprint, "reason": reason})
+
+    def write_text(self, name: str, text: str) -> None:
+        """A file a person reads, whole or not at all."""
+        self._write(name, text.encode())
+
+    @contextmanager
+    def working_on(self, unit: str) -> Iterator[None]:
+        """Hold a unit, so that a second run into this folder waits for its rows instead of computing them again."""
+        from filelock import FileLock
+
+        (self.folder / ".locks").mkdir(exist_ok=True)
+        with FileLock(self.folder / ".locks" / unit):
+            yield
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        from filelock import FileLock
+
+        with FileLock(self.folder / ".lock"):
+            yield
+
+    def _lines(self, name: str) -> Iterable[dict[str, Any]]:
+        file = self.folder / name
+        if not file.exists():
+            return
+        for number, line in enumerate(file.read_bytes().splitlines(keepends=True), 1):
+            if not line.endswith(b"\n"):
+                return  # the line a killed run was writing
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise UserError(
+                    f"{file}, line {number}, is not JSON ({error}).", then="remove that line; its cell is computed again"
+                ) from error
+            yield record
+
+    def _append(self, name: str, record: Mapping[str, Any]) -> None:
+        """One line, whole or not at all: a torn tail that a killed run left is cut first."""
+        line = json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        with (self.folder / name).open("a+b") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _write(self, name: str, content: bytes) -> None:
+        partial = self.folder / f"{name}.{os.getpid()}.partial"
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.folder / name)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        import io
+
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        self._write(name, buffer.getvalue())

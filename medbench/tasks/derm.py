@@ -1,0 +1,127 @@
+"""HAM10000: seven kinds of pigmented skin lesion in dermoscopy (Tschandl, Rosendahl & Kittler 2018, doi:10.1038/sdata.2018.161)."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from medbench import sampling
+from medbench.spec import PARTS, Split, Task, UserError
+from medbench.tasks import phantom
+
+CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+SHARES = (0.7, 0.1, 0.2)
+#: What the official 10,015 images give: `sampling.ids_hash` of each part. Raise DERM.version with any change.
+SPLIT = {
+    "train": "c326e28f2724e45a2037865ee1399989ee0d84d304ecde39eaabcdaf9566afd9",
+    "val": "74ab9058ca910e4df42543f4be2daad016edd05af67c1684706cc458b4ae8a55",
+    "test": "0d8b9c329920c38dbbaf2c3abc6b55bfe50107583051aceef0e4254a4ae2f5c8",
+}
+_OFFICIAL = 10_015
+_IMAGE_FOLDERS = (
+    "HAM10000_images_part_1",
+    "HAM10000_images_part_2",
+    "ham10000_images_part_1",
+    "ham10000_images_part_2",
+    "images",
+    "HAM10000_images",
+)
+_METADATA = ("HAM10000_metadata.csv", "HAM10000_metadata", "HAM10000_metadata.tab")
+_FOLDERS = ("ham10000", "HAM10000", "derm", "skin-cancer-mnist-ham10000")
+
+
+def find(root: Path) -> Path | None:
+    """The folder with HAM10000's metadata: `root` itself or one of the usual names in it."""
+    candidates = [root, *(root / name for name in _FOLDERS)]
+    return next((folder for folder in candidates if _metadata_file(folder)), None)
+
+
+def load(root: Path) -> dict[str, Split]:
+    """The three parts, split by lesion. Raises UserError where a listed image is missing or the metadata is not HAM10000's.
+
+    `dx_type`, how the diagnosis was made, is left out: histology is the rule for malignant lesions, so it gives the label away.
+    """
+    records = _read_metadata(root)
+    places = {
+        file.stem: file
+        for name in _IMAGE_FOLDERS
+        if (root / name).is_dir()
+        for file in (root / name).iterdir()
+        if file.suffix.lower() == ".jpg"
+    }
+    missing = [r["image_id"] for r in records if r["image_id"] not in places]
+    if missing:
+        raise UserError(
+            f"HAM10000 in {root} lacks {len(missing)} of {len(records)} images: {', '.join(missing[:3])} ...",
+            allowed=[f"{name}/" for name in _IMAGE_FOLDERS[:2]] + ["images/"],
+            then="medbench data list derm",
+        )
+    ids = np.array([r["image_id"] for r in records])
+    lesions = np.array([r["lesion_id"] for r in records])
+    labels = np.array([CLASSES.index(r["dx"]) for r in records])
+    whole = Split(
+        images=[places[i] for i in ids],
+        ids=ids,
+        labels=labels,
+        groups=lesions,
+        bags=lesions,
+        meta={
+            "age": np.array([float(r["age"]) if r["age"] else np.nan for r in records]),
+            "sex": np.array([r["sex"] for r in records]),
+            "localization": np.array([r["localization"] for r in records]),
+        },
+    )
+    part = sampling.partition(labels, lesions, SHARES, key="derm 1")
+    parts = {name: whole.take(np.flatnonzero(part == p)) for p, name in enumerate(PARTS)}
+    if len(records) == _OFFICIAL and any(sampling.ids_hash(parts[name].ids) != SPLIT[name] for name in PARTS):
+        raise UserError(f"The metadata in {root} gives another split than the official one: its ids, diagnoses or lesions were changed.")
+    return parts
+
+
+def _metadata_file(folder: Path) -> Path | None:
+    return next((folder / name for name in _METADATA if (folder / name).is_file()), None)
+
+
+def _read_metadata(root: Path) -> list[dict[str, str]]:
+    file = _metadata_file(root)
+    if file is None:
+        raise UserError(f"{root} holds no HAM10000 metadata.", allowed=_METADATA, then="medbench data list derm")
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        head = stream.readline()
+        stream.seek(0)
+        records = list(csv.DictReader(stream, delimiter="\t" if "\t" in head else ","))
+    needed = {"lesion_id", "image_id", "dx", "age", "sex", "localization"}
+    columns = set(records[0]) if records else set()
+    if not needed <= columns:
+        raise UserError(
+            f"{file} is not HAM10000's metadata: column(s) {', '.join(sorted(needed - columns))} missing.", then="medbench data list derm"
+        )
+    unknown = sorted({r["dx"] for r in records} - set(CLASSES))
+    if unknown:
+        raise UserError(f"{file} has the unknown diagnosis '{unknown[0]}'.", allowed=CLASSES, given=unknown[0])
+    if len({r["image_id"] for r in records}) < len(records):
+        raise UserError(f"{file} lists an image twice.", then="download HAM10000_metadata again")
+    return sorted(records, key=lambda r: r["image_id"])
+
+
+DERM = Task(
+    "derm",
+    version=1,
+    title="Skin lesions in dermoscopy, 7 classes",
+    kind="multiclass",
+    classes=CLASSES,
+    data="HAM10000",
+    n_images=_OFFICIAL,
+    load=load,
+    find=find,
+    groups="lesion",
+    bags="lesion",
+    phantom=phantom.derm,
+    folders=_FOLDERS,
+    get="download HAM10000_images_part_1.zip, HAM10000_images_part_2.zip and HAM10000_metadata from doi:10.7910/DVN/DBW86T "
+    "(or Kaggle's skin-cancer-mnist-ham10000) and unpack them into one folder",
+    citation="Tschandl, Rosendahl & Kittler 2018, The HAM10000 dataset, Scientific Data 5:180161, doi:10.1038/sdata.2018.161",
+    licence="CC BY-NC 4.0",
+)

@@ -1,0 +1,96 @@
+"""Rows on disk: whole or not there, once each, whatever kills or doubles the writer."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medbench.spec import Cell, Row, UserError
+from medbench.store import Planned, PlanFile, Store
+
+ARRAYS = {"probabilities": np.zeros((2, 2), np.float32), "metrics": np.array(["auc"]), "resamples": np.zeros((1, 3), np.float32)}
+
+
+def make_row(seed: int, mark: str = "f") -> Row:
+    cell = Cell("derm", "phantom", "random", "none", "net", "pool", 64, 0, "linear", "1%", seed)
+    return Row(cell, f"{mark}{seed:063d}", {"auc": {"value": 0.5, "low": None, "high": None}}, 20, 20, {}, {"seconds": 1.0}, {})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "out")
+    store.create()
+    return store
+
+
+def test_a_row_comes_back_as_it_went(store: Store) -> None:
+    assert store.add(make_row(0), ARRAYS)
+    assert list(store.rows().values()) == [make_row(0)]
+    assert store.scores(make_row(0))["probabilities"].shape == (2, 2)
+
+
+def test_a_row_is_written_once(store: Store) -> None:
+    assert store.add(make_row(0), ARRAYS)
+    assert not store.add(make_row(0), ARRAYS)
+    assert len((store.folder / "rows.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("cut", [1, 7, 200])
+def test_a_torn_line_is_not_read_and_is_cut_by_the_next_writer(store: Store, cut: int) -> None:
+    store.add(make_row(0), ARRAYS)
+    store.add(make_row(1), ARRAYS)
+    file = store.folder / "rows.jsonl"
+    file.write_bytes(file.read_bytes()[:-cut])
+    assert [row.cell.seed for row in store.rows().values()] == [0]
+    store.add(make_row(1), ARRAYS)
+    assert [row.cell.seed for row in store.rows().values()] == [0, 1]
+    assert [json.loads(line)["cell"]["seed"] for line in file.read_text().splitlines()] == [0, 1]
+
+
+def test_a_line_that_is_not_a_row_is_named(store: Store) -> None:
+    (store.folder / "rows.jsonl").write_text('{"cell"\n')
+    with pytest.raises(UserError, match=r"rows.jsonl, line 1, is not JSON"):
+        store.rows()
+
+
+def _write_many(folder: Path, first: int) -> None:
+    store = Store(folder)
+    for seed in range(first, first + 40):
+        store.add(make_row(seed), ARRAYS)
+
+
+def test_writers_at_the_same_time_lose_and_double_nothing(store: Store) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write_many, args=(store.folder, first)) for first in (0, 20)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    seeds = [json.loads(line)["cell"]["seed"] for line in (store.folder / "rows.jsonl").read_text().splitlines()]
+    assert sorted(seeds) == list(range(60))
+
+
+def test_a_later_plan_replaces_the_fingerprint_of_its_cells_and_keeps_the_others(store: Store) -> None:
+    old, new = make_row(0, "a"), make_row(0, "b")
+    other = make_row(1, "a")
+    plan = [Planned(row.cell, row.fingerprint, 20) for row in (old, other)]
+    store.add_plan(PlanFile(tuple(plan), {"derm|phantom": {"metric": "auc"}}))
+    store.add_plan(PlanFile((Planned(new.cell, new.fingerprint, 20),), {"derm|phantom": {"metric": "auc"}}))
+    assert {p.cell.seed: p.fingerprint for p in store.plan().cells} == {0: new.fingerprint, 1: other.fingerprint}
+
+
+def test_a_failure_keeps_its_reason(store: Store) -> None:
+    row = make_row(0)
+    store.fail(Planned(row.cell, row.fingerprint, 20), "ValueError: no")
+    assert store.failures() == {row.fingerprint: "ValueError: no"}
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"Results cannot be written to .*file/out: .*Next: medbench run --out FOLDER"):
+        Store(tmp_path / "file" / "out").create()
