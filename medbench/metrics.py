@@ -52,7 +52,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray, 
     label alone. probabilities: (N, C) float in [0, 1], C = 2 if binary. decisions: (N,) int in [0, C), or (N, C) of 0 and 1.
     weights: (N, R) integers >= 0, as `stats.group_weights` makes them; None: each image once.
 
-    With w an image's weight, "occurs" meaning with a weight above 0:
+    A class "occurs" where one of its images has a weight above 0:
     - accuracy: the share of right decisions. Multilabel: of each label, then the mean over labels.
     - balanced_accuracy: mean recall over the classes that occur among the labels (Brodersen et al. 2010; scikit-learn's
       `balanced_accuracy_score`). Multilabel: of each label's two classes, then the mean over labels.
@@ -137,7 +137,7 @@ def _counted(truth: np.ndarray, decided: np.ndarray, k: int) -> np.ndarray:
     support = truth[..., None] == np.arange(k)  # (Q, N, K); NaN equals nothing
     predicted = (decided[..., None] == np.arange(k)) & known[..., None]
     per_class = np.stack([support & predicted, support, predicted]).transpose(2, 0, 1, 3)
-    squares = np.where(known, (truth - decided) ** 2.0, 0).sum(0)
+    squares = np.where(known, np.subtract(truth, decided, dtype=np.float64) ** 2, 0).sum(0)
     return np.column_stack([per_class.reshape(len(squares), -1), squares])
 
 

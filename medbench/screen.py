@@ -37,13 +37,13 @@ class Screen:
         )
         self.stages: dict[str, TaskID] = {}
         self.table = table
+        self.shown: Sequence[RenderableType] = ()
         self.start = time.perf_counter()
         self.cells = cells
         self.done = 0
         if cells:
             self.overall = self.progress.add_task("cells", total=cells)
         self.display = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._render)
-        self.shown: Sequence[RenderableType] = ()
 
     def __enter__(self) -> Screen:
         if self.live:
@@ -97,7 +97,7 @@ def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
         table.add_column(name, justify="right" if name in ("cells", "missing", "images to embed", "seconds") else "left")
     for cost in costs:
         unit = cost.unit
-        seconds = "not measured here yet" if cost.seconds is None else f"{cost.seconds:.0f}"
+        seconds = "not known yet" if cost.seconds is None else f"{cost.seconds:.0f}"
         encoder = f"{unit.encoder.name} {unit.encoder.size} px"
         counts = (str(cost.cells), str(cost.missing), str(cost.to_embed))
         table.add_row(unit.data.task.name, unit.data.data, unit.method.name, unit.weights.name, encoder, *counts, seconds)

@@ -211,8 +211,11 @@ def _fetch(encoder: Encoder) -> Path:
     for name in names if not problem else ():
         try:
             return Path(huggingface_hub.hf_hub_download(config.hf_hub_id, name))
+        except huggingface_hub.errors.RemoteEntryNotFoundError as error:
+            problem = str(error).splitlines()[0]  # older checkpoints have the second name
         except (huggingface_hub.errors.HfHubHTTPError, OSError) as error:
             problem = str(error).splitlines()[0]
+            break
     raise UserError(
         f"The weights of '{encoder.name}' are not in the cache and cannot be fetched ({problem}).",
         then=f"with a network, hf download {config.hf_hub_id}; or run the default encoder, whose weights are installed",

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from medbench import cli
+
+# Two test processes share two cores: a second thread in each would only wait. Set before anything imports torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 REAL = os.environ.get("MEDBENCH_DATA")
 
 
@@ -20,7 +27,37 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test sees the user's data, cache or network cache."""
+    """No test sees the user's data or cache."""
     monkeypatch.delenv("MEDBENCH_DATA", raising=False)
     monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
+
+
+CLASSES = ("akiec", "mel", "nv")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """36 training and 18 test images of three kinds that can be told apart, grey noise on another tint each."""
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 12), ("test", 6)):
+        for c, name in enumerate(CLASSES):
+            place = tmp_path / "mine" / part / name
+            place.mkdir(parents=True)
+            for i in range(n):
+                pixels = rng.integers(0, 200, (40, 40, 3)) + np.eye(3, dtype=int)[c] * 25
+                Image.fromarray(pixels.astype(np.uint8)).save(place / f"{part}{i}.png")
+    return tmp_path / "mine"
+
+
+@pytest.fixture
+def medbench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """The command line in this process: medbench("run", ...) -> exit code."""
+
+    def call(*arguments: str) -> int:
+        monkeypatch.setattr("sys.argv", ["medbench", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return int(caught.value.code or 0)
+
+    monkeypatch.chdir(tmp_path)
+    return call

@@ -181,6 +181,15 @@ def test_ordinal_distance_counts_classes_without_images() -> None:
     assert result.values["auc"] == 0.5 and result.auc_classes == 3
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_small_unsigned_integers_do_not_wrap(kind: Kind) -> None:
+    (labels, p, decisions), weights = problem(kind, 2)
+    wide = metrics.score(labels, p, decisions, kind, weights)
+    narrow = metrics.score(labels if kind == "multilabel" else labels.astype(np.uint8), p, decisions.astype(np.uint8), kind, weights)
+    for name in metrics.names(kind):
+        np.testing.assert_array_equal(narrow.values[name], wide.values[name])
+
+
 def test_absent_classes_are_left_out_and_counted() -> None:
     labels, p = np.array([0, 0, 1, 1]), np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1]])
     weights = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0]])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medbench.spec import Cell, Row, UserError
-from medbench.store import Planned, PlanFile, Store
+from medbench.store import PlanFile, Planned, Store
 
 ARRAYS = {"probabilities": np.zeros((2, 2), np.float32), "metrics": np.array(["auc"]), "resamples": np.zeros((1, 3), np.float32)}
 

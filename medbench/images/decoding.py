@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
 MAX_PIXELS = 89_478_485  # Pillow's own warning level: 256 MB of RGB; more is a bomb, or a slide that must be tiled
-_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "WEBP")
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # MPO is found as JPEG
 #: JPEGs much larger than asked for are decoded at 1/2, 1/4 or 1/8 by the inverse DCT itself, never below this multiple of the wanted
 #: size: Pillow documents `reducing_gap` 3.0 as close to indistinguishable from the full decode.
 _DRAFT_GAP = 3
@@ -49,7 +49,7 @@ def picture(path: Path, wanted: int | None = None) -> PIL.Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd but readable headers: 300,000 files would print 300,000 lines
-            return _decode_dicom(data) if _is_dicom(data) else _decode_pillow(data, wanted)
+            return _decode_dicom(data) if is_dicom(data) else _decode_pillow(data, wanted)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # decoders meet corrupt bytes with errors of every type
@@ -93,7 +93,7 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _is_dicom(data: bytes) -> bool:
+def is_dicom(data: bytes) -> bool:
     """By the DICM mark behind the preamble; older files without it start with an element of group 2 or 8."""
     return data[128:132] == b"DICM" or data[:2] in (b"\x02\x00", b"\x08\x00")
 

@@ -78,4 +78,6 @@ def _database(cache_dir: Path) -> Iterator[sqlite3.Connection]:
             db.execute("CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT)")
             yield db
     except sqlite3.Error as error:
-        raise UserError(f"The memory of content hashes {file} cannot be used ({error}).", then="delete it, it is made anew") from error
+        raise UserError(
+            f"The memory of content hashes {file} cannot be used ({error}).", then="free some space, or delete it: it is made anew"
+        ) from error

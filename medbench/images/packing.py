@@ -191,8 +191,10 @@ def _reserve(file: Path) -> None:
         try:
             os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
         except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot: writing rows will tell
-                raise
+            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot: writing rows will tell
+                return
+            file.unlink()  # or what was reserved would keep the disk full
+            raise
 
 
 def _bytes(result: Pack) -> int:

@@ -76,8 +76,11 @@ def serve() -> None:
             answer = (None, OSError(error.errno, error.strerror))
         except Exception:
             answer = (None, RuntimeError(traceback.format_exc()))
-        pickle.dump(answer, answers)
-        answers.flush()
+        try:
+            pickle.dump(answer, answers)
+            answers.flush()
+        except BrokenPipeError:  # the parent was killed; there is nobody left to tell
+            os._exit(1)
 
 
 def cores() -> int:

@@ -1,8 +1,8 @@
 """Procedural stand-ins for the tasks' images. So far one: dermoscopy, seven classes as in HAM10000.
 
-A lesion is a shape, a mixture of signs and a colour. Only the signs depend on the class: they are those that clinicians read (Kittler et
-al. 2016, doi:10.1016/j.jaad.2015.12.038; names as there), each shows in a part of the class's lesions only, with a strength of its own, and now and then
-in another class. Shape size, skin, light, hair and the lesion's mean absorption are drawn alike for all classes.
+A lesion is a shape, a mixture of signs and a colour. Only the signs depend on the class: they are what clinicians read (terms in Kittler
+et al. 2016, doi:10.1016/j.jaad.2015.12.038). Each shows in a part of the class's lesions only, with a strength of its own, and now and
+then in another class. Size, skin, light, hair and the lesion's mean absorption are drawn alike for all classes.
 
 The difficulty is frozen: every change of a pixel makes another benchmark and needs a raise of DERM_VERSION.
 """
@@ -19,7 +19,10 @@ from medbench import sampling
 from medbench.spec import PARTS, Drawn, Split
 
 DERM_VERSION = 1
-#: SHA-256 of the pixels of the first 64 drawings that `derm` lists, parts in the order train, val, test.
+#: SHA-256 of the pixels of each class's first 10 lesions, first view, in the order of the lesions' numbers.
+DERM_PIXELS = "304feeeec43936761ebccc6dbd41ae61ecbe1d78a19bf61e830bd80975c8b1ec"
+#: `sampling.ids_hash` of the test part.
+DERM_TEST = "7e12620d018a8f149cc216a15d40a2186cf13a0f8f3c3d8f27eeafdba32fadaf"
 SIZE = 64  # pixels, both sides
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 #: HAM10000's lesions with 1, 2, 3 and 4 or more images (its metadata file); the phantom holds a fifth of each, rounded up.
@@ -46,13 +49,14 @@ SIGNS: Mapping[str, Mapping[str, float]] = {
     "nv": {"network": 0.6, "globules": 0.4, "soft": 0.3, "lopsided": 0.15, "patches": 0.1, "dots": 0.08, "ragged": 0.15, "atypical": 0.1},
     "vasc": {"lacunae": 0.92, "sharp": 0.6, "veil": 0.1},
 }
-STRAY = 0.04
-FAINTEST = 0.45  # of a sign that shows; the strongest is 1
+STRAY = 0.05
+FAINTEST = 0.3  # of a sign that shows; the strongest is 1
+PULL = 0.65  # towards a mean absorption that is drawn alike for all classes; 1: every lesion gets exactly that
 
 # Optical density of one unit of each pigment in red, green, blue: melanin near the surface, blood, melanin deep in the dermis (looks blue).
 BROWN, RED, BLUE = np.array([[0.45, 0.95, 1.30], [0.18, 1.05, 0.75], [1.15, 0.90, 0.50]])
 WHITE = np.array([0.93, 0.88, 0.86])
-SKINS = np.array([[0.90, 0.72, 0.64], [0.82, 0.60, 0.48], [0.93, 0.76, 0.76], [0.74, 0.56, 0.50]])
+SKINS = np.array([[0.93, 0.76, 0.68], [0.84, 0.64, 0.52], [0.96, 0.72, 0.74], [0.80, 0.66, 0.66]])
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def derm() -> dict[str, Split]:
     lesion = np.repeat(np.arange(len(kinds)), views)
     view = np.concatenate([np.arange(v) for v in views])
     rng = np.random.Generator(np.random.PCG64([DERM_VERSION, 2]))
-    age = np.clip(np.round(52 + 17 * _bell(rng, len(kinds)) / 1.0) // 5 * 5, 0, 85)
+    age = np.clip(np.round(52 + 17 * _bell(rng, len(kinds))) // 5 * 5, 0, 85)
     sex = np.array(["female", "male"])[(rng.random(len(kinds)) < 0.54).astype(int)]
     sites = np.array(["abdomen", "back", "chest", "face", "lower extremity", "trunk", "upper extremity"])
     site = sites[(rng.random(len(kinds)) * len(sites)).astype(int)]
@@ -112,10 +116,10 @@ def draw_derm(seed: int) -> np.ndarray:
 
     float64 throughout, so that the last bit of a machine's exp or cos practically never reaches the rounding to 256 levels.
     """
-    lesion, view = divmod(seed, VIEWS)
+    lesion = seed // VIEWS
     rng = np.random.Generator(np.random.PCG64([DERM_VERSION, 0, lesion]))
     at = np.random.Generator(np.random.PCG64([DERM_VERSION, 1, seed]))
-    kind = CLASSES[_lesions()[0][lesion % len(_lesions()[0])]]
+    kind = CLASSES[_lesions()[0][lesion]]
     size = rng.uniform(14, 25)
     canvas = _canvas(at, size)
     shown = SIGNS[kind]
@@ -142,7 +146,8 @@ def _lesions() -> tuple[np.ndarray, np.ndarray]:
 
 def _bell(rng: np.random.Generator, n: int) -> np.ndarray:
     """(n,) about normal, mean 0, sd 1: from uniform numbers, whose stream numpy has never changed."""
-    return (rng.random((n, 4)).sum(1) - 2) * 3**0.5
+    draws: np.ndarray = (rng.random((n, 4)).sum(1) - 2) * 3**0.5
+    return draws
 
 
 def _canvas(at: np.random.Generator, size: float) -> _Canvas:
@@ -158,12 +163,14 @@ def _canvas(at: np.random.Generator, size: float) -> _Canvas:
 def _noise(canvas: _Canvas, rng: np.random.Generator, frequency: float) -> np.ndarray:
     """(64, 64) smooth noise in [-1, 1], fixed to the lesion, `frequency` cells in a lesion unit."""
     table = rng.uniform(-1, 1, (16, 16))
+    right, below = np.roll(table, -1, 1), np.roll(table, -1, 0)
     u, v = canvas.x * frequency + 64, canvas.y * frequency + 64
     i, j = u.astype(np.int64), v.astype(np.int64)
     fu, fv = u - i, v - j
     fu, fv = fu * fu * (3 - 2 * fu), fv * fv * (3 - 2 * fv)
-    i, j, i1, j1 = i & 15, j & 15, (i + 1) & 15, (j + 1) & 15
-    return (table[j, i] * (1 - fu) + table[j, i1] * fu) * (1 - fv) + (table[j1, i] * (1 - fu) + table[j1, i1] * fu) * fv
+    cell = ((j & 15) << 4) + (i & 15)
+    top = table.ravel()[cell] + fu * (right - table).ravel()[cell]
+    return top + fv * ((below - table).ravel()[cell] + fu * (np.roll(below, -1, 1) - below - right + table).ravel()[cell])
 
 
 def _step(value: np.ndarray, width: float) -> np.ndarray:
@@ -188,7 +195,8 @@ def _stroke(path: np.ndarray, width: float) -> np.ndarray:
     across = 1j * along / np.maximum(np.abs(along), 1e-9)
     lanes = max(2, int(np.ceil(width * 2)))
     dots = (path[:, None] + across[:, None] * (np.arange(lanes) + 0.5 - lanes / 2) * width / lanes).ravel()
-    return np.minimum(_splat(dots) * step * width / lanes, 1)
+    covered: np.ndarray = np.minimum(_splat(dots) * step * width / lanes, 1)
+    return covered
 
 
 def _splat(dots: np.ndarray) -> np.ndarray:
@@ -209,7 +217,8 @@ def _curve(rng: np.random.Generator, start: complex, heading: float, length: flo
 
 def _scatter(rng: np.random.Generator, n: int, inner: float, outer: float) -> np.ndarray:
     """(n,) complex points between two radii, even by area."""
-    return np.sqrt(rng.uniform(inner**2, outer**2, n)) * np.exp(2j * np.pi * rng.random(n))
+    points: np.ndarray = np.sqrt(rng.uniform(inner**2, outer**2, n)) * np.exp(2j * np.pi * rng.random(n))
+    return points
 
 
 def _comb(canvas: _Canvas, rng: np.random.Generator, period: float, warp: float) -> np.ndarray:
@@ -217,26 +226,27 @@ def _comb(canvas: _Canvas, rng: np.random.Generator, period: float, warp: float)
     angle = rng.uniform(0, np.pi)
     x, y = canvas.x + warp * _noise(canvas, rng, 2.5), canvas.y + warp * _noise(canvas, rng, 2.5)
     waves = [angle + k * np.pi / 3 for k in range(3)]
-    return sum(np.cos((x * np.cos(a) + y * np.sin(a)) * (2 * np.pi / period)) for a in waves)  # type: ignore[return-value]
+    total: np.ndarray = sum(np.cos((x * np.cos(a) + y * np.sin(a)) * (2 * np.pi / period)) for a in waves)
+    return total
 
 
 def _body(canvas: _Canvas, rng: np.random.Generator, strength: Mapping[str, float]) -> _Layers:
     """Shape and ground colour: border, symmetry, how the pigment fades."""
     radius = np.hypot(canvas.x, canvas.y) + 1e-9
     unit = (canvas.x + 1j * canvas.y) / radius
-    swing = np.array([0.12, 0.03, 0.02, 0.015, 0.01, 0.01]) * rng.uniform(0.3, 1.2, 6)
+    swing = np.array([0.20, 0.06, 0.04, 0.03, 0.02, 0.02]) * rng.uniform(0.2, 1.2, 6)
     swing[1:] += strength["ragged"] * np.array([0.10, 0.09, 0.07, 0.06, 0.05]) * rng.uniform(0.3, 1, 5)
     phase = np.exp(2j * np.pi * rng.random(6))
     edge, power = np.ones_like(radius), unit
     for a, p in zip(swing, phase, strict=True):
         power = power * unit
         edge += a * (power * p).real
-    edge += (0.03 + 0.12 * strength["ragged"]) * _noise(canvas, rng, 3.5)
-    softness = rng.uniform(0.05, 0.08) + 0.10 * strength["soft"] - 0.035 * strength["sharp"]
+    edge += (0.08 + 0.12 * strength["ragged"]) * _noise(canvas, rng, 3.5)
+    softness = rng.uniform(0.05, 0.10) + 0.10 * strength["soft"] - 0.035 * strength["sharp"]
     inside = _step(edge - radius, softness)
     tilt = np.exp(2j * np.pi * rng.random())
     lean = (canvas.x * tilt.real + canvas.y * tilt.imag) * (0.12 + 0.55 * strength["lopsided"])
-    ground = np.clip(0.55 + 0.2 * (edge - radius) + lean + 0.12 * _noise(canvas, rng, 1.5) + 0.06 * _noise(canvas, rng, 5), 0.08, 1.6)
+    ground = np.clip(0.55 + 0.2 * (edge - radius) + lean + 0.18 * _noise(canvas, rng, 1.5) + 0.16 * _noise(canvas, rng, 5), 0.08, 1.6)
     patches = strength["patches"] * 1.1 * _step(_noise(canvas, rng, 1.6), 0.12)
     pink = rng.uniform(0.1, 0.6)
     zero = np.zeros_like(radius)
@@ -244,8 +254,8 @@ def _body(canvas: _Canvas, rng: np.random.Generator, strength: Mapping[str, floa
 
 
 def _network(canvas: _Canvas, rng: np.random.Generator, layers: _Layers, s: float) -> None:
-    lines = _step(-0.1 - _comb(canvas, rng, rng.uniform(0.24, 0.34), 0.04), 0.25)
-    layers.brown += s * layers.inside * (1.0 * lines - 0.3)
+    lines = _step(-0.1 - _comb(canvas, rng, rng.uniform(0.22, 0.30), 0.10), 0.3)
+    layers.brown += s * layers.inside * (0.8 * lines - 0.25) * (1 + 0.5 * _noise(canvas, rng, 1.5))
 
 
 def _atypical(canvas: _Canvas, rng: np.random.Generator, layers: _Layers, s: float) -> None:
@@ -254,8 +264,8 @@ def _atypical(canvas: _Canvas, rng: np.random.Generator, layers: _Layers, s: flo
 
 
 def _globules(canvas: _Canvas, rng: np.random.Generator, layers: _Layers, s: float) -> None:
-    balls = _step(_comb(canvas, rng, rng.uniform(0.28, 0.4), 0.05) - 1.0, 0.25)
-    layers.brown += s * layers.inside * (1.2 * balls - 0.2)
+    balls = _step(_comb(canvas, rng, rng.uniform(0.25, 0.36), 0.10) - 1.0, 0.3)
+    layers.brown += s * layers.inside * (1.0 * balls - 0.2) * (1 + 0.5 * _noise(canvas, rng, 1.5))
 
 
 def _dots(canvas: _Canvas, rng: np.random.Generator, layers: _Layers, s: float) -> None:
@@ -265,6 +275,7 @@ def _dots(canvas: _Canvas, rng: np.random.Generator, layers: _Layers, s: float) 
 
 def _veil(canvas: _Canvas, rng: np.random.Generator, layers: _Layers, s: float) -> None:
     spot = _spots(canvas, _scatter(rng, 3, 0, 0.35) + _scatter(rng, 1, 0.1, 0.4), rng.uniform(0.2, 0.42, 3))
+    spot = spot * _step(0.35 + _noise(canvas, rng, 3) + 0.5 * _noise(canvas, rng, 7), 0.25)
     layers.blue += s * 0.9 * spot
     layers.brown *= 1 - 0.7 * s * spot
     layers.white += 0.22 * s * spot
@@ -299,7 +310,8 @@ def _vessels(canvas: _Canvas, rng: np.random.Generator, layers: _Layers, s: floa
         stem = _curve(rng, start, heading, rng.uniform(0.9, 1.5), 0.5)
         layers.red += s * 1.6 * _stroke(canvas.pixels(stem), 0.085 * abs(canvas.turn))
         for k in (14, 28, 42):
-            branch = _curve(rng, complex(stem[k]), heading + rng.uniform(0.4, 1.1) * (1 if rng.random() < 0.5 else -1), rng.uniform(0.35, 0.8), 0.6)
+            away = rng.uniform(0.4, 1.1) * (1 if rng.random() < 0.5 else -1)
+            branch = _curve(rng, complex(stem[k]), heading + away, rng.uniform(0.35, 0.8), 0.6)
             layers.red += s * 1.4 * _stroke(canvas.pixels(branch), 0.05 * abs(canvas.turn))
 
 
@@ -328,10 +340,10 @@ def _shiny(canvas: _Canvas, rng: np.random.Generator, layers: _Layers, s: float)
 
 
 def _strawberry(canvas: _Canvas, rng: np.random.Generator, layers: _Layers, s: float) -> None:
-    comb = _comb(canvas, rng, rng.uniform(0.3, 0.42), 0.10)
+    comb = _comb(canvas, rng, rng.uniform(0.26, 0.38), 0.14)
     layers.brown *= 1 - 0.5 * s
-    layers.red += s * layers.inside * 0.9 * _step(0.6 - comb, 0.3)
-    layers.white += s * layers.inside * 0.55 * _step(comb - 1.6, 0.25)
+    layers.red += s * layers.inside * 0.8 * _step(0.6 - comb, 0.4)
+    layers.white += s * layers.inside * 0.5 * _step(comb - 1.5, 0.35) * (1 + 0.6 * _noise(canvas, rng, 2))
 
 
 def _scale(canvas: _Canvas, rng: np.random.Generator, layers: _Layers, s: float) -> None:
@@ -344,14 +356,14 @@ def _dotted(canvas: _Canvas, rng: np.random.Generator, layers: _Layers, s: float
 
 
 def _scar(canvas: _Canvas, rng: np.random.Generator, layers: _Layers, s: float) -> None:
-    core = _spots(canvas, _scatter(rng, 3, 0, 0.18), rng.uniform(0.25, 0.4, 3)) * (0.85 + 0.3 * _noise(canvas, rng, 4))
+    core = _spots(canvas, _scatter(rng, 3, 0, 0.18), rng.uniform(0.2, 0.38, 3)) * _step(0.5 + _noise(canvas, rng, 4), 0.3)
     layers.brown *= 1 - 0.75 * s * core
     layers.white += s * 0.55 * core
 
 
 def _lacunae(canvas: _Canvas, rng: np.random.Generator, layers: _Layers, s: float) -> None:
     ring = 0.62 * np.exp(2j * np.pi * (np.arange(6) + rng.uniform(-0.2, 0.2, 6)) / 6) * rng.uniform(0.8, 1.15, 6)
-    pools = _spots(canvas, np.append(ring, complex(_scatter(rng, 1, 0, 0.15)[0])), rng.uniform(0.17, 0.27, 7))
+    pools = _spots(canvas, np.append(ring, complex(_scatter(rng, 1, 0, 0.15)[0])), rng.uniform(0.12, 0.30, 7))
     deep = rng.uniform(0, 1)
     layers.brown *= 1 - 0.8 * s
     layers.red += s * pools * (1.6 - 0.6 * deep)
@@ -387,21 +399,22 @@ def _absorption(rng: np.random.Generator, layers: _Layers) -> np.ndarray:
     """(64, 64, 3) optical density >= 0, its mean over the lesion pulled to one that is drawn alike for all classes."""
     pigments = np.clip(np.stack([layers.brown, layers.red, layers.blue], -1), 0, None)
     density = np.einsum("yxp,pc->yxc", pigments, np.stack([BROWN, RED, BLUE]))
-    mix = rng.random(3) * np.array([1.0, 0.7, 0.25])
-    wanted = rng.uniform(0.35, 1.0) * np.einsum("p,pc->c", mix / mix.sum(), np.stack([BROWN, RED, BLUE]))
+    mix = rng.random(3) * np.array([1.0, 0.6, 0.3])
+    wanted = rng.uniform(0.3, 1.35) * np.einsum("p,pc->c", mix / mix.sum(), np.stack([BROWN, RED, BLUE]))
     mean = np.einsum("yxc,yx->c", density, layers.inside) / layers.inside.sum()
-    return density * np.clip((wanted / np.maximum(mean, 1e-3)) ** PULL, 0.3, 3)
-
-
-PULL = 0.8  # 1: every lesion gets exactly the mean absorption drawn for it
+    scaled: np.ndarray = density * np.clip((wanted / np.maximum(mean, 1e-3)) ** PULL, 0.3, 3)
+    return scaled
 
 
 def _skin(canvas: _Canvas, rng: np.random.Generator) -> np.ndarray:
     """(64, 64, 3) in [0, 1]: tone, mottling, furrows."""
     mix = rng.random(len(SKINS)) ** 2
     tone = np.einsum("k,kc->c", mix / mix.sum(), SKINS)
-    grain = 0.02 * _noise(canvas, rng, 0.8) + 0.02 * _noise(canvas, rng, 4.5)
-    return tone * (1 + grain)[..., None] - np.array([0.0, 0.03, 0.02]) * _step(_noise(canvas, rng, 1.2) - 0.3, 0.2)[..., None]
+    grain = 0.04 * _noise(canvas, rng, 0.8) + 0.04 * _noise(canvas, rng, 4.5) + 0.03 * _noise(canvas, rng, 9)
+    skin: np.ndarray = (
+        tone * (1 + grain)[..., None] - np.array([0.0, 0.08, 0.06]) * rng.random() * _step(_noise(canvas, rng, 1.8), 0.3)[..., None]
+    )
+    return skin
 
 
 def _photograph(at: np.random.Generator, image: np.ndarray) -> np.ndarray:
@@ -411,20 +424,21 @@ def _photograph(at: np.random.Generator, image: np.ndarray) -> np.ndarray:
         path = _curve(at, start, at.uniform(0, 2 * np.pi), at.uniform(30, 80), 0.25)
         image = image * (1 - at.uniform(0.4, 0.8) * _stroke(path, at.uniform(0.5, 1.2)))[..., None]
     rows, columns = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE - 0.5
-    if at.random() < 0.15:
+    if at.random() < 0.08:
         x, y, size = at.uniform(-0.5, 0.5), at.uniform(-0.5, 0.5), at.uniform(0.03, 0.1)
         ring = np.exp(-(((np.hypot(columns - x, rows - y) - size) / 0.015) ** 2))
         image = image + 0.25 * ring[..., None]
-    if at.random() < 0.1:
+    if at.random() < 0.05:
         ticks = np.concatenate([np.linspace(0, 5 if k % 5 else 9, 24) + 1j * (k * 4 + at.uniform(0, 1)) for k in range(17)])
         image = image * (1 - 0.7 * np.minimum(_splat(ticks + 1 + 1j) * 0.4, 1))[..., None]
-    light = at.uniform(0.82, 1.1) * (1 + at.uniform(-0.25, 0.25) * columns + at.uniform(-0.25, 0.25) * rows)
+    light = at.uniform(0.85, 1.15) * (1 + at.uniform(-0.25, 0.25) * columns + at.uniform(-0.25, 0.25) * rows)
     light *= 1 - at.uniform(0, 0.5) ** 2 * 2 * (columns**2 + rows**2)
-    if at.random() < 0.12:
+    if at.random() < 0.07:
         light *= _step(at.uniform(0.52, 0.66) - np.hypot(columns, rows), 0.012)
-    image = image * light[..., None] * (1 + at.uniform(-0.09, 0.09, 3))
+    image = image * light[..., None] * (1 + at.uniform(-0.10, 0.10, 3))
     blur = at.uniform(0, 0.25)
     for axis in (0, 1):
         image = (1 - 2 * blur) * image + blur * (np.roll(image, 1, axis) + np.roll(image, -1, axis))
     image = image + at.uniform(0.004, 0.02) * (at.random((SIZE, SIZE, 3)) - 0.5) * 2
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    levels: np.ndarray = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return levels

@@ -1,0 +1,129 @@
+"""Does anything beside the encoder cost time or memory? Packing and embedding, each against its own floor, in one run.
+
+    uv run python benchmarks/speed/embed.py            # 10,000 drawn JPEGs, the default encoder at 112 px
+    uv run python benchmarks/speed/embed.py --quick    # 2,000
+
+Expected: embedding from the pack at 0.9 of the bare forward pass or more (same encoder, batch and threads, measured in turns); packing on
+all cores; anonymous memory the same for four times as many images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from medbench import embed, images, weights
+
+SIZE = 112
+
+
+def make_jpegs(folder: Path, n: int) -> list[Path]:
+    """JPEGs of 600 x 450 pixels, HAM10000's own size: 50 different ones, the others copies with another first comment."""
+    rng = np.random.default_rng(0)
+    originals = []
+    for i in range(50):
+        coarse = rng.integers(0, 255, (15, 20, 3), np.uint8)
+        file = folder / f"original{i}.jpg"
+        Image.fromarray(coarse).resize((600, 450), Image.Resampling.BICUBIC).save(file, quality=90)
+        originals.append(file.read_bytes())
+    files = []
+    for i in range(n):
+        file = folder / f"{i:05d}.jpg"
+        file.write_bytes(originals[i % 50] + str(i).encode())  # bytes behind the end mark: another file, the same pixels
+        files.append(file)
+    return files
+
+
+def anonymous_mb() -> float:
+    """Memory of this process that no file backs."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("/proc/self/status has no RssAnon: this benchmark needs Linux")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def bare_forward(net: object, batch: object, times: int) -> None:
+    import torch
+
+    with torch.inference_mode():
+        for _ in range(times):
+            net(batch).float().cpu().numpy()  # type: ignore[operator]
+
+
+def embedding_ratio(pack: images.Pack, n: int) -> None:
+    """Images a second from the pack over images a second of the bare forward pass, in five turns of each."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoder = weights.encoder(weights.EMBEDDED, SIZE)
+    net = weights.build(encoder, weights.supervised(encoder, Path(tempfile.gettempdir())), 0)
+    index = np.arange(n // embed.BATCH * embed.BATCH)
+    batch = next(images.batches(pack, index, embed.BATCH, device, encoder.mean, encoder.std))
+    run = lambda: [len(values) for values in embed.forward(net, pack, index, encoder, device, "fp32")]
+    run()
+    ratios, rates = [], []
+    for _ in range(5):
+        bare = seconds(lambda: bare_forward(net, batch, len(index) // embed.BATCH))
+        ours = seconds(run)
+        ratios.append(bare / ours)
+        rates.append(len(index) / ours)
+    middle, rate = statistics.median(ratios), statistics.median(rates)
+    print(f"embedding, {device}: {rate:.0f} images/s; over the bare forward pass {middle:.3f} (from {min(ratios):.3f} to {max(ratios):.3f})")
+
+
+def packing_ratio(files: list[Path], cache: Path) -> images.Pack:
+    """Seconds with one worker over seconds with all cores: the number of cores at best."""
+    hashes = images.content_hashes(files, cache)
+    few = len(files) // 4
+    one = seconds(lambda: images.pack(files[:few], hashes[:few], SIZE, "bicubic", cache / "one", workers=1)) * 4
+    cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+    start = time.perf_counter()
+    pack = images.pack(files, hashes, SIZE, "bicubic", cache)
+    every = time.perf_counter() - start
+    print(f"packing: {len(files) / every:.0f} images/s on {cores} cores, {one / every:.2f} times one worker (a quarter, extrapolated)")
+    return pack
+
+
+def _memory(arguments: tuple[list[Path], Path, int]) -> float:
+    """Anonymous memory after packing and reading through n images, in a process of its own."""
+    files, cache, n = arguments
+    pack = images.pack(files[:n], images.content_hashes(files[:n], cache), SIZE, "bicubic", cache)
+    for batch in images.batches(pack, np.arange(n), embed.BATCH, "cpu", (0.5,) * 3, (0.5,) * 3):
+        batch.mean()
+    return anonymous_mb()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="2,000 images instead of 10,000")
+    n = 2_000 if parser.parse_args().quick else 10_000
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, cache = Path(scratch, "images"), Path(scratch, "cache")
+        folder.mkdir()
+        files = make_jpegs(folder, 4 * n)
+        pack = packing_ratio(files[:n], cache)
+        embedding_ratio(pack, min(n, 2_000))
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
+            small, large = pool.map(_memory, [(files, cache, n), (files, cache, 4 * n)])
+        print(f"anonymous memory: {small:.0f} MB with {n} images, {large:.0f} MB with {4 * n}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""What a folder of class folders or a CSV file says: rows and columns of strings, each known to name a file. Nothing is judged here."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from medbench.images import decoding
+from medbench.spec import PARTS, UserError
+
+RESERVED = ("path", "label", "group", "bag", "split")
+MULTI = "label:"  # of several label columns
+_LEFT_BEHIND = {"thumbs.db", "desktop.ini", "__macosx"}  # and everything that starts with a dot
+
+
+@dataclass
+class Listing:
+    """What a folder or a CSV says, before it is judged. Each column holds N strings; `where` names a row for a person."""
+
+    root: Path
+    ids: list[str]
+    where: list[str]
+    columns: dict[str, list[str]]  # the reserved ones that are there, `label:NAME`, and metadata
+    marks: list[str] = field(default_factory=list)
+
+
+def existing(argument: str) -> Path:
+    """The absolute path. Raises UserError with the nearest name that does exist."""
+    if not argument:
+        raise UserError("folder: names no place.", allowed=["folder:PATH of a folder of class folders, or of a CSV file"])
+    place = Path(os.path.abspath(Path(argument).expanduser()))
+    if place.is_dir() or (place.is_file() and place.suffix.lower() in (".csv", ".tsv")):
+        return place
+    if place.exists():
+        raise UserError(f"{argument} is neither a folder nor a .csv or .tsv file.")
+    while not place.parent.is_dir():
+        place = place.parent
+    beside = sorted(entry.name for entry in place.parent.iterdir() if not entry.name.startswith("."))
+    raise UserError(f"{argument} does not exist: no '{place.name}' in {place.parent}.", allowed=beside, given=place.name)
+
+
+def walk(root: Path) -> Listing:
+    """Class folders, in parts or not."""
+    folders = _folders(root)
+    if not folders:
+        tables = sorted(file.name for file in root.glob("*.[ct]sv"))
+        then = (
+            f"name the CSV file: folder:{tables[0]}"
+            if tables
+            else "put the images of each class into a folder of its own, or list them in a CSV file"
+        )
+        raise UserError(f"{root} holds no class folders.", then=then)
+    given = [name for name in PARTS if name in folders]
+    strange = next((name for name in folders if name not in PARTS), None) if given else None
+    if strange:
+        raise UserError(f"In {root}, '{strange}' stands beside {' and '.join(given)}.", allowed=PARTS, given=strange)
+    listing = Listing(root, [], [], {"label": [], **({"split": []} if given else {})})
+    ignored: Counter[str] = Counter()
+    for part in given or [""]:
+        if not _folders(root / part):
+            raise UserError(f"{root / part} holds no class folders.", then=f"put the images of each class into a folder in {part}/")
+        for label in _folders(root / part):
+            images = _images(root / part / label, ignored)
+            if not images:
+                raise UserError(f"The class folder {root / part / label} holds no image.", allowed=decoding.SUFFIXES)
+            ids = [file.relative_to(root).as_posix() for file in images]
+            listing.ids += ids
+            listing.where += ids
+            listing.columns["label"] += [label] * len(ids)
+            if part:
+                listing.columns["split"] += [part] * len(ids)
+    if ignored:
+        listing.marks.append(f"{ignored.total()} files that are no images were left out ({', '.join(sorted(ignored))})")
+    return listing
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _left_behind(entry.name))
+
+
+def _left_behind(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LEFT_BEHIND
+
+
+def _images(folder: Path, ignored: Counter[str]) -> list[Path]:
+    """Image files in a folder and those in it, sorted; the others are counted by suffix."""
+    found = []
+    for place, inner, names in os.walk(folder):
+        inner[:] = [name for name in inner if not _left_behind(name)]
+        for file in (Path(place, name) for name in names if not _left_behind(name)):
+            if _is_image(file):
+                found.append(file)
+            else:
+                ignored[file.suffix.lower() or "no suffix"] += 1
+    return sorted(found)
+
+
+def _is_image(file: Path) -> bool:
+    """Scanners name DICOM files without a suffix, or by a UID that ends in a number: these are told by their first bytes."""
+    if not re.fullmatch(r"(\.\d+)?", file.suffix):
+        return file.suffix.lower() in decoding.SUFFIXES
+    with file.open("rb") as stream:
+        return decoding.is_dicom(stream.read(132))
+
+
+def read_csv(file: Path) -> Listing:
+    columns, lines = _columns(file)
+    if "path" not in columns or not any(name == "label" or name.startswith(MULTI) for name in columns):
+        raise UserError(f"{file.name} needs the columns path and label (or label:NAME, several); it has: {', '.join(columns)}.")
+    if not lines:
+        raise UserError(f"{file.name} lists no image.")
+    where = [f"{file.name} line {line}" for line in lines]
+    ids = _relative(columns.pop("path"), where)
+    first: dict[str, int] = {}
+    named = [name for name in columns if name == "label" or name.startswith(MULTI)]
+    for i, name in enumerate(ids):
+        j = first.setdefault(name, i)
+        if j != i:
+            same = all(columns[c][i] == columns[c][j] for c in named)
+            raise UserError(f"{where[i]} repeats '{name}' of line {lines[j]}{'' if same else ' with another label'}.")
+    _check_files(file.parent, ids, where)
+    return Listing(file.parent, ids, where, columns)
+
+
+def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
+    """Column name -> N stripped values, and each row's line number. Reserved names are found in upper case too."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            head = stream.readline()
+            stream.seek(0)
+            reader = csv.reader(stream, delimiter=max(",;\t", key=head.count), strict=True)
+            names = [name.strip() for name in next(reader, [])]
+            names = [name.lower() if name.lower() in RESERVED else name for name in names]
+            rows, lines = [], []
+            for row in reader:
+                if row:
+                    rows.append(row)
+                    lines.append(reader.line_num)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file.name} is not UTF-8 text (byte {error.start}).", then="save it as CSV UTF-8") from error
+    except csv.Error as error:
+        raise UserError(f"{file.name} is not a CSV file: {error}.") from error
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{file.name} has two columns '{twice}'.")
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(names):
+            raise UserError(f"{file.name} line {line} has {len(row)} fields, the header {len(names)}.")
+    return {name: [row[c].strip() for row in rows] for c, name in enumerate(names)}, lines
+
+
+def _relative(paths: Sequence[str], where: Sequence[str]) -> list[str]:
+    """POSIX paths without '.' steps. Raises UserError for one that is empty, absolute, or climbs out."""
+    ids = []
+    for text, line in zip(paths, where, strict=True):
+        path = PurePosixPath(text.replace("\\", "/"))
+        if not path.parts:
+            raise UserError(f"{line} has no path.")
+        if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", text):
+            raise UserError(
+                f"{line}: '{text}' leaves the CSV's folder.", then="put the CSV file above its images, with paths relative to it"
+            )
+        ids.append(path.as_posix())
+    return ids
+
+
+def _check_files(root: Path, ids: Sequence[str], where: Sequence[str]) -> None:
+    """Raises UserError for files that are missing or that a link takes out of the folder. Each folder is resolved once, not each file."""
+    real_root = root.resolve()
+    inside: dict[Path, bool] = {}
+    missing = []
+    for name, line in zip(ids, where, strict=True):
+        file = root / name
+        if not file.is_file():
+            missing.append(name)
+            continue
+        start = file if file.is_symlink() else file.parent
+        if start not in inside:
+            inside[start] = start.resolve().is_relative_to(real_root)
+        if not inside[start]:
+            raise UserError(f"{line}: '{name}' leaves the CSV's folder by a symbolic link.")
+    if missing:
+        shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+        raise UserError(
+            f"{len(missing)} of {len(ids)} images do not exist in {root}: {shown}", then="paths are relative to the CSV's folder"
+        )

@@ -1,0 +1,176 @@
+"""Whatever a person gets wrong: one clear line, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from medbench import Store
+
+Medbench = Callable[..., int]
+
+
+@pytest.fixture
+def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """refused("run", ...) -> the one line on standard error, after checking the exit code and that no result was written."""
+
+    def call(*arguments: str) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        assert medbench(*arguments) == 2
+        captured = capsys.readouterr()
+        lines = [line for line in captured.err.splitlines() if not re.match(r" *\d+\.\d s  ", line)]  # less the progress lines
+        assert len(lines) == 1, captured.err
+        assert lines[0].startswith("medbench: ")
+        assert captured.out == ""
+        assert sorted(tmp_path.rglob("*")) == before, "nothing may be written"
+        return lines[0].removeprefix("medbench: ")
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--task", "drem"], "Unknown task 'drem'. Allowed: derm, folder:PATH. Did you mean 'derm'? Next: medbench list tasks"),
+        (
+            ["--methods", "supervized"],
+            "Unknown method 'supervized'. Allowed: random, supervised. Did you mean 'supervised'? Next: medbench list methods",
+        ),
+        (["--protocols", "liner"], "Unknown protocol 'liner'. Allowed: linear. Did you mean 'linear'? Next: medbench list protocols"),
+        (["--encoder", "resnet_50"], r"re:Unknown encoder 'resnet_50'\. Allowed: .*Did you mean 'resnet50'\? Next: medbench list encoders"),
+        (
+            ["--encoder", "resnet18"],
+            r"re:Encoder 'resnet18' has 7 checkpoints: say which .*resnet18\.tv_in1k.*Next: medbench run --encoder NAME.TAG",
+        ),
+        (["--labels", "0"], r"re:Label budget '0' is not understood\. Allowed: 1 to 100 \(percent.*Next: medbench run --labels 1,10,100"),
+        (["--labels", "1,101"], r"re:Label budget '101' is not understood\. Allowed: 1 to 100"),
+        (["--labels", "abc"], r"re:Label budget 'abc' is not understood\. Allowed: 1 to 100"),
+        (["--labels", ""], "No label budget was given."),
+        (["--seeds", "0"], "At least one seed is needed, 0 given. Next: medbench run --seeds 3"),
+        (["--size", "7"], "Image size 7 is out of range. Allowed: 32 to 1024 pixels. Next: medbench run --size 112"),
+        (["--precision", "fp8"], "Unknown precision 'fp8'. Allowed: fp32, bf16. Did you mean 'fp32'?"),
+        (["--on", "tset"], "Unknown part 'tset' to score on. Allowed: test, val. Did you mean 'test'? Next: medbench run --on val"),
+        (["--source", "task"], "Method 'random' has no source 'task'. Allowed: auto, none."),
+        (["--ordinal"], "--ordinal describes a folder of your own; task 'derm' is what it is. Next: medbench run --task derm"),
+        (["--device", "cuda:7"], r"re:Device 'cuda:7' is not there\. Allowed: auto, cpu.*Next: medbench run --device cpu"),
+        (["--device", "gpu"], r"re:Device 'gpu' is not there\. Allowed: auto, cpu"),
+        (["--data", "nowhere"], r"re:--data nowhere is not a folder\. Allowed: ham10000, .*phantom\. Next: medbench data list derm"),
+        (["--data", "."], r"re:--data \. does not hold HAM10000\. Allowed: ham10000, .*phantom\. Next: medbench data list derm"),
+        (["--task", "folder:nowhere"], r"re:nowhere does not exist: no 'nowhere' in "),
+    ],
+)
+def test_run_refuses(refused: Callable[..., str], arguments: list[str], line: str) -> None:
+    given = refused("run", *arguments)
+    if line.startswith("re:"):
+        assert re.match(line.removeprefix("re:"), given), given
+    else:
+        assert given == line
+
+
+def test_list_refuses(refused: Callable[..., str]) -> None:
+    wanted = "Cannot list 'task'. Allowed: tasks, methods, protocols, encoders. Did you mean 'tasks'? Next: medbench list tasks"
+    assert refused("list", "task") == wanted
+
+
+def test_table_refuses_a_folder_without_a_plan(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert refused("table", str(tmp_path)).endswith("is not a results folder: it has no plan.json. Next: medbench run --out FOLDER")
+
+
+def test_an_empty_folder(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "empty holds no class folders. Next: put the images of each class into a folder" in refused(
+        "run", "--task", f"folder:{tmp_path}/empty"
+    )
+
+
+def test_corrupt_images_among_good_ones_are_all_named(refused: Callable[..., str], folder: Path) -> None:
+    (folder / "train" / "mel" / "train3.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    file = folder / "test" / "nv" / "test1.png"
+    file.write_bytes(file.read_bytes()[:200])
+    line = refused("run", "--task", f"folder:{folder}", "--size", "32")
+    assert "train/mel/train3.png" in line
+    assert "test/nv/test1.png" in line
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        (["../secret.png,a"], r"leaves the CSV's folder"),
+        (["/etc/passwd,a"], r"leaves the CSV's folder"),
+        (["train/nv/none.png,a"], r"1 of 7 images do not exist in .*: train/nv/none\.png"),
+        (["train/nv/train0.png,b"], r"images\.csv line 8 repeats 'train/nv/train0\.png' of line 2 with another label"),
+        (["train/nv/train9.png,"], r"images\.csv line 8 has no label"),
+    ],
+)
+def test_a_csv_that_is_wrong(refused: Callable[..., str], folder: Path, rows: list[str], line: str) -> None:
+    good = [f"train/nv/train{i}.png,{'ab'[i % 2]}" for i in range(6)]
+    (folder / "images.csv").write_text("\n".join(["path,label", *good, *rows]))
+    assert re.search(line, refused("run", "--task", f"folder:{folder}/images.csv"))
+
+
+def make_csv(folder: Path, *, leak: bool) -> Path:
+    """Both parts hold both classes; groups of two images, torn between the parts if leak."""
+    lines = ["path,label,group,split"]
+    for part, n in (("train", 12), ("test", 6)):
+        for name in ("mel", "nv"):
+            lines += [f"{part}/{name}/{part}{i}.png,{name},{'' if leak else part}{name}{i // 2},{part}" for i in range(n)]
+    (folder / "images.csv").write_text("\n".join(lines))
+    return folder / "images.csv"
+
+
+def test_a_group_in_two_parts(refused: Callable[..., str], medbench: Medbench, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = f"folder:{make_csv(folder, leak=True)}"
+    arguments = ["run", "--task", task, "--size", "32", "--methods", "random", "--labels", "100"]
+    assert re.search(r"group 'mel0' stands in both train and test \(6 such groups\): .*--allow-leak", refused(*arguments))
+    assert medbench(*arguments, "--allow-leak") == 0
+    assert "LEAK: 6 groups stand in both train and test" in capsys.readouterr().out
+    assert medbench("table", "runs/folder-images.csv") == 0
+    assert "LEAK" in capsys.readouterr().out
+    assert "LEAK" in Path("runs/folder-images.csv/leaderboard.md").read_text()
+
+
+def test_a_class_missing_from_the_test_part(
+    refused: Callable[..., str], medbench: Medbench, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(folder / "test" / "nv")
+    arguments = ["run", "--task", f"folder:{folder}", "--size", "32", "--methods", "random", "--labels", "100"]
+    assert re.search(r"The test part of 'folder:mine' has no image of class 'nv' \(1 of 3.*--allow-partial", refused(*arguments))
+    assert medbench(*arguments, "--allow-partial") == 0
+    assert "AUC is the mean over 2 of 3 classes" in capsys.readouterr().out
+    (row,) = Store(Path("runs/folder-mine")).rows().values()
+    assert row.metrics["auc"]["classes"] == 2
+
+
+def test_an_output_folder_that_cannot_be_written(refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    line = refused("run", "--task", f"folder:{folder}", "--size", "32", "--methods", "random", "--out", f"{tmp_path}/file/out")
+    assert re.search(r"Results cannot be written to .*file/out: .*Next: medbench run --out FOLDER", line)
+
+
+def test_a_cache_that_cannot_be_written(refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MEDBENCH_CACHE", f"{tmp_path}/file/cache")
+    assert re.search(r"cache folder .* \(MEDBENCH_CACHE\) cannot be written", refused("run"))
+
+
+def test_no_disk_space(refused: Callable[..., str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda place: shutil._ntuple_diskusage(10**9, 10**9, 100))
+    line = refused("run", "--task", f"folder:{folder}", "--size", "32")
+    assert re.search(r"needs .* of disk space and has 0\.0 MB\. Next: set MEDBENCH_CACHE", line)
+
+
+def test_a_disk_that_fills_up_while_results_are_written(
+    medbench: Medbench, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "rows.jsonl")
+
+    monkeypatch.setattr(Store, "add", full)
+    assert medbench("run", "--task", f"folder:{folder}", "--size", "32", "--methods", "random") == 2
+    assert "medbench: no space left on the device (rows.jsonl). Next: free some, then run again" in capsys.readouterr().err

@@ -1,0 +1,93 @@
+"""HAM10000: both official layouts, the fixed split, and what may be wrong with a download."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medbench import sampling
+from medbench.spec import UserError
+from medbench.tasks.derm import CLASSES, DERM, SPLIT, find, load
+
+COLUMNS = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization", "dataset"]
+
+
+def make_ham(root: Path, folders: tuple[str, ...], metadata: str = "HAM10000_metadata.csv", delimiter: str = ",") -> Path:
+    """A small set of the true layout: 70 lesions of 7 classes, every third with two images."""
+    records = []
+    for lesion in range(70):
+        for view in range(1 + (lesion % 3 == 0)):
+            name = f"ISIC_{lesion * 2 + view:07d}"
+            age = "" if lesion == 5 else f"{20 + lesion}.0"
+            row = [f"HAM_{lesion:07d}", name, CLASSES[lesion % 7], "histo", age, "female", "back", "vidir_modern"]
+            records.append(dict(zip(COLUMNS, row, strict=True)))
+            folder = root / folders[lesion % len(folders)]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (12, 9), (lesion, view, 0)).save(folder / f"{name}.jpg")
+    with (root / metadata).open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(records)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("folders", "metadata", "delimiter"),
+    [
+        (("HAM10000_images_part_1", "HAM10000_images_part_2"), "HAM10000_metadata.csv", ","),
+        (("HAM10000_images_part_1", "HAM10000_images_part_2"), "HAM10000_metadata", ","),
+        (("images",), "HAM10000_metadata.tab", "\t"),
+    ],
+)
+def test_official_layouts_give_the_same_parts(tmp_path: Path, folders: tuple[str, ...], metadata: str, delimiter: str) -> None:
+    root = make_ham(tmp_path / "ham10000", folders, metadata, delimiter)
+    assert find(tmp_path) == root
+    assert find(root) == root
+    parts = load(root)
+    sizes = {name: len(part) for name, part in parts.items()}
+    assert sizes == {"train": 59, "val": 14, "test": 21}, "70 / 10 / 20 of each class's 13 or 14 images in 10 lesions"
+    for part in parts.values():
+        assert sorted(np.unique(part.labels)) == list(range(7))
+        assert sorted(part.meta) == ["age", "localization", "sex"], "dx_type gives the label away"
+        assert all(image.stem == name for image, name in zip(part.images, part.ids, strict=True))
+    assert np.isnan(np.concatenate([part.meta["age"] for part in parts.values()])).sum() == 1
+    lesions = [set(part.groups) for part in parts.values()]
+    assert not (lesions[0] & lesions[1] or lesions[0] & lesions[2] or lesions[1] & lesions[2])
+
+
+def test_a_missing_part_is_named_with_its_count(tmp_path: Path) -> None:
+    root = make_ham(tmp_path, ("HAM10000_images_part_1", "HAM10000_images_part_2"))
+    for file in (root / "HAM10000_images_part_2").iterdir():
+        file.unlink()
+    with pytest.raises(UserError, match=r"lacks 47 of 94 images: ISIC_0000002, .*HAM10000_images_part_2/.*medbench data list derm"):
+        load(root)
+
+
+def test_other_metadata_is_refused(tmp_path: Path) -> None:
+    root = make_ham(tmp_path, ("images",))
+    file = root / "HAM10000_metadata.csv"
+    text = file.read_text()
+    file.write_text(text.replace("lesion_id", "lesion"))
+    with pytest.raises(UserError, match=r"is not HAM10000's metadata: column\(s\) lesion_id missing"):
+        load(root)
+    file.write_text(text.replace(",mel,", ",mell,"))
+    with pytest.raises(UserError, match=r"unknown diagnosis 'mell'.*Did you mean 'mel'"):
+        load(root)
+    file.write_text(text + text.splitlines()[1] + "\n")
+    with pytest.raises(UserError, match=r"lists an image twice"):
+        load(root)
+
+
+def test_the_official_split(real_data: Path) -> None:
+    root = find(real_data)
+    assert root is not None
+    parts = load(root)
+    assert {name: sampling.ids_hash(part.ids) for name, part in parts.items()} == SPLIT
+    assert sum(map(len, parts.values())) == DERM.n_images
+    assert len(np.unique(np.concatenate([part.groups for part in parts.values()]))) == 7_470
+    share = [len(part) / 10_015 for part in parts.values()]
+    assert share == pytest.approx([0.7, 0.1, 0.2], abs=0.002)

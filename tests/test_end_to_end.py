@@ -1,0 +1,158 @@
+"""From a folder of images to a leaderboard, by the command line, without a download; broken off, doubled, failed, repeated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medbench import Grid, Store, images, registry, run, table
+from medbench.spec import Protocol, Row
+
+
+def job(folder: Path, *more: str) -> list[str]:
+    return ["run", "--task", f"folder:{folder}", "--size", "32", "--labels", "10,100", "--seeds", "2", *more]
+
+
+def essence(rows: dict[str, Row]) -> dict[str, object]:
+    """What must be the same in a repeated row: all but cost and provenance."""
+    return {key: (row.cell, row.n_labels, row.chosen, row.metrics) for key, row in rows.items()}
+
+
+def test_the_main_job(folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert medbench(*job(folder)) == 0
+    out = tmp_path / "runs" / "folder-mine"
+    store = Store(out)
+    rows = store.rows()
+    assert len(rows) == 6, "2 methods x (10 % at two seeds, 100 % once)"
+    printed = capsys.readouterr().out
+    assert "images of one patient may stand on both sides" in printed
+    assert "6 new rows" in printed
+    board = table.leaderboard(store)
+    assert set(board.status) == {"done"}
+    assert list(board.columns) == list(table.COLUMNS)
+    best = board[(board.metric == "auc") & (board.method == "supervised") & (board.labels == "100%")]
+    assert float(best["mean"].iloc[0]) > 0.7, "three tints under noise can be told apart"
+    assert best["sd"].isna().all(), "all labels are one draw: run once, a dash for sd"
+    for row in rows.values():
+        assert store.target(row.provenance["target"])["ids"].shape == (18,)
+        assert store.scores(row)["probabilities"].shape == (18, 3)
+        assert row.metrics["auc"]["low"] <= row.metrics["auc"]["value"] <= row.metrics["auc"]["high"]
+        assert (row.n_requested, row.n_labels) in ((4, 4), (36, 36))
+
+    before = (out / "rows.jsonl").read_bytes()
+    assert medbench(*job(folder)) == 0
+    assert "0 new rows" in capsys.readouterr().out
+    assert (out / "rows.jsonl").read_bytes() == before
+    assert medbench("table", str(out), "--metric", "kappa") == 0
+    assert "kappa" in capsys.readouterr().out
+    text = (out / "leaderboard.md").read_text()
+    assert "| 100% | 36 | supervised | * |" in text
+
+
+def test_a_changed_image_is_another_cell(folder: Path, medbench: Callable[..., int], tmp_path: Path) -> None:
+    arguments = job(folder, "--methods", "random", "--labels", "100")
+    assert medbench(*arguments) == 0
+    Image.new("RGB", (40, 40)).save(folder / "train" / "nv" / "train0.png")
+    assert medbench(*arguments) == 0
+    store = Store(tmp_path / "runs" / "folder-mine")
+    assert len(store.rows()) == 2
+    lines = [line for board in table.boards(store) for line in board.lines]
+    assert [len(line.rows) for line in lines] == [1], "the old fingerprint does not mix in"
+
+
+def test_a_broken_run_ends_with_the_rows_of_an_unbroken_one(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Grid(tasks=(f"folder:{folder}",), size=32, labels=("10", "100"), seeds=2)
+
+    def stop_at(count: int) -> Callable[[Row], None]:
+        seen: list[Row] = []
+
+        def on_row(row: Row) -> None:
+            seen.append(row)
+            if len(seen) == count:
+                raise KeyboardInterrupt
+
+        return on_row
+
+    whole = run.run(grid, tmp_path / "whole").rows()
+    for count in (1, 4):
+        with pytest.raises(KeyboardInterrupt):
+            run.run(grid, tmp_path / "broken", on_row=stop_at(count))
+    monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "another cache"))
+    assert essence(run.run(grid, tmp_path / "broken").rows()) == essence(whole)
+
+
+def test_a_cell_that_fails_is_shown_with_its_reason_and_mended_by_the_next_run(
+    folder: Path, medbench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    linear = registry.protocol("linear")
+
+    def fails_on_all(train: object, targets: object, draws: list[np.ndarray]) -> object:
+        for draw in draws:
+            if len(draw) == 36:
+                raise RuntimeError("out of\nmemory")
+            yield from linear.evaluate(train, targets, [draw])  # type: ignore[arg-type]
+
+    broken = Protocol("linear", linear.version, linear.title, linear.kinds, fails_on_all, False, linear.settings)  # type: ignore[arg-type]
+    monkeypatch.setitem(registry.protocols(), "linear", broken)
+    assert medbench(*job(folder)) == 3
+    printed = capsys.readouterr().out
+    assert "failed, 1 of 1 seeds: RuntimeError: out of memory" in printed
+    assert "4 new rows" in printed
+    monkeypatch.setitem(registry.protocols(), "linear", linear)
+    assert medbench(*job(folder)) == 0
+    assert "failed" not in capsys.readouterr().out
+    assert len(Store(tmp_path / "runs" / "folder-mine").rows()) == 6
+
+
+def test_missing_is_shown_as_missing(
+    folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert medbench(*job(folder)) == 0
+    out = tmp_path / "runs" / "folder-mine"
+    lines = [line for line in (out / "rows.jsonl").read_text().splitlines() if json.loads(line)["cell"]["seed"] == 0]
+    (out / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    capsys.readouterr()
+    assert medbench("table", str(out)) == 0
+    assert "missing, 1 of 2 seeds" in capsys.readouterr().out
+    board = table.leaderboard(Store(out))
+    assert board[board.labels == "10%"]["mean"].isna().all(), "no average over an incomplete group"
+
+
+def test_the_plan_computes_nothing(folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert medbench(*job(folder, "--plan")) == 0
+    printed = capsys.readouterr().out
+    assert "54" in printed, "images to embed"
+    assert "not known yet" in printed
+    assert not (tmp_path / "runs").exists()
+    assert images.cache_entries(images.cache_folder(), "features") == {}
+
+
+def test_split_prints_the_ids_a_run_uses(
+    folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert medbench("data", "split", f"folder:{folder}", "--labels", "10", "--seeds", "2", "--ids") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "part,labels,seed,id"
+    assert sum(line.startswith("test,,0,") for line in lines) == 18
+    assert sum(line.startswith("train,10%,1,") for line in lines) == 4
+    assert medbench(*job(folder, "--methods", "random")) == 0
+    capsys.readouterr()
+    assert medbench("data", "split", f"folder:{folder}", "--labels", "10", "--seeds", "2") == 0
+    printed = capsys.readouterr().out
+    for row in Store(tmp_path / "runs" / "folder-mine").rows().values():
+        if row.cell.labels == "10%":
+            assert row.provenance["subset_sha256"] in printed
+
+
+def test_cache_shows_and_prunes(folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert medbench(*job(folder, "--methods", "random")) == 0
+    capsys.readouterr()
+    assert medbench("cache") == 0
+    assert "features: 1 entries" in capsys.readouterr().out
+    assert medbench("cache", "--prune") == 0
+    assert images.cache_entries(images.cache_folder(), "features") == {}

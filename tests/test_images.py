@@ -1,0 +1,754 @@
+"""Decoding, hashing, packing and batching, against Pillow, pydicom, hashlib and the plain formula."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from medbench import images
+from medbench.images import batching, decoding, packing, workforce
+from medbench.spec import Drawn, UserError
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (24, 36, 3), dtype=np.uint8)
+GREY = COLOUR[:, :, 0]
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(picture, name, **options):
+        file = tmp_path / name
+        (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, **options)
+        return file
+
+    return save
+
+
+@pytest.fixture
+def cache(tmp_path):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    return folder
+
+
+def three(grey):
+    return np.repeat(np.asarray(grey)[:, :, None], 3, 2)
+
+
+# decode
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.webp"])
+def test_lossless_formats_give_their_pixels(save, name):
+    options = {"lossless": True} if name.endswith("webp") else {}
+    decoded = images.decode(save(COLOUR, name, **options))
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, COLOUR)
+
+
+def test_jpeg_gives_what_pillow_gives(save):
+    file = save(COLOUR, "a.jpg", quality=90)
+    np.testing.assert_array_equal(images.decode(file), np.asarray(Image.open(file)))
+
+
+def test_type_is_found_by_content(save):
+    np.testing.assert_array_equal(images.decode(save(COLOUR, "scan.jpg", format="PNG")), COLOUR)
+
+
+def test_grey_and_one_bit_become_rgb(save):
+    np.testing.assert_array_equal(images.decode(save(GREY, "grey.png")), three(GREY))
+    np.testing.assert_array_equal(images.decode(save(Image.fromarray(GREY > 127), "bit.png")), three(np.where(GREY > 127, 255, 0)))
+
+
+def test_palette_becomes_rgb(save):
+    palette = Image.fromarray(COLOUR).quantize(16)
+    np.testing.assert_array_equal(images.decode(save(palette, "p.png")), np.asarray(palette.convert("RGB")))
+
+
+def test_cmyk_becomes_rgb(save):
+    ink = Image.fromarray(COLOUR).convert("CMYK")
+    np.testing.assert_array_equal(images.decode(save(ink, "ink.tif")), np.asarray(ink.convert("RGB")))
+
+
+@pytest.mark.parametrize("alpha", [0, 128, 255])
+def test_alpha_is_laid_over_black(save, alpha):
+    rgba = np.dstack([COLOUR, np.full(GREY.shape, alpha, np.uint8)])
+    np.testing.assert_allclose(images.decode(save(rgba, "a.png")), COLOUR * (alpha / 255), atol=1)
+    grey = images.decode(save(Image.fromarray(rgba).convert("LA"), "la.png"))
+    np.testing.assert_allclose(grey[0, 0, 0], np.asarray(Image.fromarray(COLOUR).convert("L"))[0, 0] * (alpha / 255), atol=1)
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(3, lambda x: x[::-1, ::-1]), (6, lambda x: np.rot90(x, -1)), (8, np.rot90)])
+@pytest.mark.parametrize("name", ["a.jpg", "a.tif", "a.png"])
+def test_exif_orientation_is_applied(save, orientation, turn, name):
+    smooth = np.asarray(Image.fromarray(COLOUR[:3, :4]).resize((64, 48)))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    decoded = images.decode(save(smooth, name, exif=exif))
+    assert decoded.shape == turn(smooth).shape
+    assert np.abs(decoded.astype(int) - turn(smooth)).mean() < 4
+
+
+@pytest.mark.parametrize(("bits", "name"), [(16, "a.png"), (12, "a.png"), (16, "a.tif"), (10, "a.tif")])
+def test_16_bit_grey_is_scaled_by_the_bits_in_use(save, bits, name):
+    deep = np.linspace(0, 2**bits - 1, 24 * 36).reshape(24, 36).astype(np.uint16)
+    np.testing.assert_array_equal(images.decode(save(deep, name)), three(np.round(deep / (2**bits - 1) * 255)))
+
+
+def test_a_burned_in_mark_does_not_blacken_a_12_bit_image(save):
+    deep = np.full((100, 100), 3000, np.uint16)
+    deep[0, :5] = 65535
+    decoded = images.decode(save(deep, "a.png"))
+    assert decoded[50, 50, 0] == round(3000 / 4095 * 255)
+    assert decoded[0, 0, 0] == 255
+
+
+def test_big_endian_signed_and_float_grey(save, tmp_path):
+    deep = (np.arange(24 * 36).reshape(24, 36) * 75).astype(np.uint16)
+    big = tmp_path / "big.tif"
+    big.write_bytes(b"MM\x00*\x00\x00\x00\x08" + _ifd(36, 24, 8 + 2 + 9 * 12 + 4) + deep.astype(">u2").tobytes())
+    np.testing.assert_array_equal(images.decode(big), three(np.round(deep / 65535 * 255)))
+    signed = np.linspace(-1000, 3000, 24 * 36).reshape(24, 36).astype(np.int32)
+    np.testing.assert_allclose(images.decode(save(signed, "i.tif")), three((signed + 1000) / 4000 * 255), atol=0.51)
+    unit = np.linspace(0, 0.5, 24 * 36, dtype=np.float32).reshape(24, 36)
+    np.testing.assert_allclose(images.decode(save(unit, "f.tif")), three(unit * 255), atol=0.51)
+
+
+def _ifd(width, height, data):
+    """A big-endian TIFF directory for 16-bit grey: nine entries of tag, type LONG, count 1, value (SHORT values sit in the high half)."""
+    short = {258: 16, 259: 1, 262: 1, 277: 1}
+    long = {256: width, 257: height, 273: data, 278: height, 279: width * height * 2}
+    entries = b""
+    for tag in sorted({**short, **long}):
+        kind, value = (3, short[tag] << 16) if tag in short else (4, long[tag])
+        entries += tag.to_bytes(2, "big") + kind.to_bytes(2, "big") + (1).to_bytes(4, "big") + value.to_bytes(4, "big")
+    return (9).to_bytes(2, "big") + entries + bytes(4)
+
+
+def test_pixels_that_are_not_finite_are_refused(save):
+    with pytest.raises(UserError, match=r"nan\.tif: it holds pixels that are not finite"):
+        images.decode(save(np.full((4, 4), np.nan, np.float32), "nan.tif"))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.bmp", "a.webp"])
+@pytest.mark.parametrize("keep", [0.5, 0.9])
+def test_truncated_files_are_named(save, name, keep):
+    file = save(COLOUR, name)
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * keep)])
+    with pytest.raises(UserError, match=rf"{name}"):
+        images.decode(file)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"), [(b"", "is empty"), (b"patient list", "is no image"), (b"\xff\xd8\xff" + bytes(50), "no image")]
+)
+def test_files_that_are_no_images_are_named(tmp_path, data, reason):
+    file = tmp_path / "x.png"
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=rf"x\.png.*{reason}"):
+        images.decode(file)
+
+
+def test_missing_file_and_folder_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"gone\.png cannot be read"):
+        images.decode(tmp_path / "gone.png")
+    with pytest.raises(UserError, match="cannot be read"):
+        images.decode(tmp_path)
+
+
+def test_random_bytes_behind_a_header_never_escape_as_another_error(save, tmp_path):
+    for name in ("a.jpg", "a.png", "a.tif", "a.bmp", "a.webp"):
+        data = np.frombuffer(save(COLOUR, name).read_bytes(), np.uint8)
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            damaged = data.copy()
+            damaged[rng.integers(2, len(data), 12)] = rng.integers(0, 256, 12)
+            file = tmp_path / "damaged"
+            file.write_bytes(damaged.tobytes())
+            outcome = decode_or_say(file)
+            if isinstance(outcome, str):
+                assert "damaged" in outcome
+            else:  # damage that the format does not notice
+                assert outcome.ndim == 3
+
+
+def decode_or_say(file):
+    try:
+        return images.decode(file)
+    except UserError as error:
+        return str(error)
+
+
+def test_several_frames_are_refused(save):
+    other = Image.fromarray(255 - COLOUR)
+    with pytest.raises(UserError, match="holds 2 frames"):
+        images.decode(save(COLOUR, "a.tif", save_all=True, append_images=[other]))
+
+
+def test_bombs_are_refused_before_they_are_decoded(save, monkeypatch):
+    file = save(COLOUR, "a.png")
+    monkeypatch.setattr(decoding, "MAX_PIXELS", COLOUR.shape[0] * COLOUR.shape[1] - 1)
+    with pytest.raises(UserError, match="36 x 24 pixels"):
+        images.decode(file)
+    blank = io.BytesIO()
+    Image.new("1", (20000, 20000)).save(blank, "PNG")
+    file.write_bytes(blank.getvalue())
+    with pytest.raises(UserError, match=r"a\.png"):
+        images.decode(file)
+
+
+def test_a_large_jpeg_keeps_its_look_when_it_is_reduced(save):
+    smooth = Image.fromarray(RNG.integers(0, 256, (30, 40, 3), dtype=np.uint8)).resize((1600, 1200), Image.Resampling.BICUBIC)
+    file = save(smooth, "large.jpg", quality=92)
+    packed = packing.squeeze(file, 64, "bicubic").astype(float)
+    full = np.asarray(Image.fromarray(images.decode(file)).resize((64, 64), Image.Resampling.BICUBIC))
+    assert np.abs(packed - full).mean() < 1
+
+
+# DICOM
+
+
+def dicom(folder, pixels, name="a.dcm", **fields):
+    """A file as a scanner writes it; `fields` replace or (None) remove elements."""
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = fields.pop("syntax", pydicom.uid.ExplicitVRLittleEndian)
+    meta.MediaStorageSOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    ds = pydicom.Dataset()
+    ds.file_meta = meta
+    ds.SOPClassUID, ds.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    ds.Rows, ds.Columns = pixels.shape[:2]
+    ds.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
+    if pixels.ndim == 3:
+        ds.PlanarConfiguration = 0
+    ds.PhotometricInterpretation = "RGB" if pixels.ndim == 3 else "MONOCHROME2"
+    ds.BitsAllocated = ds.BitsStored = pixels.dtype.itemsize * 8
+    ds.HighBit = ds.BitsStored - 1
+    ds.PixelRepresentation = int(pixels.dtype.kind == "i")
+    ds.PixelData = pixels.tobytes()
+    ds["PixelData"].VR = "OB" if pixels.dtype.itemsize == 1 else "OW"
+    for field, value in fields.items():
+        if value is None:
+            del ds[field]
+        else:
+            setattr(ds, field, value)
+    file = folder / name
+    ds.save_as(file, enforce_file_format=True)
+    return file
+
+
+HOUNSFIELD = np.linspace(0, 4095, 24 * 36).reshape(24, 36).astype(np.uint16)
+RESCALE = {"RescaleSlope": 1, "RescaleIntercept": -1024, "BitsStored": 12, "HighBit": 11}
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+def test_dicom_window_is_the_first_of_the_header(tmp_path, function):
+    file = dicom(tmp_path, HOUNSFIELD, WindowCenter=[40, -600], WindowWidth=[400, 1500], VOILUTFunction=function, **RESCALE)
+    ds = pydicom.dcmread(file)
+    modality = pydicom.pixels.apply_modality_lut(ds.pixel_array, ds)
+    windowed = pydicom.pixels.apply_windowing(modality, ds)
+    low, high = -1024, 4095 - 1024  # pydicom maps the window onto the range of the stored bits
+    np.testing.assert_allclose(images.decode(file), three((windowed - low) / (high - low) * 255), atol=0.51)
+
+
+def test_monochrome1_is_inverted(tmp_path):
+    window = {"WindowCenter": 1000, "WindowWidth": 900}
+    plain = images.decode(dicom(tmp_path, HOUNSFIELD, **window))
+    np.testing.assert_array_equal(
+        images.decode(dicom(tmp_path, HOUNSFIELD, PhotometricInterpretation="MONOCHROME1", **window)), 255 - plain
+    )
+    assert plain.min() == 0
+    assert plain.max() == 255
+
+
+def test_dicom_without_window_keeps_its_contrast(tmp_path):
+    np.testing.assert_array_equal(images.decode(dicom(tmp_path, HOUNSFIELD)), three(np.round(HOUNSFIELD / 4095 * 255)))
+    stretched = images.decode(dicom(tmp_path, HOUNSFIELD, WindowCenter=40, WindowWidth=0, **RESCALE))
+    np.testing.assert_allclose(stretched, three(HOUNSFIELD / 4095 * 255), atol=0.51)
+
+
+def test_a_window_of_one_is_a_threshold(tmp_path):
+    decoded = images.decode(dicom(tmp_path, HOUNSFIELD, WindowCenter=2000, WindowWidth=1))
+    np.testing.assert_array_equal(decoded, three(np.where(HOUNSFIELD > 1999.5, 255, 0)))
+
+
+def test_dicom_voi_lut_comes_before_the_window(tmp_path):
+    table = pydicom.Dataset()
+    table.LUTDescriptor = [256, 0, 8]
+    table.LUTData = list(range(255, -1, -1))
+    table["LUTDescriptor"].VR = table["LUTData"].VR = "US"
+    file = dicom(tmp_path, GREY, VOILUTSequence=[table], WindowCenter=1, WindowWidth=2)
+    np.testing.assert_array_equal(images.decode(file), three(255 - GREY))
+
+
+def test_dicom_colour(tmp_path):
+    np.testing.assert_array_equal(images.decode(dicom(tmp_path, COLOUR)), COLOUR)
+    ybr = np.asarray(Image.fromarray(COLOUR).convert("YCbCr"))
+    file = dicom(tmp_path, np.ascontiguousarray(ybr), PhotometricInterpretation="YBR_FULL")
+    np.testing.assert_allclose(images.decode(file), COLOUR, atol=3)
+
+
+def test_dicom_without_preamble_or_suffix(tmp_path):
+    file = dicom(tmp_path, GREY, name="IM0001")
+    whole = images.decode(file)
+    file.write_bytes(file.read_bytes()[132:])
+    np.testing.assert_array_equal(images.decode(file), whole)
+
+
+@pytest.mark.parametrize("syntax", [pydicom.uid.RLELossless, pydicom.uid.JPEG2000Lossless])
+def test_compressed_dicom_that_can_be_read(tmp_path, syntax):
+    file = dicom(tmp_path, GREY)
+    if syntax == pydicom.uid.RLELossless:
+        ds = pydicom.dcmread(file)
+        ds.compress(syntax, encoding_plugin="pydicom")
+    else:
+        stream = io.BytesIO()
+        Image.fromarray(GREY).save(stream, "JPEG2000", irreversible=False, no_jp2=True)
+        ds = pydicom.dcmread(file)
+        ds.file_meta.TransferSyntaxUID = syntax
+        ds.PixelData = pydicom.encaps.encapsulate([stream.getvalue()])
+        ds["PixelData"].is_undefined_length = True
+    ds.save_as(file)
+    np.testing.assert_array_equal(images.decode(file), three(GREY))
+
+
+def test_a_missing_plugin_is_named(tmp_path, monkeypatch):
+    file = dicom(tmp_path, GREY)
+    ds = pydicom.dcmread(file)
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSLossless
+    ds.PixelData = pydicom.encaps.encapsulate([bytes(64)])
+    ds["PixelData"].is_undefined_length = True
+    ds.save_as(file)
+    monkeypatch.setattr(pydicom.pixels.decoders.base.Decoder, "is_available", False)
+    with pytest.raises(UserError, match=r"a\.dcm.*JPEG-LS Lossless.*pip install pylibjpeg"):
+        images.decode(file)
+
+
+def test_dicom_that_holds_no_single_image(tmp_path):
+    with pytest.raises(UserError, match="holds no image"):
+        images.decode(dicom(tmp_path, GREY, PixelData=None))
+    frames = np.repeat(GREY[None], 3, 0)
+    with pytest.raises(UserError, match="3 frames"):
+        images.decode(
+            dicom(tmp_path, frames, Rows=24, Columns=36, SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2", NumberOfFrames=3)
+        )
+    file = dicom(tmp_path, GREY)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"a\.dcm"):
+        images.decode(file)
+
+
+# content_hashes
+
+
+def age(file, seconds=60):
+    """Files younger than a clock tick are not remembered."""
+    then = time.time_ns() - seconds * 10**9
+    os.utime(file, ns=(then, then))
+
+
+def test_hashes_are_sha256_of_the_bytes_and_of_a_drawings_key(tmp_path, cache):
+    files = []
+    for i in range(3):
+        files.append(tmp_path / str(i))
+        files[i].write_bytes(bytes([i]) * 1000)
+    seen = []
+    mixed = [files[2], Drawn(draw, 1, "key 1"), files[0], files[2]]
+    found = images.content_hashes(mixed, cache, lambda done, total: seen.append((done, total)))
+    expected = [hashlib.sha256(b).hexdigest() for b in (bytes([2]) * 1000, b"key 1", bytes(1000), bytes([2]) * 1000)]
+    assert found == expected
+    assert seen == [(2, 2)]
+
+
+def test_hashes_are_remembered_by_path_size_and_time(tmp_path, cache):
+    file = tmp_path / "a"
+    file.write_bytes(b"old")
+    age(file)
+    old = images.content_hashes([file], cache)
+    state = file.stat()
+    file.write_bytes(b"new")
+    os.utime(file, ns=(state.st_mtime_ns, state.st_mtime_ns))
+    assert images.content_hashes([file], cache) == old  # so it was not read
+    age(file, 30)
+    assert images.content_hashes([file], cache) == [hashlib.sha256(b"new").hexdigest()]
+
+
+def test_a_file_that_was_just_written_is_read_again(tmp_path, cache):
+    file = tmp_path / "a"
+    file.write_bytes(b"old")
+    images.content_hashes([file], cache)
+    state = file.stat()
+    file.write_bytes(b"new")
+    os.utime(file, ns=(state.st_mtime_ns, state.st_mtime_ns))
+    assert images.content_hashes([file], cache) == [hashlib.sha256(b"new").hexdigest()]
+
+
+def test_unreadable_files_are_all_counted(tmp_path, cache):
+    files = [tmp_path / f"gone{i:02d}.png" for i in range(12)]
+    with pytest.raises(UserError, match=r"12 of 13 image files") as caught:
+        images.content_hashes([*files, Path(__file__)], cache)
+    assert [f"gone{i:02d}" in str(caught.value) for i in range(12)] == [True] * 10 + [False] * 2
+
+
+def test_several_planners_at_once(tmp_path, cache):
+    files = [tmp_path / str(i) for i in range(600)]
+    for i, file in enumerate(files):
+        file.write_bytes(str(i).encode())
+        age(file)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: images.content_hashes(files, cache), range(4)))
+    assert answers == [[hashlib.sha256(str(i).encode()).hexdigest() for i in range(600)]] * 4
+
+
+def test_a_spoilt_memory_is_named(tmp_path, cache):
+    (cache / "hashes.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(UserError, match=r"hashes\.sqlite.*delete it"):
+        images.content_hashes([Path(__file__)], cache)
+
+
+# pack
+
+
+def draw(seed, size=16):
+    """Module-level, so that workers can receive it."""
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+
+def drawings(n):
+    return [Drawn(draw, i, f"test {i}") for i in range(n)]
+
+
+def pack(pictures, cache, size=16, interpolation="bicubic", **options):
+    return images.pack(pictures, images.content_hashes(pictures, cache), size, interpolation, cache, **options)
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_rows_are_the_whole_image_squeezed(save, cache, interpolation):
+    files = [save(COLOUR, "c.png"), save(GREY, "g.png"), save(COLOUR[:, ::-1], "m.png")]
+    made = pack([*files, *drawings(1)], cache, 16, interpolation)
+    resample = Image.Resampling[interpolation.upper()]
+    for row, source in zip(made.array, (COLOUR, three(GREY), COLOUR[:, ::-1]), strict=False):
+        np.testing.assert_array_equal(row, np.asarray(Image.fromarray(np.ascontiguousarray(source)).resize((16, 16), resample)))
+    np.testing.assert_array_equal(made.array[3], draw(0))
+    assert made.array.dtype == np.uint8
+    assert isinstance(made.array, np.memmap)
+    assert not made.array.flags.writeable
+    assert len(made) == 4
+
+
+def test_drawings_of_another_size_are_resized(cache):
+    expected = np.asarray(Image.fromarray(draw(0)).resize((8, 8), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(pack(drawings(1), cache, 8).array[0], expected)
+
+
+def test_key_names_content_order_size_and_interpolation():
+    base = images.pack_key(["a", "b"], 16, "bicubic")
+    assert base == images.pack_key(("a", "b"), 16, "bicubic")
+    others = [
+        images.pack_key(["b", "a"], 16, "bicubic"),
+        images.pack_key(["a", "b"], 8, "bicubic"),
+        images.pack_key(["a", "b"], 16, "bilinear"),
+    ]
+    assert len({base, *others}) == 4
+
+
+def test_a_finished_pack_is_not_made_again(cache):
+    first = pack(drawings(3), cache)
+    before = first.file.stat().st_mtime_ns
+    again = pack(drawings(3), cache, progress=lambda done, total: pytest.fail("it was made again"))
+    assert again == first
+    assert first.file.stat().st_mtime_ns == before
+
+
+def test_workers_write_what_one_process_writes(save, cache, tmp_path):
+    pictures = [save(COLOUR, "a.png"), *drawings(230)]
+    seen = []
+    made = pack(pictures, cache, workers=2, progress=lambda done, total: seen.append((done, total)))
+    expected = np.stack([packing.squeeze(p, 16, "bicubic") for p in pictures])
+    np.testing.assert_array_equal(made.array, expected)
+    assert seen[0] == (0, 231)
+    assert seen[-1] == (231, 231)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_a_killed_run_goes_on_where_it_stopped(cache):
+    pictures = drawings(3 * packing.CHUNK + 5)
+
+    def die(done, total):
+        if done >= packing.CHUNK:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(pictures, cache, progress=die)
+    folder = cache / "packs" / images.pack_key(images.content_hashes(pictures, cache), 16, "bicubic")
+    assert not (folder / "images.npy").exists()
+    partial = np.lib.format.open_memmap(folder / "images.partial.npy", "r+")
+    partial[0] = 7  # a sign that row 0 is not drawn again
+    partial.flush()
+    seen = []
+    made = pack(pictures, cache, progress=lambda done, total: seen.append(done))
+    assert seen[0] == packing.CHUNK
+    assert (made.array[0] == 7).all()
+    np.testing.assert_array_equal(made.array[1:], np.stack([draw(i) for i in range(1, len(pictures))]))
+    assert sorted(file.name for file in folder.iterdir() if file.stat().st_size) == ["images.npy"]
+
+
+def test_a_pack_whose_beginning_was_cut_short_is_begun_again(cache):
+    pictures = drawings(5)
+    folder = cache / "packs" / images.pack_key(images.content_hashes(pictures, cache), 16, "bicubic")
+    folder.mkdir(parents=True)
+    (folder / "images.partial.npy").write_bytes(b"\x93NUMPY")
+    np.save(folder / "done.npy", np.ones(1, np.uint8))
+    np.testing.assert_array_equal(pack(pictures, cache).array, np.stack([draw(i) for i in range(5)]))
+
+
+@pytest.mark.parametrize("small", [0, 200])
+def test_all_bad_images_are_named_and_nothing_is_published(tmp_path, cache, monkeypatch, small):
+    monkeypatch.setattr(packing, "_SMALL", small)
+    files = []
+    for i in range(40):
+        files.append(tmp_path / f"image{i:02d}.png")
+        Image.fromarray(COLOUR).save(files[i])
+        if i % 3 == 0:
+            files[i].write_bytes(b"broken")
+    with pytest.raises(UserError, match="14 of 40 images cannot be decoded") as caught:
+        pack(files, cache, workers=2)
+    assert [f"image{i:02d}" in str(caught.value) for i in range(0, 40, 3)] == [True] * 10 + [False] * 4
+    assert not list(cache.glob("packs/*/*.npy"))
+    for file in files:
+        Image.fromarray(COLOUR).save(file)
+    assert len(pack(files, cache)) == 40
+
+
+def test_two_runs_at_once_make_one_pack(cache):
+    drawn = []
+    pictures = [Drawn(lambda seed: drawn.append(seed) or draw(seed), i, f"test {i}") for i in range(40)]
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: pack(pictures, cache), range(2))
+    assert first == second
+    assert sorted(drawn) == list(range(40))
+
+
+def test_a_disk_without_room_is_an_error_before_the_work(cache, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("usage", (), {"free": 1000})())
+    with pytest.raises(UserError, match=r"needs 0\.0 MB .*MEDBENCH_CACHE"):
+        pack(drawings(2), cache)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_up_is_named(cache, monkeypatch, code):
+    def full(*args):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"disk is full: .*packs.* needs .*MEDBENCH_CACHE"):
+        pack(drawings(2), cache)
+
+
+def test_a_file_system_that_cannot_reserve_space_will_do(cache, monkeypatch):
+    def unsupported(*args):
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", unsupported, raising=False)
+    assert len(pack(drawings(2), cache)) == 2
+
+
+def test_space_that_cannot_be_reserved_is_given_back(cache, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(UserError, match="disk is full"):
+        pack(drawings(2), cache)
+    assert images.cache_entries(cache, "packs") == {}
+
+
+def test_the_space_is_taken_before_the_first_image(cache):
+    sizes = []
+    made = pack(
+        drawings(40), cache, 64, progress=lambda done, total: sizes.extend(f.stat().st_blocks for f in cache.glob("packs/*/*partial*"))
+    )
+    assert sizes[0] * 512 >= made.array.nbytes
+
+
+def test_bad_arguments(cache):
+    with pytest.raises(UserError, match="Did you mean 'bicubic'"):
+        pack(drawings(1), cache, interpolation="cubic")
+    with pytest.raises(ValueError, match="no pack"):
+        pack([], cache)
+
+
+def test_a_pack_travels_as_a_name(cache):
+    made = pack(drawings(50), cache, 32)
+    sent = pickle.dumps(made)
+    assert len(sent) < 1000
+    np.testing.assert_array_equal(pickle.loads(sent).array, made.array)
+
+
+# workers
+
+
+def loaded(job):
+    return sorted({"torch", "pandas", "sklearn", "timm"} & set(sys.modules))
+
+
+def fail(job):
+    raise OSError(errno.ENOSPC, "no room") if job == 1 else ValueError("a fault in the drawing")
+
+
+def noisy(job):
+    os.write(1, b"a library that prints")
+    return job * job
+
+
+def test_workers_import_nothing_heavy():
+    assert dict(workforce.run(loaded, [1, 2], 2)) == {1: [], 2: []}
+
+
+def test_what_a_worker_prints_does_not_disturb():
+    assert dict(workforce.run(noisy, list(range(9)), 2)) == {i: i * i for i in range(9)}
+
+
+def test_errors_of_a_job_reach_the_parent():
+    with pytest.raises(OSError, match="no room") as caught:
+        list(workforce.run(fail, [1, 1], 2))
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(RuntimeError, match="a fault in the drawing"):
+        list(workforce.run(fail, [2, 2], 2))
+
+
+def test_a_worker_that_is_killed_is_an_error_not_a_hang():
+    with pytest.raises(UserError, match="worker process was killed"):
+        list(workforce.run(os._exit, [9, 9], 2))
+
+
+def test_a_script_without_a_guard_can_pack(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from PIL import Image\n"
+        "from medbench import images\n"
+        "here = Path(__file__).parent\n"
+        "print('run')\n"
+        "files = [here / f'{i}.png' for i in range(201)]\n"
+        "for i, file in enumerate(files): Image.new('RGB', (9, 9), (i, i, i)).save(file)\n"
+        "made = images.pack(files, images.content_hashes(files, here), 4, 'bilinear', here, workers=2)\n"
+        "print(made.array[:, 0, 0, 0].tolist() == list(range(201)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.stdout.split() == ["run", "True"]
+
+
+# batches
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def test_batches_are_the_plain_formula(cache):
+    torch = pytest.importorskip("torch")
+    made = pack(drawings(23), cache)
+    index = np.array([22, 3, 3, *range(17, 4, -1)])
+    got = list(images.batches(made, index, 6, "cpu", MEAN, STD))
+    assert [len(b) for b in got] == [6, 6, 4]
+    plain = (made.array[index].astype(np.float64) / 255 - MEAN) / STD
+    np.testing.assert_allclose(torch.cat(got).numpy(), plain.transpose(0, 3, 1, 2), rtol=0, atol=1e-6)
+    assert all(b.dtype == torch.float32 and b.is_contiguous(memory_format=torch.channels_last) for b in got)
+    half = next(images.batches(made, index, 6, "cpu", MEAN, STD, dtype=torch.bfloat16))
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), got[0], atol=0.02, rtol=0.01)
+
+
+def test_no_images_give_no_batches(cache):
+    assert list(images.batches(pack(drawings(2), cache), np.array([], int), 4, "cpu", MEAN, STD)) == []
+
+
+def test_the_reader_ends_with_its_consumer(cache):
+    made = pack(drawings(64), cache)
+    before = threading.active_count()
+    stream = images.batches(made, np.arange(64), 2, "cpu", MEAN, STD)
+    next(stream)
+    stream.close()
+    assert threading.active_count() == before
+
+
+def test_an_error_of_the_reader_reaches_the_consumer(cache):
+    with pytest.raises(IndexError):
+        list(images.batches(pack(drawings(3), cache), np.array([0, 99]), 1, "cpu", MEAN, STD))
+
+
+def test_few_batches_wait(cache, monkeypatch):
+    made = pack(drawings(64), cache)
+    put = []
+    wait = batching._put
+    monkeypatch.setattr(batching, "_put", lambda ready, item, stop: wait(ready, item, stop) and (put.append(item) or True))
+    stream = images.batches(made, np.arange(64), 2, "cpu", MEAN, STD)
+    next(stream)
+    time.sleep(0.1)
+    assert 1 <= len(put) <= 4  # one used, two wait, one of which may have just left
+    stream.close()
+
+
+# the cache folder
+
+
+def test_cache_folder_is_the_named_one_or_the_users(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "new" / "cache"))
+    assert images.cache_folder() == tmp_path / "new" / "cache"
+    monkeypatch.delenv("MEDBENCH_CACHE")
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *args, **options: str(tmp_path / "own"))
+    assert images.cache_folder() == tmp_path / "own"
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(UserError, match=r"cache.*MEDBENCH_CACHE.*cannot be written"):
+        images.cache_folder()
+
+
+def test_entries_and_prune(cache):
+    from filelock import FileLock
+
+    kept, dropped = pack(drawings(3), cache), pack(drawings(4), cache)
+    size = 128 + 16 * 16 * 3
+    assert images.cache_entries(cache, "packs") == {kept.key: size + 2 * 768, dropped.key: size + 3 * 768}
+    with FileLock(kept.file.with_name("lock")):
+        images.prune(cache, "packs")
+    assert list(images.cache_entries(cache, "packs")) == [kept.key]
+    assert images.cache_entries(cache, "features") == {}
+    assert len(pack(drawings(4), cache)) == 4
+
+
+# real images
+
+
+@pytest.mark.parametrize("folder", ["hyperkvasir", "hannover_cxr", "kermany"])
+def test_real_images_come_out_as_pillow_resizes_them(real_data, folder, cache):
+    files = sorted(file for file in (real_data / folder).rglob("*") if file.suffix in decoding.SUFFIXES)
+    files = files[:: max(1, len(files) // 12)]
+    made = pack(files, cache, 96)
+    for file, row in zip(files, made.array, strict=True):
+        plain = Image.open(file).convert("RGB").resize((96, 96), Image.Resampling.BICUBIC)
+        np.testing.assert_allclose(row, np.asarray(plain), atol=1)
+        assert row.std() > 5

@@ -1,0 +1,106 @@
+"""SIGKILL at ten moments of the shipped command, and two runs into one folder at once. Minutes long: pytest -m slow.
+
+Each kill falls a random while after a line of the log that says which stage has begun, so that packing, embedding, solving and writing
+are all hit; the log line is printed with the test (-s).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from medbench import Store
+from medbench.spec import Row
+
+pytestmark = pytest.mark.slow
+COMMAND = [sys.executable, "-m", "medbench", "run", "--task", "derm", "--labels", "1,10,100"]
+#: What the log says when the stage begins, and the longest wait (seconds) before the kill. `row` falls on solving and on writing.
+MOMENTS = [
+    ("packing derm", 1.0),
+    ("packing derm", 3.0),
+    ("embedding derm random", 0.3),
+    ("embedding derm random", 2.0),
+    ("row 1/", 0.5),
+    ("row 5/", 2.0),
+    ("embedding derm supervised", 1.0),
+    ("embedding derm supervised", 2.0),
+    ("row ", 0.0),
+    ("row ", 1.0),
+]
+
+
+def start(out: Path, cache: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "MEDBENCH_CACHE": str(cache)}
+    return subprocess.Popen([*COMMAND, "--out", str(out)], env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def kill_after(process: subprocess.Popen[str], sign: str, wait: float) -> str:
+    """Kill when the log shows `sign`, `wait` seconds later. Returns the last line before the kill."""
+    assert process.stderr is not None
+    last = ""
+    for line in process.stderr:
+        last = line.strip()
+        if sign in last:
+            break
+    time.sleep(wait)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    rest = process.stderr.read().splitlines()
+    return rest[-1].strip() if rest else last
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    _, log = process.communicate()
+    assert process.returncode == 0, log
+
+
+def essence(store: Store) -> dict[str, tuple[object, ...]]:
+    return {key: (row.cell, row.n_labels, row.n_requested, row.chosen) for key, row in store.rows().items()}
+
+
+def assert_same(a: Store, b: Store) -> None:
+    """Cell, counts, choices and fingerprint equal, metrics to 1e-6."""
+    assert essence(a) == essence(b)
+    for key, row in a.rows().items():
+        other: Row = b.rows()[key]
+        for name, values in row.metrics.items():
+            assert values == pytest.approx(other.metrics[name], abs=1e-6), (row.cell, name)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("whole")
+    finish(start(folder / "out", folder / "cache"))
+    store = Store(folder / "out")
+    assert len(store.rows()) == 14
+    return store
+
+
+def test_ten_kills_end_with_the_same_rows(whole: Store, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    for sign, longest in MOMENTS:
+        process = start(tmp_path / "out", tmp_path / "cache")
+        timer = threading.Timer(300, process.kill)
+        timer.start()
+        where = kill_after(process, sign, rng.uniform(0, longest))
+        timer.cancel()
+        print(f"killed at '{sign}', last line: {where}; {len(Store(tmp_path / 'out').rows())} rows")
+    finish(start(tmp_path / "out", tmp_path / "cache"))
+    assert_same(whole, Store(tmp_path / "out"))
+
+
+def test_two_runs_into_one_folder_lose_and_double_nothing(whole: Store, tmp_path: Path) -> None:
+    both = [start(tmp_path / "out", tmp_path / "cache") for _ in range(2)]
+    for process in both:
+        finish(process)
+    lines = (tmp_path / "out" / "rows.jsonl").read_text().splitlines()
+    assert len(lines) == 14
+    assert_same(whole, Store(tmp_path / "out"))

@@ -1,0 +1,246 @@
+"""The linear probe against scikit-learn, which solves one member at a time, and on data that breaks solvers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn import datasets
+from sklearn.linear_model import LogisticRegression
+
+from medbench import probe, sampling
+from medbench.protocols import linear
+from medbench.spec import Train, UserError
+
+
+def _drawn(n: int, dimensions: int, classes: int, seed: int, *, per_group: int = 1, skew: float = 1.0) -> tuple[np.ndarray, ...]:
+    """Gaussian classes with unequal feature scales; `per_group` near-copies a group."""
+    rng = np.random.default_rng(seed)
+    share = np.arange(1, classes + 1, dtype=float) ** -skew
+    labels = np.r_[np.repeat(np.arange(classes), 3), rng.choice(classes, n - 3 * classes, p=share / share.sum())]
+    centres = rng.normal(size=(classes, dimensions)) * 2 / np.sqrt(dimensions)
+    x = (centres[labels] + rng.normal(size=(n, dimensions))) * rng.lognormal(size=dimensions) + rng.normal(size=dimensions)
+    x = np.repeat(x, per_group, 0)
+    x += 0.1 * rng.normal(size=x.shape)
+    groups = np.repeat([f"g{i}" for i in range(n)], per_group)
+    return x.astype(np.float32), np.repeat(labels, per_group), groups
+
+
+def _loaded(name: str, n: int) -> tuple[np.ndarray, ...]:
+    x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
+    keep = np.random.default_rng(0).permutation(len(y))[:n]
+    return x[keep].astype(np.float32), y[keep], np.array([f"g{i}" for i in range(len(keep))])
+
+
+CASES = {
+    "iris": lambda: _loaded("iris", 150),
+    "wine": lambda: _loaded("wine", 178),
+    "digits": lambda: _loaded("digits", 150),
+    "breast_cancer": lambda: _loaded("breast_cancer", 200),
+    "wide": lambda: _drawn(60, 150, 3, 0),
+    "wide and skewed": lambda: _drawn(80, 120, 4, 1, skew=2.0),
+    "grouped": lambda: _drawn(50, 20, 3, 2, per_group=3),
+    "grouped and wide": lambda: _drawn(30, 120, 3, 3, per_group=3),
+    "binary, wide": lambda: _drawn(60, 100, 2, 4),
+    "noise": lambda: (np.random.default_rng(5).normal(size=(90, 12)).astype(np.float32), np.arange(90) % 3, np.arange(90).astype(str)),
+}
+
+
+def _train(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Train:
+    classes = int(y.max()) + 1
+    return Train(x, y, groups, "binary" if classes == 2 else "multiclass", classes)
+
+
+def _reference(x: np.ndarray, y: np.ndarray, penalty: float, images: np.ndarray) -> np.ndarray:
+    """Log-probabilities of scikit-learn's exact solver on standardised features, images limited to sqrt(n - 1) deviations."""
+    x, images = x.astype(float), images.astype(float)
+    mean, deviation = x.mean(0), x.std(0)
+    deviation = np.where(deviation > 1e-6 * np.abs(mean), deviation, np.inf)
+    model = LogisticRegression(C=1 / (len(y) * penalty), tol=1e-8, max_iter=1000, solver="newton-cholesky")
+    limit = np.sqrt(len(y) - 1)
+    return model.fit((x - mean) / deviation, y).predict_log_proba(np.clip((images - mean) / deviation, -limit, limit))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_same_penalty_and_probabilities_as_scikit_learn(name, monkeypatch):
+    monkeypatch.setattr(linear, "PENALTIES", linear.PENALTIES[4::3])
+    x, y, groups = CASES[name]()
+    images = x + 0.3 * x.std(0) * np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    scores = next(linear.evaluate(_train(x, y, groups), {"test": images}, [np.arange(len(y))]))["test"]
+    fold = sampling.folds(y, groups, 5)
+    losses = np.zeros(len(linear.PENALTIES))
+    for i, penalty in enumerate(linear.PENALTIES):
+        for j in range(5):
+            out = fold == j
+            losses[i] -= _reference(x[~out], y[~out], penalty, x[out])[np.arange(out.sum()), y[out]].sum() / len(y)
+    best = np.flatnonzero(losses <= losses.min() + linear.TIE)[-1]
+    assert scores.chosen["penalty"] == linear.PENALTIES[best]
+    assert scores.chosen["cv_log_loss"] == pytest.approx(losses[best], abs=1e-4)
+    assert scores.chosen["rule"] == "5-fold grouped CV"
+    expected = np.exp(_reference(x, y, linear.PENALTIES[best], images))
+    np.testing.assert_allclose(scores.probabilities, expected, atol=1e-5)
+    assert (scores.decisions == expected.argmax(1)).mean() > 0.995
+    assert scores.extra["gradient"] <= linear.FINAL_TOLERANCE
+
+
+def _objective(x: np.ndarray, y: np.ndarray, weight: np.ndarray, bias: np.ndarray, penalty: float) -> float:
+    logits = x @ weight.T + bias
+    logits -= logits.max(1, keepdims=True)
+    loss = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(y)), y]
+    return float(loss.mean() + penalty / 2 * (weight**2).sum())
+
+
+def test_objective_is_no_worse_than_scikit_learns_and_lies_within_the_stated_gap():
+    x, y, _ = _drawn(70, 100, 4, 7, skew=1.5)
+    target, _ = linear.encode(y, "multiclass")
+    penalties = torch.logspace(-3, 2, 6, dtype=torch.float64)
+    rough = probe.fit(torch.from_numpy(x), target, penalties, dtype=torch.float32, tolerance=1e-4)
+    z = (x.astype(float) - x.astype(float).mean(0)) / x.astype(float).std(0)
+    for i, penalty in enumerate(penalties.tolist()):
+        own = _objective(z, y, rough.weight[0, i, 0].numpy(), rough.bias[0, i, 0].numpy(), penalty)
+        default = LogisticRegression(C=1 / (len(y) * penalty), max_iter=10_000).fit(z, y)
+        exact = LogisticRegression(C=1 / (len(y) * penalty), tol=1e-10, max_iter=1000, solver="newton-cholesky").fit(z, y)
+        minimum = _objective(z, y, exact.coef_, exact.intercept_, penalty)
+        assert own <= _objective(z, y, default.coef_, default.intercept_, penalty) + 1e-6
+        assert own - minimum <= float(rough.gap[0, i, 0]) * 1.01 + 1e-7
+    norms = rough.weight[0].square().sum((1, 2, 3))
+    assert (norms.diff() < 0).all()
+
+
+HARD = {
+    "constant features": lambda: (np.c_[_drawn(40, 5, 3, 0)[0], np.full((40, 3), 7.3, np.float32)], _drawn(40, 5, 3, 0)[1]),
+    "nothing but constants": lambda: (np.ones((12, 4), np.float32), np.arange(12) % 3),
+    "separable": lambda: (np.repeat(np.eye(3, dtype=np.float32) * 100, 20, 0), np.repeat(np.arange(3), 20)),
+    "one image a class": lambda: (_drawn(12, 40, 4, 1)[0][:12:3], np.arange(4)),
+    "duplicates": lambda: (np.repeat(_drawn(12, 30, 3, 2)[0], 4, 0), np.repeat(_drawn(12, 30, 3, 2)[1], 4)),
+    "far apart scales": lambda: (
+        _drawn(50, 8, 3, 3)[0] * np.float32(10.0) ** np.arange(-12, 12, 3, dtype=np.float32),
+        _drawn(50, 8, 3, 3)[1],
+    ),
+    "one rare class": lambda: (_drawn(300, 6, 2, 4)[0], (np.arange(300) == 5).astype(int)),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_never_diverges(name):
+    x, y = HARD[name]()
+    target, _ = linear.encode(y, "multiclass")
+    penalties = torch.logspace(-6, 6, 7, dtype=torch.float64)
+    fits = probe.fit(torch.from_numpy(x), target, penalties, tolerance=1e-6)
+    assert fits.weight.isfinite().all() and fits.bias.isfinite().all()
+    assert float(fits.gradient.max()) <= 1e-6
+    share = np.bincount(y) / len(y)
+    prior = -float((share * np.log(share)).sum())
+    z = fits.logits(torch.from_numpy(x))[:, 0]
+    loss = -z.log_softmax(1)[:, torch.from_numpy(y), torch.arange(len(y))].mean(1)
+    assert (loss <= prior + 1e-6).all() and loss[-1] == pytest.approx(prior, abs=1e-3)
+    rough = probe.fit(torch.from_numpy(x), target, penalties, tolerance=1e-4, dtype=torch.float32)
+    assert rough.weight.isfinite().all() and rough.bias.isfinite().all()
+
+
+def test_labels_are_solved_one_by_one_on_their_known_images():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 10)).astype(np.float32)
+    labels = (x[:, :3] + rng.normal(size=(120, 3)) > 0.5).astype(float)
+    labels[rng.random(labels.shape) < 0.2] = np.nan
+    labels = np.c_[labels, np.zeros(120), np.full(120, np.nan)]
+    groups = np.array([f"g{i // 2}" for i in range(120)])
+    scores = next(linear.evaluate(Train(x, labels, groups, "multilabel", 5), {"test": x}, [np.arange(120)]))["test"]
+    z = (x - x.mean(0)) / x.std(0)
+    for label in range(3):
+        known = ~np.isnan(labels[:, label])
+        model = LogisticRegression(C=1 / (known.sum() * scores.chosen["penalty"]), tol=1e-8, solver="newton-cholesky")
+        expected = model.fit(z[known], labels[known, label]).predict_proba(z)[:, 1]
+        np.testing.assert_allclose(scores.probabilities[:, label], expected, atol=1e-5)
+    np.testing.assert_allclose(scores.probabilities[:, 3], 1 / 122, rtol=1e-6)
+    np.testing.assert_allclose(scores.probabilities[:, 4], 0.5)
+    np.testing.assert_array_equal(scores.decisions, scores.probabilities >= 0.5)
+
+
+def test_absent_classes_get_nothing_and_single_groups_the_fixed_penalty():
+    x, y, groups = _drawn(30, 8, 3, 6)
+    y = np.array([0, 2, 5])[y]
+    train = Train(x, y, np.where(y == 5, "one lesion", groups), "multiclass", 7)
+    scores = next(linear.evaluate(train, {"test": x}, [np.arange(30)]))["test"]
+    assert scores.chosen["penalty"] == linear.FIXED_PENALTY and scores.chosen["rule"].startswith("fixed")
+    assert scores.probabilities.shape == (30, 7) and scores.probabilities.dtype == np.float32
+    np.testing.assert_allclose(scores.probabilities.sum(1), 1, atol=1e-6)
+    assert (scores.probabilities[:, [1, 3, 4, 6]] == 0).all() and set(scores.decisions) <= {0, 2, 5}
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"), [("binary", np.ones(6, int)), ("multiclass", np.ones(6, int)), ("multilabel", np.ones((6, 2)))]
+)
+def test_a_subset_of_one_class_gives_its_base_rate(kind, labels):
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    scores = next(linear.evaluate(Train(x, labels, np.arange(6).astype(str), kind, 2), {"test": x}, [np.arange(6)]))["test"]
+    expected = {"binary": [1 / 8, 7 / 8], "multiclass": [0, 1], "multilabel": [7 / 8, 7 / 8]}[kind]
+    np.testing.assert_allclose(scores.probabilities, np.tile(expected, (6, 1)), atol=1e-6)
+    assert (scores.decisions == 1).all()
+
+
+@pytest.mark.parametrize(("sizes", "expected"), [((9, 9), 5), ((9, 3), 3), ((9, 1), 1), ((9,), 1)])
+def test_folds_follow_the_class_with_fewest_groups(sizes, expected):
+    labels = np.repeat(np.repeat(np.arange(len(sizes)), sizes), 2)
+    groups = np.repeat([f"g{i}" for i in range(sum(sizes))], 2)
+    assert linear.n_folds(labels, groups) == expected
+    if expected > 1:
+        fold = sampling.folds(labels, groups, expected)
+        assert all(len(set(fold[groups == g])) == 1 for g in set(groups))
+        assert all(set(labels[fold != i]) == set(labels) for i in range(expected))
+
+
+def test_a_class_that_a_fold_lacks_is_left_out_of_its_loss():
+    x, y, _ = _drawn(40, 6, 3, 8)
+    features, (target, _) = torch.from_numpy(x), linear.encode(y, "multiclass")
+    part = [torch.from_numpy(np.flatnonzero((y != 2) & (np.arange(40) % 4 > 0)))]
+    penalties = torch.tensor([0.1, 1.0], dtype=torch.float64)
+    loss = probe.held_out_loss(probe.fit(features, target, penalties, part), features, target, part)
+    rest = np.setdiff1d(np.flatnonzero(y != 2), part[0].numpy())
+    two, _ = linear.encode(y[y != 2], "multiclass")
+    inside = [torch.from_numpy(np.flatnonzero(np.isin(np.flatnonzero(y != 2), part[0].numpy())))]
+    alone = probe.fit(features[y != 2], two, penalties, inside)
+    assert len(rest) and loss.tolist() == pytest.approx(probe.held_out_loss(alone, features[y != 2], two, inside).tolist(), abs=1e-6)
+
+
+def test_scores_depend_on_neither_the_other_images_nor_the_other_draws_and_repeat_bitwise():
+    x, y, groups = _drawn(90, 30, 3, 9, skew=0.5)
+    train = _train(x, y, groups)
+    draws = [np.arange(0, 90, 2), np.arange(90)]
+    order = np.random.default_rng(0).permutation(90)[:45]
+    first, second = linear.evaluate(train, {"a": x, "b": x[order]}, draws)
+    for scores in (first, second):
+        np.testing.assert_allclose(scores["a"].probabilities[order], scores["b"].probabilities, atol=1e-6)
+        np.testing.assert_array_equal(scores["a"].decisions[order], scores["b"].decisions)
+    (again,) = linear.evaluate(train, {"a": x}, draws[1:])
+    np.testing.assert_array_equal(again["a"].probabilities, second["a"].probabilities)
+    assert again["a"].chosen == second["a"].chosen and again["a"].extra == second["a"].extra
+
+
+def test_a_unit_that_was_silent_in_training_does_not_decide_alone():
+    x, y, groups = _drawn(60, 20, 3, 10)
+    x[:, 0] = 0
+    x[0, 0] = 1e-4
+    images = x.copy()
+    images[:, 0] = 5
+    scores = next(linear.evaluate(_train(x, y, groups), {"as seen": x, "awake": images}, [np.arange(60)]))
+    assert (scores["awake"].decisions == scores["as seen"].decisions).mean() > 0.9
+
+
+def test_features_that_are_not_finite_are_named():
+    x, y, groups = _drawn(30, 5, 3, 11)
+    images = x.copy()
+    images[4, 2] = np.nan
+    with pytest.raises(UserError, match=r"test features of 1 of 30 images.*image 4"):
+        next(linear.evaluate(_train(x, y, groups), {"test": images}, [np.arange(30)]))
+
+
+def test_folds_that_do_not_fit_in_memory_together_are_solved_in_turn(monkeypatch):
+    x, y, groups = _drawn(60, 15, 3, 12)
+    features, (target, _) = torch.from_numpy(x), linear.encode(y, "multiclass")
+    fold = torch.from_numpy(sampling.folds(y, groups, 5))
+    parts = [(fold != i).nonzero()[:, 0] for i in range(5)]
+    penalties = torch.tensor([0.01, 1.0], dtype=torch.float64)
+    together = probe.fit(features, target, penalties, parts)
+    monkeypatch.setattr(probe, "BATCH_BYTES", 1)
+    torch.testing.assert_close(probe.fit(features, target, penalties, parts).weight, together.weight, atol=1e-4, rtol=0)
