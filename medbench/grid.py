@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -217,26 +218,32 @@ def data_roots(cache_dir: Path) -> list[Path]:
 
 
 def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_leak: bool, allow_partial: bool) -> list[str]:
-    """Marks for what was allowed. Raises UserError for an image or a group in two parts, and for a class without images."""
+    """Marks for what was allowed. Raises UserError for a group in two parts, and for a class that train or the target cannot show.
+
+    A label of a multi-label task needs a positive and a negative image.
+    """
     marks = []
-    names = list(parts)
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            torn = np.intersect1d(parts[a].groups, parts[b].groups)
-            if len(torn):
-                word = task.groups or "image"
-                if not allow_leak:
-                    raise UserError(
-                        f"{word} '{torn[0]}' stands in both {a} and {b} ({len(torn)} such {word}s): the score would be too good.",
-                        then="mend the split, or run with --allow-leak, which marks every table",
-                    )
-                marks.append(f"LEAK: {len(torn)} {word}s stand in both {a} and {b}")
+    for a, b in combinations(parts, 2):
+        torn = np.intersect1d(parts[a].groups, parts[b].groups)
+        if len(torn):
+            word = task.groups or "image"
+            if not allow_leak:
+                raise UserError(
+                    f"{word} '{torn[0]}' stands in both {a} and {b} ({len(torn)} such {word}s): the score would be too good.",
+                    then="mend the split, or run with --allow-leak, which marks every table",
+                )
+            marks.append(f"LEAK: {len(torn)} {word}s stand in both {a} and {b}")
     for part in ("train", target):
-        absent = [task.classes[c] for c in range(len(task.classes)) if not _has_class(parts[part].labels, c)]
+        labels = parts[part].labels
+        shown = [_shows(labels, c) for c in range(len(task.classes))]
+        absent = [name for name, there in zip(task.classes, shown, strict=True) if not there]
         if absent:
             if not allow_partial:
+                what = f"The {part} part of '{task.name}' has no image of class '{absent[0]}'" + (
+                    ", or none without it" if labels.ndim > 1 else ""
+                )
                 raise UserError(
-                    f"The {part} part of '{task.name}' has no image of class '{absent[0]}' ({len(absent)} of {len(task.classes)} classes missing).",
+                    f"{what} ({len(absent)} of {len(task.classes)} classes).",
                     then="add images, or run with --allow-partial, which leaves the class out of the means",
                 )
             marks.append(f"no image of {', '.join(absent)} in the {part} part")
@@ -323,8 +330,8 @@ def _distinct(what: str, names: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _has_class(labels: np.ndarray, c: int) -> bool:
-    return bool((labels == c).any()) if labels.ndim == 1 else bool((labels[:, c] == 1).any())
+def _shows(labels: np.ndarray, c: int) -> bool:
+    return bool((labels == c).any()) if labels.ndim == 1 else bool((labels[:, c] == 1).any() and (labels[:, c] == 0).any())
 
 
 def _plain(labels: np.ndarray) -> list[Any]:

@@ -362,31 +362,8 @@ def test_duplicate_rows(table):
     assert "another label" not in message
 
 
-@pytest.mark.parametrize("missing", ["train", "test"])
-def test_a_class_missing_from_a_part(tree, missing):
-    root = tree(*[f"{part}/{c}/1.png" for part in ("train", "test") for c in "abc" if (part, c) != (missing, "b")])
-    refused(root, f"The {missing} part has no image of class 'b' .1 of 3.*--allow-partial")
-    task = open_task(root, allow_partial=True)
-    assert task.classes == ("a", "b", "c")
-    assert f"no image of b in the {missing} part" in task.marks
-
-
-def test_a_label_that_is_always_the_same_in_a_part(table):
-    rows = [["1.png", "1", "0", "train"], ["2.png", "0", "1", "train"], ["3.png", "1", "1", "test"], ["4.png", "1", "0", "test"]]
-    file = table("path label:x label:y split", *rows)
-    refused(file, "The test part has no image of class 'x', or none without it")
-    assert "no image of x in the test part" in open_task(file, allow_partial=True).marks
-
-
 def test_too_few_images_to_split(table):
     refused(table("path label group", ["1.png", "a", "p"], ["2.png", "b", "p"]), "leaves no image for test")
-
-
-def test_a_group_in_two_parts(table):
-    rows = [[f"{i}.png", "ab"[i % 2], f"patient {i % 3}", "train" if i < 5 else "test"] for i in range(10)]
-    file = table("path label group split", *rows)
-    refused(file, r"3 group\(s\) stand in both train and test, 'patient 0'.*--allow-leak")
-    assert "LEAK: 3 groups stand in both train and test" in open_task(file, allow_leak=True).marks
 
 
 @pytest.mark.parametrize("label", ["", " ", "NaN", "n/a"])
@@ -423,7 +400,7 @@ def test_kermanys_class_folders(real_data):
 
 
 def test_hyperkvasirs_class_folders(real_data):
-    task = open_task(real_data / "hyperkvasir" / "labeled-images" / "lower-gi-tract" / "pathological-findings", allow_partial=True)
+    task = open_task(real_data / "hyperkvasir" / "labeled-images" / "lower-gi-tract" / "pathological-findings")
     assert len(task.classes) == 8
     assert sum(sizes(task).values()) == 1885
 

@@ -213,10 +213,11 @@ def test_bombs_are_refused_before_they_are_decoded(save, monkeypatch):
 
 
 def test_a_large_jpeg_keeps_its_look_when_it_is_reduced(save):
-    smooth = Image.fromarray(RNG.integers(0, 256, (30, 40, 3), dtype=np.uint8)).resize((1600, 1200), Image.Resampling.BICUBIC)
-    file = save(smooth, "large.jpg", quality=92)
-    packed = packing.squeeze(file, 64, "bicubic").astype(float)
-    full = np.asarray(Image.fromarray(images.decode(file)).resize((64, 64), Image.Resampling.BICUBIC))
+    detail = Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8))
+    file = save(detail.resize((1600, 1200), Image.Resampling.BICUBIC), "large.jpg", quality=92)
+    packed = packing.squeeze(file, 128, "bicubic").astype(float)
+    full = np.asarray(Image.fromarray(images.decode(file)).resize((128, 128), Image.Resampling.BICUBIC))
+    assert packed.std() > 30
     assert np.abs(packed - full).mean() < 1
 
 
@@ -506,6 +507,21 @@ def test_a_killed_run_goes_on_where_it_stopped(cache):
     assert (made.array[0] == 7).all()
     np.testing.assert_array_equal(made.array[1:], np.stack([draw(i) for i in range(1, len(pictures))]))
     assert sorted(file.name for file in folder.iterdir() if file.stat().st_size) == ["images.npy"]
+
+
+def test_a_killed_run_does_not_forget_a_bad_image(tmp_path, cache):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"broken")
+
+    def die(done, total):
+        if done >= packing.CHUNK:
+            raise KeyboardInterrupt
+
+    pictures = [bad, *drawings(2 * packing.CHUNK)]
+    with pytest.raises(KeyboardInterrupt):
+        pack(pictures, cache, progress=die)
+    with pytest.raises(UserError, match=r"1 of 65 images cannot be decoded: .*bad\.png"):
+        pack(pictures, cache)
 
 
 def test_a_pack_whose_beginning_was_cut_short_is_begun_again(cache):

@@ -147,6 +147,8 @@ def test_a_budget_that_is_wrong_is_refused_with_what_is_allowed(text: str) -> No
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "spelled"), [("1", "1%"), ("1.0%", "1%"), ("100", "100%"), ("ALL", "100%"), ("5/class", "5/class"), ("n50", "n50")])
+@pytest.mark.parametrize(
+    ("text", "spelled"), [("1", "1%"), ("1.0%", "1%"), ("100", "100%"), ("ALL", "100%"), ("5/class", "5/class"), ("n50", "n50")]
+)
 def test_one_budget_has_one_spelling(text: str, spelled: str) -> None:
     assert str(parse_budget(text)) == spelled

@@ -84,7 +84,9 @@ def embedding_ratio(pack: images.Pack, n: int) -> None:
         ratios.append(bare / ours)
         rates.append(len(index) / ours)
     middle, rate = statistics.median(ratios), statistics.median(rates)
-    print(f"embedding, {device}: {rate:.0f} images/s; over the bare forward pass {middle:.3f} (from {min(ratios):.3f} to {max(ratios):.3f})")
+    print(
+        f"embedding, {device}: {rate:.0f} images/s; over the bare forward pass {middle:.3f} (from {min(ratios):.3f} to {max(ratios):.3f})"
+    )
 
 
 def packing_ratio(files: list[Path], cache: Path) -> images.Pack:

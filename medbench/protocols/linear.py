@@ -30,7 +30,7 @@ PENALTIES = tuple(10.0 ** (i / 4) for i in range(-12, 13))
 FIXED_PENALTY = PENALTIES[15]
 MAX_FOLDS = 5
 TIE = 1e-6  # nats an image: two penalties this close are one, and the stronger is taken
-TOLERANCE = 2e-5  # gradient norm of a cross-validation's members, float32
+TOLERANCE = 1e-4  # gradient norm of a cross-validation's members, float32
 FINAL_TOLERANCE = 1e-7  # of the final fit, float64
 MAX_ITERATIONS = 3000  # a cap; the certificate shows a fit that reached it
 CONSTANT = 1e-6  # a feature whose deviation is below this share of its mean is rounding, and set to zero
@@ -180,6 +180,7 @@ LINEAR = Protocol(
         "final_tolerance": FINAL_TOLERANCE,
         "max_iterations": MAX_ITERATIONS,
         "constant": CONSTANT,
+        "limit": "sqrt(n - 1) standard deviations",
     },
     citation="Alain and Bengio, Understanding intermediate layers using linear classifier probes, ICLR workshop 2017, arXiv:1610.01644",
 )

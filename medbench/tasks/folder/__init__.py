@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,12 +33,12 @@ _EMPTY = {"", "nan", "na", "n/a", "null"}
 _TRUTH = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": math.nan, "-1.0": math.nan, **dict.fromkeys(_EMPTY, math.nan)}
 
 
-def open_folder(argument: str, *, ordinal: bool = False, allow_leak: bool = False, allow_partial: bool = False) -> Task:
+def open_folder(argument: str, *, ordinal: bool = False) -> Task:
     """The task of a folder or a CSV, see above. Two classes are `binary` (the second in order is positive), more `multiclass`.
 
-    Classes are in order of their numbers where all are numbers, else of their names. ordinal: that order has a meaning. allow_leak: a
-    group may stand in two parts. allow_partial: a class may be missing from the train or the test part. Raises UserError for what is
-    wrong with names, labels and parts; pixels are looked at when images are packed.
+    Classes are in order of their numbers where all are numbers, else of their names. ordinal: that order has a meaning. Raises UserError
+    for what is wrong with names, labels and parts; torn groups and missing classes are `grid.check_parts`' job, as for every task, and
+    pixels are looked at when images are packed.
     """
     place = existing(argument)
     listing = read_csv(place) if place.is_file() else walk(place)
@@ -54,7 +54,8 @@ def open_folder(argument: str, *, ordinal: bool = False, allow_leak: bool = Fals
         marks.append("no group column: images of one patient may stand on both sides")
     if kind == "ordinal":
         marks.append(f"order of the classes: {' < '.join(classes)}")
-    marks += _check_leak(parts, allow_leak) + _check_complete(parts, classes, allow_partial)
+    if "test" not in parts:
+        raise UserError("The split leaves no image for test.", then="add images, or groups")
     return Task(
         name=f"folder:{place.name}",
         version=1,
@@ -166,40 +167,6 @@ def _parts(listing: Listing, whole: Split) -> tuple[np.ndarray, str]:
     pool = np.flatnonzero(part == 0)
     part[pool] = sampling.partition(whole.labels[pool], whole.groups[pool], shares, key=_SPLIT_KEY)
     return part, "/".join(f"{100 * share:.0f}" for share in shares) + (" of train" if val else "")
-
-
-def _check_leak(parts: Mapping[str, Split], allow: bool) -> list[str]:
-    """Marks for groups in two parts. Raises UserError unless that is allowed."""
-    marks = []
-    names = list(parts)
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            torn = np.intersect1d(parts[a].groups, parts[b].groups)
-            if len(torn) and not allow:
-                what = f"{len(torn)} group(s) stand in both {a} and {b}, '{torn[0]}' for one: the score would be too good."
-                raise UserError(what, then="mend the split, or run with --allow-leak, which marks every table")
-            if len(torn):
-                marks.append(f"LEAK: {len(torn)} groups stand in both {a} and {b}")
-    return marks
-
-
-def _check_complete(parts: Mapping[str, Split], classes: Sequence[str], allow: bool) -> list[str]:
-    """Marks for classes that train or test cannot show. Raises UserError unless that is allowed."""
-    marks = []
-    for name in ("train", "test"):
-        if name not in parts:
-            raise UserError(f"The split leaves no image for {name}.", then="add images, or groups")
-        labels = parts[name].labels
-        if labels.ndim == 1:
-            absent = [c for c in range(len(classes)) if not (labels == c).any()]
-        else:
-            absent = [c for c in range(len(classes)) if not ((labels[:, c] == 1).any() and (labels[:, c] == 0).any())]
-        if absent and not allow:
-            what = f"The {name} part has no image of class '{classes[absent[0]]}'" + (", or none without it" if labels.ndim > 1 else "")
-            raise UserError(f"{what} ({len(absent)} of {len(classes)} classes).", then="add images, or run with --allow-partial")
-        if absent:
-            marks.append(f"no image of {', '.join(classes[c] for c in absent)} in the {name} part")
-    return marks
 
 
 FOLDER = TaskFamily(

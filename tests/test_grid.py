@@ -1,0 +1,106 @@
+"""Plans: one check of the parts for every task, canonical cells, fingerprints that move with whatever can change a result."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from medbench import Grid, UserError, grid, registry
+from medbench.spec import Split, Task
+
+BASE = Task("t", 1, "T", "multiclass", ("a", "b", "c"), "T", load=lambda root: {}, find=lambda root: None, groups="patient")
+
+
+def part(labels: list[int] | np.ndarray, groups: list[str]) -> Split:
+    n = len(labels)
+    return Split([None] * n, np.arange(n).astype(str), np.array(labels), np.array(groups), np.array(groups))  # type: ignore[list-item]
+
+
+def check(parts: dict[str, Split], task: Task = BASE, **allowed: bool) -> list[str]:
+    return grid.check_parts(task, parts, "test", **{"allow_leak": False, "allow_partial": False, **allowed})
+
+
+def test_good_parts_have_no_mark() -> None:
+    assert check({"train": part([0, 1, 2], ["p", "q", "r"]), "test": part([0, 1, 2], ["s", "s", "t"])}) == []
+
+
+def test_a_group_in_two_parts() -> None:
+    parts = {"train": part([0, 1, 2], ["p", "q", "r"]), "val": part([0], ["q"]), "test": part([0, 1, 2], ["s", "q", "r"])}
+    with pytest.raises(UserError, match=r"patient 'q' stands in both train and val \(1 such patients\): .*--allow-leak"):
+        check(parts)
+    marks = [
+        "LEAK: 1 patients stand in both train and val",
+        "LEAK: 2 patients stand in both train and test",
+        "LEAK: 1 patients stand in both val and test",
+    ]
+    assert check(parts, allow_leak=True) == marks
+
+
+@pytest.mark.parametrize("missing", ["train", "test"])
+def test_a_class_missing_from_a_part(missing: str) -> None:
+    labels = {"train": [0, 1, 2], "test": [0, 1, 2]}
+    labels[missing] = [0, 2, 2]
+    parts = {name: part(values, [name + str(i) for i in range(3)]) for name, values in labels.items()}
+    with pytest.raises(UserError, match=rf"The {missing} part of 't' has no image of class 'b' \(1 of 3 classes\)\..*--allow-partial"):
+        check(parts)
+    assert check(parts, allow_partial=True) == [f"no image of b in the {missing} part"]
+
+
+def test_a_label_that_is_always_the_same_in_a_part() -> None:
+    task = replace(BASE, kind="multilabel", classes=("x", "y"))
+    train = part(np.array([[1.0, 0.0], [0.0, 1.0]]), ["p", "q"])
+    test = part(np.array([[1.0, 1.0], [1.0, 0.0], [np.nan, 0.0]]), ["r", "s", "t"])
+    with pytest.raises(UserError, match="The test part of 't' has no image of class 'x', or none without it"):
+        check({"train": train, "test": test}, task)
+    assert check({"train": train, "test": test}, task, allow_partial=True) == ["no image of x in the test part"]
+
+
+def cells(**changes: object) -> dict[tuple[object, ...], str]:
+    """(method, labels, seed) -> fingerprint of the default plan on the phantom with these changes."""
+    planned = grid.plan(replace(Grid(data="phantom"), **changes)).cells  # type: ignore[arg-type]
+    return {(p.cell.method, p.cell.labels, p.cell.seed): p.fingerprint for p in planned}
+
+
+def test_one_subset_has_one_spelling_and_is_run_once() -> None:
+    expected = [("1%", 0), ("1%", 1), ("5/class", 0), ("5/class", 1), ("100%", 0)]
+    for labels in [("1", "1.0%", "5/class", "100"), ("1%", "5/class", "all", "2000/class", "n99999")]:
+        found = [(labels, seed) for method, labels, seed in cells(labels=labels, seeds=2, methods=("random",))]
+        assert found == expected
+
+
+def test_a_plan_is_the_same_each_time() -> None:
+    assert cells() == cells()
+
+
+def test_more_seeds_and_budgets_leave_the_other_cells_as_they_are() -> None:
+    few, many = cells(labels=("10",), seeds=1), cells(labels=("1", "10", "100"), seeds=3)
+    assert few.items() <= many.items()
+
+
+@pytest.mark.parametrize(
+    "change", [{"size": 96}, {"precision": "bf16"}, {"target": "val"}, {"encoders": ("test_resnet.r160_in1k",), "methods": ("random",)}]
+)
+def test_what_can_change_a_result_changes_every_fingerprint(change: dict[str, object]) -> None:
+    assert not set(cells().values()) & set(cells(**change).values())
+
+
+@pytest.mark.parametrize("attribute", ["version", "settings"])
+@pytest.mark.parametrize("kind", ["tasks", "methods", "protocols"])
+def test_an_entrys_version_and_settings_are_in_the_fingerprint(kind: str, attribute: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cells()
+    entries = getattr(registry, kind)()
+    for name, entry in dict(entries).items():
+        value = entry.version + 1 if attribute == "version" else {**entry.settings, "new": 1}
+        monkeypatch.setitem(entries, name, replace(entry, **{attribute: value}))
+    assert not set(before.values()) & set(cells().values())
+
+
+def test_methods_share_their_draws_and_data_is_named() -> None:
+    plan = grid.plan(Grid(data="phantom", labels=("1",), seeds=2))
+    by_method = {unit.method.name: [plan.draw(p.cell).tolist() for p in unit.cells] for unit in plan.units}
+    assert by_method["random"] == by_method["supervised"]
+    assert {p.cell.data for p in plan.cells} == {"phantom"}
+    assert re.search(r"derm: HAM10000 was left aside .*PHANTOM", plan.notes[0])
