@@ -104,6 +104,7 @@ def run(
     screen.show(tables.terminal(store))
     print(f"{len(todo) - len(runs.missing(planned, store))} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")
     if runs.missing(planned, store):
+        print(f"{len(runs.missing(planned, store))} cells failed; {folder}/run.log has the whole story. The same command tries them again")
         raise typer.Exit(3)
 
 

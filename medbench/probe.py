@@ -314,8 +314,9 @@ def _advance(problems: _Problems, m: dict[str, torch.Tensor], live: torch.Tensor
     m["w"], m["gradient"] = torch.where(took, w, m["w"]), torch.where(took, gradient, m["gradient"])
     m["value"] = torch.where(down, value, m["value"])
     exhausted = live & ~down & (m["step"] < 1e-8)
-    stuck = exhausted & (m["history"].flatten(2).abs().amax(2) == 0)
+    stuck = exhausted
     if exhausted.any():
+        stuck = exhausted & ~m["history"].flatten(2).any(2)
         m["history"] = m["history"].masked_fill(exhausted[..., None, None], 0)
         m["products"] = m["products"].masked_fill(exhausted[..., None, None], 0)
         m["gamma"] = m["gamma"].masked_fill(exhausted, 1)

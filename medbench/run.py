@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import logging
-import platform
-import resource
-import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medbench import embed, images, metrics, registry, sampling, stats
+from medbench import embed, images, metrics, registry, stats
 from medbench.grid import Plan, TaskData, Unit
 from medbench.grid import plan as plan_grid
+from medbench.provenance import cost, provenance
 from medbench.spec import Grid, Row, Scores, Train, UserError, fingerprint
 from medbench.store import PlanFile, Planned, Store
 
@@ -59,10 +56,11 @@ def execute(
                 pack(unit.data, unit, plan.cache_dir, progress)
     store.create()
     store.add_plan(plan_file(plan))
-    for unit in plan.units if missing(plan, store) else ():
-        with store.working_on(fingerprint(unit.cells[0].cell.unit)[:16]):
-            if missing(plan, store, unit):
-                _run_unit(plan, unit, store, device, progress, on_row)
+    with _log_file(out / "run.log"):
+        for unit in plan.units if missing(plan, store) else ():
+            with store.working_on(fingerprint(unit.cells[0].cell.unit)[:16]):
+                if missing(plan, store, unit):
+                    _run_unit(plan, unit, store, device, progress, on_row)
     return store
 
 
@@ -143,6 +141,20 @@ def pack(data: TaskData, unit: Unit, cache_dir: Path, progress: Progress) -> ima
     encoder = unit.encoder
     stage = f"packing {data.task.name} at {encoder.size} px"
     return images.pack(flat, data.hashes, encoder.size, encoder.interpolation, cache_dir, lambda done, total: progress(stage, done, total))
+
+
+@contextmanager
+def _log_file(file: Path) -> Iterator[None]:
+    """What was done when, and the whole traceback of a cell that failed, in a file beside the rows."""
+    handler = logging.FileHandler(file, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
 
 
 def _run_unit(
@@ -236,8 +248,8 @@ def _solve(
             n_labels=len(plan.draw(planned.cell)),
             n_requested=planned.n_requested,
             chosen=dict(scores.chosen),
-            cost=_cost(seconds, features, device),
-            provenance=_provenance(unit, plan.draw(planned.cell), target, device, dict(scores.extra)),
+            cost=cost(seconds, features, device),
+            provenance=provenance(unit, plan.draw(planned.cell), target, device, dict(scores.extra)),
         )
         yield planned, row, arrays
         start = time.perf_counter()
@@ -264,69 +276,6 @@ def _save_target(unit: Unit, store: Store) -> str:
     name = f"{unit.data.task.name.partition(':')[0]}-{fingerprint(unit.data.sha256, part)[:16]}"
     store.add_target(name, split.ids, split.labels, split.groups)
     return name
-
-
-def _cost(seconds: float, features: embed.Features, device: str) -> dict[str, Any]:
-    """seconds: solving and scoring this cell (a batched protocol's first cell carries the shared work). Memory: peak of the process."""
-    memory = {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
-    if device != "cpu":
-        import torch
-
-        memory["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
-    return {
-        "seconds": round(seconds, 3),
-        "embed_seconds": round(features.seconds, 3),
-        "embed_images_per_second": round(features.images_per_second, 1),
-        **memory,
-    }
-
-
-def _provenance(unit: Unit, draw: np.ndarray, target: str, device: str, extra: dict[str, Any]) -> dict[str, Any]:
-    pool, encoder = unit.data.pool, unit.encoder
-    counts = _class_counts(pool.labels[draw], unit.data.task.classes)
-    return {
-        "data_sha256": unit.data.sha256,
-        "weights": unit.weights.name,
-        "weights_sha256": unit.weights.sha256,
-        "trained_on": list(unit.weights.trained_on),
-        "subset_sha256": sampling.ids_hash(pool.ids[draw]),
-        "subset_classes": counts,
-        "target": target,
-        "marks": list(unit.data.marks),
-        "preprocessing": f"squash to {encoder.size} px {encoder.interpolation}, mean {encoder.mean}, std {encoder.std}",
-        "precision": unit.precision,
-        "protocol": extra,
-        **_machine(device),
-    }
-
-
-@cache
-def _machine(device: str) -> dict[str, Any]:
-    import torch
-
-    packages = ("medbench", "numpy", "scikit-learn", "timm", "torch")
-    name = platform.processor() or platform.machine()
-    return {
-        "device": torch.cuda.get_device_name(device) if device != "cpu" else f"cpu ({name}, {torch.get_num_threads()} threads)",
-        "versions": {"python": platform.python_version(), **{package: metadata.version(package) for package in packages}},
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    """The git commit of medbench's own source, with `+` where files differ from it; None for an installed package."""
-    source = Path(__file__).resolve().parent
-    if not (source.parent / ".git").exists():
-        return None
-    git = ["git", "-C", str(source)]
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-    changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True)
-    return head.stdout.strip() + ("+" if changed.stdout else "") if head.returncode == 0 else None
-
-
-def _class_counts(labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, int]:
-    count = [(labels == c).sum() if labels.ndim == 1 else (labels[:, c] == 1).sum() for c in range(len(classes))]
-    return {name: int(n) for name, n in zip(classes, count, strict=True)}
 
 
 def _number(value: Any) -> float | None:

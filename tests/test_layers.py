@@ -26,7 +26,8 @@ MAY = {
     "probe": {"spec", "sampling"},
     "embed": {"spec", "images"},
     "grid": {"spec", "registry", "sampling", "images", "weights", "store"},
-    "run": {"spec", "registry", "sampling", "images", "embed", "metrics", "stats", "store", "grid"},
+    "provenance": {"sampling", "embed", "grid"},
+    "run": {"spec", "registry", "images", "embed", "metrics", "stats", "store", "grid", "provenance"},
     "table": {"spec", "stats", "store"},
     "screen": {"grid", "run"},  # their types only
     "tasks": {"spec", "sampling", "images"},
