@@ -170,13 +170,15 @@ def notes(board: Board) -> list[str]:
     if board.data == "phantom":
         found.append(f"PHANTOM: drawn images. These numbers say that the machinery works, nothing about {board.task}.")
     found += about["marks"]
+    settings = {(f"{row.cell.encoder} at {row.cell.size} px", row.cell.protocol, row.provenance["precision"]) for row in rows}
+    found.append(f"Setting: {'; '.join(', '.join(setting) for setting in sorted(settings))}.")
     found.append(
         f"Scored on {images} {board.target} images of {groups} {group}s; 95 % intervals from 1,000 resamples of {group}s and seeds together."
     )
     if any(row.cell.method == "random" for row in rows) and len({row.cell.pretrain_seed for row in rows}) == 1:
         found.append("One pretraining seed: the intervals hold no variance of pretraining or initialisation.")
-    for key, value in sorted({(f"{row.cell.method} {row.cell.encoder}", row.provenance["weights"]) for row in rows}):
-        found.append(f"{key}: {value}.")
+    for key, value, seen in sorted({(row.cell.method, row.provenance["weights"], ", ".join(row.provenance["trained_on"])) for row in rows}):
+        found.append(f"{key}: weights {value}{f', trained on {seen}' if seen else ''}.")
     absent = {row.metrics["auc"].get("classes") for row in rows} - {None, len(about["classes"])}
     if absent and about["kind"] != "binary":
         found.append(

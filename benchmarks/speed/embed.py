@@ -117,7 +117,8 @@ def main() -> None:
     n = 2_000 if parser.parse_args().quick else 10_000
     with tempfile.TemporaryDirectory() as scratch:
         folder, cache = Path(scratch, "images"), Path(scratch, "cache")
-        folder.mkdir()
+        for place in (folder, cache, cache / "one"):
+            place.mkdir()
         files = make_jpegs(folder, 4 * n)
         pack = packing_ratio(files[:n], cache)
         embedding_ratio(pack, min(n, 2_000))
