@@ -41,11 +41,12 @@ Out = Annotated[Path | None, typer.Option(help="Results folder. Default: runs/TA
 def run(
     task: Tasks = list(_DEFAULT.tasks),  # noqa: B006, typer copies it
     labels: Labels = ",".join(_DEFAULT.labels),
-    methods: Annotated[str, typer.Option(help="Pretraining methods. Default: all that the task can serve.")] = "",
+    methods: Annotated[str, typer.Option(help="Pretraining methods. Default: all that can serve the encoder.")] = "",
     protocols: Annotated[str, typer.Option(help="How encoders are judged.")] = ",".join(_DEFAULT.protocols),
-    encoder: Annotated[str, typer.Option(help="timm encoders, with their checkpoint's tag: resnet50.tv_in1k.")] = ",".join(
+    encoder: Annotated[str, typer.Option(help="timm encoders (resnet50.tv_in1k), FILE.py:NAME, features:FILE.")] = ",".join(
         _DEFAULT.encoders
     ),
+    readout: Annotated[str, typer.Option(help="pool (the encoder's own), cls, mean, cls+mean, last4.")] = ",".join(_DEFAULT.readouts),
     seeds: Seeds = _DEFAULT.seeds,
     pretrain_seeds: Annotated[int, typer.Option(help="Initialisations of encoders whose weights are drawn.")] = _DEFAULT.pretrain_seeds,
     source: Annotated[str, typer.Option(help="Where the method's training images came from.")] = _DEFAULT.source,
@@ -75,6 +76,7 @@ def run(
         methods=_split(methods),
         protocols=_split(protocols),
         encoders=_split(encoder),
+        readouts=_split(readout),
         labels=_split(labels),
         seeds=seeds,
         pretrain_seeds=pretrain_seeds,
@@ -129,11 +131,12 @@ def table(
 @app.command("list")
 def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols or encoders")]) -> None:
     """List what can be named."""
-    from medbench import registry, weights
+    from medbench import encoders, registry
 
     if what == "encoders":
-        print(f"{weights.EMBEDDED}  (default: its supervised weights are installed)")
-        print("\n".join(name for name in weights.architectures() if name != weights.EMBEDDED))
+        print(f"{encoders.EMBEDDED}  (default: its supervised weights are installed)")
+        print("\n".join(name for name in encoders.architectures() if name != encoders.EMBEDDED))
+        print("FILE.py:NAME  (a function of yours that returns a module)\nfeatures:FILE  (ids and vectors in a .npz or .parquet file)")
         return
     if what == "tasks":
         lines = [(task.name, task.title) for task in registry.tasks().values()]

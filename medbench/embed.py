@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +28,12 @@ class Features:
 
     array: np.ndarray
     seconds: float
-    images_per_second: float
+    images_per_second: float | None  # None: they were given
 
 
 def key(pack_key: str, encoder: Encoder, weights: Weights, method_version: int, precision: str) -> str:
     """Everything that can change a feature."""
-    return fingerprint("features", VERSION, BATCH, pack_key, asdict(encoder), weights.sha256, method_version, precision)
+    return fingerprint("features", VERSION, BATCH, pack_key, encoder.identity(), weights.sha256, method_version, precision)
 
 
 def cached(cache_dir: Path, key: str) -> Features | None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medbench import images, registry, sampling, weights
+from medbench import encoders, given, images, registry, sampling
 from medbench.spec import (
     ALL,
     PARTS,
@@ -105,10 +105,11 @@ def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, d
     """The planned cells of a grid. Raises UserError for anything a person got wrong."""
     protocols = [registry.protocol(name) for name in _distinct("protocol", grid.protocols)]
     budgets = [parse_budget(text) for text in _distinct("label budget", grid.labels)]
-    methods = [registry.method(name) for name in grid.methods or registry.methods()]
-    _check_options(grid, methods)
-    for name in _distinct("encoder", grid.encoders):
-        weights.encoder(name, grid.size)  # raises for a wrong name before any image is looked for
+    methods = _methods(grid)
+    _check_options(grid)
+    for name, readout in product(_distinct("encoder", grid.encoders), _distinct("readout", grid.readouts)):
+        encoder = encoders.encoder(name, grid.size, readout=readout)  # raises for a wrong name before any image is looked for
+        _methods_for(encoder, methods, named=bool(grid.methods))
     cache_dir = images.cache_folder()
     units: list[Unit] = []
     draws: dict[tuple[str, str, str, int], np.ndarray] = {}
@@ -119,11 +120,13 @@ def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, d
         data = open_task(task, grid, cache_dir, notes, progress)
         subsets = _subsets(data, budgets, grid.seeds)
         draws.update({(task.name, data.data, str(budget), seed): index for (budget, seed), (index, _) in subsets.items()})
-        for encoder_name in dict.fromkeys(grid.encoders):
-            encoder = weights.encoder(encoder_name, grid.size, phantom=data.data == "phantom")
+        for name, readout in product(dict.fromkeys(grid.encoders), dict.fromkeys(grid.readouts)):
+            encoder = encoders.encoder(name, grid.size, readout=readout, phantom=data.data == "phantom")
+            if encoder.kind == "features":
+                given_features(encoder, data, grid.target)  # raises for ids that are missing, double or not finite
             units += [
                 _unit(data, method, encoder, pretrain_seed, protocols, subsets, grid, cache_dir)
-                for method in methods
+                for method in _methods_for(encoder, methods, named=bool(grid.methods))
                 for pretrain_seed in range(grid.pretrain_seeds if method.seeded else 1)
             ]
     return Plan(tuple(units), draws, tuple(notes), cache_dir)
@@ -250,6 +253,38 @@ def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_le
     return marks
 
 
+def given_features(encoder: Encoder, data: TaskData, target: str) -> np.ndarray:
+    """(N, D) float32 of a features file, part after part as in a pack; NaN for images of a part that is not used and not in the file."""
+    assert encoder.file is not None, "features have a file"
+    ids = [name for split in data.parts.values() for name in split.ids.tolist()]
+    needed = [name in ("train", target) for name, split in data.parts.items() for _ in range(len(split))]
+    return given.features(encoder.file, ids, needed)
+
+
+def _methods(grid: Grid) -> list[Method]:
+    """The methods a person named, or all that have the source."""
+    methods = [registry.method(name) for name in grid.methods or registry.methods()]
+    having = [method for method in methods if grid.source == "auto" or grid.source in method.sources]
+    without = [method for method in methods if method not in having]
+    if without and (grid.methods or not having):
+        what = f"Method '{without[0].name}' has no source" if grid.methods else "No method has the source"
+        sources = [source for method in without[: 1 if grid.methods else None] for source in method.sources]
+        raise UserError(f"{what} '{grid.source}'.", allowed=dict.fromkeys(["auto", *sources]), given=grid.source)
+    return having
+
+
+def _methods_for(encoder: Encoder, methods: list[Method], *, named: bool) -> list[Method]:
+    """The methods that can serve an encoder. Raises UserError for one that a person named and that cannot."""
+    wrong = [method for method in methods if encoder.kind not in method.encoders]
+    if wrong and named:
+        allowed = [method.name for method in registry.methods().values() if encoder.kind in method.encoders]
+        what = {"timm": "a timm encoder", "function": "an encoder of your own", "features": "given features"}[encoder.kind]
+        raise UserError(
+            f"Method '{wrong[0].name}' cannot serve '{encoder.name}', {what}.", allowed=allowed, then="run it without --methods"
+        )
+    return [method for method in methods if encoder.kind in method.encoders]
+
+
 def _subsets(data: TaskData, budgets: list[Budget], seeds: int) -> dict[tuple[Budget, int], tuple[np.ndarray, int]]:
     """(budget, seed) -> index and requested count. A budget that comes to all images is spelled `100%`, and drawn once."""
     found: dict[tuple[Budget, int], tuple[np.ndarray, int]] = {}
@@ -296,13 +331,13 @@ def _fingerprint(cell: Cell, data: TaskData, method: Method, encoder: Encoder, s
         asdict(cell),
         [task.version, task.kind, task.classes, dict(task.settings), data.sha256],
         [method.version, dict(method.settings), start.sha256],
-        asdict(encoder),
+        encoder.identity(),
         [protocol.version, dict(protocol.settings)],
         precision,
     )
 
 
-def _check_options(grid: Grid, methods: list[Method]) -> None:
+def _check_options(grid: Grid) -> None:
     if grid.seeds < 1 or grid.pretrain_seeds < 1:
         raise UserError(f"At least one seed is needed, {min(grid.seeds, grid.pretrain_seeds)} given.", then="medbench run --seeds 3")
     if grid.precision not in ("fp32", "bf16"):
@@ -311,10 +346,6 @@ def _check_options(grid: Grid, methods: list[Method]) -> None:
         raise UserError(
             f"Unknown part '{grid.target}' to score on.", allowed=["test", "val"], given=grid.target, then="medbench run --on val"
         )
-    for method in methods:
-        if grid.source != "auto" and grid.source not in method.sources:
-            allowed = ["auto", *method.sources]
-            raise UserError(f"Method '{method.name}' has no source '{grid.source}'.", allowed=allowed, given=grid.source)
 
 
 def _check_protocols(task: Task, protocols: list[Protocol]) -> None:

@@ -29,7 +29,7 @@ def cost(seconds: float, features: Features, device: str) -> dict[str, Any]:
     return {
         "seconds": round(seconds, 3),
         "embed_seconds": round(features.seconds, 3),
-        "embed_images_per_second": round(features.images_per_second, 1),
+        "embed_images_per_second": features.images_per_second and round(features.images_per_second, 1),
         **memory,
     }
 
@@ -46,7 +46,9 @@ def provenance(unit: Unit, draw: np.ndarray, target: str, device: str, extra: di
         "subset_classes": counts,
         "target": target,
         "marks": list(unit.data.marks),
-        "preprocessing": f"squash to {encoder.size} px {encoder.interpolation}, mean {encoder.mean}, std {encoder.std}",
+        "preprocessing": f"squash to {encoder.size} px {encoder.interpolation}, mean {encoder.mean}, std {encoder.std}"
+        if encoder.kind != "features"
+        else "features as given",
         "precision": unit.precision,
         "protocol": extra,
         **_machine(device),

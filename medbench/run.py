@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medbench import embed, images, metrics, registry, stats
-from medbench.grid import Plan, TaskData, Unit
+from medbench.grid import Plan, TaskData, Unit, given_features
 from medbench.grid import plan as plan_grid
 from medbench.provenance import cost, provenance
 from medbench.spec import Grid, Row, Scores, Train, UserError, fingerprint
@@ -52,7 +52,7 @@ def execute(
     if missing(plan, store):
         device = resolve_device(device)
         for unit in plan.units:  # decodes every image, so that a bad one is named before anything is written
-            if missing(plan, store, unit) and embed.cached(plan.cache_dir, features_key(unit)) is None:
+            if missing(plan, store, unit) and not have_features(plan, unit):
                 pack(unit.data, unit, plan.cache_dir, progress)
     store.create()
     store.add_plan(plan_file(plan))
@@ -107,8 +107,7 @@ def costs(plan: Plan, store: Store) -> list[Cost]:
     found = []
     for unit in plan.units:
         todo = missing(plan, store, unit)
-        embedded = embed.cached(plan.cache_dir, features_key(unit)) is not None
-        images_left = 0 if embedded or not todo else len(unit.data.hashes)
+        images_left = 0 if have_features(plan, unit) or not todo else len(unit.data.hashes)
         speed = embed.measured_speed(plan.cache_dir, unit.encoder)
         solving = [past.get((planned.cell.protocol, planned.cell.labels)) for planned in todo]
         known = all(solving) and (speed or not images_left)
@@ -168,7 +167,7 @@ def _run_unit(
     target = _save_target(unit, store)
     todo = missing(plan, store, unit)
     try:
-        features = _features(plan, unit, device, progress)
+        features = unit_features(plan, unit, device, progress)
     except (RuntimeError, UserError) as error:  # out of memory, weights that do not fit: the other units may still work
         log.exception("%s failed", unit.name)
         for planned in todo:
@@ -190,8 +189,10 @@ def _run_unit(
                 rest = rest[1:]
 
 
-def _features(plan: Plan, unit: Unit, device: str, progress: Progress) -> embed.Features:
+def unit_features(plan: Plan, unit: Unit, device: str, progress: Progress) -> embed.Features:
     data, encoder = unit.data, unit.encoder
+    if encoder.kind == "features":
+        return embed.Features(given_features(encoder, data, unit.cells[0].cell.target), 0.0, None)
     key = features_key(unit)
     found = embed.cached(plan.cache_dir, key)
     if found is not None:
@@ -210,7 +211,13 @@ def _features(plan: Plan, unit: Unit, device: str, progress: Progress) -> embed.
     )
 
 
+def have_features(plan: Plan, unit: Unit) -> bool:
+    """Whether a unit's features were given, or lie in the cache."""
+    return unit.encoder.kind == "features" or embed.cached(plan.cache_dir, features_key(unit)) is not None
+
+
 def features_key(unit: Unit) -> str:
+    """The cache key of a unit's features."""
     pack_key = images.pack_key(unit.data.hashes, unit.encoder.size, unit.encoder.interpolation)
     return embed.key(pack_key, unit.encoder, unit.weights, unit.method.version, unit.precision)
 

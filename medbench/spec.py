@@ -137,21 +137,34 @@ class TaskFamily:
     open: Callable[..., Task]
 
 
+#: How an encoder's output becomes one vector: its own pooling, the class token, the mean over patches or positions, both concatenated,
+#: the class tokens of the last four blocks concatenated (Caron et al. 2021, appendix A.2 of arXiv:2104.14294, linear evaluation of ViT-S).
+READOUTS = ("pool", "cls", "mean", "cls+mean", "last4")
+
+
 @dataclass(frozen=True)
 class Encoder:
-    """A timm architecture at one image size, with the preprocessing of its named checkpoint.
+    """A network at one image size with its preprocessing, or features that somebody else computed.
 
-    The checkpoint's mean, std and interpolation are used for every method on this encoder, so that all see the same pixels.
+    kind "timm": an architecture with the preprocessing of its named checkpoint, the same for every method, so that all see the same pixels.
+    "function": a user's own, FILE.py:NAME. "features": a file of ids and vectors; it has no size and no preprocessing.
     """
 
-    name: str  # as in the cell: "tf_efficientnet_lite0", "resnet50.tv_in1k"
+    name: str  # as in the cell: "tf_efficientnet_lite0", "resnet50.tv_in1k", "mine.py:resnet", "features:mine.npz"
     architecture: str
     checkpoint: str  # the pretrained tag, "" where timm has none
     size: int  # pixels, both sides
     mean: tuple[float, float, float]  # of values in [0, 1]
     std: tuple[float, float, float]
     interpolation: str  # "bicubic" | "bilinear"
-    readout: str = "pool"  # the encoder's own pooling
+    readout: str = "pool"
+    kind: Literal["timm", "function", "features"] = "timm"
+    file: Path | None = None  # of a user's own; not part of the identity: its content is
+    trained_on: tuple[str, ...] = ()  # as a user's own function states
+
+    def identity(self) -> dict[str, Any]:
+        """What of it can change a feature, beyond the weights."""
+        return {name: value for name, value in asdict(self).items() if name not in ("file", "trained_on")}
 
 
 @dataclass(frozen=True)
@@ -182,6 +195,7 @@ class Method:
     weights: Callable[[Encoder, str, int, Path], Weights]
     encoder: Callable[[Encoder, Weights, int], torch.nn.Module]
     seeded: bool  # does pretrain_seed change the weights?
+    encoders: tuple[str, ...] = ("timm",)  # the kinds of encoder it can serve
     requires: tuple[str, ...] = ()  # methods it starts from or fuses
     citation: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -307,12 +321,13 @@ class Grid:
     """What a person asks for: the cross product of its axes. Lists of names as on the command line; see `grid.plan`."""
 
     tasks: tuple[str, ...] = ("derm",)
-    methods: tuple[str, ...] = ()  # empty: all that the task can serve
+    methods: tuple[str, ...] = ()  # empty: all that can serve the encoder
     protocols: tuple[str, ...] = ("linear",)
     encoders: tuple[str, ...] = ("tf_efficientnet_lite0",)
     labels: tuple[str, ...] = ("1", "10", "100")
     seeds: int = 3
     pretrain_seeds: int = 1
+    readouts: tuple[str, ...] = ("pool",)
     source: str = "auto"
     size: int | None = None
     data: str | None = None  # a folder, or "phantom"

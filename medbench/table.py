@@ -170,7 +170,10 @@ def notes(board: Board) -> list[str]:
     if board.data == "phantom":
         found.append(f"PHANTOM: drawn images. These numbers say that the machinery works, nothing about {board.task}.")
     found += about["marks"]
-    settings = {(f"{row.cell.encoder} at {row.cell.size} px", row.cell.protocol, row.provenance["precision"]) for row in rows}
+    settings = {
+        (f"{row.cell.encoder} at {row.cell.size} px" if row.cell.size else row.cell.encoder, row.cell.protocol, row.provenance["precision"])
+        for row in rows
+    }
     found.append(f"Setting: {'; '.join(', '.join(setting) for setting in sorted(settings))}.")
     found.append(
         f"Scored on {images} {board.target} images of {groups} {group}s; 95 % intervals from 1,000 resamples of {group}s and seeds together."

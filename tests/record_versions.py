@@ -55,8 +55,8 @@ def entries() -> dict[str, tuple[int, list[Path]]]:
             found[f"{folder}/{name}"] = (entry.version, [_file_of(folder, entry)])
     found["protocols/linear"][1].append(ROOT / "probe.py")
     found["tasks/derm"][1].append(ROOT / "tasks" / "phantom.py")
-    for method in ("random", "supervised"):
-        found[f"methods/{method}"][1].append(ROOT / "weights.py")
+    for method in registry.methods():
+        found[f"methods/{method}"][1].extend(ROOT / f"{stage}.py" for stage in ("encoders", "given", "readout", "weights"))
     return found
 
 

@@ -40,9 +40,12 @@ def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--task", "drem"], "Unknown task 'drem'. Allowed: derm, folder:PATH. Did you mean 'derm'? Next: medbench list tasks"),
         (
             ["--methods", "supervized"],
-            "Unknown method 'supervized'. Allowed: random, supervised. Did you mean 'supervised'? Next: medbench list methods",
+            "Unknown method 'supervized'. Allowed: given, random, supervised. Did you mean 'supervised'? Next: medbench list methods",
         ),
-        (["--protocols", "liner"], "Unknown protocol 'liner'. Allowed: linear. Did you mean 'linear'? Next: medbench list protocols"),
+        (
+            ["--protocols", "liner"],
+            "Unknown protocol 'liner'. Allowed: knn, svm, logreg, linear. Did you mean 'linear'? Next: medbench list protocols",
+        ),
         (["--encoder", "resnet_50"], r"re:Unknown encoder 'resnet_50'\. Allowed: .*Did you mean 'resnet50'\? Next: medbench list encoders"),
         (
             ["--encoder", "resnet18"],
@@ -56,7 +59,8 @@ def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--size", "7"], "Image size 7 is out of range. Allowed: 32 to 1024 pixels. Next: medbench run --size 112"),
         (["--precision", "fp8"], "Unknown precision 'fp8'. Allowed: fp32, bf16. Did you mean 'fp32'?"),
         (["--on", "tset"], "Unknown part 'tset' to score on. Allowed: test, val. Did you mean 'test'? Next: medbench run --on val"),
-        (["--source", "task"], "Method 'random' has no source 'task'. Allowed: auto, none."),
+        (["--source", "tasks"], "No method has the source 'tasks'. Allowed: auto, given, none, imagenet."),
+        (["--source", "imagenet", "--methods", "random"], "Method 'random' has no source 'imagenet'. Allowed: auto, none."),
         (["--ordinal"], "--ordinal describes a folder of your own; task 'derm' is what it is. Next: medbench run --task derm"),
         (["--device", "cuda:7"], r"re:Device 'cuda:7' is not there\. Allowed: auto, cpu.*Next: medbench run --device cpu"),
         (["--device", "gpu"], r"re:Device 'gpu' is not there\. Allowed: auto, cpu"),

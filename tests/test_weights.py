@@ -13,17 +13,17 @@ import pytest
 import timm
 import torch
 
-from medbench import registry, weights
+from medbench import encoders, registry, weights
 from medbench.spec import UserError
 
 
 def test_architectures_are_timms() -> None:
-    assert list(weights.architectures()) == sorted(timm.list_models())
+    assert list(encoders.architectures()) == sorted(timm.list_models())
 
 
 def test_the_embedded_weights_are_the_genuine_ones() -> None:
     """Every entry of the package's file arrives under timm's name, in order; the features tell images apart."""
-    encoder = weights.encoder(weights.EMBEDDED)
+    encoder = encoders.encoder(encoders.EMBEDDED)
     start = weights.supervised(encoder, Path())
     assert start.sha256.startswith("57934424"), "torch.hub's rule: the file's name holds the start of its SHA-256"
     net = weights.build(encoder, start, seed=0)
@@ -36,7 +36,7 @@ def test_the_embedded_weights_are_the_genuine_ones() -> None:
 
 
 def test_random_weights_depend_on_the_seed_alone() -> None:
-    encoder = weights.encoder(weights.EMBEDDED)
+    encoder = encoders.encoder(encoders.EMBEDDED)
     method = registry.method("random")
     drawn = []
     for seed in (0, 0, 1):
@@ -48,15 +48,15 @@ def test_random_weights_depend_on_the_seed_alone() -> None:
 
 
 def test_sizes() -> None:
-    assert weights.encoder(weights.EMBEDDED).size == 112
-    assert weights.encoder(weights.EMBEDDED, phantom=True).size == 64
-    assert weights.encoder(weights.EMBEDDED, 96).size == 96
-    assert weights.encoder("resnet50").size == 224
-    assert weights.encoder("vit_small_patch8_224.dino", phantom=True).size == 224, "a ViT keeps its own"
+    assert encoders.encoder(encoders.EMBEDDED).size == 112
+    assert encoders.encoder(encoders.EMBEDDED, phantom=True).size == 64
+    assert encoders.encoder(encoders.EMBEDDED, 96).size == 96
+    assert encoders.encoder("resnet50").size == 224
+    assert encoders.encoder("vit_small_patch8_224.dino", phantom=True).size == 224, "a ViT keeps its own"
 
 
 def test_an_encoder_has_its_named_checkpoints_preprocessing() -> None:
-    encoder = weights.encoder("resnet50")
+    encoder = encoders.encoder("resnet50")
     assert (encoder.name, encoder.interpolation, encoder.mean) == ("resnet50.tv_in1k", "bilinear", (0.485, 0.456, 0.406))
 
 
@@ -70,26 +70,26 @@ def test_an_encoder_has_its_named_checkpoints_preprocessing() -> None:
 )
 def test_a_wrong_encoder_is_refused(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        weights.encoder(name)
+        encoders.encoder(name)
 
 
 @pytest.mark.parametrize("size", [8, 5000])
 def test_a_wrong_size_is_refused(size: int) -> None:
     with pytest.raises(UserError, match=rf"Image size {size} is out of range.*32 to 1024"):
-        weights.encoder(weights.EMBEDDED, size)
+        encoders.encoder(encoders.EMBEDDED, size)
 
 
 @pytest.mark.parametrize("name", ["vit_small_patch8_224.dino", "resnet50.fb_ssl_yfcc100m_ft_in1k", "vit_base_patch16_224.mae"])
 def test_a_self_supervised_checkpoint_is_not_called_supervised(name: str) -> None:
     with pytest.raises(UserError, match="no supervised weights in timm; its checkpoint was not trained on class labels alone"):
-        weights.supervised(weights.encoder(name), Path())
+        weights.supervised(encoders.encoder(name), Path())
 
 
 @pytest.mark.usefixtures("empty_hub_cache")
 def test_offline_and_not_cached_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match=r"'resnet18.tv_in1k' are not in the cache and cannot be fetched \(HF_HUB_OFFLINE is set\).*Next: "):
-        weights.supervised(weights.encoder("resnet18.tv_in1k"), tmp_path)
+        weights.supervised(encoders.encoder("resnet18.tv_in1k"), tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def empty_hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_weights_are_fetched_once_and_checked_ever_after(hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub)
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", hub + "/{repo_id}/resolve/{revision}/{filename}")
-    encoder = weights.encoder("resnet18.tv_in1k", 64)
+    encoder = encoders.encoder("resnet18.tv_in1k", 64)
     start = weights.supervised(encoder, tmp_path)
     assert (start.name, start.trained_on) == ("resnet18.tv_in1k (supervised)", ("ImageNet-1k",))
     net = weights.build(encoder, start, seed=1)
@@ -161,11 +161,11 @@ def test_no_way_to_the_hub_is_one_clear_line(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
     message = r"cannot be fetched \(no way to http://127.0.0.1:1: .*Next: with a network, hf download timm/resnet18.tv_in1k"
     with pytest.raises(UserError, match=message):
-        weights.supervised(weights.encoder("resnet18.tv_in1k"), tmp_path)
+        weights.supervised(encoders.encoder("resnet18.tv_in1k"), tmp_path)
 
 
 def test_a_checkpoint_with_a_missing_key_is_refused(tmp_path: Path) -> None:
-    encoder = weights.encoder("resnet18.tv_in1k", 64)
+    encoder = encoders.encoder("resnet18.tv_in1k", 64)
     state = timm.create_model("resnet18").state_dict()
     del state["layer1.0.conv1.weight"]
     file = tmp_path / "model.pth"

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medbench import embed, images, weights
+from medbench import embed, encoders, images, weights
 
 SIZE = 112
 
@@ -71,7 +71,7 @@ def embedding_ratio(pack: images.Pack, n: int) -> None:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = weights.encoder(weights.EMBEDDED, SIZE)
+    encoder = encoders.encoder(encoders.EMBEDDED, SIZE)
     net = weights.build(encoder, weights.supervised(encoder, Path(tempfile.gettempdir())), 0)
     index = np.arange(n // embed.BATCH * embed.BATCH)
     batch = next(images.batches(pack, index, embed.BATCH, device, encoder.mean, encoder.std))

@@ -1,0 +1,35 @@
+"""An encoder that the user brings: FILE.py:NAME, or features:FILE that were computed elsewhere (a gated model, an API)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medbench import given, weights
+from medbench.spec import Encoder, Method, Weights
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: Path) -> Weights:
+    if encoder.kind == "function":
+        return Weights(encoder.name, given.module_hash(encoder), encoder.trained_on, None)
+    assert encoder.file is not None, "features have a file"
+    return Weights(encoder.name, weights.sha256(encoder.file), encoder.trained_on, encoder.file)
+
+
+def _encoder(encoder: Encoder, start: Weights, pretrain_seed: int) -> torch.nn.Module:
+    return given.module(encoder)
+
+
+GIVEN = Method(
+    "given",
+    version=1,
+    title="The user's own: FILE.py:NAME, or features:FILE",
+    sources=("given",),
+    weights=_weights,
+    encoder=_encoder,
+    seeded=False,
+    encoders=("function", "features"),
+)

@@ -1,0 +1,65 @@
+"""From an encoder's last layer to one vector an image: its own pooling, class token, mean over patches, both, last four class tokens."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+LAST = 4  # blocks of `last4`
+
+
+class Readout(nn.Module):
+    """(B, 3, H, W) -> (B, D) of a timm model without classifier. Class token and patches are taken after the final norm.
+
+    cls: the first prefix token. mean: over patch tokens, prefix tokens (class, registers) left out, or over the positions of a convolutional
+    map. cls+mean: both, concatenated. last4: the class tokens of the last four blocks, each after the final norm, oldest first (DINO's
+    linear evaluation of ViT-S; Truong et al. 2021 use the same 1,536 values).
+    """
+
+    def __init__(self, model: Any, readout: str):
+        super().__init__()
+        self.model = model
+        self.readout = readout
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.readout == "last4":
+            blocks = self.model.forward_intermediates(
+                images, indices=LAST, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
+            )
+            return torch.cat([prefix[:, 0] for _, prefix in blocks], 1)
+        tokens: torch.Tensor = self.model.forward_features(images)
+        if tokens.ndim == 4:
+            if self.readout != "mean":
+                raise ValueError("a convolutional map has no class token")
+            channels_first = tokens.shape[1] == self.model.num_features
+            return tokens.mean((2, 3) if channels_first else (1, 2))
+        prefix = self.model.num_prefix_tokens
+        if self.readout != "mean" and (prefix == 0 or self.model.cls_token is None):
+            raise ValueError("this model has no class token")
+        cls, mean = tokens[:, 0], tokens[:, prefix:].mean(1)
+        if self.readout == "cls+mean":
+            return torch.cat([cls, mean], 1)
+        return cls if self.readout == "cls" else mean
+
+
+def read(model: nn.Module, readout: str) -> nn.Module:
+    """The model with that readout. `pool` is the model itself, with its own pooling and whatever its head does before the classifier."""
+    return model if readout == "pool" else Readout(model, readout)
+
+
+@cache
+def exists(architecture: str, readout: str) -> bool:
+    """Whether the architecture has that readout: built and tried on the meta device, where nothing is stored or computed."""
+    import timm
+
+    with torch.device("meta"):
+        model: Any = timm.create_model(architecture, num_classes=0)
+        images = torch.empty(2, *model.pretrained_cfg["input_size"])
+        try:
+            out: torch.Tensor = read(model, readout).eval()(images)
+        except (AttributeError, AssertionError, NotImplementedError, TypeError, ValueError):
+            return False  # no class token, no prefix tokens, no intermediate layers: each architecture says so in its own way
+    return out.ndim == 2

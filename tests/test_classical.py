@@ -1,0 +1,293 @@
+"""k nearest neighbours against a slow loop, Nielsen's classifiers against the published arguments and against scikit-learn's own pipeline."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PowerTransformer
+from sklearn.svm import SVC
+
+from medbench import sampling
+from medbench.protocols import classical, linear
+from medbench.protocols.classical import KNN, LOGREG, SVM
+from medbench.spec import Protocol, Scores, Train, UserError
+
+ALL = pytest.mark.parametrize("protocol", [KNN, SVM, LOGREG], ids=lambda protocol: protocol.name)
+FITTED = pytest.mark.parametrize("protocol", [SVM, LOGREG], ids=lambda protocol: protocol.name)
+SVC_AS_PUBLISHED = {"C": 1.0, "kernel": "rbf", "gamma": "scale", "class_weight": "balanced", "break_ties": True}
+
+
+def _drawn(n: int, dimensions: int, classes: int, seed: int, *, per_group: int = 1, spread: float = 1.0) -> Train:
+    """Skewed, partly silent features of overlapping classes, as after a ReLU; `per_group` near-copies a group."""
+    rng = np.random.default_rng(seed)
+    share = 1 / np.arange(1, classes + 1)
+    labels = np.r_[np.repeat(np.arange(classes), 3), rng.choice(classes, n - 3 * classes, p=share / share.sum())]
+    centres = rng.normal(size=(classes, dimensions))
+    x = np.maximum(centres[labels] + spread * rng.normal(size=(n, dimensions)), 0) * rng.lognormal(size=dimensions)
+    x = np.repeat(x, per_group, 0) * (1 + 0.05 * rng.random((n * per_group, dimensions)))
+    groups = np.repeat([f"g{i}" for i in range(n)], per_group)
+    kind = "binary" if classes == 2 else "multiclass"
+    return Train(x.astype(np.float32), np.repeat(labels, per_group), groups, kind, classes)
+
+
+def _scores(protocol: Protocol, train: Train, images: np.ndarray, draw: np.ndarray | None = None) -> Scores:
+    draw = np.arange(len(train.labels)) if draw is None else draw
+    return next(protocol.evaluate(train, {"test": images}, [draw]))["test"]
+
+
+@FITTED
+def test_every_argument_is_the_published_one(protocol, monkeypatch):
+    """Against protocols.md section 3.3 (from the paper's code); what it does not name is scikit-learn's default."""
+    given = []
+    for estimator, method in ((PowerTransformer, "fit_transform"), (PCA, "fit_transform"), (SVC, "fit"), (LogisticRegression, "fit")):
+
+        def record(self, *data, original=getattr(estimator, method)):
+            given.append((type(self).__name__, self.get_params()))
+            return original(self, *data)
+
+        monkeypatch.setattr(estimator, method, record)
+    train = _drawn(40, 6, 3, 0)
+    chosen = _scores(protocol, train, train.features).chosen
+    published = {
+        "PowerTransformer": PowerTransformer().get_params(),
+        "PCA": PCA().get_params(),
+        "SVC": SVC().get_params() | SVC_AS_PUBLISHED,
+        "LogisticRegression": LogisticRegression().get_params() | {"C": 2.5, "class_weight": "balanced", "max_iter": 10_000},
+    }
+    last = "SVC" if protocol is SVM else "LogisticRegression"
+    assert [name for name, _ in given[:3]] == ["PowerTransformer", "PCA", last]
+    assert {name for name, _ in given} == {"PowerTransformer", "PCA", last}
+    for name, arguments in given:
+        assert arguments == published[name]
+    assert published["PowerTransformer"]["method"] == "yeo-johnson" and published["PowerTransformer"]["standardize"]
+    assert published["PCA"]["n_components"] is None and not published["PCA"]["whiten"]
+    assert {name: published[last][name] for name in chosen if name in published[last]}.items() <= dict(chosen).items()
+
+
+CASES = {"tall": (120, 8, 5), "wide": (60, 70, 4), "binary": (60, 10, 2), "wide, binary": (25, 30, 2)}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_as_a_plain_scikit_learn_pipeline(case):
+    n, dimensions, classes = CASES[case]
+    both = _drawn(n + 200, dimensions, classes, 1)
+    train = Train(both.features[:n], both.labels[:n], both.groups[:n], both.kind, classes)
+    images, x = both.features[n:], train.features.astype(float)
+    plain = make_pipeline(PowerTransformer(), PCA(), SVC(**SVC_AS_PUBLISHED)).fit(x, train.labels)
+    scores = _scores(SVM, train, images)
+    np.testing.assert_array_equal(scores.decisions, plain.predict(images.astype(float)))
+    np.testing.assert_array_equal(scores.probabilities.argmax(1), scores.decisions)
+    plain = make_pipeline(PowerTransformer(), PCA(), LogisticRegression(C=2.5, class_weight="balanced", max_iter=10_000))
+    expected = plain.fit(x, train.labels).predict_proba(images.astype(float))
+    scores = _scores(LOGREG, train, images)
+    np.testing.assert_allclose(scores.probabilities, expected, atol=2e-3)
+    assert (scores.decisions == expected.argmax(1)).mean() > 0.99
+
+
+def test_temperature_is_that_of_scikit_learn_on_grouped_folds():
+    train = _drawn(50, 6, 3, 2, per_group=2)
+    inside, transform = classical.transforms(train.features)
+    k = linear.n_folds(train.labels, train.groups)
+    fold = sampling.folds(train.labels, train.groups, k)
+    assert k > 1 and all(len(set(fold[train.groups == g])) == 1 for g in set(train.groups))
+    parts = [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(k)]
+    reference = CalibratedClassifierCV(SVC(**SVC_AS_PUBLISHED), method="temperature", ensemble=False, cv=parts).fit(inside, train.labels)
+    images = _drawn(80, 6, 3, 3).features
+    scores = _scores(SVM, train, images)
+    assert scores.chosen["temperature"] == pytest.approx(1 / reference.calibrated_classifiers_[0].calibrators[0].beta_, rel=1e-4)
+    np.testing.assert_allclose(scores.probabilities, reference.predict_proba(transform(images)), atol=1e-4)
+    assert scores.chosen["rule"].startswith(f"{k}-fold grouped CV")
+
+
+def _vote(row: np.ndarray, train: np.ndarray, labels: np.ndarray, k: int, classes: int) -> tuple[np.ndarray, float]:
+    similarity = np.array([row @ other / (np.linalg.norm(row) * np.linalg.norm(other)) for other in train])
+    votes = np.zeros(classes)
+    for i in np.argsort(-similarity)[:k]:
+        votes[labels[i]] += np.exp(similarity[i] / 0.07)
+    return votes / votes.sum(), votes.sum() / np.exp(similarity.max() / 0.07)
+
+
+def test_neighbours_and_their_number_as_a_slow_loop_finds_them():
+    train = _drawn(40, 8, 3, 4, per_group=2, spread=2.0)
+    x, labels, n = train.features.astype(float), train.labels, len(train.labels)
+    images = _drawn(30, 8, 3, 5).features
+    images = images[images.any(1)]
+    scores = _scores(KNN, train, images)
+    parts = linear.n_folds(labels, train.groups)
+    fold = sampling.folds(labels, train.groups, parts)
+    losses = {}
+    for k in classical.NEIGHBOURS:
+        if k > min((fold != i).sum() for i in range(parts)):
+            break
+        votes = [_vote(x[i], x[fold != fold[i]], labels[fold != fold[i]], k, 3) for i in range(n)]
+        losses[k] = -np.mean([np.log((cast * share[labels[i]] + 1 / 3) / (cast + 1)) for i, (share, cast) in enumerate(votes)])
+    best = min(losses, key=losses.__getitem__)
+    assert 1 < best < max(losses)
+    assert scores.chosen["k"] == best and scores.chosen["cv_log_loss"] == pytest.approx(losses[best])
+    expected = np.array([_vote(row.astype(float), x, labels, best, 3)[0] for row in images])
+    np.testing.assert_allclose(scores.probabilities, expected, atol=1e-6)
+    np.testing.assert_array_equal(scores.decisions, expected.argmax(1))
+
+
+def test_labels_of_a_multilabel_task_are_voted_on_by_those_who_know_them():
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(60, 5)).astype(np.float32)
+    labels = (x[:, :3] > 0.3).astype(float)
+    labels[rng.random(labels.shape) < 0.5] = np.nan
+    labels = np.c_[labels, np.full(60, np.nan)]
+    labels[7, 3] = 1
+    images = rng.normal(size=(40, 5)).astype(np.float32)
+    scores = _scores(KNN, Train(x, labels, np.arange(60).astype(str), "multilabel", 4), images)
+    k, unheard = scores.chosen["k"], 0
+    assert 1 < k < 60
+    unit, rows = (a.astype(float) / np.linalg.norm(a.astype(float), axis=1)[:, None] for a in (x, images))
+    for i, row in enumerate(rows):
+        nearest = np.argsort(-(unit @ row))[:k]
+        for c in range(4):
+            voting = nearest[~np.isnan(labels[nearest, c])]
+            weight = np.exp(unit[voting] @ row / 0.07)
+            unheard += len(voting) == 0
+            known = labels[~np.isnan(labels[:, c]), c]
+            expected = weight @ labels[voting, c] / weight.sum() if len(voting) else (known.sum() + 1) / (len(known) + 2)
+            assert scores.probabilities[i, c] == pytest.approx(expected, abs=1e-6)
+    assert unheard > 0
+    np.testing.assert_array_equal(scores.decisions, scores.probabilities >= 0.5)
+    assert "multilabel" in KNN.kinds and "multilabel" not in SVM.kinds + LOGREG.kinds
+
+
+def test_the_order_of_equal_images_decides_nothing():
+    train = _drawn(12, 4, 3, 7)
+    x, labels = np.repeat(train.features[:4], 6, 0), np.tile(np.arange(3), 8)
+    order = np.random.default_rng(0).permutation(24)
+    for draw in (np.arange(24), order):
+        groups = np.where(labels == 0, "one", np.arange(24).astype(str))
+        scores = _scores(KNN, Train(x, labels, groups, "multiclass", 3), train.features, draw)
+        assert scores.chosen["k"] == classical.FIXED_NEIGHBOURS
+        np.testing.assert_allclose(scores.probabilities, 1 / 3, atol=1e-6)
+
+
+@ALL
+def test_one_image_a_class_of_21_separable_classes(protocol):
+    """Where the published script raised an error (kNN) or got everything wrong (SVC)."""
+    rng = np.random.default_rng(8)
+    x = (rng.normal(size=(21, 30)).repeat(6, 0) + 0.1 * rng.normal(size=(126, 30))).astype(np.float32)
+    labels, first = np.repeat(np.arange(21), 6), np.arange(0, 126, 6)
+    train = Train(x, labels, np.arange(126).astype(str), "multiclass", 21)
+    scores = _scores(protocol, train, x, first)
+    assert scores.chosen.get("k", 0) <= 21 and scores.chosen.get("temperature", 1) == 1
+    two = _scores(protocol, train, x, np.sort(np.r_[first, first + 1]))
+    for each in (scores, two):
+        np.testing.assert_array_equal(each.decisions, labels)
+        np.testing.assert_array_equal(each.probabilities.argmax(1), labels)
+
+
+@ALL
+def test_absent_classes_get_nothing_and_rows_sum_to_one(protocol):
+    few = _drawn(40, 6, 3, 9)
+    train = Train(few.features, np.array([0, 2, 5])[few.labels], few.groups, "ordinal", 7)
+    scores = _scores(protocol, train, few.features)
+    assert scores.probabilities.shape == (40, 7) and scores.probabilities.dtype == np.float32
+    assert scores.decisions.shape == (40,) and scores.decisions.dtype == np.int64
+    assert (scores.probabilities >= 0).all() and (scores.probabilities <= 1).all()
+    np.testing.assert_allclose(scores.probabilities.sum(1), 1, atol=1e-6)
+    assert (scores.probabilities[:, [1, 3, 4, 6]] == 0).all() and set(scores.decisions) == {0, 2, 5}
+
+
+@ALL
+@pytest.mark.parametrize("n", [1, 6])
+def test_a_subset_of_one_class_gives_that_class(protocol, n):
+    x = np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)
+    scores = _scores(protocol, Train(x, np.ones(n, int), np.arange(n).astype(str), "binary", 2), x)
+    np.testing.assert_array_equal(scores.probabilities, np.tile([0, 1], (n, 1)))
+    assert (scores.decisions == 1).all()
+
+
+def _hard(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The features of the labelled subset and of the images to be scored."""
+    images, seen = x.copy(), x.copy()
+    if name == "constant":
+        seen[:, :2], images[:, :2] = (0.1, 7.3), (40.0, -3.0)
+    elif name == "constant but for rounding":
+        seen[:, 0] = np.float32(0.1) * (1 + np.float32(2e-7) * np.arange(len(x)))
+        images[:, 0] = 40
+    elif name == "far from zero":
+        seen, images = 1e3 + 0.01 * x, 1e3 + 0.1 * x
+    elif name == "tiny":
+        seen, images = 1e-20 * x, 1e-19 * x
+    elif name == "silent, then awake":
+        seen[:, 0], images[:, 0] = 0, 1e30
+        seen[0, 0] = 1e-4
+    elif name == "beyond the range":
+        images = 1e6 * x
+    elif name == "copies":
+        seen = np.repeat(x[::4], 4, 0)[: len(x)]
+    elif name == "nothing varies":
+        seen = np.ones_like(x)
+    elif name == "nothing at all":
+        seen, images = np.zeros_like(x), np.zeros_like(x)
+    return seen.astype(np.float32), images.astype(np.float32)
+
+
+HARD = [
+    "constant",
+    "constant but for rounding",
+    "far from zero",
+    "tiny",
+    "silent, then awake",
+    "beyond the range",
+    "copies",
+    "nothing varies",
+    "nothing at all",
+]
+
+
+@ALL
+@pytest.mark.parametrize("n", [7, 50])
+@pytest.mark.parametrize("name", HARD)
+def test_hard_features_give_probabilities_and_no_warning(protocol, n, name):
+    drawn = _drawn(50, 6, 2, 10)
+    seen, images = _hard(name, drawn.features)
+    train = Train(seen, drawn.labels, drawn.groups, "binary", 2)
+    scores = _scores(protocol, train, images, np.arange(n))
+    assert np.isfinite(scores.probabilities).all()
+    np.testing.assert_allclose(scores.probabilities.sum(1), 1, atol=1e-6)
+    assert set(scores.decisions) <= {0, 1}
+
+
+@FITTED
+def test_a_feature_that_was_constant_in_training_has_no_say(protocol):
+    train = _drawn(60, 12, 3, 11)
+    wider = Train(np.c_[train.features, np.full(60, 3, np.float32)], train.labels, train.groups, "multiclass", 3)
+    images = np.c_[train.features, np.full(60, 99, np.float32)]
+    np.testing.assert_array_equal(_scores(protocol, wider, images).probabilities, _scores(protocol, train, train.features).probabilities)
+
+
+@ALL
+def test_scores_depend_on_neither_the_other_images_nor_the_other_draws_and_repeat_bitwise(protocol, monkeypatch):
+    train = _drawn(70, 12, 3, 12)
+    draws = [np.arange(0, 70, 2), np.arange(70)]
+    order = np.random.default_rng(0).permutation(70)[:35]
+    first, second = protocol.evaluate(train, {"a": train.features, "b": train.features[order]}, draws)
+    for scores in (first, second):
+        np.testing.assert_allclose(scores["a"].probabilities[order], scores["b"].probabilities, atol=1e-6)
+        np.testing.assert_array_equal(scores["a"].decisions[order], scores["b"].decisions)
+    again = _scores(protocol, train, train.features, draws[1])
+    np.testing.assert_array_equal(again.probabilities, second["a"].probabilities)
+    assert again.chosen == second["a"].chosen and again.extra == second["a"].extra
+    monkeypatch.setattr(classical, "BLOCK_VALUES", 200)
+    blocked = _scores(protocol, train, train.features, draws[1])
+    np.testing.assert_allclose(blocked.probabilities, again.probabilities, atol=1e-6)
+    assert blocked.chosen == pytest.approx(again.chosen) if protocol is not KNN else blocked.chosen["k"] == again.chosen["k"]
+
+
+@ALL
+def test_features_that_are_not_finite_are_named(protocol):
+    train = _drawn(30, 5, 3, 13)
+    images = train.features.copy()
+    images[4, 2] = np.nan
+    with pytest.raises(UserError, match=r"test features of 1 of 30 images.*image 4"):
+        _scores(protocol, train, images)

@@ -1,0 +1,225 @@
+"""Encoders that are not timm's pooled vectors: readouts, a user's function, a file of features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+
+from medbench import Grid, Store, UserError, encoders, given, grid, run, weights
+from medbench.spec import Weights
+
+Medbench = Callable[..., int]
+VIT = "test_vit"  # timm's own small ViT for tests: class token, 64 values, 6 blocks
+
+
+def built(readout: str, architecture: str = VIT) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The encoder with that readout, and timm's model with the same weights."""
+    encoder = encoders.encoder(f"{architecture}.r160_in1k", 160, readout=readout)
+    net = weights.build(encoder, Weights("random", "0" * 64, (), None), seed=0)
+    return net, net if readout == "pool" else net.model
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(3, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+
+
+def test_class_token_mean_and_both(images: torch.Tensor) -> None:
+    with torch.inference_mode():
+        net, model = built("cls+mean")
+        tokens = model.forward_features(images)
+        assert model.num_prefix_tokens == 1
+        cls, mean = tokens[:, 0], tokens[:, 1:].mean(1)
+        assert torch.allclose(net(images), torch.cat([cls, mean], 1))
+        assert torch.allclose(built("cls")[0](images), cls)
+        assert torch.allclose(built("mean")[0](images), mean)
+
+
+def test_last4_are_the_last_class_tokens_after_the_final_norm(images: torch.Tensor) -> None:
+    """By hand: run the blocks one by one, normalise each of the last four outputs, take token 0 (DINO's eval_linear does the same)."""
+    with torch.inference_mode():
+        net, model = built("last4")
+        x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
+        tokens = []
+        for block in model.blocks:
+            x = block(x)
+            tokens.append(model.norm(x)[:, 0])
+        out = net(images)
+        assert out.shape == (3, 4 * 64)
+        assert torch.allclose(out, torch.cat(tokens[-4:], 1), atol=1e-6)
+        assert torch.allclose(out[:, -64:], built("cls")[0](images), atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["test_resnet", "test_efficientnet", "swin_tiny_patch4_window7_224"])
+def test_mean_over_positions_whatever_the_order_of_axes(architecture: str) -> None:
+    model = timm.create_model(architecture, num_classes=0).eval()
+    size = model.pretrained_cfg["input_size"][-1]
+    from medbench import readout
+
+    with torch.inference_mode():
+        images = torch.rand(2, 3, size, size)
+        out = readout.read(model, "mean")(images)
+        assert out.shape == (2, model.num_features)
+        if architecture == "swin_tiny_patch4_window7_224":
+            assert torch.allclose(out, model(images), atol=1e-5), "Swin's own pooling is the mean"
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "allowed"),
+    [
+        ("tf_efficientnet_lite0", "cls", "pool, mean"),
+        ("resnet18.tv_in1k", "last4", "pool, mean"),
+        ("vit_small_patch8_224.dino", "lst4", "pool, cls, mean, cls+mean, last4"),
+    ],
+)
+def test_a_readout_that_is_not_there_is_refused(name: str, wrong: str, allowed: str) -> None:
+    with pytest.raises(UserError, match=rf"readout '{wrong}'\. Allowed: {allowed.replace('+', '.')}\."):
+        encoders.encoder(name, readout=wrong)
+
+
+def test_readouts_are_cells_of_their_own() -> None:
+    plan = grid.plan(Grid(data="phantom", readouts=("pool", "mean"), methods=("random",), labels=("100",)))
+    assert [planned.cell.readout for planned in plan.cells] == ["pool", "mean"]
+    assert len({planned.fingerprint for planned in plan.cells}) == 2
+
+
+OWN = """
+import torch
+
+def tiny(size=40, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), interpolation="bilinear", trained_on=("my images",)):
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 16))
+"""
+
+
+def test_a_users_function_is_judged(folder: Path, medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    arguments = ["run", "--task", f"folder:{folder}", "--encoder", "mine.py:tiny", "--labels", "100"]
+    assert medbench(*arguments) == 0
+    assert "given: weights mine.py:tiny, trained on my images." in capsys.readouterr().out
+    store = Store(tmp_path / "runs" / "folder-mine")
+    (row,) = store.rows().values()
+    assert (row.cell.method, row.cell.encoder, row.cell.size) == ("given", "mine.py:tiny", 40)
+    assert row.metrics["auc"]["value"] > 0.9, "three tints are three mean colours"
+    assert medbench(*arguments) == 0
+    assert "0 new rows" in capsys.readouterr().out
+    (tmp_path / "mine.py").write_text(OWN.replace("manual_seed(0)", "manual_seed(1)"))
+    given.module.cache_clear()
+    assert medbench(*arguments) == 0
+    assert len(store.rows()) == 2, "other weights, another cell"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        (OWN, "tini", r"has no function 'tini'\. Allowed: tiny\. Did you mean 'tiny'\?"),
+        ("def tiny(size=40): pass", "tiny", r"mine\.py:tiny does not state its mean, std as defaults.*Next: def tiny\(size=224, mean="),
+        ("def tiny(", "tiny", r"mine\.py is not Python"),
+        (OWN.replace("return ", "return lambda x: "), "tiny", r"mine\.py:tiny failed: TypeError: it returned a function, not a torch"),
+        (OWN.replace("48, 16", "47, 16"), "tiny", r"mine\.py:tiny failed: RuntimeError: .*mat1 and mat2"),
+        (
+            OWN.replace(", torch.nn.Flatten(), torch.nn.Linear(48, 16)", ""),
+            "tiny",
+            r"mine\.py:tiny gave \(2, 3, 4, 4\) for two images of 40 px",
+        ),
+    ],
+)
+def test_a_function_that_is_wrong(text: str, name: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    given.module.cache_clear()
+    with pytest.raises(UserError, match=message):
+        given.module_hash(encoders.encoder(f"{file}:{name}"))
+
+
+def test_features_give_the_rows_of_the_encoder_that_made_them(folder: Path, tmp_path: Path, medbench: Medbench) -> None:
+    """The same vectors, embedded here and read from a file, give the same scores."""
+    asked = Grid(tasks=(f"folder:{folder}",), size=32, labels=("10", "100"), seeds=2, methods=("supervised",))
+    ours = run.run(asked, tmp_path / "ours")
+    plan = grid.plan(asked)
+    (unit,) = plan.units
+    vectors = run.unit_features(plan, unit, "cpu", lambda stage, done, total: None).array
+    ids = np.concatenate([split.ids for split in unit.data.parts.values()])
+    shuffled = np.random.default_rng(0).permutation(len(ids))
+    np.savez(tmp_path / "f.npz", ids=[*ids[shuffled], "stranger"], features=np.vstack([vectors[shuffled], vectors[:1]]))
+    frame = pd.DataFrame(vectors, columns=[f"f{i}" for i in range(vectors.shape[1])])
+    frame.insert(0, "id", ids)
+    frame.to_parquet(tmp_path / "f.parquet")
+    for name in ("f.npz", "f.parquet"):
+        command = [
+            "run",
+            "--task",
+            f"folder:{folder}",
+            "--encoder",
+            f"features:{name}",
+            "--labels",
+            "10,100",
+            "--seeds",
+            "2",
+            "--out",
+            name + "-out",
+        ]
+        assert medbench(*command) == 0
+        theirs = {(row.cell.labels, row.cell.seed): row for row in Store(tmp_path / f"{name}-out").rows().values()}
+        assert len(theirs) == 3
+        for row in ours.rows().values():
+            assert theirs[row.cell.labels, row.cell.seed].metrics == row.metrics
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> Callable[..., Path]:
+    def save(**arrays: object) -> Path:
+        np.savez(tmp_path / "f.npz", **arrays)  # type: ignore[arg-type]
+        return tmp_path / "f.npz"
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"ids": ["a", "b"], "features": np.ones((2, 3))}, r"f\.npz lacks 1 of 2 images: c Next: medbench data split TASK --ids"),
+        ({"ids": ["a", "c", "a"], "features": np.ones((3, 3))}, r"holds the id 'a' twice \(rows 1 and 3\)"),
+        ({"ids": ["a", "c"], "features": np.array([[1.0], [np.nan]])}, r"not finite, for 1 images: c is the first"),
+        ({"ids": ["a", "c"], "features": np.ones(2)}, r"holds 2 ids and features of shape \(2,\)"),
+        ({"names": ["a", "c"]}, r"f\.npz holds names\. Allowed: ids \(n,\), features \(n, D\)"),
+    ],
+)
+def test_features_that_are_wrong(arrays: dict[str, object], message: str, vectors: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match=message):
+        given.features(vectors(**arrays), ["a", "b", "c"], [True, False, True])
+
+
+def test_an_image_that_is_not_needed_may_be_missing(vectors: Callable[..., Path]) -> None:
+    out = given.features(vectors(ids=["c", "a"], features=np.array([[3.0], [1.0]])), ["a", "b", "c"], [True, False, True])
+    assert out[[0, 2], 0].tolist() == [1, 3]
+    assert np.isnan(out[1, 0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--encoder", "features:f.npz", "--size", "64"], "features:f.npz takes no --size and no --readout"),
+        (["--encoder", "features:g.npz"], "g.npz does not exist. Allowed: broken.npz, f.npz. Did you mean 'f.npz'?"),
+        (["--encoder", "features:f.csv"], "f.csv is not a .npz or .parquet file"),
+        (
+            ["--encoder", "features:f.npz", "--methods", "supervised"],
+            "Method 'supervised' cannot serve 'features:f.npz', given features. Allowed: given.",
+        ),
+        (["--encoder", "resnet18.tv_in1k", "--methods", "given"], "Method 'given' cannot serve 'resnet18.tv_in1k', a timm encoder"),
+        (["--encoder", "features:broken.npz"], "broken.npz is not a readable .npz file"),
+    ],
+)
+def test_wrong_combinations(
+    arguments: list[str], message: str, medbench: Medbench, vectors: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vectors(ids=["a"], features=np.ones((1, 2)))
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 no")
+    assert medbench("run", "--data", "phantom", *arguments) == 2
+    assert message in capsys.readouterr().err
