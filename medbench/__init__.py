@@ -10,10 +10,27 @@ What the command line does, as functions:
     grid.plan(Grid())               # every cell with its fingerprint, before any work                      (medbench run --plan)
     grid.splits(Grid())             # ids and hash of every part and label budget                           (medbench data split)
     registry.tasks()                # registry.methods(), registry.protocols()                              (medbench list)
+
+`medbench.LinearProbe` is the linear probe alone, as a scikit-learn classifier.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from medbench.spec import Grid, UserError
 from medbench.store import Store
 
-__all__ = ["Grid", "Store", "UserError"]
+if TYPE_CHECKING:
+    from medbench.estimator import LinearProbe
+
+__all__ = ["Grid", "LinearProbe", "Store", "UserError"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name == "LinearProbe":  # on demand: it needs scikit-learn and torch, which take seconds to import
+        from medbench.estimator import LinearProbe
+
+        return LinearProbe
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

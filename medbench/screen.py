@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from medbench.grid import Subset
@@ -28,7 +29,7 @@ class Screen:
         self.console = Console(stderr=True)
         self.live = self.console.is_terminal
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -104,7 +105,8 @@ def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
         seconds = "not known yet" if cost.seconds is None else f"{cost.seconds:.0f}"
         encoder = f"{unit.encoder.name} {unit.encoder.size} px"
         counts = (str(cost.cells), str(cost.missing), str(cost.to_embed))
-        table.add_row(unit.data.task.name, unit.data.data, unit.method.name, unit.weights.name, encoder, *counts, seconds)
+        names = (unit.data.task.name, unit.data.data, unit.method.name, unit.weights.name, encoder)
+        table.add_row(*map(Text, names), *counts, seconds)
     cells = Table(title="cells", title_justify="left")
     for name in ("method", "encoder", "protocol", "labels", "images asked", "seeds"):
         cells.add_column(name)
@@ -115,7 +117,7 @@ def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
             kind = (c.method, c.encoder, c.protocol, c.labels, str(planned.n_requested))
             grouped[kind] = grouped.get(kind, 0) + 1
     for key, seeds in grouped.items():
-        cells.add_row(*key, str(seeds))
+        cells.add_row(*map(Text, key), str(seeds))
     return [table, cells]
 
 

@@ -138,6 +138,7 @@ def markdown(store: Store) -> str:
 def terminal(store: Store, metric: str | None = None) -> list[Table | str]:
     """What `rich` prints: a table a board, its notes under it. Raises UserError for a metric that the folder does not have."""
     from rich.table import Table
+    from rich.text import Text
 
     from medbench.spec import UserError
 
@@ -147,7 +148,7 @@ def terminal(store: Store, metric: str | None = None) -> list[Table | str]:
         if metric and available and metric not in available:
             raise UserError(f"No metric '{metric}' here.", allowed=available, given=metric)
         header, *body = _cells(board, metric or board.about["metric"])
-        table = Table(title=board.title, title_justify="left", title_style="bold")
+        table = Table(title=Text(board.title), title_justify="left", title_style="bold")
         for name in header:
             table.add_column(name, no_wrap=True, justify="left" if name in _AXES else "right")
         last = ""
@@ -156,7 +157,7 @@ def terminal(store: Store, metric: str | None = None) -> list[Table | str]:
                 table.add_section()
             last = cells[0]
             best = cells[header.index("")] == "*"
-            table.add_row(*cells, style="bold" if best else None)
+            table.add_row(*map(Text, cells), style="bold" if best else None)  # Text: a name may hold [markup]
         found += [table, LEGEND, *notes(board)]
     return found
 
@@ -218,6 +219,8 @@ def _cells(board: Board, metric: str) -> list[list[str]]:
         values = {name: line.resamples[metric] for name, line in complete.items()}
         plain = {name: line.plain[metric] for name, line in complete.items()}
         best, tied = stats.ties(values, plain, higher_is_better=metric != "ece")
+        if len(complete) < len(lines):
+            best, tied = None, frozenset()  # nothing is called the best before all are there
         for line in lines:
             head = [budget, _count(line), *(str(getattr(line.cell, axis)) for axis in axes)]
             if line.name not in complete:

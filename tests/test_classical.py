@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -160,14 +161,28 @@ def test_labels_of_a_multilabel_task_are_voted_on_by_those_who_know_them():
 
 
 def test_the_order_of_equal_images_decides_nothing():
-    train = _drawn(12, 4, 3, 7)
-    x, labels = np.repeat(train.features[:4], 6, 0), np.tile(np.arange(3), 8)
-    order = np.random.default_rng(0).permutation(24)
-    for draw in (np.arange(24), order):
-        groups = np.where(labels == 0, "one", np.arange(24).astype(str))
-        scores = _scores(KNN, Train(x, labels, groups, "multiclass", 3), train.features, draw)
+    rng = np.random.default_rng(7)
+    different, labels = rng.normal(size=(5, 333)).astype(np.float32), np.tile(np.arange(3), 25)
+    train = Train(np.repeat(different, 15, 0), labels, np.where(labels == 0, "one", np.arange(75).astype(str)), "multiclass", 3)
+    images = different[:, ::-1] + different
+    for draw in (np.arange(75), rng.permutation(75)):
+        scores = _scores(KNN, train, images, draw)
         assert scores.chosen["k"] == classical.FIXED_NEIGHBOURS
         np.testing.assert_allclose(scores.probabilities, 1 / 3, atol=1e-6)
+
+
+def test_similarities_that_rounding_tells_apart_are_one():
+    similarity = torch.tensor([[0.9, 0.9 - 1e-12, 0.1]], dtype=torch.float64)
+    share, heard = next(classical.vote(similarity, [1], torch.eye(3, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64)))
+    assert share.tolist() == [pytest.approx([0.5, 0.5, 0])] and heard.item() == pytest.approx(2)
+
+
+def test_no_image_lies_further_out_than_a_training_image_could():
+    train = _drawn(50, 8, 3, 14)
+    inside, transform = classical.transforms(train.features)
+    np.testing.assert_allclose(transform(train.features), inside, atol=1e-9)
+    far = transform(1e6 * train.features)
+    assert np.linalg.norm(inside, axis=1).max() < np.linalg.norm(far, axis=1).max() <= np.sqrt(49 * 8) * (1 + 1e-9)
 
 
 @ALL

@@ -39,7 +39,7 @@ MAY = {
     "estimator": {"spec", "sampling", "probe", "protocols"},
     "cli": None,
     "__main__": {"cli"},
-    "__init__": {"spec", "store"},
+    "__init__": {"spec", "store", "estimator"},
 }
 HEAVY = {"torch", "timm", "sklearn", "pandas", "scipy", "PIL", "pydicom", "torchvision", "huggingface_hub"}
 

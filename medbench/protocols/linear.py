@@ -12,6 +12,7 @@ A class without a labelled image gets probability 0. A label (or a binary task) 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ BLOCK = 4096  # target images scored at a time
 
 def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
     """Scores of every target, draw after draw. See `Protocol`; features float32, any labels of `spec.Split`. Raises UserError."""
+    import numpy as np
     import torch
 
     for name, given in {"training": train.features, **targets}.items():
@@ -46,11 +48,76 @@ def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np
     pool = torch.as_tensor(train.features, device=train.device)
     for draw in draws:
         features, labels = pool[torch.as_tensor(draw, device=train.device)], train.labels[draw]
-        target, classes = encode(labels, train.kind, train.device)
-        fits, chosen = probe(features, target, labels, train.groups[draw])
-        base = _base_rate(labels, train.kind, train.n_classes)
-        extra = _certificate(fits)
-        yield {name: Scores(*_score(fits, images, base, classes, train.kind), chosen, extra) for name, images in targets.items()}
+        model = learn(features, labels, train.groups[draw], train.kind, train.n_classes, PENALTIES, FIXED_PENALTY, MAX_FOLDS)
+        scores = {}
+        for name, images in targets.items():
+            probabilities, decisions = model.score(images)
+            scores[name] = Scores(probabilities.astype(np.float32), decisions, model.chosen, model.certificate)
+        yield scores
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What was learnt from one labelled subset.
+
+    fits: one set of images and one penalty. columns: the classes (or labels) that it has a column for. base (C,), binary (1,): the
+    probabilities of what could not be fitted. chosen: the penalty and how it was chosen.
+    """
+
+    fits: Fits
+    columns: np.ndarray
+    base: np.ndarray
+    kind: Kind
+    chosen: dict[str, Any]
+
+    @property
+    def certificate(self) -> dict[str, Any]:
+        """How exactly the fit was solved: the worst of its labels. Empty where there was nothing to fit."""
+        if self.fits.gap.numel() == 0:
+            return {}
+        whole = {"iterations": int(self.fits.iterations.max())}
+        return whole | {name: float(getattr(self.fits, name).max()) for name in ("gradient", "largest", "gap", "bias_gradient")}
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """(M, columns) float64 of images (M, D)."""
+        import numpy as np
+        import torch
+
+        logits: np.ndarray = np.empty((len(images), len(self.columns)))
+        for i in range(0, len(images), BLOCK):
+            block = torch.as_tensor(images[i : i + BLOCK], device=self.fits.bias.device)
+            logits[i : i + BLOCK] = self.fits.logits(block)[0].flatten(0, 1).T.cpu().numpy()
+        return logits
+
+    def score(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (M, C) float64 and decisions (M,), multi-label (M, C), int64 of images (M, D)."""
+        import numpy as np
+        import torch
+
+        logits = self.logits(images)
+        out = np.tile(self.base, (len(images), 1))
+        if self.kind in ("binary", "multilabel"):
+            out[:, self.columns] = torch.from_numpy(logits).sigmoid().numpy()
+            decisions = (out >= 0.5).astype(np.int64)
+            return (out, decisions) if self.kind == "multilabel" else (np.column_stack([1 - out, out]), decisions[:, 0])
+        out[:, self.columns] = torch.from_numpy(logits).softmax(1).numpy()
+        return out, self.columns[logits.argmax(1)]
+
+
+def learn(
+    features: torch.Tensor,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    kind: Kind,
+    n_classes: int,
+    penalties: Sequence[float],
+    fixed_penalty: float,
+    max_folds: int,
+) -> Model:
+    """Choose the penalty (of an ascending path) on a labelled subset and fit it. features (n, D) float, finite."""
+    target, columns = encode(labels, kind, str(features.device))
+    fits, chosen = probe(features, target, labels, groups, penalties, fixed_penalty, max_folds)
+    return Model(fits, columns, _base_rate(labels, kind, n_classes), kind, chosen)
 
 
 def encode(labels: np.ndarray, kind: Kind, device: str = "cpu") -> tuple[Target, np.ndarray]:
@@ -72,18 +139,26 @@ def encode(labels: np.ndarray, kind: Kind, device: str = "cpu") -> tuple[Target,
     return Target(values, torch.ones_like(values[:, :1]), softmax=True), columns
 
 
-def probe(features: torch.Tensor, target: Target, labels: np.ndarray, groups: np.ndarray) -> tuple[Fits, dict[str, Any]]:
-    """Choose the penalty on the labelled subset and fit it: (one fit, how it was chosen). features (n, D) float32."""
+def probe(
+    features: torch.Tensor,
+    target: Target,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    penalties: Sequence[float],
+    fixed_penalty: float,
+    max_folds: int,
+) -> tuple[Fits, dict[str, Any]]:
+    """One fit, and how its penalty was chosen. See `learn`."""
     import torch
 
     from medbench import probe as engine
     from medbench import sampling
 
-    k = n_folds(labels, groups)
-    path = torch.tensor(PENALTIES, dtype=torch.float64, device=features.device)
+    k = n_folds(labels, groups, max_folds)
+    path = torch.tensor(penalties, dtype=torch.float64, device=features.device)
     solve = partial(engine.fit, features, target, penalties=path, max_iterations=MAX_ITERATIONS, constant=CONSTANT)
     loss, start = None, None
-    penalty = FIXED_PENALTY
+    penalty = fixed_penalty
     if k >= 2:
         fold = torch.as_tensor(sampling.folds(labels, groups, k), device=features.device)
         parts = [(fold != i).nonzero()[:, 0] for i in range(k)]
@@ -91,19 +166,19 @@ def probe(features: torch.Tensor, target: Target, labels: np.ndarray, groups: np
         whole = fast()
         losses = engine.held_out_loss(fast(parts=parts, start=whole), features, target, parts)
         best = int((losses <= losses.min() + TIE).nonzero()[-1])  # the path ascends
-        penalty, loss, start = PENALTIES[best], float(losses[best]), whole.at(best)
+        penalty, loss, start = penalties[best], float(losses[best]), whole.at(best)
     fits = solve(penalties=path.new_tensor([penalty]), tolerance=FINAL_TOLERANCE, start=start)
     return fits, {
         "penalty": penalty,
         "C": 1 / (len(labels) * penalty),
         "rule": "fixed: a class has one group" if loss is None else f"{k}-fold grouped CV",
         "cv_log_loss": loss,
-        "at_edge": loss is not None and penalty in (PENALTIES[0], PENALTIES[-1]),
+        "at_edge": loss is not None and penalty in (penalties[0], penalties[-1]),
     }
 
 
-def n_folds(labels: np.ndarray, groups: np.ndarray) -> int:
-    """min(`MAX_FOLDS`, the smallest number of groups of a class present); 1 where a class has one group or is alone.
+def n_folds(labels: np.ndarray, groups: np.ndarray, most: int = MAX_FOLDS) -> int:
+    """min(`most`, the smallest number of groups of a class present); 1 where a class has one group or is alone.
 
     Multi-label: the smallest over positives and negatives of the labels that have two groups of both; 1 where no label has.
     """
@@ -111,28 +186,9 @@ def n_folds(labels: np.ndarray, groups: np.ndarray) -> int:
 
     if labels.ndim == 1:
         sizes = [len(set(groups[labels == c])) for c in np.unique(labels)]
-        return min(MAX_FOLDS, *sizes) if len(sizes) > 1 else 1
+        return min(most, *sizes) if len(sizes) > 1 else 1
     pairs = [min(len(set(groups[column == value])) for value in (0, 1)) for column in labels.T]
-    return min([MAX_FOLDS, *(size for size in pairs if size >= 2)]) if max(pairs) >= 2 else 1
-
-
-def _score(fits: Fits, images: np.ndarray, base: np.ndarray, columns: np.ndarray, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (M, C) float32 and decisions of images (M, D). base (C,): the probabilities of what could not be fitted."""
-    import numpy as np
-    import torch
-
-    logits: np.ndarray = np.empty((len(images), len(columns)))
-    for i in range(0, len(images), BLOCK):
-        block = torch.as_tensor(images[i : i + BLOCK], device=fits.bias.device)
-        logits[i : i + BLOCK] = fits.logits(block)[0].flatten(0, 1).T.cpu().numpy()
-    out = np.tile(base, (len(images), 1))
-    if kind in ("binary", "multilabel"):
-        out[:, columns] = torch.from_numpy(logits).sigmoid().numpy()
-        if kind == "multilabel":
-            return out.astype(np.float32), (out >= 0.5).astype(np.int64)
-        return np.column_stack([1 - out, out]).astype(np.float32), (out[:, 0] >= 0.5).astype(np.int64)
-    out[:, columns] = torch.from_numpy(logits).softmax(1).numpy()
-    return out.astype(np.float32), columns[logits.argmax(1)]
+    return min([most, *(size for size in pairs if size >= 2)]) if max(pairs) >= 2 else 1
 
 
 def _base_rate(labels: np.ndarray, kind: Kind, n_classes: int) -> np.ndarray:
@@ -145,14 +201,6 @@ def _base_rate(labels: np.ndarray, kind: Kind, n_classes: int) -> np.ndarray:
     positive, negative = (matrix == 1).sum(0), (matrix == 0).sum(0)
     rate: np.ndarray = (positive + 1) / (positive + negative + 2)
     return rate
-
-
-def _certificate(fits: Fits) -> dict[str, Any]:
-    """How exactly the final fit was solved: the worst of its labels. Empty where there was nothing to fit."""
-    if fits.gap.numel() == 0:
-        return {}
-    whole = {"iterations": int(fits.iterations.max())}
-    return whole | {name: float(getattr(fits, name).max()) for name in ("gradient", "largest", "gap", "bias_gradient")}
 
 
 def _check_finite(name: str, features: np.ndarray) -> None:
