@@ -9,7 +9,7 @@ import pytest
 
 from medbench import Store, table
 from medbench.spec import Cell, Row, fingerprint
-from medbench.store import Planned, PlanFile
+from medbench.store import PlanFile, Planned
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.normal(0, 0.02, 1000)  # of the test set: the same for every method
