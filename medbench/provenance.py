@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 import resource
-import subprocess
 import sys
-from functools import cache
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,16 +11,17 @@ import numpy as np
 from medbench import sampling
 from medbench.embed import Features
 from medbench.grid import Unit
+from medbench.machine import machine
 
 
 def cost(seconds: float, features: Features, device: str) -> dict[str, Any]:
-    """seconds: solving and scoring this cell (a batched protocol's first cell carries the shared work). Memory: peak of the process."""
+    """seconds: solving and scoring this cell (a batched protocol's first cell carries the shared work). Memory: peak of the process so far."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes on Linux
     memory = {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)}
     if device != "cpu":
         import torch
 
-        memory["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+        memory["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
     return {
         "seconds": round(seconds, 3),
         "embed_seconds": round(features.seconds, 3),
@@ -34,7 +30,8 @@ def cost(seconds: float, features: Features, device: str) -> dict[str, Any]:
     }
 
 
-def provenance(unit: Unit, draw: np.ndarray, target: str, device: str, extra: dict[str, Any]) -> dict[str, Any]:
+def provenance(unit: Unit, draw: np.ndarray, features: Features, device: str, extra: dict[str, Any]) -> dict[str, Any]:
+    """extra: what the protocol has to say of its solution. `features` are often older than the row: their machine stands beside its own."""
     pool, encoder = unit.data.pool, unit.encoder
     counts = _class_counts(pool.labels[draw], unit.data.task.classes)
     return {
@@ -44,39 +41,16 @@ def provenance(unit: Unit, draw: np.ndarray, target: str, device: str, extra: di
         "trained_on": list(unit.weights.trained_on),
         "subset_sha256": sampling.ids_hash(pool.ids[draw]),
         "subset_classes": counts,
-        "target": target,
+        "target": unit.cells[0].target,
         "marks": list(unit.data.marks),
         "preprocessing": f"squash to {encoder.size} px {encoder.interpolation}, mean {encoder.mean}, std {encoder.std}"
         if encoder.kind != "features"
         else "features as given",
         "precision": unit.precision,
+        "features": features.made_with,
         "protocol": extra,
-        **_machine(device),
+        **machine(device),
     }
-
-
-@cache
-def _machine(device: str) -> dict[str, Any]:
-    import torch
-
-    packages = ("medbench", "numpy", "scikit-learn", "timm", "torch")
-    name = platform.processor() or platform.machine()
-    return {
-        "device": torch.cuda.get_device_name(device) if device != "cpu" else f"cpu ({name}, {torch.get_num_threads()} threads)",
-        "versions": {"python": platform.python_version(), **{package: metadata.version(package) for package in packages}},
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    """The git commit of medbench's own source, with `+` where files differ from it; None for an installed package."""
-    source = Path(__file__).resolve().parent
-    if not (source.parent / ".git").exists():
-        return None
-    git = ["git", "-C", str(source)]
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-    changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True)
-    return head.stdout.strip() + ("+" if changed.stdout else "") if head.returncode == 0 else None
 
 
 def _class_counts(labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, int]:

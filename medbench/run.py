@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from medbench import embed, images, metrics, registry, stats
-from medbench.grid import Plan, TaskData, Unit, given_features
+from medbench.data import TaskData
+from medbench.grid import Plan, Unit, given_features
 from medbench.grid import plan as plan_grid
 from medbench.provenance import cost, provenance
 from medbench.spec import Grid, Row, Scores, Train, UserError, fingerprint
@@ -33,7 +34,7 @@ def run(
 ) -> Store:
     """Plan a grid, compute the cells that have no row in `out` yet, and return the store. Raises UserError before any work or not at all.
 
-    A cell that fails for another reason is recorded with it; the others go on.
+    A cell that fails is recorded with its reason; the others go on. OSError (a full disk) ends the run.
     """
     return execute(plan_grid(grid, progress), out, device=device, progress=progress, on_row=on_row)
 
@@ -52,7 +53,7 @@ def execute(
     if missing(plan, store):
         device = resolve_device(device)
         for unit in plan.units:  # decodes every image, so that a bad one is named before anything is written
-            if missing(plan, store, unit) and not have_features(plan, unit):
+            if missing(plan, store, unit) and not have_features(plan, unit, device):
                 pack(unit.data, unit, plan.cache_dir, progress)
     store.create()
     store.add_plan(plan_file(plan))
@@ -73,7 +74,8 @@ def missing(plan: Plan, store: Store, unit: Unit | None = None) -> list[Planned]
 def plan_file(plan: Plan) -> PlanFile:
     """What the results folder keeps of a plan, so that tables need neither tasks nor data."""
     tasks = {
-        f"{data.task.name}|{data.data}": {
+        f"{data.task.name}|{data.data}|{target}": {
+            "identity": data.identity,
             "title": data.task.title,
             "kind": data.task.kind,
             "classes": list(data.task.classes),
@@ -84,6 +86,7 @@ def plan_file(plan: Plan) -> PlanFile:
             "parts": {name: [len(split), len(np.unique(split.groups))] for name, split in data.parts.items()},
         }
         for data in plan.tasks
+        for target in {unit.cells[0].cell.target for unit in plan.units}
     }
     return PlanFile(plan.cells, tasks)
 
@@ -99,15 +102,16 @@ class Cost:
     seconds: float | None
 
 
-def costs(plan: Plan, store: Store) -> list[Cost]:
+def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
     """The work left in each unit, without doing any of it."""
+    device = resolve_device(device)
     past: dict[tuple[str, str], list[float]] = {}
     for row in store.rows().values():
         past.setdefault((row.cell.protocol, row.cell.labels), []).append(row.cost["seconds"])
     found = []
     for unit in plan.units:
         todo = missing(plan, store, unit)
-        images_left = 0 if have_features(plan, unit) or not todo else len(unit.data.hashes)
+        images_left = 0 if have_features(plan, unit, device) or not todo else len(unit.data.hashes)
         speed = embed.measured_speed(plan.cache_dir, unit.encoder)
         solving = [past.get((planned.cell.protocol, planned.cell.labels)) for planned in todo]
         known = all(solving) and (speed or not images_left)
@@ -164,11 +168,13 @@ def _run_unit(
     progress: Progress,
     on_row: Callable[[Row], None],
 ) -> None:
-    target = _save_target(unit, store)
+    _save_target(unit, store)
     todo = missing(plan, store, unit)
     try:
         features = unit_features(plan, unit, device, progress)
-    except (RuntimeError, UserError) as error:  # out of memory, weights that do not fit: the other units may still work
+    except OSError:
+        raise  # a full disk, a lost mount: nothing else would work either
+    except Exception as error:  # out of memory, a size the encoder cannot take, somebody else's module: the other units may still work
         log.exception("%s failed", unit.name)
         for planned in todo:
             store.fail(planned, _reason(error))
@@ -178,12 +184,14 @@ def _run_unit(
         while rest:
             planned = rest[0]
             try:
-                for planned, row, arrays in _solve(plan, unit, name, rest, features, target, device):
+                for planned, row, arrays in _solve(plan, unit, name, rest, features, device):
                     if store.add(row, arrays):
                         log.info("row %s", planned.cell)
                         on_row(row)
                     rest = rest[1:]
-            except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            except OSError:
+                raise
+            except Exception as error:  # one cell's failure, whatever it is, is a row's reason and not the end of the run
                 log.exception("%s failed", rest[0].cell)
                 store.fail(rest[0], _reason(error))
                 rest = rest[1:]
@@ -192,8 +200,8 @@ def _run_unit(
 def unit_features(plan: Plan, unit: Unit, device: str, progress: Progress) -> embed.Features:
     data, encoder = unit.data, unit.encoder
     if encoder.kind == "features":
-        return embed.Features(given_features(encoder, data, unit.cells[0].cell.target), 0.0, None)
-    key = features_key(unit)
+        return embed.Features(given_features(encoder, data, unit.cells[0].cell.target), 0.0, None, None)
+    key = features_key(unit, device)
     found = embed.cached(plan.cache_dir, key)
     if found is not None:
         log.info("features of %s are in the cache", unit.name)
@@ -211,15 +219,15 @@ def unit_features(plan: Plan, unit: Unit, device: str, progress: Progress) -> em
     )
 
 
-def have_features(plan: Plan, unit: Unit) -> bool:
+def have_features(plan: Plan, unit: Unit, device: str) -> bool:
     """Whether a unit's features were given, or lie in the cache."""
-    return unit.encoder.kind == "features" or embed.cached(plan.cache_dir, features_key(unit)) is not None
+    return unit.encoder.kind == "features" or embed.cached(plan.cache_dir, features_key(unit, device)) is not None
 
 
-def features_key(unit: Unit) -> str:
+def features_key(unit: Unit, device: str) -> str:
     """The cache key of a unit's features."""
     pack_key = images.pack_key(unit.data.hashes, unit.encoder.size, unit.encoder.interpolation)
-    return embed.key(pack_key, unit.encoder, unit.weights, unit.method.version, unit.precision)
+    return embed.key(pack_key, unit.encoder, unit.weights, unit.method, unit.precision, device)
 
 
 def _solve(
@@ -228,7 +236,6 @@ def _solve(
     protocol: str,
     todo: list[Planned],
     features: embed.Features,
-    target: str,
     device: str,
 ) -> Iterator[tuple[Planned, Row, dict[str, np.ndarray]]]:
     """Rows of one protocol, draw after draw. The protocol sees the target's features, never its labels."""
@@ -256,7 +263,7 @@ def _solve(
             n_requested=planned.n_requested,
             chosen=dict(scores.chosen),
             cost=cost(seconds, features, device),
-            provenance=provenance(unit, plan.draw(planned.cell), target, device, dict(scores.extra)),
+            provenance=provenance(unit, plan.draw(planned.cell), features, device, dict(scores.extra)),
         )
         yield planned, row, arrays
         start = time.perf_counter()
@@ -276,13 +283,10 @@ def _score(data: TaskData, part: str, scores: Scores) -> tuple[dict[str, Any], d
     return values, resampled.values
 
 
-def _save_target(unit: Unit, store: Store) -> str:
-    """ids, labels and groups of the scored set, once for all rows that share it. Returns the name rows refer to."""
-    part = unit.cells[0].cell.target
-    split = unit.data.parts[part]
-    name = f"{unit.data.task.name.partition(':')[0]}-{fingerprint(unit.data.sha256, part)[:16]}"
-    store.add_target(name, split.ids, split.labels, split.groups)
-    return name
+def _save_target(unit: Unit, store: Store) -> None:
+    """ids, labels and groups of the scored set, once for all rows that share it."""
+    split = unit.data.parts[unit.cells[0].cell.target]
+    store.add_target(unit.cells[0].target, split.ids, split.labels, split.groups)
 
 
 def _number(value: Any) -> float | None:

@@ -196,7 +196,6 @@ class Method:
     encoder: Callable[[Encoder, Weights, int], torch.nn.Module]
     seeded: bool  # does pretrain_seed change the weights?
     encoders: tuple[str, ...] = ("timm",)  # the kinds of encoder it can serve
-    requires: tuple[str, ...] = ()  # methods it starts from or fuses
     citation: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -258,7 +257,7 @@ class Budget:
     amount: float
 
     def __str__(self) -> str:
-        form = {"percent": "{:g}%", "per_class": "{:.0f}/class", "total": "n{:.0f}"}[self.unit]
+        form = {"percent": "{:.10g}%", "per_class": "{:.0f}/class", "total": "n{:.0f}"}[self.unit]
         return form.format(self.amount)
 
 
@@ -342,7 +341,8 @@ class Grid:
 class Row:
     """A finished cell. metrics: name -> {"value", "low", "high"} (None = undefined), all in the metric's own range, not in percent.
 
-    n_labels: images in the labelled subset; n_requested: images the budget asked for (whole groups are taken, so the first may be larger).
+    n_labels: images in the labelled subset; n_requested: what the budget asked for, in images, or in
+    positives for `5/class` of a multi-label task (whole groups are taken, so the first may be larger).
     """
 
     cell: Cell
@@ -360,6 +360,16 @@ class Row:
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Row:
         return Row(**{**record, "cell": Cell(**record["cell"])})
+
+
+def user_path(text: str) -> Path:
+    """A path as a person gives it, `~` expanded. Raises UserError for a home that does not exist or a name no file system takes."""
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (RuntimeError, OSError, ValueError) as error:
+        raise UserError(f"'{text[:80]}' cannot be a path: {error}.") from error
+    return path
 
 
 def fingerprint(*parts: Any) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+VERSION = 1
 #: An interval is undefined when more than this share of its resamples is: they could all lie beyond one of its ends.
 MAX_UNDEFINED = 0.05
 

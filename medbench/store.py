@@ -12,32 +12,45 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from medbench.spec import Cell, Row, UserError
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell that was asked for, and the fingerprint its row must have."""
+    """A cell that was asked for, and the fingerprint its row must have.
+
+    setting: hash of everything beside the cell's fields that can change its result; seeds are averaged only within one. target: the name of
+    the scored set; only scores on one set are compared.
+    """
 
     cell: Cell
     fingerprint: str
     n_requested: int
+    setting: str
+    target: str
 
 
 @dataclass(frozen=True)
 class PlanFile:
-    """What `plan.json` holds. tasks: "task|data" -> kind, classes, metric, groups, marks, as a table needs them."""
+    """What `plan.json` holds. tasks: "task|data|target" -> kind, classes, metric, groups, marks, as a table needs them."""
 
     cells: tuple[Planned, ...] = ()
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def _line(cell: Cell) -> Cell:
+    """The same for all cells that differ in seeds alone."""
+    return replace(cell, seed=0, pretrain_seed=0)
 
 
 class Store:
@@ -49,24 +62,31 @@ class Store:
     # Reading ---------------------------------------------------------------------------------------------------------------------
 
     def rows(self) -> dict[str, Row]:
-        """fingerprint -> row, in the order of writing. Raises UserError for a line that is not a row."""
-        return {row.fingerprint: row for row in map(Row.from_json, self._lines("rows.jsonl"))}
+        """fingerprint -> row, in the order of writing. A row whose scores were lost is not done. Raises UserError for what is no row."""
+        rows = (self._parse("rows.jsonl", number, record, Row.from_json) for number, record in self._lines("rows.jsonl"))
+        return {row.fingerprint: row for row in rows if self._scores_file(row.fingerprint).exists()}
 
     def failures(self) -> dict[str, str]:
         """fingerprint -> reason of the last failure."""
-        return {record["fingerprint"]: record["reason"] for record in self._lines("failed.jsonl")}
+        pair = lambda record: (record["fingerprint"], record["reason"])
+        return dict(self._parse("failed.jsonl", number, record, pair) for number, record in self._lines("failed.jsonl"))
 
     def plan(self) -> PlanFile:
         file = self.folder / "plan.json"
         if not file.exists():
             return PlanFile()
-        record = json.loads(file.read_text(encoding="utf-8"))
-        cells = (Planned(Cell(**entry["cell"]), entry["fingerprint"], entry["n_requested"]) for entry in record["cells"])
-        return PlanFile(tuple(cells), record["tasks"])
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            cells = (Planned(**{**entry, "cell": Cell(**entry["cell"])}) for entry in record["cells"])
+            return PlanFile(tuple(cells), record["tasks"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{file} is not a plan of this medbench ({error}).", then="medbench run --out another folder, or delete it"
+            ) from error
 
     def scores(self, row: Row) -> dict[str, np.ndarray]:
         """probabilities (M, C) float32, decisions, resamples (metrics, R) float32 in the order of `metrics` (names, str)."""
-        with np.load(self.folder / "scores" / f"{row.fingerprint[:32]}.npz") as file:
+        with np.load(self._scores_file(row.fingerprint)) as file:
             return dict(file)
 
     def target(self, name: str) -> dict[str, np.ndarray]:
@@ -87,11 +107,23 @@ class Store:
             raise UserError(f"Results cannot be written to {self.folder}: {error.strerror}.", then="medbench run --out FOLDER") from error
 
     def add_plan(self, plan: PlanFile) -> None:
-        """Merge into plan.json: a cell that was there takes the new fingerprint, the others stay."""
+        """Merge into plan.json. Cells that were there stay, unless they belong to other data or an older setting of a line that is new here:
+        seeds of two settings must not be averaged, nor scores on two sets compared."""
         with self._lock():
             old = self.plan()
-            cells = {entry.cell: entry for entry in (*old.cells, *plan.cells)}
-            record = {"cells": [asdict(entry) for entry in cells.values()], "tasks": {**old.tasks, **plan.tasks}}
+            now = {_line(entry.cell): entry.setting for entry in plan.cells}
+            data = {key.rpartition("|")[0]: about["identity"] for key, about in plan.tasks.items()}
+            tasks = {
+                key: about for key, about in old.tasks.items() if data.get(key.rpartition("|")[0], about["identity"]) == about["identity"]
+            }
+            kept = [
+                entry
+                for entry in old.cells
+                if f"{entry.cell.task}|{entry.cell.data}|{entry.cell.target}" in tasks
+                and now.get(_line(entry.cell), entry.setting) == entry.setting
+            ]
+            cells = {entry.cell: entry for entry in (*kept, *plan.cells)}
+            record = {"cells": [asdict(entry) for entry in cells.values()], "tasks": {**tasks, **plan.tasks}}
             self._write("plan.json", json.dumps(record, indent=1).encode())
 
     def add_target(self, name: str, ids: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> None:
@@ -102,7 +134,9 @@ class Store:
         """Save a finished cell: scores first, then the row. False if another run was faster."""
         self._write_arrays(f"scores/{row.fingerprint[:32]}.npz", arrays)
         with self._lock():
-            if row.fingerprint in self.rows():
+            file = self.folder / "rows.jsonl"
+            held = file.read_bytes() if file.exists() else b""
+            if row.fingerprint.encode() in held[: held.rfind(b"\n") + 1]:  # without parsing: a folder may hold thousands
                 return False
             self._append("rows.jsonl", row.to_json())
         return True
@@ -131,7 +165,17 @@ class Store:
         with FileLock(self.folder / ".lock"):
             yield
 
-    def _lines(self, name: str) -> Iterable[dict[str, Any]]:
+    def _scores_file(self, fingerprint: str) -> Path:
+        return self.folder / "scores" / f"{fingerprint[:32]}.npz"
+
+    def _parse(self, name: str, number: int, record: Any, make: Callable[[Any], T]) -> T:
+        try:
+            return make(record)
+        except (TypeError, KeyError, AttributeError) as error:
+            then = "remove that line; its cell is computed again"
+            raise UserError(f"{self.folder / name}, line {number}, is not a record of medbench ({error!r}).", then=then) from error
+
+    def _lines(self, name: str) -> Iterable[tuple[int, Any]]:
         file = self.folder / name
         if not file.exists():
             return
@@ -144,7 +188,7 @@ class Store:
                 raise UserError(
                     f"{file}, line {number}, is not JSON ({error}).", then="remove that line; its cell is computed again"
                 ) from error
-            yield record
+            yield number, record
 
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
         """One line, whole or not at all: a torn tail that a killed run left is cut first."""

@@ -34,7 +34,7 @@ COLUMNS = (
     *("mean", "sd", "low", "high", "seeds", "n_labels", "status"),
 )
 _AXES = ("method", "source", "encoder", "readout", "size", "protocol")
-LEGEND = "* best   = not distinguishable from the best: the paired 95 % interval of the difference holds 0"
+LEGEND = "* best   = not distinguishable from the best: the paired 95 % interval of the difference holds 0   ? too few groups to say"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +98,13 @@ def boards(store: Store) -> list[Board]:
     grouped: dict[tuple[Any, ...], list[Planned]] = {}
     for planned in plan.cells:
         c = planned.cell
-        grouped.setdefault((c.task, c.data, c.target, c.labels, *(getattr(c, axis) for axis in _AXES)), []).append(planned)
-    found: dict[tuple[str, str, str], list[Line]] = {}
+        axes = (getattr(c, axis) for axis in _AXES)
+        grouped.setdefault((c.task, c.data, c.target, planned.target, planned.setting, c.labels, *axes), []).append(planned)
+    found: dict[tuple[str, str, str, str], list[Line]] = {}
     for key, cells in grouped.items():
-        found.setdefault(key[:3], []).append(_line(store, cells, rows, failures))
+        found.setdefault(key[:4], []).append(_line(store, cells, rows, failures))
     return [
-        Board(*key, about=plan.tasks[f"{key[0]}|{key[1]}"], lines=sorted(lines, key=lambda line: _budget_order(line.planned[0])))
+        Board(*key[:3], about=plan.tasks["|".join(key[:3])], lines=sorted(lines, key=lambda line: _budget_order(line.planned[0])))
         for key, lines in found.items()
     ]
 
@@ -149,8 +150,9 @@ def terminal(store: Store, metric: str | None = None) -> list[Table | str]:
             raise UserError(f"No metric '{metric}' here.", allowed=available, given=metric)
         header, *body = _cells(board, metric or board.about["metric"])
         table = Table(title=Text(board.title), title_justify="left", title_style="bold")
-        for name in header:
-            table.add_column(name, no_wrap=True, justify="left" if name in _AXES else "right")
+        for name in header:  # on a narrow terminal counts and intervals break at their blanks; names and numbers stay whole
+            whole = name in (*_AXES, "labels", "", "sd", TITLES[metric or board.about["metric"]])
+            table.add_column(name, no_wrap=whole, justify="left" if name in _AXES else "right")
         last = ""
         for cells in body:
             if last and cells[0] != last:
@@ -224,16 +226,16 @@ def _cells(board: Board, metric: str) -> list[list[str]]:
         for line in lines:
             head = [budget, _count(line), *(str(getattr(line.cell, axis)) for axis in axes)]
             if line.name not in complete:
-                body.append([*head, "", line.status, "", "", ""])
+                body.append([*head, "", "–" if line.complete else line.status, "", "", ""])
                 continue
             s = line.summary(metric)
-            mark = "*" if line.name == best else "=" if line.name in tied else ""
-            gap = ""
+            mark, gap = "*" if line.name == best else "", ""
             if best is not None and line.name != best:
                 d = stats.paired_difference(values[line.name], values[best], plain[line.name], plain[best])
+                mark = "?" if np.isnan(d.low) else "=" if line.name in tied else ""
                 gap = f"{d.value:+.3f} {_interval(d.low, d.high, '+.3f')}"
             body.append([*head, mark, _number(s.mean), _interval(s.low, s.high), _number(s.sd), gap])
-    return [["labels", "images", *axes, "", TITLES[metric], "95 %", "sd", "difference to best, paired"], *body]
+    return [["labels", "images", *axes, "", TITLES[metric], "95 %", "sd", "to best, paired"], *body]
 
 
 def _all_metrics(board: Board, metrics: Sequence[str]) -> list[list[str]]:
@@ -244,7 +246,9 @@ def _all_metrics(board: Board, metrics: Sequence[str]) -> list[list[str]]:
         numbers = []
         for metric in metrics:
             s = line.summary(metric)
-            numbers.append(f"{_number(s.mean)} {_interval(s.low, s.high)}" if metric in line.plain else line.status)
+            numbers.append(
+                f"{_number(s.mean)} {_interval(s.low, s.high)}" if metric in line.plain else "–" if line.complete else line.status
+            )
         body.append([line.cell.labels, _count(line), *(str(getattr(line.cell, axis)) for axis in axes), *numbers])
     return [header, *body]
 
@@ -255,11 +259,12 @@ def _shown_axes(board: Board) -> list[str]:
 
 
 def _count(line: Line) -> str:
-    """Labelled images, the mean over seeds; and what the budget asked for where that differs."""
+    """Labelled images over the seeds, and what the budget asked for where that differs."""
     if not line.rows:
         return str(line.planned[0].n_requested)
-    real, asked = np.mean([row.n_labels for row in line.rows]), line.planned[0].n_requested
-    return f"{real:.0f}" if round(real) == asked else f"{real:.0f} ({asked} asked)"
+    counts, asked = sorted({row.n_labels for row in line.rows}), line.planned[0].n_requested
+    real = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
+    return real if counts == [asked] else f"{real} ({asked} asked)"
 
 
 def _budget_order(planned: Planned) -> tuple[int, float]:

@@ -53,7 +53,7 @@ def entries() -> dict[str, tuple[int, list[Path]]]:
     for folder, entry_of in kinds.items():
         for name, entry in entry_of().items():
             found[f"{folder}/{name}"] = (entry.version, [_file_of(folder, entry)])
-    found["protocols/linear"][1].append(ROOT / "probe.py")
+    found["protocols/linear"][1].extend(sorted((ROOT / "probe").glob("*.py")))
     found["tasks/derm"][1].append(ROOT / "tasks" / "phantom.py")
     for method in registry.methods():
         found[f"methods/{method}"][1].extend(ROOT / f"{stage}.py" for stage in ("encoders", "given", "readout", "weights"))

@@ -55,7 +55,7 @@ def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--labels", "1,101"], r"re:Label budget '101' is not understood\. Allowed: 1 to 100"),
         (["--labels", "abc"], r"re:Label budget 'abc' is not understood\. Allowed: 1 to 100"),
         (["--labels", ""], "No label budget was given."),
-        (["--seeds", "0"], "At least one seed is needed, 0 given. Next: medbench run --seeds 3"),
+        (["--seeds", "0"], "The number of seeds, 0, is out of range. Allowed: 1 to 1000. Next: medbench run --seeds 3"),
         (["--size", "7"], "Image size 7 is out of range. Allowed: 32 to 1024 pixels. Next: medbench run --size 112"),
         (["--precision", "fp8"], "Unknown precision 'fp8'. Allowed: fp32, bf16. Did you mean 'fp32'?"),
         (["--on", "tset"], "Unknown part 'tset' to score on. Allowed: test, val. Did you mean 'test'? Next: medbench run --on val"),
@@ -75,6 +75,24 @@ def test_run_refuses(refused: Callable[..., str], arguments: list[str], line: st
         assert re.match(line.removeprefix("re:"), given), given
     else:
         assert given == line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--task", "folder:~nosuchuser/x"], "'~nosuchuser/x' cannot be a path"),
+        (["--data", "~nosuchuser/x"], "'~nosuchuser/x' cannot be a path"),
+        (["--encoder", "features:~nosuchuser/x.npz"], "'~nosuchuser/x.npz' cannot be a path"),
+        (["--task", "folder:" + "x" * 300], "cannot be a path: "),
+    ],
+)
+def test_what_cannot_be_a_path(refused: Callable[..., str], arguments: list[str], line: str) -> None:
+    assert line in refused("run", *arguments)
+
+
+def test_split_refuses_what_run_refuses(refused: Callable[..., str]) -> None:
+    assert "The number of seeds, 0, is out of range" in refused("data", "split", "derm", "--seeds", "0")
+    assert "No label budget was given" in refused("data", "split", "derm", "--labels", ",")
 
 
 def test_list_refuses(refused: Callable[..., str]) -> None:
@@ -151,6 +169,28 @@ def test_a_class_missing_from_the_test_part(
     assert row.metrics["auc"]["classes"] == 2
 
 
+def test_one_image_with_two_labels_is_found_by_its_content(refused: Callable[..., str], folder: Path) -> None:
+    shutil.copy(folder / "train" / "nv" / "train0.png", folder / "train" / "mel" / "copy.png")
+    line = refused("run", "--task", f"folder:{folder}", "--size", "32")
+    assert line == "'train/mel/copy.png' and 'train/nv/train0.png' are the same image with two labels. Next: remove one of them"
+
+
+def test_one_image_in_two_parts_is_found_by_its_content(
+    refused: Callable[..., str], medbench: Medbench, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(folder / "train" / "nv" / "train0.png", folder / "test" / "nv" / "copy.png")
+    arguments = ["run", "--task", f"folder:{folder}", "--size", "32", "--methods", "random", "--labels", "100"]
+    assert "are the same image in two parts (1 such images)" in refused(*arguments)
+    assert medbench(*arguments, "--allow-leak") == 0
+    assert "LEAK: 1 images stand in two parts, byte for byte" in capsys.readouterr().out
+
+
+def test_two_tasks_of_one_name(refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "other" / "mine")
+    line = refused("run", "--task", f"folder:{folder}", "--task", f"folder:{tmp_path}/other/mine", "--size", "32")
+    assert line.startswith("Two tasks of this run are called 'folder:mine'.")
+
+
 def test_an_output_folder_that_cannot_be_written(refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     line = refused("run", "--task", f"folder:{folder}", "--size", "32", "--methods", "random", "--out", f"{tmp_path}/file/out")
@@ -177,4 +217,4 @@ def test_a_disk_that_fills_up_while_results_are_written(
 
     monkeypatch.setattr(Store, "add", full)
     assert medbench("run", "--task", f"folder:{folder}", "--size", "32", "--methods", "random") == 2
-    assert "medbench: no space left on the device (rows.jsonl). Next: free some, then run again" in capsys.readouterr().err
+    assert "medbench: rows.jsonl: No space left on device. Next: mend that, then run again" in capsys.readouterr().err

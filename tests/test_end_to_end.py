@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +123,71 @@ def test_missing_is_shown_as_missing(
     assert "missing, 1 of 2 seeds" in capsys.readouterr().out
     board = table.leaderboard(Store(out))
     assert board[board.labels == "10%"]["mean"].isna().all(), "no average over an incomplete group"
+
+
+def test_a_unit_that_fails_leaves_the_others_alone(
+    folder: Path, medbench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.py").write_text(
+        "import torch\n"
+        "class Picky(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        assert len(x) == 2, 'only two'\n"
+        "        return x.mean((2, 3))\n"
+        "def picky(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n"
+        "    return Picky()\n"
+        "def nan(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n"
+        "    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), Log())\n"
+        "class Log(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return torch.where(x > 0, torch.nan, x)\n"
+    )
+    encoders = "bad.py:picky,bad.py:nan,tf_efficientnet_lite0"
+    assert medbench("run", "--task", f"folder:{folder}", "--size", "32", "--labels", "100", "--encoder", encoders) == 3
+    printed = capsys.readouterr().out
+    assert "AssertionError: only two" in printed
+    assert "features of 36 of 36 images are not finite" in printed
+    assert "2 new rows" in printed
+    assert "2 cells failed" in printed
+
+
+def test_a_second_data_set_of_the_same_name_does_not_mix_in(folder: Path, medbench: Callable[..., int], tmp_path: Path) -> None:
+    """Three seeds on one data set, then one seed on another into the same folder: one seed is shown."""
+    arguments = ["--size", "32", "--labels", "20", "--methods", "random", "--out", str(tmp_path / "out")]
+    assert medbench("run", "--task", f"folder:{folder}", "--seeds", "3", *arguments) == 0
+    other = tmp_path / "other" / "mine"
+    shutil.copytree(folder, other)
+    (other / "test" / "nv" / "test0.png").unlink()
+    assert medbench("run", "--task", f"folder:{other}", "--seeds", "1", *arguments) == 0
+    (board,) = table.boards(Store(tmp_path / "out"))
+    assert [len(line.rows) for line in board.lines] == [1]
+    assert board.about["parts"]["test"][0] == 17
+
+
+def test_two_methods_on_the_same_weights_have_their_own_features(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    class Blind(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(len(images), 5)
+
+    supervised = registry.method("supervised")
+    blind = replace(supervised, name="blind", encoder=lambda encoder, weights, seed: Blind())
+    monkeypatch.setitem(registry.methods(), "blind", blind)
+    asked = Grid(tasks=(f"folder:{folder}",), size=32, labels=("100",), methods=("supervised", "blind"))
+    rows = {row.cell.method: row for row in run.run(asked, tmp_path / "out").rows().values()}
+    assert rows["blind"].metrics["auc"]["value"] == 0.5
+    assert rows["supervised"].metrics["auc"]["value"] > 0.6
+
+
+def test_started_inside_the_data_it_does_not_read_its_own_results(
+    folder: Path, medbench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    arguments = ["run", "--task", "folder:.", "--size", "32", "--labels", "100", "--methods", "random"]
+    assert medbench(*arguments) == 0
+    assert medbench(*arguments) == 0
+    assert "0 new rows" in capsys.readouterr().out
 
 
 def test_the_plan_computes_nothing(folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medbench import Grid, UserError, grid, registry
+from medbench import Grid, UserError, data, grid, registry
 from medbench.spec import Split, Task
 
 BASE = Task("t", 1, "T", "multiclass", ("a", "b", "c"), "T", load=lambda root: {}, find=lambda root: None, groups="patient")
@@ -20,7 +20,7 @@ def part(labels: list[int] | np.ndarray, groups: list[str]) -> Split:
 
 
 def check(parts: dict[str, Split], task: Task = BASE, **allowed: bool) -> list[str]:
-    return grid.check_parts(task, parts, "test", **{"allow_leak": False, "allow_partial": False, **allowed})
+    return data.check_parts(task, parts, "test", **{"allow_leak": False, "allow_partial": False, **allowed})
 
 
 def test_good_parts_have_no_mark() -> None:

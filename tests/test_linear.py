@@ -243,5 +243,5 @@ def test_folds_that_do_not_fit_in_memory_together_are_solved_in_turn(monkeypatch
     parts = [(fold != i).nonzero()[:, 0] for i in range(5)]
     penalties = torch.tensor([0.01, 1.0], dtype=torch.float64)
     together = probe.fit(features, target, penalties, parts)
-    monkeypatch.setattr(probe, "BATCH_BYTES", 1)
+    monkeypatch.setattr(probe.fitting, "BATCH_BYTES", 1)
     torch.testing.assert_close(probe.fit(features, target, penalties, parts).weight, together.weight, atol=1e-4, rtol=0)

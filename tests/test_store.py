@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ ARRAYS = {"probabilities": np.zeros((2, 2), np.float32), "metrics": np.array(["a
 
 def make_row(seed: int, mark: str = "f") -> Row:
     cell = Cell("derm", "phantom", "random", "none", "net", "pool", 64, 0, "linear", "1%", seed)
-    return Row(cell, f"{mark}{seed:063d}", {"auc": {"value": 0.5, "low": None, "high": None}}, 20, 20, {}, {"seconds": 1.0}, {})
+    return Row(cell, f"{mark}{seed:031d}{seed:032d}", {"auc": {"value": 0.5, "low": None, "high": None}}, 20, 20, {}, {"seconds": 1.0}, {})
 
 
 @pytest.fixture
@@ -78,15 +79,53 @@ def test_writers_at_the_same_time_lose_and_double_nothing(store: Store) -> None:
 def test_a_later_plan_replaces_the_fingerprint_of_its_cells_and_keeps_the_others(store: Store) -> None:
     old, new = make_row(0, "a"), make_row(0, "b")
     other = make_row(1, "a")
-    plan = [Planned(row.cell, row.fingerprint, 20) for row in (old, other)]
-    store.add_plan(PlanFile(tuple(plan), {"derm|phantom": {"metric": "auc"}}))
-    store.add_plan(PlanFile((Planned(new.cell, new.fingerprint, 20),), {"derm|phantom": {"metric": "auc"}}))
+    plan(store, old, other)
+    plan(store, new)
     assert {p.cell.seed: p.fingerprint for p in store.plan().cells} == {0: new.fingerprint, 1: other.fingerprint}
+
+
+def plan(store: Store, *rows: Row, setting: str = "s", data: str = "data 1") -> None:
+    planned = tuple(Planned(row.cell, row.fingerprint, 20, setting, f"target of {data}") for row in rows)
+    store.add_plan(PlanFile(planned, {"derm|phantom|test": {"identity": data}}))
+
+
+def test_seeds_of_an_older_setting_are_left_out_of_the_line(store: Store) -> None:
+    plan(store, make_row(0, "a"), make_row(1, "a"))
+    plan(store, make_row(0, "b"), setting="fp16")
+    assert [p.fingerprint[0] for p in store.plan().cells] == ["b"]
+
+
+def test_cells_of_other_data_are_left_out_of_the_task(store: Store) -> None:
+    row = make_row(0, "a")
+    plan(store, row, Row(**{**vars(row), "cell": replace(row.cell, method="supervised"), "fingerprint": "c" * 64}))
+    plan(store, make_row(0, "b"), data="data 2")
+    assert [p.fingerprint[0] for p in store.plan().cells] == ["b"]
+
+
+@pytest.mark.parametrize("line", ["{}", "42", '{"cell": {}}', '{"cell": {"task": 1}, "fingerprint": "f"}'])
+def test_a_line_of_another_kind_is_named(store: Store, line: str) -> None:
+    (store.folder / "rows.jsonl").write_text(line + "\n")
+    with pytest.raises(UserError, match=r"rows.jsonl, line 1, is not a record of medbench"):
+        store.rows()
+
+
+def test_a_broken_plan_is_named(store: Store) -> None:
+    (store.folder / "plan.json").write_text("{")
+    with pytest.raises(UserError, match=r"plan.json is not a plan of this medbench"):
+        store.plan()
+
+
+def test_a_row_without_its_scores_is_not_done(store: Store) -> None:
+    store.add(make_row(0), ARRAYS)
+    next((store.folder / "scores").iterdir()).unlink()
+    assert store.rows() == {}
+    store.add(make_row(0), ARRAYS)
+    assert list(store.rows().values()) == [make_row(0)]
 
 
 def test_a_failure_keeps_its_reason(store: Store) -> None:
     row = make_row(0)
-    store.fail(Planned(row.cell, row.fingerprint, 20), "ValueError: no")
+    store.fail(Planned(row.cell, row.fingerprint, 20, "s", "t"), "ValueError: no")
     assert store.failures() == {row.fingerprint: "ValueError: no"}
 
 

@@ -14,6 +14,7 @@ from medbench.store import PlanFile, Planned
 RNG = np.random.default_rng(0)
 NOISE = RNG.normal(0, 0.02, 1000)  # of the test set: the same for every method
 ABOUT = {
+    "identity": "data 1",
     "kind": "multiclass",
     "classes": ["a", "b", "c"],
     "metric": "auc",
@@ -41,8 +42,8 @@ def store(tmp_path: Path) -> Store:
 
 
 def fill(store: Store, rows: list[tuple[Row, np.ndarray]], *, left_out: int = 0, about: dict[str, object] = ABOUT) -> None:
-    planned = [Planned(row.cell, row.fingerprint, row.n_requested) for row, _ in rows]
-    store.add_plan(PlanFile(tuple(planned), {f"{row.cell.task}|{row.cell.data}": about for row, _ in rows}))
+    planned = [Planned(row.cell, row.fingerprint, row.n_requested, "setting", "target") for row, _ in rows]
+    store.add_plan(PlanFile(tuple(planned), {f"{row.cell.task}|{row.cell.data}|test": about for row, _ in rows}))
     for row, resamples in rows[: len(rows) - left_out]:
         store.add(row, {"metrics": np.array(["auc"]), "resamples": resamples.astype(np.float32)})
 

@@ -156,25 +156,45 @@ def probe(
 
     k = n_folds(labels, groups, max_folds)
     path = torch.tensor(penalties, dtype=torch.float64, device=features.device)
-    solve = partial(engine.fit, features, target, penalties=path, max_iterations=MAX_ITERATIONS, constant=CONSTANT)
     loss, start = None, None
     penalty = fixed_penalty
     if k >= 2:
         fold = torch.as_tensor(sampling.folds(labels, groups, k), device=features.device)
         parts = [(fold != i).nonzero()[:, 0] for i in range(k)]
-        fast = partial(solve, dtype=torch.float32, tolerance=TOLERANCE)
-        whole = fast()
-        losses = engine.held_out_loss(fast(parts=parts, start=whole), features, target, parts)
+        whole, held = cross_validate(features, target, path, parts)
+        losses = engine.held_out_loss(held, features, target, parts)
         best = int((losses <= losses.min() + TIE).nonzero()[-1])  # the path ascends
         penalty, loss, start = penalties[best], float(losses[best]), whole.at(best)
-    fits = solve(penalties=path.new_tensor([penalty]), tolerance=FINAL_TOLERANCE, start=start)
-    return fits, {
+    return refit(features, target, penalty, start), {
         "penalty": penalty,
         "C": 1 / (len(labels) * penalty),
         "rule": "fixed: a class has one group" if loss is None else f"{k}-fold grouped CV",
         "cv_log_loss": loss,
         "at_edge": loss is not None and penalty in (penalties[0], penalties[-1]),
     }
+
+
+def cross_validate(features: torch.Tensor, target: Target, penalties: torch.Tensor, parts: list[torch.Tensor]) -> tuple[Fits, Fits]:
+    """Every penalty (P,) on the whole subset, and from there on each part of it, in float32."""
+    import torch
+
+    from medbench import probe as engine
+
+    fast = partial(
+        engine.fit, features, target, penalties, dtype=torch.float32, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS, constant=CONSTANT
+    )
+    whole = fast()
+    return whole, fast(parts=parts, start=whole)
+
+
+def refit(features: torch.Tensor, target: Target, penalty: float, start: Fits | None) -> Fits:
+    """The whole subset at one penalty, in float64."""
+    import torch
+
+    from medbench import probe as engine
+
+    one = torch.tensor([penalty], dtype=torch.float64, device=features.device)
+    return engine.fit(features, target, one, tolerance=FINAL_TOLERANCE, max_iterations=MAX_ITERATIONS, constant=CONSTANT, start=start)
 
 
 def n_folds(labels: np.ndarray, groups: np.ndarray, most: int = MAX_FOLDS) -> int:

@@ -68,7 +68,7 @@ def load(root: Path) -> dict[str, Split]:
         groups=lesions,
         bags=lesions,
         meta={
-            "age": np.array([float(r["age"]) if r["age"] else np.nan for r in records]),
+            "age": np.array([_years(r["age"]) for r in records]),
             "sex": np.array([r["sex"] for r in records]),
             "localization": np.array([r["localization"] for r in records]),
         },
@@ -80,6 +80,11 @@ def load(root: Path) -> dict[str, Split]:
     return parts
 
 
+def _years(text: str) -> float:
+    """Age in years, NaN where it is missing or not a number."""
+    return float(text) if text.replace(".", "", 1).isdigit() else float("nan")
+
+
 def _metadata_file(folder: Path) -> Path | None:
     return next((folder / name for name in _METADATA if (folder / name).is_file()), None)
 
@@ -88,10 +93,13 @@ def _read_metadata(root: Path) -> list[dict[str, str]]:
     file = _metadata_file(root)
     if file is None:
         raise UserError(f"{root} holds no HAM10000 metadata.", allowed=_METADATA, then="medbench data list derm")
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        head = stream.readline()
-        stream.seek(0)
-        records = list(csv.DictReader(stream, delimiter="\t" if "\t" in head else ","))
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            head = stream.readline()
+            stream.seek(0)
+            records = list(csv.DictReader(stream, delimiter="\t" if "\t" in head else ","))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text.", then="download it again") from error
     needed = {"lesion_id", "image_id", "dx", "age", "sex", "localization"}
     columns = set(records[0]) if records else set()
     if not needed <= columns:
@@ -101,6 +109,9 @@ def _read_metadata(root: Path) -> list[dict[str, str]]:
     unknown = sorted({r["dx"] for r in records} - set(CLASSES))
     if unknown:
         raise UserError(f"{file} has the unknown diagnosis '{unknown[0]}'.", allowed=CLASSES, given=unknown[0])
+    unnamed = [r["image_id"] for r in records if not r["lesion_id"]]
+    if unnamed:
+        raise UserError(f"{file} gives no lesion_id for {len(unnamed)} images: {unnamed[0]} is the first.", then="download it again")
     if len({r["image_id"] for r in records}) < len(records):
         raise UserError(f"{file} lists an image twice.", then="download HAM10000_metadata again")
     return sorted(records, key=lambda r: r["image_id"])

@@ -26,6 +26,7 @@ from medbench import sampling
 from medbench.spec import PARTS, Kind, Split, Task, TaskFamily, UserError
 from medbench.tasks.folder.listing import MULTI, RESERVED, Listing, existing, read_csv, walk
 
+VERSION = 1
 _ALL_PARTS = (0.7, 0.1, 0.2)
 _TEST_FROM_TRAIN = (0.8, 0.0, 0.2)
 _SPLIT_KEY = "folder 1"
@@ -41,7 +42,10 @@ def open_folder(argument: str, *, ordinal: bool = False) -> Task:
     pixels are looked at when images are packed.
     """
     place = existing(argument)
-    listing = read_csv(place) if place.is_file() else walk(place)
+    try:
+        listing = read_csv(place) if place.is_file() else walk(place)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}.", then="mend its permissions, or take it out") from error
     kind, classes, labels = _labels(listing, ordinal)
     whole = _split(listing, labels)
     part, made = _parts(listing, whole)
@@ -58,12 +62,12 @@ def open_folder(argument: str, *, ordinal: bool = False) -> Task:
         raise UserError("The split leaves no image for test.", then="add images, or groups")
     return Task(
         name=f"folder:{place.name}",
-        version=1,
+        version=VERSION,
         title=f"Images in {place.name}, {len(classes)} {'labels' if kind == 'multilabel' else 'classes'}"
         + (f", positive: {classes[1]}" if kind == "binary" else ""),
         kind=kind,
         classes=classes,
-        data=place.name,
+        data="phantom (a folder)" if place.name == "phantom" else place.name,  # that word alone means drawn images
         load=partial(_load, parts),
         find=partial(_find, listing.root),
         groups="group" if grouped else None,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from medbench.images import decoding
-from medbench.spec import PARTS, UserError
+from medbench.spec import PARTS, UserError, user_path
 
 RESERVED = ("path", "label", "group", "bag", "split")
 MULTI = "label:"  # of several label columns
@@ -33,7 +33,7 @@ def existing(argument: str) -> Path:
     """The absolute path. Raises UserError with the nearest name that does exist."""
     if not argument:
         raise UserError("folder: names no place.", allowed=["folder:PATH of a folder of class folders, or of a CSV file"])
-    place = Path(os.path.abspath(Path(argument).expanduser()))
+    place = Path(os.path.abspath(user_path(argument)))
     if place.is_dir() or (place.is_file() and place.suffix.lower() in (".csv", ".tsv")):
         return place
     if place.exists():
@@ -80,7 +80,12 @@ def walk(root: Path) -> Listing:
 
 
 def _folders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _left_behind(entry.name))
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _left_behind(entry.name) and not _is_results(entry))
+
+
+def _is_results(folder: Path) -> bool:
+    """What `medbench run` itself leaves where it is started inside the data: a results folder, or a folder of them."""
+    return (folder / "plan.json").is_file() or any(folder.glob("*/plan.json"))
 
 
 def _left_behind(name: str) -> bool:
@@ -89,8 +94,13 @@ def _left_behind(name: str) -> bool:
 
 def _images(folder: Path, ignored: Counter[str]) -> list[Path]:
     """Image files in a folder and those in it, sorted; the others are counted by suffix."""
-    found = []
-    for place, inner, names in os.walk(folder):
+    found, visited = [], set()
+    for place, inner, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(place)
+        if real in visited:  # a link that leads back up
+            inner.clear()
+            continue
+        visited.add(real)
         inner[:] = [name for name in inner if not _left_behind(name)]
         for file in (Path(place, name) for name in names if not _left_behind(name)):
             if _is_image(file):
@@ -100,8 +110,14 @@ def _images(folder: Path, ignored: Counter[str]) -> list[Path]:
     return sorted(found)
 
 
+def _refuse(error: OSError) -> None:
+    raise error
+
+
 def _is_image(file: Path) -> bool:
     """Scanners name DICOM files without a suffix, or by a UID that ends in a number: these are told by their first bytes."""
+    if not file.is_file():  # a pipe or a socket: opening it could wait for ever
+        return False
     if not re.fullmatch(r"(\.\d+)?", file.suffix):
         return file.suffix.lower() in decoding.SUFFIXES
     with file.open("rb") as stream:

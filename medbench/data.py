@@ -1,0 +1,189 @@
+"""A task's data: found, checked, hashed. Everything that could make a score too good or meaningless is refused or marked here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medbench import images
+from medbench.spec import PARTS, Grid, Split, Task, UserError, fingerprint, user_path
+
+
+@dataclass(frozen=True, eq=False)
+class TaskData:
+    """A task with its images found. hashes: content of each image, part after part in the order train, val, test, as in the pack."""
+
+    task: Task
+    data: str  # "phantom" or the data set's name
+    parts: Mapping[str, Split]
+    hashes: list[str]
+    sha256: str
+    marks: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        """What every score on this task depends on: its definition and its data."""
+        task = self.task
+        return fingerprint(task.version, task.kind, task.classes, dict(task.settings), self.sha256)
+
+    def target(self, part: str) -> str:
+        """The name under which a results folder keeps that part's ids, labels and groups."""
+        return f"{self.task.name.partition(':')[0]}-{fingerprint(self.identity, part)[:16]}"
+
+    @property
+    def pool(self) -> Split:
+        return self.parts["train"]
+
+    def where(self, part: str) -> slice:
+        """The rows of that part in the pack and in the features."""
+        start = 0
+        for name, split in self.parts.items():
+            if name == part:
+                return slice(start, start + len(split))
+            start += len(split)
+        raise KeyError(part)
+
+
+def open_task(
+    task: Task,
+    grid: Grid,
+    cache_dir: Path,
+    notes: list[str],
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> TaskData:
+    """Find a task's images, or its phantom, and check the parts. Raises UserError."""
+    root, why_phantom = locate(task, grid.data, cache_dir)
+    if root is not None:
+        parts, data = task.load(root), task.data
+    else:
+        if task.phantom is None:
+            raise UserError(
+                f"The data of '{task.name}' ({task.data}) {why_phantom}, and it has no phantom.", then=f"medbench data list {task.name}"
+            )
+        parts, data = task.phantom(), "phantom"
+        notes.append(f"{task.name}: {task.data} {why_phantom}, so this run uses its PHANTOM (drawn images): medbench data list {task.name}")
+    if grid.target not in parts:
+        raise UserError(
+            f"Task '{task.name}' has no {grid.target} part.", allowed=[p for p in parts if p != "train"], then="medbench run --on test"
+        )
+    parts = {name: _tidy(task, name, parts[name]) for name in PARTS if name in parts}
+    marks = [*task.marks, *check_parts(task, parts, grid.target, allow_leak=grid.allow_leak, allow_partial=grid.allow_partial)]
+    total = sum(map(len, parts.values()))
+    if data != "phantom" and task.n_images not in (None, total):
+        marks.append(f"{total} of the {task.n_images} images of {task.data}: not the official set")
+    flat = [image for split in parts.values() for image in split.images]
+    hashes = images.content_hashes(flat, cache_dir, lambda done, total: progress(f"reading {task.name}", done, total))
+    marks += check_content(parts, hashes, allow_leak=grid.allow_leak)
+    content = [(name, s.ids.tolist(), _plain(s.labels), s.groups.tolist()) for name, s in parts.items()]
+    return TaskData(task, data, parts, hashes, fingerprint(content, hashes), tuple(marks))
+
+
+def locate(task: Task, data: str | None, cache_dir: Path) -> tuple[Path | None, str]:
+    """Where a task's data lies: `--data`, else MEDBENCH_DATA, else the cache. (None, why not) where it is not found.
+
+    Raises UserError for a `--data` that does not hold it: what a person names must not be replaced by a phantom.
+    """
+    if data == "phantom":
+        return None, "was left aside (--data phantom)"
+    if data is not None:
+        root = user_path(data)
+        found = task.find(root) if root.is_dir() else None
+        if found is None:
+            problem = f"--data {data} does not hold {task.data}" if root.is_dir() else f"--data {data} is not a folder"
+            raise UserError(f"{problem}.", allowed=[*task.folders, "phantom"], then=f"medbench data list {task.name}")
+        return found, ""
+    for root in data_roots(cache_dir):
+        found = task.find(root)
+        if found is not None:
+            return found, ""
+    return None, f"was not found in {' or '.join(str(root) for root in data_roots(cache_dir))}"
+
+
+def data_roots(cache_dir: Path) -> list[Path]:
+    """Where data sets are looked for when `--data` is not given."""
+    named = os.environ.get("MEDBENCH_DATA")
+    return [*([user_path(named)] if named else []), cache_dir / "data"]
+
+
+def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_leak: bool, allow_partial: bool) -> list[str]:
+    """Marks for what was allowed. Raises UserError for a group in two parts, and for a class that train or the target cannot show.
+
+    A label of a multi-label task needs a positive and a negative image.
+    """
+    marks = []
+    for a, b in combinations(parts, 2):
+        torn = np.intersect1d(parts[a].groups, parts[b].groups)
+        if len(torn):
+            word = task.groups or "image"
+            if not allow_leak:
+                raise UserError(
+                    f"{word} '{torn[0]}' stands in both {a} and {b} ({len(torn)} such {word}s): the score would be too good.",
+                    then="mend the split, or run with --allow-leak, which marks every table",
+                )
+            marks.append(f"LEAK: {len(torn)} {word}s stand in both {a} and {b}")
+    for part in ("train", target):
+        labels = parts[part].labels
+        shown = [_shows(labels, c) for c in range(len(task.classes))]
+        absent = [name for name, there in zip(task.classes, shown, strict=True) if not there]
+        if absent:
+            if not allow_partial:
+                what = f"The {part} part of '{task.name}' has no image of class '{absent[0]}'" + (
+                    ", or none without it" if labels.ndim > 1 else ""
+                )
+                raise UserError(
+                    f"{what} ({len(absent)} of {len(task.classes)} classes).",
+                    then="add images, or run with --allow-partial, which leaves the class out of the means",
+                )
+            marks.append(f"no image of {', '.join(absent)} in the {part} part")
+    return marks
+
+
+def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: bool) -> list[str]:
+    """Marks for byte-identical images in two parts, where that is allowed. Raises UserError for them, and for one with two labels.
+
+    hashes: of the content of each image, part after part.
+    """
+    seen: dict[str, tuple[str, str, list[Any]]] = {}
+    torn: list[tuple[str, str]] = []
+    flat = ((name, i, label) for name, s in parts.items() for i, label in zip(s.ids.tolist(), _plain(s.labels), strict=True))
+    for (part, name, label), content in zip(flat, hashes, strict=True):
+        other_part, other, other_label = seen.setdefault(content, (part, name, label))
+        if other_label != label:
+            raise UserError(f"'{other}' and '{name}' are the same image with two labels.", then="remove one of them")
+        if other_part != part:
+            torn.append((other, name))
+    if not torn:
+        return []
+    if not allow_leak:
+        raise UserError(
+            f"'{torn[0][0]}' and '{torn[0][1]}' are the same image in two parts ({len(torn)} such images): the score would be too good.",
+            then="mend the split, or run with --allow-leak, which marks every table",
+        )
+    return [f"LEAK: {len(torn)} images stand in two parts, byte for byte"]
+
+
+def _tidy(task: Task, part: str, split: Split) -> Split:
+    """The part with the dtypes that `Split` promises. Raises ValueError, for the author of a task, where lengths or ids do not fit."""
+    n = len(split.images)
+    labels = np.asarray(split.labels, float if task.kind == "multilabel" else np.int64)
+    ids, groups, bags = (np.asarray(column, str) for column in (split.ids, split.groups, split.bags))
+    meta = {name: np.asarray(column) for name, column in split.meta.items()}
+    if {len(labels), len(ids), len(groups), len(bags), *map(len, meta.values())} != {n} or len(set(ids.tolist())) < n:
+        raise ValueError(f"{task.name}: the {part} part has {n} images, and other numbers of ids, labels, groups, bags or metadata")
+    return Split(split.images, ids, labels, groups, bags, meta)
+
+
+def _shows(labels: np.ndarray, c: int) -> bool:
+    return bool((labels == c).any()) if labels.ndim == 1 else bool((labels[:, c] == 1).any() and (labels[:, c] == 0).any())
+
+
+def _plain(labels: np.ndarray) -> list[Any]:
+    """Labels as JSON values; NaN (uncertain) as None."""
+    plain: list[Any] = (labels if labels.ndim == 1 else np.where(np.isnan(labels), np.array(None), labels)).tolist()
+    return plain

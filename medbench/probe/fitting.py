@@ -1,0 +1,215 @@
+"""The public face of the engine: targets, solutions, and the way from features to problems that the solver takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from medbench.probe.solver import LOW, Problems, settle_bias, solve
+
+BATCH_BYTES = 2**31  # folds are solved together while their features fit in this
+_RANK = 1e-12  # eigenvalues of a float64 Gram matrix below this share of the largest are rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What is to be predicted. values: (T, c, n) float 0/1, known: (T, 1, n) float 0/1.
+
+    softmax: T = 1 and c classes. Otherwise T labels, each with a logistic loss of its own: c = 1, `known` is 0 for uncertain labels.
+    """
+
+    values: torch.Tensor
+    known: torch.Tensor
+    softmax: bool
+
+    def take(self, rows: torch.Tensor) -> Target:
+        return Target(self.values[..., rows], self.known[..., rows], self.softmax)
+
+    def fitted(self) -> torch.Tensor:
+        """(T, c, 1) bool: classes that have an image; labels that have both values among the known images."""
+        positive = (self.values * self.known).sum(2, keepdim=True)
+        return positive > 0 if self.softmax else (positive > 0) & (positive < self.known.sum(2, keepdim=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Fits:
+    """Solutions for B sets of images and P penalties, float64.
+
+    weight (B, P, T, c, D) of standardised features and bias (B, P, T, c). mean, scale (B, D): the standardisation (scale is 0 for a constant
+    feature). limit (B,): sqrt(n - 1) standard deviations; no training image can lie further out (Samuelson 1968), and others are scored as
+    if they lay there: a unit that is silent on all training images but one must not outweigh all others. The certificate, each (B, P, T):
+    iterations, gradient (Euclidean norm of the whole gradient), largest (its largest entry), gap (bound on objective - minimum),
+    bias_gradient (what is left of the bias's; the gap holds where it is 0).
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    mean: torch.Tensor
+    scale: torch.Tensor
+    limit: torch.Tensor
+    iterations: torch.Tensor
+    gradient: torch.Tensor
+    largest: torch.Tensor
+    gap: torch.Tensor
+    bias_gradient: torch.Tensor
+
+    def logits(self, features: torch.Tensor, part: int = 0) -> torch.Tensor:
+        """(P, T, c, M) float64 of features (M, D), from the solutions of one part."""
+        limit = float(self.limit[part])
+        x = ((features.double() - self.mean[part]) * self.scale[part]).clamp(-limit, limit)
+        bias = self.bias[part]
+        return (self.weight[part].flatten(0, 2) @ x.T).reshape(*bias.shape, len(features)) + bias[..., None]
+
+    def at(self, penalty: int) -> Fits:
+        """The solutions of one penalty of the path."""
+        alone = {name: getattr(self, name)[:, penalty : penalty + 1] for name in Fits.__dataclass_fields__ if name not in _PER_PART}
+        return replace(self, **alone)
+
+
+_PER_PART = ("mean", "scale", "limit")
+
+
+def fit(
+    features: torch.Tensor,
+    target: Target,
+    penalties: torch.Tensor,
+    parts: list[torch.Tensor] | None = None,
+    *,
+    tolerance: float = 1e-7,
+    dtype: torch.dtype = torch.float64,
+    start: Fits | None = None,
+    max_iterations: int = 3000,
+    constant: float = 1e-6,
+) -> Fits:
+    """Solve every penalty (P,) on every part (index arrays into the n images; None: all images, B = 1).
+
+    features (n, D) float, finite. tolerance: of the gradient's norm. dtype: of the products; float32 reaches about 1e-6, below that a
+    member stops where rounding lets it go no further, and its certificate says so. start: a solution with B = 1 and the same penalties.
+    constant: a feature whose deviation is at most this share of its mean holds rounding alone, and is set to zero.
+    """
+    parts = [torch.arange(len(features), device=features.device)] if parts is None else parts
+    together = max(1, BATCH_BYTES // (len(features) * min(features.shape[1], len(features)) * dtype.itemsize))
+    shared = _eigenbasis(features, dtype, constant) if min(map(len, parts)) > features.shape[1] else None
+    chunks = []
+    for i in range(0, len(parts), together):
+        spaces = [_rotate(features[rows], dtype, constant, shared) for rows in parts[i : i + together]]
+        problems = _pack(spaces, [target.take(rows) for rows in parts[i : i + together]], penalties.to(dtype))
+        w, iterations = solve(problems, _start(problems, spaces, start), tolerance, max_iterations)
+        chunks.append(_unpack(problems, spaces, w, iterations, len(penalties)))
+    return Fits(*(torch.cat([getattr(chunk, name) for chunk in chunks]) for name in Fits.__dataclass_fields__))
+
+
+def held_out_loss(fits: Fits, features: torch.Tensor, target: Target, parts: list[torch.Tensor]) -> torch.Tensor:
+    """(P,) float64: mean log-loss over the images (x labels) outside each part, pooled over parts.
+
+    An image whose class the part's training images lack costs every penalty the same infinity: it is left out.
+    """
+    total, count = torch.zeros(fits.bias.shape[1], dtype=torch.float64, device=features.device), 0.0
+    for b, rows in enumerate(parts):
+        outside = torch.ones(len(features), dtype=torch.bool, device=features.device)
+        outside[rows] = False
+        fitted, held = target.take(rows).fitted(), target.take(outside.nonzero()[:, 0])
+        logits = fits.logits(features[outside], b)
+        if target.softmax:
+            known = (held.values * fitted).sum(1, keepdim=True)
+            loss = -(logits.masked_fill(~fitted, LOW).log_softmax(2) * held.values).sum(2, keepdim=True)
+        else:
+            known = held.known * fitted
+            loss = torch.nn.functional.softplus(logits) - held.values * logits
+        total += (loss * known).sum((1, 2, 3))
+        count += float(known.sum())
+    return total / max(count, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Space:
+    """Standardised features of n images in r <= min(n, D) rotated dimensions: rotated (n, r) = (features - mean) * scale @ basis (D, r)."""
+
+    rotated: torch.Tensor
+    basis: torch.Tensor  # float64, like all below
+    spread: torch.Tensor  # (r,) eigenvalues: mean square of each rotated column
+    mean: torch.Tensor  # (D,)
+    scale: torch.Tensor  # (D,) 1 / standard deviation; 0 for a constant feature
+
+
+def _standardise(features: torch.Tensor, constant: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    x = features.double()
+    mean, deviation = x.mean(0), x.std(0, correction=0)
+    varies = deviation > constant * mean.abs()
+    scale = torch.where(varies, 1 / torch.where(varies, deviation, 1), 0)
+    return (x - mean) * scale, mean, scale
+
+
+def _eigenbasis(features: torch.Tensor, dtype: torch.dtype, constant: float) -> torch.Tensor:
+    """(D, D) float64 of all n > D images. Orthonormal, so exact for any part of them; only the preconditioner is then approximate."""
+    x = _standardise(features, constant)[0].to(dtype)
+    basis: torch.Tensor = torch.linalg.eigh((x.T @ x).double())[1]
+    return basis
+
+
+def _rotate(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: torch.Tensor | None) -> _Space:
+    x, mean, scale = _standardise(features, constant)
+    if basis is not None:
+        rotated = x.to(dtype) @ basis.to(dtype)
+        return _Space(rotated, basis, rotated.square().mean(0).double(), mean, scale)
+    spread, left = torch.linalg.eigh(x @ x.T / len(x))
+    keep = spread > _RANK * spread[-1].clamp_min(_RANK)
+    spread, left = spread[keep], left[:, keep]
+    singular = (spread * len(x)).sqrt()
+    return _Space((left * singular).to(dtype), x.T @ (left / singular), spread, mean, scale)
+
+
+def _pack(spaces: list[_Space], targets: list[Target], penalties: torch.Tensor) -> Problems:
+    labels, classes = targets[0].values.shape[:2]
+    dtype, device = spaces[0].rotated.dtype, spaces[0].rotated.device
+    n, q = max(len(s.rotated) for s in spaces), max(len(s.spread) for s in spaces) + 1
+    size = len(spaces)
+    x = torch.zeros(size, n, q, dtype=dtype, device=device)
+    values, weight = x.new_zeros(size, labels, classes, n), x.new_zeros(size, labels, 1, n)
+    spread = x.new_zeros(size, 1, 1, q)
+    absent = torch.zeros(size, 1, classes, 1, dtype=torch.bool, device=device)
+    for b, (space, target) in enumerate(zip(spaces, targets, strict=True)):
+        rows, rank = space.rotated.shape
+        x[b, :rows, :rank], x[b, :rows, -1] = space.rotated, 1
+        spread[b, 0, 0, :rank], spread[b, 0, 0, -1] = space.spread.to(dtype), 1
+        values[b, ..., :rows] = target.values
+        usable = target.known if target.softmax else target.known * target.fitted()
+        weight[b, ..., :rows] = usable / usable.sum(2, keepdim=True).clamp_min(1)
+        if target.softmax:
+            absent[b] = ~target.fitted()
+    ridge = penalties.repeat_interleave(labels)[None, :, None, None].repeat(size, 1, 1, q)
+    ridge[..., -1] = 0
+    if labels > 1:
+        values, weight = (t.repeat(1, len(penalties), 1, 1) for t in (values, weight))
+    return Problems(x, values, weight, absent, spread, ridge, targets[0].softmax)
+
+
+def _start(problems: Problems, spaces: list[_Space], fits: Fits | None) -> torch.Tensor:
+    """(B, K, c, q): the given solution in each problem's coordinates, or zero weights with the bias of the class frequencies."""
+    size, members = problems.ridge.shape[:2]
+    w = problems.x.new_zeros(size, members, problems.values.shape[2], problems.x.shape[2])
+    if fits is None:
+        share = (problems.values * problems.weight).sum(3)
+        bias = share.log() if problems.softmax else torch.logit(share)
+        w[..., -1] = torch.where(bias.isfinite(), bias, 0)
+        return w
+    weight, bias = fits.weight[0].flatten(0, 1), fits.bias[0].flatten(0, 1)
+    for b, space in enumerate(spaces):
+        w[b, :, :, : len(space.spread)] = (weight @ space.basis).to(w.dtype)
+        w[b, :, :, -1] = bias.to(w.dtype)
+    return w
+
+
+def _unpack(problems: Problems, spaces: list[_Space], w: torch.Tensor, iterations: torch.Tensor, penalties: int) -> Fits:
+    w, gradient = settle_bias(problems, w)
+    size, members, classes = w.shape[:3]
+    weight = torch.stack([w[b, ..., : len(s.spread)].double() @ s.basis.T for b, s in enumerate(spaces)])
+    mean, scale = torch.stack([s.mean for s in spaces]), torch.stack([s.scale for s in spaces])
+    limit = torch.tensor([max(len(s.rotated) - 1, 1) for s in spaces], dtype=torch.float64, device=w.device).sqrt()
+    flat = gradient.flatten(2)
+    gap = gradient[..., :-1].double().square().sum((2, 3)) / (2 * problems.ridge[:, :, 0, 0].double())
+    certificate = (iterations, flat.norm(dim=2), flat.abs().amax(2), gap, gradient[..., -1].abs().amax(2))
+    shape = (size, penalties, members // penalties)
+    weight, bias = weight.reshape(*shape, classes, weight.shape[-1]), w[..., -1].double().reshape(*shape, classes)
+    return Fits(weight, bias, mean, scale, limit, *(c.reshape(shape) for c in certificate))

@@ -1,0 +1,178 @@
+"""Batched L-BFGS for B problems of K members each, all in one set of matrix products. What is minimised: `medbench.probe`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+MEMORY = 10  # pairs that L-BFGS keeps
+LOW = -1e30  # logit of a class without training images; finite, so that 0 * logit stays 0
+
+
+@dataclass(frozen=True, eq=False)
+class Problems:
+    """B problems with K = P * T members each, padded to n images and q = r + 1 columns (the last is the bias)."""
+
+    x: torch.Tensor  # (B, n, q)
+    values: torch.Tensor  # (B, K or 1, c, n)
+    weight: torch.Tensor  # (B, K or 1, 1, n): 1 / number of known images; 0 for padding, and for labels that cannot be fitted
+    absent: torch.Tensor  # (B, 1, c, 1) bool
+    spread: torch.Tensor  # (B, 1, 1, q)
+    ridge: torch.Tensor  # (B, K, 1, q): the penalty; 0 for the bias
+    softmax: bool
+
+    def evaluate(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """w (B, K, c, q) -> objective (B, K), gradient (B, K, c, q)."""
+        a = self._logits(w)
+        if self.softmax:
+            a -= a.amax(2, keepdim=True)
+            chosen = (a * self.values).sum(2, keepdim=True)
+            total = a.exp_().sum(2, keepdim=True)
+            a /= total
+            loss = total.log_() - chosen
+        else:
+            loss = torch.nn.functional.softplus(a) - self.values * a
+            a.sigmoid_()
+        value = (loss * self.weight).sum((2, 3)) + (w * w * self.ridge).sum((2, 3)) / 2
+        a -= self.values
+        a *= self.weight
+        gradient = torch.bmm(a.flatten(1, 2), self.x).reshape(w.shape)
+        return value, gradient.add_(w * self.ridge)
+
+    def covariance(self, w: torch.Tensor) -> torch.Tensor:
+        """(B, K, c, c): mean over images of the covariance of the class indicators under the model."""
+        p = self._logits(w).softmax(2) if self.softmax else self._logits(w).sigmoid()
+        weighted = p * self.weight
+        if not self.softmax:
+            return (weighted * (1 - p)).sum(3, keepdim=True)
+        return torch.diag_embed(weighted.sum(3)) - weighted @ p.mT
+
+    def _logits(self, w: torch.Tensor) -> torch.Tensor:
+        a: torch.Tensor = torch.bmm(w.flatten(1, 2), self.x.mT).reshape(*w.shape[:3], self.x.shape[1])
+        return a.masked_fill_(self.absent, LOW) if self.softmax else a
+
+
+def solve(problems: Problems, w: torch.Tensor, tolerance: float, max_iterations: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Batched L-BFGS from w (B, K, c, q): solutions and iterations (B, K). An iteration is one evaluation; each member has its own step length.
+
+    The objective is convex, so a step after which the slope along the direction is still negative has gone down: that is tested on the
+    gradient, which is exact where differences of objectives drown in rounding. A direction that fails is dropped with its history for the
+    preconditioned gradient; where that fails too, rounding lets the member go no further.
+    """
+    size, members, classes, q = w.shape
+    out, iterations = w.clone(), torch.zeros(size, members, dtype=torch.long, device=w.device)
+    curvature, turn = torch.linalg.eigh(problems.covariance(w).double())
+    curvature = curvature.clamp_min(1e-6).maximum(1e-4 * curvature[..., -1:])
+    m = {"w": w, "turn": turn.to(w.dtype), "scale": (curvature.to(w.dtype)[..., None] * problems.spread + problems.ridge).rsqrt()}
+    m["value"], m["gradient"] = problems.evaluate(w)
+    m["direction"] = -_outward(m, _inward(m, m["gradient"]))
+    m["slope"] = (m["gradient"] * m["direction"]).sum((2, 3))
+    m["step"] = torch.ones_like(m["slope"])
+    m["history"] = w.new_zeros(size, members, 2 * MEMORY, classes * q)
+    m["products"] = torch.zeros(size, members, 2 * MEMORY, 2 * MEMORY, dtype=torch.float64, device=w.device)
+    m["gamma"] = torch.ones(size, members, dtype=torch.float64, device=w.device)
+    rows, ids = torch.arange(size, device=w.device), torch.arange(members, device=w.device).expand(size, members)
+    live = m["gradient"].flatten(2).norm(dim=2) > tolerance
+    for iteration in range(max_iterations + 1):
+        most = int(live.sum(1).max())
+        if most <= 0.85 * live.shape[1] or not live.any(1).all() or iteration == max_iterations:
+            out[rows[:, None], ids] = m["w"]
+            if most == 0:
+                break
+            kept = live.any(1).nonzero()[:, 0]
+            first = live[kept].to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
+            problems = _keep(problems, kept, first)
+            m = {name: _pick(value, kept, first) for name, value in m.items()}
+            rows, ids, live = rows[kept], _pick(ids, kept, first), _pick(live, kept, first)
+        iterations[rows[:, None], ids] += live.long()
+        stuck = _advance(problems, m, live, iteration % MEMORY)
+        live = live & ~stuck & (m["gradient"].flatten(2).norm(dim=2) > tolerance)
+    return out, iterations
+
+
+def _advance(problems: Problems, m: dict[str, torch.Tensor], live: torch.Tensor, slot: int) -> torch.Tensor:
+    """One evaluation, in place: live members accept the step and turn, or shorten it. Returns (B, K) bool: no step goes down."""
+    w = m["w"] + m["step"][..., None, None] * m["direction"]
+    value, gradient = problems.evaluate(w)
+    slope = (gradient * m["direction"]).sum((2, 3))
+    down = live & (slope <= 1e-4 * m["slope"]) | live & (value <= m["value"] + 1e-4 * m["step"] * m["slope"])
+    took = down[..., None, None]
+    moved = torch.where(took, _inward(m, w - m["w"]) / m["scale"] ** 2, 0).flatten(2)
+    bent = torch.where(took, _inward(m, gradient - m["gradient"]), 0).flatten(2)
+    m["w"], m["gradient"] = torch.where(took, w, m["w"]), torch.where(took, gradient, m["gradient"])
+    m["value"] = torch.where(down, value, m["value"])
+    exhausted = live & ~down & (m["step"] < 1e-8)
+    stuck = exhausted
+    if exhausted.any():
+        stuck = exhausted & ~m["history"].flatten(2).any(2)
+        m["history"] = m["history"].masked_fill(exhausted[..., None, None], 0)
+        m["products"] = m["products"].masked_fill(exhausted[..., None, None], 0)
+        m["gamma"] = m["gamma"].masked_fill(exhausted, 1)
+    direction = -_outward(m, _quasi_newton(m, moved, bent, _inward(m, m["gradient"]).flatten(2), slot))
+    turned = down | exhausted
+    m["direction"] = torch.where(turned[..., None, None], direction, m["direction"])
+    m["step"] = torch.where(turned, 1, 0.3 * m["step"])
+    m["slope"] = (m["gradient"] * m["direction"]).sum((2, 3))
+    return stuck
+
+
+def _quasi_newton(m: dict[str, torch.Tensor], moved: torch.Tensor, bent: torch.Tensor, u: torch.Tensor, slot: int) -> torch.Tensor:
+    """(B, K, c * q): inverse Hessian times u, after the pair (moved, bent) has gone into its slot. A pair of zeros counts for nothing."""
+    history, products = m["history"], m["products"]
+    history[:, :, slot], history[:, :, MEMORY + slot] = moved, bent
+    dots = (torch.stack([moved, bent, u], 2) @ history.mT).double()
+    for column, at in enumerate((slot, MEMORY + slot)):
+        products[..., at] = products[:, :, at] = dots[:, :, column]
+    order = [(slot + 1 + i) % MEMORY for i in range(MEMORY)]  # oldest first
+    both = order + [MEMORY + i for i in order]
+    ordered, on_u = products[:, :, both][..., both], dots[:, :, 2, both]
+    cross, bent_bent = ordered[:, :, :MEMORY, MEMORY:], ordered[:, :, MEMORY:, MEMORY:]
+    curved = cross.diagonal(dim1=2, dim2=3)
+    empty = curved <= 0
+    fresh = ~empty[..., -1]
+    m["gamma"] = torch.where(fresh, curved[..., -1] / torch.where(fresh, bent_bent[..., -1, -1], 1), m["gamma"])
+    gamma = m["gamma"][..., None]
+    upper = cross.triu().masked_fill(empty[..., None] | empty[..., None, :], 0) + torch.diag_embed(empty.double())
+    on_moved, on_bent = on_u[..., :MEMORY].masked_fill(empty, 0), on_u[..., MEMORY:]
+    v = torch.linalg.solve_triangular(upper, on_moved[..., None], upper=True)
+    right = curved * v[..., 0] + gamma * ((bent_bent @ v)[..., 0] - on_bent)
+    first = torch.linalg.solve_triangular(upper.mT, right.masked_fill(empty, 0)[..., None], upper=False)[..., 0]
+    weights = torch.zeros_like(on_u)
+    weights[..., both] = torch.cat([first, -gamma * v[..., 0]], -1)
+    return gamma.to(u.dtype) * u + (weights[:, :, None].to(u.dtype) @ history)[:, :, 0]
+
+
+def _inward(m: dict[str, torch.Tensor], gradient: torch.Tensor) -> torch.Tensor:
+    """A gradient (B, K, c, q) in the preconditioned coordinates, in which the approximate Hessian is the identity."""
+    return (m["turn"].mT @ gradient) * m["scale"]
+
+
+def _outward(m: dict[str, torch.Tensor], u: torch.Tensor) -> torch.Tensor:
+    return m["turn"] @ (u.reshape(m["w"].shape) * m["scale"])
+
+
+def _pick(value: torch.Tensor, kept: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+    """Problems `kept`, and of each the members `first` (len(kept), k)."""
+    return value[kept[:, None], first]
+
+
+def _keep(problems: Problems, kept: torch.Tensor, first: torch.Tensor) -> Problems:
+    each = {name: getattr(problems, name) for name in ("values", "weight")}
+    each = {name: value[kept] if value.shape[1] == 1 else _pick(value, kept, first) for name, value in each.items()}
+    if len(kept) < len(problems.x):  # the features are large: no copy without need
+        each |= {name: getattr(problems, name)[kept] for name in ("x", "absent", "spread")}
+    return replace(problems, ridge=_pick(problems.ridge, kept, first), **each)
+
+
+def settle_bias(problems: Problems, w: torch.Tensor, steps: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    """Newton steps on the bias alone, kept where they help: w and its gradient. Makes the duality gap exact."""
+    gradient = problems.evaluate(w)[1]
+    for _ in range(steps):
+        inverse = torch.linalg.pinv(problems.covariance(w).double(), hermitian=True, rtol=1e-9)
+        trial = w.clone()
+        trial[..., -1] -= (inverse @ gradient[..., -1:].double())[..., 0].to(w.dtype)
+        moved = problems.evaluate(trial)[1]
+        better = (moved.flatten(2).norm(dim=2) < gradient.flatten(2).norm(dim=2))[..., None, None]
+        w, gradient = torch.where(better, trial, w), torch.where(better, moved, gradient)
+    return w, gradient
