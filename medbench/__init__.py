@@ -10,6 +10,7 @@ What the command line does, as functions:
     grid.plan(Grid())               # every cell with its fingerprint, before any work                      (medbench run --plan)
     grid.splits(Grid())             # ids and hash of every part and label budget                           (medbench data split)
     registry.tasks()                # registry.methods(), registry.protocols()                              (medbench list)
+    data.locate(task, None, cache)  # where a task's data lies, or why it was not found                     (medbench data list)
 
 `medbench.LinearProbe` is the linear probe alone, as a scikit-learn classifier.
 """

@@ -56,8 +56,7 @@ class Line:
     def status(self) -> str:
         if self.complete:
             return "done"
-        absent = f"{len(self.planned) - len(self.rows)} of {len(self.planned)} seeds"
-        return f"failed, {absent}: {self.reasons[-1]}" if self.reasons else f"missing, {absent}"
+        return f"{'failed' if self.reasons else 'missing'} {len(self.planned) - len(self.rows)} of {len(self.planned)}"
 
     @property
     def name(self) -> str:
@@ -185,6 +184,11 @@ def notes(board: Board) -> list[str]:
         found.append("One pretraining seed: the intervals hold no variance of pretraining or initialisation.")
     for key, value, seen in sorted({(row.cell.method, row.provenance["weights"], ", ".join(row.provenance["trained_on"])) for row in rows}):
         found.append(f"{key}: weights {value}{f', trained on {seen}' if seen else ''}.")
+    for line in board.lines:
+        if line.reasons:
+            found.append(
+                f"{line.cell.method} {line.cell.encoder} {line.cell.protocol} {line.cell.labels} {line.status}: {line.reasons[-1]}"
+            )
     absent = {row.metrics["auc"].get("classes") for row in rows} - {None, len(about["classes"])}
     if absent and about["kind"] != "binary":
         found.append(

@@ -103,7 +103,7 @@ def test_a_cell_that_fails_is_shown_with_its_reason_and_mended_by_the_next_run(
     monkeypatch.setitem(registry.protocols(), "linear", broken)
     assert medbench(*job(folder)) == 3
     printed = capsys.readouterr().out
-    assert "failed, 1 of 1 seeds: RuntimeError: out of memory" in printed
+    assert "linear 100% failed 1 of 1: RuntimeError: out of memory" in printed
     assert "4 new rows" in printed
     monkeypatch.setitem(registry.protocols(), "linear", linear)
     assert medbench(*job(folder)) == 0
@@ -120,7 +120,7 @@ def test_missing_is_shown_as_missing(
     (out / "rows.jsonl").write_text("\n".join(lines) + "\n")
     capsys.readouterr()
     assert medbench("table", str(out)) == 0
-    assert "missing, 1 of 2 seeds" in capsys.readouterr().out
+    assert "missing 1 of 2" in capsys.readouterr().out
     board = table.leaderboard(Store(out))
     assert board[board.labels == "10%"]["mean"].isna().all(), "no average over an incomplete group"
 
