@@ -3,7 +3,7 @@
 What the command line does, as functions:
 
     from pathlib import Path
-    from medbench import Grid, Store, grid, registry, run, table
+    from medbench import Grid, Store, data, grid, registry, run, table
 
     store = run.run(Grid(tasks=("derm",), labels=("1", "10", "100")), Path("runs/derm"))   # medbench run
     table.leaderboard(store)        # a tidy pandas frame; table.markdown, table.terminal, table.write       (medbench table)

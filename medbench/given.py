@@ -92,7 +92,7 @@ def _read(file: Path) -> tuple[list[str], np.ndarray]:
 
 def _read_npz(file: Path) -> tuple[list[str], np.ndarray]:
     try:
-        with np.load(file) as arrays:
+        with file.open("rb") as stream, np.load(stream) as arrays:  # np.load alone leaves a broken file open
             found: dict[str, Any] = dict(arrays)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} is not a readable .npz file: {error}.", then="np.savez(FILE, ids=ids, features=features)") from error
