@@ -11,8 +11,9 @@ import json
 from pathlib import Path
 
 import medbench
-from medbench import embed, images, metrics, registry, sampling
+from medbench import embed, images, metrics, registry, sampling, stats
 from medbench import grid as grids
+from medbench.tasks import folder
 
 ROOT = Path(medbench.__file__).parent
 RECORD = Path(__file__).parent / "golden" / "versions.json"
@@ -50,10 +51,15 @@ def entries() -> dict[str, tuple[int, list[Path]]]:
         "grid": (grids.VERSION, [ROOT / "grid.py"]),
     }
     kinds = {"tasks": registry.tasks, "methods": registry.methods, "protocols": registry.protocols}
-    for folder, entry_of in kinds.items():
+    for kind, entry_of in kinds.items():
         for name, entry in entry_of().items():
-            found[f"{folder}/{name}"] = (entry.version, [_file_of(folder, entry)])
+            found[f"{kind}/{name}"] = (entry.version, [_file_of(kind, entry)])
     found["protocols/linear"][1].extend(sorted((ROOT / "probe").glob("*.py")))
+    for name in ("knn", "svm", "logreg"):
+        found[f"protocols/{name}"][1].append(ROOT / "protocols" / "linear.py")
+    found["tasks/folder"] = (folder.VERSION, sorted((ROOT / "tasks" / "folder").glob("*.py")))
+    found["stats"] = (stats.VERSION, [ROOT / "stats.py"])
+    found["run"] = (grids.VERSION, [ROOT / "run.py", ROOT / "data.py"])
     found["tasks/derm"][1].append(ROOT / "tasks" / "phantom.py")
     for method in registry.methods():
         found[f"methods/{method}"][1].extend(ROOT / f"{stage}.py" for stage in ("encoders", "given", "readout", "weights"))
