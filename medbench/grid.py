@@ -165,7 +165,10 @@ def _methods_for(encoder: Encoder, methods: list[Method], *, named: bool) -> lis
         raise UserError(
             f"Method '{wrong[0].name}' cannot serve '{encoder.name}', {what}.", allowed=allowed, then="run it without --methods"
         )
-    return [method for method in methods if encoder.kind in method.encoders]
+    serving = [method for method in methods if encoder.kind in method.encoders]
+    if not serving:
+        raise UserError(f"No method with that source can serve '{encoder.name}'.", then="run it without --source")
+    return serving
 
 
 def _subsets(data: TaskData, budgets: list[Budget], seeds: int) -> dict[tuple[Budget, int], tuple[np.ndarray, int]]:

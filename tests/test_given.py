@@ -213,6 +213,7 @@ def test_an_image_that_is_not_needed_may_be_missing(vectors: Callable[..., Path]
             "Method 'supervised' cannot serve 'features:f.npz', given features. Allowed: given.",
         ),
         (["--encoder", "resnet18.tv_in1k", "--methods", "given"], "Method 'given' cannot serve 'resnet18.tv_in1k', a timm encoder"),
+        (["--encoder", "features:f.npz", "--source", "imagenet"], "No method with that source can serve 'features:f.npz'."),
         (["--encoder", "features:broken.npz"], "broken.npz is not a readable .npz file"),
     ],
 )
