@@ -60,7 +60,7 @@ def entries() -> dict[str, tuple[int, list[Path]]]:
     found["tasks/folder"] = (folder.VERSION, sorted((ROOT / "tasks" / "folder").glob("*.py")))
     found["stats"] = (stats.VERSION, [ROOT / "stats.py"])
     found["run"] = (grids.VERSION, [ROOT / "run.py", ROOT / "data.py"])
-    found["tasks/derm"][1].append(ROOT / "tasks" / "phantom.py")
+    found["tasks/derm"][1].extend((ROOT / "tasks" / "phantom").glob("*.py"))
     for method in registry.methods():
         found[f"methods/{method}"][1].extend(ROOT / f"{stage}.py" for stage in ("encoders", "given", "readout", "weights"))
     return found

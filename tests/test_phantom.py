@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from medbench import sampling
 from medbench.spec import PARTS, Split
-from medbench.tasks import phantom
 from medbench.tasks.derm import DERM
+from medbench.tasks.phantom import dermoscopy as phantom
 
 FROZEN = (
     "The {what} of the derm phantom changed. Its difficulty is frozen: numbers from before and after cannot be compared. Undo the change, or raise "
@@ -60,7 +60,7 @@ def test_split_is_frozen(parts):
 def test_a_fresh_process_draws_the_same_pixels():
     seeds = sample()[::7]
     code = (  # in another order too: a drawing must not depend on what was drawn before it
-        f"import hashlib; from medbench.tasks.phantom import draw_derm; drawn = [draw_derm(s).tobytes() for s in {seeds[::-1]}]; "
+        f"import hashlib; from medbench.tasks.phantom.dermoscopy import draw_derm; drawn = [draw_derm(s).tobytes() for s in {seeds[::-1]}]; "
         "print(hashlib.sha256(b''.join(drawn[::-1])).hexdigest())"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
