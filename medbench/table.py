@@ -143,6 +143,8 @@ def terminal(store: Store, metric: str | None = None) -> list[Table | str]:
     from medbench.spec import UserError
 
     found: list[Table | str] = []
+    if metric and metric not in TITLES:
+        raise UserError(f"Unknown metric '{metric}'.", allowed=TITLES, given=metric)
     for board in boards(store):
         available = sorted({name for line in board.lines for name in line.plain})
         if metric and available and metric not in available:
@@ -172,11 +174,12 @@ def notes(board: Board) -> list[str]:
     if board.data == "phantom":
         found.append(f"PHANTOM: drawn images. These numbers say that the machinery works, nothing about {board.task}.")
     found += about["marks"]
-    settings = {
-        (f"{row.cell.encoder} at {row.cell.size} px" if row.cell.size else row.cell.encoder, row.cell.protocol, row.provenance["precision"])
-        for row in rows
-    }
-    found.append(f"Setting: {'; '.join(', '.join(setting) for setting in sorted(settings))}.")
+    if rows:
+        networks = {
+            row.cell.encoder + (f" at {row.cell.size} px" if row.cell.size else "") + f", {row.provenance['precision']}" for row in rows
+        }
+        judged = dict.fromkeys(row.cell.protocol for row in rows)
+        found.append(f"Setting: {'; '.join(sorted(networks))}; judged by {', '.join(judged)}.")
     found.append(
         f"Scored on {images} {board.target} images of {groups} {group}s; 95 % intervals from 1,000 resamples of {group}s and seeds together."
     )

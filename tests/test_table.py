@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medbench import Store, table
+from medbench import Store, UserError, table
 from medbench.spec import Cell, Row, fingerprint
 from medbench.store import PlanFile, Planned
 
@@ -116,3 +116,11 @@ def test_a_class_without_images_is_counted(store: Store) -> None:
     row.metrics["auc"]["classes"] = 2  # type: ignore[index]
     fill(store, [(row, resamples)])
     assert "AUC is the mean over 2 of 3 classes" in table.markdown(store)
+
+
+def test_a_metric_that_is_not_there_is_refused(store: Store) -> None:
+    fill(store, [make("a", "10%", 0, 0.8)])
+    with pytest.raises(UserError, match="Unknown metric 'aux'.*Did you mean 'auc'"):
+        table.terminal(store, "aux")
+    with pytest.raises(UserError, match="No metric 'weighted_kappa' here. Allowed: auc."):
+        table.terminal(store, "weighted_kappa")
