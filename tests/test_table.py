@@ -120,7 +120,7 @@ def test_a_class_without_images_is_counted(store: Store) -> None:
 
 def test_a_metric_that_is_not_there_is_refused(store: Store) -> None:
     fill(store, [make("a", "10%", 0, 0.8)])
-    with pytest.raises(UserError, match="Unknown metric 'aux'.*Did you mean 'auc'"):
+    with pytest.raises(UserError, match=r"Unknown metric 'aux'.*Did you mean 'auc'"):
         table.terminal(store, "aux")
-    with pytest.raises(UserError, match="No metric 'weighted_kappa' here. Allowed: auc."):
+    with pytest.raises(UserError, match=r"No metric 'weighted_kappa' here\. Allowed: auc\."):
         table.terminal(store, "weighted_kappa")
