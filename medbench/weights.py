@@ -16,7 +16,7 @@ from medbench.spec import Encoder, UserError, Weights
 if TYPE_CHECKING:
     import torch
 
-#: Words in a timm tag that say the weights did not come from class labels alone.
+#: Words in a timm name that say the weights did not come from class labels alone.
 SELF_SUPERVISED = (
     "dino",
     "mae",
@@ -33,6 +33,11 @@ SELF_SUPERVISED = (
     "bt_",
     "mim",
     "beit",
+    "ns_jft",  # noisy student on unlabelled JFT
+    "wsl",  # hashtags
+    "swag",  # hashtags
+    "seer",
+    "m30m",
 )
 
 
@@ -87,10 +92,9 @@ def build(encoder: Encoder, weights: Weights, seed: int) -> torch.nn.Module:
 
 
 def _is_supervised(architecture: str, tag: str) -> bool:
-    tuned = "_ft_" in tag  # fine-tuned on labels, but pretrained without: not what `supervised` means
-    return (
-        not tuned and config_of(architecture, tag).num_classes > 0 and bool(_trained_on(tag)) and not any(w in tag for w in SELF_SUPERVISED)
-    )
+    """Class labels all the way: `in21k_ft_in1k` is, `mae_ft_in1k` and `clip_laion2b_ft_in12k` are not."""
+    name = f"{architecture}.{tag}"  # BEiT says it in the architecture
+    return config_of(architecture, tag).num_classes > 0 and bool(_trained_on(tag)) and not any(word in name for word in SELF_SUPERVISED)
 
 
 def _trained_on(tag: str) -> tuple[str, ...]:

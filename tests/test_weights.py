@@ -85,6 +85,17 @@ def test_a_self_supervised_checkpoint_is_not_called_supervised(name: str) -> Non
         weights.supervised(encoders.encoder(name), Path())
 
 
+def test_supervised_means_class_labels_all_the_way() -> None:
+    names = ["vit_base_patch16_224.augreg_in21k_ft_in1k", "resnet50.tv_in1k", "convnext_tiny.in12k", "deit_small_patch16_224.fb_in1k"]
+    others = [
+        "vit_base_patch16_224.mae",
+        "beit_base_patch16_224.in22k_ft_in22k",
+        "tf_efficientnet_b0.ns_jft_in1k",
+        "regnety_160.swag_ft_in1k",
+    ]
+    assert [weights._is_supervised(*name.split(".")) for name in names + others] == [True] * 4 + [False] * 4
+
+
 @pytest.mark.usefixtures("empty_hub_cache")
 def test_offline_and_not_cached_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
