@@ -63,6 +63,19 @@ def measured_speed(cache_dir: Path, encoder: Encoder) -> float | None:
     return None
 
 
+def trial_speed(build: Callable[[], torch.nn.Module], encoder: Encoder, device: str, precision: str) -> float:
+    """Images a second of one batch of black images, after one to warm up."""
+    import torch
+
+    net = build().to(device).to(memory_format=torch.channels_last)
+    batch = torch.zeros(BATCH, 3, encoder.size, encoder.size, device=device).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
+        net(batch).cpu()
+        start = time.perf_counter()
+        net(batch).cpu()
+    return BATCH / (time.perf_counter() - start)
+
+
 def features(
     pack: images.Pack,
     build: Callable[[], torch.nn.Module],

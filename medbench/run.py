@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +94,19 @@ def plan_file(plan: Plan) -> PlanFile:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a unit still has to do. seconds: from speeds measured here before, None where nothing was measured yet."""
+    """What a unit still has to do. embed_seconds: at the speed of an earlier run here, else of a trial batch. solve_seconds: as long as like cells
+    in this folder took; None where there are none yet."""
 
     unit: Unit
     cells: int
     missing: int
     to_embed: int
-    seconds: float | None
+    embed_seconds: float
+    solve_seconds: float | None
 
 
 def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
-    """The work left in each unit, without doing any of it."""
+    """The work left in each unit, without doing any of it but a trial batch where the encoder's speed is not known."""
     device = resolve_device(device)
     past: dict[tuple[str, str], list[float]] = {}
     for row in store.rows().values():
@@ -112,11 +115,13 @@ def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
     for unit in plan.units:
         todo = missing(plan, store, unit)
         images_left = 0 if have_features(plan, unit, device) or not todo else len(unit.data.hashes)
-        speed = embed.measured_speed(plan.cache_dir, unit.encoder)
+        speed = 1.0
+        if images_left:
+            build = partial(unit.method.encoder, unit.encoder, unit.weights, unit.pretrain_seed)
+            speed = embed.measured_speed(plan.cache_dir, unit.encoder) or embed.trial_speed(build, unit.encoder, device, unit.precision)
         solving = [past.get((planned.cell.protocol, planned.cell.labels)) for planned in todo]
-        known = all(solving) and (speed or not images_left)
-        seconds = sum(float(np.median(s)) for s in solving if s) + (images_left / speed if speed else 0.0)
-        found.append(Cost(unit, len(unit.cells), len(todo), images_left, seconds if known else None))
+        solve = sum(float(np.median(s)) for s in solving if s) if all(solving) else None
+        found.append(Cost(unit, len(unit.cells), len(todo), images_left, images_left / speed, solve))
     return found
 
 

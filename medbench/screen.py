@@ -96,13 +96,13 @@ def show(parts: Sequence[RenderableType]) -> None:
 
 
 def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
-    """What each unit will cost: cells, images to embed, seconds as measured on this machine before."""
+    """What each unit will cost: cells, images to embed, seconds at this machine's speed."""
     table = Table(title="plan", title_justify="left")
     for name in ("task", "data", "method", "weights", "encoder", "cells", "missing", "images to embed", "seconds"):
         table.add_column(name, justify="right" if name in ("cells", "missing", "images to embed", "seconds") else "left")
     for cost in costs:
         unit = cost.unit
-        seconds = "not known yet" if cost.seconds is None else f"{cost.seconds:.0f}"
+        seconds = f"{cost.embed_seconds:.0f} + solving" if cost.solve_seconds is None else f"{cost.embed_seconds + cost.solve_seconds:.0f}"
         encoder = f"{unit.encoder.name} {unit.encoder.size} px"
         counts = (str(cost.cells), str(cost.missing), str(cost.to_embed))
         names = (unit.data.task.name, unit.data.data, unit.method.name, unit.weights.name, encoder)
