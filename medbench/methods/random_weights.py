@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from medbench import weights
 from medbench.spec import Encoder, Method, Weights, fingerprint
-
-if TYPE_CHECKING:
-    import torch
 
 
 def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: object) -> Weights:
@@ -16,8 +11,6 @@ def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: objec
     return Weights(f"random, seed {pretrain_seed}", drawn, (), None)
 
 
-def _encoder(encoder: Encoder, start: Weights, pretrain_seed: int) -> torch.nn.Module:
-    return weights.build(encoder, start, pretrain_seed)
-
-
-RANDOM = Method("random", version=1, title="Random weights (control)", sources=("none",), weights=_weights, encoder=_encoder, seeded=True)
+RANDOM = Method(
+    "random", version=1, title="Random weights (control)", sources=("none",), weights=_weights, encoder=weights.build, seeded=True
+)

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medbench import weights
 from medbench.spec import Encoder, Method, Weights
 
-if TYPE_CHECKING:
-    import torch
-
 
 def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: Path) -> Weights:
     return weights.supervised(encoder, cache_dir)
-
-
-def _encoder(encoder: Encoder, start: Weights, pretrain_seed: int) -> torch.nn.Module:
-    return weights.build(encoder, start, pretrain_seed)
 
 
 SUPERVISED = Method(
@@ -26,6 +18,6 @@ SUPERVISED = Method(
     title="Supervised ImageNet",
     sources=("imagenet",),
     weights=_weights,
-    encoder=_encoder,
+    encoder=weights.build,
     seeded=False,
 )

@@ -34,7 +34,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from medbench.protocols.linear import MAX_FOLDS, _check_finite, n_folds
+from medbench.protocols.linear import MAX_FOLDS, check_finite, n_folds
 from medbench.spec import KINDS, Kind, Protocol, Scores, Train
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def _blocks(rows: int, columns: int) -> list[slice]:
 
 def _check(train: Train, targets: Mapping[str, np.ndarray]) -> None:
     for name, given in {"training": train.features, **targets}.items():
-        _check_finite(name, given)
+        check_finite(name, given)
 
 
 KNN = Protocol(

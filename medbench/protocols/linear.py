@@ -44,7 +44,7 @@ def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np
     import torch
 
     for name, given in {"training": train.features, **targets}.items():
-        _check_finite(name, given)
+        check_finite(name, given)
     pool = torch.as_tensor(train.features, device=train.device)
     for draw in draws:
         features, labels = pool[torch.as_tensor(draw, device=train.device)], train.labels[draw]
@@ -223,7 +223,7 @@ def _base_rate(labels: np.ndarray, kind: Kind, n_classes: int) -> np.ndarray:
     return rate
 
 
-def _check_finite(name: str, features: np.ndarray) -> None:
+def check_finite(name: str, features: np.ndarray) -> None:
     import numpy as np
 
     bad = np.flatnonzero(~np.isfinite(features).all(1))
