@@ -23,6 +23,8 @@ KINDS: tuple[Kind, ...] = ("binary", "multiclass", "ordinal", "multilabel")
 #: The metric that ranks methods on a task of this kind (names as in `metrics`).
 PRIMARY: Mapping[Kind, str] = {"binary": "auc", "multiclass": "auc", "ordinal": "weighted_kappa", "multilabel": "auc"}
 PARTS = ("train", "val", "test")
+#: How images were taken, "" where nobody says: what a random view may do to an image depends on it (no blur on a chest film).
+MODALITIES = ("", "dermoscopy", "x-ray", "fundus", "histology", "cytology", "endoscopy")
 
 
 class UserError(Exception):
@@ -113,6 +115,7 @@ class Task:
     find: Callable[[Path], Path | None]
     groups: str | None  # what a group is ("patient", "lesion"); None: not known, and every table says so
     bags: str | None = None
+    modality: str = ""  # one of MODALITIES: random views are chosen by it
     n_images: int | None = None  # of the official data set; another count is marked on every table
     phantom: Callable[[], dict[str, Split]] | None = None
     folders: tuple[str, ...] = ()  # folder names tried under a data root, for messages
@@ -147,7 +150,7 @@ class Encoder:
     """A network at one image size with its preprocessing, or features that somebody else computed.
 
     kind "timm": an architecture with the preprocessing of its named checkpoint, the same for every method, so that all see the same pixels.
-    "function": a user's own, FILE.py:NAME. "features": a file of ids and vectors; it has no size and no preprocessing.
+    "weights": the same with a checkpoint file of the user's. "function": a user's own, FILE.py:NAME. "features": a file of ids and vectors; it has no size and no preprocessing.
     """
 
     name: str  # as in the cell: "tf_efficientnet_lite0", "resnet50.tv_in1k", "mine.py:resnet", "features:mine.npz"
@@ -158,7 +161,7 @@ class Encoder:
     std: tuple[float, float, float]
     interpolation: str  # "bicubic" | "bilinear"
     readout: str = "pool"
-    kind: Literal["timm", "function", "features"] = "timm"
+    kind: Literal["timm", "weights", "function", "features"] = "timm"
     file: Path | None = None  # of a user's own; not part of the identity: its content is
     trained_on: tuple[str, ...] = ()  # as a user's own function states
 
@@ -172,12 +175,18 @@ class Weights:
     """Which weights an encoder gets, known before any work.
 
     sha256 is the identity: of the file, or of the description for weights that are drawn. trained_on: data sets whose images they have seen.
+    layout: of the file, see `checkpoints`; "": timm's own, "encoder": timm's names without a classifier. mean, std, interpolation: the
+    preprocessing that the weights were trained with, where it is not the encoder's.
     """
 
     name: str
     sha256: str
     trained_on: tuple[str, ...]
     file: Path | None  # None: drawn, not read
+    layout: str = ""
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    interpolation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +195,8 @@ class Method:
 
     weights(encoder, source, pretrain_seed, cache_dir) -> Weights, at plan time; may download. Raises UserError.
     encoder(encoder, weights, pretrain_seed) -> nn.Module in eval mode, (B, 3, H, W) float32 -> (B, D) float32.
+    recipes(modality, budget, n_images) -> the stages (`pretrain.Recipe`) of a pretraining on the task's n_images training images, which
+    starts from `weights`; None: nothing is trained. It is not asked for where the source is `imagenet`.
     """
 
     name: str
@@ -195,6 +206,8 @@ class Method:
     weights: Callable[[Encoder, str, int, Path], Weights]
     encoder: Callable[[Encoder, Weights, int], torch.nn.Module]
     seeded: bool  # does pretrain_seed change the weights?
+    recipes: Callable[[str, str, int], tuple[Any, ...]] | None = None
+    default: bool = True  # among the methods of a run that names none
     encoders: tuple[str, ...] = ("timm",)  # the kinds of encoder it can serve
     citation: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -328,6 +341,8 @@ class Grid:
     pretrain_seeds: int = 1
     readouts: tuple[str, ...] = ("pool",)
     source: str = "auto"
+    pretrain: str = "quick"  # budget of an in-domain pretraining, see `pretrain.BUDGETS`
+    weights: str | None = None  # a checkpoint file of the user's, for the encoder
     size: int | None = None
     data: str | None = None  # a folder, or "phantom"
     target: str = "test"
