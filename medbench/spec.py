@@ -150,7 +150,8 @@ class Encoder:
     """A network at one image size with its preprocessing, or features that somebody else computed.
 
     kind "timm": an architecture with the preprocessing of its named checkpoint, the same for every method, so that all see the same pixels.
-    "weights": the same with a checkpoint file of the user's. "function": a user's own, FILE.py:NAME. "features": a file of ids and vectors; it has no size and no preprocessing.
+    "weights": the same with a checkpoint file of the user's. "function": a user's own, FILE.py:NAME. "features": a file of ids and vectors;
+    it has no size and no preprocessing.
     """
 
     name: str  # as in the cell: "tf_efficientnet_lite0", "resnet50.tv_in1k", "mine.py:resnet", "features:mine.npz"
