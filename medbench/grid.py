@@ -6,13 +6,13 @@ A plan knows each cell's fingerprint, so it also tells which rows are there alre
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from medbench import embed, encoders, given, images, metrics, registry, sampling, stats
+from medbench import embed, encoders, given, images, metrics, pretrain, registry, sampling, stats
 from medbench.data import TaskData, open_task
 from medbench.spec import (
     ALL,
@@ -24,31 +24,15 @@ from medbench.spec import (
     Protocol,
     Task,
     UserError,
-    Weights,
     fingerprint,
     parse_budget,
+    user_path,
 )
 from medbench.store import Planned
+from medbench.units import Unit, unit_of
 
 VERSION = 1  # of what a cell's result is made of beyond the entries' own versions
-
-
-@dataclass(frozen=True, eq=False)
-class Unit:
-    """Cells that share weights and features."""
-
-    data: TaskData
-    method: Method
-    source: str
-    encoder: Encoder
-    weights: Weights
-    pretrain_seed: int
-    precision: str
-    cells: tuple[Planned, ...]
-
-    @property
-    def name(self) -> str:
-        return f"{self.data.task.name} {self.method.name} {self.encoder.name}@{self.encoder.size}"
+FUSED = ("linear", "finetune")  # the protocols that a fusion can be judged by: members frozen, or trained with its head
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +43,7 @@ class Plan:
     draws: Mapping[tuple[str, str, str, int], np.ndarray]
     notes: tuple[str, ...]
     cache_dir: Path
+    target: str  # the part that is scored
 
     @property
     def cells(self) -> tuple[Planned, ...]:
@@ -80,8 +65,9 @@ def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, d
     methods = _methods(grid)
     _check_options(grid)
     for name, readout in product(_distinct("encoder", grid.encoders), _distinct("readout", grid.readouts)):
-        encoder = encoders.encoder(name, grid.size, readout=readout)  # raises for a wrong name before any image is looked for
+        encoder = _encoder(name, readout, grid)  # raises for a wrong name before any image is looked for
         _methods_for(encoder, methods, named=bool(grid.methods))
+    _check_fusions(methods, protocols, named=bool(grid.methods))
     cache_dir = images.cache_folder()
     units: list[Unit] = []
     draws: dict[tuple[str, str, str, int], np.ndarray] = {}
@@ -95,15 +81,21 @@ def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, d
         subsets = _subsets(data, budgets, grid.seeds)
         draws.update({(task.name, data.data, str(budget), seed): index for (budget, seed), (index, _) in subsets.items()})
         for name, readout in product(dict.fromkeys(grid.encoders), dict.fromkeys(grid.readouts)):
-            encoder = encoders.encoder(name, grid.size, readout=readout, phantom=data.data == "phantom")
+            encoder = _encoder(name, readout, grid, phantom=data.data == "phantom")
             if encoder.kind == "features":
                 given_features(encoder, data, grid.target)  # raises for ids that are missing, double or not finite
-            units += [
-                _unit(data, method, encoder, pretrain_seed, protocols, subsets, grid, cache_dir)
-                for method in _methods_for(encoder, methods, named=bool(grid.methods))
-                for pretrain_seed in range(grid.pretrain_seeds if method.seeded else 1)
-            ]
-    return Plan(tuple(units), draws, tuple(notes), cache_dir)
+            serving = _serving(_methods_for(encoder, methods, named=bool(grid.methods)), data, encoder, grid, notes)
+            for method in serving:
+                for pretrain_seed in range(grid.pretrain_seeds if method.seeded else 1):
+                    unit = unit_of(data, method, encoder, pretrain_seed, grid, cache_dir)
+                    if pretrain_seed and method.recipes and not unit.recipes:
+                        break  # an official checkpoint is what it is
+                    cells = _cells(unit, protocols, subsets, grid)
+                    if cells:
+                        units.append(replace(unit, cells=cells))
+                    else:
+                        notes.append(f"{method.name} is left out: {', '.join(p.name for p in protocols)} cannot judge a fusion")
+    return Plan(tuple(units), draws, tuple(notes), cache_dir, grid.target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +138,8 @@ def given_features(encoder: Encoder, data: TaskData, target: str) -> np.ndarray:
 
 def _methods(grid: Grid) -> list[Method]:
     """The methods a person named, or all that have the source."""
-    methods = [registry.method(name) for name in dict.fromkeys(grid.methods or registry.methods())]
+    named = grid.methods or [method.name for method in registry.methods().values() if method.default]
+    methods = [registry.method(name) for name in dict.fromkeys(named)]
     having = [method for method in methods if grid.source == "auto" or grid.source in method.sources]
     without = [method for method in methods if method not in having]
     if without and (grid.methods or not having):
@@ -161,7 +154,8 @@ def _methods_for(encoder: Encoder, methods: list[Method], *, named: bool) -> lis
     wrong = [method for method in methods if encoder.kind not in method.encoders]
     if wrong and named:
         allowed = [method.name for method in registry.methods().values() if encoder.kind in method.encoders]
-        what = {"timm": "a timm encoder", "function": "an encoder of your own", "features": "given features"}[encoder.kind]
+        kinds = {"timm": "a timm encoder", "weights": "weights of your own"}
+        what = {**kinds, "function": "an encoder of your own", "features": "given features"}[encoder.kind]
         raise UserError(
             f"Method '{wrong[0].name}' cannot serve '{encoder.name}', {what}.", allowed=allowed, then="run it without --methods"
         )
@@ -185,38 +179,53 @@ def _subsets(data: TaskData, budgets: list[Budget], seeds: int) -> dict[tuple[Bu
     return found
 
 
-def _unit(
-    data: TaskData,
-    method: Method,
-    encoder: Encoder,
-    pretrain_seed: int,
-    protocols: list[Protocol],
-    subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]],
-    grid: Grid,
-    cache_dir: Path,
-) -> Unit:
-    source = method.sources[0] if grid.source == "auto" else grid.source
-    start = method.weights(encoder, source, pretrain_seed, cache_dir)
-    common = (data.task.name, data.data, method.name, source, encoder.name, encoder.readout, encoder.size, pretrain_seed)
+def _encoder(name: str, readout: str, grid: Grid, *, phantom: bool = False) -> Encoder:
+    own = {"weights": user_path(grid.weights)} if grid.weights else {}
+    return encoders.encoder(name, grid.size, readout=readout, phantom=phantom, **own)
+
+
+def _serving(methods: list[Method], data: TaskData, encoder: Encoder, grid: Grid, notes: list[str]) -> list[Method]:
+    """The methods that can serve a task with an encoder. One that a person named and that cannot is an error, else a note."""
+    serving = []
+    for method in methods:
+        why = method.refuses(data.pool, encoder) if method.refuses else ""
+        if why and grid.methods:
+            raise UserError(f"Method '{method.name}' cannot serve '{data.task.name}' with {encoder.name}: {why}.", then="run it without it")
+        if why:
+            notes.append(f"{method.name} is left out: {why}")
+        else:
+            serving.append(method)
+    return serving
+
+
+def _cells(
+    unit: Unit, protocols: list[Protocol], subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]], grid: Grid
+) -> tuple[Planned, ...]:
+    data, encoder = unit.data, unit.encoder
+    common = (data.task.name, data.data, unit.method.name, unit.source, encoder.name, encoder.readout, encoder.size, unit.pretrain_seed)
     cells = []
     for protocol in protocols:
-        setting = _setting(data, method, encoder, start, protocol, grid.precision)
+        if unit.method.fusion and protocol.name not in FUSED:
+            continue  # a person who named both was refused, see `_check_fusions`
+        setting = _setting(unit, protocol)
+        seeded = protocol.seeded or unit.method.fusion is not None
         for (budget, seed), (_, wanted) in subsets.items():
-            for own_seed in range(grid.seeds) if budget == ALL and protocol.seeded else [seed]:
+            for own_seed in range(grid.seeds) if budget == ALL and seeded else [seed]:
                 cell = Cell(*common, protocol.name, str(budget), own_seed, grid.target)
                 cells.append(Planned(cell, fingerprint(asdict(cell), setting), wanted, setting, data.target(grid.target)))
-    return Unit(data, method, source, encoder, start, pretrain_seed, grid.precision, tuple(cells))
+    return tuple(cells)
 
 
-def _setting(data: TaskData, method: Method, encoder: Encoder, start: Weights, protocol: Protocol, precision: str) -> str:
+def _setting(unit: Unit, protocol: Protocol) -> str:
     """Everything that can change a result beside the cell's own fields. Library versions and device stand in the provenance instead."""
+    method = unit.method
     return fingerprint(
         [VERSION, sampling.VERSION, images.VERSION, embed.VERSION, embed.BATCH, metrics.VERSION, stats.VERSION],
-        data.identity,
-        [method.version, dict(method.settings), start.sha256],
-        encoder.identity(),
-        [protocol.version, dict(protocol.settings)],
-        precision,
+        unit.data.identity,
+        [method.version, dict(method.settings), unit.weights.sha256],
+        unit.encoder.identity(),
+        [protocol.version, dict(protocol.settings), unit.data.task.modality if protocol.needs == "images" else ""],
+        unit.precision,
     )
 
 
@@ -224,6 +233,9 @@ def _check_options(grid: Grid) -> None:
     for seeds in (grid.seeds, grid.pretrain_seeds):
         if not 1 <= seeds <= 1000:
             raise UserError(f"The number of seeds, {seeds}, is out of range.", allowed=["1 to 1000"], then="medbench run --seeds 3")
+    if grid.pretrain not in pretrain.BUDGETS:
+        what = f"Unknown pretraining budget '{grid.pretrain}'."
+        raise UserError(what, allowed=pretrain.BUDGETS, given=grid.pretrain, then="medbench run --pretrain quick")
     if grid.precision not in ("fp32", "bf16"):
         raise UserError(f"Unknown precision '{grid.precision}'.", allowed=["fp32", "bf16"], given=grid.precision)
     if grid.target not in ("test", "val"):
@@ -237,6 +249,15 @@ def _check_protocols(task: Task, protocols: list[Protocol]) -> None:
         if task.kind not in protocol.kinds:
             allowed = [p.name for p in registry.protocols().values() if task.kind in p.kinds]
             raise UserError(f"Protocol '{protocol.name}' does not serve '{task.name}', a {task.kind} task.", allowed=allowed)
+
+
+def _check_fusions(methods: list[Method], protocols: list[Protocol], *, named: bool) -> None:
+    """A fusion has a trained head of its own: there is no one feature matrix for another classifier."""
+    wrong = [protocol.name for protocol in protocols if protocol.name not in FUSED]
+    for method in methods if named else ():
+        if method.fusion and wrong:
+            what = f"Method '{method.name}' trains its own head over its members' features: protocol '{wrong[0]}' has nothing to fit."
+            raise UserError(what, allowed=FUSED, then=f"medbench run --methods {method.name} --protocols {','.join(FUSED)}")
 
 
 def _distinct(what: str, names: tuple[str, ...]) -> list[str]:

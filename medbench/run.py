@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,16 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from medbench import embed, images, metrics, registry, stats
+from medbench import embed, metrics, registry, stats
 from medbench.data import TaskData
-from medbench.grid import Plan, Unit, given_features
+from medbench.grid import Plan
 from medbench.grid import plan as plan_grid
+from medbench.prepare import Progress, build_encoder, features_key, have_features, network, pack, pretrained_folder, trained, unit_features
 from medbench.provenance import cost, provenance
-from medbench.spec import Grid, Row, Scores, Train, UserError, fingerprint
+from medbench.spec import Grid, Protocol, Row, Scores, Train, UserError, fingerprint
 from medbench.store import PlanFile, Planned, Store
+from medbench.units import Unit
 
 log = logging.getLogger("medbench")
-Progress = Callable[[str, int, int], None]  # (stage, done, total)
 
 
 def run(
@@ -54,8 +56,9 @@ def execute(
     if missing(plan, store):
         device = resolve_device(device)
         for unit in plan.units:  # decodes every image, so that a bad one is named before anything is written
-            if missing(plan, store, unit) and not have_features(plan, unit, device):
-                pack(unit.data, unit, plan.cache_dir, progress)
+            for part in unit.members or (unit,) if missing(plan, store, unit) else ():
+                if needs_images(plan, store, unit) or not have_features(plan, part, device):
+                    pack(part.data, part.encoder, plan.cache_dir, progress)
     store.create()
     store.add_plan(plan_file(plan))
     with _log_file(out / "run.log"):
@@ -94,14 +97,15 @@ def plan_file(plan: Plan) -> PlanFile:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a unit still has to do. embed_seconds: at the speed of an earlier run here, else of a trial batch. solve_seconds: as long as like cells
-    in this folder took; None where there are none yet."""
+    """What a unit still has to do. to_train: views of a pretraining. seconds: of both, at the speed of an earlier run here, else of a trial batch.
+    solve_seconds: as long as like cells in this folder took; None where there are none yet."""
 
     unit: Unit
     cells: int
     missing: int
+    to_train: int
     to_embed: int
-    embed_seconds: float
+    seconds: float
     solve_seconds: float | None
 
 
@@ -112,16 +116,26 @@ def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
     for row in store.rows().values():
         past.setdefault((row.cell.protocol, row.cell.labels), []).append(row.cost["seconds"])
     found = []
+    counted: set[str] = set()  # a fusion's members are often units of their own
     for unit in plan.units:
         todo = missing(plan, store, unit)
-        images_left = 0 if have_features(plan, unit, device) or not todo else len(unit.data.hashes)
-        speed = 1.0
-        if images_left:
-            build = partial(unit.method.encoder, unit.encoder, unit.weights, unit.pretrain_seed)
-            speed = embed.measured_speed(plan.cache_dir, unit.encoder) or embed.trial_speed(build, unit.encoder, device, unit.precision)
+        views = embedded = 0
+        seconds = 0.0
+        for part in unit.members or (unit,) if todo else ():
+            if have_features(plan, part, device) or features_key(part, device) in counted:
+                continue
+            counted.add(features_key(part, device))
+            there = (pretrained_folder(plan, part, device) / "weights.pth").exists()
+            to_train = 0 if there else sum(recipe.views for recipe in part.recipes)
+            speed = embed.measured_speed(plan.cache_dir, part.encoder)
+            if speed is None:
+                build = partial(build_encoder, part, part.encoder, part.weights)
+                speed = embed.trial_speed(build, part.encoder, device, part.precision)
+            views, embedded = views + to_train, embedded + len(part.data.hashes)
+            seconds += (3 * to_train + len(part.data.hashes)) / speed  # backward costs two forwards
         solving = [past.get((planned.cell.protocol, planned.cell.labels)) for planned in todo]
         solve = sum(float(np.median(s)) for s in solving if s) if all(solving) else None
-        found.append(Cost(unit, len(unit.cells), len(todo), images_left, images_left / speed, solve))
+        found.append(Cost(unit, len(unit.cells), len(todo), views, embedded, seconds, solve))
     return found
 
 
@@ -141,14 +155,6 @@ def resolve_device(device: str) -> str:
     import torch
 
     return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def pack(data: TaskData, unit: Unit, cache_dir: Path, progress: Progress) -> images.Pack:
-    """The task's images at the unit's size: train, val, test one after another. Raises UserError that names every bad image."""
-    flat = [image for split in data.parts.values() for image in split.images]
-    encoder = unit.encoder
-    stage = f"packing {data.task.name} at {encoder.size} px"
-    return images.pack(flat, data.hashes, encoder.size, encoder.interpolation, cache_dir, lambda done, total: progress(stage, done, total))
 
 
 @contextmanager
@@ -176,7 +182,10 @@ def _run_unit(
     _save_target(unit, store)
     todo = missing(plan, store, unit)
     try:
-        features = unit_features(plan, unit, device, progress)
+        needs = {registry.protocol(planned.cell.protocol).needs for planned in todo}
+        if "images" in needs or not have_features(plan, unit, device):
+            unit = trained(plan, unit, device, progress)
+        features = unit_features(plan, unit, device, progress) if "features" in needs else ()
     except OSError:
         raise  # a full disk, a lost mount: nothing else would work either
     except Exception as error:  # out of memory, a size the encoder cannot take, somebody else's module: the other units may still work
@@ -189,10 +198,11 @@ def _run_unit(
         while rest:
             planned = rest[0]
             try:
-                for planned, row, arrays in _solve(plan, unit, name, rest, features, device):
+                for planned, row, arrays in _solve(plan, unit, registry.protocol(name), rest, features, device, progress):
                     if store.add(row, arrays):
                         log.info("row %s", planned.cell)
                         on_row(row)
+                    shutil.rmtree(_scratch(plan, planned, device), ignore_errors=True)  # the row is on disk: nothing to go on from
                     rest = rest[1:]
             except OSError:
                 raise
@@ -202,59 +212,50 @@ def _run_unit(
                 rest = rest[1:]
 
 
-def unit_features(plan: Plan, unit: Unit, device: str, progress: Progress) -> embed.Features:
-    data, encoder = unit.data, unit.encoder
-    if encoder.kind == "features":
-        return embed.Features(given_features(encoder, data, unit.cells[0].cell.target), 0.0, None, None)
-    key = features_key(unit, device)
-    found = embed.cached(plan.cache_dir, key)
-    if found is not None:
-        log.info("features of %s are in the cache", unit.name)
-        return found
-    log.info("embedding %s", unit.name)
-    return embed.features(
-        pack(data, unit, plan.cache_dir, progress),
-        lambda: unit.method.encoder(encoder, unit.weights, unit.pretrain_seed),
-        encoder,
-        key,
-        plan.cache_dir,
-        device=device,
-        precision=unit.precision,
-        progress=lambda done, total: progress(f"embedding {unit.name}", done, total),
-    )
-
-
-def have_features(plan: Plan, unit: Unit, device: str) -> bool:
-    """Whether a unit's features were given, or lie in the cache."""
-    return unit.encoder.kind == "features" or embed.cached(plan.cache_dir, features_key(unit, device)) is not None
-
-
-def features_key(unit: Unit, device: str) -> str:
-    """The cache key of a unit's features."""
-    pack_key = images.pack_key(unit.data.hashes, unit.encoder.size, unit.encoder.interpolation)
-    return embed.key(pack_key, unit.encoder, unit.weights, unit.method, unit.precision, device)
+def needs_images(plan: Plan, store: Store, unit: Unit) -> bool:
+    """Whether a cell of the unit without a row trains on pixels."""
+    return any(registry.protocol(planned.cell.protocol).needs == "images" for planned in missing(plan, store, unit))
 
 
 def _solve(
     plan: Plan,
     unit: Unit,
-    protocol: str,
+    protocol: Protocol,
     todo: list[Planned],
-    features: embed.Features,
+    features: Sequence[embed.Features],
     device: str,
+    progress: Progress,
 ) -> Iterator[tuple[Planned, Row, dict[str, np.ndarray]]]:
-    """Rows of one protocol, draw after draw. The protocol sees the target's features, never its labels."""
-    data, pool, part = unit.data, unit.data.pool, todo[0].cell.target
-    train = Train(features.array[data.where("train")], pool.labels, pool.groups, data.task.kind, len(data.task.classes), device)
-    targets = {part: features.array[data.where(part)]}
-    log.info("solving %s for %d cells of %s", protocol, len(todo), unit.name)
+    """Rows of one protocol, draw after draw. The protocol sees the target's images, never its labels."""
+    data, pool = unit.data, unit.data.pool
+    evaluate, made_with = protocol.evaluate, features
+    if protocol.needs == "images":
+        arrays, made_with = [pack(data, unit.encoder, plan.cache_dir, progress).array], ()
+    else:
+        arrays = [found.array for found in features]
+        evaluate = unit.method.fusion.evaluate if unit.method.fusion else protocol.evaluate
+    train = Train(
+        _columns(arrays, data.where("train")),
+        pool.labels,
+        pool.groups,
+        data.task.kind,
+        len(data.task.classes),
+        device,
+        seeds=[planned.cell.seed for planned in todo],
+        folders=[_scratch(plan, planned, device) for planned in todo],
+        widths=tuple(array.shape[1] for array in arrays) if unit.members else (),
+        network=network(unit) if protocol.needs == "images" else None,
+        progress=progress,
+    )
+    targets = {plan.target: _columns(arrays, data.where(plan.target))}
+    log.info("solving %s for %d cells of %s", protocol.name, len(todo), unit.name)
     start = time.perf_counter()
-    answers = registry.protocol(protocol).evaluate(train, targets, [plan.draw(planned.cell) for planned in todo])
+    answers = evaluate(train, targets, [plan.draw(planned.cell) for planned in todo])
     for planned, answer in zip(todo, answers, strict=True):
         seconds = time.perf_counter() - start
-        scores = answer[part]
-        values, resamples = _score(data, part, scores)
-        arrays = {
+        scores = answer[plan.target]
+        values, resamples = _score(data, plan.target, scores)
+        saved = {
             "probabilities": scores.probabilities.astype(np.float32),
             "decisions": scores.decisions,
             "metrics": np.array(list(resamples)),
@@ -267,11 +268,21 @@ def _solve(
             n_labels=len(plan.draw(planned.cell)),
             n_requested=planned.n_requested,
             chosen=dict(scores.chosen),
-            cost=cost(seconds, features, device),
-            provenance=provenance(unit, plan.draw(planned.cell), features, device, dict(scores.extra)),
+            cost=cost(seconds, made_with, device),
+            provenance=provenance(unit, plan.draw(planned.cell), made_with, device, dict(scores.extra)),
         )
-        yield planned, row, arrays
+        yield planned, row, saved
         start = time.perf_counter()
+
+
+def _columns(arrays: Sequence[np.ndarray], where: slice) -> np.ndarray:
+    """The rows of one part; of a fusion, all members' features side by side."""
+    return arrays[0][where] if len(arrays) == 1 else np.concatenate([array[where] for array in arrays], axis=1)
+
+
+def _scratch(plan: Plan, planned: Planned, device: str) -> Path:
+    """Where a protocol keeps what a killed run needs to go on inside a cell."""
+    return plan.cache_dir / "cells" / fingerprint(planned.fingerprint, device.partition(":")[0])
 
 
 def _score(data: TaskData, part: str, scores: Scores) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

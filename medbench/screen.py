@@ -56,16 +56,16 @@ class Screen:
         if self.live:
             self.display.stop()
 
-    def stage(self, name: str, done: int, total: int) -> None:
-        """Report that `done` of `total` images of a stage are finished."""
+    def stage(self, name: str, done: int, total: int, word: str = "") -> None:
+        """Report that `done` of `total` images of a stage are finished, and in a word how it goes (a loss)."""
         if name not in self.stages:
             if done >= total:
                 return  # it was finished before: nothing to show
             self.stages[name] = self.progress.add_task(name, total=total)
             self._line(f"{name}: {total} images")
         elif done >= total and not self.progress.tasks[self.stages[name]].finished:
-            self._line(f"{name}: done")
-        self.progress.update(self.stages[name], completed=done)
+            self._line(f"{name}: done {word}".rstrip())
+        self.progress.update(self.stages[name], completed=done, description=f"{name} {word}".rstrip())
 
     def row(self, row: object) -> None:
         """Report a finished cell."""
@@ -98,13 +98,13 @@ def show(parts: Sequence[RenderableType]) -> None:
 def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
     """What each unit will cost: cells, images to embed, seconds at this machine's speed."""
     table = Table(title="plan", title_justify="left")
-    for name in ("task", "data", "method", "weights", "encoder", "cells", "missing", "images to embed", "seconds"):
-        table.add_column(name, justify="right" if name in ("cells", "missing", "images to embed", "seconds") else "left")
+    for name in ("task", "data", "method", "weights", "encoder", "cells", "missing", "views to train", "images to embed", "seconds"):
+        table.add_column(name, justify="left" if name in ("task", "data", "method", "weights", "encoder") else "right")
     for cost in costs:
         unit = cost.unit
-        seconds = f"{cost.embed_seconds:.0f} + solving" if cost.solve_seconds is None else f"{cost.embed_seconds + cost.solve_seconds:.0f}"
+        seconds = f"{cost.seconds:.0f} + solving" if cost.solve_seconds is None else f"{cost.seconds + cost.solve_seconds:.0f}"
         encoder = f"{unit.encoder.name} {unit.encoder.size} px"
-        counts = (str(cost.cells), str(cost.missing), str(cost.to_embed))
+        counts = (str(cost.cells), str(cost.missing), str(cost.to_train), str(cost.to_embed))
         names = (unit.data.task.name, unit.data.data, unit.method.name, unit.weights.name, encoder)
         table.add_row(*map(Text, names), *counts, seconds)
     cells = Table(title="cells", title_justify="left")

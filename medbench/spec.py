@@ -191,6 +191,15 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One part of a fusion: a method, with its own encoder and readout where it is not the fusion's."""
+
+    method: str
+    encoder: str | None = None
+    readout: str | None = None
+
+
+@dataclass(frozen=True)
 class Method:
     """How an encoder got its weights. A file in `methods/` holds one as a constant.
 
@@ -198,25 +207,66 @@ class Method:
     encoder(encoder, weights, pretrain_seed) -> nn.Module in eval mode, (B, 3, H, W) float32 -> (B, D) float32.
     recipes(modality, budget, n_images) -> the stages (`pretrain.Recipe`) of a pretraining on the task's n_images training images, which
     starts from `weights`; None: nothing is trained. It is not asked for where the source is `imagenet`.
+    refuses(pool, encoder) -> why it cannot serve these training images with this encoder, "" where it can.
+
+    A fusion has `members` instead of weights of its own, and `head` instead of a linear layer: see `Fusion`.
     """
 
     name: str
     version: int
     title: str
-    sources: tuple[str, ...]  # the first is what `auto` means
-    weights: Callable[[Encoder, str, int, Path], Weights]
-    encoder: Callable[[Encoder, Weights, int], torch.nn.Module]
-    seeded: bool  # does pretrain_seed change the weights?
+    sources: tuple[str, ...]  # the first is what `auto` means where no official checkpoint is listed
+    weights: Callable[[Encoder, str, int, Path], Weights] | None = None
+    encoder: Callable[[Encoder, Weights, int], torch.nn.Module] | None = None
+    seeded: bool = False  # does pretrain_seed change the weights?
     recipes: Callable[[str, str, int], tuple[Any, ...]] | None = None
+    refuses: Callable[[Split, Encoder], str] | None = None
+    fusion: Fusion | None = None
     default: bool = True  # among the methods of a run that names none
     encoders: tuple[str, ...] = ("timm",)  # the kinds of encoder it can serve
     citation: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Fusion:
+    """A method that joins the frozen features of several others by a trained head (Truong et al. 2021, section 4).
+
+    choose("swav+dino") -> the same method with other members; raises UserError.
+    evaluate: as a protocol's, for the protocol `linear`; `Train.widths` says which columns are whose.
+    head(widths, outputs) -> nn.Module, (B, sum(widths)) -> (B, outputs): what `finetune` trains together with the members.
+    """
+
+    members: tuple[Member, ...]
+    choose: Callable[[str], Method]
+    evaluate: Callable[[Train, Mapping[str, np.ndarray], Sequence[np.ndarray]], Iterator[dict[str, Scores]]]
+    head: Callable[[Sequence[int], int], torch.nn.Module]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """What training end to end needs beside pixels.
+
+    build() -> a fresh encoder with the unit's weights, (B, 3, S, S) normalised float -> (B, D), in eval mode. head(outputs) -> a fresh head
+    over (B, D), or None: a linear layer. mean, std: of the pixels in [0, 1].
+    """
+
+    build: Callable[[], torch.nn.Module]
+    head: Callable[[int], torch.nn.Module] | None
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    modality: str
+    precision: str
+
+
 @dataclass(frozen=True, eq=False)
 class Train:
-    """What a protocol may learn from: the labelled pool of one unit. features (N, D) float32; labels and groups as in Split."""
+    """What a protocol may learn from: the labelled pool of one unit. labels and groups as in Split.
+
+    features: (N, D) float32; (N, S, S, 3) uint8 pixels for a protocol that needs images, with the network they go into. widths: of each
+    member's columns, for a fusion. seeds, folders: one for each draw; a folder keeps what a killed run needs to go on inside a cell.
+    """
 
     features: np.ndarray
     labels: np.ndarray
@@ -224,6 +274,11 @@ class Train:
     kind: Kind
     n_classes: int
     device: str = "cpu"
+    seeds: Sequence[int] = ()
+    folders: Sequence[Path] = ()
+    widths: tuple[int, ...] = ()
+    network: Network | None = None
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +299,7 @@ class Scores:
 class Protocol:
     """How an encoder is judged. A file in `protocols/` holds one as a constant.
 
-    evaluate(train, targets, draws) yields, draw after draw, {target name: Scores}. targets: name -> features (M, D), without labels.
+    evaluate(train, targets, draws) yields, draw after draw, {target name: Scores}. targets: name -> features (M, D), or pixels, without labels.
     draws: index arrays into the pool; all of a unit at once, so that they can be solved together. An image's score must not depend on
     the other images of its target.
     """
@@ -257,6 +312,7 @@ class Protocol:
     seeded: bool  # does the result depend on the seed beyond the draw of the labelled subset?
     settings: Mapping[str, Any] = field(default_factory=dict)
     citation: str = ""
+    needs: Literal["features", "images"] = "features"
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,8 @@ def test_features_give_the_rows_of_the_encoder_that_made_them(folder: Path, tmp_
     ours = run.run(asked, tmp_path / "ours")
     plan = grid.plan(asked)
     (unit,) = plan.units
-    vectors = run.unit_features(plan, unit, "cpu", lambda stage, done, total: None).array
+    (features,) = prepare.unit_features(plan, unit, "cpu", lambda *stage: None)
+    vectors = features.array
     ids = np.concatenate([split.ids for split in unit.data.parts.values()])
     shuffled = np.random.default_rng(0).permutation(len(ids))
     np.savez(tmp_path / "f.npz", ids=[*ids[shuffled], "stranger"], features=np.vstack([vectors[shuffled], vectors[:1]]))

@@ -1,0 +1,120 @@
+"""What a unit needs before anything can be judged: packed images, trained weights, frozen features. All of it cached by content."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medbench import embed, images, pretrain
+from medbench.data import TaskData
+from medbench.grid import Plan, given_features
+from medbench.spec import Encoder, Network, Weights, fingerprint
+from medbench.units import Unit
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger("medbench")
+Progress = Callable[..., None]  # (stage, done, total, a word on how it goes: optional)
+
+
+def pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress) -> images.Pack:
+    """The task's images at the encoder's size: train, val, test one after another. Raises UserError that names every bad image."""
+    flat = [image for split in data.parts.values() for image in split.images]
+    stage = f"packing {data.task.name} at {encoder.size} px"
+    return images.pack(flat, data.hashes, encoder.size, encoder.interpolation, cache_dir, lambda done, total: progress(stage, done, total))
+
+
+def trained(plan: Plan, unit: Unit, device: str, progress: Progress) -> Unit:
+    """The unit, or its members, with weights that are on disk: pretrained now, unless an earlier run did it. Goes on where one was killed."""
+    if unit.members:
+        return replace(unit, members=tuple(trained(plan, member, device, progress) for member in unit.members))
+    if not unit.recipes:
+        return unit
+    data, encoder, start = unit.data, unit.encoder, unit.start
+    assert start is not None, "a pretraining starts somewhere"
+    folder = pretrained_folder(plan, unit, device)
+    if not (folder / "weights.pth").exists():
+        log.info("pretraining %s", unit.name)
+        here = data.where("train")
+        pretrain.pretrain(
+            pack(data, encoder, plan.cache_dir, progress).array,
+            np.arange(here.start, here.stop),
+            data.pool.bags,
+            data.pool.groups,
+            data.pool.labels,
+            partial(build_encoder, unit, replace(encoder, readout="pool"), start),
+            encoder.mean,
+            encoder.std,
+            encoder.size,
+            unit.recipes,
+            seed=unit.pretrain_seed,
+            folder=folder,
+            device=device,
+            precision=unit.precision,
+            progress=lambda done, total, loss: progress(f"pretraining {unit.name}", done, total, f"loss {loss:.3f}"),
+        )
+    return replace(unit, weights=replace(unit.weights, file=folder / "weights.pth"))
+
+
+def pretrained_folder(plan: Plan, unit: Unit, device: str) -> Path:
+    """Where the cache keeps the weights that a unit's pretraining makes, their history and the state of one that was killed."""
+    return plan.cache_dir / "pretrained" / fingerprint(unit.weights.sha256, device.partition(":")[0])
+
+
+def unit_features(plan: Plan, unit: Unit, device: str, progress: Progress) -> tuple[embed.Features, ...]:
+    """The frozen features of a unit whose weights are on disk; of each member, for a fusion."""
+    if unit.members:
+        return tuple(found for member in unit.members for found in unit_features(plan, member, device, progress))
+    data, encoder = unit.data, unit.encoder
+    if encoder.kind == "features":
+        return (embed.Features(given_features(encoder, data, plan.target), 0.0, None, None),)
+    key = features_key(unit, device)
+    found = embed.cached(plan.cache_dir, key)
+    if found is not None:
+        log.info("features of %s are in the cache", unit.name)
+        return (found,)
+    log.info("embedding %s", unit.name)
+    made = embed.features(
+        pack(data, encoder, plan.cache_dir, progress),
+        partial(build_encoder, unit, encoder, unit.weights),
+        encoder,
+        key,
+        plan.cache_dir,
+        device=device,
+        precision=unit.precision,
+        progress=lambda done, total: progress(f"embedding {unit.name}", done, total),
+    )
+    return (made,)
+
+
+def build_encoder(unit: Unit, encoder: Encoder, weights: Weights) -> torch.nn.Module:
+    """The unit's network with these weights, in eval mode."""
+    assert unit.method.encoder is not None, "a fusion is built from its members"
+    return unit.method.encoder(encoder, weights, unit.pretrain_seed)
+
+
+def have_features(plan: Plan, unit: Unit, device: str) -> bool:
+    """Whether a unit's features were given, or lie in the cache."""
+    if unit.members:
+        return all(have_features(plan, member, device) for member in unit.members)
+    return unit.encoder.kind == "features" or embed.cached(plan.cache_dir, features_key(unit, device)) is not None
+
+
+def features_key(unit: Unit, device: str) -> str:
+    """The cache key of a unit's features."""
+    pack_key = images.pack_key(unit.data.hashes, unit.encoder.size, unit.encoder.interpolation)
+    return embed.key(pack_key, unit.encoder, unit.weights, unit.method, unit.precision, device)
+
+
+def network(unit: Unit) -> Network:
+    """What training end to end needs of a unit whose weights are on disk; a fusion's members side by side, with its own head over them."""
+    encoder, modality = unit.encoder, unit.data.task.modality
+    build, head = partial(build_encoder, unit, encoder, unit.weights), None
+    return Network(build, head, encoder.size, encoder.mean, encoder.std, modality, unit.precision)
