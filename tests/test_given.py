@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 
-from medbench import Grid, Store, UserError, encoders, given, grid, run, weights
+from medbench import Grid, Store, UserError, encoders, given, grid, prepare, run, weights
 from medbench.spec import Weights
 
 Medbench = Callable[..., int]
