@@ -35,6 +35,17 @@ AllowLeak = Annotated[bool, typer.Option("--allow-leak", help="Run although a gr
 AllowPartial = Annotated[bool, typer.Option("--allow-partial", help="Run although a class has no image in a part; every table says so.")]
 Labels = Annotated[str, typer.Option(help="Label budgets: 1,10,100 (percent), 5/class, n50 (equal numbers a class), all.")]
 Seeds = Annotated[int, typer.Option(help="Draws of the labelled subset.")]
+Source = Annotated[
+    str, typer.Option(help="Where the method's training images came from: imagenet (an official checkpoint), task, imagenet+task, auto.")
+]
+Pretrain = Annotated[str, typer.Option(help="Budget of an in-domain pretraining: quick (seconds, shows the machinery), standard, paper.")]
+WeightsFile = Annotated[str | None, typer.Option("--weights", help="A checkpoint file of yours for the encoder.")]
+Size = Annotated[
+    int | None,
+    typer.Option(help="Image size in pixels. Default: 112 (64 on a phantom) for the default encoder, else the checkpoint's."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
+Precision = Annotated[str, typer.Option(help="Of the encoder: fp32 or bf16.")]
 Out = Annotated[Path | None, typer.Option(help="Results folder. Default: runs/TASK in the working folder.")]
 
 
@@ -50,15 +61,14 @@ def run(
     readout: Annotated[str, typer.Option(help="pool (the encoder's own), cls, mean, cls+mean, last4.")] = ",".join(_DEFAULT.readouts),
     seeds: Seeds = _DEFAULT.seeds,
     pretrain_seeds: Annotated[int, typer.Option(help="Initialisations of encoders whose weights are drawn.")] = _DEFAULT.pretrain_seeds,
-    source: Annotated[str, typer.Option(help="Where the method's training images came from.")] = _DEFAULT.source,
-    size: Annotated[
-        int | None,
-        typer.Option(help="Image size in pixels. Default: 112 (64 on a phantom) for the default encoder, else the checkpoint's."),
-    ] = None,
+    source: Source = _DEFAULT.source,
+    pretrain: Pretrain = _DEFAULT.pretrain,
+    weights: WeightsFile = None,
+    size: Size = None,
     data: Data = None,
     on: Annotated[str, typer.Option(help="The part to score: test, or val while developing a method.")] = _DEFAULT.target,
-    precision: Annotated[str, typer.Option(help="Of the encoder's forward pass: fp32 or bf16.")] = _DEFAULT.precision,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    precision: Precision = _DEFAULT.precision,
+    device: Device = "auto",
     out: Out = None,
     ordinal: Ordinal = False,
     allow_leak: AllowLeak = False,
@@ -82,6 +92,8 @@ def run(
         seeds=seeds,
         pretrain_seeds=pretrain_seeds,
         source=source,
+        pretrain=pretrain,
+        weights=weights,
         size=size,
         data=data,
         target=on,
@@ -115,6 +127,45 @@ def run(
         raise typer.Exit(3)
 
 
+@app.command("pretrain")
+def pretrain_(
+    task: Annotated[str, typer.Option(help="The task whose training part is used.")] = _DEFAULT.tasks[0],
+    method: Annotated[str, typer.Option(help="simclr, swav, dino, micle.")] = "simclr",
+    encoder: Annotated[str, typer.Option(help="A timm encoder.")] = _DEFAULT.encoders[0],
+    source: Annotated[str, typer.Option(help="Where it starts: task (random weights), imagenet+task.")] = "imagenet+task",
+    pretrain: Pretrain = _DEFAULT.pretrain,
+    seed: Annotated[int, typer.Option(help="Of initialisation, order and views.")] = 0,
+    size: Size = None,
+    data: Data = None,
+    precision: Precision = _DEFAULT.precision,
+    device: Device = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder for weights and pictures. Default: runs/pretrain/TASK-METHOD.")] = None,
+) -> None:
+    """Pretrain one encoder on a task's training part: weights that timm loads, its history, a picture of the loss and one of the views."""
+    from medbench import pretraining, screen
+    from medbench import run as runs
+
+    grid = Grid(
+        tasks=(task,),
+        methods=(method,),
+        encoders=(encoder,),
+        source=source,
+        pretrain=pretrain,
+        size=size,
+        data=data,
+        precision=precision,
+        pretrain_seeds=seed + 1,
+    )
+    runs.check_device(device)
+    try:
+        with screen.Screen() as display:
+            made = pretraining.alone(grid, out or Path("runs/pretrain") / f"{task.replace(':', '-')}-{method}", device, display.stage)
+    except KeyboardInterrupt:
+        print("medbench: stopped. The same command goes on where this one stopped.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    print("\n".join(made))
+
+
 @app.command()
 def table(
     folder: Annotated[Path, typer.Argument(help="A results folder.")],
@@ -134,7 +185,7 @@ def table(
 
 
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols or encoders")]) -> None:
+def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, encoders or checkpoints")]) -> None:
     """List what can be named."""
     from medbench import encoders, registry
 
@@ -142,6 +193,11 @@ def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols or
         print(f"{encoders.EMBEDDED}  (default: its supervised weights are installed)")
         print("\n".join(name for name in encoders.architectures() if name != encoders.EMBEDDED))
         print("FILE.py:NAME  (a function of yours that returns a module)\nfeatures:FILE  (ids and vectors in a .npz or .parquet file)")
+        return
+    if what == "checkpoints":
+        from medbench import checkpoints, images
+
+        print("\n".join(checkpoints.lines(images.cache_folder())))
         return
     if what == "tasks":
         lines = [(task.name, task.title) for task in registry.tasks().values()]
@@ -151,7 +207,7 @@ def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols or
     elif what == "protocols":
         lines = [(protocol.name, protocol.title) for protocol in registry.protocols().values()]
     else:
-        allowed = ["tasks", "methods", "protocols", "encoders"]
+        allowed = ["tasks", "methods", "protocols", "encoders", "checkpoints"]
         raise UserError(f"Cannot list '{what}'.", allowed=allowed, given=what, then="medbench list tasks")
     for name, title in lines:
         print(f"{name:<14} {title}")
@@ -217,13 +273,15 @@ def data_split(
 
 @app.command()
 def cache(
-    prune: Annotated[bool, typer.Option("--prune", help="Delete packed images and features. They are made again when needed.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete packed images, pretrained weights and features. They are made again when needed.")
+    ] = False,
 ) -> None:
     """Show what the cache holds, or prune it."""
     from medbench import images
 
     folder = images.cache_folder()
-    for name in ("packs", "features"):
+    for name in ("packs", "pretrained", "features", "cells"):
         if prune:
             images.prune(folder, name)
         entries = images.cache_entries(folder, name)

@@ -114,7 +114,31 @@ def features_key(unit: Unit, device: str) -> str:
 
 
 def network(unit: Unit) -> Network:
-    """What training end to end needs of a unit whose weights are on disk; a fusion's members side by side, with its own head over them."""
+    """What training end to end needs of a unit whose weights are on disk; of a fusion, its members side by side with its own head."""
     encoder, modality = unit.encoder, unit.data.task.modality
-    build, head = partial(build_encoder, unit, encoder, unit.weights), None
+    if not unit.members:
+        build, head = partial(build_encoder, unit, encoder, unit.weights), None
+    else:
+        build, head = partial(_side_by_side, unit), partial(_fused_head, unit)
     return Network(build, head, encoder.size, encoder.mean, encoder.std, modality, unit.precision)
+
+
+def _side_by_side(unit: Unit) -> torch.nn.Module:
+    from medbench.fusion.members import Members
+
+    encoders = [member.encoder for member in unit.members]
+    nets = [build_encoder(member, member.encoder, member.weights) for member in unit.members]
+    own = (unit.encoder.mean, unit.encoder.std)
+    return Members(nets, [e.size for e in encoders], [e.mean for e in encoders], [e.std for e in encoders], *own).eval()
+
+
+def _fused_head(unit: Unit, outputs: int) -> torch.nn.Module:
+    import torch
+
+    assert unit.method.fusion is not None, "only a fusion has a head of its own"
+    widths = []
+    for member in unit.members:
+        net = build_encoder(member, member.encoder, replace(member.weights, file=None, layout=""))  # its shape alone
+        with torch.inference_mode():
+            widths.append(net(torch.zeros(1, 3, member.encoder.size, member.encoder.size)).shape[1])
+    return unit.method.fusion.head(widths, outputs)

@@ -41,8 +41,18 @@ def task(name: str, **options: Any) -> Task:
 
 
 def method(name: str) -> Method:
+    """The method of that name; `dvme:swav+dino` is a fusion with members of one's own choice, each of which must be a method."""
+    head, colon, members = name.partition(":")
     if name in methods():
         return methods()[name]
+    fusion = methods()[head].fusion if colon and head in methods() else None
+    if fusion:
+        chosen = fusion.choose(members)
+        assert chosen.fusion is not None
+        for member in chosen.fusion.members:
+            if method(member.method).fusion:
+                raise UserError(f"'{member.method}' cannot be a member of '{head}': it is a fusion itself.", then="medbench list methods")
+        return chosen
     raise _unknown("method", name, list(methods()))
 
 

@@ -1,0 +1,114 @@
+"""How an encoder is fine-tuned: every number with its source. `protocols/finetune.py` makes a protocol of each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+VERSION = 1  # of the loop
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way of fine-tuning.
+
+    rates: learning rates; of several each is tried for `search` of the steps, and the best on the validation part is trained in full.
+    transformer: (rate, batch) for encoders made of attention blocks, where a paper gives them other values.
+    first_layer: the rate of the first layer as a share of the last one's, the layers between in geometric steps (layer-wise decay, whatever
+    the depth); head: the head's rate as a multiple of the last layer's. warmup: share of the steps.
+    epochs: passes over the subset; at least `steps` steps, so that few labels get sensible training. The validation part is scored `evaluations`
+    times, evenly (0: after every epoch).
+    patience, cooldown, stop: in evaluations (plateau: the rate is multiplied by `factor` after `patience` evaluations without a better score;
+    training ends after `stop`).
+    held_out: share of the subset's images for validation, whole groups. watch: the score that chooses rate and weights there.
+    probe: the head starts at the linear probe of the subset's frozen features (Kumar et al. 2022, arXiv:2202.10054), else as torch draws it.
+    """
+
+    name: str
+    optimiser: Literal["adam", "adamw"]
+    rates: tuple[float, ...]
+    batch: int
+    epochs: float
+    steps: int
+    schedule: Literal["cosine", "plateau"]
+    held_out: float
+    watch: Literal["log_loss", "primary", "balanced_accuracy"]
+    transformer: tuple[float, int] | None = None
+    weight_decay: float = 0.0
+    first_layer: float = 1.0
+    head: float = 1.0
+    warmup: float = 0.0
+    search: float = 0.0
+    evaluations: int = 0
+    factor: float = 0.1
+    patience: int = 5
+    cooldown: int = 0
+    stop: int | None = None
+    clip: float | None = None
+    adaptive_clip: float | None = None
+    class_weights: bool = False
+    probe: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that can change a result, as JSON values."""
+        return {"loop": VERSION, **asdict(self)}
+
+
+#: The default, ours: AdamW with layer-wise decay, warm-up and cosine, the rate searched inside the subset.
+MODERN = Recipe(
+    "modern",
+    optimiser="adamw",
+    rates=(1e-4, 3e-4, 1e-3),
+    batch=32,
+    epochs=20,
+    steps=200,
+    schedule="cosine",
+    held_out=0.2,
+    watch="log_loss",
+    weight_decay=0.05,
+    first_layer=0.1,
+    warmup=0.1,
+    search=0.3,
+    evaluations=20,
+    clip=1.0,
+    probe=True,
+)
+#: Truong et al. 2021 (PMLR 158, section 4): Adam 1e-3, batch 64, plateau x 0.1 with patience 5, early stopping with patience 10, 30-50
+#: epochs; DINO's ViT 1e-4 with batch 16. Their five folds hold out a fifth. Weight decay and loss are not stated: none, cross-entropy.
+TRUONG2021 = Recipe(
+    "truong2021",
+    optimiser="adam",
+    rates=(1e-3,),
+    batch=64,
+    epochs=50,
+    steps=50,
+    schedule="plateau",
+    held_out=0.2,
+    watch="primary",
+    transformer=(1e-4, 16),
+    factor=0.1,
+    patience=5,
+    stop=10,
+)
+#: The "DL baseline" of Nielsen et al. 2023 (their code, configs): AdamW 1e-4, weight decay 0.05, inverse-frequency class weights, plateau
+#: x 0.5 with patience and cooldown of 500 iterations, warm-up of 250, adaptive clipping 0.16, 30 % held out, the best balanced accuracy
+#: kept. The number of iterations is not stated: 5,000 here, scored every 50; batch 64 as in their machine file.
+NIELSEN2023 = Recipe(
+    "nielsen2023",
+    optimiser="adamw",
+    rates=(1e-4,),
+    batch=64,
+    epochs=0,
+    steps=5000,
+    schedule="plateau",
+    held_out=0.3,
+    watch="balanced_accuracy",
+    weight_decay=0.05,
+    warmup=0.05,
+    evaluations=100,
+    factor=0.5,
+    patience=10,
+    cooldown=10,
+    adaptive_clip=0.16,
+    class_weights=True,
+)

@@ -1,0 +1,388 @@
+"""The fine-tuning loop: one labelled subset in, scores out. A killed run goes on from its last checkpoint with the same trajectory."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from medbench import metrics, sampling, views
+from medbench.finetune.recipe import Recipe
+from medbench.spec import PRIMARY, Kind, Network, Scores, Train
+
+MIN_HELD_OUT = 20  # images: with fewer, a score says less than a rule
+#: (features (n, D), labels, groups, kind, outputs) -> weight (outputs, D) and bias (outputs,) of the linear probe
+LinearLayer = Callable[[torch.Tensor, np.ndarray, np.ndarray, Kind, int], tuple[torch.Tensor, torch.Tensor]]
+EVERY = 30.0  # seconds between checkpoints
+BATCH = 256  # images scored at a time
+
+
+class Net(nn.Module):
+    """Encoder and head: (B, 3, S, S) -> (B, outputs)."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.encoder(images).float())
+        return logits
+
+
+@dataclass
+class State:
+    """Where one training stands; everything but the network and the optimiser. `best` holds copies, not references."""
+
+    step: int = 0
+    evaluated: int = 0
+    best_score: float = -math.inf
+    best_step: int = 0
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    since: int = 0  # evaluations without a better score
+    bad: int = 0  # the same, since the rate was lowered
+    cooling: int = 0
+    factor: float = 1.0  # of the plateau schedule
+    curve: list[tuple[int, float]] = field(default_factory=list)
+
+
+def fine_tune(
+    train: Train,
+    targets: Mapping[str, np.ndarray],
+    draw: np.ndarray,
+    seed: int,
+    folder: Path,
+    recipe: Recipe,
+    linear_layer: LinearLayer,
+) -> dict[str, Scores]:
+    """Scores of every target by the network trained on the images at `draw`. See `Recipe` for what is done.
+
+    With fewer than `MIN_HELD_OUT` images to hold out the subset is trained whole: with the middle rate, for all steps.
+    """
+    network = train.network
+    assert network is not None, "a protocol that needs images gets a network"
+    fit, val = hold_out(train.labels[draw], train.groups[draw], recipe.held_out)
+    fit, val = draw[fit], draw[val]
+    with torch.random.fork_rng(devices=[train.device] if train.device != "cpu" else []):
+        job = Job(train, network, recipe, fit, val, seed, folder, linear_layer)
+        rates = job.rates()
+        searched: dict[str, float] = {}
+        if len(rates) > 1 and len(val):
+            searched = {f"{rate:g}": job.train(rate, recipe.search).best_score for rate in rates}
+            rate = max(rates, key=lambda r: (searched[f"{r:g}"], -r))
+        else:
+            rate = rates[len(rates) // 2]
+        net, state = job.network_and_state(rate, 1.0)
+        scores = {name: job.predict(net, pixels) for name, pixels in targets.items()}
+    chosen = {
+        "rate": rate,
+        "rule": f"{recipe.watch} of {len(val)} held-out images" if len(val) else "too few images to hold out: the middle rate, all steps",
+        "steps": state.best_step if len(val) else state.step,
+        "validation": state.best_score if len(val) else None,
+        "searched": searched,
+    }
+    extra = {"recipe": recipe.name, "trained_on": len(fit), "held_out": len(val), "steps_run": state.step, "curve": state.curve}
+    return {name: Scores(p, _decide(p, train.kind), chosen, extra) for name, p in scores.items()}
+
+
+def hold_out(labels: np.ndarray, groups: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """(fit, validation) index arrays into the subset; whole groups, stratified. Validation is empty where it would hold too few images."""
+    part = sampling.partition(labels, groups, [1 - share, share], key="finetune")
+    fit, val = np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+    torn = labels.ndim == 1 and set(np.unique(labels[val])) - set(np.unique(labels[fit]))
+    if len(val) < MIN_HELD_OUT or torn or (labels.ndim == 1 and len(np.unique(labels[val])) < 2):
+        return np.arange(len(labels)), np.array([], np.int64)
+    return fit, val
+
+
+class Job:
+    """One labelled subset with what its trainings share."""
+
+    def __init__(
+        self,
+        train: Train,
+        network: Network,
+        recipe: Recipe,
+        fit: np.ndarray,
+        val: np.ndarray,
+        seed: int,
+        folder: Path,
+        linear_layer: LinearLayer,
+    ):
+        self.train_, self.network, self.recipe, self.seed, self.folder = train, network, recipe, seed, folder
+        self.fit, self.val = fit, val
+        self.device = torch.device(train.device)
+        self.outputs = train.n_classes
+        self.labels = torch.as_tensor(train.labels[fit], device=self.device)
+        self.pixels = self._resident(fit)
+        self.crops = views.finetune(network.modality)
+        encoder = network.build().to(self.device)
+        self.width = _width(encoder, network.size, self.device)
+        self.transformer = recipe.transformer if _is_transformer(encoder) else None
+        batch = self.transformer[1] if self.transformer else recipe.batch
+        self.batch = min(batch, len(fit))
+        self.weights = self._class_weights() if recipe.class_weights else None
+        self.layer = self._linear_layer(encoder, linear_layer) if recipe.probe and network.head is None else None
+
+    def rates(self) -> tuple[float, ...]:
+        return (self.transformer[0],) if self.transformer else self.recipe.rates
+
+    def network_and_state(self, rate: float, share: float) -> tuple[Net, State]:
+        """The trained network with its best weights."""
+        state = self.train(rate, share)
+        net = self.start()
+        net.load_state_dict(state.best)
+        return net.eval(), state
+
+    def start(self) -> Net:
+        """The untrained network, the same at every call."""
+        torch.manual_seed(self.seed)
+        encoder = self.network.build()
+        encoder.requires_grad_(True)
+        encoder.to(self.device)
+        head = self.network.head(self.outputs) if self.network.head else nn.Linear(self.width, self.outputs)
+        net = Net(encoder, head).to(self.device)
+        net.to(memory_format=torch.channels_last)
+        if self.layer is not None:
+            net.head.load_state_dict(dict(zip(("weight", "bias"), self.layer, strict=True)))
+        return net
+
+    def train(self, rate: float, share: float) -> State:
+        """Train for `share` of the steps, from the start or from a checkpoint. The state of a finished training is kept and not run again."""
+        file = self.folder / f"{rate:g}-{share:g}.pth"
+        net, state = self.start(), State()
+        optimiser = _optimiser(net, self.recipe, rate)
+        if file.exists():
+            saved = torch.load(file, map_location=self.device, weights_only=True)
+            state = State(**saved["state"])
+            if saved["done"]:
+                return state
+            net.load_state_dict(saved["net"])
+            optimiser.load_state_dict(saved["optimiser"])
+        total = self.steps(share)
+        every = self._every(total)
+        name = f"fine-tuning, seed {self.seed}, {len(self.fit) + len(self.val)} images, rate {rate:g}"
+        kept = time.monotonic()
+        while state.step < total and not self._stopped(state):
+            self._step(net, optimiser, state, rate, total)
+            state.step += 1
+            if len(self.val) and (state.step % every == 0 or state.step == total):
+                self._evaluate(net, state)
+            if time.monotonic() - kept > EVERY:
+                self._keep(file, net, optimiser, state, done=False)
+                kept = time.monotonic()
+            self.train_.progress(name, state.step, total)
+        self.train_.progress(name, total, total)
+        if not len(self.val):
+            state.best = _copy(net)
+        self._keep(file, net, optimiser, state, done=True)
+        return state
+
+    def steps(self, share: float) -> int:
+        whole = max(self.recipe.steps, math.ceil(self.recipe.epochs * len(self.fit) / self.batch))
+        return max(1, round(share * whole))
+
+    def predict(self, net: Net, pixels: np.ndarray) -> np.ndarray:
+        """(M, C) float32 probabilities of (M, S, S, 3) uint8 pixels."""
+        net.eval()
+        found = []
+        with torch.inference_mode():
+            for images in self._normalised(pixels):
+                with self._autocast():
+                    logits = net(images).float()
+                found.append(torch.sigmoid(logits) if self.train_.kind == "multilabel" else torch.softmax(logits, 1))
+        probabilities: np.ndarray = torch.cat(found).cpu().numpy()
+        return probabilities
+
+    def _step(self, net: Net, optimiser: torch.optim.Optimizer, state: State, rate: float, total: int) -> None:
+        """One update. Its randomness depends on the seed and the step alone, so that nothing of it must be saved."""
+        index = self._index(state.step)
+        torch.manual_seed(self.seed * 1_000_003 + state.step)  # dropout
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + state.step)
+        (images,) = views.views(self._take(index), self.crops, self.network.size, self.network.mean, self.network.std, generator)
+        scale = self._schedule(state, total)
+        for group in optimiser.param_groups:
+            group["lr"] = rate * group["share"] * scale
+        net.train()
+        with self._autocast():
+            loss = self._loss(net(images), self.labels[torch.as_tensor(index, device=self.device)])
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(net.parameters(), self.recipe.clip)
+        if self.recipe.adaptive_clip:
+            from timm.utils.agc import adaptive_clip_grad
+
+            adaptive_clip_grad(net.encoder.parameters(), self.recipe.adaptive_clip)  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if self.train_.kind != "multilabel":
+            return nn.functional.cross_entropy(logits.float(), labels, self.weights)
+        known = ~labels.isnan()
+        losses = nn.functional.binary_cross_entropy_with_logits(logits.float(), labels.nan_to_num().float(), reduction="none")
+        return (losses * known).sum() / known.sum().clamp(min=1)
+
+    def _schedule(self, state: State, total: int) -> float:
+        warm = self.recipe.warmup * total
+        if state.step < warm:
+            return (state.step + 1) / (warm + 1)
+        if self.recipe.schedule == "plateau":
+            return state.factor
+        return 0.5 * (1 + math.cos(math.pi * (state.step - warm) / max(1.0, total - warm)))
+
+    def _evaluate(self, net: Net, state: State) -> None:
+        """Score the held-out images, keep a copy of the weights where they are the best so far, lower the rate on a plateau."""
+        score = self.score(self.predict(net, self.train_.features[self.val]))
+        state.evaluated += 1
+        state.curve.append((state.step, score))
+        if score > state.best_score:
+            state.best_score, state.best_step, state.best, state.since, state.bad = score, state.step, _copy(net), 0, 0
+        else:
+            state.since, state.bad = state.since + 1, state.bad + 1
+        if state.cooling:
+            state.cooling, state.bad = state.cooling - 1, 0
+        if self.recipe.schedule == "plateau" and state.bad > self.recipe.patience:
+            state.factor *= self.recipe.factor
+            state.cooling, state.bad = self.recipe.cooldown, 0
+
+    def score(self, probabilities: np.ndarray) -> float:
+        """What chooses weights and rate on the held-out part; larger is better."""
+        labels, kind = self.train_.labels[self.val], self.train_.kind
+        if self.recipe.watch == "log_loss":
+            return -_log_loss(labels, probabilities)
+        name = PRIMARY[kind] if self.recipe.watch == "primary" else self.recipe.watch
+        value = metrics.score(labels, probabilities, _decide(probabilities, kind), kind).values[name]
+        return float(value) if np.isfinite(value) else -_log_loss(labels, probabilities)
+
+    def _stopped(self, state: State) -> bool:
+        return bool(len(self.val)) and self.recipe.stop is not None and state.since >= self.recipe.stop
+
+    def _every(self, total: int) -> int:
+        if self.recipe.evaluations:
+            return max(1, total // self.recipe.evaluations)
+        return math.ceil(len(self.fit) / self.batch)
+
+    def _index(self, step: int) -> np.ndarray:
+        """Rows of the step's batch: an endless row of shuffled passes, cut into batches."""
+        n, first = len(self.fit), step * self.batch
+        passes = range(first // n, (first + self.batch - 1) // n + 1)
+        order = np.concatenate([np.random.default_rng([self.seed, p]).permutation(n) for p in passes])
+        return order[first - passes[0] * n :][: self.batch]
+
+    def _resident(self, rows: np.ndarray) -> torch.Tensor | None:
+        """The subset's pixels on the GPU where they take less than a quarter of its free memory."""
+        if self.device.type != "cuda":
+            return None
+        shape = self.train_.features.shape[1:]
+        if len(rows) * math.prod(shape) > torch.cuda.mem_get_info(self.device)[0] / 4:
+            return None
+        return torch.from_numpy(self.train_.features[rows]).to(self.device)
+
+    def _take(self, index: np.ndarray) -> torch.Tensor:
+        if self.pixels is not None:
+            return self.pixels[torch.as_tensor(index, device=self.device)]
+        return torch.from_numpy(self.train_.features[self.fit[index]]).to(self.device)
+
+    def _normalised(self, pixels: np.ndarray) -> Iterator[torch.Tensor]:
+        mean = torch.tensor(self.network.mean, device=self.device).view(3, 1, 1)
+        std = torch.tensor(self.network.std, device=self.device).view(3, 1, 1)
+        for start in range(0, len(pixels), BATCH):
+            block = torch.from_numpy(np.ascontiguousarray(pixels[start : start + BATCH])).to(self.device)
+            yield (block.permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.network.precision == "bf16")
+
+    def _class_weights(self) -> torch.Tensor | None:
+        if self.train_.kind == "multilabel":
+            return None
+        counts = torch.bincount(self.labels, minlength=self.outputs).float()
+        weights = torch.where(counts > 0, counts.sum() / counts.clamp(min=1), torch.zeros(()).to(counts))
+        return weights / weights[counts > 0].mean()
+
+    def _linear_layer(self, encoder: nn.Module, solve: LinearLayer) -> tuple[torch.Tensor, torch.Tensor]:
+        """The linear probe of the frozen features of the images that are trained on."""
+        with torch.inference_mode():
+            blocks = self._normalised(self.train_.features[self.fit])
+            features = torch.cat([encoder(block).float() for block in blocks]).cpu()
+        train = self.train_
+        return solve(features, train.labels[self.fit], train.groups[self.fit], train.kind, self.outputs)
+
+    def _keep(self, file: Path, net: Net, optimiser: torch.optim.Optimizer, state: State, *, done: bool) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        record: dict[str, Any] = {"state": vars(state), "done": done}
+        if not done:
+            record |= {"net": net.state_dict(), "optimiser": optimiser.state_dict()}
+        partial = file.with_suffix(f".{os.getpid()}")
+        torch.save(record, partial)
+        partial.replace(file)
+
+
+def _copy(net: nn.Module) -> dict[str, torch.Tensor]:
+    return copy.deepcopy(net.state_dict())
+
+
+def _width(encoder: nn.Module, size: int, device: torch.device) -> int:
+    with torch.inference_mode():
+        return int(encoder(torch.zeros(2, 3, size, size, device=device)).shape[1])
+
+
+def _is_transformer(encoder: nn.Module) -> bool:
+    """Whether attention blocks do the work: Truong et al. give their ViT another rate and batch than their ResNets."""
+    return any(type(module).__name__.endswith("Attention") for module in encoder.modules())
+
+
+def _optimiser(net: Net, recipe: Recipe, rate: float) -> torch.optim.Optimizer:
+    """Parameters with their share of the rate; weights alone decay, biases and norms do not."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    shares = _shares(net.encoder, recipe.first_layer)
+    for name, parameter in net.named_parameters():
+        share = recipe.head if name.startswith("head.") else shares[name.removeprefix("encoder.")]
+        groups.setdefault((share, parameter.ndim > 1), []).append(parameter)
+    kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
+    listed = [
+        {"params": params, "share": share, "weight_decay": recipe.weight_decay if decays else 0.0, "lr": rate}
+        for (share, decays), params in groups.items()
+    ]
+    return kind(listed, lr=rate, fused=True)
+
+
+def _shares(encoder: nn.Module, first_layer: float) -> dict[str, float]:
+    """Parameter name -> share of the rate, by the depth that timm's own `group_matcher` gives it; 1 for modules that have none."""
+    from timm.models import group_parameters
+
+    shares = {name: 1.0 for name, _ in encoder.named_parameters()}
+    found: list[str] = []
+    for prefix, module in encoder.named_modules():
+        if not hasattr(module, "group_matcher") or any(prefix.startswith(outer) for outer in found):
+            continue
+        found.append(f"{prefix}." if prefix else "")
+        depth = group_parameters(module, module.group_matcher(coarse=False), reverse=True)
+        last = max(max(depth.values()), 1)
+        for name, layer in depth.items():
+            shares[f"{found[-1]}{name}"] = first_layer ** (1 - layer / last)
+    return shares
+
+
+def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean over the known labels, in nats."""
+    p = np.clip(probabilities.astype(float), 1e-7, 1 - 1e-7)
+    if labels.ndim == 1:
+        return float(-np.log(p[np.arange(len(labels)), labels]).mean())
+    return float(-np.nanmean(labels * np.log(p) + (1 - labels) * np.log(1 - p)))
+
+
+def _decide(probabilities: np.ndarray, kind: str) -> np.ndarray:
+    decisions: np.ndarray = (probabilities >= 0.5).astype(np.int64) if kind == "multilabel" else probabilities.argmax(1)
+    return decisions

@@ -1,0 +1,95 @@
+"""DVME (Truong et al. 2021): the frozen features of several encoders, fused by self-attention; and its ablation without attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from medbench.fusion import TRUONG2021, Tokens, fit_predict, head
+from medbench.spec import Fusion, Member, Method, Scores, Train, UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+MEMBERS = (Member("simclr"), Member("swav"), Member("dino"))  # of the paper
+
+
+def evaluate(
+    train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray], *, tokens: Tokens
+) -> Iterator[dict[str, Scores]]:
+    """Scores of every target, draw after draw, by a head trained over frozen members. The attention map goes into `extra`."""
+    import numpy as np
+
+    cuts = np.cumsum(train.widths)[:-1]
+
+    def sources(features: np.ndarray) -> list[np.ndarray]:
+        return np.split(features, cuts, axis=1)
+
+    fitted = fit_predict(
+        sources(train.features),
+        train.labels,
+        train.groups,
+        train.kind,
+        train.n_classes,
+        {name: sources(features) for name, features in targets.items()},
+        draws,
+        train.seeds,
+        tokens=tokens,
+        device=train.device,
+    )
+    for scores, attention in fitted:
+        shown = {} if attention is None else {"attention": np.round(attention, 9).tolist()}
+        yield {name: replace(s, extra={**s.extra, **shown}) for name, s in scores.items()}
+
+
+def trained_head(widths: Sequence[int], outputs: int, *, tokens: Tokens) -> torch.nn.Module:
+    """The head that is trained together with the members."""
+    from medbench.fusion.members import FlatHead
+
+    return FlatHead(head(widths, outputs, tokens=tokens), widths)
+
+
+def parse(text: str) -> tuple[Member, ...]:
+    """`swav+dino`, `simclr@resnet50+dino@vit_small_patch8_224/last4` -> members. Raises UserError."""
+    members = []
+    for part in text.split("+"):
+        method, _, rest = part.strip().partition("@")
+        encoder, _, readout = rest.partition("/")
+        if not method:
+            raise UserError(f"'{text}' names no members.", allowed=["swav+dino", "METHOD[@ENCODER[/READOUT]]+..."], then="dvme:swav+dino")
+        members.append(Member(method, encoder or None, readout or None))
+    if len(members) < 2 or len(set(members)) < len(members):
+        raise UserError(
+            f"'{text}' does not name two different members.", allowed=["swav+dino"], then="medbench run --methods dvme:swav+dino"
+        )
+    return tuple(members)
+
+
+def _method(
+    name: str, title: str, tokens: Tokens, *, default: bool = False, members: tuple[Member, ...] = MEMBERS, chosen: str = ""
+) -> Method:
+    def choose(text: str) -> Method:
+        return _method(name, title, tokens, members=parse(text), chosen=text)
+
+    return Method(
+        f"{name}:{chosen}" if chosen else name,
+        version=1,
+        title=title,
+        sources=("imagenet+task", "task", "imagenet"),
+        seeded=True,
+        fusion=Fusion(members, choose, partial(evaluate, tokens=tokens), partial(trained_head, tokens=tokens)),
+        default=default,
+        settings={"tokens": tokens, **asdict(TRUONG2021)},
+        citation="Truong, Mohammadi, Lenga, How transferable are self-supervised features in medical image classification tasks?, ML4H 2021, "
+        "PMLR 158:54-74",
+    )
+
+
+DVME = _method(
+    "dvme", "DVME: simclr, swav and dino (or dvme:swav+dino) fused by self-attention, one token a source", "source", default=True
+)
+DVME_SCALAR = _method("dvme-scalar", "DVME as its paper's listing has it: every value a token", "scalar")
+DVME_CONCAT = _method("dvme-concat", "DVME's ablation: concatenation without attention", "none")

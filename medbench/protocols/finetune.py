@@ -1,0 +1,70 @@
+"""Fine-tuning end to end, with the suite's own recipe and those of two papers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from medbench.finetune import MODERN, NIELSEN2023, TRUONG2021, Recipe
+from medbench.spec import KINDS, Protocol, Scores, Train
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from medbench.spec import Kind
+
+ABSENT = -20.0  # a logit that no other falls below
+
+
+def evaluate(
+    train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray], *, recipe: Recipe
+) -> Iterator[dict[str, Scores]]:
+    """Scores of every target, draw after draw; features are (N, S, S, 3) uint8 pixels."""
+    from medbench.finetune.training import fine_tune
+
+    for draw, seed, folder in zip(draws, train.seeds, train.folders, strict=True):
+        yield fine_tune(train, targets, draw, seed, folder, recipe, linear_layer)
+
+
+def linear_layer(
+    features: torch.Tensor, labels: np.ndarray, groups: np.ndarray, kind: Kind, outputs: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """weight (outputs, D), bias (outputs,) float32 of the `linear` protocol's solution, for features as they are.
+
+    A class that the labelled images do not show gets a logit below all others, a label of one value its smoothed base rate.
+    """
+    import torch
+
+    from medbench.protocols import linear
+
+    model = linear.learn(features, labels, groups, kind, outputs, linear.PENALTIES, linear.FIXED_PENALTY, linear.MAX_FOLDS)
+    weight = torch.zeros(outputs, features.shape[1])
+    bias = torch.full((outputs,), ABSENT) if kind != "multilabel" else torch.logit(torch.from_numpy(model.base)).float()
+    if len(model.columns):
+        fits = model.fits
+        rows = fits.weight[0, 0].flatten(0, 1) * fits.scale[0]
+        shift = fits.bias[0, 0].flatten() - rows @ fits.mean[0]
+        columns = torch.tensor([1]) if kind == "binary" else torch.from_numpy(model.columns)
+        weight[columns], bias[columns] = rows.float(), shift.float()
+        if kind == "binary":
+            bias[0] = 0.0
+    return weight, bias
+
+
+def _protocol(name: str, title: str, recipe: Recipe, citation: str = "") -> Protocol:
+    run = partial(evaluate, recipe=recipe)
+    return Protocol(name, 1, title, KINDS, run, seeded=True, settings=recipe.settings(), citation=citation, needs="images")
+
+
+FINETUNE = _protocol("finetune", "Fine-tuning: AdamW, layer-wise decay, rate searched inside the subset", MODERN)
+FINETUNE_TRUONG2021 = _protocol(
+    "finetune-truong2021", "Fine-tuning as Truong et al. 2021", TRUONG2021, "Truong et al. 2021, PMLR 158:54-74"
+)
+FINETUNE_NIELSEN2023 = _protocol(
+    "finetune-nielsen2023",
+    "Fine-tuning: the DL baseline of Nielsen et al. 2023",
+    NIELSEN2023,
+    "Nielsen et al. 2023, Bioengineering 10(8):895",
+)

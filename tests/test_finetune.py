@@ -1,0 +1,263 @@
+"""Fine-tuning: what is held out, which weights are scored, what a killed run ends with, and the papers' numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medbench import registry
+from medbench.finetune import MODERN, NIELSEN2023, TRUONG2021, Recipe, training
+from medbench.protocols import finetune, linear
+from medbench.spec import Network, Scores, Train
+
+SIZE = 32
+SHORT = replace(MODERN, steps=30, epochs=1, evaluations=3, rates=(1e-3, 1e-2), batch=16)
+
+
+class Tiny(nn.Module):
+    """Two convolutions with batch norm and dropout: everything whose state a resumed run must bring back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Conv2d(8, 12, 3, 2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.layers(images)
+        return features
+
+
+def build() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return Tiny().eval()
+
+
+NETWORK = Network(build, None, SIZE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "", "fp32")
+
+
+def pictures(labels: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Noise on a tint of the label: (N, S, S, 3) uint8."""
+    rng = np.random.default_rng(seed)
+    tint = np.eye(4)[labels][:, :3] * 60 if labels.ndim == 1 else np.nan_to_num(labels)[:, :3] * 60
+    return (rng.integers(0, 180, (len(labels), SIZE, SIZE, 3)) + tint[:, None, None]).astype(np.uint8)
+
+
+def job(labels: np.ndarray, kind: Any, n_classes: int, folder: Path, seed: int = 0, **changes: Any) -> Train:
+    groups = np.array([f"p{i // 2}" for i in range(len(labels))])
+    train = Train(pictures(labels), labels, groups, kind, n_classes, seeds=[seed], folders=[folder], network=NETWORK)
+    return replace(train, **changes)
+
+
+def scored(train: Train, pixels: np.ndarray, recipe: Recipe = SHORT) -> Scores:
+    (answer,) = finetune.evaluate(train, {"test": pixels}, [np.arange(len(train.labels))], recipe=recipe)
+    return answer["test"]
+
+
+LABELS = {
+    "binary": (np.arange(120) % 2, 2),
+    "multiclass": (np.arange(120) % 3, 3),
+    "ordinal": (np.arange(120) % 3, 3),
+    "multilabel": (
+        np.column_stack([np.arange(120) % 2, np.arange(120) // 2 % 2, np.where(np.arange(120) % 5, 1.0, np.nan)]).astype(float),
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_every_kind_learns_from_its_pixels(kind: str, tmp_path: Path) -> None:
+    labels, n = LABELS[kind]
+    test = labels[:40]
+    scores = scored(job(labels, kind, n, tmp_path), pictures(test, seed=1))
+    assert scores.probabilities.shape == (40, n) and np.isfinite(scores.probabilities).all()
+    if kind == "multilabel":
+        assert (scores.decisions[:, :2] == test[:, :2]).mean() > 0.9
+    else:
+        assert np.allclose(scores.probabilities.sum(1), 1, atol=1e-5)
+        assert (scores.decisions == test).mean() > 0.9
+
+
+def test_one_image_a_class_trains_on_all_of_it_by_a_rule(tmp_path: Path) -> None:
+    labels = np.array([0, 1, 2])
+    groups = np.array(["a", "b", "c"])
+    train = Train(pictures(labels), labels, groups, "multiclass", 4, seeds=[0], folders=[tmp_path], network=NETWORK)
+    scores = scored(train, pictures(np.arange(3)))
+    assert "too few" in scores.chosen["rule"] and scores.extra["trained_on"] == 3 and scores.chosen["rate"] == SHORT.rates[1]
+    assert scores.chosen["steps"] == 30, "sensible steps, not epochs of three images"
+    assert (scores.decisions != 3).all(), "a class without an image is never decided for"
+
+
+def test_what_is_held_out_is_whole_groups_of_every_class() -> None:
+    labels, groups = np.arange(300) % 3, np.array([f"p{i // 4}" for i in range(300)])
+    fit, val = training.hold_out(labels, groups, 0.2)
+    assert not set(groups[fit]) & set(groups[val]) and len(fit) + len(val) == 300
+    assert 50 <= len(val) <= 70 and set(labels[val]) == {0, 1, 2} == set(labels[fit])
+
+
+def test_the_scored_weights_are_the_best_on_the_held_out_images_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the second of five evaluations the loop is made to believe that the score falls, while training goes on."""
+    real, seen = training.Job.score, []
+
+    def falling(self: training.Job, probabilities: np.ndarray) -> float:
+        seen.append(probabilities)
+        return real(self, probabilities) + (100 if len(seen) == 2 else 0)
+
+    monkeypatch.setattr(training.Job, "score", falling)
+    labels, n = LABELS["multiclass"]
+    train = job(labels, "multiclass", n, tmp_path)
+    recipe = replace(SHORT, rates=(1e-3,), evaluations=5, probe=False)
+    fit, val = training.hold_out(labels, train.groups, recipe.held_out)
+    work = training.Job(train, NETWORK, recipe, fit, val, 0, tmp_path, finetune.linear_layer)
+    with torch.random.fork_rng(devices=[]):
+        net, state = work.network_and_state(1e-3, 1.0)
+    again = work.predict(net, train.features[val])
+    assert len(seen) == 5 and state.best_step == 12
+    assert np.allclose(again, seen[1], atol=1e-6) and not np.allclose(again, seen[-1], atol=1e-3)
+
+
+def test_a_killed_training_ends_with_the_same_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, n = LABELS["multiclass"]
+    pixels = pictures(labels[:20], seed=1)
+    whole = scored(job(labels, "multiclass", n, tmp_path / "whole"), pixels)
+    monkeypatch.setattr(training, "EVERY", 0.0)  # a checkpoint after every step
+    calls = 0
+    for kill_at in (4, 9, 17, 12):  # in the search, between its candidates, in the final training
+
+        def stop(stage: str, done: int, total: int, at: int = kill_at) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == at:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            scored(job(labels, "multiclass", n, tmp_path / "killed", progress=stop), pixels)
+        calls = 0
+    resumed = scored(job(labels, "multiclass", n, tmp_path / "killed"), pixels)
+    assert np.array_equal(resumed.probabilities, whole.probabilities)
+    assert resumed.chosen == whole.chosen and resumed.extra == whole.extra
+
+
+def test_the_global_generator_is_left_alone_and_the_seed_decides(tmp_path: Path) -> None:
+    labels, n = LABELS["binary"]
+    pixels = pictures(labels[:20], seed=1)
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    one = scored(job(labels, "binary", n, tmp_path / "1"), pixels)
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.manual_seed(6)
+    assert np.array_equal(scored(job(labels, "binary", n, tmp_path / "2"), pixels).probabilities, one.probabilities)
+    assert not np.array_equal(scored(job(labels, "binary", n, tmp_path / "3", seed=1), pixels).probabilities, one.probabilities)
+
+
+def test_an_image_is_scored_alone(tmp_path: Path) -> None:
+    labels, n = LABELS["multiclass"]
+    pixels = pictures(labels[:30], seed=1)
+    order = np.random.default_rng(0).permutation(30)[:15]
+    train = job(labels, "multiclass", n, tmp_path)
+    (answer,) = finetune.evaluate(train, {"all": pixels, "half": pixels[order]}, [np.arange(120)], recipe=SHORT)
+    assert np.allclose(answer["all"].probabilities[order], answer["half"].probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_the_head_starts_at_the_linear_protocols_solution(kind: Any, tmp_path: Path) -> None:
+    labels, n = LABELS[kind]
+    train = job(labels, kind, n, tmp_path)
+    everything = np.arange(len(labels))
+    work = training.Job(train, NETWORK, SHORT, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
+    with torch.random.fork_rng(devices=[]):
+        start = work.predict(work.start(), train.features)
+    with torch.inference_mode():
+        features = torch.cat([build()(block) for block in work._normalised(train.features)]).numpy()
+    (expected,) = linear.evaluate(replace(train, features=features), {"x": features}, [everything])
+    assert np.allclose(start, expected["x"].probabilities, atol=1e-4)
+
+
+def test_a_pass_shows_every_image_once(tmp_path: Path) -> None:
+    labels, n = LABELS["multiclass"]
+    everything = np.arange(120)
+    work = training.Job(
+        job(labels, "multiclass", n, tmp_path), NETWORK, SHORT, everything, everything[:0], 0, tmp_path, finetune.linear_layer
+    )
+    row = np.concatenate([work._index(step) for step in range(15)])  # two passes of 120 in batches of 16
+    assert sorted(row[:120]) == sorted(row[120:]) == list(range(120)) and list(row[:120]) != list(row[120:])
+
+
+def test_layers_learn_slower_the_earlier_they_stand() -> None:
+    import timm
+
+    for name in ("resnet10t", "vit_tiny_patch16_224"):
+        shares = training._shares(timm.create_model(name, num_classes=0), 0.1)
+        values = list(shares.values())
+        assert min(values) == pytest.approx(0.1) and max(values) == 1.0 and len(set(np.round(values, 6))) > 3
+    assert set(training._shares(Tiny(), 0.1).values()) == {1.0}, "a module that knows no depth has one rate"
+
+
+def test_a_vit_gets_the_rate_and_batch_that_truong_et_al_give_theirs(tmp_path: Path) -> None:
+    import timm
+
+    labels, n = LABELS["multiclass"]
+    vit = replace(NETWORK, build=lambda: timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=SIZE).eval())
+    everything = np.arange(120)
+    for network, expected in ((vit, ((1e-4,), 16)), (NETWORK, ((1e-3,), 64))):
+        train = job(labels, "multiclass", n, tmp_path, network=network)
+        work = training.Job(train, network, TRUONG2021, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
+        assert (work.rates(), work.batch) == expected
+
+
+def test_the_plateau_lowers_the_rate_and_stops_as_the_paper_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.Job, "score", lambda self, probabilities: 0.0)  # the first evaluation is the best, none is better
+    labels, n = LABELS["multiclass"]
+    train = job(labels, "multiclass", n, tmp_path)
+    fit, val = training.hold_out(labels, train.groups, 0.2)
+    work = training.Job(train, NETWORK, replace(TRUONG2021, steps=200), fit, val, 0, tmp_path, finetune.linear_layer)
+    with torch.random.fork_rng(devices=[]):
+        state = work.train(1e-3, 1.0)
+    epoch = int(np.ceil(len(fit) / work.batch))
+    assert state.step == 11 * epoch, "ten evaluations without a better score after the first"
+    assert state.factor == pytest.approx(0.1), "lowered once: after more than five"
+
+
+def test_the_papers_numbers() -> None:
+    t, n = TRUONG2021, NIELSEN2023
+    assert (t.optimiser, t.rates, t.transformer, t.batch, t.factor, t.patience, t.stop, t.epochs) == (
+        "adam",
+        (1e-3,),
+        (1e-4, 16),
+        64,
+        0.1,
+        5,
+        10,
+        50,
+    )
+    assert (n.optimiser, n.rates, n.weight_decay, n.factor, n.adaptive_clip, n.held_out) == ("adamw", (1e-4,), 0.05, 0.5, 0.16, 0.3)
+    interval = n.steps / n.evaluations
+    assert (n.patience * interval, n.cooldown * interval, n.warmup * n.steps) == (500, 500, 250)
+    assert n.class_weights and n.watch == "balanced_accuracy"
+    assert {name for name in registry.protocols() if name.startswith("finetune")} == {
+        "finetune",
+        "finetune-truong2021",
+        "finetune-nielsen2023",
+    }
+
+
+def test_class_weights_are_inverse_frequencies(tmp_path: Path) -> None:
+    labels = np.array([0] * 90 + [1] * 30)
+    everything = np.arange(120)
+    train = job(labels, "binary", 3, tmp_path)
+    work = training.Job(train, NETWORK, NIELSEN2023, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
+    assert work.weights is not None
+    assert work.weights[1] / work.weights[0] == pytest.approx(3) and work.weights[2] == 0
