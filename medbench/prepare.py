@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -66,6 +67,13 @@ def trained(plan: Plan, unit: Unit, device: str, progress: Progress) -> Unit:
 def pretrained_folder(plan: Plan, unit: Unit, device: str) -> Path:
     """Where the cache keeps the weights that a unit's pretraining makes, their history and the state of one that was killed."""
     return plan.cache_dir / "pretrained" / fingerprint(unit.weights.sha256, device.partition(":")[0])
+
+
+def history(plan: Plan, unit: Unit, device: str) -> dict[str, Any]:
+    """What a unit's pretraining left beside its weights: seconds, views a second, machine, steps. {} where nothing was trained."""
+    file = pretrained_folder(plan, unit, device) / "history.json"
+    found: dict[str, Any] = json.loads(file.read_text()) if unit.recipes and file.exists() else {}
+    return found
 
 
 def unit_features(plan: Plan, unit: Unit, device: str, progress: Progress) -> tuple[embed.Features, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,10 @@ from medbench.machine import machine
 from medbench.units import Unit
 
 
-def cost(seconds: float, features: Sequence[Features], device: str) -> dict[str, Any]:
+def cost(seconds: float, features: Sequence[Features], pretrainings: Sequence[Mapping[str, Any]], device: str) -> dict[str, Any]:
     """seconds: solving and scoring this cell (a batched protocol's first cell carries the shared work). Memory: peak of the process so far.
 
-    features: of each member of a fusion, else one; none where the protocol trains on pixels.
+    features, pretrainings: of each member of a fusion, else one; no features where the protocol trains on pixels.
     """
     speeds = [made.images_per_second for made in features if made.images_per_second]
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes on Linux
@@ -29,13 +29,21 @@ def cost(seconds: float, features: Sequence[Features], device: str) -> dict[str,
         memory["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
     return {
         "seconds": round(seconds, 3),
+        "pretrain_seconds": round(sum(made.get("seconds", 0.0) for made in pretrainings), 1),
         "embed_seconds": round(sum(made.seconds for made in features), 3),
         "embed_images_per_second": round(speeds[0], 1) if len(speeds) == 1 else None,
         **memory,
     }
 
 
-def provenance(unit: Unit, draw: np.ndarray, features: Sequence[Features], device: str, extra: dict[str, Any]) -> dict[str, Any]:
+def provenance(
+    unit: Unit,
+    draw: np.ndarray,
+    features: Sequence[Features],
+    pretrainings: Sequence[Mapping[str, Any]],
+    device: str,
+    extra: dict[str, Any],
+) -> dict[str, Any]:
     """extra: what the protocol has to say of its solution. `features` are often older than the row: their machine stands beside its own."""
     pool, encoder = unit.data.pool, unit.encoder
     counts = _class_counts(pool.labels[draw], unit.data.task.classes)
@@ -44,6 +52,7 @@ def provenance(unit: Unit, draw: np.ndarray, features: Sequence[Features], devic
         "weights": unit.weights.name,
         "weights_sha256": unit.weights.sha256,
         "trained_on": list(unit.weights.trained_on),
+        "pretraining": [_stages(part, made) for part, made in zip(unit.members or (unit,), pretrainings, strict=True) if part.recipes],
         "subset_sha256": sampling.ids_hash(pool.ids[draw]),
         "subset_classes": counts,
         "target": unit.cells[0].target,
@@ -55,6 +64,22 @@ def provenance(unit: Unit, draw: np.ndarray, features: Sequence[Features], devic
         "features": [made.made_with for made in features],
         "protocol": extra,
         **machine(device),
+    }
+
+
+def _stages(unit: Unit, history: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of every stage, and how it went: the last loss, the share of pairs from two images, the watch at its start and end."""
+    steps = history.get("steps", [])
+    watch = [step["knn_auc"] for step in steps if "knn_auc" in step]
+    pairs = [step["from_two_images"] for step in steps if "from_two_images" in step]
+    return {
+        "method": unit.method.name,
+        "stages": [recipe.settings() for recipe in unit.recipes],
+        "views": steps[-1]["views"] if steps else None,
+        "views_per_second": history.get("views_per_second"),
+        "final_loss": next((step["loss"] for step in reversed(steps) if "loss" in step), None),
+        "pairs_from_two_images": float(np.mean(pairs)) if pairs else None,
+        "knn_auc": [watch[0], watch[-1]] if watch else None,
     }
 
 

@@ -18,7 +18,18 @@ from medbench import embed, metrics, registry, stats
 from medbench.data import TaskData
 from medbench.grid import Plan
 from medbench.grid import plan as plan_grid
-from medbench.prepare import Progress, build_encoder, features_key, have_features, network, pack, pretrained_folder, trained, unit_features
+from medbench.prepare import (
+    Progress,
+    build_encoder,
+    features_key,
+    have_features,
+    history,
+    network,
+    pack,
+    pretrained_folder,
+    trained,
+    unit_features,
+)
 from medbench.provenance import cost, provenance
 from medbench.spec import Grid, Protocol, Row, Scores, Train, UserError, fingerprint
 from medbench.store import PlanFile, Planned, Store
@@ -248,6 +259,7 @@ def _solve(
         progress=progress,
     )
     targets = {plan.target: _columns(arrays, data.where(plan.target))}
+    histories = [history(plan, part, device) for part in unit.members or (unit,)]
     log.info("solving %s for %d cells of %s", protocol.name, len(todo), unit.name)
     start = time.perf_counter()
     answers = evaluate(train, targets, [plan.draw(planned.cell) for planned in todo])
@@ -268,8 +280,8 @@ def _solve(
             n_labels=len(plan.draw(planned.cell)),
             n_requested=planned.n_requested,
             chosen=dict(scores.chosen),
-            cost=cost(seconds, made_with, device),
-            provenance=provenance(unit, plan.draw(planned.cell), made_with, device, dict(scores.extra)),
+            cost=cost(seconds, made_with, histories, device),
+            provenance=provenance(unit, plan.draw(planned.cell), made_with, histories, device, dict(scores.extra)),
         )
         yield planned, row, saved
         start = time.perf_counter()

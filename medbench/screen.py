@@ -62,7 +62,8 @@ class Screen:
             if done >= total:
                 return  # it was finished before: nothing to show
             self.stages[name] = self.progress.add_task(name, total=total)
-            self._line(f"{name}: {total} images")
+            what = {"pretraining": "views", "fine-tuning,": "steps"}.get(name.split()[0], "images")
+            self._line(f"{name}: {total} {what}")
         elif done >= total and not self.progress.tasks[self.stages[name]].finished:
             self._line(f"{name}: done {word}".rstrip())
         self.progress.update(self.stages[name], completed=done, description=f"{name} {word}".rstrip())

@@ -205,8 +205,8 @@ class Method:
 
     weights(encoder, source, pretrain_seed, cache_dir) -> Weights, at plan time; may download. Raises UserError.
     encoder(encoder, weights, pretrain_seed) -> nn.Module in eval mode, (B, 3, H, W) float32 -> (B, D) float32.
-    recipes(modality, budget, n_images) -> the stages (`pretrain.Recipe`) of a pretraining on the task's n_images training images, which
-    starts from `weights`; None: nothing is trained. It is not asked for where the source is `imagenet`.
+    recipes(modality, budget, n_images, source) -> the stages (`pretrain.Recipe`) of a pretraining on the task's n_images training images,
+    which starts from `weights`; None: nothing is trained. It is not asked for where the source is `imagenet`.
     refuses(pool, encoder) -> why it cannot serve these training images with this encoder, "" where it can.
 
     A fusion has `members` instead of weights of its own, and `head` instead of a linear layer: see `Fusion`.
@@ -219,7 +219,7 @@ class Method:
     weights: Callable[[Encoder, str, int, Path], Weights] | None = None
     encoder: Callable[[Encoder, Weights, int], torch.nn.Module] | None = None
     seeded: bool = False  # does pretrain_seed change the weights?
-    recipes: Callable[[str, str, int], tuple[Any, ...]] | None = None
+    recipes: Callable[[str, str, int, str], tuple[Any, ...]] | None = None
     refuses: Callable[[Split, Encoder], str] | None = None
     fusion: Fusion | None = None
     default: bool = True  # among the methods of a run that names none

@@ -51,7 +51,7 @@ def unit_of(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int
     )
     if method.recipes is None or source == "imagenet":
         return Unit(data, method, source, encoder, start, pretrain_seed, grid.precision)
-    recipes = method.recipes(data.task.modality, grid.pretrain, len(data.pool))
+    recipes = method.recipes(data.task.modality, grid.pretrain, len(data.pool), source)
     weights = _pretrained(data, method, encoder, start, recipes, pretrain_seed, grid)
     return Unit(data, method, source, encoder, weights, pretrain_seed, grid.precision, start=start, recipes=recipes)
 

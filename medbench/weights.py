@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medbench import checkpoints
+from medbench.checkpoints import remember
+from medbench.checkpoints import sha256 as sha256  # methods read it here
 from medbench.encoders import EMBEDDED, config_of, tags_of
 from medbench.spec import Encoder, UserError, Weights
 
@@ -39,6 +41,9 @@ SELF_SUPERVISED = (
     "seer",
     "m30m",
 )
+#: How timm's key filters fail on another network's state dict: each in its own way.
+NOT_ITS_OWN = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+OTHER = "medbench run --weights FILE --encoder NAME, with the network that the file was saved from"
 
 
 def supervised(encoder: Encoder, cache_dir: Path) -> Weights:
@@ -54,41 +59,109 @@ def supervised(encoder: Encoder, cache_dir: Path) -> Weights:
         raise UserError(what, allowed=allowed, then="medbench run --methods random, or another --encoder")
     file = _fetch(encoder)
     digest = sha256(file)
-    _remember(cache_dir, encoder.name, digest)
+    remember(cache_dir, encoder.name, digest)
     return Weights(f"{encoder.name} (supervised)", digest, _trained_on(encoder.checkpoint), file)
+
+
+def own(encoder: Encoder, cache_dir: Path) -> Weights:
+    """What `--weights` names: a file of the user's, or an official checkpoint. Every key is checked here, without building the network.
+
+    Raises UserError for a file that is no checkpoint, or another network's.
+    """
+    import torch
+
+    assert encoder.file is not None, "weights of a user's own have a file"
+    if not encoder.file.is_file():
+        listed = checkpoints.named(encoder.file.name)
+        if listed.architecture != encoder.architecture:
+            what = f"Checkpoint '{listed.name}' is of {listed.architecture}, not of {encoder.architecture}."
+            raise UserError(what, then=f"medbench run --weights {listed.name} --encoder {listed.encoder}")
+        return checkpoints.weights(listed, cache_dir)
+    with torch.device("meta"):  # names and shapes alone: nothing is stored or computed
+        model = _model(encoder)
+        model.reset_classifier(0)
+    _fitting(model, encoder.file, checkpoints.OWN, encoder.architecture)
+    layout = checkpoints.recognise(encoder.file, model.state_dict())
+    return Weights(f"{encoder.file.name} ({layout})", sha256(encoder.file), (), encoder.file, checkpoints.OWN)
 
 
 def build(encoder: Encoder, weights: Weights, seed: int) -> torch.nn.Module:
     """The encoder with its weights and its readout, in eval mode: (B, 3, H, W) float32 -> (B, D) float32.
 
-    Without a file the weights are timm's own initialisation, drawn from `seed`. Every key of a checkpoint must fit, classifier included:
-    it is loaded strictly and the classifier is removed afterwards. Raises UserError where it does not fit.
+    Without a file the weights are timm's own initialisation, drawn from `seed`. Every key of a checkpoint must fit: one of timm's is loaded
+    strictly with its classifier, which is removed afterwards; one of another layout (`Weights.layout`) strictly without its heads. A ViT's
+    positions are resampled to the encoder's size. Raises UserError where it does not fit.
     """
-    import timm
     import torch
 
     from medbench import readout
 
-    model: Any  # timm's classes differ; all have reset_classifier
-    options: dict[str, Any] = {}
-    if encoder.architecture != EMBEDDED and config_of(encoder.architecture, encoder.checkpoint).fixed_input_size:
-        options["img_size"] = encoder.size  # a ViT: positions are resampled to this size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if weights.file is None:
-            model = timm.create_model(encoder.architecture, pretrained=False, **options)
+            model = _model(encoder)
+        elif weights.layout:
+            model = _model(encoder)
+            model.reset_classifier(0)
+            model.load_state_dict(_fitting(model, weights.file, weights.layout, encoder.architecture))
         elif encoder.name == EMBEDDED:
-            model = timm.create_model(encoder.architecture, pretrained=False)
+            model = _model(encoder)
             _load_in_order(model, weights.file)
         else:
-            name = f"{encoder.architecture}.{encoder.checkpoint}"
-            try:
-                model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(weights.file)}, **options)
-            except RuntimeError as error:
-                raise UserError(f"{weights.file.name} does not fit {name}: {error}") from error
+            model = _timms(encoder, weights.file)
     model.reset_classifier(0)
     module: torch.nn.Module = readout.read(model, encoder.readout).eval()
     return module
+
+
+def _model(encoder: Encoder) -> Any:
+    """timm's model as it is initialised, at the encoder's size."""
+    import timm
+
+    return timm.create_model(encoder.architecture, pretrained=False, **_size(encoder))  # timm's classes differ
+
+
+def _timms(encoder: Encoder, file: Path) -> Any:
+    """timm's model with a file of the checkpoint that the encoder names."""
+    import timm
+
+    name = f"{encoder.architecture}.{encoder.checkpoint}"
+    try:
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, **_size(encoder))
+    except RuntimeError as error:
+        raise UserError(f"{file.name} does not fit {name}: {error}") from error
+
+
+def _size(encoder: Encoder) -> dict[str, Any]:
+    """timm's option for a model that is made for one image size, as ViTs are."""
+    fixed = encoder.architecture != EMBEDDED and config_of(encoder.architecture, encoder.checkpoint).fixed_input_size
+    return {"img_size": encoder.size} if fixed else {}
+
+
+def _fitting(model: Any, file: Path, layout: str, architecture: str) -> dict[str, torch.Tensor]:
+    """The state dict in a file, with timm's own key filter and resampling of positions, if every key and shape is the model's, else UserError."""
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    state = checkpoints.state_dict(file, layout, shapes)
+    adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    try:
+        state = adapt(state, model) if adapt else state
+    except NOT_ITS_OWN as error:
+        raise UserError(f"{file.name} does not fit {architecture}: {type(error).__name__}: {error}.", then=OTHER) from error
+    wrong = {
+        "missing": [name for name in shapes if name not in state and not name.endswith(".num_batches_tracked")],
+        "unexpected": [name for name in state if name not in shapes],
+        "of another shape": [
+            f"{name} {tuple(value.shape)} instead of {shapes[name]}"
+            for name, value in state.items()
+            if name in shapes and tuple(value.shape) != shapes[name]
+        ],
+    }
+    if any(wrong.values()):
+        said = [
+            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" for what, names in wrong.items() if names
+        ]
+        raise UserError(f"{file.name} does not fit {architecture}: {'; '.join(said)}.", then=OTHER)
+    return state
 
 
 def _is_supervised(architecture: str, tag: str) -> bool:
@@ -165,26 +238,3 @@ def _unreachable(endpoint: str) -> str:
     except OSError as error:
         return f"no way to {endpoint}: {getattr(error, 'reason', error)}"
     return ""
-
-
-def sha256(file: Path) -> str:
-    """64 hex digits of a file's content."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _remember(cache_dir: Path, name: str, sha: str) -> None:
-    """The hub publishes no hash that outlives its revision: the first one seen is recorded and enforced. Raises UserError."""
-    record = cache_dir / "weights" / f"{name}.json"
-    if record.exists():
-        first = json.loads(record.read_text())["sha256"]
-        if first != sha:
-            raise UserError(
-                f"The weights of '{name}' have changed: SHA-256 {sha[:12]}, first seen as {first[:12]}.",
-                then=f"delete {record} if that is expected",
-            )
-        return
-    record.parent.mkdir(parents=True, exist_ok=True)
-    partial = record.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps({"sha256": sha}))
-    partial.replace(record)

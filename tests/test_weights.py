@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 
-from medbench import encoders, registry, weights
-from medbench.spec import UserError
+from medbench import checkpoints, encoders, grid, registry, run, weights
+from medbench.spec import Encoder, Grid, UserError
 
 
 def test_architectures_are_timms() -> None:
@@ -184,3 +187,250 @@ def test_a_checkpoint_with_a_missing_key_is_refused(tmp_path: Path) -> None:
     start = weights.Weights("mine", "0" * 64, (), file)
     with pytest.raises(UserError, match=r"model.pth does not fit resnet18.tv_in1k: .*layer1.0.conv1.weight"):
         weights.build(encoder, start, 0)
+
+
+# --- weights of a user's own ---
+
+TINY = "test_resnet.r160_in1k"  # timm's, of 0.5 M parameters
+
+
+def tiny(seed: int = 0) -> dict[str, torch.Tensor]:
+    """The state dict of a network with classifier, as a user would save it."""
+    torch.manual_seed(seed)
+    state = timm.create_model("test_resnet").state_dict()
+    return {name: torch.rand_like(value) if value.is_floating_point() else value for name, value in state.items()}
+
+
+def under(prefix: str, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {prefix + name: value for name, value in state.items()}
+
+
+def without_classifier(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in state.items() if not name.startswith("fc.")}
+
+
+def given(file: Path, name: str = TINY, size: int = 64) -> Encoder:
+    return encoders.encoder(name, size, weights=file)
+
+
+HEAD = {"projection_head.layers.0.weight": torch.zeros(2, 2)}
+SAVED: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], str]] = {
+    "plain": (lambda s: s, "without fc"),
+    "encoder alone": (without_classifier, "as it is"),
+    "moco": (  # facebookresearch/moco, main_moco.py: DistributedDataParallel around encoder_q, encoder_k and a queue
+        lambda s: {
+            "epoch": 200,
+            "arch": "resnet50",
+            "state_dict": under("module.", {**under("encoder_q.", s), **under("encoder_k.", tiny(1)), "queue": torch.zeros(2)}),
+        },
+        "state_dict, prefix module.encoder_q., without encoder_k, queue, fc",
+    ),
+    "lightning": (  # a LightningModule with the network in self.model
+        lambda s: {"epoch": 3, "pytorch-lightning_version": "2.4.0", "state_dict": under("model.", s), "hyper_parameters": {"lr": 0.1}},
+        "state_dict, prefix model., without fc",
+    ),
+    "lightly": (  # lightly's examples: self.backbone, self.projection_head, and their momentum copies
+        lambda s: {
+            "state_dict": {**under("backbone.", without_classifier(s)), **HEAD, **under("backbone_momentum.", without_classifier(tiny(1)))}
+        },
+        "state_dict, prefix backbone., without projection_head, backbone_momentum",
+    ),
+    "lightly dino": (
+        lambda s: {
+            **under("student_backbone.", without_classifier(tiny(1))),
+            **under("student_head.", HEAD),
+            **under("teacher_backbone.", without_classifier(s)),
+            **under("teacher_head.", HEAD),
+        },
+        "prefix teacher_backbone., without student_backbone, student_head, teacher_head",
+    ),
+    "dino": (
+        lambda s: {"student": under("module.backbone.", tiny(1)), "teacher": under("backbone.", s), "args": argparse.Namespace(lr=0.1)},
+        "teacher, prefix backbone., without fc",
+    ),
+    "timm": (  # timm's CheckpointSaver
+        lambda s: {
+            "epoch": 1,
+            "arch": "resnet",
+            "state_dict": s,
+            "metric": np.float64(0.7),
+            "args": argparse.Namespace(data=Path("/data")),
+        },
+        "state_dict, without fc",
+    ),
+    "encoder": (lambda s: {"model": under("encoder.", without_classifier(s))}, "model, prefix encoder."),
+    "compiled": (lambda s: under("_orig_mod.", s), "prefix _orig_mod., without fc"),
+    "student alone": (lambda s: {"student": under("module.", s)}, "student, prefix module., without fc"),
+    "half": (lambda s: {name: value.half() if value.is_floating_point() else value for name, value in s.items()}, "without fc"),
+    "before torch 0.4.1": (lambda s: {name: value for name, value in s.items() if "num_batches" not in name}, "without fc"),
+}
+
+
+@pytest.mark.parametrize("kind", SAVED)
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "pickle"])
+def test_a_users_checkpoint_is_recognised_and_said(kind: str, new: bool, tmp_path: Path) -> None:
+    wrap, said = SAVED[kind]
+    state = tiny()
+    torch.save(wrap(state), tmp_path / "mine.pth", _use_new_zipfile_serialization=new)
+    encoder = given(tmp_path / "mine.pth")
+    assert (encoder.name, encoder.kind, encoder.architecture) == (f"{TINY}:mine.pth", "weights", "test_resnet")
+    start = registry.method("given").weights(encoder, "given", 0, tmp_path)
+    assert (start.name, start.layout, start.trained_on) == (f"mine.pth ({said})", "own", ())
+    assert start.sha256 == hashlib.sha256((tmp_path / "mine.pth").read_bytes()).hexdigest()
+    net = registry.method("given").encoder(encoder, start, 0)
+    for name, value in net.state_dict().items():
+        if "num_batches" not in name:
+            assert torch.allclose(value, state[name], atol=1e-3 if kind == "half" else 0), name
+    with torch.inference_mode():
+        assert net(torch.rand(2, 3, 64, 64)).shape == (2, net.num_features)
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    state = tiny()
+    save_file(under("module.", state), tmp_path / "mine.safetensors")
+    encoder = given(tmp_path / "mine.safetensors")
+    start = weights.own(encoder, tmp_path)
+    assert start.name == "mine.safetensors (prefix module., without fc)"
+    assert torch.equal(weights.build(encoder, start, 0).conv1[0].weight, state["conv1.0.weight"])
+    (tmp_path / "mine.safetensors").write_bytes((tmp_path / "mine.safetensors").read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"mine.safetensors is broken or incomplete: .*Next: fetch it again"):
+        weights.own(encoder, tmp_path)
+
+
+def test_a_head_that_is_the_networks_own_is_kept(tmp_path: Path) -> None:
+    """ConvNeXt's last norm is called head.norm: it belongs to the encoder, head.fc does not."""
+    state = timm.create_model("test_convnext").state_dict()
+    state["head.norm.weight"] = torch.rand_like(state["head.norm.weight"])
+    torch.save(under("backbone.", state), tmp_path / "mine.pth")
+    encoder = given(tmp_path / "mine.pth", "test_convnext.r160_in1k")
+    net = weights.build(encoder, weights.own(encoder, tmp_path), 0)
+    assert torch.equal(net.head.norm.weight, state["head.norm.weight"])
+
+
+def test_the_default_encoder_takes_weights_too(tmp_path: Path) -> None:
+    trained = weights.build(encoders.encoder(encoders.EMBEDDED), weights.supervised(encoders.encoder(encoders.EMBEDDED), tmp_path), 0)
+    torch.save(trained.state_dict(), tmp_path / "weights.pth")  # as pretraining writes it
+    encoder = given(tmp_path / "weights.pth", encoders.EMBEDDED)
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        for layout in ("own", "encoder"):
+            start = weights.Weights("", "", (), tmp_path / "weights.pth", layout)
+            assert torch.equal(weights.build(encoder, start, 0)(images), trained(images))
+
+
+def lacking(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if not name.startswith("layer1.0.")}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            lambda: lacking(tiny()),
+            r"mine.pth does not fit test_resnet: \d+ missing \(layer1.0.conv1.weight, .*, \.\.\.\)\. Next: medbench run",
+        ),
+        (lambda: {**tiny(), "extra.weight": torch.zeros(1)}, r"does not fit test_resnet: 1 unexpected \(extra.weight\)"),
+        (lambda: {**tiny(), "bn1.weight": torch.zeros(3)}, r"1 of another shape \(bn1.weight \(3,\) instead of \(\d+,\)\)"),
+        (
+            lambda: timm.create_model("test_vit").state_dict(),
+            r"does not fit test_resnet: \d+ missing \(conv1.*; \d+ unexpected \(cls_token, ",
+        ),
+        (
+            lambda: timm.create_model("test_resnet"),
+            r"holds more than weights \(timm.models.resnet.ResNet\).*torch.save\(torch.load\('mine.pth'",
+        ),
+        (lambda: [torch.zeros(1)], r"mine.pth holds a list, not a state dict"),
+        (lambda: {"epoch": 3, "lr": 0.1}, r"mine.pth is not a state dict, names with tensors: 2 entries are none, epoch, lr"),
+        (lambda: {"state_dict": {}}, r"mine.pth is not a state dict, names with tensors: it is empty"),
+        (lambda: under("backbone.", tiny()) | under("encoder.", tiny(1)), r"holds two networks, with and without the prefix 'encoder.'"),
+    ],
+)
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "pickle"])
+def test_a_checkpoint_that_does_not_fit(content: Callable[[], Any], message: str, new: bool, tmp_path: Path) -> None:
+    torch.save(content(), tmp_path / "mine.pth", _use_new_zipfile_serialization=new)
+    with pytest.raises(UserError, match=message):
+        weights.own(given(tmp_path / "mine.pth"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "mine.pth is empty"),
+        (b"<!DOCTYPE html><html>404</html>", "mine.pth is a web page: a download went wrong"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:fa41", "mine.pth is a Git LFS pointer: `git lfs pull`"),
+        (b"accuracy,0.7", "mine.pth is not a checkpoint. Allowed: a file of torch.save or of safetensors"),
+        (b"\x80\x02nonsense", "mine.pth is broken or incomplete"),
+        (b"PK\x03\x04nonsense", "mine.pth is broken or incomplete"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.pth").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        weights.own(given(tmp_path / "mine.pth"), tmp_path)
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "pickle"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+def test_a_checkpoint_that_broke_off(share: float, new: bool, tmp_path: Path) -> None:
+    file = tmp_path / "mine.pth"
+    torch.save(tiny(), file, _use_new_zipfile_serialization=new)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=r"mine.pth is broken or incomplete: .*Next: fetch it again"):
+        weights.own(given(file), tmp_path)
+
+
+def test_weights_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "mine.pth").touch()
+    with pytest.raises(UserError, match=r"mien.pth does not exist\. Allowed: mine.pth, simclr-rn50.*Did you mean 'mine.pth'\?"):
+        given(tmp_path / "mien.pth")
+    with pytest.raises(UserError, match=r"dino-vit8 does not exist\..*Did you mean 'dino-vits8'\?.*medbench list checkpoints"):
+        given(Path("dino-vit8"))
+    with pytest.raises(UserError, match=r"'features:f.npz' brings its own: it takes no --weights"):
+        encoders.encoder("features:f.npz", weights=tmp_path / "mine.pth")
+
+
+def test_an_official_checkpoint_by_name(tmp_path: Path) -> None:
+    encoder = given(Path("simclr-rn50-google"), "resnet50")
+    assert encoder.name == "resnet50:simclr-rn50-google"
+    with pytest.raises(UserError, match=r"cannot be downloaded as they are"):
+        weights.own(encoder, tmp_path)
+    with pytest.raises(UserError, match=r"'simclr-rn50-google' is of resnet50, not of test_resnet.*--encoder resnet50"):
+        weights.own(given(Path("simclr-rn50-google")), tmp_path)
+    file = tmp_path / "weights" / "simclr-rn50-google" / "resnet50-1x.pth"
+    torch.save({"state_dict": {name: torch.zeros(()).expand(value.shape) for name, value in hollow_resnet50().items()}}, file)
+    start = weights.own(encoder, tmp_path)
+    assert (start.name, start.layout, start.mean, start.std) == ("simclr-rn50-google", "simclr-google", (0, 0, 0), (1, 1, 1))
+
+
+def hollow_resnet50() -> dict[str, torch.Tensor]:
+    import torchvision
+
+    with torch.device("meta"):
+        return dict(torchvision.models.resnet50().state_dict())
+
+
+def test_own_weights_are_judged_end_to_end(folder: Path, tmp_path: Path) -> None:
+    torch.save(under("module.", tiny()), tmp_path / "mine.pth")
+    asked = Grid(
+        tasks=(f"folder:{folder}",),
+        encoders=(TINY,),
+        weights=str(tmp_path / "mine.pth"),
+        size=32,
+        labels=("100",),
+        readouts=("pool", "mean"),
+    )
+    rows = list(run.run(asked, tmp_path / "out").rows().values())
+    assert [(row.cell.method, row.cell.encoder) for row in rows] == [("given", f"{TINY}:mine.pth")] * 2
+    assert rows[0].provenance["weights"] == "mine.pth (prefix module., without fc)"
+    before = {planned.fingerprint for planned in grid.plan(asked).cells}
+    torch.save(under("module.", tiny(1)), tmp_path / "mine.pth")
+    assert not before & {planned.fingerprint for planned in grid.plan(asked).cells}, "other weights, other cells"
+
+
+def test_the_list_of_checkpoints(tmp_path: Path) -> None:
+    lines = list(checkpoints.lines(tmp_path))
+    assert len(lines) == len(checkpoints.CHECKPOINTS) + 1
+    assert any("nielsen-isic" in line and "HAM10000" in line and "193 MB" in line and "to be fetched" in line for line in lines)

@@ -1,4 +1,4 @@
-"""An encoder that the user brings: FILE.py:NAME, or features:FILE that were computed elsewhere (a gated model, an API)."""
+"""What the user brings: weights for a timm encoder, FILE.py:NAME, or features:FILE that were computed elsewhere (a gated model, an API)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 
 def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: Path) -> Weights:
+    if encoder.kind == "weights":
+        return weights.own(encoder, cache_dir)
     if encoder.kind == "function":
         return Weights(encoder.name, given.module_hash(encoder), encoder.trained_on, None)
     assert encoder.file is not None, "features have a file"
@@ -20,16 +22,16 @@ def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: Path)
 
 
 def _encoder(encoder: Encoder, start: Weights, pretrain_seed: int) -> torch.nn.Module:
-    return given.module(encoder)
+    return weights.build(encoder, start, pretrain_seed) if encoder.kind == "weights" else given.module(encoder)
 
 
 GIVEN = Method(
     "given",
     version=1,
-    title="The user's own: FILE.py:NAME, or features:FILE",
+    title="The user's own: --weights FILE, FILE.py:NAME, or features:FILE",
     sources=("given",),
     weights=_weights,
     encoder=_encoder,
     seeded=False,
-    encoders=("function", "features"),
+    encoders=("weights", "function", "features"),
 )

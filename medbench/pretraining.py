@@ -1,0 +1,102 @@
+"""One pretraining for its own sake: weights that timm loads, its history, a picture of the loss and a sheet of the views."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medbench import registry
+from medbench.grid import Plan, plan
+from medbench.prepare import Progress, pack, trained
+from medbench.run import resolve_device
+from medbench.spec import Grid, UserError
+from medbench.units import Unit
+
+SHOWN = 6  # training images on the sheet of views
+
+
+def alone(grid: Grid, out: Path, device: str, progress: Progress) -> list[str]:
+    """Pretrain the grid's one method on its one task, from its last pretraining seed. Returns what a person should read.
+
+    Writes METHOD.pth, history.json, loss.png and views.png into `out`. A killed one goes on. Raises UserError.
+    """
+    method = registry.method(grid.methods[0])
+    if method.recipes is None:
+        allowed = [entry.name for entry in registry.methods().values() if entry.recipes]
+        raise UserError(
+            f"Method '{method.name}' trains no encoder.", allowed=allowed, given=method.name, then="medbench pretrain --method simclr"
+        )
+    planned = plan(grid, progress)
+    unit = planned.units[-1]
+    if not unit.recipes:
+        raise UserError(f"Source '{grid.source}' takes the official checkpoint as it is.", allowed=["task", "imagenet+task"])
+    device = resolve_device(device)
+    weights = trained(planned, unit, device, progress).weights
+    assert weights.file is not None
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(weights.file, out / f"{method.name}.pth")
+    history = json.loads((weights.file.parent / "history.json").read_text())
+    (out / "history.json").write_text(json.dumps({"weights": weights.name, "sha256_of_recipe": weights.sha256, **history}, indent=1))
+    loss_picture(history["steps"], weights.name, out / "loss.png")
+    views_picture(planned, unit, progress, out / "views.png")
+    last = [step["knn_auc"] for step in history["steps"] if "knn_auc" in step]
+    watched = f"; kNN AUC on held-out training images {last[0]:.3f} at first, {last[-1]:.3f} at last" if last else ""
+    return [
+        *planned.notes,
+        f"{weights.name}: {history['steps'][-1]['views']} views in {history['seconds']:.0f} s, {history['views_per_second']:.0f} a second{watched}",
+        f"{out}/{method.name}.pth (timm.create_model('{unit.encoder.architecture}', num_classes=0).load_state_dict), history.json, loss.png, views.png",
+        f"Judge it: medbench run --task {unit.data.task.name} --encoder {unit.encoder.name} --weights {out}/{method.name}.pth",
+    ]
+
+
+def loss_picture(steps: list[dict[str, Any]], title: str, file: Path) -> None:
+    """Loss of each step and of held-out training images, and the watch: effective rank of the features, kNN AUC. Against views seen."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    def curve(name: str) -> tuple[list[float], list[float]]:
+        found = [(step["views"], step[name]) for step in steps if step.get(name) is not None]
+        return [x for x, _ in found], [y for _, y in found]
+
+    with matplotlib.rc_context({"font.size": 8}):
+        figure = Figure(figsize=(6.9, 2.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        loss, rank, knn = figure.subplots(1, 3)
+        loss.plot(*curve("loss"), color="0.6", linewidth=0.8, label="training")
+        loss.plot(*curve("held_out_loss"), "o--", color="black", markersize=3, label="held out")
+        loss.set_ylabel("loss")
+        loss.legend(frameon=False)
+        rank.plot(*curve("look_rank"), "o-", color="black", markersize=3)
+        rank.set_ylabel("effective rank of the features")
+        knn.plot(*curve("knn_auc"), "o-", color="black", markersize=3)
+        knn.set_ylabel("AUC of 20 nearest neighbours")
+        starts = {step["stage"]: step["views"] for step in reversed(steps)}
+        for axis in (loss, rank, knn):
+            axis.set_xlabel("views")
+            axis.spines[["top", "right"]].set_visible(False)
+            for stage, views in starts.items():
+                if stage:
+                    axis.axvline(views, color="0.8", linewidth=0.8)
+        figure.suptitle(title, fontsize=8)
+        figure.savefig(file, dpi=150)
+
+
+def views_picture(planned: Plan, unit: Unit, progress: Progress, file: Path) -> None:
+    """What the network sees: a row an image of the training part, first as it is, then its views."""
+    import torch
+    from PIL import Image
+
+    from medbench import views
+
+    here = unit.data.where("train")
+    rows = np.linspace(here.start, here.stop - 1, SHOWN).astype(int)
+    pixels = torch.from_numpy(pack(unit.data, unit.encoder, planned.cache_dir, progress).array[rows])
+    generator = torch.Generator().manual_seed(unit.pretrain_seed)
+    picture = Image.fromarray(views.sheet(pixels, unit.recipes[0].crops, unit.encoder.size, generator))
+    scale = max(1, round(96 / unit.encoder.size))
+    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(file)

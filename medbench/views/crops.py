@@ -1,0 +1,102 @@
+"""Kinds of random view, and the sets of them that the papers train on. Every number has its source; what no source states is said to be ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+_NO_UP = ("dermoscopy", "histology", "cytology", "endoscopy")  # of them Nielsen et al. 2023 flip all but histology upside down, too
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One kind of random view, `count` of them an image. Probabilities are named `_p`.
+
+    size: side, as a share of the encoder's. scale: share of the image's area, uniform. ratio: width / height, log-uniform over what fits.
+    flip, vertical_flip: probabilities. rotation: degrees, uniform in +-rotation. jitter: brightness, contrast, saturation and hue as in
+    torchvision's ColorJitter. blur_sigma: pixels, uniform. blur_kernel: share of the side. perspective: distortion as in torchvision.
+    """
+
+    count: int = 1
+    size: float = 1.0
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"  # a rotated or distorted image is always sampled bilinearly
+    flip: float = 0.5
+    vertical_flip: float = 0.0
+    rotation: float = 0.0
+    rotation_p: float = 1.0
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    jitter_p: float = 0.8
+    gray_p: float = 0.0
+    blur_p: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    blur_kernel: float = 0.1
+    solarise_p: float = 0.0
+    perspective: float = 0.0
+    perspective_p: float = 0.5
+
+    def pixels(self, encoder_size: int) -> int:
+        """Side of the view for an encoder of this size: a multiple of 16 and at least 32, but for the full size, which is kept.
+
+        >>> Crop().pixels(100), Crop(size=96 / 224).pixels(224), Crop(size=96 / 224).pixels(64)
+        (100, 96, 32)
+        """
+        return encoder_size if self.size == 1 else max(32, 16 * round(self.size * encoder_size / 16))
+
+
+def simclr(modality: str = "") -> tuple[Crop, ...]:
+    """Two views of SimCLR (Chen et al. 2020; google-research/simclr, data_util.py); Azizi et al. 2021 use the same for skin images.
+
+    On X-ray as Azizi et al.: jitter at half strength, rotation of up to 45 degrees, no blur.
+    """
+    return _for(modality, Crop(2, jitter=(0.8, 0.8, 0.8, 0.2), gray_p=0.2, blur_p=0.5))
+
+
+def swav(modality: str = "") -> tuple[Crop, ...]:
+    """Two large and six small views of SwAV (Caron et al. 2020; facebookresearch/swav, src/multicropdataset.py and its scripts).
+
+    The blur's kernel has 23 pixels at either size. On X-ray, what `simclr` does there: ours, the paper has none.
+    """
+    large = Crop(2, 1.0, (0.14, 1.0), interpolation="bilinear", jitter=(0.8, 0.8, 0.8, 0.2), gray_p=0.2, blur_p=0.5, blur_kernel=23 / 224)
+    return _for(modality, large, replace(large, count=6, size=96 / 224, scale=(0.05, 0.14), blur_kernel=23 / 96))
+
+
+def dino(modality: str = "") -> tuple[Crop, ...]:
+    """Two large and eight small views of DINO (Caron et al. 2021; facebookresearch/dino, main_dino.py, DataAugmentationDINO).
+
+    Blurred with p = 1, 0.1 and 0.5, the second large view solarised. Its blur is Pillow's, which has no kernel size: here SimCLR's. On X-ray,
+    what `simclr` does there, and no solarisation: ours, the paper has none.
+    """
+    first = Crop(1, 1.0, (0.4, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), gray_p=0.2, blur_p=1.0)
+    second = replace(first, blur_p=0.1, solarise_p=0.2)
+    return _for(modality, first, second, replace(first, count=8, size=96 / 224, scale=(0.05, 0.4), blur_p=0.5))
+
+
+def nielsen2023() -> tuple[Crop, ...]:
+    """Two large and five small views of Nielsen et al. 2023, for blood cells, endoscopy and dermoscopy (IPMI-ICNS-UKE/sparsam).
+
+    From sparsam/data_augmentation.py and configs/dino_config.yml: made for 256 pixels; the blur's kernel has 11 pixels at either size.
+    """
+    first = Crop(1, 1.0, (0.5, 1.0), interpolation="bilinear", vertical_flip=0.5, rotation=180, jitter=(0.4, 0.4, 0.2, 0.1), gray_p=0.2)
+    first = replace(first, blur_p=1.0, blur_sigma=(0.1, 5.0), blur_kernel=11 / 256, perspective=0.5, perspective_p=0.75)
+    second = replace(first, blur_p=0.1, solarise_p=0.2, perspective_p=0.5)
+    small = replace(first, count=5, size=96 / 256, scale=(0.1, 0.5), blur_p=0.5, blur_kernel=11 / 96, perspective_p=0.5)
+    return first, second, small
+
+
+def finetune(modality: str = "") -> tuple[Crop, ...]:
+    """One gentle view: crop with resize, flips, rotation and colour, as Azizi et al. 2021 list them for fine-tuning. Strengths are ours.
+
+    Blur, which they list too, is left out: at small sizes it takes what the diagnosis rests on. Upside down only where there is no up.
+    """
+    gentle = Crop(scale=(0.5, 1.0), rotation=15, rotation_p=0.5, jitter=(0.2, 0.2, 0.1, 0.02))
+    gentle = replace(gentle, vertical_flip=0.5 if modality in _NO_UP else 0.0)
+    return (replace(gentle, jitter=(0.2, 0.2, 0.0, 0.0)),) if modality == "x-ray" else (gentle,)
+
+
+def _for(modality: str, *crops: Crop) -> tuple[Crop, ...]:
+    """The kinds as they are, but on X-ray: Azizi et al. 2021, section on augmentation of chest X-rays. A grey image stays grey."""
+    if modality != "x-ray":
+        return crops
+    return tuple(replace(crop, rotation=45.0, jitter=(0.4, 0.4, 0.0, 0.0), gray_p=0.0, blur_p=0.0, solarise_p=0.0) for crop in crops)
