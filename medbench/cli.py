@@ -8,12 +8,16 @@ from __future__ import annotations
 import csv
 import errno
 import sys
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medbench.spec import Grid, UserError
+
+if TYPE_CHECKING:
+    from medbench.store import Store
 
 app = typer.Typer(
     help="Which pretrained encoder should a medical image classifier start from, how few labels will do, and can the difference be trusted?",
@@ -39,7 +43,10 @@ Source = Annotated[
     str, typer.Option(help="Where the method's training images came from: imagenet (an official checkpoint), task, imagenet+task, auto.")
 ]
 Pretrain = Annotated[str, typer.Option(help="Budget of an in-domain pretraining: quick (seconds, shows the machinery), standard, paper.")]
-WeightsFile = Annotated[str | None, typer.Option("--weights", help="A checkpoint file of yours for the encoder.")]
+WeightsFile = Annotated[
+    str | None,
+    typer.Option("--weights", help="A checkpoint file of yours for the encoder, or an official one by name (medbench list checkpoints)."),
+]
 Size = Annotated[
     int | None,
     typer.Option(help="Image size in pixels. Default: 112 (64 on a phantom) for the default encoder, else the checkpoint's."),
@@ -166,22 +173,114 @@ def pretrain_(
     print("\n".join(made))
 
 
+Folders = Annotated[list[Path], typer.Argument(help="Results folders.")]
+Metric = Annotated[str | None, typer.Option(help="Another metric than the task's primary one.")]
+
+
 @app.command()
 def table(
-    folder: Annotated[Path, typer.Argument(help="A results folder.")],
-    metric: Annotated[str | None, typer.Option(help="Show this metric instead of the task's primary one.")] = None,
+    folder: Folders,
+    metric: Metric = None,
+    rows: Annotated[str, typer.Option(help="What stands in rows, as method,protocol. What differs and is not named joins them.")] = "",
+    cols: Annotated[str, typer.Option(help="What stands in columns, as task,labels.")] = "",
+    form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex, html.")] = "",
+    spread: Annotated[str, typer.Option(help="Beside each mean: interval (95 %), sd (over seeds), none.")] = "",
+    methods_text: Annotated[
+        bool, typer.Option("--methods-text", help="A paper's paragraph that says what was done, and its BibTeX.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead of the screen.")] = None,
 ) -> None:
-    """Print a results folder's leaderboard, and write leaderboard.md and leaderboard.csv anew."""
-    from medbench import screen
+    """Print leaderboards. One folder and no option: also write leaderboard.md and leaderboard.csv anew; else a table as a paper needs it."""
+    from medbench import paper, screen
     from medbench import table as tables
+
+    stores = _stores(folder)
+    if methods_text:
+        _put(paper.methods_text(tables.boards(*stores)), out)
+        return
+    if len(stores) == 1 and not (rows or cols or form or spread or out):
+        shown = tables.terminal(stores[0], metric)
+        tables.write(stores[0])
+        screen.show(shown)
+        return
+    form = _choice("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
+    spread = _choice("spread", spread or "interval", tables.SPREADS)
+    pivot = tables.pivot(tables.boards(*stores), _split(rows), _split(cols), metric)
+    if form == "terminal" and not out:
+        screen.show(tables.pivot_terminal(pivot, spread))
+    else:
+        _put(tables.render(pivot, "markdown" if form == "terminal" else form, spread), out)
+
+
+@app.command()
+def compare(
+    folder: Folders,
+    metric: Metric = None,
+    margin: Annotated[float, typer.Option(help="A difference that is too small to matter, in the metric's own unit.")] = 0.01,
+    permutations: Annotated[int, typer.Option(help="Also a permutation test beside each pair, of so many permutations; 0: none.")] = 0,
+) -> None:
+    """Say of each two methods which is better, that they are practically equal, or what it would take to know; and the labels each saves."""
+    from medbench import compare as compares
+
+    if not 0 <= margin < 1 or permutations < 0:
+        raise UserError(f"A margin lies from 0 to 1 and permutations are 0 or more; given {margin:g} and {permutations}.")
+    print("\n".join(compares.sentences(_stores(folder), metric, margin, permutations)))
+
+
+@app.command()
+def merge(folder: Folders, out: Annotated[Path, typer.Option(help="The folder that shall hold all rows.")]) -> None:
+    """Join results folders of several machines into one."""
+    from medbench import merge as merges
+
+    added, done = merges.merge(folder, out)
+    print(f"{added} new rows, {done} in all in {out}. Next: medbench table {out}")
+
+
+@app.command()
+def plot(
+    folder: Folders,
+    kind: Annotated[
+        str, typer.Option(help="curves, heatmap, cd, cost, reliability, confusion; several with commas. Default: all that can be drawn.")
+    ] = "",
+    metric: Metric = None,
+    form: Annotated[str, typer.Option("--format", help="png, svg, pdf; several with commas.")] = "pdf,png",
+    width: Annotated[str, typer.Option(help="Of a paper: column (3.3 in) or page (6.9 in). Default: as the figure needs.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for the figures. Default: figures/ in the first results folder.")] = None,
+) -> None:
+    """Draw figures for a paper: readable in grey and by the colour-blind."""
+    from medbench import plot as plots
+    from medbench import table as tables
+
+    stores = _stores(folder)
+    kinds = [_choice("kind", name, plots.KINDS) for name in _split(kind)]
+    forms = [_choice("format", name, plots.FORMATS) for name in _split(form)]
+    if width:
+        _choice("width", width, plots.WIDTHS)
+    for file in plots.draw(tables.boards(*stores), kinds, out or folder[0] / "figures", forms, metric=metric, width=width):
+        print(file)
+
+
+def _stores(folders: list[Path]) -> list[Store]:
     from medbench.store import Store
 
-    store = Store(folder)
-    if not (folder / "plan.json").is_file():
-        raise UserError(f"{folder} is not a results folder: it has no plan.json.", then="medbench run --out FOLDER")
-    shown = tables.terminal(store, metric)
-    tables.write(store)
-    screen.show(shown)
+    for folder in folders:
+        if not (folder / "plan.json").is_file():
+            raise UserError(f"{folder} is not a results folder: it has no plan.json.", then="medbench run --out FOLDER")
+    return [Store(folder) for folder in folders]
+
+
+def _choice(what: str, given: str, allowed: Collection[str]) -> str:
+    if given not in allowed:
+        raise UserError(f"Unknown {what} '{given}'.", allowed=allowed, given=given)
+    return given
+
+
+def _put(text: str, out: Path | None) -> None:
+    if out is None:
+        print(text, end="")
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
 
 
 @app.command("list")
@@ -209,8 +308,9 @@ def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, e
     else:
         allowed = ["tasks", "methods", "protocols", "encoders", "checkpoints"]
         raise UserError(f"Cannot list '{what}'.", allowed=allowed, given=what, then="medbench list tasks")
+    width = max(len(name) for name, _ in lines)
     for name, title in lines:
-        print(f"{name:<14} {title}")
+        print(f"{name:<{width}}  {title}")
 
 
 @data_app.callback()
@@ -269,6 +369,32 @@ def data_split(
         writer.writerows((entry.part, entry.labels, entry.seed, name) for entry in splits for name in entry.ids)
     else:
         screen.show(screen.split_table(splits))
+
+
+@app.command()
+def doctor(
+    encoder: Annotated[
+        str | None, typer.Option(help="A timm encoder or FILE.py:NAME. Without one: device, versions, disk and data.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="A checkpoint file of yours, or the name of an official one.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Show it this task's images: for weights trained on such. Default: natural images.")
+    ] = None,
+    data: Data = None,
+    size: Annotated[int | None, typer.Option(help="Image size in pixels. Default: as in run.")] = None,
+    readout: Annotated[str, typer.Option(help="pool (the encoder's own), cls, mean, cls+mean, last4.")] = _DEFAULT.readouts[0],
+) -> None:
+    """Does an encoder get its images as it was trained? Exit code 1 where something was found."""
+    from medbench import doctor as doctors
+
+    print("\n".join(doctors.device_report()))
+    if encoder is None:
+        return
+    net, examined, shown, declared = doctors.subject(encoder, file=weights, size=size, readout=readout, task=task, root=data)
+    report = doctors.diagnose(net, examined, shown, declared)
+    print("\n".join([f"\n{examined.name}, {examined.size} px:", *report.lines()]))
+    if report.findings:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -59,6 +59,9 @@ def open_task(
 ) -> TaskData:
     """Find a task's images, or its phantom, and check the parts. Raises UserError."""
     root, why_phantom = locate(task, grid.data, cache_dir)
+    lacking = task.partial(root) if root is not None and task.partial else ""
+    if lacking and not grid.allow_partial:
+        raise UserError(f"{root} holds a part of {task.data}: {lacking}.", then="complete the download, or run with --allow-partial")
     if root is not None:
         parts, data = task.load(root), task.data
     else:
@@ -73,7 +76,11 @@ def open_task(
             f"Task '{task.name}' has no {grid.target} part.", allowed=[p for p in parts if p != "train"], then="medbench run --on test"
         )
     parts = {name: _tidy(task, name, parts[name]) for name in PARTS if name in parts}
-    marks = [*task.marks, *check_parts(task, parts, grid.target, allow_leak=grid.allow_leak, allow_partial=grid.allow_partial)]
+    marks = [
+        *task.marks,
+        *([f"PARTIAL: {lacking}"] if lacking else []),
+        *check_parts(task, parts, grid.target, allow_leak=grid.allow_leak, allow_partial=grid.allow_partial),
+    ]
     total = sum(map(len, parts.values()))
     if data != "phantom" and task.n_images not in (None, total):
         marks.append(f"{total} of the {task.n_images} images of {task.data}: not the official set")
@@ -151,21 +158,26 @@ def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: 
     """
     seen: dict[str, tuple[str, str, list[Any]]] = {}
     torn: list[tuple[str, str]] = []
+    conflicts = 0
     flat = ((name, i, label) for name, s in parts.items() for i, label in zip(s.ids.tolist(), _plain(s.labels), strict=True))
     for (part, name, label), content in zip(flat, hashes, strict=True):
         other_part, other, other_label = seen.setdefault(content, (part, name, label))
         if other_label != label:
-            raise UserError(f"'{other}' and '{name}' are the same image with two labels.", then="remove one of them")
+            conflicts += 1
+            if not allow_leak:
+                what = f"'{other}' and '{name}' are the same image with two labels."
+                raise UserError(what, then="remove one of them, or run with --allow-leak, which marks every table")
         if other_part != part:
             torn.append((other, name))
+    marks = [f"CONFLICT: {conflicts} images are byte for byte another one with another label"] if conflicts else []
     if not torn:
-        return []
+        return marks
     if not allow_leak:
         raise UserError(
             f"'{torn[0][0]}' and '{torn[0][1]}' are the same image in two parts ({len(torn)} such images): the score would be too good.",
             then="mend the split, or run with --allow-leak, which marks every table",
         )
-    return [f"LEAK: {len(torn)} images stand in two parts, byte for byte"]
+    return [*marks, f"LEAK: {len(torn)} images stand in two parts, byte for byte"]
 
 
 def _tidy(task: Task, part: str, split: Split) -> Split:

@@ -102,6 +102,7 @@ class Task:
 
     load(root) -> {"train" | "val" | "test": Split}; root is a folder that `find` returned. Raises UserError on data that is wrong.
     find(root) -> the folder that holds this task's data somewhere under root, or None.
+    partial(root) -> what of the official download is missing there, "" where nothing is: a run needs --allow-partial, and every table says so.
     phantom() -> the same parts, drawn; None where a task has no stand-in.
     """
 
@@ -117,6 +118,7 @@ class Task:
     bags: str | None = None
     modality: str = ""  # one of MODALITIES: random views are chosen by it
     n_images: int | None = None  # of the official data set; another count is marked on every table
+    partial: Callable[[Path], str] | None = None
     phantom: Callable[[], dict[str, Split]] | None = None
     folders: tuple[str, ...] = ()  # folder names tried under a data root, for messages
     get: str = ""  # how a person gets the data, one line

@@ -69,7 +69,7 @@ def test_a_changed_image_is_another_cell(folder: Path, medbench: Callable[..., i
 
 
 def test_a_broken_run_ends_with_the_rows_of_an_unbroken_one(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    grid = Grid(tasks=(f"folder:{folder}",), size=32, labels=("10", "100"), seeds=2)
+    grid = Grid(tasks=(f"folder:{folder}",), size=32, labels=("10", "100"), seeds=2, methods=("random", "supervised"))
 
     def stop_at(count: int) -> Callable[[Row], None]:
         seen: list[Row] = []

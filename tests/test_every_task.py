@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medbench import registry
-from medbench.spec import KINDS, PARTS, Drawn, Task
+from medbench.spec import KINDS, MODALITIES, PARTS, Drawn, Task
 
 TASKS = list(registry.tasks().values())
 PHANTOMS = [task for task in TASKS if task.phantom]
@@ -20,6 +20,7 @@ def test_it_says_what_it_is(task: Task) -> None:
     assert len(task.classes) >= 2 or task.kind == "multilabel"
     assert len(set(task.classes)) == len(task.classes)
     assert task.title
+    assert task.modality in MODALITIES
     assert task.data != "phantom"
     for what in ("get", "citation", "licence", "folders"):
         assert getattr(task, what), f"{task.name} does not say its {what}"

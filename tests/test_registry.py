@@ -14,7 +14,7 @@ from medbench.spec import Protocol, UserError
 @pytest.mark.parametrize(
     ("call", "name", "message"),
     [
-        (registry.task, "drem", r"Unknown task 'drem'\. Allowed: derm, folder:PATH\. Did you mean 'derm'\? Next: medbench list tasks"),
+        (registry.task, "drem", r"Unknown task 'drem'\. Allowed: .*\(\d+ in all\)\. Did you mean 'derm'\? Next: medbench list tasks"),
         (registry.method, "supervized", r"Unknown method 'supervized'\..*Did you mean 'supervised'\? Next: medbench list methods"),
         (registry.protocol, "liner", r"Unknown protocol 'liner'\..*Did you mean 'linear'\? Next: medbench list protocols"),
     ],

@@ -129,6 +129,7 @@ DERM = Task(
     find=find,
     groups="lesion",
     bags="lesion",
+    modality="dermoscopy",
     phantom=phantom.derm,
     folders=_FOLDERS,
     get="download HAM10000_images_part_1.zip, HAM10000_images_part_2.zip and HAM10000_metadata from doi:10.7910/DVN/DBW86T "

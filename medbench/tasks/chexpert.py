@@ -1,0 +1,94 @@
+"""CheXpert: five findings on chest radiographs (Irvin et al. 2019, arXiv:1901.07031), the labels of Azizi et al. 2021.
+
+Layout as downloaded from Stanford: `CheXpert-v1.0/` or `CheXpert-v1.0-small/` with `train.csv`, `valid.csv`, and images
+`train/patient00001/study1/view1_frontal.jpg`. Columns `Path,Sex,Age,Frontal/Lateral,AP/PA`, then 14 findings: 1 present, 0 absent, blank not
+mentioned, which is read as absent as the authors do, -1 uncertain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from medbench.spec import Split, Task, TaskFamily, UserError
+from medbench.tasks import reading
+
+CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+#: What -1 becomes. `ignore` is the default: it invents no label, and Azizi et al. do not say what they did.
+POLICIES = {"ignore": np.nan, "ones": 1.0, "zeros": 0.0}
+_META = {"sex": "Sex", "view": "Frontal/Lateral", "projection": "AP/PA"}
+_FOLDERS = ("CheXpert-v1.0-small", "CheXpert-v1.0", "chexpert", "chexpert/CheXpert-v1.0-small", "chexpert/CheXpert-v1.0")
+
+
+def load(uncertain: str, root: Path) -> dict[str, Split]:
+    """train and val: 9 to 1 of the patients of train.csv. test: the official validation set, read by radiologists, without uncertain labels.
+
+    Labels (N, 5) float64; uncertain: a name in POLICIES. Bags are studies. Raises UserError.
+    """
+    pool, test = (_read(root, name, uncertain) for name in ("train.csv", "valid.csv"))
+    return {**reading.divide(pool, "chexpert 1", (0.9, 0.1)), "test": test}
+
+
+def _read(root: Path, name: str, uncertain: str) -> Split:
+    file = reading.existing(root, [name], "chexpert")
+    rows = reading.table(file, ("Path", *CLASSES), "chexpert", also=("Age", *_META.values()))
+    paths = [text.split("/")[1:] for text in rows["Path"].tolist()]  # the first is the folder's name, which may have been changed
+    strange = next((text for text, path in zip(rows["Path"], paths, strict=True) if len(path) != 4), None)
+    if strange is not None:
+        raise UserError(f"{file}: the Path '{strange}' is not .../train/patient00001/study1/view1_frontal.jpg.", then="download it again")
+    meaning = {"": 0.0, "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "-1": POLICIES[uncertain], "-1.0": POLICIES[uncertain]}
+    return Split(
+        images=reading.complete([root.joinpath(*path) for path in paths], "CheXpert", root, "chexpert"),
+        ids=reading.once(np.array(["/".join(path[1:]).rsplit(".", 1)[0] for path in paths]), file),
+        labels=np.column_stack([reading.values(rows[name], meaning, file) for name in CLASSES]),
+        groups=np.array([path[1] for path in paths]),
+        bags=np.array(["/".join(path[1:3]) for path in paths]),
+        meta=reading.metadata(rows, _META, age="Age"),
+    )
+
+
+def open_chexpert(policy: str, **options: object) -> Task:
+    """`chexpert:ones`: the task with another reading of uncertain labels. Raises UserError."""
+    reading.no_options(f"chexpert:{policy}", options)
+    if policy not in POLICIES:
+        raise UserError(
+            f"Unknown policy '{policy}' for uncertain labels.", allowed=POLICIES, given=policy, then="medbench run --task chexpert:ones"
+        )
+    return CHEXPERT if policy == "ignore" else _task(f"chexpert:{policy}", policy)
+
+
+def _task(name: str, uncertain: str) -> Task:
+    return Task(
+        name,
+        version=1,
+        title="Chest radiographs, 5 findings",
+        kind="multilabel",
+        classes=CLASSES,
+        data="CheXpert",
+        n_images=223_414 + 234,  # rows of train.csv and valid.csv
+        load=partial(load, uncertain),
+        find=partial(reading.folder, names=_FOLDERS, marks=("valid.csv", "train/patient00001")),
+        groups="patient",
+        bags="study",
+        modality="x-ray",
+        folders=_FOLDERS,
+        get="register at stanfordmlgroup.github.io/competitions/chexpert, download CheXpert-v1.0-small and unpack it",
+        citation="Irvin et al. 2019, CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels, AAAI, arXiv:1901.07031",
+        licence="research agreement with Stanford, accepted on registration",
+        marks=(
+            f"uncertain labels: {uncertain}; not mentioned: absent",
+            "tested on the official validation set, read by radiologists; the other labels were mined from reports",
+        ),
+        settings={"uncertain": uncertain},
+    )
+
+
+CHEXPERT = _task("chexpert", "ignore")
+#: The default chest task.
+CHEST = replace(CHEXPERT, name="chest")
+CHEXPERT_FAMILY = TaskFamily(
+    "chexpert", usage="chexpert:POLICY", title="CheXpert with uncertain labels read as ones or zeros, not ignored", open=open_chexpert
+)

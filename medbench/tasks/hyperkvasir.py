@@ -1,0 +1,113 @@
+"""HyperKvasir: endoscopy of the upper and lower tract in 23 classes (Borgli et al. 2020, doi:10.1038/s41597-020-00622-y).
+
+Layout as on datasets.simula.no/hyper-kvasir: `labeled-images/{lower,upper}-gi-tract/<group>/<class>/*.jpg`, and the official five folds of
+github.com/simula/hyper-kvasir, `5_fold_split.csv`: `file-name;class-name;split-index`, separated by semicolons. Eight classes have one name in
+the folders and another in the folds; both are read.
+
+Fold 4 is the test part, fold 3 val, 0 to 2 train: fold 4 holds the remainder, and so most images of the rarest classes (5 of 9 ilea).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from medbench.spec import Kind, Split, Task, UserError
+from medbench.tasks import reading
+
+#: Name in the official folds -> name of the folder, where they differ.
+FOLDER_NAMES = {
+    "hemorroids": "hemorrhoids",
+    "normal-cecum": "cecum",
+    "normal-pylorus": "pylorus",
+    "normal-z-line": "z-line",
+    "oesophagitis-a": "esophagitis-a",
+    "oesophagitis-b-d": "esophagitis-b-d",
+    "polyp": "polyps",
+    "short-segment-barretts": "barretts-short-segment",
+}
+CLASSES = (
+    "barretts",
+    "barretts-short-segment",
+    "bbps-0-1",
+    "bbps-2-3",
+    "cecum",
+    "dyed-lifted-polyps",
+    "dyed-resection-margins",
+    "esophagitis-a",
+    "esophagitis-b-d",
+    "hemorrhoids",
+    "ileum",
+    "impacted-stool",
+    "polyps",
+    "pylorus",
+    "retroflex-rectum",
+    "retroflex-stomach",
+    "ulcerative-colitis-grade-0-1",
+    "ulcerative-colitis-grade-1",
+    "ulcerative-colitis-grade-1-2",
+    "ulcerative-colitis-grade-2",
+    "ulcerative-colitis-grade-2-3",
+    "ulcerative-colitis-grade-3",
+    "z-line",
+)
+GRADES = tuple(f"ulcerative-colitis-grade-{grade}" for grade in (1, 2, 3))
+FOLDS = {"train": ("0", "1", "2"), "val": ("3",), "test": ("4",)}
+_SPLIT = "5_fold_split.csv"
+_FOLDERS = ("hyperkvasir", "hyper-kvasir", "HyperKvasir", "hyper-kvasir-labeled-images")
+
+
+def load(classes: Sequence[str], task: str, root: Path) -> dict[str, Split]:
+    """The official folds of these classes; the labels are their order. Raises UserError.
+
+    A class whose folder is missing was not downloaded and stays empty. In a folder that is there, no listed image may be missing.
+    """
+    file = reading.existing(root, [_SPLIT], task)
+    rows = reading.table(file, ("file-name", "class-name", "split-index"), task, delimiter=";")
+    names = np.array([FOLDER_NAMES.get(name, name) for name in rows["class-name"].tolist()])
+    reading.codes(names, CLASSES, file)  # raises for an unknown one
+    folds = reading.codes(rows["split-index"], [fold for part in FOLDS.values() for fold in part], file)
+    tree = reading.existing(root, ["labeled-images"], task)
+    places = {FOLDER_NAMES.get(place.name, place.name): place for place in sorted(tree.glob("*/*/*")) if place.is_dir()}
+    there = np.isin(names, [name for name in classes if name in places])
+    if not there.any():
+        wanted = f"{tree}/{{lower,upper}}-gi-tract/GROUP/CLASS"
+        raise UserError(
+            f"No class folder is in {wanted}.", allowed=classes, given=next(iter(places), ""), then=f"medbench data list {task}"
+        )
+    listed = rows["file-name"][there].tolist()
+    paths = [places[name] / image for name, image in zip(names[there].tolist(), listed, strict=True)]
+    ids = reading.once(np.array([image.rsplit(".", 1)[0] for image in listed]), file)
+    images = reading.complete(paths, "HyperKvasir", root, task)
+    whole = Split(images, ids, reading.codes(names[there], classes, file), ids, ids)
+    fold = folds[there]
+    return {part: whole.take(np.flatnonzero(np.isin(fold, [int(name) for name in wanted]))) for part, wanted in FOLDS.items()}
+
+
+def _task(name: str, title: str, kind: Kind, classes: tuple[str, ...], n_images: int) -> Task:
+    return Task(
+        name,
+        version=1,
+        title=title,
+        kind=kind,
+        classes=classes,
+        data="HyperKvasir",
+        n_images=n_images,
+        load=partial(load, classes, name),
+        find=partial(reading.folder, names=_FOLDERS, marks=("labeled-images", _SPLIT)),
+        groups=None,
+        modality="endoscopy",
+        folders=_FOLDERS,
+        get="download hyper-kvasir-labeled-images.zip from datasets.simula.no/hyper-kvasir and 5_fold_split.csv from "
+        "github.com/simula/hyper-kvasir, and unpack them into one folder",
+        citation="Borgli et al. 2020, HyperKvasir, Scientific Data 7:283, doi:10.1038/s41597-020-00622-y",
+        licence="free for research and education; commercial use needs permission",
+        marks=("official folds: 0 to 2 train, 3 val, 4 test", "patient unknown: images of one may stand on both sides"),
+    )
+
+
+ENDOSCOPY = _task("endoscopy", "Endoscopy of the gastrointestinal tract, 23 classes", "multiclass", CLASSES, 10_662)
+UC_GRADE = _task("uc-grade", "Ulcerative colitis in endoscopy, grades 1, 2, 3", "ordinal", GRADES, 201 + 443 + 133)

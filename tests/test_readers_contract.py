@@ -1,0 +1,159 @@
+"""Every reader against a small tree of the true layout: found, opened as a run would, and each way in which a download may be incomplete."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from trees import chest, others, skin
+
+from medbench import images, registry
+from medbench.data import open_task
+from medbench.spec import Grid, Task, UserError
+
+
+@dataclass(frozen=True)
+class Case:
+    """n: images of each part. table, column: what may be renamed."""
+
+    make: Callable[[Path], Path]
+    n: tuple[int, ...]
+    table: str = ""
+    column: str = ""
+
+
+EXPERT = "four_findings_expert_labels/test_labels.csv"
+CASES = {
+    "isic2019": Case(skin.make_isic, (85,), "ISIC_2019_Training_GroundTruth.csv", "BKL"),
+    "pad-ufes": Case(skin.make_pad_ufes, (90,), "metadata.csv", "diagnostic"),
+    "scin": Case(skin.make_scin, (137,), "scin_labels.csv", "weighted_skin_condition_label"),
+    "chexpert": Case(chest.make_chexpert, (80, 19), "train.csv", "Pleural Effusion"),
+    "chest": Case(chest.make_chexpert, (80, 19), "valid.csv", "Path"),
+    "nih14": Case(chest.make_nih, (90, 30), "Data_Entry_2017_v2020.csv", "Finding Labels"),
+    "nih-expert": Case(chest.make_nih_expert, (25, 13), EXPERT, "Airspace opacity"),
+    "pneumonia": Case(chest.make_kermany, (62, 16)),
+    "retina": Case(others.make_aptos, (60,), "train.csv", "diagnosis"),
+    "eyepacs": Case(others.make_eyepacs, (80,), "trainLabels.csv", "level"),
+    "lymph": Case(others.make_pcam, (40, 8, 12)),
+    "lymph-kaggle": Case(others.make_pcam_kaggle, (40,), "train_labels.csv", "label"),
+    "marrow": Case(others.make_matek, (210,)),
+    "endoscopy": Case(others.make_hyperkvasir, (138, 46, 46), "5_fold_split.csv", "class-name"),
+    "uc-grade": Case(others.make_hyperkvasir, (18, 6, 6), "5_fold_split.csv", "split-index"),
+}
+TABLES = [name for name, case in CASES.items() if case.table]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[[str], tuple[Task, Path]]:
+    """The task and its tree, in a folder of the first of its names."""
+
+    def make(name: str) -> tuple[Task, Path]:
+        if name == "lymph":
+            pytest.importorskip("h5py")
+        task = registry.task(name)
+        return task, CASES[name].make(tmp_path / "data" / task.folders[0])
+
+    return make
+
+
+def test_every_reader_has_a_tree() -> None:
+    assert set(CASES) | {"derm"} == {name for name, task in registry.tasks().items() if task.get}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_opens_it(name: str, tree: Callable[[str], tuple[Task, Path]], tmp_path: Path) -> None:
+    task, root = tree(name)
+    assert task.find(root) == root
+    assert task.find(tmp_path / "data") == root
+    assert task.find(tmp_path) is None
+    opened = open_task(task, Grid(data=str(tmp_path / "data")), images.cache_folder(), [])
+    sizes = [len(part) for part in opened.parts.values()]
+    assert list(opened.parts) == (["train", "test"] if name == "nih-expert" else ["train", "val", "test"])
+    assert sum(sizes) == sum(CASES[name].n)
+    if len(CASES[name].n) == 2 and name != "nih-expert":
+        assert sizes[2] == CASES[name].n[1], "the official test part, all of it"
+    assert any("not the official set" in mark for mark in opened.marks) == (task.n_images is not None)
+    for part in opened.parts.values():
+        labels = part.labels
+        assert (
+            np.isin(labels[~np.isnan(labels)], (0, 1)).all() if task.kind == "multilabel" else set(labels) <= set(range(len(task.classes)))
+        )
+        assert not any(str(tmp_path) in i for i in part.ids)
+    for a, b in itertools.combinations(opened.parts.values(), 2):
+        assert not set(a.ids) & set(b.ids)
+    if task.bags:
+        for part in opened.parts.values():
+            assert all(len(set(part.groups[part.bags == bag])) == 1 for bag in set(part.bags)), "a bag lies inside a group"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_order_of_a_tables_rows_changes_nothing(name: str, tree: Callable[[str], tuple[Task, Path]]) -> None:
+    task, root = tree(name)
+    before = {part: dict(zip(split.ids, split.labels.tolist(), strict=True)) for part, split in task.load(root).items()}
+    file = root / CASES[name].table
+    head, *lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([head, *reversed(lines)]))
+    after = {part: dict(zip(split.ids, split.labels.tolist(), strict=True)) for part, split in task.load(root).items()}
+    assert str(after.keys()) == str(before.keys())
+    for part in before:
+        np.testing.assert_equal(after[part], before[part])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_renamed_column_is_named_with_the_nearest(name: str, tree: Callable[[str], tuple[Task, Path]]) -> None:
+    task, root = tree(name)
+    case = CASES[name]
+    file = root / case.table
+    file.write_text(file.read_text().replace(case.column, f"{case.column}s", 1))
+    with pytest.raises(
+        UserError, match=rf"lacks the column '{case.column}' \(the nearest is '{case.column}s'\); it has: .*medbench data list"
+    ):
+        task.load(root)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_renamed_table_is_named_with_what_is_there(name: str, tree: Callable[[str], tuple[Task, Path]], tmp_path: Path) -> None:
+    task, root = tree(name)
+    file = root / CASES[name].table
+    file.rename(file.with_stem(f"{file.stem}_new"))
+    assert task.find(tmp_path / "data") == root, "a folder of that name is not taken for a missing one"
+    with pytest.raises(UserError, match=rf"holds no .*{file.stem}.*it holds: .*medbench data list"):
+        task.load(root)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_row_that_was_cut_off_is_found(name: str, tree: Callable[[str], tuple[Task, Path]]) -> None:
+    task, root = tree(name)
+    file = root / CASES[name].table
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:-1], re.split("[,;]", lines[-1])[0]]))
+    with pytest.raises(UserError, match=r"ends in the middle of the row of '.*download it again"):
+        task.load(root)
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name != "uc-grade"])
+def test_missing_images_are_counted(name: str, tree: Callable[[str], tuple[Task, Path]]) -> None:
+    task, root = tree(name)
+    parts = task.load(root)
+    gone = [parts[part].images[i] for part in parts for i in (0, 1)]
+    for image in gone:
+        assert isinstance(image, Path)
+        image.unlink()
+    with pytest.raises(UserError, match=r"lacks [2-6] of \d+ images: .*medbench data list"):
+        task.load(root)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ("chexpert", "chest", "lymph", "endoscopy", "uc-grade", "eyepacs")])
+def test_a_missing_image_folder_is_named(name: str, tree: Callable[[str], tuple[Task, Path]]) -> None:
+    task, root = tree(name)
+    for place in list(root.rglob("*")):
+        if place.is_dir() and place.exists() and "labels" not in place.name:
+            shutil.rmtree(place)
+    with pytest.raises(UserError, match=r"holds no .*medbench data list"):
+        task.load(root)

@@ -1,0 +1,228 @@
+"""Eyes, cells, patches and endoscopy: who belongs to whom, names that differ, partial downloads, and images that are rows of one file."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from trees import others
+
+from medbench import images, registry
+from medbench.data import open_task
+from medbench.spec import Drawn, Grid, UserError
+from medbench.tasks import fundus, hyperkvasir, matek, medmnist, pcam, rows
+from medbench.tasks.medmnist.sets import SETS
+
+
+def test_both_eyes_of_a_patient_stand_on_one_side(tmp_path: Path) -> None:
+    root = others.make_eyepacs(tmp_path)
+    parts = fundus.load_eyepacs(root)
+    for part in parts.values():
+        assert all(i == f"{g}_{eye}" for i, g, eye in zip(part.ids, part.groups, part.meta["eye"], strict=True))
+        assert (np.unique(part.groups, return_counts=True)[1] == 2).all()
+    file = root / "trainLabels.csv"
+    file.write_text(file.read_text().replace("3_left", "3_middle"))
+    with pytest.raises(UserError, match="'3_middle' is neither PATIENT_left nor PATIENT_right"):
+        fundus.load_eyepacs(root)
+
+
+def test_aptos_copies_with_two_grades_are_left_out(tmp_path: Path) -> None:
+    root = others.make_aptos(tmp_path)
+    shutil.copy(root / "train_images" / f"{0:012x}.png", root / "train_images" / f"{1:012x}.png")  # grades 0 and 1
+    shutil.copy(root / "train_images" / f"{2:012x}.png", root / "train_images" / f"{7:012x}.png")  # both grade 2
+    opened = open_task(fundus.RETINA, Grid(data=str(root)), images.cache_folder(), [])
+    assert sum(len(part) for part in opened.parts.values()) == 58
+    assert any("left out where graded differently" in mark for mark in opened.marks)
+    assert any("58 of the 3662 images" in mark for mark in opened.marks)
+
+
+def test_matek_reads_classes_with_and_without_range_folders(tmp_path: Path) -> None:
+    root = others.make_matek(tmp_path)
+    parts = matek.load(root)
+    found = np.concatenate([part.ids for part in parts.values()])
+    assert sum(name.startswith("BAS_") for name in found) == 10
+    assert matek.MARROW.groups is None
+    (root / "BAS").rename(root / "BASO")
+    with pytest.raises(UserError, match=r"the folder 'BASO', no class of Matek.*Did you mean 'BAS'"):
+        matek.load(root)
+
+
+def test_hyperkvasir_names_of_folds_and_folders_meet(tmp_path: Path) -> None:
+    parts = hyperkvasir.ENDOSCOPY.load(others.make_hyperkvasir(tmp_path))
+    for part, folds in (("train", {0, 1, 2}), ("val", {3}), ("test", {4})):
+        for name, label, image in zip(parts[part].ids, parts[part].labels, parts[part].images, strict=True):
+            assert int(name.split("-")[1], 16) % 5 in folds
+            assert image.parent.name == hyperkvasir.CLASSES[label] == hyperkvasir.CLASSES[int(name.split("-")[0], 16)]
+
+
+def test_folders_may_have_the_folds_names(tmp_path: Path) -> None:
+    root = others.make_hyperkvasir(tmp_path)
+    before = hyperkvasir.ENDOSCOPY.load(root)["test"].ids.tolist()
+    polyps = next(root.glob("labeled-images/*/*/polyps"))
+    polyps.rename(polyps.with_name("polyp"))
+    assert hyperkvasir.ENDOSCOPY.load(root)["test"].ids.tolist() == before
+
+
+def test_a_partial_download_is_named_and_runs_where_allowed(tmp_path: Path) -> None:
+    root = others.make_hyperkvasir(tmp_path, ["polyps", "cecum", *hyperkvasir.GRADES])
+    with pytest.raises(UserError, match=r"no image of class 'barretts' \(18 of 23 classes\).*--allow-partial"):
+        open_task(hyperkvasir.ENDOSCOPY, Grid(data=str(root)), images.cache_folder(), [])
+    opened = open_task(hyperkvasir.ENDOSCOPY, Grid(data=str(root), allow_partial=True), images.cache_folder(), [])
+    assert any("50 of the 10662 images" in mark for mark in opened.marks)
+    whole = open_task(hyperkvasir.UC_GRADE, Grid(data=str(root)), images.cache_folder(), [])
+    assert (whole.task.kind, whole.task.metric, len(whole.pool)) == ("ordinal", "weighted_kappa", 18)
+
+
+def test_no_class_folder_is_named_with_the_nearest(tmp_path: Path) -> None:
+    root = others.make_hyperkvasir(tmp_path, ["polyps"])
+    with pytest.raises(UserError, match=r"No class folder is in .*ulcerative-colitis-grade-1, .*medbench data list uc-grade"):
+        hyperkvasir.UC_GRADE.load(root)
+
+
+def test_the_real_endoscopy(real_data: Path) -> None:
+    root = hyperkvasir.ENDOSCOPY.find(real_data)
+    assert root is not None
+    parts = hyperkvasir.ENDOSCOPY.load(root)
+    counts = np.bincount(np.concatenate([part.labels for part in parts.values()]), minlength=23)
+    expected = {"polyps": 1028, "hemorrhoids": 6, "ulcerative-colitis-grade-0-1": 35, "ulcerative-colitis-grade-1-2": 11}
+    expected |= {"ulcerative-colitis-grade-2-3": 28, **dict(zip(hyperkvasir.GRADES, (201, 443, 133), strict=True))}
+    assert {name: n for name, n in zip(hyperkvasir.CLASSES, counts.tolist(), strict=True) if n} == expected
+    grades = hyperkvasir.UC_GRADE.load(root)
+    assert sum(len(part) for part in grades.values()) == hyperkvasir.UC_GRADE.n_images
+
+
+def test_rows_of_h5_files_are_images(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    root = others.make_pcam(tmp_path)
+    test = pcam.load(root)["test"]
+    with h5py.File(root / "camelyonpatch_level_2_split_test_x.h5") as file:
+        x = file["x"][...]
+    assert test.labels.tolist() == [0, 1] * 6
+    assert len({image.key for image in test.images}) == 12
+    sent = pickle.loads(pickle.dumps(test.images))
+    for i in (11, 0, 5):
+        np.testing.assert_array_equal(sent[i].draw(sent[i].seed), x[i])
+    packed = images.pack(test.images, images.content_hashes(test.images, tmp_path), 96, "bicubic", tmp_path / "cache", workers=1)
+    np.testing.assert_array_equal(packed.array, x)
+
+
+def test_h5_files_that_are_packed_or_of_another_shape(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    root = others.make_pcam(tmp_path)
+    x, y = (root / f"camelyonpatch_level_2_split_valid_{letter}.h5" for letter in "xy")
+    packed = x.rename(x.with_name(f"{x.name}.gz"))
+    with pytest.raises(UserError, match=rf"{packed.name} is still packed.*Next: gunzip .*{packed.name}"):
+        pcam.load(root)
+    x.write_bytes(b"no h5")
+    with pytest.raises(UserError, match=r"is no HDF5 file with a data set 'x'"):
+        pcam.load(root)
+    packed.replace(x)
+    with h5py.File(y, "w") as file:
+        file["y"] = np.zeros((5, 1, 1, 1), np.uint8)
+    with pytest.raises(UserError, match=r"valid_x.h5 holds \(8, 96, 96, 3\), and .*valid_y.h5 5 labels"):
+        pcam.load(root)
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Write a small archive of a set and make its counts and MD5 the published ones."""
+
+    def archive(name: str, size: int = 28, counts: tuple[int, int, int] = (60, 15, 30)) -> Path:
+        about = SETS[name]
+        file = tmp_path / "medmnist" / (f"{name}.npz" if size == 28 else f"{name}_{size}.npz")
+        grey = name in ("chestmnist", "pneumoniamnist")
+        md5 = others.make_medmnist(file, counts, (size, size) if grey else (size, size, 3), len(about.classes), about.kind == "multilabel")
+        monkeypatch.setitem(SETS, name, replace(about, counts=counts, md5=(md5,) * 4))
+        return file
+
+    return archive
+
+
+@pytest.mark.parametrize(
+    ("argument", "set_name", "size", "kind"),
+    [
+        ("pathmnist", "pathmnist", 28, "multiclass"),
+        ("path:64", "pathmnist", 64, "multiclass"),
+        ("ChestMNIST", "chestmnist", 28, "multilabel"),
+        ("pneumonia:28", "pneumoniamnist", 28, "binary"),
+        ("retina", "retinamnist", 28, "ordinal"),
+    ],
+)
+def test_medmnist_rows_are_images(tmp_path: Path, archive, argument: str, set_name: str, size: int, kind: str) -> None:
+    file = archive(set_name, size)
+    task = registry.task(f"medmnist:{argument}")
+    assert task.name == f"medmnist:{set_name}" + ("" if size == 28 else f":{size}")
+    opened = open_task(task, Grid(data=str(tmp_path)), images.cache_folder(), [])
+    assert (task.kind, len(opened.pool), len(opened.parts["test"])) == (kind, 60, 30)
+    x = np.load(file)["test_images"]
+    test = opened.parts["test"]
+    for i in (29, 0, 7):
+        image = pickle.loads(pickle.dumps(test.images[i]))
+        drawn = image.draw(image.seed)
+        assert drawn.shape == (size, size, 3)
+        assert all(np.array_equal(drawn[..., c], x[i] if x[i].ndim == 2 else x[i][..., c]) for c in range(3))
+    expected = np.eye(14)[np.arange(30) % 14] if kind == "multilabel" else np.arange(30) % len(task.classes)
+    np.testing.assert_array_equal(test.labels, expected)
+    assert len(set(opened.hashes)) == 105
+
+
+def test_an_archive_is_unpacked_once_and_pruned_with_the_packs(tmp_path: Path, archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = archive("bloodmnist")
+    task = registry.task("medmnist:blood")
+    before = task.load(file.parent)["train"].images[3]
+    assert len(images.cache_entries(images.cache_folder(), "packs")) == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "_unpack", lambda *_: pytest.fail("unpacked again"))
+        after = task.load(file.parent)["train"].images[3]
+    assert isinstance(before, Drawn) and isinstance(after, Drawn)
+    assert before.key == after.key
+    images.prune(images.cache_folder(), "packs")
+    assert not images.cache_entries(images.cache_folder(), "packs")
+    np.testing.assert_array_equal(task.load(file.parent)["val"].images[1].draw(1), np.load(file)["val_images"][1])
+
+
+def test_another_archive_is_refused_before_it_is_unpacked(tmp_path: Path, archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = archive("bloodmnist")
+    task = registry.task("medmnist:bloodmnist")
+    with monkeypatch.context() as patch:
+        patch.setitem(SETS, "bloodmnist", replace(SETS["bloodmnist"], md5=("0" * 32,) * 4))
+        with pytest.raises(
+            UserError, match=r"its MD5 is [0-9a-f]{32}, the published one 0{32}.*zenodo.org/records/10519652/files/bloodmnist.npz"
+        ):
+            task.load(file.parent)
+    assert not images.cache_entries(images.cache_folder(), "packs")
+    with monkeypatch.context() as patch:
+        patch.setitem(SETS, "bloodmnist", replace(SETS["bloodmnist"], counts=(60, 15, 31)))
+        with pytest.raises(UserError, match="test has 30 images and 30 labels, not 31"):
+            task.load(file.parent)
+    file.write_bytes(file.read_bytes()[:-500])
+    with pytest.raises(UserError, match="is not BloodMNIST's archive"):
+        task.load(file.parent)
+
+
+@pytest.mark.parametrize(
+    ("argument", "match"),
+    [
+        ("pathmist", r"Unknown set 'medmnist:pathmist'.*Did you mean 'pathmnist'"),
+        ("organmnist3d", r"Unknown set"),
+        ("path:32", r"pathmnist has no size '32'. Allowed: 28, 64, 128, 224"),
+        ("path:64:1", r"pathmnist has no size '64:1'"),
+        ("", r"Unknown set 'medmnist:'"),
+    ],
+)
+def test_wrong_names_and_sizes(argument: str, match: str) -> None:
+    with pytest.raises(UserError, match=match):
+        registry.task(f"medmnist:{argument}")
+
+
+def test_every_set_opens_at_every_size() -> None:
+    assert len(SETS) == 12
+    tasks = [registry.task(f"medmnist:{name}:{size}") for name in SETS for size in medmnist.SIZES]
+    assert len({task.name for task in tasks}) == len({task.data for task in tasks}) == 48
+    md5s = [md5 for about in SETS.values() for md5 in about.md5]
+    assert len(set(md5s)) == 48 and all(len(md5) == 32 and set(md5) <= set("0123456789abcdef") for md5 in md5s)
+    assert all(task.get and task.citation and task.licence and task.folders and task.marks for task in tasks)

@@ -1,0 +1,28 @@
+"""Tiny images and tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def picture(file: Path, number: int) -> Path:
+    """A 6 x 6 image that is another for another number; PNG whatever the suffix says, since medbench finds the type by content."""
+    pixels = np.random.default_rng(number).integers(0, 256, (6, 6, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", compress_level=0)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(stream.getvalue())
+    return file
+
+
+def write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str = ",") -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, delimiter=delimiter).writerows([header, *rows])
+    return file
