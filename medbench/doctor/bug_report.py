@@ -1,0 +1,41 @@
+"""Versions, device, memory, disk and data at a glance, to paste into a bug report."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+
+def device_report() -> list[str]:
+    """Versions, device, memory, disk and data, to paste into a bug report; the home folder is written ~, so that it names nobody."""
+    from medbench import data, registry
+    from medbench.images import cache_folder
+    from medbench.machine import machine
+
+    known = machine("cuda:0" if torch.cuda.is_available() else "cpu")
+    cache = cache_folder()
+    lines = ["  ".join(f"{name} {version}" for name, version in known["versions"].items())]
+    lines.append(f"device: {known['device']}; {os.cpu_count()} cores; {_memory()}")
+    for name, place in (("cache", cache), ("results", Path.cwd())):
+        lines.append(f"{name}: {shortened(place)}, {shutil.disk_usage(place).free / 1e9:.1f} GB free")
+    for task in registry.tasks().values():
+        root = data.locate(task, None, cache)[0]
+        lines.append(f"{task.name}: {shortened(root) if root else 'not found'}")
+    return lines
+
+
+def _memory() -> str:
+    """Physical memory, and the GPU's."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else math.nan
+    gpu = f", {torch.cuda.get_device_properties(0).total_memory / 1e9:.0f} GB on the GPU" if torch.cuda.is_available() else ""
+    return f"{total:.0f} GB memory{gpu}"
+
+
+def shortened(path: Path) -> str:
+    """The path with the home folder as ~, or its last part alone where it lies elsewhere: folders above it may name somebody."""
+    path, home = path.absolute(), Path.home()
+    return str("~" / path.relative_to(home) if path.is_relative_to(home) else Path("...", path.name))

@@ -1,0 +1,133 @@
+"""The doctor on the embedded encoder: right as it is, and each planted mistake named without being told what the checkpoint declares."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medbench import doctor, encoders, weights
+from medbench.doctor import bug_report
+from medbench.spec import Encoder
+
+SIZE = 64
+
+
+@cache
+def net() -> nn.Module:
+    encoder = encoders.encoder(encoders.EMBEDDED, SIZE)
+    return weights.build(encoder, weights.supervised(encoder, Path()), seed=0)
+
+
+def found(module: nn.Module, encoder: Encoder | None = None, **declared: object) -> list[str]:
+    images = doctor.reference_images(8)
+    return [f.what for f in doctor.diagnose(module, encoder or encoders.encoder(encoders.EMBEDDED, SIZE), images, declared).findings]
+
+
+class Turned(nn.Module):
+    def __init__(self, how: Callable[[torch.Tensor], torch.Tensor]):
+        super().__init__()
+        self.net, self.how = net(), how
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.how(images)
+
+
+def test_nothing_is_found_where_nothing_is_wrong() -> None:
+    assert found(net()) == []
+    assert found(net(), mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic", input_size=(3, SIZE, SIZE)) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "mean", "std"),
+    [
+        ("range", (0.0,) * 3, (1.0,) * 3),
+        ("range", (0.0,) * 3, (1 / 255,) * 3),
+        ("mean and std", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ],
+)
+def test_wrong_values_are_measured(what: str, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+    encoder = replace(encoders.encoder(encoders.EMBEDDED, SIZE), mean=mean, std=std)
+    assert found(net(), encoder) == [what]
+
+
+def test_a_network_that_normalises_a_second_time() -> None:
+    assert found(Turned(lambda x: net()((x - 0.5) / 0.5))) == ["range"]
+
+
+def test_exchanged_channels_are_measured() -> None:
+    assert found(Turned(lambda x: net()(x.flip(1)))) == ["channel order"]
+
+
+def test_readouts_without_pooling_or_norm() -> None:
+    assert found(Turned(lambda x: net().forward_features(x).flatten(1))) == ["readout"]
+    assert found(Turned(lambda x: net().forward_features(x))) == ["readout"]
+    assert found(Turned(lambda x: net().conv_head(net().blocks(net().bn1(net().conv_stem(x)))).mean((2, 3)))) == ["readout"]
+
+
+def test_weights_that_were_not_loaded() -> None:
+    one = copy.deepcopy(net())
+    one.blocks[2][0].bn1.reset_parameters()
+    assert found(one) == ["weights"]
+    scrambled = copy.deepcopy(net())
+    conv = scrambled.blocks[1][0].conv_pw.weight
+    conv.data = torch.randn_like(conv)
+    assert found(scrambled) == ["weights"]
+    fresh = weights.build(encoders.encoder(encoders.EMBEDDED, SIZE), weights.Weights("drawn", "", (), None), seed=0)
+    assert found(fresh) == ["weights"]
+
+
+def test_the_declaration_is_compared() -> None:
+    assert found(net(), interpolation="bilinear") == ["interpolation"]
+    assert found(net(), input_size=(3, 224, 224)) == ["size"]
+    assert found(net(), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)) == ["mean and std"]
+
+
+def test_the_training_pixels_are_solved_for() -> None:
+    """Statistics computed from drawn pixels, batch by batch, as a batch norm does; the solution is those pixels' own."""
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.normal(size=(64, 3, 12, 12))).float()
+    smooth = nn.functional.interpolate(coarse, size=96, mode="bicubic")
+    pixels = torch.einsum("cd,ndhw->nchw", torch.tensor([[1.0, 0.2, 0.1], [0.9, 0.0, 0.3], [0.7, -0.4, 0.2]]), smooth)
+    pixels += torch.tensor([0.3, -0.2, 0.1]).view(3, 1, 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        conv, norm = nn.Conv2d(3, 48, 3, bias=True), nn.BatchNorm2d(48, momentum=1.0)
+        norm(conv(pixels))
+    mean, std, _off = doctor.training_pixels(conv, norm)
+    assert mean == pytest.approx(pixels.mean((0, 2, 3)).numpy(), abs=0.01)
+    assert std == pytest.approx(pixels.std((0, 2, 3)).numpy(), rel=0.1)
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="7 images are too few"):
+        doctor.diagnose(net(), encoders.encoder(encoders.EMBEDDED, SIZE), doctor.reference_images(7))
+
+
+def test_the_command(medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert medbench("doctor") == 0
+    shown = capsys.readouterr().out
+    assert "torch" in shown and "derm: not found" in shown and str(Path.home()) not in shown
+    wrong = tmp_path / "mine.py"
+    wrong.write_text(
+        "import torch\n"
+        "def flat(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)):\n"
+        "    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten())\n"
+    )
+    assert medbench("doctor", "--encoder", f"{wrong}:flat") == 1
+    assert "READOUT: 3600 features are the whole of a map (4, 30, 30)" in capsys.readouterr().out
+    assert medbench("doctor", "--encoder", "features:no.npz") == 2
+
+
+def test_a_path_names_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "anna"))
+    assert bug_report.shortened(tmp_path / "anna" / "data") == str(Path("~", "data"))
+    assert "anna" not in bug_report.shortened(tmp_path / "anna" / "data")
+    assert bug_report.shortened(tmp_path / "anna2" / "x" / "ham10000") == str(Path("...", "ham10000"))
