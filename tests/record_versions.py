@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import json
+import pkgutil
 from pathlib import Path
+from types import ModuleType
 
 import medbench
-from medbench import embed, images, metrics, registry, sampling, stats
+from medbench import embed, images, metrics, pretrain, registry, sampling, stats
 from medbench import grid as grids
-from medbench.tasks import folder
 
 ROOT = Path(medbench.__file__).parent
 RECORD = Path(__file__).parent / "golden" / "versions.json"
@@ -49,33 +51,54 @@ def entries() -> dict[str, tuple[int, list[Path]]]:
         "images": (images.VERSION, sorted((ROOT / "images").glob("*.py"))),
         "embed": (embed.VERSION, [ROOT / "embed.py"]),
         "grid": (grids.VERSION, [ROOT / "grid.py"]),
+        "pretrain": (pretrain.VERSION, sorted((ROOT / "pretrain").glob("*.py"))),
     }
     kinds = {"tasks": registry.tasks, "methods": registry.methods, "protocols": registry.protocols}
     for kind, entry_of in kinds.items():
         for name, entry in entry_of().items():
-            found[f"{kind}/{name}"] = (entry.version, [_file_of(kind, entry)])
-    found["protocols/linear"][1].extend(sorted((ROOT / "probe").glob("*.py")))
-    for name in ("knn", "svm", "logreg"):
-        found[f"protocols/{name}"][1].append(ROOT / "protocols" / "linear.py")
-    found["tasks/folder"] = (folder.VERSION, sorted((ROOT / "tasks" / "folder").glob("*.py")))
-    found["stats"] = (stats.VERSION, [ROOT / "stats.py"])
-    found["run"] = (grids.VERSION, [ROOT / "run.py", ROOT / "data.py"])
-    found["tasks/derm"][1].extend((ROOT / "tasks" / "phantom").glob("*.py"))
-    for method in registry.methods():
-        found[f"methods/{method}"][1].extend(ROOT / f"{stage}.py" for stage in ("encoders", "given", "readout", "weights"))
+            found[f"{kind}/{name}"] = (entry.version, files_behind(_file_of(kind, entry)))
+    for family in registry.families().values():
+        found[f"tasks/{family.name}"] = (getattr(_module_of("tasks", family), "VERSION", 1), files_behind(_file_of("tasks", family)))
+    found["stats"] = (stats.VERSION, [ROOT / "stats" / "resampling.py"])
+    found["run"] = (grids.VERSION, [ROOT / f"{stage}.py" for stage in ("run", "data", "units", "prepare")])
     return found
 
 
-def _file_of(folder: str, entry: object) -> Path:
-    import importlib
-    import pkgutil
+#: Stages whose code makes an entry's result. Others have a version of their own, or decide nothing.
+BEHIND = ("tasks", "methods", "protocols", "pretrain", "views", "finetune", "fusion", "probe", "weights", "encoders", "given", "readout")
 
+
+def files_behind(file: Path) -> list[Path]:
+    """The file and all that it imports of `BEHIND`, and what those import."""
+    found: set[Path] = set()
+    waiting = {file, *(file.parent.glob("*.py") if file.name == "__init__.py" else ())}
+    while waiting:
+        one = waiting.pop()
+        found.add(one)
+        waiting |= {other for other in _imports(one) if other.relative_to(ROOT).parts[0].removesuffix(".py") in BEHIND} - found
+    return sorted(found)
+
+
+def _imports(file: Path) -> set[Path]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("medbench"):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    paths = [ROOT.joinpath(*name.split(".")[1:]) for name in names if name != "medbench"]
+    return {found for path in paths for found in (path.with_suffix(".py"), path / "__init__.py") if found.is_file()}
+
+
+def _module_of(folder: str, entry: object) -> ModuleType:
     package = importlib.import_module(f"medbench.{folder}")
     for info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"{package.__name__}.{info.name}")
-        if any(value is entry for value in vars(module).values()) and module.__file__:
-            return Path(module.__file__)
+        if any(value is entry for value in vars(module).values()):
+            return module
     raise LookupError(entry)
+
+
+def _file_of(folder: str, entry: object) -> Path:
+    return Path(str(_module_of(folder, entry).__file__))
 
 
 def current() -> dict[str, list[object]]:

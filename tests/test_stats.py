@@ -9,6 +9,9 @@ import pytest
 
 from medbench import metrics, stats
 
+#: scipy.stats.t.ppf(0.975, df)
+T = {(0.975, 2): 4.302652729749464, (0.975, 3): 3.182446305284263, (0.975, 49): 2.009575234489209}
+
 
 def resample(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted means (..., R) of values (..., N): what accuracy is for 0/1 values."""
@@ -43,7 +46,7 @@ def test_interval_of_a_mean_over_seeds_covers() -> None:
     hits = {"both": 0, "groups": 0}
     for trial in correlated(500, groups, rng):
         values = resample(trial, weights) + rng.normal(0, 0.15, 10)[:, None]
-        both = stats.mean_over_seeds(values, values.mean(1))
+        both = stats.mean_over_seeds(stats.Sample(values.mean(1), values, 60))
         low, high = stats.interval(values.mean(0))
         hits["both"] += both.low <= 0.7 <= both.high
         hits["groups"] += low <= 0.7 <= high
@@ -80,76 +83,247 @@ def test_interval_is_the_percentiles_of_what_is_defined() -> None:
     assert all(map(math.isnan, stats.interval(np.concatenate([values, np.full(6, np.nan)]))))
 
 
+def sample(plain: list[float], noise: np.ndarray | float = 0.0, groups: int = 50, r: int = 400) -> stats.Sample:
+    """Seeds of these means; noise (R,) is the test set's, the same for every seed, (S, R) each seed's own."""
+    values = np.array(plain)
+    return stats.Sample(values, values[:, None] + np.broadcast_to(noise, (len(plain), r)), groups)
+
+
+def standard(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Numbers whose mean over the last axis is 0 and whose variance (n - 1) is 1, exactly."""
+    values = rng.normal(size=shape)
+    values -= values.mean(-1, keepdims=True)
+    return values / values.std(-1, ddof=1, keepdims=True)
+
+
 def test_one_seed_is_the_bootstrap_over_test_groups() -> None:
     values = np.random.default_rng(0).normal(size=(1, 400))
-    summary = stats.mean_over_seeds(values, np.array([0.25]))
+    summary = stats.mean_over_seeds(stats.Sample(np.array([0.25]), values, 50))
     assert (summary.low, summary.high) == stats.interval(values[0])
     assert summary.mean == 0.25 and summary.sd is None
 
 
-def test_mean_over_seeds_by_hand() -> None:
-    """Three seeds without test variance: means of three draws from {0, 3, 6}; all three the same extreme in 1/27 each, over 2.5 %."""
-    values = np.repeat([[0.0], [3.0], [6.0]], 4000, axis=1)
-    summary = stats.mean_over_seeds(values, np.array([0.0, 3.0, 6.0]))
-    assert summary == stats.Summary(mean=3.0, sd=3.0, low=0.0, high=6.0)
-    narrow = stats.mean_over_seeds(values, np.array([0.0, 3.0, 6.0]), level=0.9)  # 5 %: P(mean <= 1) = 4/27
-    assert (narrow.low, narrow.high) == (1.0, 5.0)
+def test_three_seeds_without_test_variance_are_students_interval() -> None:
+    summary = stats.mean_over_seeds(sample([0.0, 3.0, 6.0]))
+    half = T[0.975, 2] * 3 / math.sqrt(3)
+    assert (summary.mean, summary.sd) == (3.0, 3.0)
+    assert (summary.low, summary.high) == pytest.approx((3 - half, 3 + half))
+
+
+def test_test_groups_and_seeds_add_as_squares() -> None:
+    """Test groups: variance 4 x 50 / 49 on 49 degrees of freedom; seeds: 9 / 3 on 2, as none of it is the test set's."""
+    estimate = stats.contrast([(1.0, sample([0.0, 3.0, 6.0], 2 * standard(np.random.default_rng(0), 400)))])
+    low, high = estimate.interval()
+    half = math.sqrt(T[0.975, 49] ** 2 * 4 * 50 / 49 + T[0.975, 2] ** 2 * 3)
+    assert (low, high) == pytest.approx((3 - half, 3 + half))
+    assert estimate.error == pytest.approx(math.sqrt(4 * 50 / 49 + 3))
+
+
+def test_what_the_test_set_makes_of_seeds_is_not_counted_twice() -> None:
+    """Seeds that resamples make differ by 3 each: their own spread, sd 3, is no more than that and adds nothing."""
+    noise = standard(np.random.default_rng(1), 3, 400) * 3
+    estimate = stats.contrast([(1.0, sample([0.0, 3.0, 6.0], noise, groups=10**6))])
+    assert estimate.error**2 == pytest.approx(np.var(noise.mean(0), ddof=1), rel=0.1)
+    assert len(estimate.parts) == 1 or estimate.parts[1][0] < 0.1 * estimate.parts[0][0]
 
 
 def test_undefined_seeds_make_the_mean_undefined() -> None:
     values = np.zeros((2, 100))
     values[1] = np.nan
-    summary = stats.mean_over_seeds(values, np.array([0.5, np.nan]))
+    summary = stats.mean_over_seeds(stats.Sample(np.array([0.5, np.nan]), values, 20))
     assert all(map(math.isnan, (summary.mean, summary.sd, summary.low, summary.high)))
+    difference = stats.paired_difference(stats.Sample(np.array([0.5]), values[1:], 20), stats.Sample(np.array([0.4]), values[:1], 20))
+    assert math.isnan(difference.p()) and all(map(math.isnan, difference.interval()))
 
 
 def test_pairing_removes_what_both_share() -> None:
     rng = np.random.default_rng(0)
-    shared = rng.normal(size=(1, 500)) + rng.normal(size=(4, 1))
-    difference = stats.paired_difference(shared + 0.01, shared, np.full(4, 0.51), np.full(4, 0.5))
-    assert difference.value == pytest.approx(0.01) and difference.low == pytest.approx(0.01) and difference.high == pytest.approx(0.01)
-    assert not difference.includes_zero
-    reverse = stats.paired_difference(shared, shared + 0.01, np.full(4, 0.5), np.full(4, 0.51))
-    assert reverse.high == pytest.approx(-0.01) and not reverse.includes_zero
-    assert stats.paired_difference(shared, shared, np.full(4, 0.5), np.full(4, 0.5)).includes_zero
+    plain, noise = [0.5, 0.6, 0.4, 0.5], rng.normal(size=400)
+    difference = stats.paired_difference(sample([x + 0.01 for x in plain], noise), sample(plain, noise))
+    assert difference.value == pytest.approx(0.01)
+    assert difference.interval() == pytest.approx((0.01, 0.01)) and difference.p() < 1e-12
+    assert stats.paired_difference(sample(plain, noise), sample(plain, noise)).p() == 1.0
 
 
 def test_one_run_without_seeds_stands_against_every_seed() -> None:
-    rng = np.random.default_rng(0)
-    one, several = rng.normal(size=(1, 500)), rng.normal(size=(5, 500))
-    alone = stats.paired_difference(one, several, np.zeros(1), np.zeros(5))
-    repeated = stats.paired_difference(np.repeat(one, 5, axis=0), several, np.zeros(5), np.zeros(5))
-    assert (alone.low, alone.high) == pytest.approx((repeated.low, repeated.high))
+    noise = np.random.default_rng(0).normal(size=400)
+    alone = stats.paired_difference(sample([0.5], noise), sample([0.1, 0.2, 0.3]))
+    repeated = stats.paired_difference(sample([0.5] * 3, noise), sample([0.1, 0.2, 0.3]))
+    assert alone.value == repeated.value
+    assert alone.interval() == pytest.approx(repeated.interval())
 
 
-def test_seeds_of_unequal_number_are_drawn_independently() -> None:
-    """Variances add: 3 and 4 seeds, each (n - 1) / n of its variance over n."""
-    a, b = np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 2.0, 3.0])
-    n = 20_000
-    difference = stats.paired_difference(np.repeat(a[:, None], n, 1), np.repeat(b[:, None], n, 1), a, b, level=0.6826895)
-    sd = math.sqrt(np.var(a) / 3 + np.var(b) / 4)
+def test_seeds_of_unequal_number_are_independent() -> None:
+    """Variances add: 1 / 3 on 2 degrees of freedom and 5 / 3 / 4 on 3."""
+    difference = stats.paired_difference(sample([0.0, 1.0, 2.0]), sample([0.0, 1.0, 2.0, 3.0]))
     assert difference.value == -0.5
-    assert (difference.high - difference.low) / 2 == pytest.approx(sd, rel=0.12)  # the differences lie on a grid of 1/12
+    half = math.sqrt(T[0.975, 2] ** 2 / 3 + T[0.975, 3] ** 2 * 5 / 12)
+    assert difference.interval() == pytest.approx((-0.5 - half, -0.5 + half))
 
 
-def test_undefined_interval_separates_nothing() -> None:
-    nan = np.full((1, 100), np.nan)
-    assert stats.paired_difference(nan, np.zeros((1, 100)), np.ones(1), np.zeros(1)).includes_zero
+def test_the_p_value_is_the_level_whose_interval_reaches_the_null() -> None:
+    difference = stats.Estimate(1.0, ((0.1, 49.0), (0.05, 2.0)))
+    low, _ = difference.interval(1 - difference.p())
+    assert low == pytest.approx(0, abs=1e-6)
+    low, _ = difference.interval(1 - difference.p(null=0.4))
+    assert low == pytest.approx(0.4, abs=1e-6)
+    alone = stats.Estimate(1.0, ((0.25, 2.0),))
+    # scipy.stats.t.sf(2, 2) * 2
+    assert alone.p() == pytest.approx(0.1835034190722739)
+    assert alone.tail(0, above=False) == pytest.approx(1 - 0.1835034190722739 / 2)
 
 
-def test_ties() -> None:
-    noise = np.random.default_rng(0).normal(0, 0.01, (2, 3, 500))
-    values = {"worse": noise[0] + 0.7, "close": noise[1] + 0.799, "best": noise[0] + 0.8, "broken": np.full((3, 500), np.nan)}
-    plain = {"worse": np.full(3, 0.7), "close": np.full(3, 0.799), "best": np.full(3, 0.8), "broken": np.full(3, np.nan)}
-    assert stats.ties(values, plain) == ("best", {"best", "close"})
-    assert stats.ties(values, plain, higher_is_better=False) == ("worse", {"worse"})
-    assert stats.ties({"broken": values["broken"]}, {"broken": plain["broken"]}) == (None, frozenset())
+def test_holm() -> None:
+    p = [0.01, 0.04, 0.03, 0.005, 0.2]
+    # statsmodels.stats.multitest.multipletests(p, method="holm")[1]
+    assert stats.holm(p) == pytest.approx([0.04, 0.09, 0.09, 0.025, 0.2])
+    assert stats.holm(p, family=10) == pytest.approx([0.09, 0.28, 0.24, 0.05, 1.0])
+    assert stats.holm([0.01, math.nan, 0.02])[::2] == pytest.approx([0.03, 0.04])
 
 
-def test_same_numbers_every_time() -> None:
-    values, plain = np.random.default_rng(0).normal(size=(3, 200)), np.zeros(3)
-    assert stats.mean_over_seeds(values, plain) == stats.mean_over_seeds(values, plain)
-    assert stats.mean_over_seeds(values, plain) != stats.mean_over_seeds(values, plain, seed=1)
+def test_verdicts() -> None:
+    def difference(value: float) -> stats.Estimate:
+        return stats.Estimate(value, ((0.01**2, 1e6),))
+
+    words = [v.word for v in stats.verdicts([difference(x) for x in (0.05, -0.05, 0.03)], 100, 0.02)]
+    assert words == ["better", "worse", "better"]
+    (verdict,) = stats.verdicts([difference(0.015)], 100, 0.02)
+    assert verdict.word == "not decidable"
+    assert [stats.verdicts([difference(x)], 100, 0.05)[0].word for x in (0.0, 0.03)] == ["practically equal", "practically equal"]
+    assert stats.verdicts([difference(0.0)], 100, 0.0)[0].word == "not decidable", "without a margin nothing is shown to be equal"
+    assert stats.verdicts([difference(0.03)], 100, 0.01, family=100)[0].word == "not decidable"
+    with pytest.raises(ValueError, match="at least 0"):
+        stats.verdicts([], 100, -0.1)
+
+
+def test_sentences_say_the_need() -> None:
+    (verdict,) = stats.verdicts([stats.Estimate(0.015, ((0.01**2, 1e6),))], 100, 0.0)
+    # 100 x (1.959964 + 0.841621)^2 / 1.5^2 = 348.8 groups for a power of 80 %
+    assert verdict.more_groups == 249
+    assert verdict.sentence("A", "B", "lesion") == (
+        "A and B: not decidable, needs about 250 more lesions: +0.015 [-0.005, +0.035], p = 0.134."
+    )
+    (verdict,) = stats.verdicts([stats.Estimate(0.015, ((1e-6, 1e6), (0.01**2, 2.0)))], 100, 0.0)
+    assert "more lesions alone would not decide it, more seeds are needed" in verdict.sentence("A", "B", "lesion")
+    (verdict,) = stats.verdicts([stats.Estimate(0.1, ((math.nan, math.nan),))], 1, 0.0)
+    assert "too few lesions" in verdict.sentence("A", "B", "lesion")
+
+
+def test_more_groups_give_the_power_they_promise() -> None:
+    """Equality at a margin: the planned study ends inside it in 80 of 100 draws."""
+    margin, error, groups = 0.05, 0.03, 80
+    more = stats.more_groups(stats.Estimate(0.01, ((error**2, 1e6),)), groups, margin)
+    planned = error * math.sqrt(groups / (groups + more))
+    seen = np.random.default_rng(0).normal(0.01, planned, 20_000)
+    shown = (seen + 1.6448536 * planned < margin) & (seen - 1.6448536 * planned > -margin)
+    assert shown.mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_permutation_of_whole_groups_against_all_of_them() -> None:
+    """Ten groups have 1,024 exchanges: the share of them as far from 0 as what was seen, counted one by one."""
+    groups = np.repeat(np.arange(10), 3)
+    rng = np.random.default_rng(3)
+    gap = rng.normal(0.4, 1, 30)
+    sums = np.bincount(groups, gap)
+    signs = 1 - 2 * ((np.arange(1024)[:, None] >> np.arange(10)) & 1)
+    exact = (np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12).mean()
+    swap = stats.swaps(groups, 20_000).astype(float)
+    p = stats.permutation_p(gap.mean(), gap @ (1 - 2 * swap) / 30)
+    assert p == pytest.approx(exact, abs=0.012)
+    assert stats.permutation_p(1.0, np.zeros(99)) == 0.01
+    assert (np.diff(stats.swaps(groups, 50).reshape(10, 3, 50), axis=1) == 0).all(), "a group is never torn"
+
+
+SCORES = [
+    [0.763, 0.768, 0.771, 0.798],
+    [0.599, 0.591, 0.590, 0.569],
+    [0.954, 0.971, 0.968, 0.967],
+    [0.628, 0.661, 0.654, 0.657],
+    [0.882, 0.888, 0.886, 0.898],
+    [0.936, 0.931, 0.916, 0.931],
+]
+
+
+def test_ranks_over_tasks() -> None:
+    found = stats.ranking(np.array(SCORES))
+    # scipy.stats.rankdata(-x) for each row, mean; scipy.stats.t.interval(0.95, 5, mean, sd / sqrt(6))
+    assert found.mean == pytest.approx([3, 1.916667, 2.833333, 2.25], abs=1e-6)
+    assert found.low == pytest.approx([1.374221, 1.076026, 2.043347, 1.019428], abs=1e-6)
+    assert found.high == pytest.approx([4, 2.757307, 3.623320, 3.480572], abs=1e-6)
+    # c = scipy.stats.friedmanchisquare(*SCORES.T).statistic; f = 5 c / (18 - c); scipy.stats.f.sf(f, 3, 15)
+    assert found.friedman == pytest.approx(0.4550800117612803)
+    # scikit_posthocs.posthoc_nemenyi_friedman(SCORES)
+    assert found.nemenyi[0] == pytest.approx([1.0, 0.465944, 0.996059, 0.745772], abs=1e-6)
+    assert found.nemenyi[1, 2:] == pytest.approx([0.607809, 0.970178], abs=1e-6)
+    # scipy.stats.studentized_range.ppf(0.95, 4, inf) / sqrt(2) * sqrt(4 * 5 / 6 / 6)
+    assert found.critical == pytest.approx(1.9148432265902373)
+    assert stats.ranking(-np.array(SCORES), higher_is_better=False).friedman == found.friedman
+    assert np.isnan(stats.ranking(np.array(SCORES[:1])).low).all()
+
+
+def test_few_tasks_prove_little() -> None:
+    """Friedman by counting: all of n tasks agree on k methods in one of (k!)^(n - 1) ways, times k! orders to agree on, over (k!)^n."""
+    agree = np.array([[0.9, 0.8, 0.7]] * 3)
+    assert stats.ranking(agree[:2]).friedman == pytest.approx(1 / 6)
+    assert stats.ranking(agree).friedman == pytest.approx(1 / 36)
+    assert stats.ranking(np.full((3, 3), 0.5)).friedman == 1.0
+    rng = np.random.default_rng(0)
+    each = stats.ranks(np.array(SCORES[:4]))
+    drawn = sum(rng.permuted(np.tile(row, (20_000, 1)), axis=1) for row in each)
+    spread = lambda sums: ((sums - 10) ** 2).sum(-1)
+    assert stats.ranking(np.array(SCORES[:4])).friedman == pytest.approx((spread(drawn) >= spread(each.sum(0)) - 1e-9).mean(), abs=0.015)
+
+
+def test_ties_share_a_rank_and_a_diagram_joins_what_is_close() -> None:
+    assert stats.ranks(np.array([0.5, 0.7, 0.5, 0.1])).tolist() == [2.5, 1, 2.5, 4]
+    assert stats.cliques(np.array([1.0, 1.4, 2.6, 2.9, 4.0]), 1.3) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert stats.cliques(np.array([1.0, 2.0]), 0.5) == []
+
+
+def test_label_efficiency_on_a_straight_line() -> None:
+    """0.6, 0.7, 0.8 at 10, 100, 1,000 labels: 0.75 is reached at 10^2.5. Without noise the interval is the point, to the grid's step."""
+    curve = [(10.0, sample([0.6])), (100.0, sample([0.7])), (1000.0, sample([0.8]))]
+    found = stats.label_efficiency(curve, sample([0.75]))
+    assert found.value == pytest.approx(10**2.5)
+    assert found.low == pytest.approx(10**2.5, rel=0.03) and found.high == pytest.approx(10**2.5, rel=0.03)
+    assert found.share(1000, "B").startswith("reaches B with 32 % [32 %, ")
+
+
+def test_label_efficiency_with_noise_is_where_the_paired_difference_holds_zero() -> None:
+    """Independent noise of sd 0.01 at each budget, none in the reference: at 100 and 1,000 labels the half is z x 0.01."""
+    rng = np.random.default_rng(0)
+    curve = [(n, sample([y], 0.01 * standard(rng, 400), groups=10**6)) for n, y in ((10.0, 0.6), (100.0, 0.7), (1000.0, 0.8))]
+    found = stats.label_efficiency(curve, sample([0.7], groups=10**6))
+    for n, end in ((found.low, 1), (found.high, -1)):
+        gap = np.interp(math.log(n), np.log([10, 100, 1000]), [0.6, 0.7, 0.8]) - 0.7
+        share = abs(gap) / 0.1
+        assert gap * end < 0
+        assert abs(gap) == pytest.approx(1.96 * 0.01 * math.hypot(share, 1 - share), abs=0.0025)
+
+
+def test_a_score_out_of_reach_is_never_reached() -> None:
+    curve = [(10.0, sample([0.6])), (1000.0, sample([0.7]))]
+    found = stats.label_efficiency(curve, sample([0.9]))
+    assert math.isinf(found.value) and math.isinf(found.low)
+    assert found.share(1000, "B") == "never reaches B in this range (up to 100 % of the labels)"
+    assert stats.label_efficiency(curve, sample([0.5])).share(1000, "B") == "reaches B with <= 1 % [<= 1 %, <= 1 %] of the labels"
+    assert stats.label_efficiency(
+        [(n, sample([-s.mean])) for n, s in curve], sample([-0.65]), higher_is_better=False
+    ).value == pytest.approx(100)
+    with pytest.raises(ValueError, match="two budgets"):
+        stats.label_efficiency(curve[:1], sample([0.5]))
+
+
+def test_area_under_the_label_curve() -> None:
+    """Trapezoids over log10: (0.6 + 0.7) / 2 over one decade, (0.7 + 0.9) / 2 over two, divided by three."""
+    noise = standard(np.random.default_rng(0), 400)
+    curve = [(10.0, sample([0.6], noise)), (100.0, sample([0.7], noise)), (10_000.0, sample([0.9], noise))]
+    assert stats.area(curve).value == pytest.approx((0.65 + 1.6) / 3)
+    assert stats.area(curve).error == pytest.approx(math.sqrt(50 / 49)), "noise that all budgets share stays whole"
+    lower = [(n, sample([s.mean - 0.1], noise)) for n, s in curve]
+    assert stats.area_difference(curve, lower).interval() == pytest.approx((0.1, 0.1))
+    with pytest.raises(ValueError, match="not the same budgets"):
+        stats.area_difference(curve, curve[:2])
 
 
 def test_auc_interval_from_scores_to_ends() -> None:
@@ -169,6 +343,8 @@ def test_auc_interval_from_scores_to_ends() -> None:
 
 def test_refuses_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match="not the same resamples"):
-        stats.paired_difference(np.zeros((1, 5)), np.zeros((1, 6)), np.zeros(1), np.zeros(1))
-    with pytest.raises(ValueError, match=r"values must be \(S, R\)"):
-        stats.mean_over_seeds(np.zeros((2, 5)), np.zeros(3))
+        stats.paired_difference(sample([0.5], r=5), sample([0.5], r=6))
+    with pytest.raises(ValueError, match=r"plain must be \(S,\)"):
+        stats.Sample(np.zeros(3), np.zeros((2, 5)), 10)
+    with pytest.raises(ValueError, match="without NaN"):
+        stats.ranking(np.array([[0.5, np.nan]]))

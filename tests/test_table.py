@@ -1,13 +1,26 @@
-"""Leaderboards from made-up rows: what is the best, what ties, what is missing, and what never shares a line."""
+"""Leaderboards and papers' tables from made-up rows: what is the best, what ties, what is missing, and what never shares a line.
+
+`python tests/test_table.py` writes tests/golden/table/ anew: rows, and the tables that they must give.
+"""
 
 from __future__ import annotations
 
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from medbench import Store, UserError, table
+from medbench import Store, UserError, paper, stats, table
+from medbench.compare import compare, sentences
+from medbench.merge import merge
 from medbench.spec import Cell, Row, fingerprint
 from medbench.store import PlanFile, Planned
 
@@ -124,3 +137,256 @@ def test_a_metric_that_is_not_there_is_refused(store: Store) -> None:
         table.terminal(store, "aux")
     with pytest.raises(UserError, match=r"No metric 'weighted_kappa' here\. Allowed: auc\."):
         table.terminal(store, "weighted_kappa")
+
+
+def test_marks_are_corrected_for_their_number(store: Store) -> None:
+    """One pair alone is told apart; among nine lines, 36 pairs, the same pair is not."""
+    pair = [make("a", "10%", 0, 0.80), make("b", "10%", 0, 0.75, own=0.02)]
+    fill(store, pair)
+    assert marks(store)["10%", "b"] == ""
+    fill(store, pair + [make(f"m{i}", "10%", 0, 0.1) for i in range(7)])
+    assert marks(store)["10%", "b"] == "="
+    (board,) = table.boards(store)
+    assert table.pairs(board, "auc") == 36
+    a, b = board.at("10%")[:2]
+    alone = stats.paired_difference(b.sample("auc"), a.sample("auc")).p()
+    assert table.marks(board, "auc")[b].p == pytest.approx((36 - 7) * alone, rel=1e-6), "seven pairs are surer"
+
+
+def golden_rows() -> list[Row]:
+    """Two tasks, three methods, two budgets, two draws of the small one; on the second task one line has failed."""
+    values = {"a": 0.86, "b": 0.85, "c_d": 0.78}
+    found = []
+    for task, data in (("skin", "T"), ("lung", "phantom")):
+        for m, (method, value) in enumerate(values.items()):
+            for labels, seed in (("10%", 0), ("10%", 1), ("100%", 0)):
+                auc = value + (0.04 if labels == "100%" else 0.004 * seed) - 0.01 * m * (task == "lung")
+                found.append(make(method, labels, seed, round(auc, 4), task=task, data=data)[0])
+    return found
+
+
+def golden_store(folder: Path, rows: list[Row]) -> Store:
+    """The rows with resamples that no random number makes: waves, the first shared by all lines."""
+    store = Store(folder)
+    store.create()
+    r = np.arange(1000)
+    planned = [Planned(row.cell, row.fingerprint, row.n_requested, "setting", row.cell.task) for row in rows]
+    missing = Cell("lung", "phantom", "c_d", "imagenet", "net", "pool", 64, 0, "linear", "10%", 2)
+    planned.append(Planned(missing, "0" * 64, 7, "setting", "lung"))
+    store.add_plan(PlanFile(tuple(planned), {f"{row.cell.task}|{row.cell.data}|test": {**ABOUT, "title": "T"} for row in rows}))
+    store.fail(planned[-1], "RuntimeError: out of memory & 50 % <gone>")
+    for i, row in enumerate(rows):
+        own = 0.004 * np.sin(r * (1.1 + 0.37 * i) + i)
+        wave = row.metrics["auc"]["value"] + 0.02 * np.sin(r * 0.7) + own  # type: ignore[operator]
+        store.add(row, {"metrics": np.array(["auc"]), "resamples": wave[None].astype(np.float32)})
+    return store
+
+
+GOLDEN = Path(__file__).parent / "golden" / "table"
+FORMS = {"table.md": "markdown", "table.tex": "latex", "table.csv": "csv", "table.html": "html"}
+
+
+def read_golden() -> list[Row]:
+    return [Row.from_json(json.loads(line)) for line in (GOLDEN / "rows.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_golden_table(name: str, store: Store) -> None:
+    pivot = table.pivot(table.boards(golden_store(store.folder, read_golden())))
+    assert table.render(pivot, FORMS[name]) == (GOLDEN / name).read_text()
+
+
+def test_rows_and_columns_as_asked(store: Store) -> None:
+    every = table.boards(golden_store(store.folder, read_golden()))
+    pivot = table.pivot(every, ["labels", "method"], ["task"])
+    assert (pivot.row_axes, pivot.column_axes) == (("labels", "method"), ("task",))
+    assert pivot.rows[0] == ("10%", "a") and pivot.rows[3] == ("100%", "a")
+    assert not pivot.ranks, "a column holds two budgets"
+    pivot = table.pivot(every, ["task"], ["method"])
+    assert pivot.row_axes == ("task", "labels"), "what differs and was not named joins the rows"
+    with pytest.raises(UserError, match=r"Unknown axis 'metod'.*Did you mean 'method'"):
+        table.pivot(every, ["metod"])
+    with pytest.raises(UserError, match="named twice"):
+        table.pivot(every, ["method"], ["method"])
+
+
+def test_mean_rank_needs_every_column(store: Store) -> None:
+    pivot = table.pivot(table.boards(golden_store(store.folder, read_golden())))
+    assert pivot.ranks == {("a",): 1.0, ("b",): 2.0, ("c_d",): None}
+
+
+def test_csv_says_what_the_table_shows(store: Store) -> None:
+    every = table.boards(golden_store(store.folder, read_golden()))
+    records = list(csv.DictReader(table.render(table.pivot(every), "csv").splitlines()))
+    lines = {(b.task, line.cell.method, line.cell.labels): (b, line) for b in every for line in b.lines}
+    assert len(records) == len(lines) == 12
+    for record in records:
+        board, line = lines[record["task"].removesuffix(" (PHANTOM)"), record["method"], record["labels"]]
+        s = line.summary("auc")
+        for key, value in (("mean", s.mean), ("low", s.low), ("high", s.high)):
+            assert (record[key] == "") == np.isnan(value)
+            assert not record[key] or float(record[key]) == pytest.approx(value, abs=1e-6)
+        assert record["mark"] == table.marks(board, "auc")[line].sign
+        assert record["status"] == line.status
+
+
+def test_html_holds_no_markup_of_a_name(store: Store) -> None:
+    fill(store, [make("<script>alert(1)</script>&", "10%", s, 0.8) for s in range(2)])
+    page = table.render(table.pivot(table.boards(store)), "html")
+
+    class Tags(HTMLParser):
+        found: set[str]
+
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            self.found.add(tag)
+
+    parser = Tags()
+    parser.found = set()
+    parser.feed(page)
+    assert "script" not in parser.found and "table" in parser.found
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;&amp;" in page
+
+
+def test_two_folders_make_one_table(store: Store, tmp_path: Path) -> None:
+    other = Store(tmp_path / "other")
+    other.create()
+    fill(store, [make("a", "10%", 0, 0.8)])
+    fill(other, [make("b", "10%", 0, 0.7)])
+    (board,) = table.boards(store, other)
+    assert [mark.sign for mark in table.marks(board, "auc").values()] == ["*", ""], "one target set: the two are paired"
+    third = Store(tmp_path / "third")
+    third.create()
+    row, _ = make("a", "10%", 0, 0.9)
+    third.add_plan(PlanFile((Planned(row.cell, "f", 7, "another setting", "target"),), {"t|T|test": ABOUT}))
+    with pytest.raises(UserError, match="under two settings"):
+        table.boards(store, third)
+
+
+def answers(store: Store, groups: int = 40) -> None:
+    """Two methods with real scores: the second is the first with noise."""
+    rng = np.random.default_rng(1)
+    labels, names = rng.integers(0, 2, groups), np.arange(groups).astype(str)
+    weights = stats.group_weights(names)
+    rows = []
+    from medbench import metrics
+
+    store.add_target("target", names, labels, names)
+    for method, noise in (("sharp", 0.3), ("dull", 2.5)):
+        row, _ = make(method, "10%", 0, 0.0)
+        p = 1 / (1 + np.exp(-(labels - 0.5 + rng.normal(0, noise, groups))))
+        answer = (labels, np.stack([1 - p, p], 1), (p > 0.5).astype(int), "binary")
+        value = metrics.score(*answer).values["auc"]
+        row.metrics["auc"]["value"] = value  # type: ignore[index]
+        row.provenance["target"] = "target"  # type: ignore[index]
+        arrays = {"metrics": np.array(["auc"]), "resamples": metrics.score(*answer, weights).values["auc"][None].astype(np.float32)}
+        store.add(row, {"probabilities": answer[1], "decisions": answer[2], **arrays})
+        rows.append(row)
+    planned = [Planned(row.cell, row.fingerprint, 7, "s", "target") for row in rows]
+    about = {**ABOUT, "kind": "binary", "classes": ["no", "yes"], "parts": {"test": [groups, groups]}}
+    store.add_plan(PlanFile(tuple(planned), {"t|T|test": about}))
+
+
+def test_verdicts_bootstrap_and_permutation_agree(store: Store) -> None:
+    answers(store)
+    (board,) = table.boards(store)
+    (pair,) = compare(board, "auc", 0.01, 2000)
+    assert (pair.first.cell.method, pair.second.cell.method) == ("sharp", "dull"), "the better stands first"
+    assert pair.verdict.word == "better" and pair.p_permuted is not None
+    assert pair.p_permuted < 0.01 and pair.verdict.p < 0.01
+    text = "\n".join(sentences([store], None, 0.01))
+    assert "over all 1 " in text and "sharp is better than dull" in text
+
+
+def test_merge(tmp_path: Path) -> None:
+    rows = [make(m, "10%", s, 0.8) for m in "ab" for s in range(2)]
+    folders = []
+    for name, part in (("one", rows[:3]), ("two", rows[1:])):
+        store = Store(tmp_path / name)
+        store.create()
+        for row, _ in part:
+            row.provenance["target"] = "target"  # type: ignore[index]
+        store.add_target("target", np.arange(3).astype(str), np.zeros(3, int), np.arange(3).astype(str))
+        fill(store, part)
+        folders.append(store.folder)
+    assert merge(folders, tmp_path / "all") == (4, 4)
+    assert merge(folders, tmp_path / "all") == (0, 4), "a second time nothing is new"
+    (board,) = table.boards(Store(tmp_path / "all"))
+    assert [line.status for line in board.lines] == ["done", "done"]
+    assert Store(tmp_path / "all").target("target")["ids"].shape == (3,)
+    with pytest.raises(UserError, match="into itself"):
+        merge(folders, folders[0])
+    with pytest.raises(UserError, match="not a results folder"):
+        merge([tmp_path], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    other = Store(tmp_path / "other")
+    other.create()
+    planned = Planned(rows[0][0].cell, "f", 7, "another", "target")
+    other.add_plan(PlanFile((planned,), {"t|T|test": ABOUT}))
+    with pytest.raises(UserError, match="another setting"):
+        merge([*folders, other.folder], tmp_path / "none")
+
+
+def test_methods_text_says_what_was_done_and_cites(store: Store) -> None:
+    row, resamples = make("supervised", "10%", 0, 0.8, task="derm", data="HAM10000")
+    row.provenance["versions"] = {"medbench": "1", "torch": "2"}  # type: ignore[index]
+    fill(store, [(row, resamples)], about={**ABOUT, "title": "Skin & more"})
+    text = paper.methods_text(table.boards(store))
+    assert "Skin \\& more (HAM10000~\\cite{tschandl2018}; images: 70 train (60 patients), 30 test (25 patients))" in text
+    assert "@misc{tschandl2018," in text and "doi = {10.1038/sdata.2018.161}" in text
+    assert "10\\%" in text and "medbench 1 and torch 2" in text
+
+
+def test_the_command(medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = str(golden_store(tmp_path / "out", read_golden()).folder)
+    assert medbench("table", folder, "--out", "t/table.tex") == 0
+    assert (tmp_path / "t" / "table.tex").read_text() == (GOLDEN / "table.tex").read_text()
+    assert medbench("table", folder, "--format", "markdown") == 0
+    assert capsys.readouterr().out == (GOLDEN / "table.md").read_text()
+    assert medbench("table", folder, "--rows", "method", "--cols", "labels") == 0
+    assert "PHANTOM" in capsys.readouterr().out
+    assert medbench("table", folder, "--format", "latxe") == 2
+    assert "Did you mean 'latex'" in capsys.readouterr().err
+    assert medbench("table", folder, "--spread", "var") == 2
+    assert medbench("compare", folder, "--margin", "-1") == 2
+    assert medbench("table", str(tmp_path)) == 2
+
+
+def test_tables_do_without_torch(tmp_path: Path) -> None:
+    folder = golden_store(tmp_path / "out", read_golden()).folder
+    script = f"""
+import sys
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "timm", "torchvision"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Without())
+from medbench import cli
+sys.argv = ["medbench", "table", {str(folder)!r}, "--format", "latex"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == (GOLDEN / "table.tex").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed (Debian: texlive-latex-base, texlive-science)")
+def test_latex_compiles(tmp_path: Path) -> None:
+    head = "\\documentclass{article}\\usepackage{booktabs,siunitx}\\usepackage[landscape,margin=1cm]{geometry}\\begin{document}"
+    text = "\n".join(
+        table.render(table.pivot(table.boards(golden_store(tmp_path / "out", read_golden()))), "latex", s) for s in table.SPREADS
+    )
+    (tmp_path / "paper.tex").write_text(f"{head}\n{text}\n\\end{{document}}\n")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    (GOLDEN / "rows.jsonl").write_text("".join(json.dumps(row.to_json()) + "\n" for row in golden_rows()))
+    with tempfile.TemporaryDirectory() as folder:
+        shown = table.pivot(table.boards(golden_store(Path(folder) / "out", read_golden())))
+        for name, form in FORMS.items():
+            (GOLDEN / name).write_text(table.render(shown, form))

@@ -1,0 +1,123 @@
+"""Verdicts in sentences: which method is better on a task, by how much, how many labels it saves, and what more it would take to know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from medbench import metrics, stats
+from medbench.store import Store
+from medbench.table import Board, Line, boards, known_metric, shown_axes
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two lines at one budget. verdict: about `first`. p_permuted: of these draws, not corrected; None where it was not asked for."""
+
+    first: Line
+    second: Line
+    verdict: stats.Verdict
+    p_permuted: float | None
+
+
+def compare(board: Board, metric: str, margin: float, n_permutations: int = 0) -> list[Pair]:
+    """Every two complete lines at equal labels, the better first. The family of Holm's correction is all of them.
+
+    margin: what is too small to matter, in the metric's own unit. n_permutations: 0, or so many for a permutation test beside each.
+    """
+    sign = -1.0 if metric == "ece" else 1.0
+    found = []
+    for budget in board.budgets():
+        lines = sorted((line for line in board.at(budget) if metric in line.plain), key=lambda line: -sign * np.nanmean(line.plain[metric]))
+        found += list(combinations(lines, 2))
+    differences = [stats.paired_difference(a.sample(metric), b.sample(metric)) for a, b in found]
+    groups = found[0][0].groups if found else 1
+    towards = [stats.Estimate(sign * d.value, d.parts) for d in differences]
+    judged = stats.verdicts(towards, groups, margin)
+    return [
+        Pair(a, b, verdict, _permuted(board, metric, a, b, n_permutations) if n_permutations else None)
+        for (a, b), verdict in zip(found, judged, strict=True)
+    ]
+
+
+def sentences(stores: Sequence[Store], metric: str | None, margin: float, n_permutations: int = 0) -> list[str]:
+    """What `medbench compare` prints. Raises UserError for a metric that is not there."""
+    every = boards(*stores)
+    known_metric(every, metric)
+    said = []
+    for board in every:
+        shown = metric or str(board.about["metric"])
+        group = board.about["groups"] or "image"
+        pairs = compare(board, shown, margin, n_permutations)
+        lower = "; sign turned round, so that + is better" if shown == "ece" else ""
+        said += [
+            f"{board.title}: {shown}, margin {margin:g}{lower}",
+            f"  Pairs of lines with equal labels, Holm-corrected over all {len(pairs)} (5 %); differences with the 95 % interval of each alone.",
+        ]
+        for pair in pairs:
+            beside = "" if pair.p_permuted is None else f" Permuted over {group}s: p {stats.format_p(pair.p_permuted)} (uncorrected)."
+            first, second = _names(board, pair.first, pair.second)
+            said.append(f"  {pair.first.cell.labels}: {pair.verdict.sentence(first, second, group)}{beside}")
+        said += [f"  {line}" for line in label_savings(board, shown)]
+    return said
+
+
+def label_savings(board: Board, metric: str) -> list[str]:
+    """For each method: with which share of the labels it reaches each other's score with all labels, and its area under the label curve."""
+    curves: dict[str, list[Line]] = {}
+    for line in board.lines:
+        if metric in line.plain and not np.isnan(line.plain[metric]).any():
+            curves.setdefault(line.name, []).append(line)
+    whole = {name: lines for name, lines in curves.items() if len({_images(line) for line in lines}) == len(board.budgets()) > 1}
+    said = []
+    for name, lines in whole.items():
+        curve = [(_images(line), line.sample(metric)) for line in lines]
+        area = stats.area(curve)
+        low, high = area.interval()
+        said.append(f"{_names(board, lines[0])[0]}: area under the label curve {area.value:.3f} [{low:.3f}, {high:.3f}].")
+        for other, others in whole.items():
+            if other != name:
+                full = max(others, key=_images)
+                reached = stats.label_efficiency(curve, full.sample(metric), higher_is_better=metric != "ece")
+                said.append(
+                    f"{_names(board, lines[0])[0]} {reached.share(_images(full), f'{_names(board, full)[0]} at {full.cell.labels}')}."
+                )
+    return said
+
+
+def _names(board: Board, *lines: Line) -> list[str]:
+    return [" ".join(str(getattr(line.cell, axis)) for axis in shown_axes(board.lines)) for line in lines]
+
+
+def _images(line: Line) -> float:
+    """Labelled images, mean over seeds."""
+    return float(np.mean([row.n_labels for row in line.rows]))
+
+
+def _permuted(board: Board, metric: str, a: Line, b: Line, n_permutations: int) -> float:
+    """The group-wise permutation test of one pair; seeds are paired as they are, a line of one run stands against every seed."""
+    store, kind = a.stores[0], board.about["kind"]
+    target = store.target(a.rows[0].provenance["target"])
+    swap = stats.swaps(target["groups"], n_permutations)
+    weights = np.concatenate([np.concatenate([1 - swap, swap]), np.concatenate([swap, 1 - swap])], axis=1)
+    labels = np.concatenate([target["labels"]] * 2)
+    seeds = max(len(a.rows), len(b.rows))
+    differences = []
+    for seed in range(seeds):
+        both = [line.stores[seed % len(line.rows)].scores(line.rows[seed % len(line.rows)]) for line in (a, b)]
+        probabilities = np.concatenate([_ranks(scores["probabilities"]) if metric == "auc" else scores["probabilities"] for scores in both])
+        decisions = np.concatenate([scores["decisions"] for scores in both])
+        values = metrics.score(labels, probabilities, decisions, kind, weights).values[metric]
+        differences.append(values[:n_permutations] - values[n_permutations:])
+    return stats.permutation_p(float(np.mean(a.plain[metric]) - np.mean(b.plain[metric])), np.mean(differences, axis=0))
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """(M, C) -> the mean rank of each score in its column, in (0, 1]: two methods' scores on one scale."""
+    from scipy.stats import rankdata
+
+    ranked: np.ndarray = rankdata(scores, axis=0) / len(scores)
+    return ranked

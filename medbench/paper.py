@@ -1,0 +1,124 @@
+"""The paragraph of a paper that says what was done, from plan and rows alone, with BibTeX of what was used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from medbench import registry
+from medbench.spec import Row
+from medbench.table import TITLES, Board, escape_tex
+
+
+def methods_text(boards: Sequence[Board]) -> str:
+    r"""LaTeX: a paragraph with \cite commands, then the BibTeX entries they name. States only what rows and plan hold."""
+    rows = [row for board in boards for line in board.lines for row in line.rows]
+    cited = _Cited()
+    said = [_data(boards, cited), *_encoders(rows, cited), *_judged(boards, rows, cited), _uncertainty(boards), *_software(rows)]
+    failed = sum(len(line.planned) - len(line.rows) for board in boards for line in board.lines)
+    if failed:
+        said.append(f"{failed} of {failed + len(rows)} planned runs have no result.")
+    return "\n".join([" ".join(said), "", *cited.bibtex(), ""])
+
+
+class _Cited:
+    """Citations in the order of use; each part between semicolons is one entry."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, str] = {}  # text -> key
+
+    def cite(self, text: str) -> str:
+        keys = []
+        for part in filter(None, (part.strip() for part in text.split(";"))):
+            if part not in self.entries:
+                word, year = re.search(r"[A-Za-z]+", part), re.search(r"\b(19|20)\d\d\b", part)
+                key = (word[0].lower() if word else "source") + (year[0] if year else "")
+                taken = sum(re.sub("[a-z]$", "", other) == key for other in self.entries.values())
+                self.entries[part] = key + ("" if not taken else "abcdefghijklmnopqrstuvwxyz"[taken])
+            keys.append(self.entries[part])
+        return f"~\\cite{{{','.join(keys)}}}" if keys else ""
+
+    def bibtex(self) -> list[str]:
+        lines = []
+        for text, key in self.entries.items():
+            fields = {"note": escape_tex(text)}
+            for name, pattern in (("year", r"\b((?:19|20)\d\d)\b"), ("doi", r"doi:(\S+?)(?=[,;]|$)"), ("eprint", r"arXiv:([\d.]+\d)")):
+                found = re.search(pattern, text)
+                if found:
+                    fields[name] = found[1]
+            if "eprint" in fields:
+                fields["archiveprefix"] = "arXiv"
+            lines += [f"@misc{{{key},", *(f"  {name} = {{{value}}}," for name, value in fields.items()), "}"]
+        return lines
+
+
+def _data(boards: Sequence[Board], cited: _Cited) -> str:
+    each = []
+    for board in boards:
+        entry = registry.tasks().get(board.task)
+        parts = ", ".join(
+            f"{images:,} {name}" + (f" ({groups:,} {board.about['groups']}s)" if board.about["groups"] else "")
+            for name, (images, groups) in board.about["parts"].items()
+        )
+        where = "drawn stand-in images" if board.data == "phantom" else board.data
+        citation = cited.cite(entry.citation) if entry and board.data != "phantom" else ""
+        each.append(f"{escape_tex(board.about['title'])} ({escape_tex(where)}{citation}; images: {escape_tex(parts)})")
+    return f"We compared encoders on {len(boards)} task{'s' if len(boards) > 1 else ''}: {'; '.join(each)}."
+
+
+def _encoders(rows: Sequence[Row], cited: _Cited) -> list[str]:
+    found = []
+    networks = _unique(f"{escape_tex(row.cell.encoder)}" + (f" at {row.cell.size} pixels" if row.cell.size else "") for row in rows)
+    if networks:
+        found.append(f"Encoders: {_and(networks)}.")
+    for method in _unique(row.cell.method for row in rows):
+        of = [row for row in rows if row.cell.method == method]
+        entry = registry.methods().get(method)
+        weights = _and(escape_tex(text) for text in _unique(row.provenance["weights"] for row in of))
+        seen = _unique(name for row in of for name in row.provenance["trained_on"])
+        trained = f", trained on {escape_tex(', '.join(seen))}" if seen else ""
+        found.append(f"{escape_tex(method)}{cited.cite(entry.citation) if entry else ''}: weights {weights}{trained}.")
+    return found
+
+
+def _judged(boards: Sequence[Board], rows: Sequence[Row], cited: _Cited) -> list[str]:
+    found = []
+    for name in _unique(row.cell.protocol for row in rows):
+        entry = registry.protocols().get(name)
+        found.append(
+            f"{escape_tex(name)}{cited.cite(entry.citation) if entry else ''}: {escape_tex(entry.title)}."
+            if entry
+            else f"Protocol: {escape_tex(name)}."
+        )
+    budgets = _unique(budget for board in boards for budget in board.budgets())
+    seeds = len({row.cell.seed for row in rows})
+    draws = f"{seeds} draws (one where all labels are used)" if seeds > 1 else "one draw"
+    found.append(
+        f"Label budgets: {_and(escape_tex(budget) for budget in budgets)} of the training part, {draws} each; budgets are nested, groups are never "
+        "torn, all methods see the same labelled images, and hyper-parameters are chosen inside the labelled subset."
+    )
+    return found
+
+
+def _uncertainty(boards: Sequence[Board]) -> str:
+    metrics = _and(_unique(TITLES[board.about["metric"]] for board in boards))
+    groups = _and(_unique((board.about["groups"] or "image") + "s" for board in boards))
+    return (
+        f"The primary metric is {metrics}. Intervals (95\\,\\%) take test {groups} (bootstrap, 1,000 resamples of whole {groups}) and draws of "
+        "labels as crossed random factors (Obuchowski and Rockette 1995; Hillis 2007); differences between methods are paired on the same "
+        "test images and draws, and corrected for their number by Holm's method."
+    )
+
+
+def _software(rows: Sequence[Row]) -> list[str]:
+    versions = [f"{name} {_and(_unique(row.provenance['versions'][name] for row in rows))}" for name in ("medbench", "torch") if rows]
+    return [f"Software: {_and(versions)}."] if rows else []
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def _and(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,54 @@
+"""Plan + rows + scores -> figures for a paper. Never imports torch; matplotlib and seaborn only when something is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medbench.plot.answers import confusion, reliability
+from medbench.plot.results import cost, critical_difference, curves, heatmap
+from medbench.plot.style import FORMATS, WIDTHS, Drawing, paper, save
+from medbench.spec import UserError
+from medbench.table import Board, known_metric
+
+KINDS = {
+    "curves": curves,
+    "heatmap": heatmap,
+    "cd": critical_difference,
+    "cost": cost,
+    "reliability": reliability,
+    "confusion": confusion,
+}
+
+
+def draw(
+    boards: Sequence[Board],
+    kinds: Sequence[str],
+    folder: Path,
+    forms: Sequence[str] = ("pdf", "png"),
+    *,
+    metric: str | None = None,
+    width: str = "",
+) -> list[Path]:
+    """Write the figures of `kinds` (keys of KINDS; none: all that can be drawn) and return their files.
+
+    width: a key of WIDTHS, "" for what each figure needs. Raises UserError for a kind that was named and cannot be drawn from these results,
+    or where none can.
+    """
+    known_metric(boards, metric)
+    drawings: list[Drawing] = []
+    reasons: list[str] = []
+    with paper():
+        for kind in kinds or KINDS:
+            try:
+                drawings += KINDS[kind](boards, metric, width)
+            except UserError as error:
+                if kinds:
+                    raise
+                reasons.append(str(error))
+        if not drawings:
+            raise UserError(f"Nothing can be drawn. {' '.join(reasons)}")
+        return save(drawings, folder, forms)
+
+
+__all__ = ["FORMATS", "KINDS", "WIDTHS", "Drawing", "draw"]

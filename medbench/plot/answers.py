@@ -1,0 +1,118 @@
+"""Figures of saved scores: how far probabilities can be believed, and which classes are taken for which."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from medbench.metrics import ECE_BINS
+from medbench.plot.results import line_looks, short_names
+from medbench.plot.style import SHADES, WIDTHS, Drawing, legend, legend_columns, panels, plain
+from medbench.spec import UserError
+from medbench.table import Board, Line
+
+_FEWEST = 10  # images in a bin that is drawn
+_MOST = 6  # confusion matrices of a figure
+
+
+def reliability(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+    """Share of right answers over confidence with the most labels, in the bins of the expected calibration error; all draws together."""
+    names, look = short_names(boards), line_looks(boards)
+    rows = -(-len(names) // legend_columns(list(names.values()), WIDTHS[width or ("page" if len(boards) > 1 else "column")]))
+    figure, axes, inches = panels(len(boards), width, height=2.5, legend=rows)
+    handles = {}
+    for ax, board in zip(axes, boards, strict=True):
+        ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=(0, (1, 1)))
+        for line in _finished(board):
+            confidence, right = _calibration(board, line)
+            which = np.minimum((np.ceil(confidence * ECE_BINS) - 1).astype(int), ECE_BINS - 1)
+            kept = [b for b in range(ECE_BINS) if (which == b).sum() >= _FEWEST * len(line.rows)]
+            style = look[line.name]
+            x, y = [confidence[which == b].mean() for b in kept], [right[which == b].mean() for b in kept]
+            (handles[line.name],) = ax.plot(x, y, color=style.colour, marker=style.marker, linestyle=style.stroke, clip_on=False)
+        ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="share of right answers")
+        ax.set_title(f"{plain(board.title)}\n{board.budgets()[-1]} labels", loc="left")
+        ax.spines[["top", "right"]].set_visible(False)
+    if not handles:
+        raise UserError("A reliability curve needs one finished line.", then="medbench run")
+    legend(figure, list(handles.values()), [names[name] for name in handles], inches)
+    return [Drawing("reliability", figure)]
+
+
+def confusion(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+    """A figure a task: of each class, in percent, which class the images were taken for. The most labels, all draws together, the first six
+    lines. Several labels an image have no such matrix."""
+    import seaborn
+
+    found, names = [], short_names(boards)
+    for board in boards:
+        lines = _finished(board)[:_MOST] if board.about["kind"] != "multilabel" else []
+        if not lines:
+            continue
+        classes = [plain(name) for name in board.about["classes"]]
+        figure, axes, _ = panels(len(lines), width, height=(2.2 if len(lines) > 1 else 2.9))
+        small = len(classes) > 6 and len(lines) > 1
+        for ax, line in zip(axes, lines, strict=True):
+            seaborn.heatmap(
+                100 * _confusion(board, line),
+                ax=ax,
+                cmap=SHADES,
+                vmin=0,
+                vmax=100,
+                annot=len(classes) <= 10,
+                fmt=".0f",
+                annot_kws={"size": 5 if small else 6.5},
+                cbar=False,
+                square=True,
+                xticklabels=classes,
+                yticklabels=classes if ax.get_subplotspec().is_first_col() else False,
+            )
+            ax.tick_params(length=0)
+            ax.tick_params(axis="x", rotation=90)
+            ax.tick_params(axis="y", rotation=0)
+            ax.set_title(plain(names[line.name]))
+            ax.set_xlabel("decision")
+            ax.set_ylabel("label, % of its images" if ax.get_subplotspec().is_first_col() else "")
+        figure.suptitle(f"{plain(board.title)}, {board.budgets()[-1]} labels", fontsize=7.5)
+        word = re.sub(r"[^A-Za-z0-9]+", "-", f"{board.task} {board.data} {board.target}").strip("-")
+        found.append(Drawing(f"confusion-{word}", figure))
+    if not found:
+        raise UserError("A confusion matrix needs a finished line of a task with one label an image.", then="medbench plot --kind curves")
+    return found
+
+
+def _finished(board: Board) -> list[Line]:
+    return [line for line in board.at(board.budgets()[-1]) if line.complete]
+
+
+def _scores(line: Line) -> list[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]:
+    """(scores, target) of each draw."""
+    return [(store.scores(row), store.target(row.provenance["target"])) for store, row in zip(line.stores, line.rows, strict=True)]
+
+
+def _calibration(board: Board, line: Line) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence in [0, 1] and whether the answer was right, of all draws one after another; as `metrics.score` takes them for `ece`."""
+    confidence, right = [], []
+    for scores, target in _scores(line):
+        p, labels = scores["probabilities"], target["labels"]
+        if board.about["kind"] == "multilabel":
+            known = ~np.isnan(labels)
+            confidence.append(np.maximum(p, 1 - p)[known])
+            right.append(((p > 0.5) == (labels == 1))[known])
+        else:
+            confidence.append(p.max(1))
+            right.append(p.argmax(1) == labels)
+    return np.concatenate(confidence), np.concatenate(right)
+
+
+def _confusion(board: Board, line: Line) -> np.ndarray:
+    """(C, C): row = label, column = decision, shares of the row; NaN for a class without images."""
+    c = len(board.about["classes"])
+    counts = np.zeros((c, c))
+    for scores, target in _scores(line):
+        np.add.at(counts, (target["labels"], scores["decisions"]), 1)
+    sums = counts.sum(1, keepdims=True)
+    shares: np.ndarray = np.divide(counts, sums, out=np.full((c, c), np.nan), where=sums > 0)
+    return shares

@@ -1,0 +1,258 @@
+"""Figures of results: label-efficiency curves, method x task heat map, critical differences, score against cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medbench import stats
+from medbench.plot.style import SHADES, WIDTHS, Drawing, Look, legend, legend_columns, looks, panels, plain
+from medbench.spec import UserError
+from medbench.table import TITLES, Board, Line, Pivot, pivot, shown_axes, tasks_by_lines
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def short_names(boards: Sequence[Board]) -> dict[str, str]:
+    """Line name -> the words of it that differ between lines, the method first. In the order of the boards."""
+    names = list(dict.fromkeys(line.name for board in boards for line in board.lines))
+    words = [(line.cell.method, *(str(getattr(line.cell, axis)) for axis in _differing(boards))) for line in _first_of(boards, names)]
+    return {name: " ".join(word) for name, word in zip(names, words, strict=True)}
+
+
+def line_looks(boards: Sequence[Board]) -> dict[str, Look]:
+    return looks(list(short_names(boards)))
+
+
+def curves(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+    """Score over labelled images, a panel a task: means with 95 % bands, and the baseline's score with all labels as a line across.
+
+    The baseline is the best line of `supervised`, else the first line. More than four methods: bars instead of bands, side by side.
+    """
+    boards = [board for board in boards if len({line.cell.labels for line in board.lines if line.complete}) > 1]
+    if not boards:
+        raise UserError("A label-efficiency curve needs two label budgets that are finished.", then="medbench run --labels 1,10,100")
+    names, look = short_names(boards), line_looks(boards)
+    rows = -(
+        -(len(names) + 1)
+        // legend_columns([*names.values(), "supervised, all labels"], WIDTHS[width or ("page" if len(boards) > 1 else "column")])
+    )
+    figure, axes, inches = panels(len(boards), width, legend=rows)
+    handles = {}
+    for ax, board in zip(axes, boards, strict=True):
+        shown = metric or str(board.about["metric"])
+        for place, name in enumerate(names):
+            points = [line for line in board.lines if line.name == name and shown in line.plain]
+            if points:
+                handles[name] = _curve(ax, points, shown, look[name], (place - (len(names) - 1) / 2) * (len(names) > 4), len(names) <= 4)
+        base = _baseline(board, shown)
+        if base is not None:
+            full = ax.axhline(base.summary(shown).mean, color="0.45", linewidth=0.8, linestyle=(0, (1, 1)), zorder=1)
+            handles[""] = full
+        _label_axis(ax, board)
+        ax.set_title(plain(board.title), loc="left")
+        ax.set_ylabel(TITLES[shown])
+        ax.spines[["top", "right"]].set_visible(False)
+    base = _baseline(boards[0], metric or str(boards[0].about["metric"]))
+    if base is not None:
+        names[""] = f"{names[base.name]}, all labels"
+    legend(figure, list(handles.values()), [names[name] for name in handles], inches)
+    return [Drawing("curves", figure)]
+
+
+def heatmap(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+    """Every line on every task: the number written, the shade its distance to the column's best. One task: its budgets; several: all labels."""
+    import seaborn
+    from matplotlib.figure import Figure
+
+    table = pivot(boards, metric=metric)
+    columns = list(table.columns)
+    if len(boards) > 1 and "labels" in table.column_axes:
+        at = table.column_axes.index("labels")
+        last = {(*column[:at], *column[at + 1 :]): column for column in columns}  # budgets stand from few to many
+        columns = list(last.values())
+    scores = np.array([[_mean(table, row, column) for column in columns] for row in table.rows])
+    if np.isnan(scores).all():
+        raise UserError("A heat map needs one finished line.", then="medbench run")
+    lower = {entry.metric for entry in table.entries.values()} == {"ece"}
+    with np.errstate(all="ignore"):
+        gap = scores - np.nanmin(scores, axis=0, initial=np.inf) if lower else np.nanmax(scores, axis=0, initial=-np.inf) - scores
+    best = {(row, column): entry.mark.sign for (row, column), entry in table.entries.items()}
+    texts = [
+        ["–" if np.isnan(scores[i, j]) else f"{scores[i, j]:.3f}{best.get((row, column), '')}" for j, column in enumerate(columns)]
+        for i, row in enumerate(table.rows)
+    ]
+    inches = WIDTHS[width or ("column" if len(columns) <= 3 else "page")]
+    figure = Figure(figsize=(inches, 0.75 + 0.24 * len(table.rows)), layout="constrained")
+    ax = figure.subplots()
+    seaborn.heatmap(
+        gap,
+        ax=ax,
+        cmap=SHADES,
+        annot=np.array(texts),
+        fmt="",
+        annot_kws={"size": 6.5},
+        linewidths=0.5,
+        mask=np.isnan(scores),
+        cbar_kws={"label": "behind the best", "shrink": 0.9},
+        xticklabels=[plain("\n".join(column)) for column in columns],
+        yticklabels=[plain(" ".join(row)) for row in table.rows],
+    )
+    ax.tick_params(length=0, rotation=0)
+    ax.set_title(plain(table.caption), loc="left")
+    return [Drawing("heatmap", figure)]
+
+
+def critical_difference(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+    """Mean ranks over tasks with all labels; a bar joins what Nemenyi's test does not tell apart (Demsar 2006, figure 1)."""
+    from matplotlib.figure import Figure
+
+    shown = {board: metric or str(board.about["metric"]) for board in boards}
+    budgets = [
+        budget for budget in dict.fromkeys(b for board in boards for b in board.budgets()) if len(tasks_by_lines(shown, budget)[0]) > 1
+    ]
+    found = [(budget, *tasks_by_lines(shown, budget)) for budget in budgets]
+    found = [entry for entry in found if len(entry[2]) > 2]
+    if not found:
+        raise UserError("A critical-difference diagram needs three methods, finished on two tasks.", then="medbench plot FOLDER FOLDER")
+    budget, having, names, scores = found[-1]
+    result, short = stats.ranking(scores), short_names(boards)
+    order = np.argsort(result.mean, kind="stable")
+    k, half = len(names), -(-len(names) // 2)
+    joined = stats.cliques(result.mean, result.critical)
+    inches = WIDTHS[width or "column"]
+    side = 0.3 + 0.05 * max(len(name) + 5 for name in short.values())  # inches for a name and its rank
+    step = (inches - 2 * side) / (k - 1)
+    top, bars, row = 0.62, 0.1, 0.15
+    names_at = top + 0.12 + bars * (len(joined) + 1)
+    figure = Figure(figsize=(inches, names_at + row * half))
+    ax = figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0, inches), ylim=(names_at + row * half, 0))  # in inches, from the top
+    ax.set_axis_off()
+
+    def at(rank: float) -> float:
+        return side + (rank - 1) * step
+
+    ax.plot([at(1), at(k)], [top, top], color="black", linewidth=0.8)
+    for rank in range(1, k + 1):
+        ax.plot([at(rank)] * 2, [top, top - 0.05], color="black", linewidth=0.8)
+        ax.text(at(rank), top - 0.07, str(rank), ha="center", va="bottom")
+    for place, i in enumerate(order):
+        left = place < half
+        level = names_at + row * (place if left else k - 1 - place)
+        end = at(1) - 0.08 if left else at(k) + 0.08
+        ax.plot([at(result.mean[i])] * 2 + [end], [top, level, level], color="black", linewidth=0.6)
+        ax.text(end, level, f" {plain(short[names[i]])} {result.mean[i]:.2f} ", ha="right" if left else "left", va="center")
+    ordered = np.sort(result.mean)
+    for place, (first, last) in enumerate(joined):
+        ends = [at(ordered[first]) - 0.03, at(ordered[last]) + 0.03]
+        ax.plot(ends, [top + bars * (place + 1)] * 2, color="black", linewidth=2.2, solid_capstyle="butt")
+    length = min(result.critical * step, inches - 0.2)
+    ax.plot([0.1, 0.1 + length], [0.36, 0.36], color="black", linewidth=1, marker="|", markersize=4)
+    said = f"{len(having)} tasks, {budget} labels; Friedman p {stats.format_p(result.friedman)}\ncritical difference {result.critical:.2f}"
+    ax.text(0.1, 0.03, said, va="top", linespacing=1.2)
+    return [Drawing("cd", figure)]
+
+
+def cost(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+    """Score with the most labels against the seconds that it took: pretraining, embedding and fitting, mean over draws, on its machine."""
+    names, look = short_names(boards), line_looks(boards)
+    rows = -(-len(names) // legend_columns(list(names.values()), WIDTHS[width or ("page" if len(boards) > 1 else "column")]))
+    figure, axes, inches = panels(len(boards), width, legend=rows)
+    handles = {}
+    for ax, board in zip(axes, boards, strict=True):
+        shown = metric or str(board.about["metric"])
+        for line in board.at(board.budgets()[-1]):
+            seconds = _seconds(line)
+            if shown in line.plain and seconds > 0:
+                s, style = line.summary(shown), look[line.name]
+                bars = [[max(s.mean - s.low, 0)], [max(s.high - s.mean, 0)]] if not np.isnan(s.low) else None
+                handles[line.name] = ax.errorbar(
+                    seconds, s.mean, bars, fmt=style.marker, color=style.colour, elinewidth=0.8, capsize=1.5, markeredgecolor="black"
+                )
+        ax.set_xscale("log")
+        _plain_ticks(ax)
+        ax.set_title(f"{plain(board.title)}\n{board.budgets()[-1]} labels", loc="left")
+        ax.set_xlabel("seconds: pretraining, embedding, fitting")
+        ax.set_ylabel(TITLES[shown])
+        ax.spines[["top", "right"]].set_visible(False)
+    if not handles:
+        raise UserError("No finished line says what it cost.", then="medbench run")
+    legend(figure, list(handles.values()), [names[name] for name in handles], inches)
+    return [Drawing("cost", figure)]
+
+
+def images_of(line: Line) -> float:
+    """Labelled images, mean over draws."""
+    return float(np.mean([row.n_labels for row in line.rows]))
+
+
+def _curve(ax: Axes, points: Sequence[Line], metric: str, look: Look, shift: float, band: bool) -> Any:
+    x = np.array([images_of(line) for line in points]) * 1.03**shift
+    found = [line.summary(metric) for line in points]
+    mean, low, high = (np.array([getattr(s, name) for s in found]) for name in ("mean", "low", "high"))
+    (handle,) = ax.plot(
+        x, mean, color=look.colour, marker=look.marker, linestyle=look.stroke, markeredgecolor="white", markeredgewidth=0.4, zorder=3
+    )
+    if band:
+        ax.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0, zorder=1)
+    else:
+        ax.vlines(x, low, high, color=look.colour, linewidth=0.7, zorder=2)
+    return handle
+
+
+def _label_axis(ax: Axes, board: Board) -> None:
+    """Ticks at the budgets: their name and how many images they are. What stands too close to its right neighbour keeps the tick alone."""
+    lines = {line.cell.labels: images_of(line) for line in board.lines if line.rows}
+    ax.set_xscale("log")
+    where = list(lines.items())
+    width = np.log(max(lines.values()) / min(lines.values()))
+    names = []
+    for i, (budget, n) in enumerate(where):
+        near = i + 1 < len(where) and np.log(where[i + 1][1] / n) < 0.18 * width
+        names.append("" if near else f"{budget}\n{n:,.0f}")
+    ax.set_xticks(list(lines.values()), names)
+    ax.set_xticks([], minor=True)
+    ax.set_xlabel("labels (images)")
+
+
+def _baseline(board: Board, metric: str) -> Line | None:
+    lines = [line for line in board.at(board.budgets()[-1]) if metric in line.plain]
+    known = [line for line in lines if line.cell.method == "supervised"] or lines[:1]
+    sign = -1.0 if metric == "ece" else 1.0
+    return max(known, key=lambda line: sign * float(np.mean(line.plain[metric])), default=None)
+
+
+def _seconds(line: Line) -> float:
+    parts = ("pretrain_seconds", "embed_seconds", "seconds")
+    return float(np.mean([sum(row.cost.get(part) or 0.0 for part in parts) for row in line.rows])) if line.rows else 0.0
+
+
+def _plain_ticks(ax: Axes) -> None:
+    """A logarithmic axis of less than a decade or two reads better in numbers than in powers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    low, high = ax.get_xlim()
+    if high / low < 8:  # at least two ticks must lie inside
+        ax.set_xlim(low / 1.6, high * 1.6)
+
+
+def _mean(table: Pivot, row: tuple[str, ...], column: tuple[str, ...]) -> float:
+    entry = table.entries.get((row, column))
+    return float("nan") if entry is None else float(entry.summary.mean)
+
+
+def _differing(boards: Sequence[Board]) -> list[str]:
+    """The axes beside the method in which lines of one board differ."""
+    found = [axis for board in boards for axis in shown_axes(board.lines)]
+    return [axis for axis in dict.fromkeys(found) if axis != "method"]
+
+
+def _first_of(boards: Sequence[Board], names: Sequence[str]) -> list[Line]:
+    by_name: Mapping[str, Line] = {line.name: line for board in reversed(boards) for line in reversed(board.lines)}
+    return [by_name[name] for name in names]

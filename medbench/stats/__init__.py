@@ -1,0 +1,35 @@
+"""What chance alone could have done: intervals, paired differences and verdicts, ranks over tasks, label efficiency. Never imports torch."""
+
+from medbench.stats.contrasts import Estimate, Sample, Summary, contrast, mean_over_seeds, paired_difference
+from medbench.stats.curves import LabelEfficiency, area, area_difference, label_efficiency
+from medbench.stats.ranks import Ranking, cliques, ranking, ranks
+from medbench.stats.resampling import MAX_UNDEFINED, VERSION, group_weights, interval
+from medbench.stats.verdicts import Verdict, format_p, holm, more_groups, permutation_p, swaps, verdicts
+
+__all__ = [
+    "MAX_UNDEFINED",
+    "VERSION",
+    "Estimate",
+    "LabelEfficiency",
+    "Ranking",
+    "Sample",
+    "Summary",
+    "Verdict",
+    "area",
+    "area_difference",
+    "cliques",
+    "contrast",
+    "format_p",
+    "group_weights",
+    "holm",
+    "interval",
+    "label_efficiency",
+    "mean_over_seeds",
+    "more_groups",
+    "paired_difference",
+    "permutation_p",
+    "ranking",
+    "ranks",
+    "swaps",
+    "verdicts",
+]

@@ -1,0 +1,167 @@
+"""Means over seeds, differences and other weighted sums of runs, with what chance in the test set and in the draws could have done.
+
+A run of S seeds scored on G test groups is a reader study: seeds are the readers, groups the cases. The variance of a mean is split as
+Obuchowski & Rockette (1995) do: what the test groups make, and what the seeds differ by beyond it. The first is read from the saved
+bootstrap resamples, the second from the seeds' own spread, on S - 1 degrees of freedom, so that three seeds are taken for the little
+evidence that they are. (A bootstrap of three seeds sees two thirds of their variance and none of its doubt.) An interval's half is the root
+of the sum of the squared halves of both parts (Zou & Donner 2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medbench.stats.resampling import MAX_UNDEFINED, interval
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One metric of one line of a leaderboard. plain: (S,), on the test set itself, a number a seed. resamples: (S, R), the same on R
+    resamples of G test groups (`group_weights`), NaN where undefined. groups: G. Raises ValueError for shapes that do not fit.
+    """
+
+    plain: np.ndarray
+    resamples: np.ndarray
+    groups: int
+
+    def __post_init__(self) -> None:
+        if self.resamples.ndim != 2 or self.plain.shape != self.resamples.shape[:1] or 0 in self.resamples.shape or self.groups < 1:
+            shapes = f"{self.plain.shape}, {self.resamples.shape} and {self.groups}"
+            raise ValueError(f"plain must be (S,), resamples (S, R), groups at least 1, none of them empty; got {shapes}")
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.plain))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its independent sources of chance. parts: (variance, degrees of freedom) of each, the test groups' first; variance NaN =
+    undefined.
+    """
+
+    value: float
+    parts: tuple[tuple[float, float], ...]
+
+    @property
+    def error(self) -> float:
+        """The standard error."""
+        return float(np.sqrt(sum(variance for variance, _ in self.parts)))
+
+    def half(self, level: float) -> float:
+        """Half the width of the interval of that level."""
+        return float(np.sqrt(sum(variance * _t(level, df) ** 2 for variance, df in self.parts)))
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """(low, high), symmetric."""
+        half = self.half(level)
+        return self.value - half, self.value + half
+
+    def p(self, null: float = 0.0) -> float:
+        """Two-sided p value of the hypothesis that the truth is `null`: 1 - level of the interval that just reaches it. NaN where undefined."""
+        return 2 * self.tail(null, above=self.value > null)
+
+    def tail(self, null: float, *, above: bool) -> float:
+        """One-sided p value: small where the truth is shown to lie above (else below) `null`. No error: the value alone decides."""
+        gap = (self.value - null) if above else (null - self.value)
+        error = self.error
+        if np.isnan(gap) or np.isnan(error):
+            return float("nan")
+        if error == 0:
+            return 0.0 if gap > 0 else 0.5 if gap == 0 else 1.0
+        return self._beyond(gap) if gap >= 0 else 1 - self._beyond(-gap)
+
+    def _beyond(self, gap: float) -> float:
+        """The one-sided p whose interval has the half `gap`."""
+        from scipy.special import stdtr, stdtrit
+
+        tails = [float(stdtr(df, -gap / np.sqrt(variance))) for variance, df in self.parts if variance > 0]
+        if len(tails) == 1:
+            return tails[0]
+        low, high = max(*tails, 1e-300), 0.5  # more variance, more doubt: p lies above that of any part alone
+        for _ in range(5):  # each finds the place among 32, for many p at once
+            p = np.geomspace(low, high, 33)
+            halves = np.sqrt(np.sum([variance * stdtrit(df, p) ** 2 for variance, df in self.parts], axis=0))
+            at = int(np.clip(np.searchsorted(-halves, -gap), 1, 32))
+            low, high = float(p[at - 1]), float(p[at])
+        return high
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A mean over seeds: sd over seeds (n - 1; None for a single one), 95 % interval; NaN = undefined."""
+
+    mean: float
+    sd: float | None
+    low: float
+    high: float
+
+
+def contrast(terms: Sequence[tuple[float, Sample]]) -> Estimate:
+    """Sum of coefficient x mean over seeds, of samples on the same test resamples.
+
+    Samples of the same number of seeds are paired seed for seed (the same labelled images); of different numbers they are independent. One
+    run that no seed changes (S = 1) brings no variance between seeds. Raises ValueError where the resamples are not the same.
+    """
+    shapes = {(sample.resamples.shape[1], sample.groups) for _, sample in terms}
+    if len(shapes) != 1:
+        raise ValueError(f"not the same resamples: {sorted(shapes)}")
+    value = float(sum(weight * sample.mean for weight, sample in terms))
+    by_seeds: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for weight, sample in terms:
+        plain, resamples = by_seeds.get(len(sample.plain), (0.0, 0.0))
+        by_seeds[len(sample.plain)] = (plain + weight * sample.plain, resamples + weight * sample.resamples)
+    total = np.sum([resamples.mean(0) for _, resamples in by_seeds.values()], axis=0)
+    if np.isnan(value) or np.isnan(total).mean() > MAX_UNDEFINED:
+        return Estimate(value, ((float("nan"), float("nan")),))
+    groups = terms[0][1].groups
+    small = groups / (groups - 1) if groups > 1 else np.nan  # a bootstrap of G groups sees (G - 1) / G of the variance
+    parts = [(small * _variance(total), float(groups - 1))]
+    for plain, resamples in by_seeds.values():
+        seeds = len(plain)
+        if seeds > 1:  # the seeds' spread beyond what the test set alone makes of it
+            own = small * (_variance(resamples) - _variance(resamples.mean(0))) * seeds / (seeds - 1)
+            beyond = float(np.var(plain, ddof=1)) - max(own, 0.0)
+            parts += [(beyond / seeds, float(seeds - 1))] if beyond > 0 else []
+    nothing = 1e-16 * max(1.0, value * value)
+    return Estimate(value, tuple((variance if variance > nothing else 0.0, df) for variance, df in parts))
+
+
+def mean_over_seeds(sample: Sample, level: float = 0.95) -> Summary:
+    """Mean, sd and interval over test groups and seeds.
+
+    The percentile interval of the bootstrap over test groups, its two halves stretched to the width that seeds and degrees of freedom ask
+    for: it keeps the bootstrap's skewness, and for a single seed it is the percentile interval itself.
+    """
+    sd = float(np.std(sample.plain, ddof=1)) if len(sample.plain) > 1 else None
+    means = sample.resamples.mean(0)
+    low, high = interval(means, level)
+    estimate = contrast([(1.0, sample)])
+    if sd is None or not np.isfinite(estimate.error):
+        return Summary(sample.mean, sd, *((low, high) if np.isfinite(sample.mean) else (np.nan, np.nan)))
+    if low == high:  # nothing to stretch
+        return Summary(sample.mean, sd, *estimate.interval(level))
+    centre = float(np.nanmedian(means) if np.isnan(means).any() else np.median(means))
+    stretch = max(estimate.half(level) / (np.sqrt(_variance(means)) * _t(level, float("inf"))), 1.0)
+    return Summary(sample.mean, sd, centre - stretch * (centre - low), centre + stretch * (high - centre))
+
+
+def paired_difference(a: Sample, b: Sample) -> Estimate:
+    """First minus second, on the same resamples of the test set; seeds as `contrast` pairs them."""
+    return contrast([(1.0, a), (-1.0, b)])
+
+
+def _variance(values: np.ndarray) -> float:
+    """Over the resamples (last axis) where it is defined; the mean over what is before it."""
+    variance = np.nanvar if np.isnan(values).any() else np.var  # the first takes three times as long
+    return float(np.mean(variance(values, axis=-1, ddof=1)))
+
+
+def _t(level: float, df: float) -> float:
+    """The two-sided quantile of Student's t; NaN for no degree of freedom."""
+    from scipy.special import ndtri, stdtrit
+
+    return float(ndtri((1 + level) / 2) if np.isinf(df) else stdtrit(df, (1 + level) / 2))

@@ -1,0 +1,40 @@
+"""Resamples of the test set: whole groups drawn with replacement, or exchanged between two methods. What a row depends on lies here.
+
+The resamples are the same matrix for every method, seed and metric, so that any two can be compared image for image. Whole groups
+(patients, lesions) are drawn, because images of one group are not independent (Davison & Hinkley 1997, section 3.8, strategy 1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+VERSION = 1
+#: An interval is undefined when more than this share of its resamples is: they could all lie beyond one of its ends.
+MAX_UNDEFINED = 0.05
+
+
+def group_weights(groups: np.ndarray, n_resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """(N, R) uint8: how often each of N images is in each of R resamples, as `metrics.score` takes them.
+
+    As many whole groups as there are are drawn with replacement. Depends on the group names and the seed alone: images in another order
+    keep their weights, and more resamples begin with the same ones. groups: (N,) of anything that sorts.
+    """
+    group_names, member = np.unique(groups, return_inverse=True)
+    n = len(group_names)
+    rng = np.random.default_rng(seed)
+    counts = np.empty((n, n_resamples), np.uint8)  # more than 255 of one group: only if over 255 groups, with odds below 1 in 255!
+    for r in range(n_resamples):
+        counts[:, r] = np.bincount(rng.integers(n, size=n), minlength=n)
+    return counts[member]
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """(low, high): the percentile interval (Efron & Tibshirani 1993, chapter 13) of resampled values (R,), NaN = undefined.
+
+    Undefined resamples are left out; where they are more than MAX_UNDEFINED of all, both ends are NaN.
+    """
+    undefined = np.isnan(values)
+    if undefined.mean() > MAX_UNDEFINED:
+        return float("nan"), float("nan")
+    low, high = np.quantile(values[~undefined], [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

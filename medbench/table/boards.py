@@ -1,0 +1,241 @@
+"""Results folders -> leaderboards as values: lines with their numbers, what is the best of them and what ties with it.
+
+A mean is shown only when every planned seed has its row: what is missing shows as missing, what failed with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medbench import stats
+from medbench.spec import Cell, Row, UserError, parse_budget
+from medbench.store import Planned, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced acc.",
+    "auc": "AUC",
+    "f1": "macro F1",
+    "kappa": "kappa",
+    "weighted_kappa": "weighted kappa",
+    "ece": "ECE",
+}
+#: Columns of leaderboard.csv. One row for each metric of each line of the leaderboard.
+COLUMNS = (
+    *("task", "data", "method", "source", "encoder", "readout", "size", "protocol", "labels", "target", "metric"),
+    *("mean", "sd", "low", "high", "seeds", "n_labels", "status"),
+)
+AXES = ("method", "source", "encoder", "readout", "size", "protocol")
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One line of a leaderboard: the planned cells that differ in seeds alone, and their rows. groups: in the scored set."""
+
+    cell: Cell  # of the first seed
+    planned: Sequence[Planned]
+    rows: Sequence[Row]
+    reasons: Sequence[str]  # of the cells that failed
+    stores: Sequence[Store]  # where each row lies
+    groups: int
+
+    @property
+    def complete(self) -> bool:
+        return len(self.rows) == len(self.planned)
+
+    @property
+    def status(self) -> str:
+        if self.complete:
+            return "done"
+        return f"{'failed' if self.reasons else 'missing'} {len(self.planned) - len(self.rows)} of {len(self.planned)}"
+
+    @property
+    def name(self) -> str:
+        return " ".join(str(getattr(self.cell, axis)) for axis in AXES)
+
+    @cached_property
+    def plain(self) -> Mapping[str, np.ndarray]:
+        """metric -> (S,), NaN = undefined; empty unless complete."""
+        if not self.complete:
+            return {}
+        return {name: np.array([_nan(row.metrics[name]["value"]) for row in self.rows]) for name in self.rows[0].metrics}
+
+    @cached_property
+    def _resamples(self) -> list[dict[str, np.ndarray]]:
+        return [store.resamples(row) for store, row in zip(self.stores, self.rows, strict=True)]
+
+    def sample(self, metric: str) -> stats.Sample:
+        """Of a complete line."""
+        resamples = np.stack([values[metric] for values in self._resamples], dtype=float)
+        return stats.Sample(self.plain[metric], resamples, self.groups)
+
+    def summary(self, metric: str) -> stats.Summary:
+        """Mean, sd over seeds and 95 % interval over test groups and seeds, cut at the metric's own range; NaN unless complete."""
+        if metric not in self.plain:
+            return stats.Summary(np.nan, None, np.nan, np.nan)
+        s = stats.mean_over_seeds(self.sample(metric))
+        low, high = np.clip([s.low, s.high], -1.0 if "kappa" in metric else 0.0, 1.0).tolist()
+        return stats.Summary(s.mean, s.sd, low, high)
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """All lines that were scored on one target set, so that any two are paired. about: the plan's notes on the task."""
+
+    task: str
+    data: str
+    target: str
+    about: Mapping[str, Any]
+    lines: Sequence[Line]
+
+    @property
+    def title(self) -> str:
+        where = "PHANTOM: drawn images" if self.data == "phantom" else self.data
+        return f"{self.task} ({where}), {self.target}"
+
+    def budgets(self) -> list[str]:
+        return list(dict.fromkeys(line.cell.labels for line in self.lines))
+
+    def at(self, budget: str) -> list[Line]:
+        return [line for line in self.lines if line.cell.labels == budget]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What the table says of a line. sign: * best, = not shown to differ from it, ? too few groups to say. to_best: line minus best."""
+
+    sign: str = ""
+    to_best: stats.Estimate | None = None
+    p: float = float("nan")  # corrected
+
+
+def boards(*stores: Store) -> list[Board]:
+    """The leaderboards of results folders, budgets from few labels to many. Rows of an old fingerprint take no part.
+
+    Raises UserError where two folders have one line under two settings: their rows cannot be averaged, nor told apart in a table.
+    """
+    grouped: dict[tuple[Any, ...], dict[str, Planned]] = {}
+    rows: dict[str, tuple[Row, Store]] = {}
+    failures: dict[str, str] = {}
+    about: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for store in stores:
+        plan = store.plan()
+        rows = {**{key: (row, store) for key, row in store.rows().items()}, **rows}
+        failures.update(store.failures())
+        for planned in plan.cells:
+            c = planned.cell
+            board = (c.task, c.data, c.target, planned.target)
+            about.setdefault(board, plan.tasks["|".join(board[:3])])
+            grouped.setdefault((*board, planned.setting, c.labels, *_axes(c)), {}).setdefault(planned.fingerprint, planned)
+    found: dict[tuple[Any, ...], list[Line]] = {}
+    seen: dict[tuple[Any, ...], str] = {}
+    for key, cells in grouped.items():
+        if seen.setdefault((*key[:4], *key[5:]), key[4]) != key[4]:
+            line = f"{key[0]} {key[6]} {key[5]}"
+            raise UserError(f"{line} stands in these folders under two settings.", then="medbench table of each folder alone")
+        found.setdefault(key[:4], []).append(_line(list(cells.values()), rows, failures, about[key[:4]]["parts"][key[2]][1]))
+    return [
+        Board(key[0], key[1], key[2], about[key], sorted(lines, key=lambda line: _budget_order(line.planned[0])))
+        for key, lines in found.items()
+    ]
+
+
+def known_metric(found: Sequence[Board], metric: str | None) -> None:
+    """Raises UserError for a metric that these leaderboards do not have."""
+    if not metric:
+        return
+    if metric not in TITLES:
+        raise UserError(f"Unknown metric '{metric}'.", allowed=TITLES, given=metric)
+    for board in found:
+        available = sorted({name for line in board.lines for name in line.plain})
+        if available and metric not in available:
+            raise UserError(f"No metric '{metric}' here.", allowed=available, given=metric)
+
+
+def pairs(board: Board, metric: str) -> int:
+    """How many comparisons of two lines at equal labels the board holds: the family of its marks."""
+    counts = [sum(metric in line.plain for line in board.at(budget)) for budget in board.budgets()]
+    return sum(n * (n - 1) // 2 for n in counts)
+
+
+def legend(board: Board, metric: str) -> str:
+    n = pairs(board, metric)
+    corrected = f", Holm-corrected over the {n} pairs of lines with equal labels" if n > 1 else ""
+    alone = "; intervals are of each comparison alone" if n > 1 else ""
+    return f"* best   = not shown to differ from the best: paired, 5 %{corrected}{alone}   ? too few groups to say"
+
+
+def marks(board: Board, metric: str) -> dict[Line, Mark]:
+    """What is the best at each budget, and what is not shown to differ from it.
+
+    Nothing is called the best before all lines of the budget are there; of equal means the first is. The family of Holm's correction is every
+    pair of lines at equal labels, although only those with the best are computed: the best was picked after looking.
+    """
+    sign = -1.0 if metric == "ece" else 1.0
+    found = dict.fromkeys(board.lines, Mark())
+    gaps: dict[Line, stats.Estimate] = {}
+    for budget in board.budgets():
+        lines = [line for line in board.at(budget) if metric in line.plain]
+        defined = [line for line in lines if not np.isnan(line.plain[metric]).any()]
+        if not defined or len(lines) < len(board.at(budget)):
+            continue
+        best = max(defined, key=lambda line: sign * float(np.mean(line.plain[metric])))
+        found[best] = Mark("*")
+        reference = best.sample(metric)
+        gaps |= {line: stats.paired_difference(line.sample(metric), reference) for line in lines if line is not best}
+    corrected = stats.holm([gap.p() for gap in gaps.values()], pairs(board, metric))
+    for (line, gap), p in zip(gaps.items(), corrected, strict=True):
+        found[line] = Mark("?" if np.isnan(p) else "=" if p > 0.05 else "", gap, p)
+    return found
+
+
+def leaderboard(*stores: Store) -> pd.DataFrame:
+    """The tidy leaderboard: columns COLUMNS, metrics in their own range, NaN where a line is not complete."""
+    import pandas as pd
+
+    records = []
+    for board in boards(*stores):
+        for line in board.lines:
+            common = {name: getattr(line.cell, name) for name in ("task", "data", *AXES, "labels", "target")}
+            n_labels = np.mean([row.n_labels for row in line.rows]) if line.rows else np.nan
+            for metric in line.plain or [board.about["metric"]]:
+                s = line.summary(metric)
+                number = {"mean": s.mean, "sd": s.sd, "low": s.low, "high": s.high, "seeds": len(line.rows), "n_labels": n_labels}
+                records.append({**common, "metric": metric, **number, "status": line.status})
+    return pd.DataFrame(records, columns=list(COLUMNS))
+
+
+def shown_axes(lines: Iterable[Line]) -> list[str]:
+    """The method, and every axis on which the lines differ."""
+    cells = [line.cell for line in lines]
+    found = ["method", *(axis for axis in AXES[1:] if len({getattr(cell, axis) for cell in cells}) > 1)]
+    if len({cell.method for cell in cells}) == len({(cell.method, cell.source) for cell in cells}):
+        return [axis for axis in found if axis != "source"]  # the method says it
+    return found
+
+
+def _axes(cell: Cell) -> tuple[Any, ...]:
+    return tuple(getattr(cell, axis) for axis in AXES)
+
+
+def _line(cells: Sequence[Planned], rows: Mapping[str, tuple[Row, Store]], failures: Mapping[str, str], groups: int) -> Line:
+    cells = sorted(cells, key=lambda planned: (planned.cell.pretrain_seed, planned.cell.seed))
+    done = [rows[planned.fingerprint] for planned in cells if planned.fingerprint in rows]
+    reasons = [failures[planned.fingerprint] for planned in cells if planned.fingerprint in failures and planned.fingerprint not in rows]
+    return Line(cells[0].cell, cells, [row for row, _ in done], reasons, [store for _, store in done], groups)
+
+
+def _budget_order(planned: Planned) -> tuple[int, float]:
+    return planned.n_requested, parse_budget(planned.cell.labels).amount
+
+
+def _nan(value: float | None) -> float:
+    return float("nan") if value is None else value

@@ -1,0 +1,142 @@
+"""The standing tables of one results folder: the primary metric against the best, every metric, and what a reader must know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medbench.store import Store
+from medbench.table.boards import AXES, TITLES, Board, Line, boards, known_metric, leaderboard, legend, marks, shown_axes
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def markdown(store: Store) -> str:
+    """The leaderboards as Markdown: the primary metric against the best, then every metric, then what a reader must know."""
+    parts = []
+    for board in boards(store):
+        metric = board.about["metric"]
+        others = [name for name in TITLES if name != metric and any(name in line.plain for line in board.lines)]
+        parts += [f"## {board.title}", "", *grid(_cells(board, metric)), "", legend(board, metric), ""]
+        parts += [*grid(_all_metrics(board, [metric, *others])), "", *(f"- {line}" for line in notes(board)), ""]
+    return "\n".join(parts)
+
+
+def terminal(store: Store, metric: str | None = None) -> list[Table | str]:
+    """What `rich` prints: a table a board, its notes under it. Raises UserError for a metric that the folder does not have."""
+    from rich.table import Table
+    from rich.text import Text
+
+    found: list[Table | str] = []
+    every = boards(store)
+    known_metric(every, metric)
+    for board in every:
+        header, *body = _cells(board, metric or board.about["metric"])
+        table = Table(title=Text(board.title), title_justify="left", title_style="bold")
+        for name in header:  # on a narrow terminal counts and intervals break at their blanks; names and numbers stay whole
+            whole = name in (*AXES, "labels", "", "sd", TITLES[metric or board.about["metric"]])
+            table.add_column(name, no_wrap=whole, justify="left" if name in AXES else "right")
+        last = ""
+        for cells in body:
+            if last and cells[0] != last:
+                table.add_section()
+            last = cells[0]
+            best = cells[header.index("")] == "*"
+            table.add_row(*map(Text, cells), style="bold" if best else None)  # Text: a name may hold [markup]
+        found += [table, legend(board, metric or board.about["metric"]), *notes(board)]
+    return found
+
+
+def notes(board: Board) -> list[str]:
+    """What a reader of this board must know, one sentence a line."""
+    about, rows = board.about, [row for line in board.lines for row in line.rows]
+    images, groups = about["parts"][board.target]
+    group = about["groups"] or "image"
+    found = []
+    if board.data == "phantom":
+        found.append(f"PHANTOM: drawn images. These numbers say that the machinery works, nothing about {board.task}.")
+    found += about["marks"]
+    if rows:
+        networks = {
+            row.cell.encoder + (f" at {row.cell.size} px" if row.cell.size else "") + f", {row.provenance['precision']}" for row in rows
+        }
+        judged = dict.fromkeys(row.cell.protocol for row in rows)
+        found.append(f"Setting: {'; '.join(sorted(networks))}; judged by {', '.join(judged)}.")
+    found.append(
+        f"Scored on {images} {board.target} images of {groups} {group}s; 95 % intervals over {group}s (1,000 resamples) and seeds."
+    )
+    if any(row.cell.method == "random" for row in rows) and len({row.cell.pretrain_seed for row in rows}) == 1:
+        found.append("One pretraining seed: the intervals hold no variance of pretraining or initialisation.")
+    for key, value, seen in sorted({(row.cell.method, row.provenance["weights"], ", ".join(row.provenance["trained_on"])) for row in rows}):
+        found.append(f"{key}: weights {value}{f', trained on {seen}' if seen else ''}.")
+    for line in board.lines:
+        if line.reasons:
+            found.append(
+                f"{line.cell.method} {line.cell.encoder} {line.cell.protocol} {line.cell.labels} {line.status}: {line.reasons[-1]}"
+            )
+    absent = {row.metrics["auc"].get("classes") for row in rows} - {None, len(about["classes"])}
+    if absent and about["kind"] != "binary":
+        found.append(
+            f"AUC is the mean over {min(n for n in absent if n is not None)} of {len(about['classes'])} classes: the others have no image."
+        )
+    return found
+
+
+def write(store: Store) -> None:
+    """leaderboard.md and leaderboard.csv in the results folder."""
+    store.write_text("leaderboard.md", markdown(store))
+    store.write_text("leaderboard.csv", leaderboard(store).to_csv(index=False))
+
+
+def grid(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table; `|` of a user's own names is escaped."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return [lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]]
+
+
+def between(low: float, high: float, form: str = ".3f") -> str:
+    return "[undefined]" if np.isnan(low) or np.isnan(high) else f"[{low:{form}}, {high:{form}}]"
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None or np.isnan(value) else f"{value:.3f}"
+
+
+def _cells(board: Board, metric: str) -> list[list[str]]:
+    """Header and body of the main table: one metric with its interval, and the paired difference to the best."""
+    axes, marked = shown_axes(board.lines), marks(board, metric)
+    body = []
+    for line in board.lines:
+        head = [line.cell.labels, _count(line), *(str(getattr(line.cell, axis)) for axis in axes)]
+        if metric not in line.plain:
+            body.append([*head, "", "–" if line.complete else line.status, "", "", ""])
+            continue
+        s, mark = line.summary(metric), marked[line]
+        gap = f"{mark.to_best.value:+.3f} {between(*mark.to_best.interval(), '+.3f')}" if mark.to_best else ""
+        body.append([*head, mark.sign, number(s.mean), between(s.low, s.high), number(s.sd), gap])
+    return [["labels", "images", *axes, "", TITLES[metric], "95 %", "sd", "to best, paired"], *body]
+
+
+def _all_metrics(board: Board, metrics: Sequence[str]) -> list[list[str]]:
+    axes = shown_axes(board.lines)
+    header = ["labels", "images", *axes, *(TITLES[metric] for metric in metrics)]
+    body = []
+    for line in board.lines:
+        numbers = []
+        for metric in metrics:
+            s = line.summary(metric)
+            numbers.append(f"{number(s.mean)} {between(s.low, s.high)}" if metric in line.plain else "–" if line.complete else line.status)
+        body.append([line.cell.labels, _count(line), *(str(getattr(line.cell, axis)) for axis in axes), *numbers])
+    return [header, *body]
+
+
+def _count(line: Line) -> str:
+    """Labelled images over the seeds, and what the budget asked for where that differs."""
+    if not line.rows:
+        return str(line.planned[0].n_requested)
+    counts, asked = sorted({row.n_labels for row in line.rows}), line.planned[0].n_requested
+    real = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
+    return real if counts == [asked] else f"{real} ({asked} asked)"

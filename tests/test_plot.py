@@ -1,0 +1,192 @@
+"""Figures: what is drawn is what the tables say, in sizes, formats and styles of a paper; what cannot be drawn is refused in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medbench import Store, UserError, metrics, plot, stats, table
+from medbench.plot import answers, results, style
+from medbench.spec import Cell, Row, fingerprint
+from medbench.store import PlanFile, Planned
+
+
+def study(folder: Path, tasks: int = 1, methods: tuple[str, ...] = ("random", "supervised", "sim$clr")) -> Store:
+    """Rows with real scores: binary tasks of 240 images, 120 patients; three methods, two budgets, two draws of the smaller."""
+    store, rng, planned, abouts = Store(folder), np.random.default_rng(0), [], {}
+    store.create()
+    groups = np.arange(240) // 2
+    weights = stats.group_weights(groups, 200)
+    for t in range(tasks):
+        labels = rng.integers(0, 2, 240)
+        store.add_target(f"target{t}", np.arange(240).astype(str), labels, groups)
+        abouts[f"task{t}|T|test"] = {
+            **{
+                "identity": "i",
+                "kind": "binary",
+                "classes": ["no", "yes"],
+                "metric": "auc",
+                "groups": "patient",
+                "marks": [],
+                "title": "T",
+            },
+            "parts": {"train": [100, 50], "test": [240, 120]},
+        }
+        for m, method in enumerate(methods):
+            for budget, n, seed in (("10%", 10, 0), ("10%", 10, 1), ("100%", 100, 0)):
+                p = 1 / (1 + np.exp(-(labels - 0.5) * (0.5 + 2 * m) - rng.normal(0, 1, 240)))
+                answer = (labels, np.stack([1 - p, p], 1), (p > 0.5).astype(int), "binary")
+                plain, resampled = metrics.score(*answer).values, metrics.score(*answer, weights).values
+                cell = Cell(f"task{t}", "T", method, "imagenet", "net", "pool", 64, 0, "linear", budget, seed)
+                provenance = {"weights": "w", "trained_on": [], "precision": "fp32", "target": f"target{t}"}
+                values = {name: {"value": value, "low": None, "high": None} for name, value in plain.items()}
+                row = Row(cell, fingerprint(str(cell)), values, n, n, {}, {"seconds": 1.0 + m, "embed_seconds": 10.0}, provenance)
+                arrays = {"probabilities": answer[1], "decisions": answer[2], "metrics": np.array(list(resampled))}
+                store.add(row, {**arrays, "resamples": np.stack(list(resampled.values())).astype(np.float32)})
+                planned.append(Planned(cell, row.fingerprint, n, "s", f"target{t}"))
+    store.add_plan(PlanFile(tuple(planned), abouts))
+    return store
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> list[table.Board]:
+    return table.boards(study(tmp_path_factory.mktemp("one")))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> list[table.Board]:
+    return table.boards(study(tmp_path_factory.mktemp("many"), tasks=3))
+
+
+def axes_of(drawing: style.Drawing) -> list:
+    return [ax for ax in drawing.figure.axes if ax.has_data()]
+
+
+def test_every_kind_in_every_format(many: list[table.Board], tmp_path: Path) -> None:
+    files = plot.draw(many, list(plot.KINDS), tmp_path, plot.FORMATS)
+    stems = {"curves", "heatmap", "cd", "cost", "reliability", *(f"confusion-task{t}-T-test" for t in range(3))}
+    assert {file.name for file in files} == {f"{stem}.{form}" for stem in stems for form in plot.FORMATS}
+    starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    assert all(file.read_bytes().startswith(starts[file.suffix[1:]]) for file in files)
+    for file in (file for file in files if file.suffix == ".png"):
+        assert round(Image.open(file).width / 300, 2) in style.WIDTHS.values(), file
+    svg = (tmp_path / "curves.svg").read_text()
+    assert "sim$clr" in svg, "text stays text, and dollars are no mathematics"
+
+
+def test_widths_are_those_of_a_paper(one: list[table.Board], tmp_path: Path) -> None:
+    for width, inches in style.WIDTHS.items():
+        for file in plot.draw(one, ["curves", "heatmap", "confusion"], tmp_path / width, ["png"], width=width):
+            assert Image.open(file).width == pytest.approx(inches * 300, abs=1)
+
+
+def test_the_same_numbers_give_the_same_bytes(one: list[table.Board], tmp_path: Path) -> None:
+    first, second = (plot.draw(one, ["curves"], tmp_path / name, plot.FORMATS) for name in "ab")
+    assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
+
+
+def test_curves_show_the_tables_numbers(one: list[table.Board]) -> None:
+    with style.paper():
+        (drawing,) = results.curves(one, None, "")
+    (ax,) = axes_of(drawing)
+    drawn = [line for line in ax.lines if line.get_marker() in style.MARKERS]
+    for line, name in zip(drawn, results.short_names(one), strict=True):
+        summaries = [entry.summary("auc") for entry in one[0].lines if entry.name == name]
+        assert line.get_ydata() == pytest.approx([s.mean for s in summaries])
+        assert line.get_xdata() == pytest.approx([10, 100])
+    across = next(line for line in ax.lines if line not in drawn)
+    assert across.get_ydata()[0] == one[0].at("100%")[1].summary("auc").mean, "supervised with all labels"
+
+
+def test_heat_map_shows_the_tables_numbers(many: list[table.Board]) -> None:
+    with style.paper():
+        (drawing,) = results.heatmap(many, None, "")
+    texts = [text.get_text() for text in drawing.figure.axes[0].texts]
+    expected = [f"{board.at('100%')[m].summary('auc').mean:.3f}" for m in range(3) for board in many]
+    assert [text.rstrip("*=") for text in texts] == expected
+    assert sum(text.endswith("*") for text in texts) == 3
+
+
+def test_reliability_counts_by_hand(one: list[table.Board]) -> None:
+    line = one[0].at("100%")[2]
+    scores, target = line.stores[0].scores(line.rows[0]), line.stores[0].target("target0")
+    confidence = scores["probabilities"].max(1)
+    right = scores["probabilities"].argmax(1) == target["labels"]
+    in_last = confidence > 14 / 15
+    assert in_last.sum() >= 10, "or the bin would not be drawn"
+    with style.paper():
+        (drawing,) = answers.reliability(one, None, "")
+    curve = drawing.figure.axes[0].lines[-1]
+    assert (curve.get_xdata()[-1], curve.get_ydata()[-1]) == pytest.approx((confidence[in_last].mean(), right[in_last].mean()))
+
+
+def test_confusion_is_the_share_of_each_label(one: list[table.Board]) -> None:
+    line = one[0].at("100%")[0]
+    scores, target = line.stores[0].scores(line.rows[0]), line.stores[0].target("target0")
+    with style.paper():
+        (drawing,) = answers.confusion(one, None, "")
+    texts = [text.get_text() for text in drawing.figure.axes[0].texts]
+    share = lambda label, decision: 100 * (scores["decisions"][target["labels"] == label] == decision).mean()
+    assert texts == [f"{share(label, decision):.0f}" for label in (0, 1) for decision in (0, 1)]
+
+
+def test_looks_differ_in_grey_and_in_colour() -> None:
+    found = style.looks([str(i) for i in range(7)])
+    assert len({look.colour for look in found.values()}) == len({look.marker for look in found.values()}) == 7
+    neighbours = list(found.values())
+    assert all(a.stroke != b.stroke for a, b in pairwise(neighbours))
+    many = list(style.looks([str(i) for i in range(315)]).values())
+    assert len(set(many)) == 315
+
+
+def test_what_cannot_be_drawn_is_said(
+    one: list[table.Board], tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="three methods, finished on two tasks"):
+        plot.draw(one, ["cd"], tmp_path)
+    names = {file.stem for file in plot.draw(one, [], tmp_path / "all", ["png"])}
+    assert "cd" not in names and "curves" in names, "without a name, all that can be drawn"
+    with pytest.raises(UserError, match="Unknown metric"):
+        plot.draw(one, ["curves"], tmp_path, metric="aux")
+    folder = str(one[0].lines[0].stores[0].folder)
+    assert medbench("plot", folder, "--kind", "curve") == 2
+    assert "Did you mean 'curves'" in capsys.readouterr().err
+    assert medbench("plot", folder, "--format", "gif") == 2
+    assert medbench("plot", folder, "--width", "poster") == 2
+    assert medbench("plot", folder, "--kind", "curves,cost", "--format", "svg", "--out", "here") == 0
+    assert sorted(file.name for file in (tmp_path / "here").iterdir()) == ["cost.svg", "curves.svg"]
+
+
+def test_an_unfinished_run_is_drawn_as_far_as_it_goes(tmp_path: Path) -> None:
+    store = study(tmp_path / "out")
+    lines = (store.folder / "rows.jsonl").read_text().splitlines(keepends=True)
+    (store.folder / "rows.jsonl").write_text("".join(lines[:4]))
+    files = plot.draw(table.boards(store), [], tmp_path / "figures", ["png"])
+    assert {"curves", "heatmap", "cost"} <= {file.stem for file in files}
+    (store.folder / "rows.jsonl").write_text("")
+    with pytest.raises(UserError, match="Nothing can be drawn"):
+        plot.draw(table.boards(store), [], tmp_path / "figures", ["png"])
+
+
+def test_figures_do_without_torch(tmp_path: Path) -> None:
+    folder = study(tmp_path / "out").folder
+    script = f"""
+import sys
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "timm", "torchvision"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Without())
+from medbench import cli
+sys.argv = ["medbench", "plot", {str(folder)!r}, "--kind", "curves", "--format", "png"]
+cli.main()
+"""
+    subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (folder / "figures" / "curves.png").exists()

@@ -1,0 +1,107 @@
+"""1,000 simulated studies of known truth: do the intervals cover, does the paired test keep its level, are the verdicts right?
+
+A study is a binary task scored by AUC: patients of one to four images, a score that is normal in each class with a part of the patient, a
+part of the patient and method, and a part of each draw (seed): its separation varies from draw to draw. The truth is the mean AUC over all
+patients and all draws, Phi(m / sqrt(2 s^2 + t^2)) for separation m with sd t over draws and score variance s^2.
+Run with: pytest -m slow -s tests/test_stats_slow.py
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+
+from medbench import metrics, stats
+
+pytestmark = pytest.mark.slow
+STUDIES = 1000
+PATIENTS = 120
+PHI = NormalDist()
+
+
+def separation(auc: float, t: float) -> float:
+    return PHI.inv_cdf(auc) * math.sqrt(2 + t * t)
+
+
+def study(rng: np.random.Generator, means: list[float], seeds: int, t: float, shared: float = 0.5) -> list[stats.Sample]:
+    """A sample for each method, all on the same patients. shared: of the variance of a score, what the patient gives to every method."""
+    groups = np.repeat(np.arange(PATIENTS), rng.integers(1, 5, PATIENTS))
+    labels = (rng.permutation(PATIENTS) < PATIENTS // 2).astype(int)[groups]
+    weights = stats.group_weights(groups, 400, seed=int(rng.integers(2**31)))
+    patient = rng.normal(0, math.sqrt(shared), PATIENTS)
+    found = []
+    for auc in means:
+        own = rng.normal(0, math.sqrt(0.2), PATIENTS)
+        plain, resampled = [], []
+        for m in rng.normal(separation(auc, t), t, seeds):
+            score = labels * m + (patient + own)[groups] + rng.normal(0, math.sqrt(0.8 - shared), len(groups))
+            p = 1 / (1 + np.exp(-score))
+            answer = (labels, np.stack([1 - p, p], 1), (p > 0.5).astype(int), "binary")
+            plain.append(metrics.score(*answer).values["auc"])
+            resampled.append(metrics.score(*answer, weights).values["auc"])
+        found.append(stats.Sample(np.array(plain), np.stack(resampled), PATIENTS))
+    return found
+
+
+def joint_bootstrap(sample: stats.Sample) -> tuple[float, float]:
+    """What `mean_over_seeds` was before: seeds drawn with replacement at each resample of the patients."""
+    s, r = sample.resamples.shape
+    drawn = np.random.default_rng([0, s]).integers(s, size=(r, s))
+    return stats.interval(sample.resamples[drawn, np.arange(r)[:, None]].mean(1))
+
+
+@pytest.mark.parametrize(("seeds", "t"), [(1, 0.0), (3, 0.0), (3, 0.1), (3, 0.3), (3, 0.6), (5, 0.3)])
+def test_interval_covers_and_the_paired_test_keeps_its_level(seeds: int, t: float) -> None:
+    rng = np.random.default_rng([seeds, int(10 * t)])
+    truth, inside, before, alarms, alarms_before = 0.8, 0, 0, 0, 0
+    for _ in range(STUDIES):
+        a, b = study(rng, [truth, truth], seeds, t)
+        summary, (low, high) = stats.mean_over_seeds(a), joint_bootstrap(a)
+        inside += summary.low <= truth <= summary.high
+        before += low <= truth <= high
+        alarms += stats.paired_difference(a, b).p() <= 0.05
+        low, high = joint_bootstrap(stats.Sample(a.plain - b.plain, a.resamples - b.resamples, PATIENTS))
+        alarms_before += not low <= 0 <= high
+    shares = [count / STUDIES for count in (inside, before, alarms, alarms_before)]
+    print(
+        f"\n{seeds} seeds, sd {t}: coverage {shares[0]:.3f} (before {shares[1]:.3f}), false alarms {shares[2]:.3f} (before {shares[3]:.3f})"
+    )
+    chance = 2 * math.sqrt(0.05 * 0.95 / STUDIES)  # of the simulation itself; granted on the careful side alone
+    assert 0.93 <= shares[0] <= 0.97 + chance
+    assert 0.03 - chance <= shares[2] <= 0.07
+
+
+@pytest.mark.parametrize("difference", [0.0, 0.02, 0.05, 0.10])
+def test_verdicts_are_wrong_in_at_most_five_of_a_hundred(difference: float) -> None:
+    """Margin 0.05. Wrong: "better" or "worse" where there is no difference or the other one, "practically equal" where it is the margin."""
+    rng = np.random.default_rng(int(100 * difference))
+    words: dict[str, int] = {}
+    for _ in range(STUDIES):
+        a, b = study(rng, [0.8 + difference, 0.8], 3, 0.1)
+        (verdict,) = stats.verdicts([stats.paired_difference(a, b)], PATIENTS, 0.05)
+        words[verdict.word] = words.get(verdict.word, 0) + 1
+    print(f"\ntrue difference {difference}: {words}")
+    wrong = (
+        words.get("worse", 0)
+        + (words.get("better", 0) if difference == 0 else 0)
+        + (words.get("practically equal", 0) if difference >= 0.05 else 0)
+    )
+    assert wrong / STUDIES <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / STUDIES)
+
+
+def test_the_marks_of_five_equal_methods() -> None:
+    """Any line told from the best is a false finding; Holm's family is all ten pairs, as the best was picked after looking."""
+    rng = np.random.default_rng(7)
+    false = {"corrected": 0, "each alone": 0}
+    studies = STUDIES // 2
+    for _ in range(studies):
+        samples = study(rng, [0.8] * 5, 1, 0.0)
+        samples.sort(key=lambda sample: -sample.mean)
+        p = [stats.paired_difference(sample, samples[0]).p() for sample in samples[1:]]
+        false["corrected"] += min(stats.holm(p, family=10)) <= 0.05
+        false["each alone"] += min(p) <= 0.05
+    print(f"\nfive equal methods, false findings: { ({name: n / studies for name, n in false.items()}) }")
+    assert false["corrected"] / studies <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / studies)
