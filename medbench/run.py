@@ -43,7 +43,7 @@ def run(
     out: Path,
     *,
     device: str = "auto",
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = lambda *stage: None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Store:
     """Plan a grid, compute the cells that have no row in `out` yet, and return the store. Raises UserError before any work or not at all.
@@ -58,7 +58,7 @@ def execute(
     out: Path,
     *,
     device: str = "auto",
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = lambda *stage: None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Store:
     """Compute a plan's missing cells. See `run`."""

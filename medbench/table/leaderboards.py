@@ -68,10 +68,15 @@ def notes(board: Board) -> list[str]:
     found.append(
         f"Scored on {images} {board.target} images of {groups} {group}s; 95 % intervals over {group}s (1,000 resamples) and seeds."
     )
-    if any(row.cell.method == "random" for row in rows) and len({row.cell.pretrain_seed for row in rows}) == 1:
+    trained = any(row.provenance.get("pretraining") for row in rows)
+    if (trained or any(row.cell.method == "random" for row in rows)) and len({row.cell.pretrain_seed for row in rows}) == 1:
         found.append("One pretraining seed: the intervals hold no variance of pretraining or initialisation.")
     for key, value, seen in sorted({(row.cell.method, row.provenance["weights"], ", ".join(row.provenance["trained_on"])) for row in rows}):
         found.append(f"{key}: weights {value}{f', trained on {seen}' if seen else ''}.")
+    for method in sorted({row.cell.method for row in rows if board.data in row.provenance["trained_on"]}):
+        found.append(f"SEEN: the weights of {method} have been trained on {board.data}, its {board.target} images perhaps among them.")
+    if any("quick" in row.provenance["weights"].rsplit(", ", 1)[-1] for row in rows):
+        found.append("Quick pretraining shows the machinery, not what a method can do: --pretrain standard or paper.")
     for line in board.lines:
         if line.reasons:
             found.append(

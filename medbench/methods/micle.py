@@ -1,0 +1,37 @@
+"""MICLe: SimCLR, then SimCLR whose two views come from two images of one bag, a lesion or a study (Azizi et al. 2021)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medbench import weights
+from medbench.methods.simclr import recipes as simclr_recipes
+from medbench.pretrain.recipe import Recipe
+from medbench.pretrain.start import starting
+from medbench.spec import Encoder, Method, Split
+
+
+def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
+    """Half of SimCLR's views each for SimCLR and for bag pairs, so that both together see what SimCLR sees. The head stays between them."""
+    (whole,) = simclr_recipes(modality, budget, n_images, source)
+    first = whole.having(views=whole.views // 2)
+    return first, first.having(paired=True)
+
+
+def _refuses(pool: Split, encoder: Encoder) -> str:
+    several = np.unique(pool.bags, return_counts=True)[1] > 1
+    return "" if several.any() else "no bag (lesion, study) of the training part has two images: there is nothing to pair"
+
+
+MICLE = Method(
+    "micle",
+    version=1,
+    title="MICLe",
+    sources=("imagenet+task", "task"),
+    weights=starting("simclr"),
+    encoder=weights.build,
+    seeded=True,
+    recipes=recipes,
+    refuses=_refuses,
+    citation="Azizi et al. 2021, arXiv:2101.05224",
+)

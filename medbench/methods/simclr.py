@@ -1,0 +1,73 @@
+"""SimCLR: two views of an image are told from all other images of the batch by their similarity (Chen et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from medbench import views, weights
+from medbench.pretrain.recipe import Position, Recipe, budgeted, gentle
+from medbench.pretrain.start import SOURCES, starting
+from medbench.spec import Method
+
+if TYPE_CHECKING:
+    import torch
+
+    from medbench.pretrain.objective import Objective
+
+
+def simclr(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
+    """NT-Xent over a two-layer head. The head is REMEDIS's: D - D - 128, batch norm after both; lightly's own default has 2048 in the middle."""
+    import math
+
+    from lightly.loss import NTXentLoss
+    from lightly.models.modules.heads import SimCLRProjectionHead
+
+    from medbench.pretrain.objective import Objective, embed
+
+    head = SimCLRProjectionHead(dim, dim, recipe.hyper["width"], batch_norm=recipe.hyper["head_norm"])
+    loss = NTXentLoss(recipe.hyper["temperature"], gather_distributed=True)
+
+    def project(views: Sequence[torch.Tensor], position: Position) -> list[torch.Tensor]:
+        return list(head(embed(backbone, views)).chunk(2))
+
+    return Objective(
+        {"backbone": backbone, "head": head},
+        project,
+        lambda outputs, position: loss(*outputs),
+        chance=lambda batch: math.log(2 * batch - 1),
+    )
+
+
+def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
+    # temperature and width: SimCLR's and Azizi et al.'s; lightly's default temperature is 0.5
+    common = Recipe(simclr, views.simclr(modality), 0, 0, hyper={"temperature": 0.1, "width": 128, "head_norm": True})
+    if budget != "paper":
+        return (common.having(views=budgeted(budget, n_images), **gentle(budget, source)),)
+    # Azizi et al. do not print theirs; these are the defaults of the authors' code (google-research/medical-ai-research-foundations, run.py):
+    # LARS without norms and biases, 0.3 for 256 images, 10 of 100 epochs of warm-up
+    return (
+        common.having(
+            views=100 * 2 * n_images,
+            batch=512,
+            accumulate=2,
+            optimiser="lars",
+            lr=0.3 * 512 / 256,
+            warmup=0.1,
+            weight_decay=(1e-6, 1e-6),
+            momentum=0.9,
+        ),
+    )
+
+
+SIMCLR = Method(
+    "simclr",
+    version=1,
+    title="SimCLR",
+    sources=SOURCES,
+    weights=starting("simclr"),
+    encoder=weights.build,
+    seeded=True,
+    recipes=recipes,
+    citation="Chen et al. 2020, arXiv:2002.05709",
+)

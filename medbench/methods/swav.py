@@ -1,0 +1,106 @@
+"""SwAV: the cluster of one view is predicted from the others, clusters being kept of equal size by Sinkhorn (Caron et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from medbench import views, weights
+from medbench.pretrain.recipe import Position, Recipe, budgeted, gentle
+from medbench.pretrain.start import SOURCES, starting
+from medbench.spec import Method
+
+if TYPE_CHECKING:
+    import torch
+
+    from medbench.pretrain.objective import Objective
+
+
+def swav(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
+    """Swapped prediction over multi-crop. The prototypes are a linear layer without bias as in the authors' code (lightly's have one)."""
+    import math
+
+    import torch
+    from lightly.loss import SwaVLoss
+    from lightly.models.modules.heads import SwaVProjectionHead
+    from lightly.models.utils import normalize_weight
+
+    from medbench.pretrain.objective import Objective, embed
+    from medbench.pretrain.queue import Queue
+
+    hyper = recipe.hyper
+    large = sum(crop.count for crop in recipe.crops if crop.size == 1)
+    total = sum(crop.count for crop in recipe.crops)
+    head = SwaVProjectionHead(dim, hyper["hidden"], hyper["width"])
+    prototypes = torch.nn.Linear(hyper["width"], hyper["prototypes"], bias=False)
+    normalize_weight(prototypes.weight)
+    queue = Queue(large, hyper["queue"], hyper["width"])
+    loss = SwaVLoss(hyper["temperature"], hyper["sinkhorn_iterations"], hyper["epsilon"], sinkhorn_gather_distributed=True)
+
+    def project(views: Sequence[torch.Tensor], position: Position) -> list[torch.Tensor]:
+        return list(head(embed(backbone, views)).chunk(total))
+
+    def criterion(outputs: list[torch.Tensor], position: Position) -> torch.Tensor:
+        unit = [torch.nn.functional.normalize(output, dim=1) for output in outputs]
+        scores = [prototypes(output) for output in unit]
+        with torch.no_grad():
+            stored = [prototypes(old) for old in queue.mine()] if position.share >= hyper["queue_from"] and queue.full() else None
+            if queue.training:
+                queue.push(torch.stack(unit[:large]))
+        value: torch.Tensor = loss(scores[:large], scores[large:], stored)
+        return value.squeeze()
+
+    def before_step(position: Position) -> None:
+        if position.share < hyper["frozen_until"]:
+            prototypes.weight.grad = None
+
+    return Objective(
+        {"backbone": backbone, "head": head, "prototypes": prototypes, "queue": queue},
+        project,
+        criterion,
+        chance=lambda batch: math.log(hyper["prototypes"]),
+        before_step=before_step,
+        after_step=lambda position: normalize_weight(prototypes.weight),
+    )
+
+
+def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
+    crops = views.swav(modality)
+    # the paper's, ImageNet's: facebookresearch/swav, main_swav.py and its 800-epoch script
+    hyper = {"temperature": 0.1, "epsilon": 0.05, "sinkhorn_iterations": 3, "hidden": 2048, "width": 128, "prototypes": 3000}
+    if budget != "paper":
+        # ours: equal clusters of a batch of 64 need fewer prototypes, and a queue of older embeddings; frozen and without queue at first
+        small = {"prototypes": {"quick": 100, "standard": 300}[budget], "hidden": 512, "queue": 512, "queue_from": 0.3, "frozen_until": 0.1}
+        return (Recipe(swav, crops, budgeted(budget, n_images), 0, hyper={**hyper, **small}).having(**gentle(budget, source)),)
+    epochs = 800
+    return (
+        Recipe(
+            swav,
+            crops,
+            round(epochs * n_images * sum(crop.count * crop.size**2 for crop in crops)),
+            batch=4096,
+            accumulate=16,
+            optimiser="lars",
+            lr=4.8,
+            final_lr=0.0048,
+            warmup=10 / epochs,
+            warmup_lr=0.3,
+            weight_decay=(1e-6, 1e-6),
+            momentum=0.9,
+            # prototypes frozen for the first epoch; no queue, which is for small batches
+            hyper={**hyper, "queue": 0, "queue_from": 1.0, "frozen_until": 1 / epochs},
+        ),
+    )
+
+
+SWAV = Method(
+    "swav",
+    version=1,
+    title="SwAV",
+    sources=SOURCES,
+    weights=starting("swav"),
+    encoder=weights.build,
+    seeded=True,
+    recipes=recipes,
+    citation="Caron et al. 2020, arXiv:2006.09882",
+)

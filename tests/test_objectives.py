@@ -1,0 +1,346 @@
+"""The losses, schedules and views of SimCLR, SwAV, DINO and MICLe: against slow computations by hand, lightly's plain loop, the papers' numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightly.loss import DINOLoss, NTXentLoss, SwaVLoss
+from lightly.models.modules.heads import SwaVPrototypes
+from lightly.models.utils import update_momentum
+from lightly.utils.scheduler import CosineWarmupScheduler, cosine_schedule
+from torch import nn
+
+from medbench.methods.dino import DINO, dino
+from medbench.methods.micle import MICLE
+from medbench.methods.simclr import SIMCLR, simclr
+from medbench.methods.supervised_bn import SUPERVISED_BN
+from medbench.methods.swav import SWAV, swav
+from medbench.pretrain import Position, Recipe, loop, pretrain
+from medbench.pretrain.objective import Objective
+from medbench.pretrain.optimising import make_optimiser, set_rates
+from medbench.pretrain.recipe import QUICK_VIEWS
+from medbench.views import Crop
+
+HALF = (0.5, 0.5, 0.5)
+SWAV_HYPER = {"temperature": 0.1, "epsilon": 0.05, "sinkhorn_iterations": 3, "hidden": 16, "width": 8, "prototypes": 12}
+SWAV_HYPER |= {"queue": 16, "queue_from": 0.5, "frozen_until": 0.2}
+DINO_HYPER = {"hidden": 16, "width": 8, "prototypes": 20, "student_temperature": 0.1, "centre_momentum": 0.9, "momentum": 0.9}
+DINO_HYPER |= {"teacher_temperature": (0.02, 0.04), "temperature_until": 0.5, "frozen_until": 0.3}
+MULTI = (Crop(2, scale=(0.4, 1)), Crop(3, size=0.5, scale=(0.1, 0.4)))
+SMALL = {
+    "simclr": Recipe(simclr, (Crop(2),), 160, 8, hyper={"temperature": 0.1, "width": 8, "head_norm": True}),
+    "swav": Recipe(swav, MULTI, 1, 8, hyper=SWAV_HYPER),
+    "dino": Recipe(dino, MULTI, 1, 8, hyper=DINO_HYPER),
+}
+
+
+def encoder() -> nn.Module:
+    """A small convolutional encoder, (B, 3, S, S) -> (B, 10), the same at every call."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 6, 5, 4, bias=False), nn.BatchNorm2d(6), nn.GELU(), nn.Conv2d(6, 10, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+
+
+def made(name: str) -> Objective:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return SMALL[name].objective(encoder(), 10, SMALL[name])  # type: ignore[misc]
+
+
+def outputs(n: int, width: int, b: int = 8) -> list[torch.Tensor]:
+    return list(torch.randn(n, b, width, generator=torch.Generator().manual_seed(2), dtype=torch.float32))
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max())
+    return e / e.sum()
+
+
+def test_nt_xent_by_hand() -> None:
+    a, b = outputs(2, 8)
+    z = torch.cat([a, b]).double().numpy()
+    total = 0.0
+    for i in range(16):
+        similarity = [z[i] @ z[j] / np.linalg.norm(z[i]) / np.linalg.norm(z[j]) / 0.1 for j in range(16)]
+        others = [np.exp(s) for j, s in enumerate(similarity) if j != i]
+        total -= np.log(np.exp(similarity[(i + 8) % 16]) / sum(others))
+    assert made("simclr").criterion([a, b], Position(0, 10)).item() == pytest.approx(total / 16, rel=1e-5)
+
+
+def sinkhorn(scores: np.ndarray) -> np.ndarray:
+    """(B, K) scores -> (B, K) codes: clusters of equal size, Caron et al. 2020, equation 3, three iterations, epsilon 0.05."""
+    q = np.exp(scores / 0.05)
+    for _ in range(3):
+        for k in range(q.shape[1]):
+            q[:, k] /= q[:, k].sum() * q.shape[1]
+        for i in range(len(q)):
+            q[i] /= q[i].sum() * len(q)
+    return q * len(q)
+
+
+@pytest.mark.parametrize("step", [0, 6])
+def test_swapped_prediction_by_hand(step: int) -> None:
+    """Also with a full queue: step 6 of 10 lies behind `queue_from`."""
+    objective = made("swav")
+    queue = objective.parts["queue"]
+    old = nn.functional.normalize(torch.stack(outputs(2, 8, 16)).flip(1), dim=2)
+    queue.push(old)
+    prototypes = objective.parts["prototypes"].weight.detach().double().numpy()
+    np.testing.assert_allclose(np.linalg.norm(prototypes, axis=1), 1, rtol=1e-6)
+    out = outputs(5, 8)
+    scores = []
+    for view in out:
+        z = view.double().numpy()
+        scores.append(z / np.linalg.norm(z, axis=1, keepdims=True) @ prototypes.T)
+    total = 0.0
+    for large in range(2):
+        together = np.concatenate([scores[large], old[large].double().numpy() @ prototypes.T]) if step else scores[large]
+        codes = sinkhorn(together)[:8]
+        for other in range(5):
+            if other != large:
+                rows = [-(codes[i] * np.log(softmax(scores[other][i] / 0.1))).sum() for i in range(8)]
+                total += np.mean(rows) / 4 / 2
+    assert objective.criterion(out, Position(step, 10)).item() == pytest.approx(total, rel=1e-5)
+    torch.testing.assert_close(queue.stored[:, :8], nn.functional.normalize(torch.stack(out[:2]), dim=2))
+    torch.testing.assert_close(queue.stored[:, 8:], old[:, :8])
+
+
+def test_dino_by_hand() -> None:
+    """Two calls: the second uses the centre that the first has moved, and a later teacher temperature."""
+    objective = made("dino")
+    centre = np.zeros(20)
+    for step, temperature in ((0, 0.02), (3, 0.02 + 0.02 * 0.6)):
+        out = outputs(7, 20)
+        teacher, student = (torch.stack(part).double().numpy() for part in (out[:2], out[2:]))
+        terms = [
+            np.mean([-(softmax((teacher[t, i] - centre) / temperature) * np.log(softmax(student[s, i] / 0.1))).sum() for i in range(8)])
+            for t in range(2)
+            for s in range(5)
+            if s != t
+        ]
+        assert objective.criterion(out, Position(step, 10)).item() == pytest.approx(np.mean(terms), rel=1e-4)
+        centre = 0.9 * centre + 0.1 * teacher.mean((0, 1))
+        np.testing.assert_allclose(objective.parts["loss"].center.flatten().numpy(), centre, rtol=1e-4, atol=1e-6)
+
+
+def test_a_look_moves_neither_centre_nor_queue() -> None:
+    for name in ("swav", "dino"):
+        objective = made(name).eval()
+        before = {key: value.clone() for key, value in objective.state_dict().items()}
+        views = [torch.randn(8, 3, size, size) for size in (32, 32, 16, 16, 16)]
+        with torch.no_grad():
+            objective(views, Position(6, 10))
+        assert all(torch.equal(value, before[key]) for key, value in objective.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["simclr", "swav", "dino"])
+def test_outputs_keep_the_order_of_the_views(name: str) -> None:
+    objective = made(name).eval()
+    views = [torch.randn(8, 3, size, size) for size in ((32, 32) if name == "simclr" else (32, 32, 16, 16, 16))]
+    with torch.no_grad():
+        got = objective.project(views, Position(0, 10))
+        parts = objective.parts
+        expected = [parts["head"](parts["backbone"](view)) for view in views]
+        if name == "dino":
+            expected = [parts["teacher_head"](parts["teacher_backbone"](view)) for view in views[:2]] + expected
+    assert len(got) == len(expected)
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", ["simclr", "swav", "dino"])
+def test_constant_outputs_give_the_loss_called_chance(name: str) -> None:
+    objective = made(name)
+    width = 20 if name == "dino" else 8
+    out = [torch.ones(8, width)] * {"simclr": 2, "swav": 5, "dino": 7}[name]
+    if name == "swav":
+        with torch.no_grad():
+            objective.parts["prototypes"].weight.fill_(8**-0.5)
+    assert objective.criterion(out, Position(0, 10)).item() == pytest.approx(objective.chance(8), rel=1e-5)
+
+
+# -- the loop against a plain one ------------------------------------------------------------------------------------------------------------
+
+
+def plain_simclr(parts: nn.ModuleDict) -> tuple[Callable[..., torch.Tensor], Callable[..., None], Callable[..., None]]:
+    criterion = NTXentLoss(temperature=0.1)
+
+    def loss(views: list[torch.Tensor], step: int) -> torch.Tensor:
+        z = parts["head"](parts["backbone"](torch.cat(views)))
+        return criterion(z[:8], z[8:])
+
+    return loss, lambda step: None, lambda step: None
+
+
+def crops_of(net: nn.Module, views: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([net(torch.cat(views[:2])), net(torch.cat(views[2:]))])
+
+
+def plain_swav(parts: nn.ModuleDict) -> tuple[Callable[..., torch.Tensor], Callable[..., None], Callable[..., None]]:
+    """lightly's own prototypes and freezing; the queue as a plain list."""
+    criterion = SwaVLoss(temperature=0.1, sinkhorn_iterations=3, sinkhorn_epsilon=0.05)
+    own = SwaVPrototypes(8, 12, n_steps_frozen_prototypes=2)
+    own.heads[0].weight, own.heads[0].bias = parts["prototypes"].weight, None
+    queue: list[list[torch.Tensor]] = [[], []]
+
+    def loss(views: list[torch.Tensor], step: int) -> torch.Tensor:
+        own.normalize()
+        unit = [nn.functional.normalize(z, dim=1) for z in parts["head"](crops_of(parts["backbone"], views)).chunk(5)]
+        scores = [own(z, step) for z in unit]
+        stored = [own(torch.cat(q[-2:][::-1]), step).detach() for q in queue] if step >= 5 else None
+        for q, z in zip(queue, unit, strict=False):
+            q.append(z.detach())
+        return criterion(scores[:2], scores[2:], stored)[0]
+
+    return loss, lambda step: None, lambda step: None
+
+
+def plain_dino(parts: nn.ModuleDict) -> tuple[Callable[..., torch.Tensor], Callable[..., None], Callable[..., None]]:
+    criterion = DINOLoss(20)
+    head = parts["head"]
+    head.freeze_last_layer = 3
+
+    def loss(views: list[torch.Tensor], step: int) -> torch.Tensor:
+        with torch.no_grad():
+            teacher = list(map(parts["teacher_head"], parts["teacher_backbone"](torch.cat(views[:2])).chunk(2)))
+        student = list(head(crops_of(parts["backbone"], views)).chunk(5))
+        return criterion(teacher, student, teacher_temp=0.02 + 0.02 * min(1, step / 5))
+
+    def after(step: int) -> None:
+        momentum = cosine_schedule(step, 10, 0.9, 1)
+        update_momentum(parts["backbone"], parts["teacher_backbone"], momentum)
+        update_momentum(head, parts["teacher_head"], momentum)
+
+    return loss, head.cancel_last_layer_gradients, after
+
+
+PLAIN = {"simclr": plain_simclr, "swav": plain_swav, "dino": plain_dino}
+
+
+@pytest.mark.parametrize("name", list(PLAIN))
+def test_ten_steps_equal_a_plain_lightly_loop_on_the_same_views(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[torch.Tensor]] = []
+    start: dict[str, Any] = {}
+    real = loop.views_of
+    monkeypatch.setattr(loop, "views_of", lambda *a, **k: seen.append(real(*a, **k)) or seen[-1])
+    monkeypatch.setattr(loop, "_look", lambda training, step: None)
+
+    def objective(backbone: nn.Module, dim: int, recipe: Recipe) -> Objective:
+        made = SMALL[name].objective(backbone, dim, recipe)  # type: ignore[misc]
+        start.update({key: value.clone() for key, value in made.state_dict().items()})
+        return made
+
+    clip = 0.5 if name != "swav" else None  # lightly freezes prototypes before clipping, the loop after it, as the DINO code does
+    recipe = SMALL[name].having(
+        objective=objective, views=round(SMALL[name].views_an_image(64) * 80), lr=0.01, warmup=0.2, weight_decay=(0.1, 0.1), clip=clip
+    )
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), np.uint8)
+    names = np.arange(40).astype(str)
+    args = (pixels, np.arange(40), names, names, None, encoder, HALF, HALF, 64, [recipe])
+    pretrain(*args, seed=0, folder=tmp_path, device="cpu")
+    ours = [line["loss"] for line in json.loads((tmp_path / "history.json").read_text())["steps"]]
+
+    plain = made(name)
+    plain.load_state_dict(start)
+    parts = plain.train().parts
+    loss_of, cancel, after = PLAIN[name](parts)
+    moving = [p for p in plain.parameters() if p.requires_grad]
+    many, one = ([p for p in moving if (p.ndim > 1) == decays] for decays in (True, False))
+    optimiser = torch.optim.AdamW([{"params": many, "weight_decay": 0.1}, {"params": one, "weight_decay": 0}], lr=0.01)
+    scheduler = CosineWarmupScheduler(optimiser, 2, 10, end_value=0.0)
+    theirs = []
+    for step, views in enumerate(seen):
+        loss = loss_of(views, step)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for p in moving if p.grad is not None], clip or float("inf"))
+        cancel(step)
+        optimiser.step()
+        scheduler.step()
+        after(step)
+        theirs.append(loss.item())
+    assert len(ours) == len(theirs) == 10
+    np.testing.assert_allclose(ours, theirs, rtol=2e-5)
+
+
+# -- numbers ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def rates(recipe: Recipe, steps: int) -> np.ndarray:
+    """(steps, 2): learning rate, weight decay."""
+    objective = Objective({"backbone": nn.Linear(2, 2)}, lambda v, p: [], lambda o, p: torch.zeros(()), lambda b: 0.0)
+    optimiser = make_optimiser(recipe, objective)
+    return np.array([(set_rates(optimiser, recipe, Position(s, steps)), optimiser.param_groups[0]["weight_decay"]) for s in range(steps)])
+
+
+def test_simclr_on_paper() -> None:
+    (recipe,) = SIMCLR.recipes("dermoscopy", "paper", 1000, "imagenet+task")  # type: ignore[misc]
+    assert recipe.hyper == {"temperature": 0.1, "width": 128, "head_norm": True}
+    assert (recipe.optimiser, recipe.momentum, recipe.batch, recipe.views) == ("lars", 0.9, 512, 100 * 2 * 1000)
+    values = rates(recipe, 1000)
+    assert values[99, 0] == values[:, 0].max() == pytest.approx(0.6)  # 0.3 for 256 images; warm-up is 10 of 100 epochs
+    assert values[-1, 0] == 0
+    assert set(values[:, 1]) == {1e-6}
+
+
+def test_swav_on_paper() -> None:
+    (recipe,) = SWAV.recipes("", "paper", 1000, "imagenet+task")  # type: ignore[misc]
+    hyper = recipe.hyper
+    assert (hyper["prototypes"], hyper["epsilon"], hyper["sinkhorn_iterations"], hyper["temperature"]) == (3000, 0.05, 3, 0.1)
+    assert (recipe.batch, hyper["width"]) == (4096, 128)
+    assert [(c.count, c.scale, c.pixels(224)) for c in recipe.crops] == [(2, (0.14, 1.0), 224), (6, (0.05, 0.14), 96)]
+    assert recipe.views == pytest.approx(800 * 1000 * (2 + 6 * (96 / 224) ** 2), abs=1)
+    values = rates(recipe, 8000)[:, 0]
+    assert values[0] == pytest.approx(0.3 + (4.8 - 0.3) / 100)
+    assert values[99] == values.max() == pytest.approx(4.8)  # 10 of 800 epochs
+    assert values[-1] == pytest.approx(0.0048)
+
+
+def test_dino_on_paper() -> None:
+    """Nielsen et al. 2023 where their views fit, and elsewhere their schedules with DINO's views."""
+    (recipe,) = DINO.recipes("cytology", "paper", 1000, "imagenet+task")  # type: ignore[misc]
+    hyper = recipe.hyper
+    assert [(c.count, c.scale, c.pixels(256)) for c in recipe.crops] == [(1, (0.5, 1), 256), (1, (0.5, 1), 256), (5, (0.1, 0.5), 96)]
+    assert (hyper["prototypes"], hyper["hidden"], hyper["width"]) == (65536, 2048, 256)
+    assert (hyper["momentum"], hyper["student_temperature"], hyper["centre_momentum"]) == (0.9995, 0.1, 0.9)
+    assert (recipe.batch, recipe.clip, recipe.clip_mode) == (256, 0.32, "agc")
+    values = rates(recipe, 500)
+    assert values[1, 0] == values[:, 0].max() == pytest.approx(0.0005)
+    assert (values[0, 1], values[-1, 1]) == pytest.approx((0.04, 0.4))
+    (elsewhere,) = DINO.recipes("x-ray", "paper", 1000, "imagenet+task")  # type: ignore[misc]
+    assert [(c.count, c.scale) for c in elsewhere.crops] == [(1, (0.4, 1)), (1, (0.4, 1)), (8, (0.05, 0.4))]
+    assert all(c.rotation == 45 and c.blur_p == 0 for c in elsewhere.crops)
+
+
+@pytest.mark.parametrize("budget", ["quick", "standard", "paper"])
+def test_micle_sees_no_more_than_simclr(budget: str) -> None:
+    (whole,) = SIMCLR.recipes("dermoscopy", budget, 777, "imagenet+task")  # type: ignore[misc]
+    first, second = MICLE.recipes("dermoscopy", budget, 777, "imagenet+task")  # type: ignore[misc]
+    assert first.views + second.views <= whole.views
+    assert (first.paired, second.paired) == (False, True)
+    assert first.having(views=0) == whole.having(views=0) == second.having(views=0, paired=False)
+
+
+def test_methods_see_equally_much() -> None:
+    for budget in ("quick", "standard"):
+        views = {sum(r.views for r in m.recipes("", budget, 500, "imagenet+task")) for m in (SIMCLR, SWAV, DINO, MICLE)}  # type: ignore[misc]
+        assert len(views) == 1
+    assert sum(r.views for r in SIMCLR.recipes("", "quick", 9, "imagenet+task")) == QUICK_VIEWS  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("method", [SIMCLR, SWAV, DINO, MICLE, SUPERVISED_BN], ids=lambda m: m.name)
+def test_settings_are_json_and_change_with_every_number(method: Any) -> None:
+    texts = set()
+    for budget in ("quick", "standard", "paper"):
+        for recipe in method.recipes("dermoscopy", budget, 500, "imagenet+task"):
+            for one in (recipe, recipe.having(lr=1.23), recipe.having(hyper={"a": 1}), recipe.having(crops=(Crop(7),))):
+                texts.add(json.dumps(one.settings(), sort_keys=True, allow_nan=False))
+    assert len(texts) >= 4

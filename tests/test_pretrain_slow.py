@@ -1,0 +1,139 @@
+"""The positive control: does pretraining learn what the classes show, from pixels alone, and does a planted defect prevent it?
+
+A small encoder with random weights at 32 px on the dermoscopy phantom, whose classes random features separate badly. Each method sees
+50,000 views, a minute on one core. Its linear probe must rise above the random encoder's by more than the paired interval over lesions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medbench import LinearProbe, metrics, pretrain, stats
+from medbench.images.packing import squeeze
+from medbench.methods.dino import dino
+from medbench.methods.simclr import simclr
+from medbench.methods.swav import swav
+from medbench.pretrain import Recipe
+from medbench.pretrain.watch import Collapsed
+from medbench.tasks import phantom
+from medbench.views import Crop
+
+pytestmark = pytest.mark.slow
+SIZE, VIEWS, BATCH = 32, 50_000, 64
+MEAN, STD = (0.6,) * 3, (0.2,) * 3
+TWO = (Crop(2, scale=(0.3, 1), vertical_flip=0.5, jitter=(0.4, 0.4, 0.2, 0.05), gray_p=0.1),)
+STILL = (Crop(2, scale=(1, 1), ratio=(1, 1), flip=0),)
+COMMON = Recipe(None, TWO, VIEWS, BATCH, lr=2e-3, warmup=0.1, weight_decay=(0.01, 0.01), clip=3.0)
+# From random weights, 64 images a step and 60 clusters, the paper's epsilon of 0.05 stays at chance: its README then advises a smaller one.
+SWAV = {"temperature": 0.1, "epsilon": 0.02, "sinkhorn_iterations": 3, "hidden": 256, "width": 64, "prototypes": 60}
+SWAV |= {"queue": 0, "queue_from": 1.0, "frozen_until": 0.3}
+DINO = {"hidden": 256, "width": 64, "prototypes": 64, "student_temperature": 0.1, "centre_momentum": 0.9, "momentum": 0.95}
+DINO |= {"teacher_temperature": (0.04, 0.04), "temperature_until": 0.0, "frozen_until": 0.1}
+SOUND = {
+    "simclr": COMMON.having(objective=simclr, hyper={"temperature": 0.1, "width": 128, "head_norm": True}),
+    "swav": COMMON.having(objective=swav, hyper=SWAV),
+    "dino": COMMON.having(objective=dino, hyper=DINO),
+}
+DEFECTS = {
+    "identical views": SOUND["simclr"].having(crops=STILL),
+    "Sinkhorn skipped": SOUND["swav"].having(hyper={**SWAV, "sinkhorn_iterations": 0}),
+    "teacher never updated": SOUND["dino"].having(hyper={**DINO, "momentum": 1.0}),
+}
+
+
+class Images(NamedTuple):
+    pixels: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    bags: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[Images, Images]:
+    """Training images, and those that the probe is scored on (test and val)."""
+    drawn = phantom.derm()
+    found = {
+        name: Images(np.stack([squeeze(i, SIZE, "bicubic") for i in split.images]), split.labels, split.groups, split.bags)
+        for name, split in drawn.items()
+    }
+    return found["train"], Images(*(np.concatenate(both) for both in zip(found["test"], found["val"], strict=True)))
+
+
+def encoder() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers: list[nn.Module] = []
+        for before, after in ((3, 32), (32, 32), (32, 64), (64, 128)):
+            layers += [nn.Conv2d(before, after, 3, 2 if layers else 1, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+
+
+@torch.no_grad()
+def features(net: nn.Module, pixels: np.ndarray) -> np.ndarray:
+    images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - MEAN[0]) / STD[0]
+    return torch.cat([net(chunk) for chunk in images.split(256)]).numpy()
+
+
+def auc(net: nn.Module, train: Images, scored: Images) -> tuple[float, np.ndarray]:
+    """Of a linear probe on all labels: the value, and that of each bootstrap resample of the groups."""
+    probe = LinearProbe(cv=3).fit(features(net, train.pixels), train.labels, groups=train.groups)
+    chances = probe.predict_proba(features(net, scored.pixels)).astype(np.float32)
+    kind, weights = "multiclass", stats.group_weights(scored.groups)
+    values = [metrics.score(scored.labels, chances, chances.argmax(1), kind, w).values["auc"] for w in (None, weights)]
+    return float(np.squeeze(values[0])), np.asarray(values[1])
+
+
+def cka(x: np.ndarray, y: np.ndarray) -> float:
+    """Linear centred kernel alignment of two feature matrices, in [0, 1] (Kornblith et al. 2019, section 3)."""
+    x, y = x - x.mean(0), y - y.mean(0)
+    return float(np.linalg.norm(x.T @ y) ** 2 / np.linalg.norm(x.T @ x) / np.linalg.norm(y.T @ y))
+
+
+def gain(name: str, recipe: Recipe, parts: tuple[Images, Images], folder: Path) -> tuple[float, float]:
+    """The paired interval of the rise in AUC over the random encoder."""
+    train, scored = parts
+    args = (train.pixels, np.arange(len(train.labels)), train.bags, train.groups, train.labels, encoder, MEAN, STD, SIZE, [recipe])
+    file = pretrain.pretrain(*args, seed=0, folder=folder, device="cpu")
+    net = encoder()
+    before, resampled_before = auc(net, train, scored)
+    old = features(net, scored.pixels)
+    net.load_state_dict(torch.load(file, weights_only=True))
+    after, resampled_after = auc(net.eval(), train, scored)
+    low, high = map(float, stats.interval(resampled_after - resampled_before))
+    moved = cka(old, features(net, scored.pixels))
+    print(f"\n{name}: AUC {before:.3f} -> {after:.3f}, rise from {low:.3f} to {high:.3f}; CKA with random weights {moved:.2f}")
+    return low, high
+
+
+def looks(folder: Path, what: str) -> list[float]:
+    return [line[what] for line in json.loads((folder / "history.json").read_text())["steps"] if what in line]
+
+
+@pytest.mark.parametrize("name", list(SOUND))
+def test_each_method_learns_what_the_classes_show(name: str, parts: tuple[Images, Images], tmp_path: Path) -> None:
+    low, _ = gain(name, SOUND[name], parts, tmp_path)
+    losses = looks(tmp_path, "held_out_loss")
+    print("held-out loss", [round(loss, 2) for loss in losses], "kNN", [round(score, 3) for score in looks(tmp_path, "knn_auc")])
+    assert low > 0
+    if name == "dino":  # it starts low, for student and teacher are one and nothing is centred: what counts is that it stays off chance
+        assert losses[-1] < math.log(DINO["prototypes"])  # type: ignore[arg-type]
+    else:
+        assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", list(DEFECTS))
+def test_a_planted_defect_prevents_it(name: str, parts: tuple[Images, Images], tmp_path: Path) -> None:
+    try:
+        low, _ = gain(name, DEFECTS[name], parts, tmp_path)
+    except Collapsed as error:
+        print(f"\n{name}: {error}")
+    else:
+        assert low <= 0
