@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PowerTransformer
 from sklearn.svm import SVC
 
-from medbench import sampling
+from medbench import grid, registry, sampling
 from medbench.protocols import classical, linear
 from medbench.protocols.classical import KNN, LOGREG, SVM
 from medbench.spec import Protocol, Scores, Train, UserError
@@ -51,6 +53,7 @@ def test_every_argument_is_the_published_one(protocol, monkeypatch):
             return original(self, *data)
 
         monkeypatch.setattr(estimator, method, record)
+    monkeypatch.setattr(classical, "_POWERS", {})
     train = _drawn(40, 6, 3, 0)
     chosen = _scores(protocol, train, train.features).chosen
     published = {
@@ -63,7 +66,10 @@ def test_every_argument_is_the_published_one(protocol, monkeypatch):
     assert [name for name, _ in given[:3]] == ["PowerTransformer", "PCA", last]
     assert {name for name, _ in given} == {"PowerTransformer", "PCA", last}
     for name, arguments in given:
-        assert arguments == published[name]
+        kernel = (
+            {"kernel": "precomputed"} if name == "SVC" else {}
+        )  # the published one, which `test_as_a_plain_scikit_learn_pipeline` compares
+        assert arguments == published[name] | kernel
     assert published["PowerTransformer"]["method"] == "yeo-johnson" and published["PowerTransformer"]["standardize"]
     assert published["PCA"]["n_components"] is None and not published["PCA"]["whiten"]
     assert {name: published[last][name] for name in chosen if name in published[last]}.items() <= dict(chosen).items()
@@ -87,6 +93,25 @@ def test_as_a_plain_scikit_learn_pipeline(case):
     scores = _scores(LOGREG, train, images)
     np.testing.assert_allclose(scores.probabilities, expected, atol=2e-3)
     assert (scores.decisions == expected.argmax(1)).mean() > 0.99
+
+
+@FITTED
+def test_what_is_shared_or_kept_changes_nothing(protocol, monkeypatch):
+    train = _drawn(80, 20, 3, 4, per_group=2)
+    images = _drawn(50, 20, 3, 5).features
+    monkeypatch.setattr(classical, "_POWERS", {})
+    alone = _scores(protocol, train, images)
+    kept = _scores(protocol, train, images)
+    assert len(classical._POWERS) == 1
+    np.testing.assert_array_equal(kept.probabilities, alone.probabilities)
+    monkeypatch.setattr(classical, "KERNEL_IMAGES", 0)
+    by_libsvm = _scores(protocol, train, images)
+    np.testing.assert_allclose(by_libsvm.probabilities, alone.probabilities, atol=1e-5)
+    np.testing.assert_array_equal(by_libsvm.decisions, alone.decisions)
+    monkeypatch.setattr(classical, "KEPT_POWERS", 2)
+    for n in (40, 50, 60):
+        _scores(protocol, train, images, np.arange(n))
+    assert len(classical._POWERS) == 2
 
 
 def test_temperature_is_that_of_scikit_learn_on_grouped_folds():
@@ -158,6 +183,17 @@ def test_labels_of_a_multilabel_task_are_voted_on_by_those_who_know_them():
     assert unheard > 0
     np.testing.assert_array_equal(scores.decisions, scores.probabilities >= 0.5)
     assert "multilabel" in KNN.kinds and "multilabel" not in SVM.kinds + LOGREG.kinds
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "ordinal", "multilabel"])
+def test_what_a_protocol_does_not_serve_is_refused_at_plan_time(kind):
+    task = replace(registry.tasks()["derm"], kind=kind)
+    served = [KNN, linear.LINEAR] if kind == "multilabel" else [KNN, linear.LINEAR, SVM, LOGREG]
+    grid._check_protocols(task, served)
+    for protocol in (SVM, LOGREG) if kind == "multilabel" else ():
+        with pytest.raises(UserError, match=f"Protocol '{protocol.name}' does not serve 'derm', a multilabel task.") as refused:
+            grid._check_protocols(task, [KNN, protocol])
+        assert "linear" in str(refused.value) and "knn" in str(refused.value)
 
 
 def test_the_order_of_equal_images_decides_nothing():

@@ -56,7 +56,7 @@ MAY = {
     "views": {"spec"},
     "pretrain": {"spec", "views", "machine", "weights", "checkpoints"},
     "checkpoints": {"spec"},
-    "fusion": {"spec", "sampling"},
+    "fusion": {"spec", "sampling", "metrics"},
     "finetune": {"spec", "sampling", "metrics", "views"},
     "doctor": {"spec", "given", "readout", "data", "encoders", "weights", "machine", "images", "registry"},
     "plot": {"spec", "metrics", "stats", "table"},

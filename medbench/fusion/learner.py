@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medbench import sampling
+from medbench import metrics, sampling
 from medbench.fusion.recipe import Recipe, Tokens
-from medbench.spec import Kind, Scores
+from medbench.spec import PRIMARY, Kind, Scores
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medbench.fusion.network import Head
 
 BLOCK = 1024  # images scored at a time
-CONSTANT = 1e-6  # a feature whose deviation is below this share of its mean is rounding, and set to zero
+MIN_HELD_OUT = 20  # images: with fewer, a score says less than a rule
 ROUND = 16  # batches of a subset smaller than a batch are filled up to a multiple of this, so that draws of like size share a shape
 
 
@@ -30,7 +30,7 @@ class Learner:
     truth (n,) int64, or (n, C) float32 with NaN; usable (C,): classes, or labels, that can be learnt. batch: images a step. steps:
     between two checks, or in all where nothing is held out. limit, centre, scale: of the standardisation. seed: of the initial weights;
     generator: of the order of images (`queue`: what is left of it) and of dropout. best: the parameters that are scored. history: validation
-    loss at each check.
+    score at each check. rate: of learning.
     """
 
     rows: torch.Tensor
@@ -44,10 +44,11 @@ class Learner:
     steps: int
     limit: float
     centre: list[torch.Tensor]
-    scale: list[torch.Tensor]
+    scale: list[float]
     seed: int
     generator: torch.Generator
     queue: torch.Tensor
+    rate: float
     best: list[torch.Tensor] = field(default_factory=list)
     history: list[float] = field(default_factory=list)
 
@@ -91,10 +92,30 @@ class Learner:
 
     def chosen(self) -> dict[str, Any]:
         if not len(self.held):
-            return {"rule": "fixed: a class cannot be split", "steps": self.steps, "validation_log_loss": None}
-        best = int(np.argmin(self.history))
-        about = f"lowest validation loss, {len(self.held)} of {len(self.rows)} images held out"
-        return {"rule": about, "steps": (best + 1) * self.steps, "checks": len(self.history), "validation_log_loss": self.history[best]}
+            return {"rule": "fixed: too few images to hold out", "rate": self.rate, "steps": self.steps, "validation": None}
+        best = int(np.argmax(self.history))
+        about = f"best {PRIMARY[self.kind]} of {len(self.held)} held-out images"
+        return {
+            "rule": about,
+            "rate": self.rate,
+            "steps": (best + 1) * self.steps,
+            "checks": len(self.history),
+            "validation": self.history[best],
+        }
+
+    def judge(self, logits: torch.Tensor) -> float:
+        """The primary metric on the held-out images, larger is better; where it is not defined there, minus the loss."""
+        import torch
+
+        truth = self.truth[self.held]
+        if self.kind == "multilabel":
+            probabilities = logits.sigmoid().cpu().numpy()
+            decisions = (probabilities >= 0.5).astype(np.int64)
+        else:
+            probabilities = logits.masked_fill(~self.usable, -torch.inf).softmax(1).cpu().numpy()
+            decisions = probabilities.argmax(1)
+        value = metrics.score(truth.cpu().numpy(), probabilities, decisions, self.kind).values[PRIMARY[self.kind]]
+        return float(value) if np.isfinite(value) else -float(losses(logits[None], truth[None], self.usable[None]))
 
 
 def prepare(
@@ -106,6 +127,7 @@ def prepare(
     draw: np.ndarray,
     seed: int,
     recipe: Recipe,
+    rate: float,
 ) -> Learner:
     import torch
 
@@ -121,7 +143,8 @@ def prepare(
         usable, base = np.isin(np.arange(outputs), own), np.zeros(outputs)
     rows = torch.as_tensor(draw, device=device)
     weights_seed, order_seed = map(int, np.random.SeedSequence(seed).generate_state(2))
-    moments = [(x[rows].double().mean(0), x[rows].double().std(0, correction=0)) for x in pool]
+    centres = [x[rows].double().mean(0) for x in pool]
+    spreads = [float((x[rows].double() - c).square().mean().sqrt()) for x, c in zip(pool, centres, strict=True)]
     return Learner(
         rows=rows,
         train=torch.as_tensor(train, device=device),
@@ -133,22 +156,25 @@ def prepare(
         batch=batch,
         steps=steps,
         limit=max(math.sqrt(len(draw) - 1), 1.0),
-        centre=[mean.float() for mean, _ in moments],
-        scale=[torch.where(sd > CONSTANT * mean.abs(), 1 / sd, 0).float() for mean, sd in moments],
+        centre=[c.float() for c in centres],
+        scale=[1 / spread if spread > 0 else 0.0 for spread in spreads],
         seed=weights_seed,
         generator=torch.Generator().manual_seed(order_seed),
         queue=torch.empty(0, dtype=torch.int64),
+        rate=rate,
     )
 
 
 def held_out(labels: np.ndarray, groups: np.ndarray, share: float) -> np.ndarray:
-    """(n,) bool: the validation part, whole groups, stratified; empty where a class would miss on one side.
+    """(n,) bool: the validation part, whole groups, stratified; empty where it would hold too few images, or a class the others lack.
 
     Multilabel: every label that has both values must have both among the others, and one label at least both in the validation part.
     """
     held = sampling.partition(labels, groups, [1 - share, share], key="validation") == 1
+    if held.sum() < MIN_HELD_OUT:
+        return np.zeros_like(held)
     if labels.ndim == 1:
-        fits = len(set(labels)) > 1 and set(labels[held]) == set(labels[~held])
+        fits = len(set(labels[held])) > 1 and set(labels[held]) <= set(labels[~held])
     else:
         whole, left, out = (np.stack([(part == value).any(0) for value in (0, 1)]).all(0) for part in (labels, labels[~held], labels[held]))
         fits = bool((left == whole).all() and out.any())

@@ -61,16 +61,26 @@ def fit_predict(
     _check(train_sources, labels, targets, draws, seeds)
     pool = [torch.as_tensor(np.asarray(x, np.float32), device=device) for x in train_sources]
     outputs = 2 if kind == "binary" else n_classes
-    learners = [prepare(pool, labels, groups, kind, outputs, d, s, recipe) for d, s in zip(draws, seeds, strict=True)]
     most = together or TOGETHER.get(torch.device(device).type, 1)
-    while learners:
-        alike = next(n for n in range(min(most, len(learners)), 0, -1) if len({(x.batch, x.steps) for x in learners[:n]}) == 1)
-        batch, learners = learners[:alike], learners[alike:]
-        _train(batch, pool, outputs, tokens, recipe)
-        for learner in batch:
+    waiting = list(zip(draws, seeds, strict=True))
+
+    def learners(rate: float) -> list[Learner]:
+        return [prepare(pool, labels, groups, kind, outputs, d, s, recipe, rate) for d, s in waiting[:most]]
+
+    while waiting:
+        first = learners(min(recipe.rates))
+        alike = next(n for n in range(len(first), 0, -1) if len({(x.batch, x.steps) for x in first[:n]}) == 1)
+        trials = [first[:alike]]
+        if len(first[0].held):  # a draw without a validation part has steps of its own, and is never alike to one with
+            trials += [learners(rate)[:alike] for rate in sorted(recipe.rates)[1:]]
+        for trial in trials:
+            _train(trial, pool, outputs, tokens, recipe)
+        for candidates in zip(*trials, strict=True):
+            learner = max(candidates, key=lambda x: max(x.history))
             model = learner.model(pool, outputs, tokens, recipe)
             found = None if tokens == "none" else attention_map(model, learner, pool)
             yield {name: score(model, learner, target) for name, target in targets.items()}, found
+        waiting = waiting[alike:]
 
 
 def _train(learners: Sequence[Learner], pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: Recipe) -> None:
@@ -81,8 +91,10 @@ def _train(learners: Sequence[Learner], pool: Sequence[torch.Tensor], outputs: i
     import torch
 
     models = [x.model(pool, outputs, tokens, recipe) for x in learners]
-    optimisers = [torch.optim.Adam(m.parameters(), recipe.learning_rate, fused=True) for m in models]
-    plateaus = [torch.optim.lr_scheduler.ReduceLROnPlateau(o, factor=recipe.factor, patience=recipe.plateau) for o in optimisers]
+    optimisers = [torch.optim.Adam(m.parameters(), x.rate, fused=True) for m, x in zip(models, learners, strict=True)]
+    plateaus = [
+        torch.optim.lr_scheduler.ReduceLROnPlateau(o, mode="max", factor=recipe.factor, patience=recipe.plateau) for o in optimisers
+    ]
     active, stack = list(range(len(learners))), _stack(models)
     while active:
         now = [learners[i] for i in active]
@@ -109,16 +121,15 @@ def _goes_on(
     """Look at the validation part: keep the weights if they are the best so far, lower the rate, or stop."""
     import torch
 
-    loss = 0.0
+    value = 0.0
     if len(learner.held):
         with torch.no_grad():
-            logits = torch.cat([model(learner.images(pool, block)) for block in torch.split(learner.held, BLOCK)])
-            loss = float(losses(logits[None], learner.truth[learner.held][None], learner.usable[None]))
-        plateau.step(loss)
-    if not learner.history or loss < min(learner.history):
+            value = learner.judge(torch.cat([model(learner.images(pool, block)) for block in torch.split(learner.held, BLOCK)]))
+        plateau.step(value)
+    if not learner.history or value > max(learner.history):
         learner.best = [parameter.detach().clone() for parameter in model.parameters()]
-    learner.history.append(loss)
-    since = len(learner.history) - 1 - int(np.argmin(learner.history))
+    learner.history.append(value)
+    since = len(learner.history) - 1 - int(np.argmax(learner.history))
     return len(learner.held) > 0 and len(learner.history) < recipe.epochs and since < recipe.patience
 
 

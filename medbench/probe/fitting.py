@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
-from medbench.probe.solver import LOW, Problems, settle_bias, solve
+from medbench.probe.solver import LOW, MEMORY, Problems, settle_bias, solve
 
-BATCH_BYTES = 2**31  # folds are solved together while their features fit in this
+BATCH_BYTES = 2**26  # parts are solved together while all that they need fits in this: beyond, a batch gains nothing
+ALIKE = 0.8  # and while the smallest has this share of the largest's images: a batch is padded to its largest
 _RANK = 1e-12  # eigenvalues of a float64 Gram matrix below this share of the largest are rounding
 
 
@@ -61,14 +63,6 @@ class Fits:
         bias = self.bias[part]
         return (self.weight[part].flatten(0, 2) @ x.T).reshape(*bias.shape, len(features)) + bias[..., None]
 
-    def at(self, penalty: int) -> Fits:
-        """The solutions of one penalty of the path."""
-        alone = {name: getattr(self, name)[:, penalty : penalty + 1] for name in Fits.__dataclass_fields__ if name not in _PER_PART}
-        return replace(self, **alone)
-
-
-_PER_PART = ("mean", "scale", "limit")
-
 
 def fit(
     features: torch.Tensor,
@@ -78,86 +72,114 @@ def fit(
     *,
     tolerance: float = 1e-7,
     dtype: torch.dtype = torch.float64,
-    start: Fits | None = None,
+    basis: torch.Tensor | None = None,
     max_iterations: int = 3000,
     constant: float = 1e-6,
 ) -> Fits:
-    """Solve every penalty (P,) on every part (index arrays into the n images; None: all images, B = 1).
+    """Solve every penalty (P,) on every part (index arrays into the N images, of any subsets of them; None: all images, B = 1).
 
-    features (n, D) float, finite. tolerance: of the gradient's norm. dtype: of the products; float32 reaches about 1e-6, below that a
-    member stops where rounding lets it go no further, and its certificate says so. start: a solution with B = 1 and the same penalties.
-    constant: a feature whose deviation is at most this share of its mean holds rounding alone, and is set to zero.
+    features (N, D) float, finite. tolerance: of the gradient's norm. dtype: of the products; float32 reaches about 1e-6, below that a
+    member stops where rounding lets it go no further, and its certificate says so. basis: `eigenbasis` of some images like these, for
+    parts with more than D images; None: it is computed here. constant: a feature whose deviation is at most this share of its mean holds
+    rounding alone, and is set to zero.
     """
     parts = [torch.arange(len(features), device=features.device)] if parts is None else parts
-    together = max(1, BATCH_BYTES // (len(features) * min(features.shape[1], len(features)) * dtype.itemsize))
-    shared = _eigenbasis(features, dtype, constant) if min(map(len, parts)) > features.shape[1] else None
+    if basis is None and max(map(len, parts)) > features.shape[1]:
+        basis = eigenbasis(features, constant)
+    order = sorted(range(len(parts)), key=lambda i: len(parts[i]))
     chunks = []
-    for i in range(0, len(parts), together):
-        spaces = [_rotate(features[rows], dtype, constant, shared) for rows in parts[i : i + together]]
-        problems = _pack(spaces, [target.take(rows) for rows in parts[i : i + together]], penalties.to(dtype))
-        w, iterations = solve(problems, _start(problems, spaces, start), tolerance, max_iterations)
+    for batch in _batches(order, [len(part) for part in parts], features.shape[1], target, len(penalties), dtype):
+        spaces = [_rotate(features[parts[i]], dtype, constant, basis) for i in batch]
+        problems = _pack(spaces, [target.take(parts[i]) for i in batch], penalties.to(dtype))
+        w, iterations = solve(problems, _start(problems), tolerance, max_iterations)
         chunks.append(_unpack(problems, spaces, w, iterations, len(penalties)))
-    return Fits(*(torch.cat([getattr(chunk, name) for chunk in chunks]) for name in Fits.__dataclass_fields__))
+    back = torch.tensor(order, device=features.device).argsort()
+    return Fits(*(torch.cat([getattr(chunk, name) for chunk in chunks])[back] for name in Fits.__dataclass_fields__))
 
 
-def held_out_loss(fits: Fits, features: torch.Tensor, target: Target, parts: list[torch.Tensor]) -> torch.Tensor:
-    """(P,) float64: mean log-loss over the images (x labels) outside each part, pooled over parts.
+def _batches(order: list[int], sizes: list[int], columns: int, target: Target, penalties: int, dtype: torch.dtype) -> Iterator[list[int]]:
+    """Parts, which come in ascending order of their sizes, in batches of like size whose problems and state take `BATCH_BYTES`."""
+    logits = penalties * target.values.shape[0] * target.values.shape[1]
+    batch: list[int] = []
+    for i in order:
+        rank = min(sizes[i], columns) + 1
+        needs = dtype.itemsize * (sizes[i] * rank + logits * (3 * sizes[i] + (2 * MEMORY + 8) * rank))
+        if batch and ((len(batch) + 1) * needs > BATCH_BYTES or sizes[batch[0]] < ALIKE * sizes[i]):
+            yield batch
+            batch = []
+        batch.append(i)
+    yield batch
+
+
+def held_out_loss(
+    fits: Fits, features: torch.Tensor, target: Target, parts: list[torch.Tensor], held: list[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, P) and (B,) float64: log-loss summed over the images (x labels) held out of each part, and over how many.
 
     An image whose class the part's training images lack costs every penalty the same infinity: it is left out.
     """
-    total, count = torch.zeros(fits.bias.shape[1], dtype=torch.float64, device=features.device), 0.0
-    for b, rows in enumerate(parts):
-        outside = torch.ones(len(features), dtype=torch.bool, device=features.device)
-        outside[rows] = False
-        fitted, held = target.take(rows).fitted(), target.take(outside.nonzero()[:, 0])
+    total = torch.zeros(fits.bias.shape[:2], dtype=torch.float64, device=features.device)
+    count = total.new_zeros(len(parts))
+    for b, (rows, outside) in enumerate(zip(parts, held, strict=True)):
+        fitted, truth = target.take(rows).fitted(), target.take(outside)
         logits = fits.logits(features[outside], b)
         if target.softmax:
-            known = (held.values * fitted).sum(1, keepdim=True)
-            loss = -(logits.masked_fill(~fitted, LOW).log_softmax(2) * held.values).sum(2, keepdim=True)
+            known = (truth.values * fitted).sum(1, keepdim=True)
+            loss = -(logits.masked_fill(~fitted, LOW).log_softmax(2) * truth.values).sum(2, keepdim=True)
         else:
-            known = held.known * fitted
-            loss = torch.nn.functional.softplus(logits) - held.values * logits
-        total += (loss * known).sum((1, 2, 3))
-        count += float(known.sum())
-    return total / max(count, 1.0)
+            known = truth.known * fitted
+            loss = torch.nn.functional.softplus(logits) - truth.values * logits
+        total[b] = (loss * known).sum((1, 2, 3))
+        count[b] = known.sum()
+    return total, count
 
 
 @dataclass(frozen=True, eq=False)
 class _Space:
-    """Standardised features of n images in r <= min(n, D) rotated dimensions: rotated (n, r) = (features - mean) * scale @ basis (D, r)."""
+    """Standardised features x of n images in r <= min(n, D) rotated dimensions: rotated (n, r) = x @ basis, basis (D, r) orthonormal.
+
+    With n <= D images basis = x.T @ inner, which is never formed.
+    """
 
     rotated: torch.Tensor
-    basis: torch.Tensor  # float64, like all below
-    spread: torch.Tensor  # (r,) eigenvalues: mean square of each rotated column
+    spread: torch.Tensor  # (r,) mean square of each rotated column; float64, like all below
     mean: torch.Tensor  # (D,)
     scale: torch.Tensor  # (D,) 1 / standard deviation; 0 for a constant feature
+    inner: torch.Tensor  # (n, r), or basis itself
+    x: torch.Tensor | None = None  # (n, D)
+
+    def weight(self, w: torch.Tensor) -> torch.Tensor:
+        """(..., D) float64 of standardised features, from w (..., r) of the rotated ones."""
+        inside = w.double().flatten(0, -2) @ self.inner.T
+        return (inside if self.x is None else inside @ self.x).reshape(*w.shape[:-1], len(self.mean))
 
 
-def _standardise(features: torch.Tensor, constant: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    x = features.double()
-    mean, deviation = x.mean(0), x.std(0, correction=0)
-    varies = deviation > constant * mean.abs()
-    scale = torch.where(varies, 1 / torch.where(varies, deviation, 1), 0)
-    return (x - mean) * scale, mean, scale
-
-
-def _eigenbasis(features: torch.Tensor, dtype: torch.dtype, constant: float) -> torch.Tensor:
-    """(D, D) float64 of all n > D images. Orthonormal, so exact for any part of them; only the preconditioner is then approximate."""
-    x = _standardise(features, constant)[0].to(dtype)
+def eigenbasis(features: torch.Tensor, constant: float) -> torch.Tensor:
+    """(D, D) float64 of the Gram matrix. Orthonormal, so exact for any images; only the preconditioner is then approximate."""
+    x = _standardise(features, constant)[0].float()
     basis: torch.Tensor = torch.linalg.eigh((x.T @ x).double())[1]
     return basis
 
 
+def _standardise(features: torch.Tensor, constant: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    x = features.to(torch.float64, copy=True)
+    mean = x.mean(0)
+    deviation = x.sub_(mean).square().mean(0).sqrt()
+    varies = deviation > constant * mean.abs()
+    scale = torch.where(varies, 1 / torch.where(varies, deviation, 1), 0)
+    return x.mul_(scale), mean, scale
+
+
 def _rotate(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: torch.Tensor | None) -> _Space:
     x, mean, scale = _standardise(features, constant)
-    if basis is not None:
+    if basis is not None and len(x) > x.shape[1]:
         rotated = x.to(dtype) @ basis.to(dtype)
-        return _Space(rotated, basis, rotated.square().mean(0).double(), mean, scale)
+        return _Space(rotated, rotated.square().mean(0).double(), mean, scale, basis)
     spread, left = torch.linalg.eigh(x @ x.T / len(x))
     keep = spread > _RANK * spread[-1].clamp_min(_RANK)
     spread, left = spread[keep], left[:, keep]
     singular = (spread * len(x)).sqrt()
-    return _Space((left * singular).to(dtype), x.T @ (left / singular), spread, mean, scale)
+    return _Space((left * singular).to(dtype), spread, mean, scale, left / singular, x)
 
 
 def _pack(spaces: list[_Space], targets: list[Target], penalties: torch.Tensor) -> Problems:
@@ -185,26 +207,20 @@ def _pack(spaces: list[_Space], targets: list[Target], penalties: torch.Tensor) 
     return Problems(x, values, weight, absent, spread, ridge, targets[0].softmax)
 
 
-def _start(problems: Problems, spaces: list[_Space], fits: Fits | None) -> torch.Tensor:
-    """(B, K, c, q): the given solution in each problem's coordinates, or zero weights with the bias of the class frequencies."""
+def _start(problems: Problems) -> torch.Tensor:
+    """(B, K, c, q): zero weights with the bias of the class frequencies."""
     size, members = problems.ridge.shape[:2]
     w = problems.x.new_zeros(size, members, problems.values.shape[2], problems.x.shape[2])
-    if fits is None:
-        share = (problems.values * problems.weight).sum(3)
-        bias = share.log() if problems.softmax else torch.logit(share)
-        w[..., -1] = torch.where(bias.isfinite(), bias, 0)
-        return w
-    weight, bias = fits.weight[0].flatten(0, 1), fits.bias[0].flatten(0, 1)
-    for b, space in enumerate(spaces):
-        w[b, :, :, : len(space.spread)] = (weight @ space.basis).to(w.dtype)
-        w[b, :, :, -1] = bias.to(w.dtype)
+    share = (problems.values * problems.weight).sum(3)
+    bias = share.log() if problems.softmax else torch.logit(share)
+    w[..., -1] = torch.where(bias.isfinite(), bias, 0)
     return w
 
 
 def _unpack(problems: Problems, spaces: list[_Space], w: torch.Tensor, iterations: torch.Tensor, penalties: int) -> Fits:
     w, gradient = settle_bias(problems, w)
     size, members, classes = w.shape[:3]
-    weight = torch.stack([w[b, ..., : len(s.spread)].double() @ s.basis.T for b, s in enumerate(spaces)])
+    weight = torch.stack([s.weight(w[b, ..., : len(s.spread)]) for b, s in enumerate(spaces)])
     mean, scale = torch.stack([s.mean for s in spaces]), torch.stack([s.scale for s in spaces])
     limit = torch.tensor([max(len(s.rotated) - 1, 1) for s in spaces], dtype=torch.float64, device=w.device).sqrt()
     flat = gradient.flatten(2)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-MEMORY = 10  # pairs that L-BFGS keeps
+MEMORY = 6  # pairs that L-BFGS keeps
+RESCALED = (8, 20, 40, 80, 160)  # iterations at which the preconditioner is made anew
 LOW = -1e30  # logit of a class without training images; finite, so that 0 * logit stays 0
 
 
@@ -48,6 +49,13 @@ class Problems:
             return (weighted * (1 - p)).sum(3, keepdim=True)
         return torch.diag_embed(weighted.sum(3)) - weighted @ p.mT
 
+    def diagonal(self, w: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+        """(B, K, c, q): diagonal of the loss's Hessian at w, its classes turned by turn (B, K, c, c)."""
+        p = self._logits(w).softmax(2) if self.softmax else self._logits(w).sigmoid()
+        variance = turn.mT.square() @ p - (turn.mT @ p).square()
+        variance = variance.clamp_min_(0).mul_(self.weight).flatten(1, 2)
+        return torch.stack([v @ x.square() for v, x in zip(variance, self.x, strict=True)]).reshape(w.shape)
+
     def _logits(self, w: torch.Tensor) -> torch.Tensor:
         a: torch.Tensor = torch.bmm(w.flatten(1, 2), self.x.mT).reshape(*w.shape[:3], self.x.shape[1])
         return a.masked_fill_(self.absent, LOW) if self.softmax else a
@@ -56,28 +64,30 @@ class Problems:
 def solve(problems: Problems, w: torch.Tensor, tolerance: float, max_iterations: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Batched L-BFGS from w (B, K, c, q): solutions and iterations (B, K). An iteration is one evaluation; each member has its own step length.
 
-    The objective is convex, so a step after which the slope along the direction is still negative has gone down: that is tested on the
-    gradient, which is exact where differences of objectives drown in rounding. A direction that fails is dropped with its history for the
-    preconditioned gradient; where that fails too, rounding lets the member go no further.
+    It walks in the preconditioned coordinates u, w = turn @ (u * scale), in which the approximate Hessian is the identity. The objective is
+    convex, so a step after which the slope along the direction is still negative has gone down: that is tested on the gradient, which is
+    exact where differences of objectives drown in rounding. A direction that fails is dropped with its history for the preconditioned
+    gradient; where that fails too, rounding lets the member go no further.
     """
     size, members, classes, q = w.shape
     out, iterations = w.clone(), torch.zeros(size, members, dtype=torch.long, device=w.device)
     curvature, turn = torch.linalg.eigh(problems.covariance(w).double())
     curvature = curvature.clamp_min(1e-6).maximum(1e-4 * curvature[..., -1:])
-    m = {"w": w, "turn": turn.to(w.dtype), "scale": (curvature.to(w.dtype)[..., None] * problems.spread + problems.ridge).rsqrt()}
-    m["value"], m["gradient"] = problems.evaluate(w)
-    m["direction"] = -_outward(m, _inward(m, m["gradient"]))
-    m["slope"] = (m["gradient"] * m["direction"]).sum((2, 3))
+    m = {"turn": turn.to(w.dtype), "scale": (curvature.to(w.dtype)[..., None] * problems.spread + problems.ridge).rsqrt()}
+    m["u"] = (m["turn"].mT @ w) / m["scale"]
+    m["value"], m["gradient"], m["norm"] = _evaluate(problems, m, m["u"])
+    m["direction"] = -m["gradient"]
+    m["slope"] = -m["gradient"].square().sum((2, 3))
     m["step"] = torch.ones_like(m["slope"])
     m["history"] = w.new_zeros(size, members, 2 * MEMORY, classes * q)
     m["products"] = torch.zeros(size, members, 2 * MEMORY, 2 * MEMORY, dtype=torch.float64, device=w.device)
     m["gamma"] = torch.ones(size, members, dtype=torch.float64, device=w.device)
     rows, ids = torch.arange(size, device=w.device), torch.arange(members, device=w.device).expand(size, members)
-    live = m["gradient"].flatten(2).norm(dim=2) > tolerance
+    live = m["norm"] > tolerance
     for iteration in range(max_iterations + 1):
         most = int(live.sum(1).max())
         if most <= 0.85 * live.shape[1] or not live.any(1).all() or iteration == max_iterations:
-            out[rows[:, None], ids] = m["w"]
+            out[rows[:, None], ids] = _outward(m, m["u"])
             if most == 0:
                 break
             kept = live.any(1).nonzero()[:, 0]
@@ -86,22 +96,48 @@ def solve(problems: Problems, w: torch.Tensor, tolerance: float, max_iterations:
             m = {name: _pick(value, kept, first) for name, value in m.items()}
             rows, ids, live = rows[kept], _pick(ids, kept, first), _pick(live, kept, first)
         iterations[rows[:, None], ids] += live.long()
+        if iteration in RESCALED:
+            _rescale(problems, m)
         stuck = _advance(problems, m, live, iteration % MEMORY)
-        live = live & ~stuck & (m["gradient"].flatten(2).norm(dim=2) > tolerance)
+        live = live & ~stuck & (m["norm"] > tolerance)
     return out, iterations
+
+
+def _evaluate(problems: Problems, m: dict[str, torch.Tensor], u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Objective (B, K), its gradient in u (B, K, c, q), and the norm of its gradient in w (B, K)."""
+    value, gradient = problems.evaluate(_outward(m, u))
+    return value, (m["turn"].mT @ gradient).mul_(m["scale"]), gradient.flatten(2).norm(dim=2)
+
+
+def _outward(m: dict[str, torch.Tensor], u: torch.Tensor) -> torch.Tensor:
+    return m["turn"] @ (u * m["scale"])
+
+
+def _rescale(problems: Problems, m: dict[str, torch.Tensor]) -> None:
+    """Change to coordinates in which the Hessian's diagonal at the present point is 1. The history is of the same steps and stays."""
+    w = _outward(m, m["u"])
+    diagonal = problems.diagonal(w, m["turn"])
+    least = (1e-4 * diagonal[..., -1:].amax(2, keepdim=True)).clamp_min(1e-6)
+    scale = (diagonal.maximum(least * problems.spread) + problems.ridge).rsqrt()
+    ratio, m["scale"] = m["scale"] / scale, scale
+    m["u"], m["direction"], m["gradient"] = m["u"] * ratio, m["direction"] * ratio, m["gradient"] / ratio
+    moved, bent = m["history"][:, :, :MEMORY], m["history"][:, :, MEMORY:]
+    moved *= ratio.flatten(2)[:, :, None]
+    bent /= ratio.flatten(2)[:, :, None]
+    m["products"] = (m["history"] @ m["history"].mT).double()
 
 
 def _advance(problems: Problems, m: dict[str, torch.Tensor], live: torch.Tensor, slot: int) -> torch.Tensor:
     """One evaluation, in place: live members accept the step and turn, or shorten it. Returns (B, K) bool: no step goes down."""
-    w = m["w"] + m["step"][..., None, None] * m["direction"]
-    value, gradient = problems.evaluate(w)
+    u = torch.addcmul(m["u"], m["step"][..., None, None], m["direction"])
+    value, gradient, norm = _evaluate(problems, m, u)
     slope = (gradient * m["direction"]).sum((2, 3))
     down = live & (slope <= 1e-4 * m["slope"]) | live & (value <= m["value"] + 1e-4 * m["step"] * m["slope"])
     took = down[..., None, None]
-    moved = torch.where(took, _inward(m, w - m["w"]) / m["scale"] ** 2, 0).flatten(2)
-    bent = torch.where(took, _inward(m, gradient - m["gradient"]), 0).flatten(2)
-    m["w"], m["gradient"] = torch.where(took, w, m["w"]), torch.where(took, gradient, m["gradient"])
-    m["value"] = torch.where(down, value, m["value"])
+    u, gradient = torch.where(took, u, m["u"]), torch.where(took, gradient, m["gradient"])
+    moved, bent = (u - m["u"]).flatten(2), (gradient - m["gradient"]).flatten(2)
+    m["u"], m["gradient"] = u, gradient
+    m["value"], m["norm"] = torch.where(down, value, m["value"]), torch.where(down, norm, m["norm"])
     exhausted = live & ~down & (m["step"] < 1e-8)
     stuck = exhausted
     if exhausted.any():
@@ -109,11 +145,11 @@ def _advance(problems: Problems, m: dict[str, torch.Tensor], live: torch.Tensor,
         m["history"] = m["history"].masked_fill(exhausted[..., None, None], 0)
         m["products"] = m["products"].masked_fill(exhausted[..., None, None], 0)
         m["gamma"] = m["gamma"].masked_fill(exhausted, 1)
-    direction = -_outward(m, _quasi_newton(m, moved, bent, _inward(m, m["gradient"]).flatten(2), slot))
+    direction = _quasi_newton(m, moved, bent, gradient.flatten(2), slot).neg_().reshape(u.shape)
     turned = down | exhausted
     m["direction"] = torch.where(turned[..., None, None], direction, m["direction"])
     m["step"] = torch.where(turned, 1, 0.3 * m["step"])
-    m["slope"] = (m["gradient"] * m["direction"]).sum((2, 3))
+    m["slope"] = (gradient * m["direction"]).sum((2, 3))
     return stuck
 
 
@@ -141,15 +177,6 @@ def _quasi_newton(m: dict[str, torch.Tensor], moved: torch.Tensor, bent: torch.T
     weights = torch.zeros_like(on_u)
     weights[..., both] = torch.cat([first, -gamma * v[..., 0]], -1)
     return gamma.to(u.dtype) * u + (weights[:, :, None].to(u.dtype) @ history)[:, :, 0]
-
-
-def _inward(m: dict[str, torch.Tensor], gradient: torch.Tensor) -> torch.Tensor:
-    """A gradient (B, K, c, q) in the preconditioned coordinates, in which the approximate Hessian is the identity."""
-    return (m["turn"].mT @ gradient) * m["scale"]
-
-
-def _outward(m: dict[str, torch.Tensor], u: torch.Tensor) -> torch.Tensor:
-    return m["turn"] @ (u.reshape(m["w"].shape) * m["scale"])
 
 
 def _pick(value: torch.Tensor, kept: torch.Tensor, first: torch.Tensor) -> torch.Tensor:

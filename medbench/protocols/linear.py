@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from medbench.spec import KINDS, Kind, Protocol, Scores, Train, UserError
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from medbench.probe import Fits, Target
 
+Choice = dict[str, Any]  # the penalty, and how it was chosen
 #: 1e-3 to 1e3, four a decade. On HAM10000 (1280 features) the optimum lies near 0.1 with 7,000 images, 0.6 with 700 and 6 with 70 or less.
 PENALTIES = tuple(10.0 ** (i / 4) for i in range(-12, 13))
 #: The value of the path with the lowest log-loss and the highest AUC (mean of 8 draws) on the validation part of HAM10000 (10 % of the
@@ -35,25 +35,55 @@ TOLERANCE = 1e-4  # gradient norm of a cross-validation's members, float32
 FINAL_TOLERANCE = 1e-7  # of the final fit, float64
 MAX_ITERATIONS = 3000  # a cap; the certificate shows a fit that reached it
 CONSTANT = 1e-6  # a feature whose deviation is below this share of its mean is rounding, and set to zero
+TOGETHER = (
+    1024  # images of the draws that choose their penalties in one batch; on one CPU thread that gains little, with more images nothing
+)
 BLOCK = 4096  # target images scored at a time
 
 
 def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw. See `Protocol`; features float32, any labels of `spec.Split`. Raises UserError."""
+    """Scores of every target, draw after draw. See `Protocol`; features float32, any labels of `spec.Split`. Raises UserError.
+
+    Small draws of like size choose their penalties together, when the first of them is due; `extra["chosen_together"]` tells how many.
+    Held-out losses depend on what is solved beside them by what `TOLERANCE` leaves open; given the penalty, scores do not depend on it.
+    """
     import numpy as np
     import torch
 
     for name, given in {"training": train.features, **targets}.items():
         check_finite(name, given)
     pool = torch.as_tensor(train.features, device=train.device)
-    for draw in draws:
-        features, labels = pool[torch.as_tensor(draw, device=train.device)], train.labels[draw]
-        model = learn(features, labels, train.groups[draw], train.kind, train.n_classes, PENALTIES, FIXED_PENALTY, MAX_FOLDS)
+    basis = _shared_basis(pool, max(map(len, draws), default=0))
+    ready: dict[int, tuple[Choice, int]] = {}
+    for i, draw in enumerate(draws):
+        if i not in ready:
+            batch = _like(draws, i, set(ready))
+            choices = choose(
+                pool, train.labels, train.groups, train.kind, [draws[j] for j in batch], PENALTIES, FIXED_PENALTY, MAX_FOLDS, basis
+            )
+            ready |= {j: (choice, len(batch)) for j, choice in zip(batch, choices, strict=True)}
+        choice, together = ready[i]
+        model = settle(pool[torch.as_tensor(draw, device=train.device)], train.labels[draw], train.kind, train.n_classes, choice, basis)
         scores = {}
         for name, images in targets.items():
             probabilities, decisions = model.score(images)
-            scores[name] = Scores(probabilities.astype(np.float32), decisions, model.chosen, model.certificate)
+            extra = {**model.certificate, "chosen_together": together}
+            scores[name] = Scores(probabilities.astype(np.float32), decisions, model.chosen, extra)
         yield scores
+
+
+def _like(draws: Sequence[np.ndarray], i: int, done: set[int]) -> list[int]:
+    """Draw i, and those after it of like size that are still to do, while all have `TOGETHER` images at most."""
+    size = len(draws[i])
+    like = [j for j in range(i + 1, len(draws)) if j not in done and 0.8 * size <= len(draws[j]) <= 1.25 * size]
+    return [i, *like[: max(TOGETHER // size - 1, 0)]]
+
+
+def _shared_basis(pool: torch.Tensor, most: int) -> torch.Tensor | None:
+    """Of all images of the pool, where a draw has more images than features."""
+    from medbench.probe import eigenbasis
+
+    return eigenbasis(pool, CONSTANT) if most > pool.shape[1] else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +145,23 @@ def learn(
     max_folds: int,
 ) -> Model:
     """Choose the penalty (of an ascending path) on a labelled subset and fit it. features (n, D) float, finite."""
+    import numpy as np
+
+    basis = _shared_basis(features, len(features))
+    (choice,) = choose(features, labels, groups, kind, [np.arange(len(labels))], penalties, fixed_penalty, max_folds, basis)
+    return settle(features, labels, kind, n_classes, choice, basis)
+
+
+def settle(features: torch.Tensor, labels: np.ndarray, kind: Kind, n_classes: int, choice: Choice, basis: torch.Tensor | None) -> Model:
+    """The whole subset at the chosen penalty, in float64. It starts from zero: what was solved beside it in the choice changes no digit."""
+    import torch
+
+    from medbench import probe as engine
+
     target, columns = encode(labels, kind, str(features.device))
-    fits, chosen = probe(features, target, labels, groups, penalties, fixed_penalty, max_folds)
-    return Model(fits, columns, _base_rate(labels, kind, n_classes), kind, chosen)
+    one = torch.tensor([choice["penalty"]], dtype=torch.float64, device=features.device)
+    fits = engine.fit(features, target, one, tolerance=FINAL_TOLERANCE, max_iterations=MAX_ITERATIONS, constant=CONSTANT, basis=basis)
+    return Model(fits, columns, _base_rate(labels, kind, n_classes), kind, choice)
 
 
 def encode(labels: np.ndarray, kind: Kind, device: str = "cpu") -> tuple[Target, np.ndarray]:
@@ -139,62 +183,81 @@ def encode(labels: np.ndarray, kind: Kind, device: str = "cpu") -> tuple[Target,
     return Target(values, torch.ones_like(values[:, :1]), softmax=True), columns
 
 
-def probe(
-    features: torch.Tensor,
-    target: Target,
+def choose(
+    pool: torch.Tensor,
     labels: np.ndarray,
     groups: np.ndarray,
+    kind: Kind,
+    draws: Sequence[np.ndarray],
     penalties: Sequence[float],
     fixed_penalty: float,
     max_folds: int,
-) -> tuple[Fits, dict[str, Any]]:
-    """One fit, and how its penalty was chosen. See `learn`."""
-    import torch
-
-    from medbench import probe as engine
+    basis: torch.Tensor | None,
+) -> list[Choice]:
+    """The penalty of each draw (indices into the pool) and how it was chosen; the folds of all draws are solved together."""
     from medbench import sampling
 
-    k = n_folds(labels, groups, max_folds)
-    path = torch.tensor(penalties, dtype=torch.float64, device=features.device)
-    loss, start = None, None
-    penalty = fixed_penalty
-    if k >= 2:
-        fold = torch.as_tensor(sampling.folds(labels, groups, k), device=features.device)
-        parts = [(fold != i).nonzero()[:, 0] for i in range(k)]
-        whole, held = cross_validate(features, target, path, parts)
-        losses = engine.held_out_loss(held, features, target, parts)
-        best = int((losses <= losses.min() + TIE).nonzero()[-1])  # the path ascends
-        penalty, loss, start = penalties[best], float(losses[best]), whole.at(best)
-    return refit(features, target, penalty, start), {
-        "penalty": penalty,
-        "C": 1 / (len(labels) * penalty),
-        "rule": "fixed: a class has one group" if loss is None else f"{k}-fold grouped CV",
-        "cv_log_loss": loss,
-        "at_edge": loss is not None and penalty in (penalties[0], penalties[-1]),
+    folds = []
+    for draw in draws:
+        k = n_folds(labels[draw], groups[draw], max_folds)
+        fold = sampling.folds(labels[draw], groups[draw], k) if k >= 2 else None
+        folds.append([] if fold is None else [(draw[fold != i], draw[fold == i]) for i in range(k)])
+    parts = [part for of_draw in folds for part in of_draw]
+    lengths = [len(of_draw) for of_draw in folds if of_draw]
+    losses = iter(cross_validate(pool, labels, kind, penalties, parts, lengths, basis)[1] if parts else ())
+    return [
+        _choice(len(draw), penalties, next(losses), f"{len(of_draw)}-fold grouped CV")
+        if of_draw
+        else _choice(len(draw), [fixed_penalty], None, "fixed: a class has one group")
+        for draw, of_draw in zip(draws, folds, strict=True)
+    ]
+
+
+def _choice(n: int, penalties: Sequence[float], losses: torch.Tensor | None, rule: str) -> Choice:
+    best = 0 if losses is None else int((losses <= losses.min() + TIE).nonzero()[-1])  # the path ascends
+    return {
+        "penalty": penalties[best],
+        "C": 1 / (n * penalties[best]),
+        "rule": rule,
+        "cv_log_loss": None if losses is None else float(losses[best]),
+        "at_edge": losses is not None and best in (0, len(penalties) - 1),
     }
 
 
-def cross_validate(features: torch.Tensor, target: Target, penalties: torch.Tensor, parts: list[torch.Tensor]) -> tuple[Fits, Fits]:
-    """Every penalty (P,) on the whole subset, and from there on each part of it, in float32."""
+def cross_validate(
+    pool: torch.Tensor,
+    labels: np.ndarray,
+    kind: Kind,
+    penalties: Sequence[float],
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+    lengths: Sequence[int],
+    basis: torch.Tensor | None,
+) -> tuple[Fits, list[torch.Tensor]]:
+    """Every penalty (P,) on every part, in float32, and (P,) the mean held-out log-loss of each run of `lengths` parts.
+
+    A part: its training and its held-out images, indices into the pool.
+    """
     import torch
 
     from medbench import probe as engine
 
-    fast = partial(
-        engine.fit, features, target, penalties, dtype=torch.float32, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS, constant=CONSTANT
+    target, _ = encode(labels, kind, str(pool.device))
+    training, held = ([torch.as_tensor(part[i], device=pool.device) for part in parts] for i in (0, 1))
+    path = torch.tensor(penalties, dtype=torch.float64, device=pool.device)
+    fits = engine.fit(
+        pool,
+        target,
+        path,
+        training,
+        dtype=torch.float32,
+        tolerance=TOLERANCE,
+        max_iterations=MAX_ITERATIONS,
+        constant=CONSTANT,
+        basis=basis,
     )
-    whole = fast()
-    return whole, fast(parts=parts, start=whole)
-
-
-def refit(features: torch.Tensor, target: Target, penalty: float, start: Fits | None) -> Fits:
-    """The whole subset at one penalty, in float64."""
-    import torch
-
-    from medbench import probe as engine
-
-    one = torch.tensor([penalty], dtype=torch.float64, device=features.device)
-    return engine.fit(features, target, one, tolerance=FINAL_TOLERANCE, max_iterations=MAX_ITERATIONS, constant=CONSTANT, start=start)
+    totals, counts = engine.held_out_loss(fits, pool, target, training, held)
+    runs = (torch.split(sums, list(lengths)) for sums in (totals, counts))
+    return fits, [total.sum(0) / count.sum().clamp_min(1) for total, count in zip(*runs, strict=True)]
 
 
 def n_folds(labels: np.ndarray, groups: np.ndarray, most: int = MAX_FOLDS) -> int:
@@ -234,7 +297,7 @@ def check_finite(name: str, features: np.ndarray) -> None:
 
 LINEAR = Protocol(
     name="linear",
-    version=1,
+    version=2,
     title="Linear probe: logistic regression on frozen features, penalty by grouped cross-validation on the labelled images",
     kinds=KINDS,
     evaluate=evaluate,
