@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import json
 import pkgutil
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -101,6 +102,7 @@ def _file_of(folder: str, entry: object) -> Path:
     return Path(str(_module_of(folder, entry).__file__))
 
 
+@cache
 def current() -> dict[str, list[object]]:
     return {name: [version, code_hash(*files)] for name, (version, files) in entries().items()}
 

@@ -182,30 +182,29 @@ def test_an_images_score_does_not_depend_on_the_others() -> None:
 
 
 def test_early_stopping_scores_the_best_weights_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The validation loss is planted: best at the third check. All weights are recorded at each check."""
-    planted, seen = Planted(100), []
-    losses = iter([3.0, 2.0, 1.0, 4.0, 1.0, 5.0, 6.0, 7.0])
+    """The validation score is planted: best at the third check. All weights are recorded at each check."""
+    planted, seen = Planted(200), []
+    values = iter([-3.0, -2.0, -1.0, -4.0, -1.0, -5.0, -6.0, -7.0])
+    monkeypatch.setattr(learner.Learner, "judge", lambda self, logits: next(values))
     original = training._goes_on
 
     def watched(one: learner.Learner, model: network.Head, *rest: object) -> bool:
         seen.append([p.detach().clone() for p in model.parameters()])
-        with monkeypatch.context() as patch:
-            patch.setattr(training, "losses", lambda *_: torch.tensor([next(losses)]))
-            goes_on: bool = original(one, model, *rest)  # type: ignore[arg-type]
+        goes_on: bool = original(one, model, *rest)  # type: ignore[arg-type]
         finished.append(one)
         return goes_on
 
     finished: list[learner.Learner] = []
     monkeypatch.setattr(training, "_goes_on", watched)
-    [(scores, _)] = planted.fit([np.arange(60)])
+    [(scores, _)] = planted.fit([np.arange(120)], recipe=replace(SMALL, rates=(1e-3,)))
     assert len(seen) == SMALL.epochs
-    assert scores.chosen["validation_log_loss"] == 1.0 and scores.chosen["steps"] == 3 * finished[0].steps
+    assert scores.chosen["validation"] == -1.0 and scores.chosen["steps"] == 3 * finished[0].steps
     assert all(torch.equal(a, b) for a, b in zip(finished[0].best, seen[2], strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(finished[0].best, seen[-1], strict=True))
     model = network.Head((24, 24, 24), 3, "source", SMALL.width, 0.2).eval()
     for parameter, value in zip(model.parameters(), seen[2], strict=True):
         parameter.data = value
-    test = finished[0].standard([torch.from_numpy(x[100:]) for x in planted.sources])
+    test = finished[0].standard([torch.from_numpy(x[200:]) for x in planted.sources])
     np.testing.assert_allclose(scores.probabilities, model(test).softmax(1).detach().numpy(), atol=1e-6)
 
 
@@ -218,10 +217,14 @@ def test_patience_and_plateau_end_a_training() -> None:
 
 
 def test_the_validation_part_keeps_groups_whole_and_has_every_class() -> None:
-    labels, groups = np.arange(90) % 3, np.repeat(np.arange(30), 3).astype(str)
+    labels, groups = np.arange(150) % 3, np.repeat(np.arange(50), 3).astype(str)
     held = learner.held_out(labels, groups, 0.2)
     assert not set(groups[held]) & set(groups[~held])
-    assert held.sum() == 18 and set(labels[held]) == {0, 1, 2}
+    assert held.sum() == 30 and set(labels[held]) == {0, 1, 2}
+    rare = np.where(groups == "0", 3, labels)  # a class of one group stays among the training images
+    held = learner.held_out(rare, groups, 0.2)
+    assert held.any() and set(rare[held]) == {0, 1, 2} and set(rare[~held]) == {0, 1, 2, 3}
+    assert not learner.held_out(labels[:90], groups[:90], 0.2).any()  # 18 images: too few
     assert not learner.held_out(labels, labels.astype(str), 0.2).any()  # one group a class
     assert not learner.held_out(np.zeros(9, int), np.arange(9).astype(str), 0.2).any()  # one class
 
@@ -243,7 +246,7 @@ def test_ordinal_and_binary() -> None:
     assert scores.probabilities.shape == (300, 2) and scores.decisions.shape == (300,)
     assert planted.auc(scores) > 0.8
     ordered = Planted(200)
-    a, b = (ordered.fit([np.arange(100)], kind=kind)[0][0] for kind in ("ordinal", "multiclass"))
+    a, b = (ordered.fit([np.arange(60)], kind=kind)[0][0] for kind in ("ordinal", "multiclass"))
     np.testing.assert_array_equal(a.probabilities, b.probabilities)
 
 

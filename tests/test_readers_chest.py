@@ -179,7 +179,7 @@ def test_kermany_test_part_alone_needs_a_word_and_is_marked(tmp_path: Path) -> N
     assert kermany.lacking(root) == ""
     shutil.rmtree(root / "chest_xray" / "train")
     grid, cache = Grid(tasks=("pneumonia",), data=str(tmp_path)), images.cache_folder()
-    with pytest.raises(UserError, match="the official test part alone.*--allow-partial"):
+    with pytest.raises(UserError, match=r"the official test part alone.*--allow-partial"):
         data.open_task(kermany.PNEUMONIA, grid, cache, [])
     found = data.open_task(kermany.PNEUMONIA, replace(grid, allow_partial=True), cache, [])
     assert any(mark.startswith("PARTIAL: the official test part alone") for mark in found.marks)
