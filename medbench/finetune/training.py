@@ -300,7 +300,7 @@ class Job:
         mean = torch.tensor(self.network.mean, device=self.device).view(3, 1, 1)
         std = torch.tensor(self.network.std, device=self.device).view(3, 1, 1)
         for start in range(0, len(pixels), BATCH):
-            block = torch.from_numpy(np.ascontiguousarray(pixels[start : start + BATCH])).to(self.device)
+            block = torch.from_numpy(np.array(pixels[start : start + BATCH])).to(self.device)
             yield (block.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
     def _autocast(self) -> AbstractContextManager[Any]:

@@ -1,0 +1,140 @@
+"""Contracts over the registry of methods, and one small run of all of them through the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medbench import Grid, Store, grid, prepare, registry, table
+from medbench.finetune import MODERN
+from medbench.pretrain import BUDGETS, recipe
+from medbench.protocols import finetune
+
+Medbench = Callable[..., int]
+SMALL = ("--size", "32", "--labels", "100", "--seeds", "1")
+
+
+@pytest.fixture
+def few_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "QUICK_VIEWS", 260)
+
+
+@pytest.fixture
+def bagged(tmp_path: Path) -> Path:
+    """A CSV of 60 training and 24 test images of three kinds, two images a lesion, one lesion a patient."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "bagged").mkdir()
+    lines = ["path,label,group,bag,split"]
+    for i in range(84):
+        kind, part = i // 2 % 3, "train" if i < 60 else "test"
+        pixels = rng.integers(0, 190, (36, 36, 3)) + np.eye(3, dtype=int)[kind] * 40
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "bagged" / f"{i}.png")
+        lines.append(f"{i}.png,{'abc'[kind]},p{i // 2},l{i // 2},{part}")
+    (tmp_path / "bagged" / "list.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "bagged" / "list.csv"
+
+
+@pytest.mark.parametrize("method", registry.methods().values(), ids=lambda method: method.name)
+def test_every_method_says_what_it_is(method: registry.Method) -> None:
+    assert method.title and method.sources and method.version >= 1
+    assert (method.fusion is None) == (method.weights is not None) == (method.encoder is not None)
+    if method.fusion:
+        assert all(registry.method(member.method).fusion is None for member in method.fusion.members)
+    if method.recipes:
+        for budget in BUDGETS:
+            for source in set(method.sources) - {"imagenet"}:
+                stages = method.recipes("dermoscopy", budget, 5_000, source)
+                json.dumps([stage.settings() for stage in stages])  # the fingerprint's part
+
+
+def test_methods_are_compared_at_equal_views() -> None:
+    for budget in ("quick", "standard"):
+        views = {
+            name: sum(stage.views for stage in registry.method(name).recipes("", budget, 5_000, "imagenet+task"))  # type: ignore[misc]
+            for name in ("simclr", "swav", "dino", "micle")
+        }
+        assert len(set(views.values())) == 1, views
+
+
+@pytest.mark.usefixtures("few_views")
+def test_all_methods_in_one_run(bagged: Path, medbench: Medbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven rows, the fusion from its members' features; a second run does nothing; weights load strictly into timm."""
+    out = tmp_path / "out"
+    assert medbench("run", "--task", f"folder:{bagged}", *SMALL, "--out", str(out)) == 0
+    rows = list(Store(out).rows().values())
+    assert {row.cell.method for row in rows} == {"random", "supervised", "simclr", "swav", "dino", "micle", "dvme"}
+    for row in rows:
+        assert row.metrics["auc"]["value"] is not None
+    by = {row.cell.method: row for row in rows}
+    (stage, paired) = by["micle"].provenance["pretraining"][0]["stages"]
+    assert not stage["paired"] and paired["paired"] and by["micle"].provenance["pretraining"][0]["pairs_from_two_images"] == 1.0
+    assert np.array(by["dvme"].provenance["protocol"]["attention"]).shape == (3, 3)
+    assert by["dvme"].cost["pretrain_seconds"] == pytest.approx(
+        sum(by[m].cost["pretrain_seconds"] for m in ("simclr", "swav", "dino")), abs=0.2
+    )
+    assert "list.csv (training part)" in " ".join(by["simclr"].provenance["trained_on"])
+    notes = " ".join(table.notes(table.boards(Store(out))[0]))
+    assert "Quick pretraining shows the machinery" in notes and "One pretraining seed" in notes
+
+    monkeypatch.setattr("medbench.pretrain.pretrain", lambda *_, **__: pytest.fail("it was trained before"))
+    before = (out / "rows.jsonl").read_text()
+    assert medbench("run", "--task", f"folder:{bagged}", *SMALL, "--out", str(out)) == 0
+    assert (out / "rows.jsonl").read_text() == before
+
+
+@pytest.mark.usefixtures("few_views")
+def test_a_fusion_is_trained_end_to_end(bagged: Path, medbench: Medbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = replace(MODERN, steps=4, epochs=0.1, rates=(1e-3,), batch=8)
+    monkeypatch.setitem(registry.protocols(), "finetune", finetune._protocol("finetune", "short", short))
+    arguments = ["--methods", "supervised,dvme:supervised+random", "--protocols", "finetune", "--out", str(tmp_path / "out")]
+    assert medbench("run", "--task", f"folder:{bagged}", *SMALL, *arguments) == 0
+    rows = list(Store(tmp_path / "out").rows().values())
+    assert {row.cell.method for row in rows} == {"supervised", "dvme:supervised+random"}
+    assert all(row.chosen["rate"] == 1e-3 and row.metrics["auc"]["value"] is not None for row in rows)
+
+
+@pytest.mark.usefixtures("few_views")
+def test_pretrain_alone(bagged: Path, medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import timm
+
+    out = tmp_path / "alone"
+    assert medbench("pretrain", "--task", f"folder:{bagged}", "--size", "32", "--method", "simclr", "--out", str(out)) == 0
+    assert "views a second" in capsys.readouterr().out or (out / "history.json").exists()
+    model = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+    model.load_state_dict(torch.load(out / "simclr.pth", weights_only=True), strict=True)
+    for name in ("loss.png", "views.png"):
+        with Image.open(out / name) as picture:
+            assert np.asarray(picture.convert("L")).std() > 5
+    arguments = ["--encoder", "tf_efficientnet_lite0", "--weights", str(out / "simclr.pth"), "--out", str(tmp_path / "judged")]
+    assert medbench("run", "--task", f"folder:{bagged}", *SMALL, *arguments) == 0
+    (row,) = Store(tmp_path / "judged").rows().values()
+    assert row.cell.method == "given" and row.cell.encoder == "tf_efficientnet_lite0:simclr.pth"
+    assert medbench("pretrain", "--task", f"folder:{bagged}", "--method", "random") == 2
+    assert "trains no encoder" in capsys.readouterr().err
+
+
+def test_the_weights_identity_holds_everything_that_makes_them(bagged: Path, few_views: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sha(**changes: object) -> str:
+        asked = replace(Grid(tasks=(f"folder:{bagged}",), methods=("simclr",), size=32, labels=("100",), seeds=1), **changes)  # type: ignore[arg-type]
+        return grid.plan(asked).units[0].weights.sha256
+
+    base = sha()
+    assert base == sha(labels=("10",), seeds=2), "budgets and seeds of the labels change no weights"
+    others = [sha(pretrain="standard"), sha(size=40), sha(source="task"), sha(methods=("swav",)), sha(precision="bf16")]
+    assert len({base, *others}) == 6
+    monkeypatch.setattr(recipe, "ADAPT_LR", {"quick": 5e-4})
+    assert sha() != base
+
+
+def test_a_fusion_shares_its_members_features(bagged: Path) -> None:
+    asked = Grid(tasks=(f"folder:{bagged}",), methods=("simclr", "dvme:simclr+supervised"), size=32, labels=("100",), seeds=1)
+    single, fused = grid.plan(asked).units
+    assert prepare.features_key(fused.members[0], "cpu") == prepare.features_key(single, "cpu")
+    assert fused.cells[0].cell.source == "imagenet+task / imagenet"
