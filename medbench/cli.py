@@ -171,7 +171,8 @@ def pretrain_(
     except KeyboardInterrupt:
         print("medbench: stopped. The same command goes on where this one stopped.", file=sys.stderr)
         raise typer.Exit(130) from None
-    print("\n".join(made))
+    if made:  # under torchrun one process speaks
+        print("\n".join(made))
 
 
 Folders = Annotated[list[Path], typer.Argument(help="Results folders.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ SHOWN = 6  # training images on the sheet of views
 def alone(grid: Grid, out: Path, device: str, progress: Progress) -> list[str]:
     """Pretrain the grid's one method on its one task, from its last pretraining seed. Returns what a person should read.
 
-    Writes METHOD.pth, history.json, loss.png and views.png into `out`. A killed one goes on. Raises UserError.
+    Writes METHOD.pth, history.json, loss.png and views.png into `out`. A killed one goes on. Under torchrun the processes share every batch.
+    Raises UserError.
     """
     method = registry.method(grid.methods[0])
     if method.recipes is None:
@@ -34,9 +36,11 @@ def alone(grid: Grid, out: Path, device: str, progress: Progress) -> list[str]:
     unit = planned.units[-1]
     if not unit.recipes:
         raise UserError(f"Source '{grid.source}' takes the official checkpoint as it is.", allowed=["task", "imagenet+task"])
-    device = resolve_device(device)
+    device, rank = _join(resolve_device(device))
     weights = trained(planned, unit, device, progress).weights
     assert weights.file is not None
+    if rank > 0:
+        return []
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(weights.file, out / f"{method.name}.pth")
     history = json.loads((weights.file.parent / "history.json").read_text())
@@ -51,6 +55,17 @@ def alone(grid: Grid, out: Path, device: str, progress: Progress) -> list[str]:
         f"{out}/{method.name}.pth (timm.create_model('{unit.encoder.architecture}', num_classes=0).load_state_dict), history.json, loss.png, views.png",
         f"Judge it: medbench run --task {unit.data.task.name} --encoder {unit.encoder.name} --weights {out}/{method.name}.pth",
     ]
+
+
+def _join(device: str) -> tuple[str, int]:
+    """Under torchrun: join the other processes. This one's device, and its rank; 0 where it is alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return device, 0
+    from torch import distributed
+
+    if not distributed.is_initialized():
+        distributed.init_process_group("gloo" if device == "cpu" else "nccl")
+    return device if device == "cpu" else f"cuda:{os.environ['LOCAL_RANK']}", distributed.get_rank()
 
 
 def loss_picture(steps: list[dict[str, Any]], title: str, file: Path) -> None:

@@ -21,7 +21,9 @@ class Recipe:
     patience, cooldown, stop: in evaluations (plateau: the rate is multiplied by `factor` after `patience` evaluations without a better score;
     training ends after `stop`).
     held_out: share of the subset's images for validation, whole groups. watch: the score that chooses rate and weights there.
-    probe: the head starts at the linear probe of the subset's frozen features (Kumar et al. 2022, arXiv:2202.10054), else as torch draws it.
+    freeze_norm: batch norms keep their statistics: those of a batch of 32 would move every feature under the head.
+    probe: the head starts at the linear probe of the subset's frozen features (Kumar et al. 2022, arXiv:2202.10054), else as torch draws it;
+    the start is then scored too, and can be the best.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Recipe:
     clip: float | None = None
     adaptive_clip: float | None = None
     class_weights: bool = False
+    freeze_norm: bool = False
     probe: bool = False
 
     def settings(self) -> dict[str, Any]:
@@ -71,6 +74,7 @@ MODERN = Recipe(
     search=0.2,
     evaluations=20,
     clip=1.0,
+    freeze_norm=True,
     probe=True,
 )
 #: Truong et al. 2021 (PMLR 158, section 4): Adam 1e-3, batch 64, plateau x 0.1 with patience 5, early stopping with patience 10, 30-50

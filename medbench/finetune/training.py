@@ -173,6 +173,8 @@ class Job:
         every = self._every(total)
         name = f"fine-tuning, seed {self.seed}, {len(self.fit) + len(self.val)} images, rate {rate:g}"
         kept = time.monotonic()
+        if len(self.val) and self.layer is not None and state.step == 0:
+            self._evaluate(net, state)
         while state.step < total and not self._stopped(state):
             self._step(net, optimiser, state, rate, total)
             state.step += 1
@@ -214,6 +216,10 @@ class Job:
         for group in optimiser.param_groups:
             group["lr"] = rate * group["share"] * scale
         net.train()
+        if self.recipe.freeze_norm:
+            for module in net.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         with self._autocast():
             loss = self._loss(net(images), self.labels[torch.as_tensor(index, device=self.device)])
         optimiser.zero_grad(set_to_none=True)
