@@ -242,7 +242,10 @@ def merge(folder: Folders, out: Annotated[Path, typer.Option(help="The folder th
 def plot(
     folder: Folders,
     kind: Annotated[
-        str, typer.Option(help="curves, heatmap, cd, cost, reliability, confusion; several with commas. Default: all that can be drawn.")
+        str,
+        typer.Option(
+            help="curves, heatmap, cd, cost, reliability, confusion, attention; several with commas. Default: all that can be drawn."
+        ),
     ] = "",
     metric: Metric = None,
     form: Annotated[str, typer.Option("--format", help="png, svg, pdf; several with commas.")] = "pdf,png",

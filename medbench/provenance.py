@@ -51,6 +51,7 @@ def provenance(
         "data_sha256": unit.data.sha256,
         "weights": unit.weights.name,
         "weights_sha256": unit.weights.sha256,
+        "members": [member.method.name for member in unit.members],
         "trained_on": list(unit.weights.trained_on),
         "pretraining": [_stages(part, made) for part, made in zip(unit.members or (unit,), pretrainings, strict=True) if part.recipes],
         "subset_sha256": sampling.ids_hash(pool.ids[draw]),

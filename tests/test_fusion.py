@@ -328,8 +328,8 @@ def test_a_feature_silent_on_the_subset_cannot_take_over() -> None:
 
 def test_the_picture_shows_every_map_on_one_scale(tmp_path: Path) -> None:
     even, dark = np.full((3, 3), 1 / 3), np.eye(3)
-    attention_picture({"even": even, "dark": dark}, ["simclr", "swav", "dino"], tmp_path / "maps.svg")
-    attention_picture({"even": even}, ["simclr", "swav", "dino"], tmp_path / "even.png")
+    attention_picture({"even": even, "dark": dark}, ["simclr", "swav", "dino"]).savefig(tmp_path / "maps.svg")
+    attention_picture({"even": even}, ["simclr", "swav", "dino"]).savefig(tmp_path / "even.png")
     drawn = (tmp_path / "maps.svg").read_text()
     assert all(f"<!-- {word} -->" in drawn for word in ("even", "dark", "simclr", "swav", "dino", "0.33", "1.0", "0.0"))
     pixels = np.asarray(Image.open(tmp_path / "even.png").convert("RGB"))

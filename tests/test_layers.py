@@ -59,7 +59,7 @@ MAY = {
     "fusion": {"spec", "sampling", "metrics"},
     "finetune": {"spec", "sampling", "metrics", "views"},
     "doctor": {"spec", "given", "readout", "data", "encoders", "weights", "machine", "images", "registry"},
-    "plot": {"spec", "metrics", "stats", "table"},
+    "plot": {"spec", "metrics", "stats", "table", "fusion"},
     "compare": {"metrics", "stats", "store", "table"},
     "merge": {"spec", "store"},
     "paper": {"spec", "registry", "table"},

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def attention_picture(maps: Mapping[str, np.ndarray], names: Sequence[str], file: Path) -> None:
-    """Draw maps side by side, as figure F1 of Truong et al. 2021: rows attend to columns, every value printed, one scale from 0 to 1.
 
-    maps: title -> (k, k) float, rows sum to 1. names: of the k sources. file: its ending says the format. Darker is more, so that the
-    figure can be read in grey.
+def attention_picture(maps: Mapping[str, np.ndarray], names: Sequence[str]) -> Figure:
+    """Maps side by side, as figure F1 of Truong et al. 2021: rows attend to columns, every value printed, one scale from 0 to 1.
+
+    maps: title -> (k, k) float, rows sum to 1. names: of the k sources. Darker is more, so that the figure can be read in grey.
     """
     import matplotlib
     import seaborn
@@ -40,7 +42,7 @@ def attention_picture(maps: Mapping[str, np.ndarray], names: Sequence[str], file
         figure.supxlabel("is attended to", size="medium")
         figure.supylabel("attends", size="medium")
         figure.colorbar(axes.flat[0].collections[0], ax=axes, shrink=0.8, label="attention")
-        figure.savefig(file, dpi=150)
+    return figure
 
 
 def _short(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from medbench.plot.answers import confusion, reliability
+from medbench.plot.answers import attention, confusion, reliability
 from medbench.plot.results import cost, critical_difference, curves, heatmap
 from medbench.plot.style import FORMATS, WIDTHS, Drawing, paper, save
 from medbench.spec import UserError
@@ -18,6 +18,7 @@ KINDS = {
     "cost": cost,
     "reliability": reliability,
     "confusion": confusion,
+    "attention": attention,
 }
 
 

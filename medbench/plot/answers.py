@@ -41,6 +41,30 @@ def reliability(boards: Sequence[Board], metric: str | None, width: str) -> list
     return [Drawing("reliability", figure)]
 
 
+def attention(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+    """A figure a fusion and task: what each member's token takes of each other's, mean over images and draws, at every label budget."""
+    from medbench.fusion import attention_picture
+
+    found = []
+    for board in boards:
+        fused: dict[str, dict[str, np.ndarray]] = {}
+        members: dict[str, list[str]] = {}
+        for line in board.lines:
+            maps = [row.provenance["protocol"].get("attention") for row in line.rows]
+            if line.complete and all(maps):
+                name, first = line.name, line.rows[0].provenance
+                fused.setdefault(name, {})[f"{line.cell.labels} labels"] = np.mean(maps, axis=0)
+                members[name] = first.get("members") or [made["method"] for made in first["pretraining"]]
+        for name, maps in fused.items():
+            k = len(next(iter(maps.values())))
+            known = members[name] if len(members[name]) == k else [str(i + 1) for i in range(k)]
+            slug = re.sub(r"[^\w.-]+", "-", f"attention-{board.task}-{name.split()[0]}")
+            found.append(Drawing(slug, attention_picture(maps, known)))
+    if not found:
+        raise UserError("An attention map needs one finished line of a fusion with attention.", then="medbench run --methods dvme")
+    return found
+
+
 def confusion(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
     """A figure a task: of each class, in percent, which class the images were taken for. The most labels, all draws together, the first six
     lines. Several labels an image have no such matrix."""
