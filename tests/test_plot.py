@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def axes_of(drawing: style.Drawing) -> list:
 
 
 def test_every_kind_in_every_format(many: list[table.Board], tmp_path: Path) -> None:
-    files = plot.draw(many, list(plot.KINDS), tmp_path, plot.FORMATS)
+    files = plot.draw(many, [kind for kind in plot.KINDS if kind != "attention"], tmp_path, plot.FORMATS)
     stems = {"curves", "heatmap", "cd", "cost", "reliability", *(f"confusion-task{t}-T-test" for t in range(3))}
     assert {file.name for file in files} == {f"{stem}.{form}" for stem in stems for form in plot.FORMATS}
     starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
@@ -79,6 +80,19 @@ def test_every_kind_in_every_format(many: list[table.Board], tmp_path: Path) -> 
         assert round(Image.open(file).width / 300, 2) in style.WIDTHS.values(), file
     svg = (tmp_path / "curves.svg").read_text()
     assert "sim$clr" in svg, "text stays text, and dollars are no mathematics"
+
+
+def test_attention_is_drawn_from_the_rows_of_a_fusion(one: list[table.Board], tmp_path: Path) -> None:
+    """The mean over draws, with the members' names; other lines have no map."""
+    (board,) = one
+    first = next(line for line in board.lines if line.complete)
+    maps = [{"attention": (np.eye(2) * i / 8 + 0.5 * (1 - i / 8)).tolist()} for i in range(len(first.rows))]
+    rows = [replace(row, provenance={"protocol": m, "members": ["ours", "theirs"]}) for row, m in zip(first.rows, maps, strict=True)]
+    fused = replace(board, lines=[replace(first, rows=rows)])
+    (file,) = plot.draw([fused], ["attention"], tmp_path, ["svg"])
+    text = file.read_text()
+    middle = np.mean([m["attention"] for m in maps], axis=0)[0, 0]
+    assert file.name.startswith("attention-") and "ours" in text and "theirs" in text and f"{middle:.2g}" in text
 
 
 def test_widths_are_those_of_a_paper(one: list[table.Board], tmp_path: Path) -> None:

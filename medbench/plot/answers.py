@@ -50,7 +50,7 @@ def attention(boards: Sequence[Board], metric: str | None, width: str) -> list[D
         fused: dict[str, dict[str, np.ndarray]] = {}
         members: dict[str, list[str]] = {}
         for line in board.lines:
-            maps = [row.provenance["protocol"].get("attention") for row in line.rows]
+            maps = [row.provenance.get("protocol", {}).get("attention") for row in line.rows]
             if line.complete and all(maps):
                 name, first = line.name, line.rows[0].provenance
                 fused.setdefault(name, {})[f"{line.cell.labels} labels"] = np.mean(maps, axis=0)
