@@ -50,10 +50,10 @@ def attention(boards: Sequence[Board], metric: str | None, width: str) -> list[D
         fused: dict[str, dict[str, np.ndarray]] = {}
         members: dict[str, list[str]] = {}
         for line in board.lines:
-            maps = [row.provenance.get("protocol", {}).get("attention") for row in line.rows]
-            if line.complete and all(maps):
+            drawn = [row.provenance.get("protocol", {}).get("attention") for row in line.rows]
+            if line.complete and all(drawn):
                 name, first = line.name, line.rows[0].provenance
-                fused.setdefault(name, {})[f"{line.cell.labels} labels"] = np.mean(maps, axis=0)
+                fused.setdefault(name, {})[f"{line.cell.labels} labels"] = np.mean(drawn, axis=0)
                 members[name] = first.get("members") or [made["method"] for made in first["pretraining"]]
         for name, maps in fused.items():
             k = len(next(iter(maps.values())))
