@@ -1,0 +1,37 @@
+"""The command line: parses, calls, prints. Everything it does is a function of the package. A file a group of commands.
+
+Exit codes: 0 done, 1 a check differs, 2 bad input (one line says what), 3 some cells failed, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+# Each adds its commands, in the order in which --help shows them.
+from medbench.cli import running  # noqa: F401  # isort: skip
+from medbench.cli import reporting  # noqa: F401  # isort: skip
+from medbench.cli import data  # noqa: F401  # isort: skip
+from medbench.cli import looking  # noqa: F401  # isort: skip
+from medbench.cli.options import app
+from medbench.spec import UserError
+
+
+def main() -> None:
+    """The console entry point: bad input ends with one line and exit code 2.
+
+    Threads that wait give their core away: on a machine that others use too, torch's threads would otherwise spin for each other at every
+    layer (a pretraining step on two busy cores takes 4 to 9 times as long).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except UserError as error:
+        print(f"medbench: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        print(f"medbench: {error.filename or 'the results folder'}: {error.strerror}. Next: mend that, then run again", file=sys.stderr)
+        sys.exit(2)

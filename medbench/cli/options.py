@@ -1,0 +1,84 @@
+"""What commands share: the two apps, options, and how a person's words are read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medbench.spec import Grid, UserError
+
+if TYPE_CHECKING:
+    from medbench.store import Store
+
+app = typer.Typer(
+    help="Which pretrained encoder should a medical image classifier start from, how few labels will do, and can the difference be trusted?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Where data sets are expected, what was found, and which images each part and label budget holds.")
+app.add_typer(data_app, name="data", invoke_without_command=True)
+
+DEFAULT = Grid()
+Tasks = Annotated[list[str], typer.Option("--task", help="A task: derm, or folder:PATH. May be given several times.")]
+Data = Annotated[
+    str | None, typer.Option(help="Folder that holds the data sets, or 'phantom'. Default: MEDBENCH_DATA, the cache, the phantom.")
+]
+Ordinal = Annotated[bool, typer.Option("--ordinal", help="folder tasks: the classes are ordered.")]
+AllowLeak = Annotated[bool, typer.Option("--allow-leak", help="Run although a group stands in two parts; every table says so.")]
+AllowPartial = Annotated[bool, typer.Option("--allow-partial", help="Run although a class has no image in a part; every table says so.")]
+Labels = Annotated[str, typer.Option(help="Label budgets: 1,10,100 (percent), 5/class, n50 (equal numbers a class), all.")]
+Seeds = Annotated[int, typer.Option(help="Draws of the labelled subset.")]
+Source = Annotated[
+    str, typer.Option(help="Where the method's training images came from: imagenet (an official checkpoint), task, imagenet+task, auto.")
+]
+Pretrain = Annotated[str, typer.Option(help="Budget of an in-domain pretraining: quick (seconds, shows the machinery), standard, paper.")]
+WeightsFile = Annotated[
+    str | None,
+    typer.Option("--weights", help="A checkpoint file of yours for the encoder, or an official one by name (medbench list checkpoints)."),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(help="Image size in pixels. Default: 112 (64 on a phantom) for the default encoder, else the checkpoint's."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
+Precision = Annotated[str, typer.Option(help="Of the encoder: fp32 or bf16.")]
+Out = Annotated[Path | None, typer.Option(help="Results folder. Default: runs/TASK in the working folder.")]
+
+
+Folders = Annotated[list[Path], typer.Argument(help="Results folders.")]
+Metric = Annotated[str | None, typer.Option(help="Another metric than the task's primary one.")]
+
+
+def stores_of(folders: list[Path]) -> list[Store]:
+    from medbench.store import Store
+
+    for folder in folders:
+        if not (folder / "plan.json").is_file():
+            raise UserError(f"{folder} is not a results folder: it has no plan.json.", then="medbench run --out FOLDER")
+    return [Store(folder) for folder in folders]
+
+
+def choice(what: str, given: str, allowed: Collection[str]) -> str:
+    if given not in allowed:
+        raise UserError(f"Unknown {what} '{given}'.", allowed=allowed, given=given)
+    return given
+
+
+def put(text: str, out: Path | None) -> None:
+    if out is None:
+        print(text, end="")
+    else:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{out} cannot be written: {error.strerror}.") from error
+
+
+def split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

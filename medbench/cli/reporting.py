@@ -1,0 +1,97 @@
+"""What reads results folders: `table`, `compare`, `merge`, `plot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medbench.cli.options import Folders, Metric, app, choice, put, split, stores_of
+from medbench.spec import UserError
+
+
+@app.command()
+def table(
+    folder: Folders,
+    metric: Metric = None,
+    rows: Annotated[str, typer.Option(help="What stands in rows, as method,protocol. What differs and is not named joins them.")] = "",
+    cols: Annotated[str, typer.Option(help="What stands in columns, as task,labels.")] = "",
+    form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex, html.")] = "",
+    spread: Annotated[str, typer.Option(help="Beside each mean: interval (95 %), sd (over seeds), none.")] = "",
+    methods_text: Annotated[
+        bool, typer.Option("--methods-text", help="A paper's paragraph that says what was done, and its BibTeX.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead of the screen.")] = None,
+) -> None:
+    """Print leaderboards. One folder and no option: also write leaderboard.md and leaderboard.csv anew; else a table as a paper needs it."""
+    from medbench import paper, screen
+    from medbench import table as tables
+
+    stores = stores_of(folder)
+    if methods_text:
+        put(paper.methods_text(tables.boards(*stores)), out)
+        return
+    if len(stores) == 1 and not (rows or cols or form or spread or out):
+        shown = tables.terminal(stores[0], metric)
+        tables.write(stores[0])
+        screen.show(shown)
+        return
+    form = choice("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
+    spread = choice("spread", spread or "interval", tables.SPREADS)
+    pivot = tables.pivot(tables.boards(*stores), split(rows), split(cols), metric)
+    if form == "terminal" and not out:
+        screen.show(tables.pivot_terminal(pivot, spread))
+    else:
+        put(tables.render(pivot, "markdown" if form == "terminal" else form, spread), out)
+
+
+@app.command()
+def compare(
+    folder: Folders,
+    metric: Metric = None,
+    margin: Annotated[float, typer.Option(help="A difference that is too small to matter, in the metric's own unit.")] = 0.01,
+    permutations: Annotated[int, typer.Option(help="Also a permutation test beside each pair, of so many permutations; 0: none.")] = 0,
+) -> None:
+    """Say of each two methods which is better, that they are practically equal, or what it would take to know; and the labels each saves."""
+    from medbench import compare as compares
+
+    if not 0 <= margin < 1 or permutations < 0:
+        raise UserError(f"A margin lies from 0 to 1 and permutations are 0 or more; given {margin:g} and {permutations}.")
+    print("\n".join(compares.sentences(stores_of(folder), metric, margin, permutations)))
+
+
+@app.command()
+def merge(folder: Folders, out: Annotated[Path, typer.Option(help="The folder that shall hold all rows.")]) -> None:
+    """Join results folders of several machines into one."""
+    from medbench import merge as merges
+
+    added, done = merges.merge(folder, out)
+    print(f"{added} new rows, {done} in all in {out}. Next: medbench table {out}")
+
+
+@app.command()
+def plot(
+    folder: Folders,
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="curves, heatmap, cd, cost, reliability, confusion, attention; several with commas. Default: all that can be drawn."
+        ),
+    ] = "",
+    metric: Metric = None,
+    form: Annotated[str, typer.Option("--format", help="png, svg, pdf; several with commas.")] = "pdf,png",
+    width: Annotated[str, typer.Option(help="Of a paper: column (3.3 in) or page (6.9 in). Default: as the figure needs.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for the figures. Default: figures/ in the first results folder.")] = None,
+) -> None:
+    """Draw figures for a paper: readable in grey and by the colour-blind."""
+    from medbench import plot as plots
+    from medbench import table as tables
+
+    stores = stores_of(folder)
+    kinds = [choice("kind", name, plots.KINDS) for name in split(kind)]
+    forms = [choice("format", name, plots.FORMATS) for name in split(form)]
+    if width:
+        choice("width", width, plots.WIDTHS)
+    for file in plots.draw(tables.boards(*stores), kinds, out or folder[0] / "figures", forms, metric=metric, width=width):
+        print(file)

@@ -1,0 +1,148 @@
+"""`run` and `pretrain`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medbench.cli.options import (
+    DEFAULT,
+    AllowLeak,
+    AllowPartial,
+    Data,
+    Device,
+    Labels,
+    Ordinal,
+    Out,
+    Precision,
+    Pretrain,
+    Seeds,
+    Size,
+    Source,
+    Tasks,
+    WeightsFile,
+    app,
+    split,
+)
+from medbench.spec import Grid
+
+
+@app.command()
+def run(
+    task: Tasks = list(DEFAULT.tasks),  # noqa: B006, typer copies it
+    labels: Labels = ",".join(DEFAULT.labels),
+    methods: Annotated[str, typer.Option(help="Pretraining methods. Default: all that can serve the encoder.")] = "",
+    protocols: Annotated[str, typer.Option(help="How encoders are judged.")] = ",".join(DEFAULT.protocols),
+    encoder: Annotated[str, typer.Option(help="timm encoders (resnet50.tv_in1k), FILE.py:NAME, features:FILE.")] = ",".join(
+        DEFAULT.encoders
+    ),
+    readout: Annotated[str, typer.Option(help="pool (the encoder's own), cls, mean, cls+mean, last4.")] = ",".join(DEFAULT.readouts),
+    seeds: Seeds = DEFAULT.seeds,
+    pretrain_seeds: Annotated[int, typer.Option(help="Initialisations of encoders whose weights are drawn.")] = DEFAULT.pretrain_seeds,
+    source: Source = DEFAULT.source,
+    pretrain: Pretrain = DEFAULT.pretrain,
+    weights: WeightsFile = None,
+    size: Size = None,
+    data: Data = None,
+    on: Annotated[str, typer.Option(help="The part to score: test, or val while developing a method.")] = DEFAULT.target,
+    precision: Precision = DEFAULT.precision,
+    device: Device = "auto",
+    out: Out = None,
+    ordinal: Ordinal = False,
+    allow_leak: AllowLeak = False,
+    allow_partial: AllowPartial = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the cells and what they will cost, and stop.")] = False,
+) -> None:
+    """Compare pretraining methods over tasks and label budgets, and write a leaderboard. Run it again to go on where it stopped."""
+    from medbench import grid as grids
+    from medbench import run as runs
+    from medbench import screen
+    from medbench import table as tables
+    from medbench.store import Store
+
+    grid = Grid(
+        tasks=tuple(task),
+        methods=split(methods),
+        protocols=split(protocols),
+        encoders=split(encoder),
+        readouts=split(readout),
+        labels=split(labels),
+        seeds=seeds,
+        pretrain_seeds=pretrain_seeds,
+        source=source,
+        pretrain=pretrain,
+        weights=weights,
+        size=size,
+        data=data,
+        target=on,
+        precision=precision,
+        ordinal=ordinal,
+        allow_leak=allow_leak,
+        allow_partial=allow_partial,
+    )
+    runs.check_device(device)
+    with screen.Screen() as display:
+        planned = grids.plan(grid, display.stage)
+    folder = out or Path("runs") / "+".join(data.task.name.replace(":", "-") for data in planned.tasks)
+    store = Store(folder)
+    todo = runs.missing(planned, store)
+    for note in planned.notes:
+        print(note, file=sys.stderr)
+    if plan:
+        screen.show(screen.plan_table(runs.costs(planned, store, device)))
+        return
+    try:
+        with screen.Screen(len(todo), lambda: tables.terminal(store)) as display:
+            runs.execute(planned, folder, device=device, progress=display.stage, on_row=display.row)
+    except KeyboardInterrupt:
+        print("medbench: stopped. The same command goes on where this one stopped.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    tables.write(store)
+    screen.show(tables.terminal(store))
+    print(f"{len(todo) - len(runs.missing(planned, store))} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")
+    if runs.missing(planned, store):
+        print(f"{len(runs.missing(planned, store))} cells failed; {folder}/run.log has the whole story. The same command tries them again")
+        raise typer.Exit(3)
+
+
+@app.command("pretrain")
+def pretrain_(
+    task: Annotated[str, typer.Option(help="The task whose training part is used.")] = DEFAULT.tasks[0],
+    method: Annotated[str, typer.Option(help="simclr, swav, dino, micle.")] = "simclr",
+    encoder: Annotated[str, typer.Option(help="A timm encoder.")] = DEFAULT.encoders[0],
+    source: Annotated[str, typer.Option(help="Where it starts: task (random weights), imagenet+task.")] = "imagenet+task",
+    pretrain: Pretrain = DEFAULT.pretrain,
+    seed: Annotated[int, typer.Option(help="Of initialisation, order and views.")] = 0,
+    size: Size = None,
+    data: Data = None,
+    precision: Precision = DEFAULT.precision,
+    device: Device = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder for weights and pictures. Default: runs/pretrain/TASK-METHOD.")] = None,
+) -> None:
+    """Pretrain one encoder on a task's training part: weights that timm loads, its history, a picture of the loss and one of the views."""
+    from medbench import pretraining, screen
+    from medbench import run as runs
+
+    grid = Grid(
+        tasks=(task,),
+        methods=(method,),
+        encoders=(encoder,),
+        source=source,
+        pretrain=pretrain,
+        size=size,
+        data=data,
+        precision=precision,
+        pretrain_seeds=seed + 1,
+    )
+    runs.check_device(device)
+    try:
+        with screen.Screen() as display:
+            made = pretraining.alone(grid, out or Path("runs/pretrain") / f"{task.replace(':', '-')}-{method}", device, display.stage)
+    except KeyboardInterrupt:
+        print("medbench: stopped. The same command goes on where this one stopped.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if made:  # under torchrun one process speaks
+        print("\n".join(made))
