@@ -50,6 +50,7 @@ MAY = {
     "prepare": {"spec", "images", "embed", "pretrain", "fusion", "data", "units", "grid"},
     "pretraining": {"spec", "registry", "units", "grid", "prepare", "run", "views"},
     "run": {"spec", "registry", "embed", "metrics", "stats", "store", "data", "units", "grid", "prepare", "provenance"},
+    "study": {"spec"},
     "table": {"spec", "stats", "store"},
     "screen": {"grid", "run"},  # their types only
     "tasks": {"spec", "sampling", "images"},
@@ -134,6 +135,7 @@ except SystemExit:
         ["run", "--methods", "simclear"],
         ["run", "--encoder", "resnet51"],
         ["run", "--labels", "0"],
+        ["run", "nothing.py"],
         ["data", "list"],
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -29,9 +30,16 @@ from medbench.cli.options import (
 )
 from medbench.spec import Grid
 
+#: Options of `run` that fill a field of another name; all others fill their own, or are no part of the grid.
+FIELDS = {"task": "tasks", "encoder": "encoders", "readout": "readouts", "on": "target"}
+
 
 @app.command()
 def run(
+    context: typer.Context,
+    study: Annotated[
+        str | None, typer.Argument(help="A Python file with a constant GRID. Options that are given too come before its own choices.")
+    ] = None,
     task: Tasks = list(DEFAULT.tasks),  # noqa: B006, typer copies it
     labels: Labels = ",".join(DEFAULT.labels),
     methods: Annotated[str, typer.Option(help="Pretraining methods. Default: all that can serve the encoder.")] = "",
@@ -60,6 +68,7 @@ def run(
     from medbench import grid as grids
     from medbench import run as runs
     from medbench import screen
+    from medbench import study as studies
     from medbench import table as tables
     from medbench.store import Store
 
@@ -83,10 +92,15 @@ def run(
         allow_leak=allow_leak,
         allow_partial=allow_partial,
     )
+    chosen = studies.load(study) if study else None
+    grid = chosen.but(grid, named(context)) if chosen else grid
     runs.check_device(device)
     with screen.Screen() as display:
         planned = grids.plan(grid, display.stage)
-    folder = out or Path("runs") / "+".join(data.task.name.replace(":", "-") for data in planned.tasks)
+    name = chosen.name if chosen else "+".join(data.task.name.replace(":", "-") for data in planned.tasks)
+    folder = out or Path("runs") / name
+    if chosen and chosen.text:
+        print(f"{chosen.text}\n", file=sys.stderr)
     store = Store(folder)
     todo = runs.missing(planned, store)
     for note in planned.notes:
@@ -106,6 +120,13 @@ def run(
     if runs.missing(planned, store):
         print(f"{len(runs.missing(planned, store))} cells failed; {folder}/run.log has the whole story. The same command tries them again")
         raise typer.Exit(3)
+
+
+def named(context: typer.Context) -> list[str]:
+    """The fields of a grid whose options a person gave, and did not leave to their defaults."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {FIELDS.get(name, name) for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    return [field.name for field in fields(Grid) if field.name in given]
 
 
 @app.command("pretrain")
