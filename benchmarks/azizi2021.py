@@ -1,0 +1,42 @@
+"""Azizi et al. 2021 (ICCV, arXiv:2101.05224): SimCLR and MICLe in-domain, from ImageNet weights or not, fine-tuned on 10 to 100 % of the
+labels.
+
+The three scenarios that they compare, and the supervised baseline, gathered in runs/azizi2021:
+
+    medbench run benchmarks/azizi2021.py                                            # ImageNet, then in-domain: SimCLR, MICLe
+    medbench run benchmarks/azizi2021.py --source task                              # in-domain alone
+    medbench run benchmarks/azizi2021.py --source imagenet --methods simclr,supervised      # ImageNet alone
+    medbench compare runs/azizi2021
+    medbench table runs/azizi2021 --rows method,source --cols task,labels
+    medbench table runs/azizi2021 --metric accuracy --rows method,source --cols task,labels # top-1, as their dermatology
+
+`medbench data list` says how to get SCIN and CheXpert; SimCLR's ImageNet checkpoint is fetched by name.
+
+Hardware: a GPU at least (100 epochs of SimCLR over CheXpert's training part; `--task scin --pretrain standard` is far less). Time: not
+measured, this study was never run for want of the data. Expected: the paper's abstract gives +6.7 points of top-1 accuracy on dermatology
+and +1.1 points of mean AUC on CheXpert over the supervised baseline, best against best; MICLe adds 1.18 points of top-1 with a ResNet-50
+(4x), which reaches 68.81 % (reported second-hand); with 20 to 30 % of the labels MICLe reaches baselines trained with all. Its tables, and
+any spread, were NOT FOUND.
+
+Where this departs from the paper:
+- Their dermatology images (27 classes, 454,295 images) are private: SCIN stands in, people's own photographs, up to three a case. Absolute
+  numbers cannot agree. Their split of CheXpert and what they do with uncertain labels are NOT FOUND: here the official validation images
+  are the test part, and uncertain labels are left out of the loss and the score (`--task chexpert:ones`, `chexpert:zeros` read them).
+- ResNet-50; theirs are ResNet-50 (4x) and ResNet-152 (2x), for which no checkpoint of timm's fits.
+- Pretraining sees the training part alone; theirs a larger pool without labels. Rates and epochs are NOT FOUND: `paper` takes the defaults
+  of the authors' later code (google-research/medical-ai-research-foundations).
+- MICLe's two stages see together what SimCLR sees alone. A bag of one image gives two views of it: their rule is NOT FOUND.
+- Fine-tuning is the suite's own, its rate searched; theirs is NOT FOUND. Shift to other hospitals is not part of this grid.
+"""
+
+from medbench import Grid
+
+GRID = Grid(
+    tasks=("scin", "chexpert"),
+    methods=("simclr", "micle"),
+    protocols=("finetune",),
+    encoders=("resnet50.tv_in1k",),
+    labels=("10", "20", "30", "50", "70", "90", "100"),
+    source="imagenet+task",
+    pretrain="paper",
+)

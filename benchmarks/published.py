@@ -1,0 +1,84 @@
+"""A table of a paper beside our own: every cell is `ours (published)`, mean ± sd over draws; – where a run has no such cell.
+
+    python benchmarks/published.py truong2021 B1 runs/truong2021
+    python benchmarks/published.py nielsen2023 isic2019 runs/nielsen2023
+
+`published.csv` holds the numbers. Truong et al. 2021 (PMLR 158:54-74): tables B1 to B8 and C1 to C4 of the appendix, as printed; a note
+marks cells that look like misprints. Nielsen et al. 2023: balanced accuracies read off the figure in their repository
+(IPMI-ICNS-UKE/sparsam, imgs/balanced_acc.png), for no table of them was found: about .002 off, .01 where a marker is hidden. Azizi et al.
+2021: no table was found. Each study's header says where its grid departs from the paper: a difference is no verdict on either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+PUBLISHED = Path(__file__).with_suffix(".csv")
+KEY = ("task", "method", "encoder", "protocol", "labels", "metric")
+Cells = dict[tuple[str, ...], list[dict[str, str]]]
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def ours(folder: Path) -> Cells:
+    """The finished lines of a results folder that were scored on the test part, by what a published cell is known by."""
+    found: Cells = {}
+    for row in rows(folder / "leaderboard.csv"):
+        if row["status"] == "done" and row["target"] == "test":
+            found.setdefault(tuple(row[name] for name in KEY), []).append(row)
+    return found
+
+
+def number(mean: str, sd: str) -> str:
+    return f"{float(mean):.3f} ± {float(sd):.3f}" if sd else f"{float(mean):.3f}"
+
+
+def table(published: list[dict[str, str]], own: Cells) -> list[str]:
+    """Markdown lines: label budgets in rows, the paper's columns. Raises ValueError where two of our lines answer to one cell."""
+    columns = list(dict.fromkeys(row["column"] for row in published))
+    budgets = sorted({row["labels"] for row in published}, key=lambda text: ("%" in text, int(text.strip("n%").removesuffix("/class"))))
+    cells, notes = {}, []
+    for row in published:
+        lines = own.get(tuple(row[name] for name in KEY), [])
+        if len(lines) > 1:
+            differ = [name for name in ("data", "source", "readout", "size") if len({line[name] for line in lines}) > 1]
+            raise ValueError(f"{row['method']} at {row['labels']} stands there {len(lines)} times, with another {' and '.join(differ)}")
+        mine = number(lines[0]["mean"], lines[0]["sd"]) if lines else "–"
+        phantom = " PHANTOM" if lines and lines[0]["data"] == "phantom" else ""
+        doubt = " *" if "suspected" in row["note"] or "implausibly" in row["note"] else ""
+        cells[row["labels"], row["column"]] = f"{mine}{phantom} ({number(row['value'], row['sd'])}{doubt})"
+        notes += [f"* {row['column']}, {row['labels']}: {row['note']}"] if doubt else []
+    head = ["labels", *columns]
+    body = [[budget, *(cells.get((budget, column), "") for column in columns)] for budget in budgets]
+    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body)] + (["", *notes] if notes else [])
+
+
+def main() -> None:
+    every = rows(PUBLISHED)
+    parser = argparse.ArgumentParser(description="A table of a paper beside our own.")
+    parser.add_argument("study", choices=list(dict.fromkeys(row["study"] for row in every)))
+    parser.add_argument("table")
+    parser.add_argument("folder", type=Path)
+    args = parser.parse_args()
+    tables = list(dict.fromkeys(row["table"] for row in every if row["study"] == args.study))
+    if args.table not in tables:
+        parser.error(f"{args.study} has no table '{args.table}': {', '.join(tables)}")
+    if not (args.folder / "leaderboard.csv").is_file():
+        parser.error(f"{args.folder} has no leaderboard.csv: medbench run benchmarks/{args.study}.py, or medbench table {args.folder}")
+    published = [row for row in every if (row["study"], row["table"]) == (args.study, args.table)]
+    first = published[0]
+    kind = {"printed": "printed", "digitised": "read off a figure"}[first["kind"]]
+    print(f"{args.study}, {args.table}: {first['task']}, {first['metric']}; ours (published, {kind})\n")
+    try:
+        print("\n".join(table(published, ours(args.folder))))
+    except ValueError as error:
+        parser.error(f"{error}: give a folder that holds one of them")
+
+
+if __name__ == "__main__":
+    main()

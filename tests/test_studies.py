@@ -1,0 +1,181 @@
+"""The studies in benchmarks/: every command in a header plans, and together they give every published cell that a table is printed beside."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+from trees import chest, others, skin
+
+from medbench import checkpoints, grid, weights
+from medbench.spec import Encoder, Grid, UserError, Weights
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+PAPERS = ("azizi2021", "nielsen2023", "truong2021")
+TREES = {
+    "aptos": others.make_aptos,
+    "pcam-kaggle": others.make_pcam_kaggle,
+    "marrow": others.make_matek,
+    "hyperkvasir": others.make_hyperkvasir,
+    "nih": chest.make_nih_expert,
+    "kermany": chest.make_kermany,
+    "chexpert": chest.make_chexpert,
+    "isic2019": skin.make_isic,
+    "scin": skin.make_scin,
+}
+FIELDS = {"--task": "tasks", "--encoder": "encoders", "--readout": "readouts", "--methods": "methods", "--protocols": "protocols"}
+LISTS = {**FIELDS, "--labels": "labels"}
+
+
+def study(name: str) -> tuple[Grid, str]:
+    found = runpy.run_path(str(BENCHMARKS / f"{name}.py"))
+    return found["GRID"], found["__doc__"]
+
+
+def commands(name: str) -> Iterator[Grid]:
+    """The grid of every `medbench run` in a study's header, and of those with the shell words that it defines."""
+    whole, text = study(name)
+    words = {key: value.strip('"') for key, value in re.findall(r"^    (\w+)=(.+)$", text, re.M)}
+    lines = [line.strip() for line in text.splitlines() if line.startswith(f"    medbench run benchmarks/{name}.py")]
+    assert lines
+    for line in lines:
+        for key, value in words.items():
+            line = line.replace(f"${key}", value)
+        options = [part for word in shlex.split(line, comments=True)[3:] for part in word.split("=")]
+        changes: dict[str, object] = {}
+        for option, value in zip(options[::2], options[1::2], strict=True):
+            if option in LISTS:
+                changes[LISTS[option]] = tuple(value.split(","))
+            elif option == "--size":
+                changes["size"] = int(value)
+            elif option != "--data":
+                changes[option.removeprefix("--")] = value
+        yield replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def encoders(asked: Grid) -> list[str]:
+    """As cells name them."""
+    return [f"{name}:{asked.weights}" if asked.weights else name for name in asked.encoders]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    for name, make in TREES.items():
+        make(tmp_path / "data" / name)
+    return str(tmp_path / "data")
+
+
+@pytest.fixture
+def weights_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine that has fetched them: their names and whose images they saw, no files."""
+
+    def official(entry: checkpoints.Checkpoint, cache_dir: Path) -> Weights:
+        return Weights(entry.name, entry.name.rjust(64, "0"), entry.trained_on, None, entry.layout, entry.mean, entry.std)
+
+    def supervised(encoder: Encoder, cache_dir: Path) -> Weights:
+        return Weights(encoder.name, encoder.name.rjust(64, "0"), ("ImageNet-1k",), None)
+
+    monkeypatch.setattr(checkpoints, "weights", official)
+    monkeypatch.setattr(weights, "supervised", supervised)
+
+
+@pytest.mark.usefixtures("weights_at_hand")
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_command_of_a_header_plans(name: str, data: str) -> None:
+    for asked in commands(name):
+        plan = grid.plan(replace(asked, data=data))
+        assert {cell.cell.task for cell in plan.cells} == set(asked.tasks)
+        assert {cell.cell.method for cell in plan.cells} == set(asked.methods)
+        assert {cell.cell.encoder for cell in plan.cells} == set(encoders(asked))
+
+
+def test_the_study_of_skin_lesions_plans_on_its_phantom() -> None:
+    (asked,) = commands("derm")
+    cells = [planned.cell for planned in grid.plan(asked).cells]
+    assert {cell.data for cell in cells} == {"phantom"} and {cell.size for cell in cells} == {64}
+    assert [sum(cell.labels == labels for cell in cells) for labels in ("1%", "10%", "100%")] == [24, 24, 6 + 2 * 3]  # a fusion has seeds
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_without_its_images_a_study_says_how_to_get_them(name: str, tmp_path: Path) -> None:
+    asked, _ = study(name)
+    with pytest.raises(UserError, match=rf"medbench data list {asked.tasks[0]}"):
+        grid.plan(replace(asked, data=str(tmp_path)))
+
+
+PUBLISHED = runpy.run_path(str(BENCHMARKS / "published.py"), run_name="published")
+
+
+@pytest.mark.parametrize("name", ["nielsen2023", "truong2021"])
+def test_the_commands_give_every_published_cell(name: str) -> None:
+    """Whoever runs them all can print every table in full."""
+    given: set[tuple[str, ...]] = set()
+    for asked in commands(name):
+        for task, method, encoder, protocol, labels in product(asked.tasks, asked.methods, encoders(asked), asked.protocols, asked.labels):
+            given.add((task, method, encoder, protocol, "100%" if labels == "all" else labels))
+    missing = set()
+    for row in PUBLISHED["rows"](PUBLISHED["PUBLISHED"]):
+        key = tuple(row[part] for part in ("task", "method", "encoder", "protocol", "labels"))
+        if row["study"] == name and key not in given:
+            missing.add(key)
+    assert not missing
+
+
+def leaderboard(folder: Path, *lines: str) -> Path:
+    folder.mkdir()
+    head = "task,data,method,source,encoder,readout,size,protocol,labels,target,metric,mean,sd,status"
+    (folder / "leaderboard.csv").write_text("\n".join([head, *lines]) + "\n")
+    return folder
+
+
+OURS = "retina,APTOS 2019,dino,imagenet,vit_small_patch8_224.dino,last4,224,linear,n50,test,weighted_kappa,0.61,0.05,done"
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    def call(*arguments: str) -> int:
+        monkeypatch.setattr("sys.argv", ["published.py", *arguments])
+        try:
+            PUBLISHED["main"]()
+        except SystemExit as left:
+            return int(left.code or 0)
+        return 0
+
+    return call
+
+
+def test_a_papers_table_stands_beside_ours(beside: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = OURS.replace("APTOS 2019", "phantom").replace("n50", "n100")
+    on_val, unfinished = OURS.replace("n50,test", "n200,val"), OURS.replace("n50", "n500").replace("done", "missing")
+    folder = leaderboard(tmp_path / "run", OURS, drawn, on_val, unfinished)
+    assert beside("truong2021", "B2", str(folder)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "truong2021, B2: retina, weighted_kappa; ours (published, printed)"
+    assert lines[2] == "| labels | Random | Supervised ImageNet | SwAV | SimCLR | DINO |"
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[4:]]
+    assert [line[0] for line in cells] == ["n50", "n100", "n200", "n500", "100%"]
+    assert [line[-1] for line in cells[:3]] == [
+        "0.610 ± 0.050 (0.600 ± 0.069)",
+        "0.610 ± 0.050 PHANTOM (0.689 ± 0.043)",
+        "– (0.734 ± 0.024)",
+    ]
+    assert cells[3][-1].startswith("– (")
+    assert beside("truong2021", "B6", str(folder)) == 0
+    assert "* Random, n100: suspected misprint" in capsys.readouterr().out
+
+
+def test_what_a_table_cannot_be_made_of_is_one_line(beside: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = leaderboard(tmp_path / "twice", OURS, OURS.replace(",224,", ",112,"))
+    for arguments, message in [
+        (("truong2021", "B9", str(folder)), "has no table 'B9': B1, B2"),
+        (("truong2021", "B2", str(tmp_path)), "has no leaderboard.csv: medbench run benchmarks/truong2021.py"),
+        (("truong2021", "B2", str(folder)), "dino at n50 stands there 2 times, with another size"),
+    ]:
+        assert beside(*arguments) == 2
+        assert message in capsys.readouterr().err
