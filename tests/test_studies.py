@@ -14,6 +14,7 @@ import pytest
 from trees import chest, others, skin
 
 from medbench import checkpoints, grid, weights
+from medbench import study as studies
 from medbench.spec import Encoder, Grid, UserError, Weights
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -21,7 +22,7 @@ PAPERS = ("azizi2021", "nielsen2023", "truong2021")
 TREES = {
     "aptos": others.make_aptos,
     "pcam-kaggle": others.make_pcam_kaggle,
-    "marrow": others.make_matek,
+    "BM_cytomorphology_data": others.make_matek,
     "hyperkvasir": others.make_hyperkvasir,
     "nih": chest.make_nih_expert,
     "kermany": chest.make_kermany,
@@ -34,8 +35,8 @@ LISTS = {**FIELDS, "--labels": "labels"}
 
 
 def study(name: str) -> tuple[Grid, str]:
-    found = runpy.run_path(str(BENCHMARKS / f"{name}.py"))
-    return found["GRID"], found["__doc__"]
+    found = studies.load(str(BENCHMARKS / f"{name}.py"))
+    return found.grid, found.text
 
 
 def commands(name: str) -> Iterator[Grid]:
