@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medbench import images
+from medbench import images, sampling
 from medbench.spec import PARTS, Grid, Split, Task, UserError, fingerprint, user_path
 
 
@@ -31,6 +32,25 @@ class TaskData:
         """What every score on this task depends on: its definition and its data."""
         task = self.task
         return fingerprint(task.version, task.kind, task.classes, dict(task.settings), self.sha256)
+
+    @cached_property
+    def digests(self) -> dict[str, dict[str, Any]]:
+        """Of each part, and of `all` of them: images (count), and 16 digits each for its ids, their content, labels and groups."""
+        found = {}
+        for name, split in self.parts.items():
+            columns = {"content": self.hashes[self.where(name)], "labels": _plain(split.labels), "groups": split.groups.tolist()}
+            found[name] = {column: dict(zip(split.ids.tolist(), values, strict=True)) for column, values in columns.items()}
+        found["all"] = {
+            column: {k: v for part in found.values() for k, v in part[column].items()} for column in ("content", "labels", "groups")
+        }
+        return {
+            name: {
+                "images": len(part["content"]),
+                "ids": sampling.ids_hash(list(part["content"]))[:16],
+                **{column: fingerprint(values)[:16] for column, values in part.items()},
+            }
+            for name, part in found.items()
+        }
 
     def target(self, part: str) -> str:
         """The name under which a results folder keeps that part's ids, labels and groups."""

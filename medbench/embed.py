@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from medbench import images
 from medbench.machine import machine
+from medbench.sketch import sketch
 from medbench.spec import Encoder, Method, Weights, fingerprint
 
 if TYPE_CHECKING:
@@ -27,13 +29,15 @@ BATCH = 128  # part of the identity: another batch size changes the last bits of
 class Features:
     """array: (N, D) float32, memory-mapped (a write stays in memory). seconds: what computing them took, loading the encoder excluded.
 
-    made_with: device and versions of the run that computed them, which may be an older one; None: they were given.
+    made_with: device and versions of the run that computed them, which may be an older one; None: they were given. checks: what the stages
+    before them gave, see `_checks`; {} where they were given, or are older than it.
     """
 
     array: np.ndarray
     seconds: float
     images_per_second: float | None  # None: they were given
     made_with: Mapping[str, Any] | None
+    checks: Mapping[str, Any] = field(default_factory=dict)
 
 
 def key(pack_key: str, encoder: Encoder, weights: Weights, method: Method, precision: str, device: str) -> str:
@@ -48,9 +52,8 @@ def cached(cache_dir: Path, key: str) -> Features | None:
     if not about.exists():
         return None
     record = json.loads(about.read_text())
-    return Features(
-        np.load(about.with_name("features.npy"), mmap_mode="c"), record["seconds"], record["images_per_second"], record["made_with"]
-    )
+    array = np.load(about.with_name("features.npy"), mmap_mode="c")
+    return Features(array, record["seconds"], record["images_per_second"], record["made_with"], record.get("checks", {}))
 
 
 def measured_speed(cache_dir: Path, encoder: Encoder) -> float | None:
@@ -118,6 +121,7 @@ def _compute(
     file, counter = folder / "features.npy", folder / "done.json"
     done, seconds = _resume(counter)
     out = np.load(file, mmap_mode="r+") if done else None
+    checks = _checks(pack, net, encoder)
     start = time.perf_counter() - seconds
     progress(done, total)
     for values in forward(net, pack, np.arange(done, total), encoder, device, precision):
@@ -134,8 +138,24 @@ def _compute(
     seconds = time.perf_counter() - start
     # This file's presence publishes the features: nothing reads an entry without it.
     about = {"seconds": seconds, "images_per_second": total / seconds, "encoder": encoder.name, "size": encoder.size}
-    _write(folder / "about.json", {**about, "made_with": machine(device)})
+    checks["features"] = sketch(out)
+    _write(folder / "about.json", {**about, "made_with": machine(device), "checks": checks})
     counter.unlink(missing_ok=True)
+
+
+def _checks(pack: images.Pack, net: torch.nn.Module, encoder: Encoder) -> dict[str, Any]:
+    """What the stages before the features gave: first 16 digits of the SHA-256 of the weights as they were loaded; sketches of the first
+    batch's pixels and of what enters the network, with its mean a channel. Equal hashes of files do not prove these equal: code lies between.
+    """
+    digest = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    first = np.arange(min(BATCH, len(pack)))
+    (batch,) = images.batches(pack, first, BATCH, "cpu", encoder.mean, encoder.std)
+    entering = batch.numpy()
+    means = [float(f"{value:.6g}") for value in entering.mean((0, 2, 3), dtype=np.float64)]
+    return {"weights": digest.hexdigest()[:16], "pixels": sketch(pack.array[first]), "input": sketch(entering), "channel_means": means}
 
 
 def forward(

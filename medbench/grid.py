@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -207,7 +208,7 @@ def _cells(
     for protocol in protocols:
         if unit.method.fusion and protocol.name not in FUSED:
             continue  # a person who named both was refused, see `_check_fusions`
-        setting = _setting(unit, protocol)
+        setting = fingerprint(*ingredients(unit, protocol).values())
         seeded = protocol.seeded or unit.method.fusion is not None
         for (budget, seed), (_, wanted) in subsets.items():
             for own_seed in range(grid.seeds) if budget == ALL and seeded else [seed]:
@@ -216,17 +217,17 @@ def _cells(
     return tuple(cells)
 
 
-def _setting(unit: Unit, protocol: Protocol) -> str:
+def ingredients(unit: Unit, protocol: Protocol) -> dict[str, Any]:
     """Everything that can change a result beside the cell's own fields. Library versions and device stand in the provenance instead."""
     method = unit.method
-    return fingerprint(
-        [VERSION, sampling.VERSION, images.VERSION, embed.VERSION, embed.BATCH, metrics.VERSION, stats.VERSION],
-        unit.data.identity,
-        [method.version, dict(method.settings), unit.weights.sha256],
-        unit.encoder.identity(),
-        [protocol.version, dict(protocol.settings), unit.data.task.modality if protocol.needs == "images" else ""],
-        unit.precision,
-    )
+    return {
+        "code": [VERSION, sampling.VERSION, images.VERSION, embed.VERSION, embed.BATCH, metrics.VERSION, stats.VERSION],
+        "data": unit.data.identity,
+        "method": [method.version, dict(method.settings), unit.weights.sha256],
+        "encoder": unit.encoder.identity(),
+        "protocol": [protocol.version, dict(protocol.settings), unit.data.task.modality if protocol.needs == "images" else ""],
+        "precision": unit.precision,
+    }
 
 
 def _check_options(grid: Grid) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 from medbench import sampling
 from medbench.embed import Features
 from medbench.machine import machine
+from medbench.sketch import sketch
+from medbench.spec import Scores, fingerprint
 from medbench.units import Unit
 
 
@@ -42,13 +44,19 @@ def provenance(
     features: Sequence[Features],
     pretrainings: Sequence[Mapping[str, Any]],
     device: str,
-    extra: dict[str, Any],
+    scores: Scores,
+    ingredients: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """extra: what the protocol has to say of its solution. `features` are often older than the row: their machine stands beside its own."""
+    """`features` are often older than the row: their machine stands beside its own. ingredients: of the cell's setting, see `grid`.
+
+    `parts`, `identity`, the features' `checks` and the sketch of the scores serve `check`: they tell which part of a row's making moved.
+    """
     pool, encoder = unit.data.pool, unit.encoder
     counts = _class_counts(pool.labels[draw], unit.data.task.classes)
     return {
         "data_sha256": unit.data.sha256,
+        "parts": unit.data.digests,
+        "identity": _short(ingredients),
         "weights": unit.weights.name,
         "weights_sha256": unit.weights.sha256,
         "members": [member.method.name for member in unit.members],
@@ -62,9 +70,22 @@ def provenance(
         if encoder.kind != "features"
         else "features as given",
         "precision": unit.precision,
-        "features": [made.made_with for made in features],
-        "protocol": extra,
+        "features": [made.made_with and {**made.made_with, "checks": dict(made.checks)} for made in features],
+        "protocol": dict(scores.extra),
+        "scores": {"probabilities": sketch(scores.probabilities), "decisions": fingerprint(scores.decisions.tolist())[:16]},
         **machine(device),
+    }
+
+
+def _short(ingredients: Mapping[str, Any]) -> dict[str, Any]:
+    """The ingredients by name; of settings, 16 digits."""
+    method, protocol = ingredients["method"], ingredients["protocol"]
+    return {
+        "code": ingredients["code"],
+        "task": ingredients["data"][:16],
+        "method": [method[0], fingerprint(method[1])[:16]],
+        "encoder": ingredients["encoder"],
+        "protocol": [protocol[0], fingerprint(protocol[1:])[:16]],
     }
 
 

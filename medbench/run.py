@@ -16,7 +16,7 @@ import numpy as np
 
 from medbench import embed, metrics, registry, stats
 from medbench.data import TaskData
-from medbench.grid import Plan
+from medbench.grid import Plan, ingredients
 from medbench.grid import plan as plan_grid
 from medbench.prepare import (
     Progress,
@@ -259,6 +259,7 @@ def _solve(
         progress=progress,
     )
     targets = {plan.target: _columns(arrays, data.where(plan.target))}
+    made_of = ingredients(unit, protocol)
     histories = [history(plan, part, device) for part in unit.members or (unit,)]
     log.info("solving %s for %d cells of %s", protocol.name, len(todo), unit.name)
     start = time.perf_counter()
@@ -281,7 +282,7 @@ def _solve(
             n_requested=planned.n_requested,
             chosen=dict(scores.chosen),
             cost=cost(seconds, made_with, histories, device),
-            provenance=provenance(unit, plan.draw(planned.cell), made_with, histories, device, dict(scores.extra)),
+            provenance=provenance(unit, plan.draw(planned.cell), made_with, histories, device, scores, made_of),
         )
         yield planned, row, saved
         start = time.perf_counter()
