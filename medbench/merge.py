@@ -37,7 +37,7 @@ def merge(folders: Sequence[Path], out: Path) -> tuple[int, int]:
         merged.add_plan(store.plan())
         for row in store.rows().values():
             name = str(row.provenance["target"])
-            merged.add_target(name, **store.target(name))
+            merged.copy_target(name, store)
             added += merged.add(row, store.scores(row))
     done = merged.rows()
     known = merged.failures()

@@ -273,6 +273,7 @@ def _solve(
             "decisions": scores.decisions,
             "metrics": np.array(list(resamples)),
             "resamples": np.stack([array.astype(np.float32) for array in resamples.values()]),
+            **_held_out(scores, pool.labels[plan.draw(planned.cell)]),
         }
         row = Row(
             cell=planned.cell,
@@ -286,6 +287,18 @@ def _solve(
         )
         yield planned, row, saved
         start = time.perf_counter()
+
+
+def _held_out(scores: Scores, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """What a row keeps of the scores inside the labelled subset, whose labels are given; nothing where nothing was held out."""
+    if scores.held_out is None:
+        return {}
+    index = np.asarray(scores.held_out.index)
+    return {
+        "held_out_index": index,
+        "held_out_probabilities": scores.held_out.probabilities.astype(np.float32),
+        "held_out_labels": labels[index],
+    }
 
 
 def _columns(arrays: Sequence[np.ndarray], where: slice) -> np.ndarray:
@@ -313,9 +326,9 @@ def _score(data: TaskData, part: str, scores: Scores) -> tuple[dict[str, Any], d
 
 
 def _save_target(unit: Unit, store: Store) -> None:
-    """ids, labels and groups of the scored set, once for all rows that share it."""
+    """What is known of the scored set, once for all rows that share it."""
     split = unit.data.parts[unit.cells[0].cell.target]
-    store.add_target(unit.cells[0].target, split.ids, split.labels, split.groups)
+    store.add_target(unit.cells[0].target, split.ids, split.labels, split.groups, bags=split.bags, meta=split.meta)
 
 
 def _number(value: Any) -> float | None:

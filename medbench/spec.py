@@ -284,17 +284,32 @@ class Train:
 
 
 @dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Scores of n labelled images by models of the same settings that did not see them: for thresholds and calibration inside the subset.
+
+    index: (n,) int64, positions in the draw, each once. probabilities: (n, C) float32 in [0, 1], C = 2 for binary; multi-label: NaN where the
+    label could not be fitted without the image. The same images have often chosen a hyper-parameter, so that they are a little too
+    good; no model was fitted to them.
+    """
+
+    index: np.ndarray
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Scores:
     """A protocol's answer on one target set of M images. Never a metric.
 
     probabilities: (M, C) float32 in [0, 1], C = 2 for binary. decisions: (M,) int64, or (M, C) 0/1 for multilabel: the protocol's own.
-    chosen: hyper-parameters and how they were chosen. extra: anything else worth keeping beside the row (JSON values).
+    chosen: hyper-parameters and how they were chosen. extra: anything else worth keeping beside the row (JSON values). held_out: of the
+    labelled subset, the same for every target of a draw; None where nothing could be held out.
     """
 
     probabilities: np.ndarray
     decisions: np.ndarray
     chosen: Mapping[str, Any]
     extra: Mapping[str, Any] = field(default_factory=dict)
+    held_out: HeldOut | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ plan.json            what was asked for: cells with their fingerprints, and what
 rows.jsonl           one finished cell a line
 failed.jsonl         one failure a line: cell, fingerprint, reason
 scores/ID.npz        probabilities, decisions and metric resamples of one row
-targets/ID.npz       ids, labels, groups of one scored set
+targets/ID.npz       ids, labels, groups, bags and metadata of one scored set
 """
 
 from __future__ import annotations
@@ -56,6 +56,25 @@ def _line(cell: Cell) -> Cell:
     return replace(cell, seed=0, pretrain_seed=0)
 
 
+def _plain(column: np.ndarray) -> np.ndarray:
+    """Numbers as they are, anything else as text: what can be read without unpickling."""
+    column = np.asarray(column)
+    return column if column.dtype.kind in "biuf" else column.astype(str)
+
+
+def _shareable(column: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether a column describes images rather than naming them: results folders are passed on, patients' names and notes are not.
+
+    Text, or whole numbers of more than three digits (accession numbers): at most half as many different values as there are groups. Other
+    numbers (an age, a fraction): always.
+    """
+    if column.dtype.kind in "biuf":
+        known = column[np.isfinite(column)]
+        if not len(known) or np.abs(known).max() < 1000 or (known % 1 != 0).any():
+            return True
+    return bool(2 * len(np.unique(column)) <= len(np.unique(groups)))
+
+
 def _array(raw: bytes) -> np.ndarray:
     """A .npy file's array, read-only (numpy's format 1.0: ten bytes, a header that ends the line, the numbers)."""
     start = raw.index(b"\n", 10) + 1
@@ -102,7 +121,10 @@ class Store:
             ) from error
 
     def scores(self, row: Row) -> dict[str, np.ndarray]:
-        """probabilities (M, C) float32, decisions, resamples (metrics, R) float32 in the order of `metrics` (names, str)."""
+        """probabilities (M, C) float32, decisions, resamples (metrics, R) float32 in the order of `metrics` (names, str).
+
+        Where the protocol held labelled images out (`spec.HeldOut`): held_out_index (n,), held_out_probabilities (n, C), held_out_labels.
+        """
         with np.load(self._scores_file(row.fingerprint)) as file:
             return dict(file)
 
@@ -114,7 +136,8 @@ class Store:
         return dict(zip(names, values, strict=True))
 
     def target(self, name: str) -> dict[str, np.ndarray]:
-        """ids, labels, groups of the scored set that a row's provenance names."""
+        """ids, labels, groups of the scored set that a row's provenance names; bags, and meta_COLUMN for each column of its metadata, where
+        they were saved (older folders have neither)."""
         with np.load(self.folder / "targets" / f"{name}.npz") as file:
             return dict(file)
 
@@ -150,9 +173,30 @@ class Store:
             record = {"cells": [asdict(entry) for entry in cells.values()], "tasks": {**tasks, **plan.tasks}}
             self._write("plan.json", json.dumps(record, indent=1).encode())
 
-    def add_target(self, name: str, ids: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> None:
+    def add_target(
+        self,
+        name: str,
+        ids: np.ndarray,
+        labels: np.ndarray,
+        groups: np.ndarray,
+        *,
+        bags: np.ndarray | None = None,
+        meta: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Save a scored set, unless it is there. bags become numbers (N,) int64, in the order of their names: a bag is often named after its
+        patient. Columns of `meta` that may name a person or an image are left out: see `_shareable`."""
+        if (self.folder / "targets" / f"{name}.npz").exists():
+            return
+        arrays = {"ids": ids, "labels": labels, "groups": groups}
+        if bags is not None:
+            arrays["bags"] = np.unique(bags, return_inverse=True)[1].astype(np.int64)
+        columns = {f"meta_{column}": _plain(values) for column, values in (meta or {}).items() if _shareable(_plain(values), groups)}
+        self._write_arrays(f"targets/{name}.npz", {**arrays, **columns})
+
+    def copy_target(self, name: str, source: Store) -> None:
+        """A scored set of another folder, unless it is there."""
         if not (self.folder / "targets" / f"{name}.npz").exists():
-            self._write_arrays(f"targets/{name}.npz", {"ids": ids, "labels": labels, "groups": groups})
+            self._write_arrays(f"targets/{name}.npz", source.target(name))
 
     def add(self, row: Row, arrays: Mapping[str, np.ndarray]) -> bool:
         """Save a finished cell: scores first, then the row. False if another run was faster."""

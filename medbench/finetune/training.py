@@ -18,7 +18,7 @@ from torch import nn
 
 from medbench import metrics, sampling, views
 from medbench.finetune.recipe import Recipe
-from medbench.spec import PRIMARY, Kind, Network, Scores, Train
+from medbench.spec import PRIMARY, HeldOut, Kind, Network, Scores, Train
 
 MIN_HELD_OUT = 20  # images: with fewer, a score says less than a rule
 #: (features (n, D), labels, groups, kind, outputs) -> weight (outputs, D) and bias (outputs,) of the linear probe
@@ -67,11 +67,13 @@ def fine_tune(
 ) -> dict[str, Scores]:
     """Scores of every target by the network trained on the images at `draw`. See `Recipe` for what is done.
 
-    With fewer than `MIN_HELD_OUT` images to hold out the subset is trained whole: with the middle rate, for all steps.
+    With fewer than `MIN_HELD_OUT` images to hold out the subset is trained whole: with the middle rate, for all steps. The held-out scores are
+    those of the validation part, which chose the rate and the weights.
     """
     network = train.network
     assert network is not None, "a protocol that needs images gets a network"
     fit, val = hold_out(train.labels[draw], train.groups[draw], recipe.held_out)
+    held = val
     fit, val = draw[fit], draw[val]
     with torch.random.fork_rng(devices=[train.device] if train.device != "cpu" else []):
         job = Job(train, network, recipe, fit, val, seed, folder, linear_layer)
@@ -84,6 +86,7 @@ def fine_tune(
             rate = rates[len(rates) // 2]
         net, state = job.network_and_state(rate, 1.0)
         scores = {name: job.predict(net, pixels) for name, pixels in targets.items()}
+        held_out = HeldOut(held, job.predict(net, train.features[val])) if len(val) else None
     chosen = {
         "rate": rate,
         "rule": f"{recipe.watch} of {len(val)} held-out images" if len(val) else "too few images to hold out: the middle rate, all steps",
@@ -92,7 +95,7 @@ def fine_tune(
         "searched": searched,
     }
     extra = {"recipe": recipe.name, "trained_on": len(fit), "held_out": len(val), "steps_run": state.step, "curve": state.curve}
-    return {name: Scores(p, _decide(p, train.kind), chosen, extra) for name, p in scores.items()}
+    return {name: Scores(p, _decide(p, train.kind), chosen, extra, held_out) for name, p in scores.items()}
 
 
 def hold_out(labels: np.ndarray, groups: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:

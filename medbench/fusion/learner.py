@@ -11,7 +11,7 @@ import numpy as np
 
 from medbench import metrics, sampling
 from medbench.fusion.recipe import Recipe, Tokens
-from medbench.spec import PRIMARY, Kind, Scores
+from medbench.spec import PRIMARY, HeldOut, Kind, Scores
 
 if TYPE_CHECKING:
     import torch
@@ -194,7 +194,8 @@ def losses(logits: torch.Tensor, truth: torch.Tensor, usable: torch.Tensor) -> t
     return (each * known).sum((1, 2)) / known.sum((1, 2)).clamp_min(1)
 
 
-def score(model: Head, learner: Learner, target: Sequence[np.ndarray]) -> Scores:
+def score(model: Head, learner: Learner, target: Sequence[np.ndarray], held: HeldOut | None) -> Scores:
+    """Scores of a target; held: what `score_held_out` gave."""
     import torch
 
     blocks = []
@@ -209,7 +210,21 @@ def score(model: Head, learner: Learner, target: Sequence[np.ndarray]) -> Scores
     else:
         logits = logits.masked_fill(~usable, -torch.inf)
         probabilities, decisions = logits.softmax(1).numpy(), logits.argmax(1).numpy()
-    return Scores(probabilities.astype(np.float32), decisions, learner.chosen())
+    return Scores(probabilities.astype(np.float32), decisions, learner.chosen(), held_out=held)
+
+
+def score_held_out(model: Head, learner: Learner, pool: Sequence[torch.Tensor]) -> HeldOut | None:
+    """Of the validation part, which chose the rate and the weights; a label of which one value was seen is NaN."""
+    import torch
+
+    if not len(learner.held):
+        return None
+    with torch.no_grad():
+        blocks = [model(learner.images(pool, block)).double().cpu() for block in torch.split(learner.held, BLOCK)]
+    logits, usable = torch.cat(blocks), learner.usable.cpu()
+    several = learner.kind == "multilabel"
+    found = logits.sigmoid().masked_fill(~usable, torch.nan) if several else logits.masked_fill(~usable, -torch.inf).softmax(1)
+    return HeldOut(learner.held.cpu().numpy(), found.numpy().astype(np.float32))
 
 
 def attention_map(model: Head, learner: Learner, pool: Sequence[torch.Tensor]) -> np.ndarray:

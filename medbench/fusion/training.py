@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medbench.fusion.learner import BLOCK, Learner, attention_map, losses, prepare, score
+from medbench.fusion.learner import BLOCK, Learner, attention_map, losses, prepare, score, score_held_out
 from medbench.fusion.recipe import TRUONG2021, Recipe, Tokens
 from medbench.spec import Kind, Scores, UserError
 
@@ -79,7 +79,8 @@ def fit_predict(
             learner = max(candidates, key=lambda x: max(x.history))
             model = learner.model(pool, outputs, tokens, recipe)
             found = None if tokens == "none" else attention_map(model, learner, pool)
-            yield {name: score(model, learner, target) for name, target in targets.items()}, found
+            held = score_held_out(model, learner, pool)
+            yield {name: score(model, learner, target, held) for name, target in targets.items()}, found
         waiting = waiting[alike:]
 
 

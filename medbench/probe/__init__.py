@@ -22,6 +22,6 @@ Where the bias is optimal, the duality gap is exactly ||gradient in W||^2 / (2 *
 Cross-validation runs in float32, the final fit in float64.
 """
 
-from medbench.probe.fitting import Fits, Target, eigenbasis, fit, held_out_loss
+from medbench.probe.fitting import Fits, Target, eigenbasis, fit, held_out_loss, held_out_probabilities
 
-__all__ = ["Fits", "Target", "eigenbasis", "fit", "held_out_loss"]
+__all__ = ["Fits", "Target", "eigenbasis", "fit", "held_out_loss", "held_out_probabilities"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -62,6 +62,11 @@ class Fits:
         x = ((features.double() - self.mean[part]) * self.scale[part]).clamp(-limit, limit)
         bias = self.bias[part]
         return (self.weight[part].flatten(0, 2) @ x.T).reshape(*bias.shape, len(features)) + bias[..., None]
+
+    def at(self, penalty: int) -> Fits:
+        """The solutions for one penalty of the path: P = 1."""
+        of_path = ("weight", "bias", "iterations", "gradient", "largest", "gap", "bias_gradient")
+        return replace(self, **{name: getattr(self, name)[:, penalty : penalty + 1] for name in of_path})
 
 
 def fit(
@@ -132,6 +137,24 @@ def held_out_loss(
         total[b] = (loss * known).sum((1, 2, 3))
         count[b] = known.sum()
     return total, count
+
+
+def held_out_probabilities(
+    fits: Fits, features: torch.Tensor, target: Target, rows: torch.Tensor, outside: torch.Tensor, part: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(M, T * c) float64 of the images `outside` by the single penalty of `fits`, solved on the images `rows`; and (M,) bool, whom they serve.
+
+    softmax: 0 for a class that `rows` lack; an image of such a class is not served. Otherwise NaN for a label that `rows` cannot fit.
+    """
+    fitted, truth = target.take(rows).fitted(), target.take(outside)
+    logits = fits.logits(features[outside], part)[0]
+    if target.softmax:
+        probabilities = logits.masked_fill(~fitted, -torch.inf).softmax(1)
+        served = (truth.values * fitted).sum((0, 1)) > 0
+    else:
+        probabilities = logits.sigmoid().masked_fill(~fitted, torch.nan)
+        served = torch.ones(len(outside), dtype=torch.bool, device=features.device)
+    return probabilities.flatten(0, 1).T, served
 
 
 @dataclass(frozen=True, eq=False)

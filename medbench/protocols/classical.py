@@ -37,7 +37,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from medbench.protocols.linear import MAX_FOLDS, check_finite, n_folds
-from medbench.spec import KINDS, Kind, Protocol, Scores, Train
+from medbench.spec import KINDS, HeldOut, Kind, Protocol, Scores, Train
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +73,7 @@ def knn(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndar
         images = _normalised(train.features[draw], train.device)
         labels = train.labels[draw]
         values, known = _ballots(labels, train.n_classes, train.device)
-        k, chosen = choose_k(images, labels, train.groups[draw], values, known)
+        k, chosen, held_out = choose_k(images, labels, train.groups[draw], values, known)
         scores = {}
         for name, features in targets.items():
             shares = np.empty((len(features), values.shape[1]))
@@ -81,27 +81,30 @@ def knn(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndar
                 similarity = _normalised(features[rows], train.device) @ images.T
                 shares[rows] = next(vote(similarity, [k], values, known))[0].cpu().numpy()
             decisions = (shares >= 0.5).astype(np.int64) if labels.ndim == 2 else shares.argmax(1)
-            scores[name] = Scores(shares.astype(np.float32), decisions, chosen)
+            scores[name] = Scores(shares.astype(np.float32), decisions, chosen, held_out=held_out)
         yield scores
 
 
 def choose_k(
     images: torch.Tensor, labels: np.ndarray, groups: np.ndarray, values: torch.Tensor, known: torch.Tensor
-) -> tuple[int, dict[str, Any]]:
-    """k, and how it was chosen. images (n, D) float64 of length 1; values and known as `vote` takes them."""
+) -> tuple[int, dict[str, Any], HeldOut | None]:
+    """k, how it was chosen, and the shares of votes of the held-out images at it. images (n, D) float64 of length 1; values and known as
+    `vote` takes them."""
+    import numpy as np
     import torch
 
     from medbench import sampling
 
     n_parts = n_folds(labels, groups)
     if n_parts < 2:
-        return min(FIXED_NEIGHBOURS, len(labels)), {"k": min(FIXED_NEIGHBOURS, len(labels)), "rule": "fixed: a class has one group"}
+        return min(FIXED_NEIGHBOURS, len(labels)), {"k": min(FIXED_NEIGHBOURS, len(labels)), "rule": "fixed: a class has one group"}, None
     fold = torch.as_tensor(sampling.folds(labels, groups, n_parts), device=images.device)
     fewest = len(labels) - int(fold.bincount().max())
     ks = [k for k in NEIGHBOURS if k <= fewest]
     exclusive = labels.ndim == 1
     outcomes = int(values.any(0).sum()) if exclusive else 2
     losses = torch.zeros(len(ks), dtype=torch.float64, device=images.device)
+    shares = np.empty((len(ks), *values.shape), np.float32)
     for rows in _blocks(len(labels), max(images.shape)):
         similarity = images[rows] @ images.T
         similarity.masked_fill_(fold[rows, None] == fold, -torch.inf)
@@ -110,10 +113,12 @@ def choose_k(
             probability = (heard * share + 1 / outcomes) / (heard + 1)
             loss = -(yes * probability.log()).sum()
             losses[i] += loss if exclusive else loss - (no * (1 - probability).log()).sum()
+            shares[i, rows] = torch.where(heard > 0, share, torch.nan).cpu().numpy()
     losses /= known.sum()
     best = int((losses <= losses.min() + TIE).nonzero()[0])  # the candidates ascend
     rule = f"{n_parts}-fold grouped CV, log-loss"
-    return ks[best], {"k": ks[best], "rule": rule, "cv_log_loss": float(losses[best]), "at_edge": ks[best] == NEIGHBOURS[-1]}
+    chosen = {"k": ks[best], "rule": rule, "cv_log_loss": float(losses[best]), "at_edge": ks[best] == NEIGHBOURS[-1]}
+    return ks[best], chosen, HeldOut(np.arange(len(labels)), shares[best])
 
 
 def vote(
@@ -164,6 +169,7 @@ def _classify(
         inside, transform = transforms(train.features[draw])
         solvable = len(seen) > 1 and inside.shape[1] > 0
         sharpness, chosen = 1.0, {**arguments, "rule": "as published"}
+        held_out = None
         extra = {"components": inside.shape[1]}
         if not solvable:
             chosen["rule"] = "nothing to fit: one class, or no feature varies"
@@ -171,9 +177,14 @@ def _classify(
             fit = prepare(inside, labels)
             model, decide = fit(np.arange(len(labels)))
             extra["iterations"] = int(np.max(model.n_iter_))
+            index, outside = cross_validated(inside, labels, train.groups[draw], fit)
             if calibrate:
-                sharpness, how = temperature(inside, labels, train.groups[draw], fit)
+                sharpness, how = temperature(outside, labels, train.groups[draw], index)
                 chosen |= how
+            if len(index):
+                spread = np.zeros((len(index), train.n_classes), np.float32)
+                spread[:, seen] = softmax(sharpness * outside, axis=1)
+                held_out = HeldOut(index, spread)
         scores = {}
         for name, features in targets.items():
             values = np.zeros((len(features), len(seen)))
@@ -181,7 +192,7 @@ def _classify(
                 values[rows] = decide(transform(features[rows]))
             probabilities = np.zeros((len(features), train.n_classes), np.float32)
             probabilities[:, seen] = softmax(sharpness * values, axis=1)
-            scores[name] = Scores(probabilities, seen[values.argmax(1)], chosen, extra)
+            scores[name] = Scores(probabilities, seen[values.argmax(1)], chosen, extra, held_out)
         yield scores
 
 
@@ -280,25 +291,34 @@ def _power_transformed(x: np.ndarray) -> tuple[Any, np.ndarray]:
     return power, z
 
 
-def temperature(inside: np.ndarray, labels: np.ndarray, groups: np.ndarray, fit: Fit) -> tuple[float, dict[str, Any]]:
-    """1 / temperature with the lowest log-loss on held-out images, and how it was found.
+def cross_validated(inside: np.ndarray, labels: np.ndarray, groups: np.ndarray, fit: Fit) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (m,) int64 of the held-out images and their decision values (m, classes seen), fold after fold; m = 0 where nothing can be
+    held out.
 
     Folds whose training part lacks a class are left out: their decision values are of another problem.
     """
     import numpy as np
-    from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
 
     from medbench import sampling
 
-    k = n_folds(labels, groups)
-    seen, index = np.unique(labels, return_inverse=True)
+    k, seen = n_folds(labels, groups), np.unique(labels)
     fold = sampling.folds(labels, groups, k)
-    whole = [i for i in range(k) if len(np.unique(index[fold != i])) == len(seen)]
+    whole = [i for i in range(k) if len(np.unique(labels[fold != i])) == len(seen)]
     if not whole:
+        return np.zeros(0, np.int64), np.zeros((0, len(seen)))
+    index = np.concatenate([np.flatnonzero(fold == i) for i in whole])
+    return index, np.concatenate([fit(np.flatnonzero(fold != i))[1](inside[fold == i]) for i in whole])
+
+
+def temperature(values: np.ndarray, labels: np.ndarray, groups: np.ndarray, index: np.ndarray) -> tuple[float, dict[str, Any]]:
+    """1 / temperature with the lowest log-loss on held-out images, and how it was found. values, index: as `cross_validated` gives them."""
+    import numpy as np
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    if not len(index):
         return 1.0, {"temperature": 1.0, "rule": "fixed: a class has one group"}
-    values = np.concatenate([fit(np.flatnonzero(fold != i))[1](inside[fold == i]) for i in whole])
-    true = np.concatenate([index[fold == i] for i in whole])
+    k, true = n_folds(labels, groups), np.unique(labels, return_inverse=True)[1][index]
 
     def loss(log_sharpness: float) -> float:
         return -float(log_softmax(np.exp(log_sharpness) * values, axis=1)[np.arange(len(true)), true].mean())

@@ -6,7 +6,8 @@ has). With fewer than two groups of a class nothing can be held out, and the pen
 one penalty for all its labels; a label of which positives or negatives lie in fewer than two groups has no say in k.
 
 A class without a labelled image gets probability 0. A label (or a binary task) of which only one value was seen gets the smoothed base rate
-(positives + 1) / (known + 2). `medbench.probe` states the objective and the accuracy of its solution.
+(positives + 1) / (known + 2). Held-out probabilities are those of the cross-validation at the chosen penalty; an image whose class its fold's
+training part lacks has none. `medbench.probe` states the objective and the accuracy of its solution.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from medbench.spec import KINDS, Kind, Protocol, Scores, Train, UserError
+from medbench.spec import KINDS, HeldOut, Kind, Protocol, Scores, Train, UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,21 +55,22 @@ def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np
         check_finite(name, given)
     pool = torch.as_tensor(train.features, device=train.device)
     basis = _shared_basis(pool, max(map(len, draws), default=0))
-    ready: dict[int, tuple[Choice, int]] = {}
+    ready: dict[int, tuple[Choice, HeldOut | None, int]] = {}
     for i, draw in enumerate(draws):
         if i not in ready:
             batch = _like(draws, i, set(ready))
+            together = [draws[j] for j in batch]
             choices = choose(
-                pool, train.labels, train.groups, train.kind, [draws[j] for j in batch], PENALTIES, FIXED_PENALTY, MAX_FOLDS, basis
+                pool, train.labels, train.groups, train.kind, train.n_classes, together, PENALTIES, FIXED_PENALTY, MAX_FOLDS, basis
             )
-            ready |= {j: (choice, len(batch)) for j, choice in zip(batch, choices, strict=True)}
-        choice, together = ready[i]
+            ready |= {j: (choice, held, len(batch)) for j, (choice, held) in zip(batch, choices, strict=True)}
+        choice, held_out, n_together = ready.pop(i)
         model = settle(pool[torch.as_tensor(draw, device=train.device)], train.labels[draw], train.kind, train.n_classes, choice, basis)
         scores = {}
         for name, images in targets.items():
             probabilities, decisions = model.score(images)
-            extra = {**model.certificate, "chosen_together": together}
-            scores[name] = Scores(probabilities.astype(np.float32), decisions, model.chosen, extra)
+            extra = {**model.certificate, "chosen_together": n_together}
+            scores[name] = Scores(probabilities.astype(np.float32), decisions, model.chosen, extra, held_out)
         yield scores
 
 
@@ -148,7 +150,7 @@ def learn(
     import numpy as np
 
     basis = _shared_basis(features, len(features))
-    (choice,) = choose(features, labels, groups, kind, [np.arange(len(labels))], penalties, fixed_penalty, max_folds, basis)
+    ((choice, _),) = choose(features, labels, groups, kind, n_classes, [np.arange(len(labels))], penalties, fixed_penalty, max_folds, basis)
     return settle(features, labels, kind, n_classes, choice, basis)
 
 
@@ -188,29 +190,72 @@ def choose(
     labels: np.ndarray,
     groups: np.ndarray,
     kind: Kind,
+    n_classes: int,
     draws: Sequence[np.ndarray],
     penalties: Sequence[float],
     fixed_penalty: float,
     max_folds: int,
     basis: torch.Tensor | None,
-) -> list[Choice]:
-    """The penalty of each draw (indices into the pool) and how it was chosen; the folds of all draws are solved together."""
+) -> list[tuple[Choice, HeldOut | None]]:
+    """The penalty of each draw (indices into the pool), how it was chosen, and the held-out probabilities at it; the folds of all draws are
+    solved together."""
+    import numpy as np
+
     from medbench import sampling
 
     folds = []
     for draw in draws:
         k = n_folds(labels[draw], groups[draw], max_folds)
         fold = sampling.folds(labels[draw], groups[draw], k) if k >= 2 else None
-        folds.append([] if fold is None else [(draw[fold != i], draw[fold == i]) for i in range(k)])
-    parts = [part for of_draw in folds for part in of_draw]
+        folds.append([] if fold is None else [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(k)])
+    parts = [(draw[inside], draw[out]) for draw, of_draw in zip(draws, folds, strict=True) for inside, out in of_draw]
     lengths = [len(of_draw) for of_draw in folds if of_draw]
-    losses = iter(cross_validate(pool, labels, kind, penalties, parts, lengths, basis)[1] if parts else ())
-    return [
-        _choice(len(draw), penalties, next(losses), f"{len(of_draw)}-fold grouped CV")
-        if of_draw
-        else _choice(len(draw), [fixed_penalty], None, "fixed: a class has one group")
-        for draw, of_draw in zip(draws, folds, strict=True)
-    ]
+    if parts:
+        fits, found = cross_validate(pool, labels, kind, penalties, parts, lengths, basis)
+    losses, first = iter(found if parts else ()), 0
+    chosen: list[tuple[Choice, HeldOut | None]] = []
+    for draw, of_draw in zip(draws, folds, strict=True):
+        if not of_draw:
+            chosen.append((_choice(len(draw), [fixed_penalty], None, "fixed: a class has one group"), None))
+            continue
+        choice = _choice(len(draw), penalties, next(losses), f"{len(of_draw)}-fold grouped CV")
+        at = fits.at(penalties.index(choice["penalty"]))
+        chosen.append((choice, _held_out(at, first, pool, labels, kind, n_classes, draw, of_draw)))
+        first += len(of_draw)
+    return chosen
+
+
+def _held_out(
+    fits: Fits,
+    first: int,
+    pool: torch.Tensor,
+    labels: np.ndarray,
+    kind: Kind,
+    n_classes: int,
+    draw: np.ndarray,
+    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> HeldOut:
+    """Of one draw, whose folds (training and held-out positions in it) are the parts of `fits` from `first` on."""
+    import numpy as np
+    import torch
+
+    from medbench import probe as engine
+
+    target, columns = encode(labels, kind, str(pool.device))
+    index, found = [], []
+    for part, (inside, out) in enumerate(folds, first):
+        rows, outside = (torch.as_tensor(draw[where], device=pool.device) for where in (inside, out))
+        probabilities, served = engine.held_out_probabilities(fits, pool, target, rows, outside, part)
+        index.append(out[served.cpu().numpy()])
+        found.append(probabilities[served].cpu().numpy())
+    order = np.argsort(np.concatenate(index))
+    solved = np.concatenate(found)[order]
+    if kind == "binary":
+        whole = np.column_stack([1 - solved, solved])
+    else:
+        whole = np.full((len(solved), n_classes), np.nan if kind == "multilabel" else 0.0)
+        whole[:, columns] = solved
+    return HeldOut(np.concatenate(index)[order], whole.astype(np.float32))
 
 
 def _choice(n: int, penalties: Sequence[float], losses: torch.Tensor | None, rule: str) -> Choice:
