@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from medbench import metrics
+from medbench import metrics, run
 from medbench.fusion import TRUONG2021, attention_picture, fit_predict, head, learner, network, training
-from medbench.spec import Kind, Scores, UserError
+from medbench.spec import Grid, Kind, Scores, UserError
 
 SMALL = replace(TRUONG2021, width=16, epochs=8)
 PAPER = (2048, 2048, 1536)
@@ -334,3 +334,28 @@ def test_the_picture_shows_every_map_on_one_scale(tmp_path: Path) -> None:
     assert all(f"<!-- {word} -->" in drawn for word in ("even", "dark", "simclr", "swav", "dino", "0.33", "1.0", "0.0"))
     pixels = np.asarray(Image.open(tmp_path / "even.png").convert("RGB"))
     assert (pixels.max(2) - pixels.min(2)).max() <= 1  # grey, so print loses nothing
+
+
+def test_a_run_over_one_informative_and_two_noise_members_finds_the_informative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole path, from files of features to the saved row: the fused score beats the members' mean, the saved map points at the first."""
+    rng, labels = np.random.default_rng(1), np.arange(260) % 3
+    ids = np.array([f"{i}.png" for i in range(len(labels))])
+    for name in ids:
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).save(tmp_path / name)
+    lines = [f"{name},{'abc'[label]},{'train' if i < 160 else 'test'}" for i, (name, label) in enumerate(zip(ids, labels, strict=True))]
+    (tmp_path / "mine.csv").write_text("\n".join(["path,label,split", *lines]))
+    centres = rng.normal(size=(3, 24))
+    members = ("known", "noise1", "noise2")
+    for name in members:
+        features = rng.normal(size=(len(ids), 24)) + (centres[labels] if name == "known" else 0)
+        np.savez(tmp_path / f"{name}.npz", ids=ids, features=features.astype(np.float32))
+    monkeypatch.chdir(tmp_path)
+    task, files = ("folder:mine.csv",), tuple(f"features:{name}.npz" for name in members)
+    alone = run.run(Grid(task, encoders=files, labels=("all",), seeds=1), tmp_path / "alone")
+    fused = run.run(Grid(task, methods=(f"dvme:{'+'.join(f'given@{f}' for f in files)}",), labels=("all",), seeds=1), tmp_path / "fused")
+    values = {row.cell.encoder: row.metrics["auc"]["value"] for row in alone.rows().values()}
+    (row,) = fused.rows().values()
+    assert list(values) == list(files) and max(values[files[1]], values[files[2]]) < 0.65
+    assert row.metrics["auc"]["value"] > np.mean(list(values.values())) + 0.1
+    saved = np.array(row.provenance["protocol"]["attention"]).mean(0)
+    assert saved[0] > max(saved[1:]) + 0.02
