@@ -95,7 +95,7 @@ def open_task(
         raise UserError(
             f"Task '{task.name}' has no {grid.target} part.", allowed=[p for p in parts if p != "train"], then="medbench run --on test"
         )
-    parts = {name: _tidy(task, name, parts[name]) for name in PARTS if name in parts}
+    parts = {name: tidy(task, name, parts[name]) for name in PARTS if name in parts}
     marks = [
         *task.marks,
         *([f"PARTIAL: {lacking}"] if lacking else []),
@@ -200,7 +200,7 @@ def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: 
     return [*marks, f"LEAK: {len(torn)} images stand in two parts, byte for byte"]
 
 
-def _tidy(task: Task, part: str, split: Split) -> Split:
+def tidy(task: Task, part: str, split: Split) -> Split:
     """The part with the dtypes that `Split` promises. Raises ValueError, for the author of a task, where lengths or ids do not fit."""
     n = len(split.images)
     labels = np.asarray(split.labels, float if task.kind == "multilabel" else np.int64)

@@ -5,7 +5,7 @@ A plan knows each cell's fingerprint, so it also tells which rows are there alre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -29,7 +29,8 @@ from medbench.spec import (
     parse_budget,
     user_path,
 )
-from medbench.store import Planned
+from medbench.store import PlanFile, Planned
+from medbench.targets import Target, own_part, shifted, shifts_of
 from medbench.units import Unit, unit_of
 
 VERSION = 1  # of what a cell's result is made of beyond the entries' own versions
@@ -38,13 +39,17 @@ FUSED = ("linear", "finetune")  # the protocols that a fusion can be judged by: 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """units in the order of work. draws: (task, data, labels, seed) -> index (n,) into the pool. notes: what a person should know first."""
+    """units in the order of work. draws: (task, data, labels, seed) -> index (n,) into the pool. notes: what a person should know first.
+
+    targets: (task, data) -> what each fit is scored on, the task's own part first.
+    """
 
     units: tuple[Unit, ...]
     draws: Mapping[tuple[str, str, str, int], np.ndarray]
     notes: tuple[str, ...]
     cache_dir: Path
     target: str  # the part that is scored
+    targets: Mapping[tuple[str, str], tuple[Target, ...]]
 
     @property
     def cells(self) -> tuple[Planned, ...]:
@@ -54,9 +59,35 @@ class Plan:
         """The labelled subset of a cell: index (n,) into the pool. All images are the same draw at every seed."""
         return self.draws[cell.task, cell.data, cell.labels, 0 if cell.labels == str(ALL) else cell.seed]
 
+    def targets_of(self, data: TaskData) -> tuple[Target, ...]:
+        return self.targets[data.task.name, data.data]
+
     @property
     def tasks(self) -> tuple[TaskData, ...]:
         return tuple({id(unit.data): unit.data for unit in self.units}.values())
+
+    @property
+    def file(self) -> PlanFile:
+        """What the results folder keeps of a plan, so that tables need neither tasks nor data."""
+        tasks = {
+            f"{data.task.name}|{data.data}|{target.name}": {
+                "identity": data.identity,
+                "title": data.task.title,
+                "kind": data.task.kind,
+                "classes": list(target.classes),
+                "metric": data.task.metric,
+                "groups": target.groups,
+                "marks": list(target.marks),
+                "data_sha256": data.sha256,
+                "parts": {
+                    name: [len(split), len(np.unique(split.groups))] for name, split in {**data.parts, target.name: target.split}.items()
+                },
+                **({"shift": dict(target.shift)} if target.shift else {}),
+            }
+            for data in self.tasks
+            for target in self.targets_of(data)
+        }
+        return PlanFile(self.cells, tasks)
 
 
 def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, done, total: None) -> Plan:
@@ -69,34 +100,35 @@ def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, d
         encoder = _encoder(name, readout, grid)  # raises for a wrong name before any image is looked for
         _methods_for(encoder, methods, named=bool(grid.methods))
     _check_fusions(methods, protocols, named=bool(grid.methods))
+    tasks = _tasks(grid, protocols)
+    shifts, notes = shifts_of(tasks, grid.shifts)
     cache_dir = images.cache_folder()
     units: list[Unit] = []
     draws: dict[tuple[str, str, str, int], np.ndarray] = {}
-    notes: list[str] = []
-    for task_name in _distinct("task", grid.tasks):
-        task = registry.task(task_name, **({"ordinal": True} if grid.ordinal else {}))
-        _check_protocols(task, protocols)
-        if any(unit.data.task.name == task.name for unit in units):
-            raise UserError(f"Two tasks of this run are called '{task.name}'.", then="rename one of the folders, or run them one by one")
+    targets: dict[tuple[str, str], tuple[Target, ...]] = {}
+    for task in tasks:
         data = open_task(task, grid, cache_dir, notes, progress)
+        scored = (own_part(data, grid.target), *(shifted(data, *shift, grid, progress) for shift in shifts[task.name]))
+        targets[task.name, data.data] = scored
         subsets = _subsets(data, budgets, grid.seeds)
         draws.update({(task.name, data.data, str(budget), seed): index for (budget, seed), (index, _) in subsets.items()})
         for name, readout in product(dict.fromkeys(grid.encoders), dict.fromkeys(grid.readouts)):
             encoder = _encoder(name, readout, grid, phantom=data.data == "phantom")
             if encoder.kind == "features":
-                given_features(encoder, data, grid.target)  # raises for ids that are missing, double or not finite
+                for target in scored:  # raises for ids that are missing, double or not finite
+                    given_features(encoder, data, grid.target, target)
             serving = _serving(_methods_for(encoder, methods, named=bool(grid.methods)), data, encoder, grid, notes)
             for method in serving:
                 for pretrain_seed in range(grid.pretrain_seeds if method.seeded else 1):
                     unit = unit_of(data, method, encoder, pretrain_seed, grid, cache_dir)
                     if pretrain_seed and method.recipes and not unit.recipes:
                         break  # an official checkpoint is what it is
-                    cells = _cells(unit, protocols, subsets, grid)
+                    cells = _cells(unit, protocols, subsets, scored, grid)
                     if cells:
                         units.append(replace(unit, cells=cells))
                     else:
                         notes.append(f"{method.name} is left out: {', '.join(p.name for p in protocols)} cannot judge a fusion")
-    return Plan(tuple(units), draws, tuple(notes), cache_dir, grid.target)
+    return Plan(tuple(units), draws, tuple(notes), cache_dir, grid.target, targets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +161,14 @@ def splits(grid: Grid) -> tuple[list[Subset], list[str]]:
     return found, notes
 
 
-def given_features(encoder: Encoder, data: TaskData, target: str) -> np.ndarray:
-    """(N, D) float32 of a features file, part after part as in a pack; NaN for images of a part that is not used and not in the file."""
+def given_features(encoder: Encoder, data: TaskData, target: str, shift: Target | None = None) -> np.ndarray:
+    """(N, D) float32 of a features file, part after part as in a pack; NaN for images of a part that is not used and not in the file.
+
+    shift: a set of another data set: its features instead.
+    """
     assert encoder.file is not None, "features have a file"
+    if shift is not None and shift.elsewhere:
+        return given.features(encoder.file, shift.split.ids.tolist(), [True] * len(shift.split))
     ids = [name for split in data.parts.values() for name in split.ids.tolist()]
     needed = [name in ("train", target) for name, split in data.parts.items() for _ in range(len(split))]
     return given.features(encoder.file, ids, needed)
@@ -200,8 +237,13 @@ def _serving(methods: list[Method], data: TaskData, encoder: Encoder, grid: Grid
 
 
 def _cells(
-    unit: Unit, protocols: list[Protocol], subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]], grid: Grid
+    unit: Unit,
+    protocols: list[Protocol],
+    subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]],
+    targets: Sequence[Target],
+    grid: Grid,
 ) -> tuple[Planned, ...]:
+    """In the order of work: all targets of a draw, the task's own part first, before the next."""
     data, encoder = unit.data, unit.encoder
     common = (data.task.name, data.data, unit.method.name, unit.source, encoder.name, encoder.readout, encoder.size, unit.pretrain_seed)
     cells = []
@@ -212,8 +254,9 @@ def _cells(
         seeded = protocol.seeded or unit.method.fusion is not None
         for (budget, seed), (_, wanted) in subsets.items():
             for own_seed in range(grid.seeds) if budget == ALL and seeded else [seed]:
-                cell = Cell(*common, protocol.name, str(budget), own_seed, grid.target)
-                cells.append(Planned(cell, fingerprint(asdict(cell), setting), wanted, setting, data.target(grid.target)))
+                for target in targets:
+                    cell, whole = Cell(*common, protocol.name, str(budget), own_seed, target.name), target.setting(setting)
+                    cells.append(Planned(cell, fingerprint(asdict(cell), whole), wanted, whole, target.file))
     return tuple(cells)
 
 
@@ -243,6 +286,20 @@ def _check_options(grid: Grid) -> None:
         raise UserError(
             f"Unknown part '{grid.target}' to score on.", allowed=["test", "val"], given=grid.target, then="medbench run --on val"
         )
+    if grid.target == "val" and (grid.shifts or grid.corruptions):
+        raise UserError("A shift is measured against the test part, not with --on val.", then="medbench run --on test")
+
+
+def _tasks(grid: Grid, protocols: list[Protocol]) -> list[Task]:
+    """The tasks of those names. Raises UserError for one that is not there, that a protocol cannot serve, or whose name stands twice."""
+    found: list[Task] = []
+    for name in _distinct("task", grid.tasks):
+        task = registry.task(name, **({"ordinal": True} if grid.ordinal else {}))
+        _check_protocols(task, protocols)
+        if task.name in (other.name for other in found):
+            raise UserError(f"Two tasks of this run are called '{task.name}'.", then="rename one of the folders, or run them one by one")
+        found.append(task)
+    return found
 
 
 def _check_protocols(task: Task, protocols: list[Protocol]) -> None:

@@ -16,6 +16,7 @@ from medbench import embed, images, pretrain
 from medbench.data import TaskData
 from medbench.grid import Plan, given_features
 from medbench.spec import Encoder, Network, Weights, fingerprint
+from medbench.targets import Target
 from medbench.units import Unit
 
 if TYPE_CHECKING:
@@ -25,11 +26,17 @@ log = logging.getLogger("medbench")
 Progress = Callable[..., None]  # (stage, done, total, a word on how it goes: optional)
 
 
-def pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress) -> images.Pack:
-    """The task's images at the encoder's size: train, val, test one after another. Raises UserError that names every bad image."""
-    flat = [image for split in data.parts.values() for image in split.images]
-    stage = f"packing {data.task.name} at {encoder.size} px"
-    return images.pack(flat, data.hashes, encoder.size, encoder.interpolation, cache_dir, lambda done, total: progress(stage, done, total))
+def pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress, target: Target | None = None) -> images.Pack:
+    """The task's images at the encoder's size: train, val, test one after another. Raises UserError that names every bad image.
+
+    target: that set's images instead.
+    """
+    if target is not None:
+        flat, hashes, name = list(target.split.images), target.hashes, target.name
+    else:
+        flat, hashes, name = [image for split in data.parts.values() for image in split.images], data.hashes, data.task.name
+    stage = f"packing {name} at {encoder.size} px"
+    return images.pack(flat, hashes, encoder.size, encoder.interpolation, cache_dir, lambda done, total: progress(stage, done, total))
 
 
 def trained(plan: Plan, unit: Unit, device: str, progress: Progress) -> Unit:
@@ -76,28 +83,29 @@ def history(plan: Plan, unit: Unit, device: str) -> dict[str, Any]:
     return found
 
 
-def unit_features(plan: Plan, unit: Unit, device: str, progress: Progress) -> tuple[embed.Features, ...]:
-    """The frozen features of a unit whose weights are on disk; of each member, for a fusion."""
+def unit_features(plan: Plan, unit: Unit, device: str, progress: Progress, target: Target | None = None) -> tuple[embed.Features, ...]:
+    """The frozen features of a unit whose weights are on disk; of each member, for a fusion. target: of that set's images, not of the task's."""
     if unit.members:
-        return tuple(found for member in unit.members for found in unit_features(plan, member, device, progress))
+        return tuple(found for member in unit.members for found in unit_features(plan, member, device, progress, target))
     data, encoder = unit.data, unit.encoder
     if encoder.kind == "features":
-        return (embed.Features(given_features(encoder, data, plan.target), 0.0, None, None),)
-    key = features_key(unit, device)
+        return (embed.Features(given_features(encoder, data, plan.target, target), 0.0, None, None),)
+    key = features_key(unit, device, target)
+    name = unit.name + (f" on {target.name}" if target else "")
     found = embed.cached(plan.cache_dir, key)
     if found is not None:
-        log.info("features of %s are in the cache", unit.name)
+        log.info("features of %s are in the cache", name)
         return (found,)
-    log.info("embedding %s", unit.name)
+    log.info("embedding %s", name)
     made = embed.features(
-        pack(data, encoder, plan.cache_dir, progress),
+        pack(data, encoder, plan.cache_dir, progress, target),
         partial(build_encoder, unit, encoder, unit.weights),
         encoder,
         key,
         plan.cache_dir,
         device=device,
         precision=unit.precision,
-        progress=lambda done, total: progress(f"embedding {unit.name}", done, total),
+        progress=lambda done, total: progress(f"embedding {name}", done, total),
     )
     return (made,)
 
@@ -108,16 +116,16 @@ def build_encoder(unit: Unit, encoder: Encoder, weights: Weights) -> torch.nn.Mo
     return unit.method.encoder(encoder, weights, unit.pretrain_seed)
 
 
-def have_features(plan: Plan, unit: Unit, device: str) -> bool:
-    """Whether a unit's features were given, or lie in the cache."""
+def have_features(plan: Plan, unit: Unit, device: str, target: Target | None = None) -> bool:
+    """Whether a unit's features were given, or lie in the cache; of the target's images, where one is given."""
     if unit.members:
-        return all(have_features(plan, member, device) for member in unit.members)
-    return unit.encoder.kind == "features" or embed.cached(plan.cache_dir, features_key(unit, device)) is not None
+        return all(have_features(plan, member, device, target) for member in unit.members)
+    return unit.encoder.kind == "features" or embed.cached(plan.cache_dir, features_key(unit, device, target)) is not None
 
 
-def features_key(unit: Unit, device: str) -> str:
-    """The cache key of a unit's features."""
-    pack_key = images.pack_key(unit.data.hashes, unit.encoder.size, unit.encoder.interpolation)
+def features_key(unit: Unit, device: str, target: Target | None = None) -> str:
+    """The cache key of a unit's features; of the target's images, where one is given."""
+    pack_key = images.pack_key(target.hashes if target else unit.data.hashes, unit.encoder.size, unit.encoder.interpolation)
     return embed.key(pack_key, unit.encoder, unit.weights, unit.method, unit.precision, device)
 
 

@@ -14,6 +14,7 @@ from medbench.embed import Features
 from medbench.machine import machine
 from medbench.sketch import sketch
 from medbench.spec import Scores, fingerprint
+from medbench.targets import Target
 from medbench.units import Unit
 
 
@@ -40,6 +41,7 @@ def cost(seconds: float, features: Sequence[Features], pretrainings: Sequence[Ma
 
 def provenance(
     unit: Unit,
+    target: Target,
     draw: np.ndarray,
     features: Sequence[Features],
     pretrainings: Sequence[Mapping[str, Any]],
@@ -47,9 +49,10 @@ def provenance(
     scores: Scores,
     ingredients: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """`features` are often older than the row: their machine stands beside its own. ingredients: of the cell's setting, see `grid`.
+    """target: what was scored; scores: its own. ingredients: of the cell's setting, see `grid`.
 
-    `parts`, `identity`, the features' `checks` and the sketch of the scores serve `check`: they tell which part of a row's making moved.
+    `features`, of the target, are often older than the row: their machine stands beside its own. `parts`, `identity`, the features' `checks`
+    and the sketch of the scores serve `check`: they tell which part of a row's making moved.
     """
     pool, encoder = unit.data.pool, unit.encoder
     counts = _class_counts(pool.labels[draw], unit.data.task.classes)
@@ -64,8 +67,8 @@ def provenance(
         "pretraining": [_stages(part, made) for part, made in zip(unit.members or (unit,), pretrainings, strict=True) if part.recipes],
         "subset_sha256": sampling.ids_hash(pool.ids[draw]),
         "subset_classes": counts,
-        "target": unit.cells[0].target,
-        "marks": list(unit.data.marks),
+        "target": target.file,
+        "marks": list(target.marks),
         "preprocessing": f"squash to {encoder.size} px {encoder.interpolation}, mean {encoder.mean}, std {encoder.std}"
         if encoder.kind != "features"
         else "features as given",

@@ -5,34 +5,30 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medbench import embed, metrics, registry, stats
-from medbench.data import TaskData
 from medbench.grid import Plan, ingredients
 from medbench.grid import plan as plan_grid
 from medbench.prepare import (
     Progress,
-    build_encoder,
-    features_key,
     have_features,
     history,
     network,
     pack,
-    pretrained_folder,
     trained,
     unit_features,
 )
 from medbench.provenance import cost, provenance
-from medbench.spec import Grid, Protocol, Row, Scores, Train, UserError, fingerprint
-from medbench.store import PlanFile, Planned, Store
+from medbench.spec import Grid, Kind, Protocol, Row, Scores, Train, UserError, fingerprint
+from medbench.store import Planned, Store
+from medbench.targets import Target
 from medbench.units import Unit
 
 log = logging.getLogger("medbench")
@@ -68,10 +64,11 @@ def execute(
         device = resolve_device(device)
         for unit in plan.units:  # decodes every image, so that a bad one is named before anything is written
             for part in unit.members or (unit,) if missing(plan, store, unit) else ():
-                if needs_images(plan, store, unit) or not have_features(plan, part, device):
-                    pack(part.data, part.encoder, plan.cache_dir, progress)
+                for target in (None, *(target for target in plan.targets_of(unit.data) if target.elsewhere)):
+                    if needs_images(plan, store, unit) or not have_features(plan, part, device, target):
+                        pack(part.data, part.encoder, plan.cache_dir, progress, target)
     store.create()
-    store.add_plan(plan_file(plan))
+    store.add_plan(plan.file)
     with _log_file(out / "run.log"):
         for unit in plan.units if missing(plan, store) else ():
             with store.working_on(fingerprint(unit.cells[0].cell.unit)[:16]):
@@ -84,70 +81,6 @@ def missing(plan: Plan, store: Store, unit: Unit | None = None) -> list[Planned]
     """Planned cells (of a unit, or of all) without a row of their fingerprint."""
     done = store.rows()
     return [planned for planned in (unit or plan).cells if planned.fingerprint not in done]
-
-
-def plan_file(plan: Plan) -> PlanFile:
-    """What the results folder keeps of a plan, so that tables need neither tasks nor data."""
-    tasks = {
-        f"{data.task.name}|{data.data}|{target}": {
-            "identity": data.identity,
-            "title": data.task.title,
-            "kind": data.task.kind,
-            "classes": list(data.task.classes),
-            "metric": data.task.metric,
-            "groups": data.task.groups,
-            "marks": list(data.marks),
-            "data_sha256": data.sha256,
-            "parts": {name: [len(split), len(np.unique(split.groups))] for name, split in data.parts.items()},
-        }
-        for data in plan.tasks
-        for target in {unit.cells[0].cell.target for unit in plan.units}
-    }
-    return PlanFile(plan.cells, tasks)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a unit still has to do. to_train: views of a pretraining. seconds: of both, at the speed of an earlier run here, else of a trial batch.
-    solve_seconds: as long as like cells in this folder took; None where there are none yet."""
-
-    unit: Unit
-    cells: int
-    missing: int
-    to_train: int
-    to_embed: int
-    seconds: float
-    solve_seconds: float | None
-
-
-def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
-    """The work left in each unit, without doing any of it but a trial batch where the encoder's speed is not known."""
-    device = resolve_device(device)
-    past: dict[tuple[str, str], list[float]] = {}
-    for row in store.rows().values():
-        past.setdefault((row.cell.protocol, row.cell.labels), []).append(row.cost["seconds"])
-    found = []
-    counted: set[str] = set()  # a fusion's members are often units of their own
-    for unit in plan.units:
-        todo = missing(plan, store, unit)
-        views = embedded = 0
-        seconds = 0.0
-        for part in unit.members or (unit,) if todo else ():
-            if have_features(plan, part, device) or features_key(part, device) in counted:
-                continue
-            counted.add(features_key(part, device))
-            there = (pretrained_folder(plan, part, device) / "weights.pth").exists()
-            to_train = 0 if there else sum(recipe.views for recipe in part.recipes)
-            speed = embed.measured_speed(plan.cache_dir, part.encoder)
-            if speed is None:
-                build = partial(build_encoder, part, part.encoder, part.weights)
-                speed = embed.trial_speed(build, part.encoder, device, part.precision)
-            views, embedded = views + to_train, embedded + len(part.data.hashes)
-            seconds += (3 * to_train + len(part.data.hashes)) / speed  # backward costs two forwards
-        solving = [past.get((planned.cell.protocol, planned.cell.labels)) for planned in todo]
-        solve = sum(float(np.median(s)) for s in solving if s) if all(solving) else None
-        found.append(Cost(unit, len(unit.cells), len(todo), views, embedded, seconds, solve))
-    return found
 
 
 def check_device(device: str) -> None:
@@ -190,7 +123,8 @@ def _run_unit(
     progress: Progress,
     on_row: Callable[[Row], None],
 ) -> None:
-    _save_target(unit, store)
+    for target in plan.targets_of(unit.data):
+        _save_target(target, store)
     todo = missing(plan, store, unit)
     try:
         needs = {registry.protocol(planned.cell.protocol).needs for planned in todo}
@@ -204,23 +138,46 @@ def _run_unit(
         for planned in todo:
             store.fail(planned, _reason(error))
         return
+    fits = _fits(unit, todo)
     for name in dict.fromkeys(planned.cell.protocol for planned in todo):
-        rest = [planned for planned in todo if planned.cell.protocol == name]
+        rest = [fit for fit in fits if fit.first.cell.protocol == name]
         while rest:
-            planned = rest[0]
             try:
-                for planned, row, arrays in _solve(plan, unit, registry.protocol(name), rest, features, device, progress):
-                    if store.add(row, arrays):
-                        log.info("row %s", planned.cell)
-                        on_row(row)
-                    shutil.rmtree(_scratch(plan, planned, device), ignore_errors=True)  # the row is on disk: nothing to go on from
+                for fit, rows in _solve(plan, unit, registry.protocol(name), rest, features, device, progress):
+                    for row, arrays in rows:
+                        if store.add(row, arrays):
+                            log.info("row %s", row.cell)
+                            on_row(row)
+                    shutil.rmtree(_scratch(plan, fit, device), ignore_errors=True)  # its rows are on disk: nothing to go on from
                     rest = rest[1:]
             except OSError:
                 raise
-            except Exception as error:  # one cell's failure, whatever it is, is a row's reason and not the end of the run
-                log.exception("%s failed", rest[0].cell)
-                store.fail(rest[0], _reason(error))
+            except Exception as error:  # one fit's failure, whatever it is, is the reason of its cells and not the end of the run
+                log.exception("%s failed", rest[0].first.cell)
+                for planned in missing(plan, store, unit):
+                    if planned in rest[0].missing:
+                        store.fail(planned, _reason(error))
                 rest = rest[1:]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One draw of one protocol, and its cells without a row: a target each. first: its cell on the task's own part, done or not."""
+
+    first: Planned
+    missing: tuple[Planned, ...]
+
+
+def _fits(unit: Unit, todo: Sequence[Planned]) -> list[Fit]:
+    """What must be fitted, once for all its targets, in the order of the plan."""
+    firsts: dict[Any, Planned] = {}
+    lacking: dict[Any, list[Planned]] = {}
+    for planned in unit.cells:
+        draw = replace(planned.cell, target="")
+        firsts.setdefault(draw, planned)
+        if planned in todo:
+            lacking.setdefault(draw, []).append(planned)
+    return [Fit(firsts[draw], tuple(cells)) for draw, cells in lacking.items()]
 
 
 def needs_images(plan: Plan, store: Store, unit: Unit) -> bool:
@@ -232,12 +189,12 @@ def _solve(
     plan: Plan,
     unit: Unit,
     protocol: Protocol,
-    todo: list[Planned],
+    todo: list[Fit],
     features: Sequence[embed.Features],
     device: str,
     progress: Progress,
-) -> Iterator[tuple[Planned, Row, dict[str, np.ndarray]]]:
-    """Rows of one protocol, draw after draw. The protocol sees the target's images, never its labels."""
+) -> Iterator[tuple[Fit, Iterator[tuple[Row, dict[str, np.ndarray]]]]]:
+    """Rows of one protocol, fit after fit. The protocol sees the targets' images, never their labels, and fits once for all of them."""
     data, pool = unit.data, unit.data.pool
     evaluate, made_with = protocol.evaluate, features
     if protocol.needs == "images":
@@ -252,40 +209,57 @@ def _solve(
         data.task.kind,
         len(data.task.classes),
         device,
-        seeds=[planned.cell.seed for planned in todo],
-        folders=[_scratch(plan, planned, device) for planned in todo],
+        seeds=[fit.first.cell.seed for fit in todo],
+        folders=[_scratch(plan, fit, device) for fit in todo],
         widths=tuple(array.shape[1] for array in arrays) if unit.members else (),
         network=network(unit) if protocol.needs == "images" else None,
         progress=progress,
     )
-    targets = {plan.target: _columns(arrays, data.where(plan.target))}
     made_of = ingredients(unit, protocol)
+    asked = {planned.cell.target for fit in todo for planned in fit.missing}
+    targets = {target.name: target for target in plan.targets_of(data) if target.name in asked}
+    shown, made = {}, {}
+    for name, target in targets.items():
+        if not target.identity:
+            shown[name], made[name] = _columns(arrays, data.where(name)), made_with
+        elif protocol.needs == "images":
+            shown[name], made[name] = pack(data, unit.encoder, plan.cache_dir, progress, target).array, ()
+        else:
+            made[name] = unit_features(plan, unit, device, progress, target)
+            shown[name] = _columns([found.array for found in made[name]], slice(None))
     histories = [history(plan, part, device) for part in unit.members or (unit,)]
-    log.info("solving %s for %d cells of %s", protocol.name, len(todo), unit.name)
+    log.info("solving %s for %d draws of %s, each scored on %s", protocol.name, len(todo), unit.name, ", ".join(targets))
+
+    def rows(fit: Fit, answer: Mapping[str, Scores], start: float) -> Iterator[tuple[Row, dict[str, np.ndarray]]]:
+        draw = plan.draw(fit.first.cell)
+        for planned in fit.missing:
+            target = targets[planned.cell.target]
+            scores = target.read(answer[target.name])
+            values, resamples = _score(target, data.task.kind, scores)
+            saved = {
+                "probabilities": scores.probabilities.astype(np.float32),
+                "decisions": scores.decisions,
+                "metrics": np.array(list(resamples)),
+                "resamples": np.stack([array.astype(np.float32) for array in resamples.values()]),
+                **_held_out(scores, pool.labels[draw]),
+            }
+            origin = provenance(unit, target, draw, made[target.name], histories, device, scores, made_of)
+            row = Row(
+                cell=planned.cell,
+                fingerprint=planned.fingerprint,
+                metrics=values,
+                n_labels=len(draw),
+                n_requested=planned.n_requested,
+                chosen=dict(scores.chosen),
+                cost=cost(time.perf_counter() - start, made[target.name], histories, device),
+                provenance=origin if planned is fit.first else {**origin, "fit": fit.first.setting},
+            )
+            yield row, saved
+            start = time.perf_counter()
+
     start = time.perf_counter()
-    answers = evaluate(train, targets, [plan.draw(planned.cell) for planned in todo])
-    for planned, answer in zip(todo, answers, strict=True):
-        seconds = time.perf_counter() - start
-        scores = answer[plan.target]
-        values, resamples = _score(data, plan.target, scores)
-        saved = {
-            "probabilities": scores.probabilities.astype(np.float32),
-            "decisions": scores.decisions,
-            "metrics": np.array(list(resamples)),
-            "resamples": np.stack([array.astype(np.float32) for array in resamples.values()]),
-            **_held_out(scores, pool.labels[plan.draw(planned.cell)]),
-        }
-        row = Row(
-            cell=planned.cell,
-            fingerprint=planned.fingerprint,
-            metrics=values,
-            n_labels=len(plan.draw(planned.cell)),
-            n_requested=planned.n_requested,
-            chosen=dict(scores.chosen),
-            cost=cost(seconds, made_with, histories, device),
-            provenance=provenance(unit, plan.draw(planned.cell), made_with, histories, device, scores, made_of),
-        )
-        yield planned, row, saved
+    for fit, answer in zip(todo, evaluate(train, shown, [plan.draw(fit.first.cell) for fit in todo]), strict=True):
+        yield fit, rows(fit, answer, start)
         start = time.perf_counter()
 
 
@@ -306,17 +280,17 @@ def _columns(arrays: Sequence[np.ndarray], where: slice) -> np.ndarray:
     return arrays[0][where] if len(arrays) == 1 else np.concatenate([array[where] for array in arrays], axis=1)
 
 
-def _scratch(plan: Plan, planned: Planned, device: str) -> Path:
-    """Where a protocol keeps what a killed run needs to go on inside a cell."""
-    return plan.cache_dir / "cells" / fingerprint(planned.fingerprint, device.partition(":")[0])
+def _scratch(plan: Plan, fit: Fit, device: str) -> Path:
+    """Where a protocol keeps what a killed run needs to go on inside a fit."""
+    return plan.cache_dir / "cells" / fingerprint(fit.first.fingerprint, device.partition(":")[0])
 
 
-def _score(data: TaskData, part: str, scores: Scores) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _score(target: Target, kind: Kind, scores: Scores) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Metrics with 95 % intervals, and their resamples. The one place where labels of a scored set are read."""
-    split = data.parts[part]
+    split = target.split
     weights = stats.group_weights(split.groups)
-    plain = metrics.score(split.labels, scores.probabilities, scores.decisions, data.task.kind)
-    resampled = metrics.score(split.labels, scores.probabilities, scores.decisions, data.task.kind, weights)
+    plain = metrics.score(split.labels, scores.probabilities, scores.decisions, kind)
+    resampled = metrics.score(split.labels, scores.probabilities, scores.decisions, kind, weights)
     values: dict[str, Any] = {}
     for name, value in plain.values.items():
         low, high = stats.interval(resampled.values[name])
@@ -325,10 +299,10 @@ def _score(data: TaskData, part: str, scores: Scores) -> tuple[dict[str, Any], d
     return values, resampled.values
 
 
-def _save_target(unit: Unit, store: Store) -> None:
+def _save_target(target: Target, store: Store) -> None:
     """What is known of the scored set, once for all rows that share it."""
-    split = unit.data.parts[unit.cells[0].cell.target]
-    store.add_target(unit.cells[0].target, split.ids, split.labels, split.groups, bags=split.bags, meta=split.meta)
+    split = target.split
+    store.add_target(target.file, split.ids, split.labels, split.groups, bags=split.bags, meta=split.meta)
 
 
 def _number(value: Any) -> float | None:

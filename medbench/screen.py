@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from medbench.forecast import Cost
     from medbench.grid import Subset
-    from medbench.run import Cost
 
 
 class Screen:

@@ -96,6 +96,24 @@ class Split:
         )
 
 
+#: In `Shift.classes`: none of the other task's labels (a multi-label task's images without a finding).
+NOTHING = ""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How the labels of another data set read in a task's own words, so that a model of the task can be scored there unchanged.
+
+    classes: the task's class -> the other's classes that mean it, or NOTHING; a class that only one side has is not named. note: a sentence
+    on what differs beside the labels. shared_ids: ids and groups of both name the same things, so that an image or a lesion that both have
+    is known by them.
+    """
+
+    classes: Mapping[str, tuple[str, ...]]
+    note: str = ""
+    shared_ids: bool = False
+
+
 @dataclass(frozen=True)
 class Task:
     """One medical classification problem. A file in `tasks/` holds one as a constant; the registry finds it.
@@ -126,6 +144,7 @@ class Task:
     licence: str = ""
     marks: tuple[str, ...] = ()  # what every table of this task must say
     settings: Mapping[str, Any] = field(default_factory=dict)  # options that change the task; part of the identity
+    shifts: Mapping[str, Shift] = field(default_factory=dict)  # by the name of the task whose images they are
 
     @property
     def metric(self) -> str:
@@ -378,7 +397,8 @@ def parse_budget(text: str) -> Budget:
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One point of the grid. `data` is `phantom` or the data set's name; `target` the set that is scored."""
+    """One point of the grid. `data` is `phantom` or the data set's name; `target` the set that is scored: `test`, `val`, another
+    data set (`isic2019`), corrupted test images (`corrupted-blur-3`)."""
 
     task: str
     data: str
@@ -399,7 +419,8 @@ class Cell:
         return (self.task, self.data, self.method, self.source, self.encoder, self.readout, self.size, self.pretrain_seed)
 
     def __str__(self) -> str:
-        return f"{self.task} {self.method} {self.encoder} {self.protocol} {self.labels} seed {self.seed}"
+        on = "" if self.target == "test" else f" on {self.target}"
+        return f"{self.task} {self.method} {self.encoder} {self.protocol} {self.labels} seed {self.seed}{on}"
 
 
 @dataclass(frozen=True)
@@ -420,6 +441,9 @@ class Grid:
     size: int | None = None
     data: str | None = None  # a folder, or "phantom"
     target: str = "test"
+    shifts: tuple[str, ...] = ()  # data sets that the fitted models are scored on, too: isic2019, folder:PATH
+    corruptions: tuple[str, ...] = ()  # of the test images; "all": those that fit the task's modality
+    levels: tuple[str, ...] = ("1", "2", "3", "4", "5")  # of the corruptions
     precision: str = "fp32"
     ordinal: bool = False
     allow_leak: bool = False

@@ -31,6 +31,7 @@ MAY = {
     "machine": set(),
     "data": {"spec", "images", "sampling"},
     "sketch": set(),
+    "targets": {"spec", "registry", "images", "data"},
     "units": {"spec", "registry", "images", "encoders", "checkpoints", "pretrain", "store", "data"},
     "grid": {
         "spec",
@@ -46,14 +47,16 @@ MAY = {
         "embed",
         "metrics",
         "stats",
+        "targets",
     },
-    "provenance": {"spec", "sampling", "embed", "units", "machine", "sketch"},
-    "prepare": {"spec", "images", "embed", "pretrain", "fusion", "data", "units", "grid"},
+    "provenance": {"spec", "sampling", "embed", "units", "machine", "sketch", "targets"},
+    "prepare": {"spec", "images", "embed", "pretrain", "fusion", "data", "units", "grid", "targets"},
     "pretraining": {"spec", "registry", "units", "grid", "prepare", "run", "views"},
-    "run": {"spec", "registry", "embed", "metrics", "stats", "store", "data", "units", "grid", "prepare", "provenance"},
+    "run": {"spec", "registry", "embed", "metrics", "stats", "store", "units", "grid", "prepare", "provenance", "targets"},
+    "forecast": {"embed", "store", "units", "grid", "prepare", "run"},
     "study": {"spec"},
     "table": {"spec", "stats", "store"},
-    "screen": {"grid", "run"},  # their types only
+    "screen": {"grid", "forecast"},  # their types only
     "tasks": {"spec", "sampling", "images"},
     "views": {"spec"},
     "pretrain": {"spec", "views", "machine", "weights", "checkpoints"},

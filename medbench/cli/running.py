@@ -56,6 +56,10 @@ def run(
     size: Size = None,
     data: Data = None,
     on: Annotated[str, typer.Option(help="The part to score: test, or val while developing a method.")] = DEFAULT.target,
+    shift: Annotated[
+        list[str] | None,
+        typer.Option(help="Score the fitted models on another data set, too: isic2019, pad-ufes, nih14, folder:PATH. Several times."),
+    ] = None,
     precision: Precision = DEFAULT.precision,
     device: Device = "auto",
     out: Out = None,
@@ -65,9 +69,9 @@ def run(
     plan: Annotated[bool, typer.Option("--plan", help="Print the cells and what they will cost, and stop.")] = False,
 ) -> None:
     """Compare pretraining methods over tasks and label budgets, and write a leaderboard. Run it again to go on where it stopped."""
+    from medbench import forecast, screen
     from medbench import grid as grids
     from medbench import run as runs
-    from medbench import screen
     from medbench import study as studies
     from medbench import table as tables
     from medbench.store import Store
@@ -87,6 +91,7 @@ def run(
         size=size,
         data=data,
         target=on,
+        shifts=tuple(shift or ()),
         precision=precision,
         ordinal=ordinal,
         allow_leak=allow_leak,
@@ -106,7 +111,7 @@ def run(
     for note in planned.notes:
         print(note, file=sys.stderr)
     if plan:
-        screen.show(screen.plan_table(runs.costs(planned, store, device)))
+        screen.show(screen.plan_table(forecast.costs(planned, store, device)))
         return
     try:
         with screen.Screen(len(todo), lambda: tables.terminal(store)) as display:

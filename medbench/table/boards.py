@@ -101,6 +101,12 @@ class Board:
         where = "PHANTOM: drawn images" if self.data == "phantom" else self.data
         return f"{self.task} ({where}), {self.target}"
 
+    @property
+    def shift(self) -> Mapping[str, Any]:
+        """What the plan says of a set that is not the task's own part: kind "data" or "corruption", ...; {} of the part itself."""
+        found: Mapping[str, Any] = self.about.get("shift", {})
+        return found
+
     def budgets(self) -> list[str]:
         return list(dict.fromkeys(line.cell.labels for line in self.lines))
 

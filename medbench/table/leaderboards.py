@@ -73,8 +73,9 @@ def notes(board: Board) -> list[str]:
         found.append("One pretraining seed: the intervals hold no variance of pretraining or initialisation.")
     for key, value, seen in sorted({(row.cell.method, row.provenance["weights"], ", ".join(row.provenance["trained_on"])) for row in rows}):
         found.append(f"{key}: weights {value}{f', trained on {seen}' if seen else ''}.")
-    for method in sorted({row.cell.method for row in rows if board.data in row.provenance["trained_on"]}):
-        found.append(f"SEEN: the weights of {method} have been trained on {board.data}, its {board.target} images perhaps among them.")
+    scored = board.shift.get("data", board.data)
+    for method in sorted({row.cell.method for row in rows if scored in row.provenance["trained_on"]}):
+        found.append(f"SEEN: the weights of {method} have been trained on {scored}, its {board.target} images perhaps among them.")
     if any("quick" in row.provenance["weights"].rsplit(", ", 1)[-1] for row in rows):
         found.append("Quick pretraining shows the machinery, not what a method can do: --pretrain standard or paper.")
     for line in board.lines:

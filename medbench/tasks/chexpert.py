@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.spec import Split, Task, TaskFamily, UserError
+from medbench.spec import Shift, Split, Task, TaskFamily, UserError
 from medbench.tasks import reading
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 #: What -1 becomes. `ignore` is the default: it invents no label, and Azizi et al. do not say what they did.
 POLICIES = {"ignore": np.nan, "ones": 1.0, "zeros": 0.0}
+_NIH = "another hospital, frontal views alone, labels mined from reports by other rules"
 _META = {"sex": "Sex", "view": "Frontal/Lateral", "projection": "AP/PA"}
 _FOLDERS = ("CheXpert-v1.0-small", "CheXpert-v1.0", "chexpert", "chexpert/CheXpert-v1.0-small", "chexpert/CheXpert-v1.0")
 
@@ -83,6 +84,7 @@ def _task(name: str, uncertain: str) -> Task:
             "tested on the official validation set, read by radiologists; the other labels were mined from reports",
         ),
         settings={"uncertain": uncertain},
+        shifts={"nih14": Shift({**{name: (name,) for name in CLASSES[:-1]}, "Pleural Effusion": ("Effusion",)}, _NIH)},
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench import sampling
-from medbench.spec import PARTS, Split, Task, UserError
+from medbench.spec import PARTS, Shift, Split, Task, UserError
 from medbench.tasks import phantom
 
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
@@ -117,6 +117,19 @@ def _read_metadata(root: Path) -> list[dict[str, str]]:
     return sorted(records, key=lambda r: r["image_id"])
 
 
+#: HAM10000 calls actinic keratoses and intraepithelial carcinoma (Bowen's disease) `akiec`; ISIC 2019 has `AK` and `SCC`, PAD-UFES-20 `ACK` and an
+#: `SCC` that Bowen's disease was put into (doi:10.17632/zr7vgbcyr2). SCC, which mixes them with invasive tumours, means no class here.
+SHIFTS = {
+    "isic2019": Shift(
+        {"akiec": ("AK",), "bcc": ("BCC",), "bkl": ("BKL",), "df": ("DF",), "mel": ("MEL",), "nv": ("NV",), "vasc": ("VASC",)},
+        "other clinics and dermatoscopes; it holds HAM10000's images, which are left out with all images of their lesions",
+        shared_ids=True,
+    ),
+    "pad-ufes": Shift(
+        {"akiec": ("ACK",), "bcc": ("BCC",), "bkl": ("SEK",), "mel": ("MEL",), "nv": ("NEV",)},
+        "photographs by smartphones instead of dermoscopy; of the benign keratoses only seborrheic ones",
+    ),
+}
 DERM = Task(
     "derm",
     version=1,
@@ -136,4 +149,5 @@ DERM = Task(
     "(or Kaggle's skin-cancer-mnist-ham10000) and unpack them into one folder",
     citation="Tschandl, Rosendahl & Kittler 2018, The HAM10000 dataset, Scientific Data 5:180161, doi:10.1038/sdata.2018.161",
     licence="CC BY-NC 4.0",
+    shifts=SHIFTS,
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.spec import Split, Task, UserError
+from medbench.spec import NOTHING, Shift, Split, Task, UserError
 from medbench.tasks import reading
 
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -92,4 +92,10 @@ PNEUMONIA = Task(
     citation="Kermany et al. 2018, Identifying Medical Diagnoses and Treatable Diseases by Image-Based Deep Learning, Cell 172:1122",
     licence="CC BY 4.0",
     marks=("patients are read from file names; where a name carries none, an image is a patient of its own",),
+    shifts={
+        "nih14": Shift(
+            {"NORMAL": (NOTHING,), "PNEUMONIA": ("Pneumonia",)},
+            "mostly adults instead of children; pneumonia with other findings counts, other findings without it are left out",
+        )
+    },
 )
