@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from medbench import sampling
 from medbench.spec import UserError
+from medbench.tasks import lesions
 from medbench.tasks.derm import CLASSES, DERM, SPLIT, find, load
 
 COLUMNS = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization", "dataset"]
@@ -88,6 +90,48 @@ def test_the_official_split(real_data: Path) -> None:
     parts = load(root)
     assert {name: sampling.ids_hash(part.ids) for name, part in parts.items()} == SPLIT
     assert sum(map(len, parts.values())) == DERM.n_images
-    assert len(np.unique(np.concatenate([part.groups for part in parts.values()]))) == 7_470
+    assert len(np.unique(np.concatenate([part.groups for part in parts.values()]))) == 7_439
     share = [len(part) / 10_015 for part in parts.values()]
     assert share == pytest.approx([0.7, 0.1, 0.2], abs=0.002)
+
+
+def test_lesions_with_two_ids_are_one(tmp_path: Path) -> None:
+    """HAM10000's lesion_id misses that these two images show one lesion: what stands in one part must stand there with all its images."""
+    root = make_ham(tmp_path, ("images",))
+    one, other = lesions.same_lesion()[0]
+    file = root / "HAM10000_metadata.csv"
+    text = file.read_text()
+    for name, wanted in (("ISIC_0000004", one), ("ISIC_0000018", other)):  # two lesions of one class in the tree
+        (root / "images" / f"{name}.jpg").rename(root / "images" / f"{wanted}.jpg")
+        text = text.replace(name, wanted)
+    file.write_text(text)
+    groups = {name: group for part in load(root).values() for name, group in zip(part.ids, part.groups, strict=True)}
+    assert groups[one] == groups[other]
+    assert len(set(groups.values())) == 69
+
+
+def test_the_list_of_lesions_with_two_ids() -> None:
+    with lesions.FILE.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len({frozenset((row["image"], row["other"])) for row in rows}) == 32
+    for row in rows:
+        assert row["image"] < row["other"]
+        assert re.fullmatch(r"ISIC_00\d{5}", row["image"]) and re.fullmatch(r"ISIC_00\d{5}", row["other"])
+        assert 0 <= int(row["hash_distance"]) <= 63 and -1 <= float(row["correlation"]) <= 1 and 0 < float(row["overlap"]) <= 1
+        assert row["published"] in ("", "copy", "other time") and row["seen_in_both"]
+    assert sum(row["published"] == "copy" for row in rows) == 18, "arXiv:2401.14497"
+
+
+def test_joined_follows_chains() -> None:
+    ids, groups = np.array(["a", "b", "c", "d", "e"]), np.array(["3", "2", "1", "4", "2"])
+    assert lesions.joined(ids, groups, [("a", "b"), ("e", "c"), ("d", "elsewhere")]).tolist() == ["1", "1", "1", "4", "1"]
+
+
+def test_each_pair_is_two_lesions_of_one_diagnosis_in_the_official_metadata(real_data: Path) -> None:
+    root = find(real_data)
+    assert root is not None
+    with (root / "HAM10000_metadata.csv").open(newline="") as stream:
+        about = {row["image_id"]: row for row in csv.DictReader(stream)}
+    for one, other in lesions.same_lesion():
+        assert about[one]["lesion_id"] != about[other]["lesion_id"]
+        assert about[one]["dx"] == about[other]["dx"]

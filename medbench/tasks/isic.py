@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench.spec import Split, Task, UserError
+from medbench.tasks import lesions as same
 from medbench.tasks import reading
 
 CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
@@ -23,7 +24,10 @@ _FOLDERS = ("isic2019", "ISIC2019", "ISIC_2019", "isic-2019")
 
 
 def load(root: Path) -> dict[str, Split]:
-    """The three parts, split by lesion; an image without a lesion_id is a lesion of its own. Raises UserError."""
+    """The three parts, split by lesion; an image without a lesion_id is a lesion of its own. Raises UserError.
+
+    HAM10000's images are among these, under the same names: the lesions that it has under two ids are joined here too.
+    """
     file = reading.existing(root, [_TRUTH], "isic2019")
     truth = reading.table(file, ("image", *CLASSES), "isic2019")
     about = reading.table(
@@ -42,6 +46,7 @@ def load(root: Path) -> dict[str, Split]:
         raise UserError(f"{file} gives '{ids[chosen.sum(1) != 1][0]}' no class, or several.", allowed=CLASSES, then="download it again")
     order = np.array([row[name] for name in ids])
     lesions = np.array([lesion or name for lesion, name in zip(about["lesion_id"][order], ids, strict=True)])
+    lesions = same.joined(ids, lesions, same.same_lesion())
     places = {_name(name): path for name, path in reading.files(root, [_INPUT, f"{_INPUT}/{_INPUT}"], "isic2019").items()}
     meta = {name: column[order] for name, column in reading.metadata(about, _META, age="age_approx").items()}
     images = reading.listed(ids, places, "ISIC 2019", root, "isic2019")
@@ -54,7 +59,7 @@ def _name(text: str) -> str:
 
 ISIC2019 = Task(
     "isic2019",
-    version=1,
+    version=2,
     title="Skin lesions in dermoscopy, 8 classes",
     kind="multiclass",
     classes=CLASSES,
