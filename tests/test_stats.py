@@ -348,3 +348,28 @@ def test_refuses_what_does_not_fit() -> None:
         stats.Sample(np.zeros(3), np.zeros((2, 5)), 10)
     with pytest.raises(ValueError, match="without NaN"):
         stats.ranking(np.array([[0.5, np.nan]]))
+
+
+def test_many_samples_at_once_give_the_same_as_one_at_a_time() -> None:
+    """Single runs, several seeds, an undefined resample, a metric that is always 1, and a reference of another number of seeds."""
+    rng = np.random.default_rng(5)
+    shared = rng.normal(0, 0.02, 200)
+    samples = [
+        stats.Sample(v := 0.7 + rng.normal(0, 0.02, s), v[:, None] + shared + rng.normal(0, 0.01, (s, 200)), 40) for s in (1, 3, 3, 5, 1)
+    ]
+    holed = samples[1].resamples.copy()
+    holed[0, :3] = np.nan
+    samples += [
+        stats.Sample(samples[1].plain, holed, 40),
+        stats.Sample(np.ones(3), np.ones((3, 200)), 40),
+        stats.Sample(np.ones(2), np.ones((2, 200)), 1),
+    ]
+    for sample, found in zip(samples, stats.means_over_seeds(samples), strict=True):
+        expected = stats.mean_over_seeds(sample)
+        assert (found.sd is None) == (expected.sd is None)
+        assert (found.mean, found.low, found.high) == pytest.approx((expected.mean, expected.low, expected.high), rel=1e-12, nan_ok=True)
+    for reference in samples[:2]:
+        for sample, gap in zip(samples[:-1], stats.differences_to(samples[:-1], reference), strict=True):
+            one = stats.paired_difference(sample, reference)
+            assert gap.value == pytest.approx(one.value, abs=1e-15)
+            assert np.array(gap.parts) == pytest.approx(np.array(one.parts), rel=1e-10, abs=1e-18, nan_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,18 @@ def test_a_row_comes_back_as_it_went(store: Store) -> None:
     assert store.add(make_row(0), ARRAYS)
     assert list(store.rows().values()) == [make_row(0)]
     assert store.scores(make_row(0))["probabilities"].shape == (2, 2)
+
+
+@pytest.mark.parametrize("saved", [np.savez, np.savez_compressed])
+def test_resamples_are_read_alone_as_numpy_reads_them(store: Store, saved: Callable[..., None]) -> None:
+    """The quick reader and, where a file is not as numpy writes it today, the slow one."""
+    row, values = replace(make_row(0), metrics={"auc": {}, "f1": {}}), np.random.default_rng(0).random((2, 1000)).astype(np.float32)
+    arrays = {"probabilities": np.zeros((900, 7), np.float32), "metrics": np.array(["auc", "f1"]), "resamples": values}
+    store.add(row, arrays)
+    saved(store.folder / "scores" / f"{row.fingerprint[:32]}.npz", **arrays, **{f"more{i}": np.zeros(2) for i in range(20)})
+    found = store.resamples(row)
+    assert list(found) == ["auc", "f1"] and np.array_equal(np.stack(list(found.values())), values)
+    assert list(store.resamples(row, ["f1"])) == ["f1"]
 
 
 def test_a_row_is_written_once(store: Store) -> None:

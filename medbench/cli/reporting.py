@@ -33,8 +33,9 @@ def table(
         put(paper.methods_text(tables.boards(*stores)), out)
         return
     if len(stores) == 1 and not (rows or cols or form or spread or out):
-        shown = tables.terminal(stores[0], metric)
-        tables.write(stores[0])
+        found = tables.boards(stores[0])
+        shown = tables.terminal(stores[0], metric, found)
+        tables.write(stores[0], found)
         screen.show(shown)
         return
     form = choice("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)

@@ -4,6 +4,7 @@ from medbench.stats.contrasts import Estimate, Sample, Summary, contrast, mean_o
 from medbench.stats.curves import LabelEfficiency, area, area_difference, label_efficiency
 from medbench.stats.ranks import Ranking, cliques, ranking, ranks
 from medbench.stats.resampling import MAX_UNDEFINED, VERSION, group_weights, interval
+from medbench.stats.together import differences_to, means_over_seeds
 from medbench.stats.verdicts import Verdict, format_p, holm, more_groups, permutation_p, swaps, verdicts
 
 __all__ = [
@@ -19,12 +20,14 @@ __all__ = [
     "area_difference",
     "cliques",
     "contrast",
+    "differences_to",
     "format_p",
     "group_weights",
     "holm",
     "interval",
     "label_efficiency",
     "mean_over_seeds",
+    "means_over_seeds",
     "more_groups",
     "paired_difference",
     "permutation_p",

@@ -53,7 +53,7 @@ class Estimate:
 
     def half(self, level: float) -> float:
         """Half the width of the interval of that level."""
-        return float(np.sqrt(sum(variance * _t(level, df) ** 2 for variance, df in self.parts)))
+        return float(np.sqrt(sum(variance * t_quantile(level, df) ** 2 for variance, df in self.parts)))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """(low, high), symmetric."""
@@ -145,7 +145,7 @@ def mean_over_seeds(sample: Sample, level: float = 0.95) -> Summary:
     if low == high:  # nothing to stretch
         return Summary(sample.mean, sd, *estimate.interval(level))
     centre = float(np.nanmedian(means) if np.isnan(means).any() else np.median(means))
-    stretch = max(estimate.half(level) / (np.sqrt(_variance(means)) * _t(level, float("inf"))), 1.0)
+    stretch = max(estimate.half(level) / (np.sqrt(_variance(means)) * t_quantile(level, float("inf"))), 1.0)
     return Summary(sample.mean, sd, centre - stretch * (centre - low), centre + stretch * (high - centre))
 
 
@@ -160,7 +160,7 @@ def _variance(values: np.ndarray) -> float:
     return float(np.mean(variance(values, axis=-1, ddof=1)))
 
 
-def _t(level: float, df: float) -> float:
+def t_quantile(level: float, df: float) -> float:
     """The two-sided quantile of Student's t; NaN for no degree of freedom."""
     from scipy.special import ndtri, stdtrit
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, cached_property
 from itertools import permutations
 from math import factorial
 
@@ -25,7 +26,15 @@ class Ranking:
     high: np.ndarray
     friedman: float
     critical: float
-    nemenyi: np.ndarray
+    tasks: int
+
+    @cached_property
+    def nemenyi(self) -> np.ndarray:
+        if self.tasks == 1:
+            return np.full((len(self.mean), len(self.mean)), np.nan)
+        return _studentized_range_tail(
+            np.abs(self.mean[:, None] - self.mean) / _unit(self.tasks, len(self.mean)) * np.sqrt(2), len(self.mean)
+        )
 
 
 def ranks(scores: np.ndarray, *, higher_is_better: bool = True) -> np.ndarray:
@@ -51,12 +60,15 @@ def ranking(scores: np.ndarray, *, higher_is_better: bool = True) -> Ranking:
     mean = each.mean(0)
     if t == 1:
         nothing = np.full(k, np.nan)
-        return Ranking(mean, nothing, nothing, float("nan"), float("nan"), np.full((k, k), np.nan))
+        return Ranking(mean, nothing, nothing, float("nan"), float("nan"), t)
     half = stdtrit(t - 1, 0.975) * each.std(0, ddof=1) / np.sqrt(t)
-    unit = np.sqrt(k * (k + 1) / (6 * t))  # standard error of a difference of two mean ranks
-    nemenyi = _studentized_range_tail(np.abs(mean[:, None] - mean) / unit * np.sqrt(2), k)
-    critical = _studentized_range_at(0.05, k) / np.sqrt(2) * unit
-    return Ranking(mean, np.maximum(mean - half, 1.0), np.minimum(mean + half, float(k)), friedman(each), critical, nemenyi)
+    critical = _studentized_range_at(0.05, k) / np.sqrt(2) * _unit(t, k)
+    return Ranking(mean, np.maximum(mean - half, 1.0), np.minimum(mean + half, float(k)), friedman(each), critical, t)
+
+
+def _unit(tasks: int, k: int) -> float:
+    """Standard error of a difference of two mean ranks."""
+    return float(np.sqrt(k * (k + 1) / (6 * tasks)))
 
 
 def friedman(each: np.ndarray) -> float:
@@ -90,6 +102,7 @@ def _studentized_range_tail(q: np.ndarray, k: int) -> np.ndarray:
     return tail
 
 
+@cache
 def _studentized_range_at(tail: float, k: int) -> float:
     """q with that tail."""
     low, high = 0.0, 50.0

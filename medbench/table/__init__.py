@@ -13,7 +13,9 @@ from medbench.table.boards import (
     legend,
     marks,
     pairs,
+    records,
     shown_axes,
+    summarise,
 )
 from medbench.table.formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, render
 from medbench.table.formats import terminal as pivot_terminal
@@ -44,8 +46,10 @@ __all__ = [
     "pairs",
     "pivot",
     "pivot_terminal",
+    "records",
     "render",
     "shown_axes",
+    "summarise",
     "tasks_by_lines",
     "terminal",
     "write",

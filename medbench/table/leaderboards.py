@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medbench.store import Store
-from medbench.table.boards import AXES, TITLES, Board, Line, boards, known_metric, leaderboard, legend, marks, shown_axes
+from medbench.table.boards import AXES, COLUMNS, TITLES, Board, Line, boards, known_metric, legend, marks, records, shown_axes, summarise
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-def markdown(store: Store) -> str:
-    """The leaderboards as Markdown: the primary metric against the best, then every metric, then what a reader must know."""
+def markdown(store: Store, found: Sequence[Board] = ()) -> str:
+    """The leaderboards as Markdown: the primary metric against the best, then every metric, then what a reader must know. found: its boards,
+    where they are at hand."""
     parts = []
-    for board in boards(store):
+    for board in found or boards(store):
         metric = board.about["metric"]
         others = [name for name in TITLES if name != metric and any(name in line.plain for line in board.lines)]
         parts += [f"## {board.title}", "", *grid(_cells(board, metric)), "", legend(board, metric), ""]
@@ -25,13 +28,14 @@ def markdown(store: Store) -> str:
     return "\n".join(parts)
 
 
-def terminal(store: Store, metric: str | None = None) -> list[Table | str]:
-    """What `rich` prints: a table a board, its notes under it. Raises UserError for a metric that the folder does not have."""
+def terminal(store: Store, metric: str | None = None, found: Sequence[Board] = ()) -> list[Table | str]:
+    """What `rich` prints: a table a board, its notes under it. Raises UserError for a metric that the folder does not have. found: its boards,
+    where they are at hand."""
     from rich.table import Table
     from rich.text import Text
 
-    found: list[Table | str] = []
-    every = boards(store)
+    shown: list[Table | str] = []
+    every = found or boards(store)
     known_metric(every, metric)
     for board in every:
         header, *body = _cells(board, metric or board.about["metric"])
@@ -46,8 +50,8 @@ def terminal(store: Store, metric: str | None = None) -> list[Table | str]:
             last = cells[0]
             best = cells[header.index("")] == "*"
             table.add_row(*map(Text, cells), style="bold" if best else None)  # Text: a name may hold [markup]
-        found += [table, legend(board, metric or board.about["metric"]), *notes(board)]
-    return found
+        shown += [table, legend(board, metric or board.about["metric"]), *notes(board)]
+    return shown
 
 
 def notes(board: Board) -> list[str]:
@@ -91,10 +95,16 @@ def notes(board: Board) -> list[str]:
     return found
 
 
-def write(store: Store) -> None:
-    """leaderboard.md and leaderboard.csv in the results folder."""
-    store.write_text("leaderboard.md", markdown(store))
-    store.write_text("leaderboard.csv", leaderboard(store).to_csv(index=False))
+def write(store: Store, found: Sequence[Board] = ()) -> None:
+    """leaderboard.md and leaderboard.csv in the results folder. found: its boards, where they are at hand."""
+    found = found or boards(store)
+    out = io.StringIO()
+    lines = csv.writer(out, lineterminator="\n")
+    lines.writerow(COLUMNS)
+    for record in records(found):
+        lines.writerow(["" if isinstance(value, float) and value != value else value for value in record.values()])
+    store.write_text("leaderboard.csv", out.getvalue())
+    store.write_text("leaderboard.md", markdown(store, found))
 
 
 def grid(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -114,6 +124,7 @@ def number(value: float | None) -> str:
 def _cells(board: Board, metric: str) -> list[list[str]]:
     """Header and body of the main table: one metric with its interval, and the paired difference to the best."""
     axes, marked = shown_axes(board.lines), marks(board, metric)
+    summarise(board.lines, [metric])
     body = []
     for line in board.lines:
         head = [line.cell.labels, _count(line), *(str(getattr(line.cell, axis)) for axis in axes)]
@@ -128,6 +139,7 @@ def _cells(board: Board, metric: str) -> list[list[str]]:
 
 def _all_metrics(board: Board, metrics: Sequence[str]) -> list[list[str]]:
     axes = shown_axes(board.lines)
+    summarise(board.lines, metrics)
     header = ["labels", "images", *axes, *(TITLES[metric] for metric in metrics)]
     body = []
     for line in board.lines:

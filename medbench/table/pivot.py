@@ -10,7 +10,7 @@ import numpy as np
 
 from medbench import stats
 from medbench.spec import UserError
-from medbench.table.boards import AXES, TITLES, Board, Line, Mark, known_metric, marks, pairs
+from medbench.table.boards import AXES, TITLES, Board, Line, Mark, known_metric, marks, pairs, summarise
 from medbench.table.leaderboards import notes
 
 #: What rows and columns may be named by. "task" says the data, too, where they are drawn, and the part where it is not the test part.
@@ -59,6 +59,7 @@ def pivot(found: Sequence[Board], rows: Sequence[str] = (), columns: Sequence[st
     shown = {board: metric or str(board.about["metric"]) for board in found}
     entries = {}
     for board in found:
+        summarise(board.lines, [shown[board]])
         for line, mark in marks(board, shown[board]).items():
             where = (tuple(keys[line][axis] for axis in row_axes), tuple(keys[line][axis] for axis in column_axes))
             status = line.status if not line.complete or shown[board] in line.plain else "–"

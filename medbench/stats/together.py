@@ -1,0 +1,78 @@
+"""Many samples at once: the same numbers as `contrasts` gives one at a time, for tables of thousands of lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from medbench.stats.contrasts import Estimate, Sample, Summary, mean_over_seeds, paired_difference, t_quantile
+
+_CHUNK = 4_000_000  # numbers that are worked on at once: 32 MB
+
+
+def means_over_seeds(samples: Sequence[Sample], level: float = 0.95) -> list[Summary]:
+    """`mean_over_seeds` of each."""
+    found: list[Summary | None] = [None] * len(samples)
+    for places, plain, resamples in _alike(samples):
+        groups, seeds = samples[places[0]].groups, plain.shape[1]
+        values, means = plain.mean(1), resamples.mean(1)
+        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=1)
+        if seeds == 1:
+            rows = zip(values.tolist(), [None] * len(places), low.tolist(), high.tolist(), strict=True)
+        else:
+            centre, spread = np.median(means, axis=1), np.std(means, axis=1, ddof=1)
+            estimates = _estimates(plain, resamples, groups)
+            halves = np.array([estimate.half(level) for estimate in estimates])
+            with np.errstate(all="ignore"):
+                stretch = np.maximum(halves / (spread * t_quantile(level, float("inf"))), 1.0)
+            flat = low == high  # nothing to stretch
+            low = np.where(flat, values - halves, centre - stretch * (centre - low))
+            high = np.where(flat, values + halves, centre + stretch * (high - centre))
+            rows = zip(values.tolist(), np.std(plain, axis=1, ddof=1).tolist(), low.tolist(), high.tolist(), strict=True)
+        for place, row in zip(places, rows, strict=True):
+            found[place] = Summary(*row)
+    return [done or mean_over_seeds(sample, level) for done, sample in zip(found, samples, strict=True)]
+
+
+def differences_to(samples: Sequence[Sample], reference: Sample) -> list[Estimate]:
+    """`paired_difference(sample, reference)` of each."""
+    found: list[Estimate | None] = [None] * len(samples)
+    for places, plain, resamples in _alike(samples):
+        if plain.shape[1] == len(reference.plain) and not np.isnan(reference.resamples).any():
+            made = _estimates(plain - reference.plain, resamples - reference.resamples, reference.groups)
+            for place, estimate in zip(places, made, strict=True):
+                found[place] = estimate
+    return [done or paired_difference(sample, reference) for done, sample in zip(found, samples, strict=True)]
+
+
+def _alike(samples: Sequence[Sample]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """(places, plain (L, S), resamples (L, S, R)) of samples of one shape and one number of groups, two at least, without NaN."""
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for place, sample in enumerate(samples):
+        if sample.groups > 1 and not np.isnan(sample.plain).any() and not np.isnan(sample.resamples).any():
+            by_shape.setdefault((sample.groups, *sample.resamples.shape), []).append(place)
+    for (_, seeds, count), places in by_shape.items():
+        step = max(1, _CHUNK // (seeds * count))
+        for start in range(0, len(places), step):
+            part = places[start : start + step]
+            plain = np.stack([samples[place].plain for place in part])
+            yield part, plain, np.stack([samples[place].resamples for place in part]).astype(float, copy=False)
+
+
+def _estimates(plain: np.ndarray, resamples: np.ndarray, groups: int) -> list[Estimate]:
+    """`contrast` of each of (L, S), (L, S, R), all defined, more than one group."""
+    seeds, small = plain.shape[1], groups / (groups - 1)
+    values = plain.mean(1)
+    cases = small * resamples.mean(1).var(axis=1, ddof=1)
+    nothing = 1e-16 * np.maximum(1.0, values * values)
+    parts = [(np.where(cases > nothing, cases, 0.0), np.ones(len(plain), bool), float(groups - 1))]
+    if seeds > 1:
+        own = (small * resamples.var(axis=2, ddof=1).mean(1) - cases) * seeds / (seeds - 1)
+        beyond = plain.var(axis=1, ddof=1) - np.maximum(own, 0.0)
+        share = beyond / seeds
+        parts.append((np.where(share > nothing, share, 0.0), beyond > 0, float(seeds - 1)))
+    return [
+        Estimate(float(value), tuple((float(variance[i]), df) for variance, there, df in parts if there[i]))
+        for i, value in enumerate(values)
+    ]
