@@ -83,7 +83,8 @@ def open_task(
     if lacking and not grid.allow_partial:
         raise UserError(f"{root} holds a part of {task.data}: {lacking}.", then="complete the download, or run with --allow-partial")
     if root is not None:
-        parts, data = task.load(root), task.data
+        with images.watched(progress):
+            parts, data = task.load(root), task.data
     else:
         if task.phantom is None:
             raise UserError(

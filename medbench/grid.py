@@ -147,13 +147,13 @@ class Subset:
         return sampling.ids_hash(self.ids)
 
 
-def splits(grid: Grid) -> tuple[list[Subset], list[str]]:
+def splits(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, done, total: None) -> tuple[list[Subset], list[str]]:
     """Every part and labelled subset of the grid's first task, as a run would use them, and notes. Raises UserError."""
     _check_options(grid)
     budgets = [parse_budget(text) for text in _distinct("label budget", grid.labels)]
     task = registry.task(grid.tasks[0], **({"ordinal": True} if grid.ordinal else {}))
     notes: list[str] = []
-    data = open_task(task, grid, images.cache_folder(), notes)
+    data = open_task(task, grid, images.cache_folder(), notes, progress)
     found = [Subset(name, "", 0, part.ids, len(np.unique(part.groups)), len(part)) for name, part in data.parts.items()]
     pool = data.pool
     for (budget, seed), (index, wanted) in _subsets(data, budgets, grid.seeds).items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -62,8 +62,8 @@ class Screen:
             if done >= total:
                 return  # it was finished before: nothing to show
             self.stages[name] = self.progress.add_task(name, total=total)
-            what = {"pretraining": "views", "fine-tuning,": "steps"}.get(name.split()[0], "images")
-            self._line(f"{name}: {total} {what}")
+            what = {"pretraining": " views", "fine-tuning,": " steps"}.get(name.split()[0], "" if name.endswith("(MB)") else " images")
+            self._line(f"{name}: {total}{what}")
         elif done >= total and not self.progress.tasks[self.stages[name]].finished:
             self._line(f"{name}: done {word}".rstrip())
         self.progress.update(self.stages[name], completed=done, description=f"{name} {word}".rstrip())
@@ -132,3 +132,16 @@ def split_table(splits: Sequence[Subset]) -> list[RenderableType]:
             s.part, s.labels or "all images", str(s.seed) if s.labels else "", str(len(s.ids)), str(s.requested), str(s.groups), s.sha256
         )
     return [table]
+
+
+def counts_table(counts: Mapping[str, Mapping[str, tuple[int, int | None]]]) -> Table:
+    """Row name -> column name -> (number found, number expected or None): "6 of 9", or "6"."""
+    table = Table()
+    table.add_column("", no_wrap=True)
+    for name in next(iter(counts.values())):
+        table.add_column(name, justify="right")
+    for name, row in counts.items():
+        if name == list(counts)[-1]:
+            table.add_section()
+        table.add_row(Text(name), *(f"{found:,}" if expected is None else f"{found:,} of {expected:,}" for found, expected in row.values()))
+    return table

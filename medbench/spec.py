@@ -115,6 +115,35 @@ class Shift:
 
 
 @dataclass(frozen=True)
+class Download:
+    """A file that a publisher gives to everybody, without an account, and where it belongs.
+
+    url: http or https. to: in the task's folder: the file, or for an archive the folder that it is unpacked into ("": the task's folder itself).
+    unpack: "zip", "tar" (compressed or not), "gzip" (one file, `to`), "": kept as it is. nested: zips inside are unpacked where they lie.
+    md5, sha256: of what the url gives; where neither is published, the first SHA-256 seen is recorded and enforced. size: bytes of it.
+    """
+
+    url: str
+    to: str = ""
+    unpack: Literal["", "zip", "tar", "gzip"] = ""
+    nested: bool = False
+    md5: str = ""
+    sha256: str = ""
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Official:
+    """What the publisher counts, for `medbench data verify`. Keys: parts joined by a plus ("train+val", "test"), or "all".
+
+    images: how many. classes: (C,) images of each class, in the order of the task's classes; positive images of each label.
+    """
+
+    images: Mapping[str, int] = field(default_factory=dict)
+    classes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Task:
     """One medical classification problem. A file in `tasks/` holds one as a constant; the registry finds it.
 
@@ -140,6 +169,11 @@ class Task:
     phantom: Callable[[], dict[str, Split]] | None = None
     folders: tuple[str, ...] = ()  # folder names tried under a data root, for messages
     get: str = ""  # how a person gets the data, one line
+    downloads: tuple[Download, ...] = ()  # what `medbench data get` fetches
+    steps: tuple[str, ...] = ()  # what a person does by hand, in order: where an account is needed, or no address is published
+    registration: str = ""  # with whom, "" where none is needed
+    gigabytes: float | None = None  # of the download, where published
+    official: Official = Official()
     citation: str = ""
     licence: str = ""
     marks: tuple[str, ...] = ()  # what every table of this task must say

@@ -69,10 +69,11 @@ def test_folders_may_have_the_folds_names(tmp_path: Path) -> None:
 
 def test_a_partial_download_is_named_and_runs_where_allowed(tmp_path: Path) -> None:
     root = others.make_hyperkvasir(tmp_path, ["polyps", "cecum", *hyperkvasir.GRADES])
-    with pytest.raises(UserError, match=r"no image of class 'barretts' \(18 of 23 classes\).*--allow-partial"):
+    with pytest.raises(UserError, match=r"holds a part of HyperKvasir: 18 of 23 classes are not there.*--allow-partial"):
         open_task(hyperkvasir.ENDOSCOPY, Grid(data=str(root)), images.cache_folder(), [])
     opened = open_task(hyperkvasir.ENDOSCOPY, Grid(data=str(root), allow_partial=True), images.cache_folder(), [])
     assert any("50 of the 10662 images" in mark for mark in opened.marks)
+    assert any(mark.startswith("PARTIAL: 18 of 23 classes are not there") for mark in opened.marks)
     whole = open_task(hyperkvasir.UC_GRADE, Grid(data=str(root)), images.cache_folder(), [])
     assert (whole.task.kind, whole.task.metric, len(whole.pool)) == ("ordinal", "weighted_kappa", 18)
 

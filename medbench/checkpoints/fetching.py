@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from medbench import fetch
 from medbench.checkpoints import layouts
 from medbench.checkpoints.official import CHECKPOINTS, Checkpoint
 from medbench.spec import UserError, Weights
-
-log = logging.getLogger("medbench")
-TRIES = 3  # of a download that breaks off; each starts again, as the servers need not know ranges
 
 
 def weights(checkpoint: Checkpoint, cache_dir: Path) -> Weights:
@@ -26,7 +20,7 @@ def weights(checkpoint: Checkpoint, cache_dir: Path) -> Weights:
     with FileLock(f"{file.parent}.lock"):
         if not file.is_file():
             _download(checkpoint, file)
-        digest = sha256(file)
+        digest = fetch.sha256(file)
         _verify(
             checkpoint, digest, file, then=f"delete it, or keep it elsewhere and give it to --weights with --encoder {checkpoint.encoder}"
         )
@@ -65,27 +59,9 @@ def lines(cache_dir: Path) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def sha256(file: Path) -> str:
-    """64 hex digits of a file's content."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def remember(cache_dir: Path, name: str, sha: str) -> None:
     """Where nobody publishes a hash that lasts, the first one seen is recorded and enforced. Raises UserError."""
-    record = _record(cache_dir, name)
-    if record.exists():
-        first = json.loads(record.read_text())["sha256"]
-        if first != sha:
-            raise UserError(
-                f"The weights of '{name}' have changed: SHA-256 {sha[:12]}, first seen as {first[:12]}.",
-                then=f"delete {record} if that is expected",
-            )
-        return
-    record.parent.mkdir(parents=True, exist_ok=True)
-    partial = record.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps({"sha256": sha}))
-    partial.replace(record)
+    fetch.first_seen(_record(cache_dir, name), sha, f"The weights of '{name}'")
 
 
 def _record(cache_dir: Path, name: str) -> Path:
@@ -106,47 +82,14 @@ def _download(checkpoint: Checkpoint, file: Path) -> None:
     by_hand = f"put {file.name} into {file.parent} and run the same command again"
     if not checkpoint.url:
         raise UserError(f"{absent} and cannot be downloaded as they are.", then=f"{checkpoint.note}; {by_hand}")
-    partial = file.with_name(f"{file.name}.part")
-    for left_over in [*file.parent.glob("tmp*"), *file.parent.glob(partial.name)]:
-        left_over.unlink()  # of a download that was killed
+    what = f"What came from {checkpoint.url}"
+
+    def verify(part: Path) -> None:
+        _verify(checkpoint, fetch.sha256(part), what, then="run the same command again")
+        layouts.container(part, what)
+
     try:
-        _retrieve(checkpoint.url, partial)
+        fetch.retrieve(checkpoint.url, file, verify, size=checkpoint.size, sure=len(checkpoint.sha256) == 64)
     except OSError as error:  # requests' errors are OSErrors too
         then = f"with a network, run the same command again; or fetch {checkpoint.url} elsewhere, {by_hand}"
-        raise UserError(f"{absent} and cannot be fetched ({_reason(error)}).", then=then) from error
-    what = f"What came from {checkpoint.url}"
-    try:
-        _verify(checkpoint, sha256(partial), what, then="run the same command again")
-        layouts.container(partial, what)
-    except UserError:
-        partial.unlink()
-        raise
-    partial.replace(file)
-
-
-def _retrieve(url: str, to: Path) -> None:
-    """Downloads with a progress bar on stderr. Starts again where the connection broke off. Raises OSError."""
-    import pooch
-    import requests
-
-    log.info("downloading %s", url)
-    pooch.get_logger().setLevel("WARNING")  # it would print a page for each file
-    for trial in range(1, TRIES + 1):
-        try:
-            pooch.retrieve(url, None, to.name, to.parent, downloader=pooch.HTTPDownloader(progressbar=True))
-            return
-        except requests.exceptions.ChunkedEncodingError:
-            log.info("the download of %s broke off", url)
-            if trial == TRIES:
-                raise
-
-
-def _reason(error: Exception) -> str:
-    """The innermost reason of a failed request, one line."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"the server answered {response.status_code} {response.reason}"
-    cause: BaseException = error
-    while inner := cause.__cause__ or cause.__context__:
-        cause = inner
-    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        raise UserError(f"{absent} and cannot be fetched ({fetch.reason(error)}).", then=then) from error

@@ -1,15 +1,21 @@
-"""`data`: what a task's images are and where."""
+"""`data`: what a task's images are, where, whether they are complete, and what they look like."""
 
 from __future__ import annotations
 
 import csv
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medbench.cli.options import DEFAULT, AllowLeak, AllowPartial, Data, Labels, Ordinal, Seeds, data_app, split
-from medbench.spec import Grid
+from medbench.spec import PARTS, Grid, UserError, user_path
+
+if TYPE_CHECKING:
+    from medbench.datasets import Report
+
+OneTask = Annotated[str, typer.Argument(help="A task: derm, medmnist:path:64, folder:PATH.")]
 
 
 @data_app.callback()
@@ -20,25 +26,126 @@ def data_default(context: typer.Context) -> None:
 
 @data_app.command("list")
 def data_list(
-    task: Annotated[str | None, typer.Argument(help="One task. Default: all.")] = None,
+    task: Annotated[str | None, typer.Argument(help="One task, in detail. Default: a table of all.")] = None,
     data: Data = None,
+    long: Annotated[bool, typer.Option("--long", help="All tasks in detail: where, how to get it, citation.")] = False,
 ) -> None:
-    """Where each task's data is expected, whether it was found, and how to get it."""
-    from medbench import data as datas
-    from medbench import images, registry
+    """What was found of each task's data, its size, licence, and whether it takes an account."""
+    from medbench import datasets, images, registry, screen
 
     cache = images.cache_folder()
-    for entry in [registry.task(task)] if task else registry.tasks().values():
-        root, why = datas.locate(entry, data, cache)
-        print(f"{entry.name}: {entry.title} ({entry.data}, {entry.licence or 'licence not known'})")
-        print(f"  found: {root}" if root else f"  missing: it {why}")
-        if not root:
-            print(f"  to get it: {entry.get}")
-            print(
-                f"  then: medbench run --task {entry.name} --data FOLDER, or set MEDBENCH_DATA; FOLDER or one of {', '.join(entry.folders)} in it"
-            )
-        if entry.citation:
-            print(f"  cite: {entry.citation}")
+    if task or long:
+        for entry in [registry.task(task)] if task else registry.tasks().values():
+            print("\n".join(datasets.details(entry, data, cache)))
+        return
+    screen.show([datasets.table(registry.tasks().values(), data, cache)])
+    print("\n".join(f"Also {family.usage}: {family.title}" for family in registry.families().values()))
+    print("In detail: medbench data list TASK. Then: medbench data get TASK, data verify TASK, data show TASK")
+
+
+@data_app.command("get")
+def data_get(
+    task: OneTask,
+    data: Annotated[str | None, typer.Option(help="Folder that data sets are kept in. Default: the cache's data folder.")] = None,
+) -> None:
+    """Download a task's data, where it is given without an account; else say step by step how to get it (exit code 1)."""
+    from medbench import data as datas
+    from medbench import datasets, images, registry, screen
+
+    entry, cache = registry.task(task), images.cache_folder()
+    if not entry.get:
+        raise UserError(f"'{task}' is a folder of your own: there is nothing to download.", then=f"medbench data verify {task}")
+    if data == "phantom":
+        raise UserError("--data phantom is no folder.", then=f"medbench data get {task} --data FOLDER")
+    root = user_path(data) if data else cache / "data"
+    for place in [root] if data else datas.data_roots(cache):
+        if datasets.complete(entry, place):
+            print(f"{entry.data} is in {entry.find(place)}. Next: medbench data verify {task}")
+            return
+    try:
+        with screen.Screen() as display:
+            found = datasets.get(entry, root, cache, display.stage, say=lambda line: print(line, file=sys.stderr))
+    except KeyboardInterrupt:
+        print("medbench: stopped. The same command goes on where this one stopped.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if found and datasets.complete(entry, root):
+        where = f" --data {data}" if data else ""
+        print(f"{entry.data} is in {found}. Next: medbench data verify {task}{where}")
+        print(f"Cite: {entry.citation}. Licence: {entry.licence}")
+        return
+    if found and not entry.steps:
+        raise UserError(f"{entry.data} was downloaded to {found}, but it is not complete.", then=f"medbench data verify {task}")
+    why = f"needs an account with {entry.registration}" if entry.registration else "has no address that a program may fetch all of it from"
+    print(f"{entry.data} {why}. What is left to do by hand:" if found else f"{entry.data} {why}. By hand:")
+    print("\n".join(datasets.steps(entry, root)))
+    print(f"Licence: {entry.licence}. Cite: {entry.citation}")
+    raise typer.Exit(1)
+
+
+@data_app.command("verify")
+def data_verify(
+    task: OneTask,
+    data: Data = None,
+    ordinal: Ordinal = False,
+) -> None:
+    """Compare the data with what its publisher says, and decode every image. Exit code 1 where something differs."""
+    from medbench import data as datas
+    from medbench import datasets, images, registry, screen
+
+    entry, cache = registry.task(task, **({"ordinal": True} if ordinal else {})), images.cache_folder()
+    root, why = datas.locate(entry, data, cache)
+    if root is None:
+        raise UserError(f"The data of '{task}' ({entry.data}) {why}.", then=f"medbench data get {task}")
+    with screen.Screen() as display:
+        report = datasets.verify(entry, root, cache, display.stage)
+    _print(report)
+    if report.differences:
+        raise typer.Exit(1)
+
+
+def _print(report: Report) -> None:
+    from medbench import screen
+
+    task = report.task
+    print(f"{task.name}: {task.data} in {report.root}")
+    if report.counts:
+        screen.show([screen.counts_table(report.counts)])
+    for line in report.remarks:
+        print(f"to know: {line}")
+    for line in report.differences:
+        print(line)
+    official = task.n_images is not None or task.official.images or task.official.classes
+    stated = "counts as published" if official else "no counts are published"
+    print(f"{len(report.differences)} differences" if report.differences else f"nothing differs: {stated}, every image can be decoded")
+
+
+@data_app.command("show")
+def data_show(
+    task: OneTask,
+    data: Data = None,
+    n: Annotated[int, typer.Option("-n", help="Images of each class.")] = 8,
+    part: Annotated[str | None, typer.Option(help=f"One part alone: {', '.join(PARTS)}.")] = None,
+    out: Annotated[Path | None, typer.Option(help="PNG file. Default: runs/data/TASK.png.")] = None,
+    ordinal: Ordinal = False,
+) -> None:
+    """A sheet of images of each class, always the same ones, as one picture."""
+    from medbench import data as datas
+    from medbench import datasets, images, registry, screen
+
+    if not 1 <= n <= 50:
+        raise UserError(f"-n {n} is out of range.", allowed=["1 to 50"], then=f"medbench data show {task} -n 8")
+    entry, cache = registry.task(task, **({"ordinal": True} if ordinal else {})), images.cache_folder()
+    root, why = datas.locate(entry, data, cache)
+    if root is None and entry.phantom is None:
+        raise UserError(f"The data of '{task}' ({entry.data}) {why}, and it has no phantom.", then=f"medbench data get {task}")
+    with screen.Screen() as display, images.watched(display.stage):
+        parts = entry.load(root) if root else entry.phantom()  # type: ignore[misc]  # one of the two is there
+        lacking = entry.partial(root) if root and entry.partial else ""
+        name = f"{entry.data}{f', PARTIAL: {lacking}' if lacking else ''}" if root else "phantom"
+        picture = datasets.sheet(entry, parts, name, n, part)
+    file = out or Path("runs") / "data" / f"{''.join(c if c.isalnum() or c in '-_.' else '-' for c in entry.name)}.png"
+    datasets.save(picture, file)
+    print(f"{file}: {picture.width} x {picture.height} pixels")
 
 
 @data_app.command("split")
@@ -59,7 +166,8 @@ def datasplit(
     grid = Grid(
         tasks=(task,), labels=split(labels), seeds=seeds, data=data, ordinal=ordinal, allow_leak=allow_leak, allow_partial=allow_partial
     )
-    splits, notes = grids.splits(grid)
+    with screen.Screen() as display:
+        splits, notes = grids.splits(grid, display.stage)
     for note in notes:
         print(note, file=sys.stderr)
     if ids:

@@ -7,9 +7,10 @@ Pillow, pydicom and torch are imported where they are needed, so that importing 
 
 from medbench.images.batching import batches
 from medbench.images.cache import cache_entries, cache_folder, check_space, prune
-from medbench.images.decoding import decode
+from medbench.images.decoding import decode, picture
 from medbench.images.hashing import content_hashes
 from medbench.images.packing import VERSION, Pack, pack, pack_key
+from medbench.images.watching import report, watched
 
 __all__ = [
     "VERSION",
@@ -22,5 +23,8 @@ __all__ = [
     "decode",
     "pack",
     "pack_key",
+    "picture",
     "prune",
+    "report",
+    "watched",
 ]

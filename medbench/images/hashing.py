@@ -10,29 +10,39 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from contextvars import copy_context
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
+from medbench.images import watching
 from medbench.spec import Drawn, Image, UserError
 
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
 _BLOCK = 500  # files a query and a transaction: what a killed run can lose
+_LARGE = 64 << 20  # bytes of a file whose reading is worth a progress line of its own
 #: A file changed again within a file system's clock tick keeps its time. Younger ones are not remembered (as git's index does).
 _SETTLED_NS = 2_000_000_000
 
 
-def content_hashes(images: Sequence[Image], cache_dir: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
+def content_hashes(images: Sequence[Image], cache_dir: Path, progress: Callable[[int, int], None] | None = None) -> list[str]:
     """64 hex digits for each of N images: SHA-256 of the file's bytes, or of a drawing's key. progress(done, total) in files.
+
+    Without `progress` the work is reported to `watching`'s listener; so is the reading of a large file, which may be a whole data set.
 
     Hashes are kept in `cache_dir/hashes.sqlite` by path, size and modification time; several processes may use it at once.
     Raises UserError naming the files that cannot be read (ten of them, and how many).
     """
     paths = list(dict.fromkeys(os.path.abspath(image) for image in images if not isinstance(image, Drawn)))
+    told = progress or (lambda done, total: watching.report("reading files", done, total))
     known: dict[str, str] = {}
     bad: list[str] = []
     if paths:
         with _database(cache_dir) as db, ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
             for start in range(0, len(paths), _BLOCK):
                 _hash_block(db, threads, paths[start : start + _BLOCK], known, bad)
-                progress(min(start + _BLOCK, len(paths)), len(paths))
+                told(min(start + _BLOCK, len(paths)), len(paths))
     if bad:
         raise UserError(f"{len(bad)} of {len(paths)} image files cannot be read: {'; '.join(bad[:10])}{' ...' if len(bad) > 10 else ''}")
     return [hashlib.sha256(i.key.encode()).hexdigest() if isinstance(i, Drawn) else known[os.path.abspath(i)] for i in images]
@@ -43,7 +53,8 @@ def _hash_block(db: sqlite3.Connection, threads: ThreadPoolExecutor, paths: list
     marks = ",".join("?" * len(paths))
     stored = {row[0]: row[1:] for row in db.execute(f"SELECT path, size, mtime_ns, sha256 FROM files WHERE path IN ({marks})", paths)}
     new = []
-    for path, found in zip(paths, threads.map(lambda path: _hash_file(path, stored.get(path)), paths), strict=True):
+    here = copy_context()  # of the listener: threads start without one
+    for path, found in zip(paths, threads.map(lambda path: here.copy().run(_hash_file, path, stored.get(path)), paths), strict=True):
         if isinstance(found, OSError):
             bad.append(f"{path}: {found.strerror}")
             continue
@@ -65,9 +76,18 @@ def _hash_file(path: str, stored: tuple[int, int, str] | None) -> tuple[int, int
         if stored and stored[:2] == (state.st_size, state.st_mtime_ns):
             return stored
         with open(path, "rb") as stream:
-            return state.st_size, state.st_mtime_ns, hashlib.file_digest(stream, "sha256").hexdigest()
+            read = hashlib.file_digest(stream, "sha256") if state.st_size < _LARGE else _watched_digest(stream, path, state.st_size)
+            return state.st_size, state.st_mtime_ns, read.hexdigest()
     except OSError as error:
         return error
+
+
+def _watched_digest(stream: BinaryIO, path: str, size: int) -> _Hash:
+    digest, told = hashlib.sha256(), watching.megabytes(f"reading {os.path.basename(path)}")
+    while block := stream.read(1 << 23):
+        digest.update(block)
+        told(stream.tell(), size)
+    return digest
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.spec import Shift, Split, Task, TaskFamily, UserError
+from medbench.spec import Official, Shift, Split, Task, TaskFamily, UserError
 from medbench.tasks import reading
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
@@ -77,6 +77,16 @@ def _task(name: str, uncertain: str) -> Task:
         modality="x-ray",
         folders=_FOLDERS,
         get="register at stanfordmlgroup.github.io/competitions/chexpert, download CheXpert-v1.0-small and unpack it",
+        registration="Stanford",
+        steps=(
+            "register at https://stanfordmlgroup.github.io/competitions/chexpert and accept the research agreement",
+            "download CheXpert-v1.0-small, or CheXpert-v1.0, from the address that is given then",
+            "unpack it in the data folder: CheXpert-v1.0-small/train.csv, valid.csv, train/, valid/",
+        ),
+        official=Official(
+            images={"train+val": 223_414, "test": 234},
+            classes={"train+val": (33_376, 27_000, 14_783, 52_246, 86_187)} if uncertain != "ones" else {},
+        ),
         citation="Irvin et al. 2019, CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels, AAAI, arXiv:1901.07031",
         licence="research agreement with Stanford, accepted on registration",
         marks=(

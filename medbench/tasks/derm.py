@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench import sampling
-from medbench.spec import PARTS, Shift, Split, Task, UserError
+from medbench.spec import PARTS, Download, Official, Shift, Split, Task, UserError
 from medbench.tasks import lesions as same
 from medbench.tasks import phantom
 
@@ -30,6 +30,7 @@ _IMAGE_FOLDERS = (
     "HAM10000_images",
 )
 _METADATA = ("HAM10000_metadata.csv", "HAM10000_metadata", "HAM10000_metadata.tab")
+_DATAVERSE = "https://dataverse.harvard.edu/api/access/datafile"  # the files of doi:10.7910/DVN/DBW86T
 _FOLDERS = ("ham10000", "HAM10000", "derm", "skin-cancer-mnist-ham10000")
 
 
@@ -149,6 +150,14 @@ DERM = Task(
     folders=_FOLDERS,
     get="download HAM10000_images_part_1.zip, HAM10000_images_part_2.zip and HAM10000_metadata from doi:10.7910/DVN/DBW86T "
     "(or Kaggle's skin-cancer-mnist-ham10000) and unpack them into one folder",
+    downloads=(
+        *(
+            Download(f"{_DATAVERSE}/{number}", f"HAM10000_images_part_{i}", unpack="zip")
+            for i, number in enumerate((3172585, 3172584), start=1)
+        ),
+        Download(f"{_DATAVERSE}/4338392?format=original", "HAM10000_metadata.csv"),
+    ),
+    official=Official(classes={"all": (327, 514, 1_099, 115, 1_113, 6_705, 142)}),
     citation="Tschandl, Rosendahl & Kittler 2018, The HAM10000 dataset, Scientific Data 5:180161, doi:10.1038/sdata.2018.161",
     licence="CC BY-NC 4.0",
     shifts=SHIFTS,

@@ -59,6 +59,12 @@ RETINA = Task(
     modality="fundus",
     folders=_APTOS,
     get="accept the rules of kaggle.com/c/aptos2019-blindness-detection, download and unpack it",
+    registration="Kaggle",
+    steps=(
+        "sign in at https://www.kaggle.com and accept the rules at https://www.kaggle.com/c/aptos2019-blindness-detection/rules",
+        "download: kaggle competitions download -c aptos2019-blindness-detection (or the button Download All on its page Data)",
+        "unpack it into the folder aptos2019 of the data folder: train.csv, train_images/",
+    ),
     citation="APTOS 2019 Blindness Detection, Kaggle, Asia Pacific Tele-Ophthalmology Society",
     licence="competition rules (kaggle.com/c/aptos2019-blindness-detection/rules)",
     marks=(
@@ -81,6 +87,12 @@ EYEPACS = Task(
     modality="fundus",
     folders=_EYEPACS,
     get="accept the rules of kaggle.com/c/diabetic-retinopathy-detection, download train.zip.* and trainLabels.csv.zip and unpack them",
+    registration="Kaggle",
+    steps=(
+        "sign in at https://www.kaggle.com and accept the rules at https://www.kaggle.com/c/diabetic-retinopathy-detection/rules",
+        "download: kaggle competitions download -c diabetic-retinopathy-detection (or the button Download All on its page Data)",
+        "join the parts (cat train.zip.* > train.zip) and unpack it and trainLabels.csv.zip into the folder eyepacs: trainLabels.csv, train/",
+    ),
     citation="Diabetic Retinopathy Detection, Kaggle 2015, EyePACS and California Healthcare Foundation",
     licence="competition rules (kaggle.com/c/diabetic-retinopathy-detection/rules)",
     marks=("split made by medbench of the competition's training set",),

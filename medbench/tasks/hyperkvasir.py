@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.spec import Kind, Split, Task, UserError
+from medbench.spec import Download, Kind, Official, Split, Task, UserError
 from medbench.tasks import reading
 
 #: Name in the official folds -> name of the folder, where they differ.
@@ -87,7 +87,14 @@ def load(classes: Sequence[str], task: str, root: Path) -> dict[str, Split]:
     return {part: whole.take(np.flatnonzero(np.isin(fold, [int(name) for name in wanted]))) for part, wanted in FOLDS.items()}
 
 
-def _task(name: str, title: str, kind: Kind, classes: tuple[str, ...], n_images: int) -> Task:
+def lacking(classes: Sequence[str], root: Path) -> str:
+    """What `Task.partial` asks: classes whose folder is not there. "" where none or all of them are, which `load` says better."""
+    there = {FOLDER_NAMES.get(place.name, place.name) for place in (root / "labeled-images").glob("*/*/*")}
+    gone = [name for name in classes if name not in there]
+    return f"{len(gone)} of {len(classes)} classes are not there ({', '.join(gone[:3])}{' ...' if len(gone) > 3 else ''})" if gone else ""
+
+
+def _task(name: str, title: str, kind: Kind, classes: tuple[str, ...], n_images: int, official: Official) -> Task:
     return Task(
         name,
         version=1,
@@ -103,11 +110,39 @@ def _task(name: str, title: str, kind: Kind, classes: tuple[str, ...], n_images:
         folders=_FOLDERS,
         get="download hyper-kvasir-labeled-images.zip from datasets.simula.no/hyper-kvasir and 5_fold_split.csv from "
         "github.com/simula/hyper-kvasir, and unpack them into one folder",
+        downloads=(
+            Download("https://datasets.simula.no/downloads/hyper-kvasir/hyper-kvasir-labeled-images.zip", unpack="zip"),
+            Download(
+                f"https://raw.githubusercontent.com/simula/hyper-kvasir/49c0d0f915b57ac0b6cb18b49776ffa61c5512e3/official_splits/{_SPLIT}",
+                _SPLIT,
+                sha256="0230b465bdf73c23e949c74e1d4d68c4905a758195ea6b69b10f32c71a3be426",
+                size=621_410,
+            ),
+        ),
+        official=official,
         citation="Borgli et al. 2020, HyperKvasir, Scientific Data 7:283, doi:10.1038/s41597-020-00622-y",
         licence="free for research and education; commercial use needs permission",
+        partial=partial(lacking, classes),
         marks=("official folds: 0 to 2 train, 3 val, 4 test", "patient unknown: images of one may stand on both sides"),
     )
 
 
-ENDOSCOPY = _task("endoscopy", "Endoscopy of the gastrointestinal tract, 23 classes", "multiclass", CLASSES, 10_662)
-UC_GRADE = _task("uc-grade", "Ulcerative colitis in endoscopy, grades 1, 2, 3", "ordinal", GRADES, 201 + 443 + 133)
+#: Of each class of CLASSES, and of the folds: 2,122 in each of the first four, 2,174 in the last.
+_COUNTS = (41, 53, 646, 1_148, 1_009, 1_002, 989, 403, 260, 6, 9, 131, 1_028, 999, 391, 764, 35, 201, 11, 443, 28, 133, 932)
+_FOLDS = {"train": 3 * 2_122, "val": 2_122, "test": 2_174}
+ENDOSCOPY = _task(
+    "endoscopy",
+    "Endoscopy of the gastrointestinal tract, 23 classes",
+    "multiclass",
+    CLASSES,
+    10_662,
+    Official(images=_FOLDS, classes={"all": _COUNTS}),
+)
+UC_GRADE = _task(
+    "uc-grade",
+    "Ulcerative colitis in endoscopy, grades 1, 2, 3",
+    "ordinal",
+    GRADES,
+    201 + 443 + 133,
+    Official(classes={"all": (201, 443, 133)}),
+)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.spec import Split, Task, UserError
+from medbench.spec import Download, Split, Task, UserError
 from medbench.tasks import lesions as same
 from medbench.tasks import reading
 
@@ -20,6 +20,7 @@ CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 _TRUTH, _METADATA = "ISIC_2019_Training_GroundTruth.csv", "ISIC_2019_Training_Metadata.csv"
 _INPUT = "ISIC_2019_Training_Input"
 _META = {"sex": "sex", "localization": "anatom_site_general"}
+_BUCKET = "https://isic-challenge-data.s3.amazonaws.com/2019"  # what the challenge's page links to
 _FOLDERS = ("isic2019", "ISIC2019", "ISIC_2019", "isic-2019")
 
 
@@ -72,6 +73,11 @@ ISIC2019 = Task(
     modality="dermoscopy",
     folders=_FOLDERS,
     get=f"download {_INPUT}.zip, {_TRUTH} and {_METADATA} from challenge.isic-archive.com/data/#2019 and unpack them into one folder",
+    downloads=(
+        Download(f"{_BUCKET}/{_INPUT}.zip", _INPUT, unpack="zip"),
+        Download(f"{_BUCKET}/{_TRUTH}", _TRUTH),
+        Download(f"{_BUCKET}/{_METADATA}", _METADATA),
+    ),
     citation="Tschandl et al. 2018, doi:10.1038/sdata.2018.161; Codella et al. 2018, arXiv:1710.05006; Combalia et al. 2019, arXiv:1908.02288",
     licence="see challenge.isic-archive.com/data (the parts' own licences)",
     marks=("split made by medbench: the challenge's test set has no public labels",),

@@ -76,6 +76,11 @@ MARROW = Task(
     modality="cytology",
     folders=_FOLDERS,
     get="download doi:10.7937/TCIA.AXH3-T579 (with IBM Aspera) and unpack BM_cytomorphology_data",
+    gigabytes=6.8,
+    steps=(
+        "open https://doi.org/10.7937/TCIA.AXH3-T579 and press Download beside the images; it takes IBM Aspera Connect, and no account",
+        "unpack it so that the data folder holds BM_cytomorphology_data/ABE, ART, BAS ... (21 folders)",
+    ),
     citation="Matek et al. 2021, Highly accurate differentiation of bone marrow cell morphologies, Blood 138:1917, doi:10.1182/blood.2020010568",
     licence="CC BY 4.0",
     marks=("split made by medbench: none is published", "patient unknown: cells of one of 945 patients stand on both sides"),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.spec import Split, Task, UserError
+from medbench.spec import Download, Official, Split, Task, UserError
 from medbench.tasks import reading
 
 CLASSES = (
@@ -44,6 +44,24 @@ _META = {"sex": "Patient Gender", "view": "View Position"}
 _FOLDERS = ("nih", "NIH", "ChestXray-NIHCC", "chestxray14", "nih-chest-xrays")
 _CITATION = "Wang et al. 2017, ChestX-ray8, CVPR, arXiv:1705.02315"
 _GET = "download images_*.tar.gz, Data_Entry_2017_v2020.csv and both lists from nihcc.app.box.com/v/ChestXray-NIHCC and unpack them into one folder"
+#: images_001.tar.gz to images_012.tar.gz, as in NIH's own batch_download_zips.py.
+_BOX = (
+    "vfk49d74nhbxq3nqjg0900w5nvkorp5c",
+    "i28rlmbvmfjbl8p2n3ril0pptcmcu9d1",
+    "f1t00wrtdk94satdfb9olcolqx20z2jp",
+    "0aowwzs5lhjrceb3qp67ahp0rd1l1etg",
+    "v5e3goj22zr6h8tzualxfsqlqaygfbsn",
+    "asi7ikud9jwnkrnkj99jnpfkjdes7l6l",
+    "jn1b4mw4n6lnh74ovmcjb8y48h8xj07n",
+    "tvpxmn7qyrgl0w8wfh9kqfjskv6nmm1j",
+    "upyy3ml7qdumlgk2rfcvlb9k6gvqq2pj",
+    "l6nilvfa9cg3s28tqv1qc1olm3gnz54p",
+    "hhq8fkdgvcari67vfhs7ppg2w6ni4jze",
+    "ioqwiy20ihqwyr8pf4c24eazhh281pbu",
+)
+_DOWNLOADS = tuple(
+    Download(f"https://nihcc.box.com/shared/static/{name}.gz", folder, unpack="tar") for name, folder in zip(_BOX, _NUMBERED, strict=True)
+)
 _LICENCE = "free; name NIH as the source, link to nihcc.app.box.com/v/ChestXray-NIHCC and cite the paper"
 
 
@@ -112,6 +130,12 @@ NIH14 = Task(
     modality="x-ray",
     folders=_FOLDERS,
     get=_GET,
+    downloads=_DOWNLOADS,
+    steps=(
+        "open https://nihcc.app.box.com/v/ChestXray-NIHCC, where the tables have no address of their own",
+        f"download {_TABLE}, train_val_list.txt and test_list.txt into the folder nih, beside images_001",
+    ),
+    official=Official(classes={"all": (11_559, 2_776, 13_317, 19_894, 5_782, 6_331, 1_431, 5_302, 4_667, 2_303, 2_516, 1_686, 3_385, 227)}),
     citation=_CITATION,
     licence=_LICENCE,
     marks=("labels were mined from reports",),
@@ -130,6 +154,13 @@ NIH_EXPERT = Task(
     modality="x-ray",
     folders=_FOLDERS,
     get=f"{_GET}; beside them gs://gcs-public-data--healthcare-nih-chest-xray-labels/four_findings_expert_labels",
+    downloads=_DOWNLOADS,
+    steps=(
+        "the experts' labels: https://cloud.google.com/healthcare-api/docs/resources/public-datasets/nih-chest#additional_labels",
+        "gsutil cp -r gs://gcs-public-data--healthcare-nih-chest-xray-labels/four_findings_expert_labels nih/ (it may ask for a Google account)",
+        "that is test_labels.csv and validation_labels.csv in nih/four_findings_expert_labels, beside images_001",
+    ),
+    official=Official(images={"train": 2_167, "test": 1_613}),
     citation=f"Majkowska et al. 2020, Radiology 294:421, doi:10.1148/radiol.2019191293; {_CITATION}",
     licence=_LICENCE,
     marks=("images with several of the four findings are left out",),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.spec import Split, Task
+from medbench.spec import Download, Split, Task
 from medbench.tasks import reading
 
 CLASSES = ("NEV", "BCC", "ACK", "SEK", "SCC", "MEL")
@@ -50,6 +50,10 @@ PAD_UFES = Task(
     bags="lesion",
     folders=_FOLDERS,
     get="download doi:10.17632/zr7vgbcyr2 and unpack it: metadata.csv beside images/",
+    downloads=(
+        # version 1, as Mendeley Data's "Download All" gives it: metadata.csv and images/imgs_part_{1,2,3}.zip
+        Download("https://prod-dcd-datasets-cache-zipfiles.s3.eu-west-1.amazonaws.com/zr7vgbcyr2-1.zip", unpack="zip", nested=True),
+    ),
     citation="Pacheco et al. 2020, PAD-UFES-20, Data in Brief 32:106221, doi:10.1016/j.dib.2020.106221",
     licence="see doi:10.17632/zr7vgbcyr2",
     marks=("split made by medbench: none is published",),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.spec import Split, Task, UserError
+from medbench.spec import Download, Official, Split, Task, UserError
 from medbench.tasks import reading, rows
 
 CLASSES = ("normal", "metastasis")
@@ -55,6 +55,22 @@ def load_kaggle(root: Path) -> dict[str, Split]:
     return reading.divide(Split(images, ids, reading.codes(table["label"], ("0", "1"), file), ids, ids), key="lymph-kaggle 1")
 
 
+#: SHA-256 and bytes of each .h5.gz: tensorflow/datasets, url_checksums/patch_camelyon.txt.
+_HASHES = {
+    "train_x": ("d619e741468a7ab35c7e4a75e6821b7e7e6c9411705d45708f2a0efc8960656c", 6_421_353_462),
+    "train_y": ("b74126d2c01b20d3661f9b46765d29cf4e4fba6faba29c8e0d09d406331ab75a", 21_378),
+    "valid_x": ("f82ee1670d027b4ec388048d9eabc2186b77c009655dae76d624c0ecb053ccb2", 805_965_320),
+    "valid_y": ("ce1ae30f08feb468447971cfd0472e7becd0ad96d877c64120c72571439ae48c", 3_038),
+    "test_x": ("79174c2201ad521602a5888be8f36ee10875f37403dd3f2086caf2182ef87245", 800_875_929),
+    "test_y": ("0a522005fccc8bbd04c5a117bfaf81d8da2676f03a29d7499f71d0a0bd6068ef", 3_040),
+}
+
+
+def _download(part: str) -> Download:
+    name, (sha256, size) = _NAME.format(*part.split("_")), _HASHES[part]
+    return Download(f"https://zenodo.org/record/2546921/files/{name}.gz", name, unpack="gzip", sha256=sha256, size=size)
+
+
 _AGAIN = "download it again from doi:10.5281/zenodo.2546921"
 LYMPH = Task(
     "lymph",
@@ -70,6 +86,8 @@ LYMPH = Task(
     modality="histology",
     folders=_ORIGINAL,
     get="download the six .h5.gz files from doi:10.5281/zenodo.2546921 into one folder and gunzip them",
+    downloads=tuple(map(_download, _HASHES)),
+    official=Official(images={"train": 262_144, "val": 32_768, "test": 32_768}),
     citation=_CITATION,
     licence="CC0",
     marks=(
@@ -91,6 +109,13 @@ LYMPH_KAGGLE = Task(
     modality="histology",
     folders=_KAGGLE,
     get="accept the rules of kaggle.com/c/histopathologic-cancer-detection, download and unpack it",
+    registration="Kaggle",
+    steps=(
+        "sign in at https://www.kaggle.com and accept the rules at https://www.kaggle.com/c/histopathologic-cancer-detection/rules",
+        "download: kaggle competitions download -c histopathologic-cancer-detection (or the button Download All on its page Data)",
+        "unpack it into the folder histopathologic-cancer-detection of the data folder: train_labels.csv, train/",
+    ),
+    official=Official(classes={"all": (130_908, 89_117)}),
     citation=_CITATION,
     licence="CC0",
     marks=("split made by medbench: the competition's test set has no public labels", "slide unknown: one may stand on both sides"),

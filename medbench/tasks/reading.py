@@ -9,7 +9,9 @@ import csv
 import difflib
 import gzip
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ from medbench.spec import PARTS, Image, Split, UserError
 
 SHARES = (0.7, 0.1, 0.2)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif")
+#: True while `medbench data` looks at a download as its publisher made it.
+AS_LISTED: ContextVar[bool] = ContextVar("as_listed", default=False)
 _SHOWN, _ALTERNATIVES = 8, 3  # names that a message lists: of what is there, of what was expected
 
 
@@ -134,12 +138,24 @@ def once(ids: np.ndarray, file: Path) -> np.ndarray:
     return ids
 
 
+@contextmanager
+def as_listed() -> Iterator[None]:
+    """Inside, `load` gives what the publisher lists: copies are not joined, none is left out, and no pixel is read for that."""
+    token = AS_LISTED.set(True)
+    try:
+        yield
+    finally:
+        AS_LISTED.reset(token)
+
+
 def divide(whole: Split, key: str, shares: Sequence[float] = SHARES) -> dict[str, Split]:
     """train, val, test by whole groups, each class in proportion; `key` names the split. The order of the images does not matter.
 
     Byte-identical images are one group, so that none stands in two parts; where their labels differ, all of them are left out.
     """
-    whole = _settle_copies(whole.take(np.argsort(whole.ids, kind="stable")))
+    whole = whole.take(np.argsort(whole.ids, kind="stable"))
+    if not AS_LISTED.get():
+        whole = _settle_copies(whole)
     part = sampling.partition(whole.labels, whole.groups, shares, key=key)
     return {name: whole.take(np.flatnonzero(part == p)) for p, name in enumerate(PARTS[: len(shares)]) if shares[p]}
 

@@ -6,8 +6,6 @@ rows with the same pixels therefore have two identities; comparing pixels is the
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 import zipfile
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -16,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from medbench import images
+from medbench import fetch, images
+from medbench.images import watching
 from medbench.images.cache import disk_errors
 from medbench.spec import Drawn, UserError, fingerprint
 
@@ -95,8 +94,7 @@ def _h5(file: str, member: str) -> Any:
 
 
 def _check_md5(file: Path, md5: str, again: str) -> None:
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "md5").hexdigest()
+    found = fetch.digest(file, "md5", watching.megabytes(f"comparing {file.name} with its MD5"))
     if found != md5:
         raise UserError(f"{file} is not the official file: its MD5 is {found}, the published one {md5}.", then=again)
 
@@ -113,6 +111,9 @@ def _unpack(file: Path, member: str, folder: Path) -> None:
                     return
                 images.check_space(folder, info.file_size)
                 partial_file = folder / "images.partial.npy"
+                told = watching.megabytes(f"unpacking {member} of {file.name}")
                 with archive.open(info) as source, partial_file.open("wb") as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)
+                    while block := source.read(1 << 20):
+                        sink.write(block)
+                        told(sink.tell(), info.file_size)
                 partial_file.replace(folder / "images.npy")

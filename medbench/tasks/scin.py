@@ -93,6 +93,11 @@ SCIN = Task(
     bags="case",
     folders=_FOLDERS,
     get="gsutil -m cp -r gs://dx-scin-public-data/dataset scin (github.com/google-research-datasets/scin)",
+    steps=(
+        "read the licence: https://github.com/google-research-datasets/scin",
+        "with Google's gsutil (no account is needed), in the data folder: gsutil -m cp -r gs://dx-scin-public-data/dataset scin",
+        "that is scin/scin_cases.csv, scin/scin_labels.csv and scin/images/",
+    ),
     citation="Ward et al. 2024, Crowdsourcing Dermatology Images with Google Search Ads, arXiv:2402.18545",
     licence="SCIN Data Use License",
     marks=("split made by medbench: none is published", "class: the condition of the largest weight; cases without a label are left out"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.spec import PARTS, Split, Task, TaskFamily, UserError
+from medbench.spec import PARTS, Download, Official, Split, Task, TaskFamily, UserError
 from medbench.tasks import reading, rows
 from medbench.tasks.medmnist.sets import SETS, Set
 
@@ -48,6 +48,8 @@ def open_medmnist(argument: str, **options: object) -> Task:
         modality=about.modality,
         folders=_FOLDERS,
         get=f"download {_url(name, size)}",
+        downloads=(Download(_url(name, size), _file(name, size), md5=about.md5[SIZES.index(size)]),),
+        official=Official(images=dict(zip(PARTS, about.counts, strict=True))),
         citation="Yang et al. 2023, MedMNIST v2, Scientific Data 10:41, doi:10.1038/s41597-022-01721-8, and the set's own source",
         licence=about.licence,
         marks=(*about.marks, "patients are not known: what the official split keeps apart cannot be checked"),
