@@ -11,6 +11,11 @@ Ours: each of `rates` is tried, the paper's and a tenth of it, and the validatio
 of the labels, three draws, simclr, swav and dino at 64 px) the paper's rate alone gave AUC .754, a tenth .798, each feature divided by its
 own deviation .752 and .791; the linear probe of the three side by side .820. With fewer than 20 images to hold out nothing is, and
 `fixed_steps` steps of the smallest rate are taken. Groups of a class that has one alone stay among the training images.
+
+That rule was looked at on validation parts (eight draws each of 1 % and 5/class of HAM10000, 5 % and 5/class of eight classes of HyperKvasir,
+at 64 px): half the steps moved the AUC by +.006, +.005, +.013, +.002 with attention and by +.001, +.001, +.002, -.005 without; of five other
+rules none was clearly better in all, and the draws vary by .02 to .04. It stays. The linear probe of the three side by side gave .713, .670,
+.817, .755 there, the head .705, .665, .777, .775.
 """
 
 from __future__ import annotations
