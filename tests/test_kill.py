@@ -1,4 +1,4 @@
-"""SIGKILL at ten moments of the shipped command, and two runs into one folder at once. Minutes long: pytest -m slow.
+"""SIGKILL at ten moments of the shipped command, inside a fine-tuning, and two runs into one folder at once. Minutes long: pytest -m slow.
 
 Each kill falls a random while after a line of the log that says which stage has begun, so that packing, pretraining, embedding, solving and writing
 are all hit; the log line is printed with the test (-s).
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,13 @@ MOMENTS = [
 ]
 
 
-def start(out: Path, cache: Path) -> subprocess.Popen[str]:
+FINE_TUNING = [sys.executable, "-m", "medbench", "run", "--task", "derm", "--methods", "supervised", "--protocols", "finetune"]
+FINE_TUNING += ["--labels", "100", "--seeds", "1"]  # long enough that a training is saved before it is done: every 30 s
+
+
+def start(out: Path, cache: Path, command: Sequence[str] = COMMAND) -> subprocess.Popen[str]:
     environment = {**os.environ, "MEDBENCH_CACHE": str(cache)}
-    return subprocess.Popen([*COMMAND, "--out", str(out)], env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    return subprocess.Popen([*command, "--out", str(out)], env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
 def kill_after(process: subprocess.Popen[str], sign: str, wait: float) -> str:
@@ -57,9 +62,11 @@ def kill_after(process: subprocess.Popen[str], sign: str, wait: float) -> str:
     return rest[-1].strip() if rest else last
 
 
-def finish(process: subprocess.Popen[str]) -> None:
+def finish(process: subprocess.Popen[str]) -> str:
+    """The log of a run that ended well."""
     _, log = process.communicate()
     assert process.returncode == 0, log
+    return log
 
 
 def essence(store: Store) -> dict[str, tuple[object, ...]]:
@@ -96,6 +103,42 @@ def test_ten_kills_end_with_the_same_rows(whole: Store, tmp_path: Path) -> None:
         print(f"killed at '{sign}', last line: {where}; {len(Store(tmp_path / 'out').rows())} rows")
     finish(start(tmp_path / "out", tmp_path / "cache"))
     assert_same(whole, Store(tmp_path / "out"))
+
+
+def kill_when(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+    """Kill as soon as the disk shows that the moment has come."""
+    end = time.monotonic() + 900
+    while not reached():
+        assert process.poll() is None, "the run was over before the kill"
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run was over before the kill"
+
+
+def test_killed_inside_a_fine_tuning_it_goes_on_and_ends_with_the_same_row(tmp_path: Path) -> None:
+    """In the search after its first candidate, after its second, and in the training itself, behind a checkpoint of it."""
+    import torch
+
+    out, cache = tmp_path / "out", tmp_path / "cache"
+
+    def saved(pattern: str) -> list[Path]:
+        return sorted((cache / "cells").glob(f"*/{pattern}"))
+
+    for reached in (lambda: len(saved("*-0.2.pth")) == 1, lambda: len(saved("*-0.2.pth")) == 2, lambda: bool(saved("*-1.pth"))):
+        kill_when(start(out, cache, FINE_TUNING), reached)
+        assert Store(out).rows() == {}
+    (file,) = saved("*-1.pth")
+    state = torch.load(file, weights_only=True)
+    assert not state["done"] and 0 < state["state"]["step"] < 355, "ten passes over 1,137 images in batches of 32"
+    resumed = finish(start(out, cache, FINE_TUNING))
+    assert resumed.count("images, rate") == 2, "the training alone began and ended again, none of the search"
+    assert not saved("*")
+
+    finish(start(tmp_path / "whole", tmp_path / "fresh", FINE_TUNING))
+    assert len(Store(out).rows()) == 1
+    assert_same(Store(tmp_path / "whole"), Store(out))
 
 
 def test_two_runs_into_one_folder_lose_and_double_nothing(whole: Store, tmp_path: Path) -> None:
