@@ -80,7 +80,7 @@ def trial_speed(build: Callable[[], torch.nn.Module], encoder: Encoder, device: 
 
 
 def features(
-    pack: images.Pack,
+    pack: images.Pixels,
     build: Callable[[], torch.nn.Module],
     encoder: Encoder,
     key: str,
@@ -109,7 +109,7 @@ def features(
 
 
 def _compute(
-    pack: images.Pack,
+    pack: images.Pixels,
     net: torch.nn.Module,
     encoder: Encoder,
     folder: Path,
@@ -143,7 +143,7 @@ def _compute(
     counter.unlink(missing_ok=True)
 
 
-def _checks(pack: images.Pack, net: torch.nn.Module, encoder: Encoder) -> dict[str, Any]:
+def _checks(pack: images.Pixels, net: torch.nn.Module, encoder: Encoder) -> dict[str, Any]:
     """What the stages before the features gave: first 16 digits of the SHA-256 of the weights as they were loaded; sketches of the first
     batch's pixels and of what enters the network, with its mean a channel. Equal hashes of files do not prove these equal: code lies between.
     """
@@ -159,7 +159,7 @@ def _checks(pack: images.Pack, net: torch.nn.Module, encoder: Encoder) -> dict[s
 
 
 def forward(
-    net: torch.nn.Module, pack: images.Pack, index: np.ndarray, encoder: Encoder, device: str, precision: str
+    net: torch.nn.Module, pack: images.Pixels, index: np.ndarray, encoder: Encoder, device: str, precision: str
 ) -> Iterator[np.ndarray]:
     """Yield (B, D) float32 arrays of features, batch after batch, at the encoder's own forward speed."""
     import torch

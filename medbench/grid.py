@@ -30,7 +30,7 @@ from medbench.spec import (
     user_path,
 )
 from medbench.store import PlanFile, Planned
-from medbench.targets import Target, own_part, shifted, shifts_of
+from medbench.targets import Target, corrupted, corruptions_of, own_part, shifted, shifts_of
 from medbench.units import Unit, unit_of
 
 VERSION = 1  # of what a cell's result is made of beyond the entries' own versions
@@ -98,17 +98,25 @@ def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, d
     _check_options(grid)
     for name, readout in product(_distinct("encoder", grid.encoders), _distinct("readout", grid.readouts)):
         encoder = _encoder(name, readout, grid)  # raises for a wrong name before any image is looked for
+        if encoder.kind == "features" and grid.corruptions:
+            what = f"Corruptions need images, and {encoder.name} holds features alone: nothing can be damaged."
+            raise UserError(what, then="run it without --corruptions, or with the encoder itself (FILE.py:NAME)")
         _methods_for(encoder, methods, named=bool(grid.methods))
     _check_fusions(methods, protocols, named=bool(grid.methods))
     tasks = _tasks(grid, protocols)
-    shifts, notes = shifts_of(tasks, grid.shifts)
+    (shifts, notes), (damages, more) = shifts_of(tasks, grid.shifts), corruptions_of(tasks, grid)
+    notes += more
     cache_dir = images.cache_folder()
     units: list[Unit] = []
     draws: dict[tuple[str, str, str, int], np.ndarray] = {}
     targets: dict[tuple[str, str], tuple[Target, ...]] = {}
     for task in tasks:
         data = open_task(task, grid, cache_dir, notes, progress)
-        scored = (own_part(data, grid.target), *(shifted(data, *shift, grid, progress) for shift in shifts[task.name]))
+        scored = (
+            own_part(data, grid.target),
+            *(shifted(data, *shift, grid, progress) for shift in shifts[task.name]),
+            *(corrupted(data, grid.target, *damage) for damage in damages[task.name]),
+        )
         targets[task.name, data.data] = scored
         subsets = _subsets(data, budgets, grid.seeds)
         draws.update({(task.name, data.data, str(budget), seed): index for (budget, seed), (index, _) in subsets.items()})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medbench import embed, images, pretrain
+from medbench import corruptions, embed, images, pretrain
 from medbench.data import TaskData
 from medbench.grid import Plan, given_features
 from medbench.spec import Encoder, Network, Weights, fingerprint
@@ -26,11 +26,18 @@ log = logging.getLogger("medbench")
 Progress = Callable[..., None]  # (stage, done, total, a word on how it goes: optional)
 
 
-def pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress, target: Target | None = None) -> images.Pack:
+def pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress, target: Target | None = None) -> images.Pixels:
     """The task's images at the encoder's size: train, val, test one after another. Raises UserError that names every bad image.
 
     target: that set's images instead.
     """
+    if target is not None and target.corruption:
+        own = _pack(data, encoder, cache_dir, progress)
+        return corruptions.Corrupted(own, data.where(str(target.shift["of"])), target.split.ids, *target.corruption)
+    return _pack(data, encoder, cache_dir, progress, target)
+
+
+def _pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress, target: Target | None = None) -> images.Pack:
     if target is not None:
         flat, hashes, name = list(target.split.images), target.hashes, target.name
     else:
@@ -125,7 +132,10 @@ def have_features(plan: Plan, unit: Unit, device: str, target: Target | None = N
 
 def features_key(unit: Unit, device: str, target: Target | None = None) -> str:
     """The cache key of a unit's features; of the target's images, where one is given."""
-    pack_key = images.pack_key(target.hashes if target else unit.data.hashes, unit.encoder.size, unit.encoder.interpolation)
+    hashes = target.hashes if target is not None and target.elsewhere else unit.data.hashes
+    pack_key = images.pack_key(hashes, unit.encoder.size, unit.encoder.interpolation)
+    if target is not None and target.corruption:
+        pack_key = corruptions.key(pack_key, target.split.ids.tolist(), *target.corruption)
     return embed.key(pack_key, unit.encoder, unit.weights, unit.method, unit.precision, device)
 
 

@@ -64,7 +64,9 @@ def execute(
         device = resolve_device(device)
         for unit in plan.units:  # decodes every image, so that a bad one is named before anything is written
             for part in unit.members or (unit,) if missing(plan, store, unit) else ():
-                for target in (None, *(target for target in plan.targets_of(unit.data) if target.elsewhere)):
+                asked = {planned.cell.target for planned in missing(plan, store, unit)}
+                sets = [target for target in plan.targets_of(unit.data) if target.identity and target.name in asked]
+                for target in (None, *sets):
                     if needs_images(plan, store, unit) or not have_features(plan, part, device, target):
                         pack(part.data, part.encoder, plan.cache_dir, progress, target)
     store.create()

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from medbench import images, registry
+from medbench import corruptions, images, registry
+from medbench.corruptions import Corruption
 from medbench.data import TaskData, check_content, data_roots, tidy
 from medbench.spec import NOTHING, Grid, Scores, Shift, Split, Task, UserError, fingerprint, user_path
 
@@ -32,7 +33,8 @@ class Target:
 
     split: its images, labels as index into `classes`. identity: what can change a score on it beside the cell's own setting; "" for the
     task's own part. hashes: of the images' content; [] where they lie in the task's own pack. own: (K,) int, the task's column of each of
-    `classes`; None: all, in their order. groups: what a group is. shift: what plan.json says of it; {} for the task's own part.
+    `classes`; None: all, in their order. corruption: kind and level of damage to the task's own part. groups: what a group is. shift: what
+    plan.json says of it; {} for the task's own part.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Target:
     identity: str = ""
     hashes: list[str] = field(default_factory=list)
     own: np.ndarray | None = None
+    corruption: tuple[Corruption, int] | None = None
     shift: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -78,6 +81,48 @@ class Target:
 def own_part(data: TaskData, part: str) -> Target:
     """The task's own images, as they are."""
     return Target(part, data.target(part), data.parts[part], data.task.classes, data.task.groups, data.marks)
+
+
+def corrupted(data: TaskData, part: str, corruption: Corruption, level: int) -> Target:
+    """The task's own images, damaged. Ids, labels and groups are those of the part, so that a drop is paired."""
+    name = corruption.name
+    about = (
+        f"CORRUPTED: the {part} images with {name}, level {level} of {corruptions.LEVELS} (strength {corruption.strengths[level - 1]:.3g})"
+    )
+    return replace(
+        own_part(data, part),
+        name=f"corrupted-{name}-{level}",
+        marks=(about, *data.marks),
+        identity=corruption.identity(level),
+        corruption=(corruption, level),
+        shift={"kind": "corruption", "corruption": name, "level": level, "of": part},
+    )
+
+
+def corruptions_of(tasks: Sequence[Task], grid: Grid) -> tuple[dict[str, list[tuple[Corruption, int]]], list[str]]:
+    """Task name -> the kinds and levels of damage that its test images get; and notes on kinds that fit some of several tasks alone.
+
+    Raises UserError for a kind that fits none of the tasks, or is unknown, and for a level that is none.
+    """
+    found: dict[str, list[tuple[Corruption, int]]] = {task.name: [] for task in tasks}
+    notes: list[str] = []
+    if not grid.corruptions:
+        return found, notes
+    asked = corruptions.levels(grid.levels)
+    for name in dict.fromkeys(grid.corruptions):
+        refusals = []
+        for task in tasks:
+            try:
+                kinds = corruptions.chosen(task.name, task.modality, [name])
+            except UserError as error:
+                refusals.append(error)
+                notes.append(f"{task.name} is scored without the corruption {name}: it does not fit its images")
+                continue
+            both = [(kind, level) for kind in kinds for level in asked]
+            found[task.name] += [each for each in both if each not in found[task.name]]
+        if len(refusals) == len(tasks):
+            raise refusals[0]
+    return found, notes
 
 
 def shifts_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[dict[str, list[tuple[Task, Shift]]], list[str]]:
@@ -170,8 +215,8 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid, progress: Pro
         tuple(marks),
         identity,
         kept_hashes,
-        None if len(own) == len(task.classes) else own,
-        {"kind": "data", "data": other.data, "of": grid.target},
+        own=None if len(own) == len(task.classes) else own,
+        shift={"kind": "data", "data": other.data, "of": grid.target},
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import medbench
-from medbench import embed, images, metrics, pretrain, registry, sampling, stats
+from medbench import corruptions, embed, images, metrics, pretrain, registry, sampling, stats, targets
 from medbench import grid as grids
 
 ROOT = Path(medbench.__file__).parent
@@ -53,6 +53,8 @@ def entries() -> dict[str, tuple[int, list[Path]]]:
         "embed": (embed.VERSION, [ROOT / "embed.py"]),
         "grid": (grids.VERSION, [ROOT / "grid.py"]),
         "pretrain": (pretrain.VERSION, sorted((ROOT / "pretrain").glob("*.py"))),
+        "corruptions": (corruptions.VERSION, sorted((ROOT / "corruptions").glob("*.py"))),
+        "targets": (targets.VERSION, [ROOT / "targets.py"]),
     }
     kinds = {"tasks": registry.tasks, "methods": registry.methods, "protocols": registry.protocols}
     for kind, entry_of in kinds.items():

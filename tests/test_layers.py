@@ -31,7 +31,8 @@ MAY = {
     "machine": set(),
     "data": {"spec", "images", "sampling"},
     "sketch": set(),
-    "targets": {"spec", "registry", "images", "data"},
+    "targets": {"spec", "registry", "images", "data", "corruptions"},
+    "corruptions": {"spec", "images"},
     "units": {"spec", "registry", "images", "encoders", "checkpoints", "pretrain", "store", "data"},
     "grid": {
         "spec",
@@ -50,7 +51,7 @@ MAY = {
         "targets",
     },
     "provenance": {"spec", "sampling", "embed", "units", "machine", "sketch", "targets"},
-    "prepare": {"spec", "images", "embed", "pretrain", "fusion", "data", "units", "grid", "targets"},
+    "prepare": {"spec", "images", "embed", "pretrain", "fusion", "data", "units", "grid", "targets", "corruptions"},
     "pretraining": {"spec", "registry", "units", "grid", "prepare", "run", "views"},
     "run": {"spec", "registry", "embed", "metrics", "stats", "store", "units", "grid", "prepare", "provenance", "targets"},
     "forecast": {"embed", "store", "units", "grid", "prepare", "run"},

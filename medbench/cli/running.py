@@ -31,7 +31,7 @@ from medbench.cli.options import (
 from medbench.spec import Grid
 
 #: Options of `run` that fill a field of another name; all others fill their own, or are no part of the grid.
-FIELDS = {"task": "tasks", "encoder": "encoders", "readout": "readouts", "on": "target"}
+FIELDS = {"task": "tasks", "encoder": "encoders", "readout": "readouts", "on": "target", "shift": "shifts"}
 
 
 @app.command()
@@ -60,6 +60,10 @@ def run(
         list[str] | None,
         typer.Option(help="Score the fitted models on another data set, too: isic2019, pad-ufes, nih14, folder:PATH. Several times."),
     ] = None,
+    corruptions: Annotated[
+        str, typer.Option(help="Damage the test images, too: all that fit them, or noise,blur,jpeg,contrast-down ....")
+    ] = "",
+    levels: Annotated[str, typer.Option(help="How much damage, from 1 to 5.")] = ",".join(DEFAULT.levels),
     precision: Precision = DEFAULT.precision,
     device: Device = "auto",
     out: Out = None,
@@ -92,6 +96,8 @@ def run(
         data=data,
         target=on,
         shifts=tuple(shift or ()),
+        corruptions=split(corruptions),
+        levels=split(levels),
         precision=precision,
         ordinal=ordinal,
         allow_leak=allow_leak,

@@ -9,12 +9,13 @@ from medbench.images.batching import batches
 from medbench.images.cache import cache_entries, cache_folder, check_space, prune
 from medbench.images.decoding import decode, picture
 from medbench.images.hashing import content_hashes
-from medbench.images.packing import VERSION, Pack, pack, pack_key
+from medbench.images.packing import VERSION, Pack, Pixels, pack, pack_key
 from medbench.images.watching import report, watched
 
 __all__ = [
     "VERSION",
     "Pack",
+    "Pixels",
     "batches",
     "cache_entries",
     "cache_folder",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medbench.images.packing import Pack
+from medbench.images.packing import Pixels
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ _AHEAD = 2  # batches that wait, ready, while the encoder works
 
 
 def batches(
-    pack: Pack,
+    pack: Pixels,
     index: np.ndarray,
     batch_size: int,
     device: str | torch.device,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,6 +26,16 @@ CHUNK = 32  # images a job: what a killed run can lose of each worker
 _SMALL = 200  # images that are decoded sooner than workers have started
 
 Bad = list[tuple[int, str]]  # (row, why) of images that cannot be decoded
+
+
+class Pixels(Protocol):
+    """Images of one size that can be read: a pack, or what is made of one while it is read."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def array(self) -> np.ndarray:
+        """(N, size, size, 3) uint8 RGB, or what gives such rows by slice and index."""
 
 
 @dataclass(frozen=True)
