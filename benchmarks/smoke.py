@@ -8,7 +8,7 @@ from medbench import Grid
 GRID = Grid(
     tasks=("derm",),
     methods=("random", "supervised"),
-    protocols=("linear", "knn", "logreg", "svm"),
+    protocols=("linear", "knn", "svm"),
     labels=("1", "10", "100"),
     seeds=2,
     data="phantom",

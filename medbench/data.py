@@ -35,17 +35,22 @@ class TaskData:
 
     @cached_property
     def digests(self) -> dict[str, dict[str, Any]]:
-        """Of each part, and of `all` of them: images (count), and 16 digits each for its ids, their content, labels and groups."""
+        """Of each part, and of `all` of them: images (count), of each class too (of positives, where a task is multi-label), and 16 digits
+        each for its ids, their content, labels and groups.
+        """
         found = {}
         for name, split in self.parts.items():
             columns = {"content": self.hashes[self.where(name)], "labels": _plain(split.labels), "groups": split.groups.tolist()}
             found[name] = {column: dict(zip(split.ids.tolist(), values, strict=True)) for column, values in columns.items()}
+        counts = {name: _counts(split.labels, len(self.task.classes)) for name, split in self.parts.items()}
+        counts["all"] = np.sum(list(counts.values()), 0).tolist()
         found["all"] = {
             column: {k: v for part in found.values() for k, v in part[column].items()} for column in ("content", "labels", "groups")
         }
         return {
             name: {
                 "images": len(part["content"]),
+                "classes": counts[name],
                 "ids": sampling.ids_hash(list(part["content"]))[:16],
                 **{column: fingerprint(values)[:16] for column, values in part.items()},
             }
@@ -214,6 +219,11 @@ def tidy(task: Task, part: str, split: Split) -> Split:
 
 def _shows(labels: np.ndarray, c: int) -> bool:
     return bool((labels == c).any()) if labels.ndim == 1 else bool((labels[:, c] == 1).any() and (labels[:, c] == 0).any())
+
+
+def _counts(labels: np.ndarray, classes: int) -> list[int]:
+    counts: list[int] = (np.bincount(labels, minlength=classes) if labels.ndim == 1 else (labels == 1).sum(0)).tolist()
+    return counts
 
 
 def _plain(labels: np.ndarray) -> list[Any]:

@@ -20,6 +20,7 @@ def machine(device: str) -> dict[str, Any]:
     name = platform.processor() or platform.machine()
     return {
         "device": torch.cuda.get_device_name(device) if device != "cpu" else f"cpu ({name}, {torch.get_num_threads()} threads)",
+        "vector_units": torch.backends.cpu.get_cpu_capability(),
         "versions": {"python": platform.python_version(), **{package: metadata.version(package) for package in packages}},
         "commit": _commit(),
     }

@@ -56,6 +56,7 @@ MAY = {
     "run": {"spec", "registry", "embed", "metrics", "stats", "store", "units", "grid", "prepare", "provenance", "targets"},
     "forecast": {"embed", "store", "units", "grid", "prepare", "run"},
     "study": {"spec"},
+    "check": {"spec", "sketch", "store"},
     "table": {"spec", "stats", "store"},
     "datasets": {"spec", "images", "data", "fetch", "tasks"},
     "screen": {"grid", "forecast"},  # their types only
@@ -155,4 +156,6 @@ def test_import_medbench_is_light() -> None:
 
 
 def test_tables_never_import_torch() -> None:
-    assert "torch" not in loaded("import medbench.table, medbench.screen, medbench.compare, medbench.merge, medbench.paper, medbench.plot")
+    assert "torch" not in loaded(
+        "import medbench.table, medbench.screen, medbench.check, medbench.compare, medbench.merge, medbench.paper, medbench.plot"
+    )

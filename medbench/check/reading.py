@@ -1,0 +1,71 @@
+"""Rows to compare: of a results folder, or of a rows.jsonl alone. Every line is checked, for a reference is a file that people edit and merge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medbench.spec import Cell, Row, UserError
+from medbench.store import Store
+
+
+@dataclass(frozen=True)
+class Given:
+    """rows: one for each cell, in the order of the file, the last where there are several. lines: of each in its file, from 1. failures: why a
+    cell has no row. file: where they were read."""
+
+    file: Path
+    rows: Mapping[Cell, Row]
+    lines: Mapping[Cell, int] = field(default_factory=dict)
+    failures: Mapping[Cell, str] = field(default_factory=dict)
+
+
+def read(place: Path) -> Given:
+    """The rows of a results folder (those of its plan, where it has one) or of a file. Raises UserError."""
+    plan = Store(place).plan().cells if place.is_dir() else ()
+    file = place / "rows.jsonl" if place.is_dir() else place
+    if not file.is_file() and not plan:
+        near = [str(other) for other in sorted(Path("results").glob("*/rows.jsonl"))]
+        raise UserError(
+            f"There are no rows in {place}.", allowed=near, given=str(place), then="medbench run --out FOLDER writes FOLDER/rows.jsonl"
+        )
+    try:
+        text = file.read_text(encoding="utf-8") if file.exists() else ""  # of a plan whose cells all failed
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read: {error}.") from error
+    if place.is_dir():
+        text = text[: text.rfind("\n") + 1]  # without the line that a killed run was writing
+    wanted = {planned.fingerprint for planned in plan}
+    rows: dict[Cell, Row] = {}
+    lines: dict[Cell, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        row = _row(file, number, line)
+        if not wanted or row.fingerprint in wanted:
+            rows.pop(row.cell, None)
+            rows[row.cell], lines[row.cell] = row, number
+    failed = Store(place).failures() if plan else {}
+    return Given(file, rows, lines, {planned.cell: failed[planned.fingerprint] for planned in plan if planned.fingerprint in failed})
+
+
+def _row(file: Path, number: int, line: str) -> Row:
+    try:
+        row = Row.from_json(json.loads(line))
+        _check(row)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{file}, line {number}, is not a row of medbench ({error}).", then="mend or remove that line") from error
+    return row
+
+
+def _check(row: Row) -> None:
+    """Raises ValueError for what a comparison would stumble over."""
+    hash(row.cell)
+    for name, entry in row.metrics.items():
+        if not isinstance(entry, dict) or not {"value", "low", "high"} <= set(entry):
+            raise ValueError(f"metric '{name}' lacks value, low or high")
+        for bound in ("value", "low", "high"):
+            if not (entry[bound] is None or isinstance(entry[bound], int | float)):
+                raise ValueError(f"metric '{name}' is not a number: {entry[bound]!r}")
+    if not isinstance(row.provenance, dict) or not isinstance(row.fingerprint, str):
+        raise ValueError("provenance or fingerprint is of the wrong type")

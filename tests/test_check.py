@@ -1,0 +1,339 @@
+"""check over rows alone: every status, the tolerance, reports that cannot be broken out of, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medbench import check
+from medbench.check.tolerance import step
+from medbench.spec import Cell, Row
+
+Medbench = Callable[..., int]
+
+
+def row(seed: int = 0, auc: float | None = 0.8, **more: Any) -> Row:
+    """A row of 100 images, 10 of the rarest of 3 classes."""
+    cell = Cell("derm", "phantom", more.pop("method", "random"), "none", "net", more.pop("readout", "pool"), 64, 0, "linear", "10%", seed)
+    metrics = {
+        "accuracy": {"value": 0.7, "low": 0.6, "high": 0.8},
+        "auc": {"value": auc, "low": None if auc is None else auc - 0.05, "high": None if auc is None else auc + 0.05},
+        "ece": {"value": 0.1, "low": 0.05, "high": 0.2},
+    }
+    part = {"images": 100, "classes": [10, 30, 60], "ids": "a", "content": "b", "labels": "c", "groups": "d"}
+    sketched = [1.0, *[0.5] * 8]
+    provenance = {
+        "data_sha256": "x",
+        "parts": {"train": part, "test": part, "all": part},
+        "identity": {"code": [1] * 7, "task": "t", "method": [1, "m"], "encoder": {"readout": "pool", "mean": [0.5]}, "protocol": [2, "p"]},
+        "weights": "w",
+        "weights_sha256": "w1",
+        "pretraining": [],
+        "subset_sha256": "s",
+        "subset_classes": {"a": 3, "b": 7},
+        "precision": "fp32",
+        "features": [{"device": "cpu", "checks": {"weights": "l", "pixels": sketched, "input": sketched, "features": sketched}}],
+        "scores": {"probabilities": sketched, "decisions": "d"},
+        "device": "cpu (x86_64, 1 threads)",
+        "vector_units": "AVX2",
+        "versions": {"torch": "2.15.0"},
+        "commit": "abc",
+    }
+    provenance = json.loads(json.dumps(provenance))  # the parts share what they hold
+    for path, value in more.pop("provenance", {}).items():
+        place: Any = provenance
+        *inner, last = path.split(".")
+        for name in inner:
+            place = place[int(name) if isinstance(place, list) else name]
+        place[last] = value
+    made = Row(cell, more.pop("fingerprint", f"f{seed}"), metrics, 10, 10, {}, {}, provenance)
+    assert not more
+    return made
+
+
+def given(*rows: Row, failures: dict[Cell, str] | None = None) -> check.Given:
+    return check.Given(
+        Path("results/smoke/rows.jsonl"), {r.cell: r for r in rows}, {r.cell: i for i, r in enumerate(rows, 1)}, failures or {}
+    )
+
+
+def compared(then: Row, now: Row, repeatability: check.Repeatability = check.Repeatability()) -> check.Finding:
+    (finding,) = check.compare(given(then), given(now), repeatability).findings
+    return finding
+
+
+def with_auc(row: Row, value: float, **bounds: float) -> Row:
+    return replace(row, metrics={**row.metrics, "auc": {**row.metrics["auc"], "value": value, **bounds}})
+
+
+def test_every_status_and_their_order() -> None:
+    same, worse, better, gone, other = (row(seed) for seed in range(5))
+    now = given(same, with_auc(worse, 0.7), with_auc(better, 0.9), replace(other, n_labels=11), row(9))
+    comparison = check.compare(given(same, worse, better, gone, other), now, check.Repeatability())
+    assert [finding.status for finding in comparison.findings] == list(check.STATUSES)
+    assert comparison.red
+    assert check.compare(given(same), given(same, row(9)), check.Repeatability()).red is False, "a new cell does not fail"
+
+
+def test_the_tolerance_is_the_measured_spread_doubled_and_one_decision() -> None:
+    """One pair of an image of the rarest class (10) and another (90) the other way round: 1 / (3 classes x 900)."""
+    measured = check.Repeatability({"derm phantom random linear": {"auc": 0.01}})
+    edge = 2 * 0.01 + 1 / 2700
+    assert measured.tolerance(row(), "auc") == pytest.approx(edge)
+    assert compared(row(), with_auc(row(), 0.8 - edge + 1e-9), measured).status == "same"
+    assert compared(row(), with_auc(row(), 0.8 - edge - 1e-9), measured).status == "worse"
+    assert compared(row(), with_auc(row(), 0.8 + edge + 1e-9), measured).status == "better", "too good is a finding too"
+    assert measured.of(row(method="new"), "auc") == 0.01, "a new method has its protocol's"
+    assert check.Repeatability().tolerance(row(), "accuracy") == 1 / 100
+    assert step(row(), "balanced_accuracy") == 1 / 30
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "f1", "kappa", "ece", "auc"])
+def test_one_image_never_moves_a_metric_by_more_than_its_step_where_scores_are_fair(metric: str) -> None:
+    """Each of 100 images in turn is decided otherwise, its two best probabilities exchanged by a hair: what rounding can do at a tie."""
+    import numpy as np
+
+    from medbench import metrics
+
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [10, 30, 60])
+    p = rng.dirichlet([1, 1, 1], 100) * 0.6 + 0.4 * np.eye(3)[labels]
+    worst = 0.0
+    for i in range(100):
+        tied = p.copy()
+        first, second = np.argsort(-p[i])[:2]
+        tied[i, first] = tied[i, second] = (p[i, first] + p[i, second]) / 2
+        sides = []
+        for sign in (1, -1):
+            moved = tied.copy()
+            moved[i, first] += sign * 1e-9
+            moved[i, second] -= sign * 1e-9
+            sides.append(metrics.score(labels, moved, moved.argmax(1), "multiclass").values[metric])
+        worst = max(worst, abs(sides[0] - sides[1]))
+    assert worst <= step(row(), metric) * 1.0001
+    if metric not in ("auc", "ece"):
+        assert worst >= step(row(), metric) / 4, "the bound is not idle"
+
+
+def test_undefined_is_compared_too() -> None:
+    assert compared(row(auc=None), row(auc=None)).status == "same"
+    assert compared(row(), row(auc=None)).status == "worse"
+    assert compared(row(auc=None), row()).status == "better"
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "part"),
+    [
+        ({"parts.all.content": "other", "parts.test.content": "other"}, "not comparable", "data"),
+        ({"parts.all.labels": "other"}, "not comparable", "data"),
+        ({"identity.task": "other"}, "not comparable", "data"),
+        ({"parts.test.ids": "other", "parts.train.ids": "other"}, "not comparable", "split"),
+        ({"parts.train.groups": "other"}, "not comparable", "split"),
+        ({"subset_sha256": "other"}, "not comparable", "split"),
+        ({"subset_classes": {"a": 2, "b": 8}}, "not comparable", "split"),
+        ({"weights_sha256": "w2"}, "worse", "weights"),
+        ({"features.0.checks.weights": "other"}, "worse", "weights"),
+        ({"identity.encoder.mean": [0.4]}, "worse", "preprocessing"),
+        ({"features.0.checks.input": [1.1, *[0.4] * 8]}, "worse", "preprocessing"),
+        ({"identity.encoder.readout": "cls"}, "worse", "readout"),
+        ({"features.0.checks.features": [1.1, *[0.4] * 8]}, "worse", "readout"),
+        ({"identity.protocol": [3, "p"]}, "worse", "probe"),
+        ({"scores.probabilities": [1.0, *[0.4] * 8]}, "worse", "probe"),
+        ({}, "worse", "metrics"),
+        ({"versions": {"torch": "2.16.0"}, "scores.probabilities": [1.0, *[0.4] * 8]}, "worse", "library or probe"),
+        ({"vector_units": "AVX512", "features.0.checks.features": [1.1, *[0.4] * 8]}, "worse", "device or readout"),
+        ({"device": "NVIDIA H100"}, "not comparable", "device"),
+        ({"precision": "bf16"}, "not comparable", "device"),
+    ],
+)
+def test_the_part_that_moved(changes: dict[str, Any], status: str, part: str) -> None:
+    finding = compared(row(), with_auc(row(provenance=changes), 0.7))
+    assert finding.explanation is not None
+    assert (finding.status, finding.explanation.part) == (status, part), finding.explanation
+
+
+def test_pretraining_and_pixels_and_old_rows_are_judged_by_what_they_tell() -> None:
+    trained = {"pretraining": [{"method": "simclr"}], "features.0.checks.weights": "other"}
+    moved = {"features.0.checks.features": [1.1, *[0.4] * 8]}
+    then = row(provenance={"pretraining": [{"method": "simclr"}]})
+    finding = compared(then, with_auc(row(provenance={**trained, **moved}), 0.7))
+    assert finding.explanation and finding.explanation.parts == ("weights",), "its last bits alone are no evidence, its features are"
+    measured = check.Repeatability({"derm phantom random linear": {"features": 0.2}})
+    assert compared(then, row(provenance={**trained, **moved}), measured).status == "same"
+    pixels = row(provenance={"features": []})
+    finding = compared(pixels, with_auc(row(provenance={"features": [], "scores.probabilities": [1.0, *[0.4] * 8]}), 0.7))
+    assert finding.explanation and finding.explanation.parts == ("weights", "preprocessing", "probe")
+    old = {
+        name: value for name, value in row().provenance.items() if name not in ("parts", "identity", "scores", "features", "vector_units")
+    }
+    finding = compared(replace(row(), provenance=old), with_auc(row(), 0.5))
+    assert finding.status == "worse"
+    assert finding.explanation and "older than the sketches" in finding.explanation.text
+    assert compared(replace(row(), provenance=old), row()).status == "same"
+
+
+def test_a_cell_that_was_replaced_or_failed_says_so() -> None:
+    comparison = check.compare(given(row()), given(row(readout="cls")), check.Repeatability())
+    assert [finding.status for finding in comparison.findings] == ["missing", "new"]
+    assert comparison.findings[0].explanation == check.Explanation(("readout",), "readout is cls, was pool")
+    comparison = check.compare(given(row()), given(failures={row().cell: "RuntimeError: no"}), check.Repeatability())
+    assert comparison.findings[0].reason == "it failed: RuntimeError: no"
+
+
+def test_the_same_numbers_under_another_identity_are_not_the_same_cell() -> None:
+    finding = compared(row(), row(fingerprint="g", provenance={"identity.protocol": [3, "p"]}))
+    assert finding.status == "not comparable"
+    assert "identity is another: the protocol's version or settings are others (version 3, was 2)" in finding.reason
+
+
+def test_measure_is_the_range_over_runs() -> None:
+    runs = [given(*(with_auc(row(s), 0.8 + shift * (1 + s), low=0.75) for s in (0, 1))) for shift in (0.0, 0.001, -0.002)]
+    found = check.measure(runs)
+    assert found.spread["derm phantom random linear"]["auc"] == pytest.approx(0.006), "the widest cell: (0.001 + 0.002) x 2"
+    assert found.spread["derm phantom random linear"]["auc low"] == 0
+    assert found.spread["derm phantom random linear"]["features"] == 0
+    assert len(found.environments) == 3
+    with pytest.raises(check.reading.UserError, match="a spread is of one study at one commit"):
+        check.measure([given(row()), given(row(fingerprint="other"))])
+    with pytest.raises(check.reading.UserError, match=r"are of 2 commits \(abc, def\)"):
+        check.measure([given(row()), given(row(provenance={"commit": "def"}))])
+    with pytest.raises(check.reading.UserError, match="needs the rows of two runs"):
+        check.measure([given(row())])
+
+
+NASTY = "<b>&\"'\x1b[31m\r\n::error::]]>,:%0A\ud800"
+
+
+def test_reports_escape_what_is_in_them() -> None:
+    bad = row(method=NASTY)
+    comparison = check.compare(given(bad, row(1)), given(with_auc(bad, 0.5), row(1)), check.Repeatability())
+    suite = ElementTree.fromstring(check.junit(comparison).encode("utf-8", "strict"))
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    (failure,) = suite.iter("failure")
+    assert "auc 0.5000, was 0.8000 (-0.3000, tolerance 0.0004)" in str(failure.text)
+    (line,) = check.github(comparison)
+    assert line.startswith("::error file=results/smoke/rows.jsonl,line=1,title=medbench check%3A worse::derm <b>&")
+    assert "\n" not in line and "\r" not in line
+    assert json.loads(check.json_text(comparison))["counts"] == {"worse": 1, "same": 1}
+    shown = "".join(part for part in check.terminal(comparison, explained=True) if isinstance(part, str))
+    assert "\x1b" not in shown
+    many = check.compare(given(*(row(s) for s in range(30))), given(*(with_auc(row(s), 0.5) for s in range(30))), check.Repeatability())
+    assert len(check.github(many)) == 10
+    assert "30 cells" in check.explanations(many)[0]
+    assert json.loads(check.json_text(check.compare(given(row()), given(row(auc=None)), check.Repeatability())))["red"]
+
+
+def write(file: Path, *rows: Row) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(asdict(r)) + "\n" for r in rows))
+    return file
+
+
+def test_the_command(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reference = write(tmp_path / "ref" / "rows.jsonl", row(0), row(1))
+    now = write(tmp_path / "now.jsonl", row(0), with_auc(row(1), 0.7))
+    (tmp_path / "ref" / "repeatability.json").write_text(
+        check.Repeatability({"derm phantom random linear": {"auc": 1e-4}}, [{}, {}]).text()
+    )
+    assert medbench("check", "--against", str(reference), "--rows", str(reference)) == 0
+    assert "passed: 2 cells against" in capsys.readouterr().out
+    more = ("--explain", "--json", "out/all.json", "--junit", "out/junit.xml", "--github")
+    assert medbench("check", "--against", str(reference), "--rows", str(now), *more) == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"worse +│ derm random net linear 10% seed 1 +│ auc .*│ +0\.8000 │ 0\.7000 │ -0\.1000 │ +0\.0006", printed), printed
+    assert "metrics: 1 cells" in printed
+    assert "FAILED: 2 cells against" in printed and "spread over 2 environments" in printed
+    assert "::error file=" in printed
+    assert json.loads((tmp_path / "out" / "all.json").read_text())["findings"][0]["explanation"]["parts"] == ["metrics"]
+    assert ElementTree.parse(tmp_path / "out" / "junit.xml").getroot().get("failures") == "1"
+    assert medbench("check", "--against", str(reference), "--rows", str(now), "--update") == 0
+    assert "FAILED" in capsys.readouterr().out, "what changed is shown"
+    assert medbench("check", "--against", str(reference), "--rows", str(now)) == 0
+    new = tmp_path / "other" / "rows.jsonl"
+    assert medbench("check", "--against", str(new), "--rows", str(now), "--update") == 0, "the first reference"
+    assert medbench("check", "--against", str(new), "--rows", str(now)) == 0
+    assert medbench("check", "--against", str(new), "--measure", "--rows", str(now), "--rows", str(now)) == 0
+    assert "auc low" in (tmp_path / "other" / "repeatability.json").read_text()
+
+
+def test_a_study_is_run_with_nothing_from_the_cache(
+    medbench: Medbench, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code that changed without its version would hide behind features that were kept."""
+    (tmp_path / "mine.py").write_text(
+        f"'''A study.'''\nfrom medbench import Grid\n"
+        f"GRID = Grid(tasks=('folder:{folder}',), methods=('random',), labels=('100',), protocols=('knn',), size=32)\n"
+    )
+    reference = str(tmp_path / "ref" / "rows.jsonl")
+    assert medbench("check", "mine.py", "--against", reference, "--update") == 0
+    assert (tmp_path / "ref" / "leaderboard.md").is_file()
+    assert medbench("check", "mine.py", "--against", reference) == 0
+    from medbench import images
+
+    cache = images.cache_folder()
+    assert not any(images.cache_entries(cache, name) for name in ("features", "packs"))
+    true = images.batches
+    monkeypatch.setattr(images, "batches", lambda *a, **k: (batch.flip(1) for batch in true(*a, **k)))
+    capsys.readouterr()
+    assert medbench("check", "mine.py", "--against", reference, "--explain", "--out", "kept") == 1
+    assert "preprocessing: 1 cells" in capsys.readouterr().out
+    assert (tmp_path / "kept" / "rows.jsonl").is_file() and not (tmp_path / "kept" / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["mine.py"], "check needs a reference. Next: medbench check benchmarks/smoke.py --against results/smoke/rows.jsonl"),
+        (
+            ["--against", "ref.jsonl"],
+            "check takes a study to run, or --rows, and one of them. Next: medbench check STUDY.py --against ref.jsonl",
+        ),
+        (["mine.py", "--rows", "ref.jsonl", "--against", "ref.jsonl"], "check takes a study to run, or --rows, and one of them."),
+        (["--rows", "ref.jsonl", "--against", "no.jsonl"], "There are no rows in no.jsonl. Next: medbench run --out FOLDER"),
+        (["--rows", "no", "--against", "ref.jsonl"], "There are no rows in no."),
+        (["--rows", "ref.jsonl", "--against", "empty.jsonl"], "The reference empty.jsonl holds no row. Next: medbench check STUDY.py"),
+        (
+            ["--rows", "ref.jsonl", "--rows", "ref.jsonl", "--against", "ref.jsonl"],
+            "--rows was given 2 times; only --measure takes several.",
+        ),
+        (["--rows", "ref.jsonl", "--against", "ref.jsonl", "--measure"], "A spread needs the rows of two runs at least."),
+        (["mine.py", "--against", "ref.jsonl", "--measure"], "--measure takes --rows alone, of two runs at least."),
+        (["--rows", "ref.jsonl", "--against", "text.jsonl"], r"text.jsonl, line 1, is not a row of medbench (Expecting value"),
+        (["--rows", "ref.jsonl", "--against", "list.jsonl"], "list.jsonl, line 1, is not a row of medbench ("),
+        (["--rows", "ref.jsonl", "--against", "number.jsonl"], "is not a row of medbench (metric 'auc' is not a number: 'high')"),
+        (["--rows", "ref.jsonl", "--against", "bad/rows.jsonl"], "repeatability.json is not a repeatability of medbench ("),
+        (["nothing.py", "--against", "ref.jsonl"], "No study file 'nothing.py'."),
+        (["--rows", "empty.jsonl", "--against", "ref.jsonl", "--update"], "empty.jsonl holds no row: the reference stays as it was."),
+    ],
+)
+def test_what_is_refused(arguments: list[str], line: str, medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "ref.jsonl", row())
+    write(tmp_path / "bad" / "rows.jsonl", row())
+    (tmp_path / "bad" / "repeatability.json").write_text("[]")
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "text.jsonl").write_text("hello\n")
+    (tmp_path / "list.jsonl").write_text("[1]\n")
+    broken = asdict(row())
+    broken["metrics"]["auc"]["value"] = "high"
+    (tmp_path / "number.jsonl").write_text(json.dumps(broken) + "\n")
+    assert medbench("check", *arguments) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1 and "Traceback" not in error
+    assert line in error
+
+
+def test_rows_are_checked_without_torch(tmp_path: Path) -> None:
+    reference = write(tmp_path / "rows.jsonl", row())
+    code = "import sys; sys.modules['torch'] = None; sys.argv[1:] = ['check', '--rows', {0!r}, '--against', {0!r}]; from medbench.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code.format(str(reference))], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "passed: 1 cells" in done.stdout
