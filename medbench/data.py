@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -38,24 +38,11 @@ class TaskData:
         """Of each part, and of `all` of them: images (count), of each class too (of positives, where a task is multi-label), and 16 digits
         each for its ids, their content, labels and groups.
         """
-        found = {}
-        for name, split in self.parts.items():
-            columns = {"content": self.hashes[self.where(name)], "labels": _plain(split.labels), "groups": split.groups.tolist()}
-            found[name] = {column: dict(zip(split.ids.tolist(), values, strict=True)) for column, values in columns.items()}
-        counts = {name: _counts(split.labels, len(self.task.classes)) for name, split in self.parts.items()}
-        counts["all"] = np.sum(list(counts.values()), 0).tolist()
-        found["all"] = {
-            column: {k: v for part in found.values() for k, v in part[column].items()} for column in ("content", "labels", "groups")
-        }
-        return {
-            name: {
-                "images": len(part["content"]),
-                "classes": counts[name],
-                "ids": sampling.ids_hash(list(part["content"]))[:16],
-                **{column: fingerprint(values)[:16] for column, values in part.items()},
-            }
-            for name, part in found.items()
-        }
+        splits = list(self.parts.values())
+        ids, labels, groups = (np.concatenate([getattr(s, name) for s in splits]) for name in ("ids", "labels", "groups"))
+        whole = Split([image for s in splits for image in s.images], ids, labels, groups, groups)
+        parts = {name: digest(split, self.hashes[self.where(name)], len(self.task.classes)) for name, split in self.parts.items()}
+        return {**parts, "all": digest(whole, self.hashes, len(self.task.classes))}
 
     def target(self, part: str) -> str:
         """The name under which a results folder keeps that part's ids, labels and groups."""
@@ -219,6 +206,18 @@ def tidy(task: Task, part: str, split: Split) -> Split:
 
 def _shows(labels: np.ndarray, c: int) -> bool:
     return bool((labels == c).any()) if labels.ndim == 1 else bool((labels[:, c] == 1).any() and (labels[:, c] == 0).any())
+
+
+def digest(split: Split, content: Sequence[str], classes: int) -> dict[str, Any]:
+    """A part in a few words, see `TaskData.digests`. content: what each image is. The order of images does not matter."""
+    columns = {"content": content, "labels": _plain(split.labels), "groups": split.groups.tolist()}
+    named = {name: dict(zip(split.ids.tolist(), values, strict=True)) for name, values in columns.items()}
+    return {
+        "images": len(split),
+        "classes": _counts(split.labels, classes),
+        "ids": sampling.ids_hash(split.ids)[:16],
+        **{name: fingerprint(values)[:16] for name, values in named.items()},
+    }
 
 
 def _counts(labels: np.ndarray, classes: int) -> list[int]:

@@ -58,7 +58,7 @@ def provenance(
     counts = _class_counts(pool.labels[draw], unit.data.task.classes)
     return {
         "data_sha256": unit.data.sha256,
-        "parts": unit.data.digests,
+        "parts": {**unit.data.digests, **({} if target.name in unit.data.parts else {target.name: target.digest})},
         "identity": _short(ingredients),
         "weights": unit.weights.name,
         "weights_sha256": unit.weights.sha256,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from medbench import corruptions, images, registry
 from medbench.corruptions import Corruption
-from medbench.data import TaskData, check_content, data_roots, tidy
+from medbench.data import TaskData, check_content, data_roots, digest, tidy
 from medbench.spec import NOTHING, Grid, Scores, Shift, Split, Task, UserError, fingerprint, user_path
 
 VERSION = 1  # of how labels are mapped and answers are read
@@ -48,6 +49,11 @@ class Target:
     own: np.ndarray | None = None
     corruption: tuple[Corruption, int] | None = None
     shift: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> dict[str, Any]:
+        """As of a task's own part, see `TaskData.digests`; damaged images are told by what was done to them."""
+        return digest(self.split, self.hashes or [self.identity] * len(self.split), len(self.classes))
 
     @property
     def elsewhere(self) -> bool:

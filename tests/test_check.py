@@ -33,7 +33,7 @@ def row(seed: int = 0, auc: float | None = 0.8, **more: Any) -> Row:
     sketched = [1.0, *[0.5] * 8]
     provenance = {
         "data_sha256": "x",
-        "parts": {"train": part, "test": part, "all": part},
+        "parts": {"train": part, "test": part, "all": part, "blur": {"ids": "a", "content": "b"}},
         "identity": {"code": [1] * 7, "task": "t", "method": [1, "m"], "encoder": {"readout": "pool", "mean": [0.5]}, "protocol": [2, "p"]},
         "weights": "w",
         "weights_sha256": "w1",
@@ -136,6 +136,7 @@ def test_undefined_is_compared_too() -> None:
         ({"parts.all.content": "other", "parts.test.content": "other"}, "not comparable", "data"),
         ({"parts.all.labels": "other"}, "not comparable", "data"),
         ({"identity.task": "other"}, "not comparable", "data"),
+        ({"parts.blur": {"ids": "a", "content": "other"}}, "not comparable", "data"),
         ({"parts.test.ids": "other", "parts.train.ids": "other"}, "not comparable", "split"),
         ({"parts.train.groups": "other"}, "not comparable", "split"),
         ({"subset_sha256": "other"}, "not comparable", "split"),

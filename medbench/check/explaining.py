@@ -31,6 +31,7 @@ FIELDS: Mapping[str, str] = {
     "readout": "readout",
     "protocol": "probe",
 }
+SPLIT = ("train", "val", "test")  # parts of the task itself; others are sets that were scored too
 EQUAL_SCORES = 1e-6  # rounding of float32
 
 
@@ -99,7 +100,9 @@ def _data(a: Mapping[str, Any], b: Mapping[str, Any], then: Row, now: Row) -> li
         found.append(("data", "the task's version or settings are others; images, labels and parts are the same"))
     for name in sorted({*a.get("parts", {}), *b.get("parts", {})} - {"all"}) if both and not moved else ():
         one, other = a["parts"].get(name, {}), b["parts"].get(name, {})
-        if one.get("ids") != other.get("ids"):
+        if name not in SPLIT and one.get("ids") == other.get("ids") and any(one.get(c) != other.get(c) for c in ("content", "labels")):
+            found.append(("data", f"images or labels of {name} are others"))
+        elif one.get("ids") != other.get("ids"):
             found.append(
                 (
                     "split",
