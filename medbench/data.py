@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -83,6 +83,7 @@ def open_task(
                 f"The data of '{task.name}' ({task.data}) {why_phantom}, and it has no phantom.", then=f"medbench data list {task.name}"
             )
         parts, data = task.phantom(), "phantom"
+        task = replace(task, groups=task.phantom_groups or task.groups)
         notes.append(f"{task.name}: {task.data} {why_phantom}, so this run uses its PHANTOM (drawn images): medbench data list {task.name}")
     if grid.target not in parts:
         raise UserError(
@@ -90,7 +91,7 @@ def open_task(
         )
     parts = {name: tidy(task, name, parts[name]) for name in PARTS if name in parts}
     marks = [
-        *task.marks,
+        *(task.marks if data != "phantom" else ()),  # of the real images: where they come from, what is known of them
         *([f"PARTIAL: {lacking}"] if lacking else []),
         *check_parts(task, parts, grid.target, allow_leak=grid.allow_leak, allow_partial=grid.allow_partial),
     ]

@@ -167,6 +167,7 @@ class Task:
     n_images: int | None = None  # of the official data set; another count is marked on every table
     partial: Callable[[Path], str] | None = None
     phantom: Callable[[], dict[str, Split]] | None = None
+    phantom_groups: str | None = None  # what a group of the phantom is, where it is not `groups`: a drawing knows whose it is
     folders: tuple[str, ...] = ()  # folder names tried under a data root, for messages
     get: str = ""  # how a person gets the data, one line
     downloads: tuple[Download, ...] = ()  # what `medbench data get` fetches

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench.spec import Official, Shift, Split, Task, TaskFamily, UserError
-from medbench.tasks import reading
+from medbench.tasks import phantom, reading
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 #: What -1 becomes. `ignore` is the default: it invents no label, and Azizi et al. do not say what they did.
@@ -75,6 +75,7 @@ def _task(name: str, uncertain: str) -> Task:
         groups="patient",
         bags="study",
         modality="x-ray",
+        phantom=partial(phantom.chest, POLICIES[uncertain]),
         folders=_FOLDERS,
         get="register at stanfordmlgroup.github.io/competitions/chexpert, download CheXpert-v1.0-small and unpack it",
         registration="Stanford",

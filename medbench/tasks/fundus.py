@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench.spec import Split, Task, UserError
-from medbench.tasks import reading
+from medbench.tasks import phantom, reading
 
 CLASSES = ("none", "mild", "moderate", "severe", "proliferative")
 _GRADES = ("0", "1", "2", "3", "4")
@@ -57,6 +57,8 @@ RETINA = Task(
     find=partial(reading.folder, names=_APTOS, marks=("train_images",)),
     groups=None,
     modality="fundus",
+    phantom=phantom.retina,
+    phantom_groups="patient",
     folders=_APTOS,
     get="accept the rules of kaggle.com/c/aptos2019-blindness-detection, download and unpack it",
     registration="Kaggle",
@@ -85,6 +87,7 @@ EYEPACS = Task(
     groups="patient",
     bags="patient",
     modality="fundus",
+    phantom=phantom.retina,
     folders=_EYEPACS,
     get="accept the rules of kaggle.com/c/diabetic-retinopathy-detection, download train.zip.* and trainLabels.csv.zip and unpack them",
     registration="Kaggle",

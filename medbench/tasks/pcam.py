@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench.spec import Download, Official, Split, Task, UserError
-from medbench.tasks import reading, rows
+from medbench.tasks import phantom, reading, rows
 
 CLASSES = ("normal", "metastasis")
 _NAME = "camelyonpatch_level_2_split_{}_{}.h5"
@@ -84,6 +84,8 @@ LYMPH = Task(
     find=partial(reading.folder, names=_ORIGINAL, marks=[_NAME.format("train", "x"), _NAME.format("train", "x") + ".gz"]),
     groups=None,
     modality="histology",
+    phantom=phantom.lymph,
+    phantom_groups="slide",
     folders=_ORIGINAL,
     get="download the six .h5.gz files from doi:10.5281/zenodo.2546921 into one folder and gunzip them",
     downloads=tuple(map(_download, _HASHES)),
@@ -107,6 +109,8 @@ LYMPH_KAGGLE = Task(
     find=partial(reading.folder, names=_KAGGLE, marks=("train_labels.csv",)),
     groups=None,
     modality="histology",
+    phantom=phantom.lymph,
+    phantom_groups="slide",
     folders=_KAGGLE,
     get="accept the rules of kaggle.com/c/histopathologic-cancer-detection, download and unpack it",
     registration="Kaggle",
