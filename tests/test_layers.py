@@ -74,6 +74,7 @@ MAY = {
     "paper": {"spec", "registry", "table"},
     "methods": {"spec", "weights", "given", "pretrain", "views", "fusion"},
     "protocols": {"spec", "probe", "sampling", "finetune"},
+    "shortcuts": {"spec", "sampling", "metrics", "stats", "protocols", "grid", "prepare", "run"},
     "estimator": {"spec", "sampling", "probe", "protocols"},
     "cli": None,
     "__main__": {"cli"},

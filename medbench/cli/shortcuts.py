@@ -1,0 +1,88 @@
+"""`shortcuts`: what features know that is not the class."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medbench.cli.options import (
+    DEFAULT,
+    AllowLeak,
+    AllowPartial,
+    Data,
+    Device,
+    Precision,
+    Pretrain,
+    Size,
+    Source,
+    WeightsFile,
+    app,
+    choice,
+    split,
+)
+from medbench.spec import PARTS, Grid, UserError
+
+
+@app.command()
+def shortcuts(
+    task: Annotated[str, typer.Argument(help="A task whose images carry metadata: derm, chest, folder:PATH.")],
+    methods: Annotated[str, typer.Option(help="Pretraining methods. Default: supervised, or what serves an encoder of yours.")] = "",
+    encoder: Annotated[str, typer.Option(help="timm encoders, FILE.py:NAME, features:FILE.")] = ",".join(DEFAULT.encoders),
+    readout: Annotated[str, typer.Option(help="pool (the encoder's own), cls, mean, cls+mean, last4.")] = ",".join(DEFAULT.readouts),
+    columns: Annotated[str, typer.Option(help="Metadata columns. Default: all.")] = "",
+    on: Annotated[str, typer.Option(help="The part that is looked at: train, val, test.")] = "train",
+    k: Annotated[int, typer.Option("--k", help="Nearest neighbours of an image that are counted.")] = 20,
+    source: Source = DEFAULT.source,
+    pretrain: Pretrain = DEFAULT.pretrain,
+    weights: WeightsFile = None,
+    size: Size = None,
+    data: Data = None,
+    precision: Precision = DEFAULT.precision,
+    device: Device = "auto",
+    allow_leak: AllowLeak = False,
+    allow_partial: AllowPartial = False,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Also write everything to this JSON file.")] = None,
+    as_csv: Annotated[Path | None, typer.Option("--csv", help="Also write the table to this CSV file.")] = None,
+) -> None:
+    """Can scanner, site, view, sex be read out of the features, and do an image's neighbours share them rather than its class?"""
+    from medbench import screen
+    from medbench.shortcuts import report
+
+    choice("part", on, PARTS)
+    if not 1 <= k <= 1000:
+        raise UserError(f"--k {k} neighbours is out of range.", allowed=["1 to 1000"], then="medbench shortcuts TASK --k 20")
+    for file in (as_json, as_csv):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise UserError(
+                f"{file} cannot be written: {file.absolute().parent} is not a folder.", then=f"mkdir -p {file.absolute().parent}"
+            )
+    given = any(name.startswith("features:") or ".py:" in name for name in split(encoder))
+    grid = Grid(
+        tasks=(task,),
+        methods=split(methods) or (() if given or weights else ("supervised",)),
+        encoders=split(encoder),
+        readouts=split(readout),
+        labels=("100",),
+        seeds=1,
+        source=source,
+        pretrain=pretrain,
+        weights=weights,
+        size=size,
+        data=data,
+        target=on if on != "train" else DEFAULT.target,
+        precision=precision,
+        allow_leak=allow_leak,
+        allow_partial=allow_partial,
+    )
+    with screen.Screen() as display:
+        found, notes = report.examine(grid, split(columns), on, k, device, display.stage)
+    for note in notes:
+        print(note, file=sys.stderr)
+    screen.show(report.terminal(found, k, on))
+    if as_json is not None:
+        report.write_json(as_json, found, on)
+    if as_csv is not None:
+        report.write_csv(as_csv, found)
