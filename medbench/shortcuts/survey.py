@@ -153,7 +153,7 @@ def _class_aucs(
     scores = None
     if n > 1 or kind == "multilabel":
         scores = out_of_fold(
-            features, labels, part.groups, as_kind, n, device, lambda done, total: progress("reading out the class", done, total)
+            features, labels, part.groups, as_kind, n, device, lambda done, total: progress("probing the class", done, total)
         )
     if scores is None:
         return {}
@@ -174,7 +174,7 @@ def _column_auc(
     seen = column.codes >= 0
     codes, n = column.codes[seen], len(column.values)
     kind: Kind = "binary" if n == 2 else "multiclass"
-    stage = f"reading out {column.name}"
+    stage = f"probing {column.name}"
     scores = out_of_fold(features[seen], codes, groups[seen], kind, n, device, lambda done, total: progress(stage, done, total))
     return None if scores is None else auc(codes, scores, groups[seen], kind)
 
