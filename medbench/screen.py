@@ -62,13 +62,10 @@ class Screen:
             if done >= total:
                 return  # it was finished before: nothing to show
             self.stages[name] = self.progress.add_task(name, total=total)
-<<<<<<< HEAD
-            what = {"pretraining": " views", "fine-tuning,": " steps"}.get(name.split()[0], "" if name.endswith("(MB)") else " images")
+            what = {"pretraining": " views", "fine-tuning,": " steps", "probing": " folds"}.get(
+                name.split()[0], "" if name.endswith("(MB)") else " images"
+            )
             self._line(f"{name}: {total}{what}")
-=======
-            what = {"pretraining": "views", "fine-tuning,": "steps", "probing": "folds"}.get(name.split()[0], "images")
-            self._line(f"{name}: {total} {what}")
->>>>>>> ab2e371 (A stage of folds counts folds)
         elif done >= total and not self.progress.tasks[self.stages[name]].finished:
             self._line(f"{name}: done {word}".rstrip())
         self.progress.update(self.stages[name], completed=done, description=f"{name} {word}".rstrip())
