@@ -17,7 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from medbench import registry, sampling
-from medbench.spec import PARTS, Split
+from medbench.data import open_task
+from medbench.spec import PARTS, Grid, Split
 from medbench.tasks.phantom import histology, ophthalmoscopy, radiography
 
 
@@ -183,11 +184,11 @@ def colour_and_size(images: np.ndarray) -> np.ndarray:
 
 
 def test_colour_and_size_do_not_give_the_class_away(phantom):
-    """On every second image of train and of test. The drawings are images, none blank, no two equal."""
+    """On every third image of train, and on the test part. The drawings are images, none blank, no two equal."""
     parts = phantom.make()
     pixels, labels = {}, {}
     for name in ("train", "test"):
-        index = np.arange(0, len(parts[name]), 2)
+        index = np.arange(0, len(parts[name]), 3 if name == "train" else 1)
         pixels[name] = np.stack([phantom.draw(parts[name].images[i].seed) for i in index])
         labels[name] = parts[name].labels[index]
     whole = np.concatenate(list(pixels.values()))
@@ -212,3 +213,12 @@ def auc_of_colour_and_size(pixels: dict[str, np.ndarray], labels: dict[str, np.n
         model.fit(train[known], truth[known, c])
         aucs.append(roc_auc_score(labels["test"][:, c], model.predict_proba(test)[:, 1]))
     return float(np.mean(aucs))
+
+
+@pytest.mark.parametrize(("name", "word"), [("chest", "patient"), ("retina", "patient"), ("lymph", "slide"), ("lymph-kaggle", "slide")])
+def test_a_phantom_knows_its_groups_and_bears_no_mark_of_the_real_images(name, word, tmp_path):
+    task = registry.task(name)
+    data = open_task(task, Grid(tasks=(name,), data="phantom"), tmp_path, [])
+    assert data.task.groups == word
+    assert data.marks == ()
+    assert task.marks
