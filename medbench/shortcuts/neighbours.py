@@ -21,7 +21,7 @@ from medbench import stats
 K = 20
 RESAMPLES = 1000
 _BLOCK = 1024  # images whose similarities to all others are held at a time
-_PAIRS = 4_000_000  # products of weights held at a time
+_PAIRS = 4_000_000  # pairs' weights held at a time
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,9 @@ def nearest(features: np.ndarray, groups: np.ndarray, k: int = K) -> np.ndarray:
 def robustness(neighbours: np.ndarray, classes: np.ndarray, codes: np.ndarray, groups: np.ndarray, n_resamples: int = RESAMPLES) -> Index:
     """The index of neighbours (N, k) as `nearest` gives them; classes, codes, groups: (N,), none missing.
 
-    The intervals draw whole groups with replacement. A pair of neighbours counts as often as both of its groups were drawn together (the product),
-    so that it matters whose values the neighbours happened to have; percentiles of the resampled values.
+    The intervals draw whole groups with replacement, R times, and take percentiles. A pair counts as often as the image's group was drawn plus as often as
+    the neighbour's was, less one: whose values the neighbours happened to have is chance too. With the image's group alone the intervals of 80 simulated
+    sets without a shortcut held 0 in 76 %, with both in 97 %.
     """
     image, place = np.nonzero(neighbours >= 0)
     other = neighbours[image, place]
