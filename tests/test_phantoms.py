@@ -37,7 +37,7 @@ class Phantom:
 
 
 PHANTOMS = (
-    Phantom("chest", radiography, radiography.chest, radiography.draw_chest, 0.76),
+    Phantom("chest", radiography, radiography.chest, radiography.draw_chest, 0.75),
     Phantom("retina", ophthalmoscopy, ophthalmoscopy.retina, ophthalmoscopy.draw_retina, 0.89),
     Phantom("lymph", histology, histology.lymph, histology.draw_lymph, 0.90),
 )
