@@ -15,7 +15,10 @@ from medbench.cli import app, running
 from medbench.spec import UserError
 
 ROOT = Path(__file__).parents[1]
-OWN = """'''What this study asks.'''
+OWN = """'''What this study asks.
+
+What to expect.
+'''
 from medbench import Grid
 GRID = Grid(tasks=({task!r},), methods=("random",), labels=("10", "100"), seeds=1, size=32)
 """
@@ -27,7 +30,8 @@ def test_a_study_runs_and_options_come_before_its_choices(
     (tmp_path / "mine.py").write_text(OWN.format(task=f"folder:{folder}"))
     assert medbench("run", "mine.py", "--plan") == 0
     assert not (tmp_path / "runs").exists()
-    assert "What this study asks." in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "What this study asks." in shown and "What to expect" not in shown
     assert medbench("run", "mine.py", "--labels", "100") == 0
     assert medbench("run", "mine.py", "--seeds", "2", "--out", "elsewhere") == 0
     here, there = Store(tmp_path / "runs" / "mine"), Store(tmp_path / "elsewhere")

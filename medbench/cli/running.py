@@ -111,7 +111,7 @@ def run(
     name = chosen.name if chosen else "+".join(data.task.name.replace(":", "-") for data in planned.tasks)
     folder = out or Path("runs") / name
     if chosen and chosen.text:
-        print(f"{chosen.text}\n", file=sys.stderr)
+        print(chosen.text.partition("\n\n")[0], file=sys.stderr)  # what it asks; the file holds commands and expected numbers
     store = Store(folder)
     todo = runs.missing(planned, store)
     for note in planned.notes:
