@@ -79,7 +79,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray, 
     # Every kind is Q problems with K classes each: multilabel Q = C and K = 2, all others Q = 1 and K = C.
     truth, decided = (labels.T, decisions.T) if multilabel else (labels[None], decisions[None])
     k = 2 if multilabel else probabilities.shape[1]
-    summands = np.concatenate([_counted(truth, decided, k), _calibration(labels, probabilities, multilabel)], axis=1)
+    summands = np.concatenate([_counted(truth, decided, k), calibration_gaps(labels, probabilities, multilabel)], axis=1)
     rankings = list(_rankings(labels, probabilities, kind))
     step = max(_NARROWEST, _CHUNK // len(labels))
     parts = []
@@ -141,7 +141,7 @@ def _counted(truth: np.ndarray, decided: np.ndarray, k: int) -> np.ndarray:
     return np.column_stack([per_class.reshape(len(squares), -1), squares])
 
 
-def _calibration(labels: np.ndarray, probabilities: np.ndarray, multilabel: bool) -> np.ndarray:
+def calibration_gaps(labels: np.ndarray, probabilities: np.ndarray, multilabel: bool) -> np.ndarray:
     """(N, bins) float64: an image's confidence minus 1 where it is right (0 where not), in the bin of its confidence.
 
     Summed over an image's labels if multilabel. The ECE needs no more: a bin's share x |accuracy - confidence| = |sum of these| / n.
@@ -185,12 +185,28 @@ def _rankings(labels: np.ndarray, probabilities: np.ndarray, kind: Kind) -> Iter
     for c in [1] if kind == "binary" else range(probabilities.shape[1]):
         known = np.flatnonzero(~np.isnan(labels[:, c])) if kind == "multilabel" else np.arange(len(labels))
         positive = labels[known, c] == 1 if kind == "multilabel" else labels == c
-        order = np.argsort(probabilities[known, c], kind="stable")
-        ranked = probabilities[known, c][order]
-        of_positive = ranked[positive[order]]
-        first = np.searchsorted(ranked, of_positive, side="left")
-        past = np.searchsorted(ranked, of_positive, side="right")
-        yield known[order], known[order][positive[order]], first, past
+        order, positives, first, past = _ranking(positive, probabilities[known, c])
+        yield known[order], known[positives], first, past
+
+
+def _ranking(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, ...]:
+    """order, positives, first, past as `_auc` takes them, of positive (N,) bool and scores (N,)."""
+    order = np.argsort(scores, kind="stable")
+    ranked = scores[order]
+    of_positive = ranked[positive[order]]
+    first = np.searchsorted(ranked, of_positive, side="left")
+    past = np.searchsorted(ranked, of_positive, side="right")
+    return order, order[positive[order]], first, past
+
+
+def auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(R,) float64: `score`'s AUC of one class against the rest, NaN without positives or negatives.
+
+    positive (N,) bool, scores (N,) float, weights (N, R) as `score` takes them.
+    """
+    ranking, step = _ranking(positive, scores), max(_NARROWEST, _CHUNK // max(len(scores), 1))
+    chunks = (weights[:, start : start + step] for start in range(0, weights.shape[1], step))
+    return np.concatenate([_auc(np.ascontiguousarray(chunk, np.int32), *ranking) for chunk in chunks])
 
 
 def _auc(weights: np.ndarray, order: np.ndarray, positives: np.ndarray, first: np.ndarray, past: np.ndarray) -> np.ndarray:

@@ -62,6 +62,8 @@ def _line(cell: Cell) -> Cell:
 def _plain(column: np.ndarray) -> np.ndarray:
     """Numbers as they are, anything else as text: what can be read without unpickling."""
     column = np.asarray(column)
+    if column.dtype.kind == "O":
+        column = np.array(["" if value is None else value for value in column.tolist()])
     return column if column.dtype.kind in "biuf" else column.astype(str)
 
 

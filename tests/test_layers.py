@@ -68,7 +68,8 @@ MAY = {
     "fusion": {"spec", "sampling", "metrics"},
     "finetune": {"spec", "sampling", "metrics", "views"},
     "doctor": {"spec", "given", "readout", "data", "encoders", "weights", "machine", "images", "registry"},
-    "plot": {"spec", "metrics", "stats", "table", "fusion"},
+    "plot": {"spec", "metrics", "stats", "table", "fusion", "clinical"},
+    "clinical": {"spec", "metrics", "stats", "table"},
     "compare": {"metrics", "stats", "store", "table"},
     "merge": {"spec", "store"},
     "paper": {"spec", "registry", "table"},
@@ -158,5 +159,6 @@ def test_import_medbench_is_light() -> None:
 
 def test_tables_never_import_torch() -> None:
     assert "torch" not in loaded(
-        "import medbench.table, medbench.screen, medbench.check, medbench.compare, medbench.merge, medbench.paper, medbench.plot"
+        "import medbench.table, medbench.screen, medbench.check, medbench.compare, medbench.merge, medbench.paper, medbench.plot, "
+        "medbench.clinical.sheets"
     )

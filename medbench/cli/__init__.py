@@ -12,6 +12,7 @@ import sys
 # Each adds its commands, in the order in which --help shows them.
 from medbench.cli import running  # noqa: F401  # isort: skip
 from medbench.cli import reporting  # noqa: F401  # isort: skip
+from medbench.cli import clinical  # noqa: F401  # isort: skip
 from medbench.cli import checking  # noqa: F401  # isort: skip
 from medbench.cli import data  # noqa: F401  # isort: skip
 from medbench.cli import looking  # noqa: F401  # isort: skip

@@ -1,0 +1,48 @@
+"""`clinical`: what a clinician asks of one line of a leaderboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medbench.cli.options import Folders, Metric, app, choice, put, stores_of
+
+
+@app.command()
+def clinical(
+    folder: Folders,
+    method: Annotated[str | None, typer.Option(help="Of this pretraining method. Default: the best.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Judged by this protocol. Default: the best.")] = None,
+    labels: Annotated[str | None, typer.Option(help="At this label budget (10%, 5/class, all). Default: the largest.")] = None,
+    target: Annotated[str | None, typer.Option("--on", help="On this scored set. Default: test.")] = None,
+    by: Annotated[str | None, typer.Option(help="Subgroups of this metadata column alone. Default: of every column.")] = None,
+    specificity: Annotated[float, typer.Option(help="For the sensitivity at a given specificity.")] = 0.9,
+    sensitivity: Annotated[float, typer.Option(help="For the specificity at a given sensitivity.")] = 0.9,
+    metric: Metric = None,
+    form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead of the screen.")] = None,
+) -> None:
+    """Each class, each case, each subgroup and the calibration of the best line, or of the one that is named."""
+    from medbench import screen
+    from medbench import table as tables
+    from medbench.clinical import sheets
+
+    form = choice("format", form or (sheets.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), sheets.FORMATS)
+    found = sheets.choose(tables.boards(*stores_of(folder)), method, labels, protocol, target, metric)
+    made = []
+    quiet = lambda stage, done, total: None  # seconds of work: no lines in a log
+    with screen.Screen() as display:
+        for board, line in found:
+            numbers = {"specificity": specificity, "sensitivity": sensitivity}
+            metric_shown = metric or str(board.about["metric"])
+            tables_of_line = sheets.sheets(
+                board, line, metric=metric_shown, by=by, **numbers, progress=display.stage if display.live else quiet
+            )
+            made.append((sheets.caption(board, line), tables_of_line))
+    if form == "terminal" and not out:
+        for title, of_line in made:
+            screen.show(sheets.terminal(title, of_line))
+    else:
+        put(sheets.render(made, "markdown" if form == "terminal" else form), out)

@@ -1,0 +1,33 @@
+"""What a clinician asks of a classifier, from saved scores alone: each class, each case, each subgroup, and whether probabilities mean it.
+
+Every number is the mean over the draws of one line of a leaderboard with the leaderboard's own interval (whole test groups resampled, the
+draws as a second source of chance). Thresholds and temperatures come from the labelled subset (`spec.HeldOut`), never from the set that is
+scored. Never imports torch.
+"""
+
+from medbench.clinical.calibration import CALIBRATION_COLUMNS, calibration, temperature, tempered
+from medbench.clinical.cases import CASE_COLUMNS, cases
+from medbench.clinical.classes import CLASS_COLUMNS, per_class
+from medbench.clinical.measures import above_for_specificity, least_for_sensitivity
+from medbench.clinical.reading import Answers, Draw, by_case, read
+from medbench.clinical.subgroups import SUBGROUP_COLUMNS, bands, subgroups
+
+__all__ = [
+    "CALIBRATION_COLUMNS",
+    "CASE_COLUMNS",
+    "CLASS_COLUMNS",
+    "SUBGROUP_COLUMNS",
+    "Answers",
+    "Draw",
+    "above_for_specificity",
+    "bands",
+    "by_case",
+    "calibration",
+    "cases",
+    "least_for_sensitivity",
+    "per_class",
+    "read",
+    "subgroups",
+    "temperature",
+    "tempered",
+]
