@@ -10,7 +10,7 @@ import numpy as np
 
 from medbench import metrics, stats
 from medbench.store import Store
-from medbench.table import Board, Line, boards, known_metric, shown_axes
+from medbench.table import Board, Line, boards, known_metric, shown_axes, standing
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ def compare(board: Board, metric: str, margin: float, n_permutations: int = 0) -
 
 def sentences(stores: Sequence[Store], metric: str | None, margin: float, n_permutations: int = 0) -> list[str]:
     """What `medbench compare` prints. Raises UserError for a metric that is not there."""
-    every = boards(*stores)
+    every = standing(boards(*stores))
     known_metric(every, metric)
     said = []
     for board in every:

@@ -42,7 +42,7 @@ def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
         views = embedded = 0
         seconds = 0.0
         asked = {planned.cell.target for planned in todo}
-        sets = [None, *(target for target in plan.targets_of(unit.data) if target.identity and target.name in asked)]
+        sets = [None, *(target for target in plan.targets_of(unit.data) if target.apart and target.name in asked)]
         for part in unit.members or (unit,) if todo else ():
             images = 0
             for target in sets:

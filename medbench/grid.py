@@ -30,7 +30,7 @@ from medbench.spec import (
     user_path,
 )
 from medbench.store import PlanFile, Planned
-from medbench.targets import Target, corrupted, corruptions_of, own_part, shifted, shifts_of
+from medbench.targets import Target, common, corrupted, corruptions_of, own_part, shifted, shifts_of
 from medbench.units import Unit, unit_of
 
 VERSION = 1  # of what a cell's result is made of beyond the entries' own versions
@@ -112,9 +112,10 @@ def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, d
     targets: dict[tuple[str, str], tuple[Target, ...]] = {}
     for task in tasks:
         data = open_task(task, grid, cache_dir, notes, progress)
+        away = [shifted(data, *shift, grid, progress) for shift in shifts[task.name]]
         scored = (
             own_part(data, grid.target),
-            *(shifted(data, *shift, grid, progress) for shift in shifts[task.name]),
+            *(target for other in away for target in ([common(data, grid.target, other)] if other.own is not None else []) + [other]),
             *(corrupted(data, grid.target, *damage) for damage in damages[task.name]),
         )
         targets[task.name, data.data] = scored

@@ -65,7 +65,7 @@ def execute(
         for unit in plan.units:  # decodes every image, so that a bad one is named before anything is written
             for part in unit.members or (unit,) if missing(plan, store, unit) else ():
                 asked = {planned.cell.target for planned in missing(plan, store, unit)}
-                sets = [target for target in plan.targets_of(unit.data) if target.identity and target.name in asked]
+                sets = [target for target in plan.targets_of(unit.data) if target.apart and target.name in asked]
                 for target in (None, *sets):
                     if needs_images(plan, store, unit) or not have_features(plan, part, device, target):
                         pack(part.data, part.encoder, plan.cache_dir, progress, target)
@@ -222,8 +222,9 @@ def _solve(
     targets = {target.name: target for target in plan.targets_of(data) if target.name in asked}
     shown, made = {}, {}
     for name, target in targets.items():
-        if not target.identity:
-            shown[name], made[name] = _columns(arrays, data.where(name)), made_with
+        if not target.apart:
+            own = _columns(arrays, data.where(plan.target))
+            shown[name], made[name] = own if target.rows is None else own[target.rows], made_with
         elif protocol.needs == "images":
             shown[name], made[name] = pack(data, unit.encoder, plan.cache_dir, progress, target).array, ()
         else:

@@ -34,8 +34,8 @@ class Target:
 
     split: its images, labels as index into `classes`. identity: what can change a score on it beside the cell's own setting; "" for the
     task's own part. hashes: of the images' content; [] where they lie in the task's own pack. own: (K,) int, the task's column of each of
-    `classes`; None: all, in their order. corruption: kind and level of damage to the task's own part. groups: what a group is. shift: what
-    plan.json says of it; {} for the task's own part.
+    `classes`; None: all, in their order. corruption: kind and level of damage to the task's own part. rows: the images of that part that
+    are scored; None: all. groups: what a group is. shift: what plan.json says of it; {} for the task's own part.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Target:
     hashes: list[str] = field(default_factory=list)
     own: np.ndarray | None = None
     corruption: tuple[Corruption, int] | None = None
+    rows: np.ndarray | None = None
     shift: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -59,6 +60,11 @@ class Target:
     def elsewhere(self) -> bool:
         """Whether its images are another data set's."""
         return bool(self.hashes)
+
+    @property
+    def apart(self) -> bool:
+        """Whether its pixels are not those of the task's own pack as they are."""
+        return self.elsewhere or self.corruption is not None
 
     def setting(self, setting: str) -> str:
         """Everything that can change a score on this set, given the same of the fit."""
@@ -87,6 +93,31 @@ class Target:
 def own_part(data: TaskData, part: str) -> Target:
     """The task's own images, as they are."""
     return Target(part, data.target(part), data.parts[part], data.task.classes, data.task.groups, data.marks)
+
+
+def common(data: TaskData, part: str, away: Target) -> Target:
+    """The task's own images of the classes that another data set has, too: what a score there must be compared with."""
+    assert away.own is not None, "not all classes are common"
+    split = data.parts[part]
+    if split.labels.ndim == 2:
+        rows, labels = np.arange(len(split)), split.labels[:, away.own]
+    else:
+        rows = np.flatnonzero(np.isin(split.labels, away.own))
+        labels = np.searchsorted(away.own, split.labels[rows])
+    identity = fingerprint("common", VERSION, away.classes)
+    about = f"COMMON: the {part} images of the classes that {away.name} has, too; {_what_then(data.task)}"
+    return Target(
+        f"{part}-common-{away.name}",
+        f"{data.task.name.partition(':')[0]}-{fingerprint(data.identity, part, identity)[:16]}",
+        replace(split.take(rows), labels=labels),
+        away.classes,
+        data.task.groups,
+        (about, *data.marks),
+        identity,
+        own=away.own,
+        rows=rows,
+        shift={"kind": "common", "with": away.name, "of": part},
+    )
 
 
 def corrupted(data: TaskData, part: str, corruption: Corruption, level: int) -> Target:
@@ -209,7 +240,7 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid, progress: Pro
         *([f"no image of {', '.join(name for name in classes if name not in shown)}"] if len(shown) < len(classes) else []),
         *([f"PARTIAL: {lacking}"] if lacking else []),
         *check_content({"all": split}, kept_hashes, allow_leak=True),
-        *(f"{other.name}: {mark}" for mark in other.marks),
+        *(f"{other.name}: {mark}" for mark in other.marks if not mark.startswith("split made")),  # no part of it is used apart
         *(f"{task.name}: {mark}" for mark in data.marks),
     ]
     return Target(
@@ -222,7 +253,11 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid, progress: Pro
         identity,
         kept_hashes,
         own=None if len(own) == len(task.classes) else own,
-        shift={"kind": "data", "data": other.data, "of": grid.target},
+        shift={
+            "kind": "data",
+            "data": other.data,
+            "of": grid.target if len(own) == len(task.classes) else f"{grid.target}-common-{other.name}",
+        },
     )
 
 

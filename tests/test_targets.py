@@ -203,7 +203,7 @@ def test_one_fit_scores_all_and_changes_nothing_at_home(grid: Grid, there: Path,
     both = replace(grid, shifts=(f"folder:{there}",))
     store = run.run(both, tmp_path / "both")
     rows = store.rows()
-    assert len(rows) == 6
+    assert len(rows) == 9, "at home, at home on the two common classes, and there"
     assert len(fits) == 6, "a fit a draw, not one a target"
     for key, row in home.items():
         assert essence(rows[key]) == essence(row)
@@ -218,10 +218,21 @@ def test_one_fit_scores_all_and_changes_nothing_at_home(grid: Grid, there: Path,
         assert not any("copy" in name for name in saved["ids"]), "the task has it, too"
         assert row.provenance["fit"] in {planned.setting for planned in store.plan().cells if planned.cell.target == "test"}
     boards = table.boards(store)
-    assert [board.target for board in boards] == ["test", "folder:there"]
-    assert boards[1].about["classes"] == ["mel", "nv"]
-    assert boards[1].about["parts"]["folder:there"] == [20, 20]
-    assert "SHIFT: trained on mine, scored unchanged on 20 of the 21 images of there, all parts together" in boards[1].about["marks"]
+    assert [board.target for board in boards] == ["test", "test-common-folder:there", "folder:there"]
+    assert [board.target for board in table.standing(boards)] == ["test", "folder:there"]
+    assert boards[2].about["classes"] == boards[1].about["classes"] == ["mel", "nv"]
+    assert boards[2].about["parts"]["folder:there"] == [20, 20]
+    assert "SHIFT: trained on mine, scored unchanged on 20 of the 21 images of there, all parts together" in boards[2].about["marks"]
+    assert boards[2].shift["of"] == "test-common-folder:there"
+    for row in rows.values():
+        if row.cell.target == "test-common-folder:there":
+            (at_home,) = [other for other in rows.values() if other.cell == replace(row.cell, target="test")]
+            labels, all_labels = (store.target(each.provenance["target"]) for each in (row, at_home))
+            kept = np.isin(all_labels["labels"], [1, 2])
+            assert (labels["ids"] == all_labels["ids"][kept]).all()
+            assert (labels["labels"] == all_labels["labels"][kept] - 1).all()
+            two = store.scores(at_home)["probabilities"][kept][:, 1:]
+            np.testing.assert_allclose(store.scores(row)["probabilities"], two / two.sum(1, keepdims=True), atol=1e-6)
 
     run.run(both, tmp_path / "both")
     assert len(fits) == 6, "all is there"
@@ -235,7 +246,7 @@ def test_the_score_elsewhere_is_that_of_the_common_classes(grid: Grid, there: Pa
     from sklearn.metrics import accuracy_score, roc_auc_score
 
     store = run.run(replace(grid, shifts=(f"folder:{there}",), labels=("100",)), tmp_path / "out")
-    (row,) = [row for row in store.rows().values() if row.cell.target != "test"]
+    (row,) = [row for row in store.rows().values() if row.cell.target == "folder:there"]
     scores, labels = store.scores(row), store.target(row.provenance["target"])["labels"]
     assert row.metrics["auc"]["value"] == pytest.approx(roc_auc_score(labels, scores["probabilities"][:, 1]))
     assert row.metrics["accuracy"]["value"] == pytest.approx(accuracy_score(labels, scores["decisions"]))
@@ -244,18 +255,18 @@ def test_the_score_elsewhere_is_that_of_the_common_classes(grid: Grid, there: Pa
 def test_a_run_killed_between_the_targets_of_a_draw_fits_it_once_more(grid: Grid, there: Path, tmp_path: Path, fits: list[int]) -> None:
     both = replace(grid, shifts=(f"folder:{there}",), protocols=("linear", "knn"))
     whole = run.run(both, tmp_path / "whole").rows()
-    assert len(whole) == 12
+    assert len(whole) == 18
     del fits[:]
     seen: list[Row] = []
 
     def stop(row: Row) -> None:
         seen.append(row)
-        if len(seen) == 3:
+        if len(seen) == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run.run(both, tmp_path / "broken", on_row=stop)
-    assert seen[-1].cell.target == "test", "its shifted row is not there"
+    assert seen[-1].cell.target == "test", "its shifted rows are not there"
     began = len(fits)
     again = run.run(both, tmp_path / "broken").rows()
     assert len(fits) - began == 5, "the second draw of linear, its third, and three of knn"
@@ -274,7 +285,7 @@ def test_a_fit_that_fails_is_the_reason_of_all_its_cells(grid: Grid, there: Path
 
     monkeypatch.setitem(registry.protocols(), "linear", replace(registry.protocol("linear"), evaluate=fails))
     store = run.run(replace(grid, shifts=(f"folder:{there}",)), tmp_path / "out")
-    assert len(store.failures()) == 6
+    assert len(store.failures()) == 9
 
 
 def test_another_version_of_the_other_set_replaces_its_rows_alone(grid: Grid, there: Path, tmp_path: Path) -> None:
@@ -283,7 +294,8 @@ def test_another_version_of_the_other_set_replaces_its_rows_alone(grid: Grid, th
     (there / "nv" / "3.png").unlink()
     store = run.run(replace(both, seeds=1), tmp_path / "out")
     lines = {board.target: [(line.cell.labels, len(line.rows)) for line in board.lines] for board in table.boards(store)}
-    assert lines == {"test": [("20%", 2), ("100%", 1)], "folder:there": [("20%", 1), ("100%", 1)]}
+    common = "test-common-folder:there"
+    assert lines == {"test": [("20%", 2), ("100%", 1)], common: [("20%", 2), ("100%", 1)], "folder:there": [("20%", 1), ("100%", 1)]}
 
 
 @pytest.mark.parametrize(("task", "make"), [("chexpert", chest.make_chexpert), ("pneumonia", chest.make_kermany)])
@@ -314,7 +326,7 @@ def test_weights_that_saw_the_other_set_are_marked(grid: Grid, there: Path, tmp_
     file = Path(grid.encoders[0].rpartition(":")[0])
     file.write_text(file.read_text().replace("std=(1, 1, 1)", "std=(1, 1, 1), trained_on=('there',)"))
     store = run.run(replace(grid, shifts=(f"folder:{there}",), labels=("100",)), tmp_path / "out")
-    home, away = (table.notes(board) for board in table.boards(store))
+    home, _, away = (table.notes(board) for board in table.boards(store))
     assert any(note.startswith("SEEN: the weights of given have been trained on there") for note in away)
     assert not any(note.startswith("SEEN") for note in home)
 
@@ -329,7 +341,7 @@ def test_features_of_a_file_serve_another_set_when_they_are_there(grid: Grid, th
     with pytest.raises(UserError, match=r"home\.npz lacks 20 of 20 images"):
         run.run(replace(both, encoders=(f"features:{tmp_path / 'home.npz'}",), size=None), tmp_path / "out")
     store = run.run(replace(both, encoders=(f"features:{tmp_path / 'all.npz'}",), size=None), tmp_path / "out")
-    assert len(store.rows()) == 2
+    assert len(store.rows()) == 3
 
 
 # What a person gets wrong ------------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def table(
 
     stores = stores_of(folder)
     if methods_text:
-        put(paper.methods_text(tables.boards(*stores)), out)
+        put(paper.methods_text(tables.at_home(tables.boards(*stores))), out)
         return
     if len(stores) == 1 and not (rows or cols or form or spread or out):
         found = tables.boards(stores[0])
@@ -40,7 +40,7 @@ def table(
         return
     form = choice("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
     spread = choice("spread", spread or "interval", tables.SPREADS)
-    pivot = tables.pivot(tables.boards(*stores), split(rows), split(cols), metric)
+    pivot = tables.pivot(tables.standing(tables.boards(*stores)), split(rows), split(cols), metric)
     if form == "terminal" and not out:
         screen.show(tables.pivot_terminal(pivot, spread))
     else:
@@ -77,7 +77,7 @@ def plot(
     kind: Annotated[
         str,
         typer.Option(
-            help="curves, heatmap, cd, cost, reliability, confusion, attention; several with commas. Default: all that can be drawn."
+            help="curves, heatmap, cd, cost, reliability, confusion, attention, shift; several with commas. Default: all that can be drawn."
         ),
     ] = "",
     metric: Metric = None,

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from medbench.plot.answers import attention, confusion, reliability
 from medbench.plot.results import cost, critical_difference, curves, heatmap
+from medbench.plot.shifts import shift
 from medbench.plot.style import FORMATS, WIDTHS, Drawing, paper, save
 from medbench.spec import UserError
-from medbench.table import Board, known_metric
+from medbench.table import Board, at_home, known_metric
 
 KINDS = {
     "curves": curves,
@@ -19,6 +20,7 @@ KINDS = {
     "reliability": reliability,
     "confusion": confusion,
     "attention": attention,
+    "shift": shift,
 }
 
 
@@ -42,7 +44,7 @@ def draw(
     with paper():
         for kind in kinds or KINDS:
             try:
-                drawings += KINDS[kind](boards, metric, width)
+                drawings += KINDS[kind](boards if kind == "shift" else at_home(boards), metric, width)
             except UserError as error:
                 if kinds:
                     raise

@@ -1,6 +1,6 @@
 """What chance alone could have done: intervals, paired differences and verdicts, ranks over tasks, label efficiency. Never imports torch."""
 
-from medbench.stats.contrasts import Estimate, Sample, Summary, contrast, mean_over_seeds, paired_difference
+from medbench.stats.contrasts import Estimate, Sample, Summary, across, contrast, mean_over_seeds, paired_difference
 from medbench.stats.curves import LabelEfficiency, area, area_difference, label_efficiency
 from medbench.stats.ranks import Ranking, cliques, ranking, ranks
 from medbench.stats.resampling import MAX_UNDEFINED, VERSION, group_weights, interval
@@ -16,6 +16,7 @@ __all__ = [
     "Sample",
     "Summary",
     "Verdict",
+    "across",
     "area",
     "area_difference",
     "cliques",

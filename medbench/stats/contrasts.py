@@ -106,26 +106,41 @@ def contrast(terms: Sequence[tuple[float, Sample]]) -> Estimate:
     Samples of the same number of seeds are paired seed for seed (the same labelled images); of different numbers they are independent. One
     run that no seed changes (S = 1) brings no variance between seeds. Raises ValueError where the resamples are not the same.
     """
-    shapes = {(sample.resamples.shape[1], sample.groups) for _, sample in terms}
-    if len(shapes) != 1:
-        raise ValueError(f"not the same resamples: {sorted(shapes)}")
-    value = float(sum(weight * sample.mean for weight, sample in terms))
-    by_seeds: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for weight, sample in terms:
-        plain, resamples = by_seeds.get(len(sample.plain), (0.0, 0.0))
-        by_seeds[len(sample.plain)] = (plain + weight * sample.plain, resamples + weight * sample.resamples)
-    total = np.sum([resamples.mean(0) for _, resamples in by_seeds.values()], axis=0)
-    if np.isnan(value) or np.isnan(total).mean() > MAX_UNDEFINED:
-        return Estimate(value, ((float("nan"), float("nan")),))
-    groups = terms[0][1].groups
-    small = groups / (groups - 1) if groups > 1 else np.nan  # a bootstrap of G groups sees (G - 1) / G of the variance
-    parts = [(small * _variance(total), float(groups - 1))]
-    for plain, resamples in by_seeds.values():
-        seeds = len(plain)
-        if seeds > 1:  # the seeds' spread beyond what the test set alone makes of it
-            own = small * (_variance(resamples) - _variance(resamples.mean(0))) * seeds / (seeds - 1)
-            beyond = float(np.var(plain, ddof=1)) - max(own, 0.0)
-            parts += [(beyond / seeds, float(seeds - 1))] if beyond > 0 else []
+    return across([terms])
+
+
+def across(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Estimate:
+    """The same of terms on several test sets that share no group, each with its own terms: a two-sample bootstrap over groups.
+
+    The sets' own chance is independent and adds up; seeds are shared: samples of the same number of seeds are paired seed for seed, on
+    whichever set they were scored. Raises ValueError where the resamples of one set are not the same.
+    """
+    value = float(sum(weight * sample.mean for terms in sets for weight, sample in terms))
+    parts: list[tuple[float, float]] = []
+    plains: dict[int, np.ndarray] = {}
+    owns: dict[int, float] = {}
+    for terms in sets:
+        shapes = {(sample.resamples.shape[1], sample.groups) for _, sample in terms}
+        if len(shapes) != 1:
+            raise ValueError(f"not the same resamples: {sorted(shapes)}")
+        by_seeds: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for weight, sample in terms:
+            plain, resamples = by_seeds.get(len(sample.plain), (0.0, 0.0))
+            by_seeds[len(sample.plain)] = (plain + weight * sample.plain, resamples + weight * sample.resamples)
+        total = np.sum([resamples.mean(0) for _, resamples in by_seeds.values()], axis=0)
+        if np.isnan(value) or np.isnan(total).mean() > MAX_UNDEFINED:
+            return Estimate(value, ((float("nan"), float("nan")),))
+        groups = terms[0][1].groups
+        small = groups / (groups - 1) if groups > 1 else np.nan  # a bootstrap of G groups sees (G - 1) / G of the variance
+        parts.append((small * _variance(total), float(groups - 1)))
+        for seeds, (plain, resamples) in by_seeds.items():
+            plains[seeds] = plains.get(seeds, 0.0) + plain
+            if seeds > 1:
+                own = small * (_variance(resamples) - _variance(resamples.mean(0))) * seeds / (seeds - 1)
+                owns[seeds] = owns.get(seeds, 0.0) + own
+    for seeds, own in owns.items():  # the seeds' spread beyond what the test sets alone make of it
+        beyond = float(np.var(plains[seeds], ddof=1)) - max(own, 0.0)
+        parts += [(beyond / seeds, float(seeds - 1))] if beyond > 0 else []
     nothing = 1e-16 * max(1.0, value * value)
     return Estimate(value, tuple((variance if variance > nothing else 0.0, df) for variance, df in parts))
 

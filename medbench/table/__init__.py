@@ -19,36 +19,49 @@ from medbench.table.boards import (
 )
 from medbench.table.formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, render
 from medbench.table.formats import terminal as pivot_terminal
-from medbench.table.leaderboards import markdown, notes, terminal, write
+from medbench.table.leaderboards import markdown, notes, shift_markdown, terminal, write
 from medbench.table.pivot import KEYS, Entry, Pivot, pivot, tasks_by_lines
+from medbench.table.shifts import ALL, EACH, MEAN, Drop, at_home, drops, measured, shift_terminal, standing
+from medbench.table.shifts import tables as shift_tables
 
 __all__ = [
+    "ALL",
     "AXES",
     "COLUMNS",
+    "EACH",
     "FORMATS",
     "FORMAT_OF",
     "KEYS",
+    "MEAN",
     "SPREADS",
     "TITLES",
     "Board",
+    "Drop",
     "Entry",
     "Line",
     "Mark",
     "Pivot",
+    "at_home",
     "boards",
+    "drops",
     "escape_tex",
     "known_metric",
     "leaderboard",
     "legend",
     "markdown",
     "marks",
+    "measured",
     "notes",
     "pairs",
     "pivot",
     "pivot_terminal",
     "records",
     "render",
+    "shift_markdown",
+    "shift_tables",
+    "shift_terminal",
     "shown_axes",
+    "standing",
     "summarise",
     "tasks_by_lines",
     "terminal",

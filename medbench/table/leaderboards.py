@@ -11,6 +11,7 @@ import numpy as np
 
 from medbench.store import Store
 from medbench.table.boards import AXES, COLUMNS, TITLES, Board, Line, boards, known_metric, legend, marks, records, shown_axes, summarise
+from medbench.table.shifts import ALL, MEAN, drops, shift_terminal, standing, tables
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,11 +21,20 @@ def markdown(store: Store, found: Sequence[Board] = ()) -> str:
     """The leaderboards as Markdown: the primary metric against the best, then every metric, then what a reader must know. found: its boards,
     where they are at hand."""
     parts = []
-    for board in found or boards(store):
+    every = found or boards(store)
+    for board in standing(every):
         metric = board.about["metric"]
         others = [name for name in TITLES if name != metric and any(name in line.plain for line in board.lines)]
         parts += [f"## {board.title}", "", *grid(_cells(board, metric)), "", legend(board, metric), ""]
         parts += [*grid(_all_metrics(board, [metric, *others])), "", *(f"- {line}" for line in notes(board)), ""]
+    return "\n".join([*parts, shift_markdown(every)])
+
+
+def shift_markdown(found: Sequence[Board], metric: str | None = None, detail: str = MEAN) -> str:
+    """What is lost elsewhere, a table a task; "" where nothing else was scored. See `shifts.tables`."""
+    parts = []
+    for title, cells, said in tables(found, metric, detail):
+        parts += [f"## {title}", "", *grid(cells), "", *(f"- {line}" for line in said), ""]
     return "\n".join(parts)
 
 
@@ -37,7 +47,7 @@ def terminal(store: Store, metric: str | None = None, found: Sequence[Board] = (
     shown: list[Table | str] = []
     every = found or boards(store)
     known_metric(every, metric)
-    for board in every:
+    for board in standing(every):
         header, *body = _cells(board, metric or board.about["metric"])
         table = Table(title=Text(board.title), title_justify="left", title_style="bold")
         for name in header:  # on a narrow terminal counts and intervals break at their blanks; names and numbers stay whole
@@ -51,7 +61,7 @@ def terminal(store: Store, metric: str | None = None, found: Sequence[Board] = (
             best = cells[header.index("")] == "*"
             table.add_row(*map(Text, cells), style="bold" if best else None)  # Text: a name may hold [markup]
         shown += [table, legend(board, metric or board.about["metric"]), *notes(board)]
-    return shown
+    return [*shown, *shift_terminal(every, metric, ALL)]
 
 
 def notes(board: Board) -> list[str]:
@@ -96,7 +106,10 @@ def notes(board: Board) -> list[str]:
 
 
 def write(store: Store, found: Sequence[Board] = ()) -> None:
-    """leaderboard.md and leaderboard.csv in the results folder. found: its boards, where they are at hand."""
+    """leaderboard.md and leaderboard.csv in the results folder, and shift.csv where sets beside the task's own were scored.
+
+    found: its boards, where they are at hand.
+    """
     found = found or boards(store)
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
@@ -104,6 +117,8 @@ def write(store: Store, found: Sequence[Board] = ()) -> None:
     for record in records(found):
         lines.writerow(["" if isinstance(value, float) and value != value else value for value in record.values()])
     store.write_text("leaderboard.csv", out.getvalue())
+    if any(board.shift for board in found):
+        store.write_text("shift.csv", drops(found).to_csv(index=False))
     store.write_text("leaderboard.md", markdown(store, found))
 
 

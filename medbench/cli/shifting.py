@@ -1,0 +1,40 @@
+"""`shift`: what fitted models lose on other data sets and on damaged images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medbench.cli.options import Folders, Metric, app, choice, put, stores_of
+from medbench.spec import UserError
+
+
+@app.command()
+def shift(
+    folder: Folders,
+    metric: Metric = None,
+    each: Annotated[bool, typer.Option("--each", help="Every level of a corruption, not the mean over its levels.")] = False,
+    form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv (every level and every mean).")] = "terminal",
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead of the screen.")] = None,
+) -> None:
+    """Say what each method loses where the images change, with its paired interval, and which loses least."""
+    from medbench import screen
+    from medbench import table as tables
+
+    choice("format", form, ("terminal", "markdown", "csv"))
+    found = tables.boards(*stores_of(folder))
+    tables.known_metric(found, metric)
+    if not any(board.shift for board in found):
+        what = "These results hold the task's own images alone."
+        raise UserError(
+            what, then="medbench run --shift NAME or --corruptions all, with the same options: nothing at home is computed again"
+        )
+    detail = tables.EACH if each else tables.MEAN
+    if form == "csv":
+        put(tables.drops(found, metric).to_csv(index=False), out)
+    elif form == "markdown" or out:
+        put(tables.shift_markdown(found, metric, detail), out)
+    else:
+        screen.show(tables.shift_terminal(found, metric, detail))

@@ -1,0 +1,76 @@
+"""Score against damage: a panel a corruption or data set, a line a method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from medbench.plot.results import line_looks, short_names
+from medbench.plot.style import WIDTHS, Drawing, legend, legend_columns, panels, plain
+from medbench.spec import UserError
+from medbench.table import TITLES, Board, Drop, Line, at_home, measured
+
+
+def shift(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+    """A figure a task, with the most labels: means and 95 % intervals at home (level 0) and at each level; data sets beside home.
+
+    Bands where there are at most four lines, else bars.
+    """
+    drawn = []
+    every = measured(boards, metric)
+    for key in dict.fromkeys((drop.board.task, drop.board.data) for drop in every):
+        home = next(board for board in at_home(boards) if (board.task, board.data) == key)
+        last = home.budgets()[-1]
+        mine = [d for d in every if (d.board.task, d.board.data) == key and d.spread == "each" and d.drop and d.home.cell.labels == last]
+        if mine:
+            drawn.append(_figure(home, mine, last, width))
+    if not drawn:
+        raise UserError("A figure of shifts needs one finished line on a shifted set.", then="medbench run --corruptions all")
+    return drawn
+
+
+def _figure(home: Board, drops: Sequence[Drop], labels: str, width: str) -> Drawing:
+    names, look = short_names([home]), line_looks([home])
+    kinds = list(dict.fromkeys(drop.corruption or drop.name for drop in drops))
+    rows = -(-len(names) // legend_columns(list(names.values()), WIDTHS[width or ("page" if len(kinds) > 1 else "column")]))
+    figure, axes, inches = panels(len(kinds), width, height=1.6, legend=rows)
+    handles: dict[str, Any] = {}
+    for ax, kind in zip(axes, kinds, strict=True):
+        of = [drop for drop in drops if (drop.corruption or drop.name) == kind]
+        shown = [name for name in names if any(drop.home.name == name for drop in of)]
+        for place, name in enumerate(shown):
+            points = [drop for drop in of if drop.home.name == name]
+            x = np.array([0, *(drop.levels[0] if drop.levels else 1 for drop in points)], float)
+            lines = [points[0].home, *(drop.away[0] for drop in points)]
+            handles[name] = _line(
+                ax, x, lines, of[0].metric, look[name], (place - (len(shown) - 1) / 2) * (len(shown) > 4), len(shown) <= 4
+            )
+        ticks = sorted({level for drop in of for level in drop.levels} or {1})
+        ax.set_xticks([0, *ticks], ["none", *map(str, ticks)] if of[0].levels else ["at home", "there"])
+        ax.set_xlim(-0.3, ticks[-1] + 0.3)
+        ax.set_title(plain(kind), loc="left")
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel(TITLES[of[0].metric])
+        ax.spines[["top", "right"]].set_visible(False)
+    low, high = (pick(end for ax in axes for end in ax.get_ylim()) for pick in (min, max))
+    for ax in axes:
+        ax.set_ylim(low, high)  # one scale: a drop looks as large as it is
+    figure.suptitle(f"{plain(home.title)}, {labels} labels", fontsize=7.5)
+    legend(figure, list(handles.values()), [names[name] for name in handles], inches)
+    return Drawing(f"shift-{'-'.join(home.task.replace(':', '-').split())}", figure)
+
+
+def _line(ax: Any, x: np.ndarray, lines: Sequence[Line], metric: str, look: Any, aside: float, band: bool) -> Any:
+    found = [line.summary(metric) for line in lines]
+    mean, low, high = (np.array([getattr(s, name) for s in found]) for name in ("mean", "low", "high"))
+    x = x + 0.06 * aside
+    (handle,) = ax.plot(
+        x, mean, color=look.colour, marker=look.marker, linestyle=look.stroke, markeredgecolor="white", markeredgewidth=0.4, zorder=3
+    )
+    if band:
+        ax.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0, zorder=1)
+    else:
+        ax.vlines(x, low, high, color=look.colour, linewidth=0.7, zorder=2)
+    return handle
