@@ -135,3 +135,11 @@ def test_each_pair_is_two_lesions_of_one_diagnosis_in_the_official_metadata(real
     for one, other in lesions.same_lesion():
         assert about[one]["lesion_id"] != about[other]["lesion_id"]
         assert about[one]["dx"] == about[other]["dx"]
+
+
+def test_the_layout_names_all_that_is_read() -> None:
+    from medbench.tasks import derm
+
+    assert derm.__doc__ and "doi:10.7910/DVN/DBW86T" in derm.__doc__
+    for name in [*COLUMNS, *derm._IMAGE_FOLDERS, *(name.removesuffix(".csv").removesuffix(".tab") for name in derm._METADATA)]:
+        assert name.lower() in derm.__doc__.lower(), name

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from trees import chest
-from trees.files import picture, write_csv
+from trees.files import write_csv
 
-from medbench import data, images, registry, sampling
+from medbench import data, datasets, images, registry, sampling
 from medbench.spec import Grid, UserError
 from medbench.tasks import chexpert, kermany, nih
 
@@ -156,16 +156,18 @@ def test_hannover_through_folder(real_data: Path, tmp_path: Path) -> None:
     """Two labels a radiograph, grouped by patient, from the repository's own table."""
     from medbench.tasks import reading
 
-    source = real_data / "hannover_cxr"
+    source, mine = real_data / "hannover_cxr", tmp_path / "hannover"
+    shutil.copytree(source / "png", mine / "png")
     rows = reading.table(source / "data.csv", ("patient_id", "image_id", "projection", "icu_admission_offset", "sex"), "folder")
     lines = []
     for i, name in enumerate(rows["image_id"]):
-        picture(tmp_path / "hannover" / "png" / f"{name}.png", i)
         icu = int(rows["icu_admission_offset"][i] != "")
         lines.append([f"png/{name}.png", int(rows["projection"][i] == "ap"), icu, rows["patient_id"][i], rows["sex"][i]])
-    task = registry.task(
-        f"folder:{write_csv(tmp_path / 'hannover' / 'list.csv', ['path', 'label:ap', 'label:icu', 'group', 'sex'], lines)}"
-    )
+    task = registry.task(f"folder:{write_csv(mine / 'list.csv', ['path', 'label:ap', 'label:icu', 'group', 'sex'], lines)}")
+    opened = data.open_task(task, Grid(tasks=(task.name,)), images.cache_folder(), [])
+    assert [len(part) for part in opened.parts.values()] == [171, 25, 47] and all("sex" in part.meta for part in opened.parts.values())
+    report = datasets.verify(task, mine, images.cache_folder(), lambda *told: None)
+    assert not report.differences and report.counts["icu"]["all"] == (186, None)
     parts = task.load(tmp_path)
     assert (task.kind, task.classes, task.groups) == ("multilabel", ("ap", "icu"), "group")
     labels = np.concatenate([part.labels for part in parts.values()])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from trees import chest, others, skin
 from medbench import images, registry
 from medbench.data import open_task
 from medbench.spec import Grid, Task, UserError
+from medbench.tasks import reading
 
 
 @dataclass(frozen=True)
@@ -157,3 +160,90 @@ def test_a_missing_image_folder_is_named(name: str, tree: Callable[[str], tuple[
             shutil.rmtree(place)
     with pytest.raises(UserError, match=r"holds no .*medbench data list"):
         task.load(root)
+
+
+#: Metadata of each task's layout: for subgroups, audits and shortcuts. Left out are columns that give the label away.
+META = {
+    "isic2019": {"age", "sex", "localization"},
+    "pad-ufes": {"age", "sex", "localization", "skin_type"},
+    "scin": {"age_group", "sex", "skin_type"},
+    "chexpert": {"age", "sex", "view", "projection"},
+    "chest": {"age", "sex", "view", "projection"},
+    "nih14": {"age", "sex", "view"},
+    "nih-expert": {"age", "sex", "view"},
+    "eyepacs": {"eye"},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_metadata_groups_and_counts_are_complete(name: str, tree: Callable[[str], tuple[Task, Path]]) -> None:
+    task, root = tree(name)
+    parts = task.load(root)
+    for part, split in parts.items():
+        assert set(split.meta) == META.get(name, set()), part
+        assert {len(split.ids), len(split.labels), len(split.groups), len(split.bags), *map(len, split.meta.values())} == {len(split)}
+        assert all(split.groups.tolist()) and all(split.bags.tolist()), "an image without a group would be torn from nothing"
+        if task.groups is None:
+            assert split.groups.tolist() == split.ids.tolist(), "no group is known: every image is its own, and a mark says so"
+    assert task.groups is not None or any("unknown" in mark for mark in task.marks), name
+    official = task.official
+    assert all(len(counts) == len(task.classes) for counts in official.classes.values())
+    for key in {**official.images, **official.classes}:
+        assert key == "all" or set(key.split("+")) <= set(parts), key
+    if task.n_images is not None and task.kind != "multilabel" and "all" in official.classes:
+        assert sum(official.classes["all"]) == task.n_images
+    if {"+".join(parts)} < set(official.images) or set(parts) == set(official.images):
+        assert sum(official.images.values()) == task.n_images
+    assert task.downloads or task.steps, f"{name} does not say how its data is got"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_column_and_folder_that_is_read_stands_in_the_readers_layout(
+    name: str, tree: Callable[[str], tuple[Task, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text at the top of a reader says where its layout comes from and names all of it: whoever doubts a name finds its source there."""
+    task, root = tree(name)
+    used: set[str] = set()
+    table, existing, files = reading.table, reading.existing, reading.files
+
+    def seen_table(file: Path, needed: Sequence[str], of: str, *, also: Sequence[str] = (), delimiter: str = ",") -> object:
+        used.update(needed, also)
+        return table(file, needed, of, also=also, delimiter=delimiter)
+
+    def seen_existing(place: Path, names: Sequence[str], of: str) -> Path:
+        used.update(names)
+        return existing(place, names, of)
+
+    def seen_files(place: Path, folders: Sequence[str], of: str) -> dict[str, Path]:
+        used.update(folders)
+        return files(place, folders, of)
+
+    for seen in (seen_table, seen_existing, seen_files):
+        monkeypatch.setattr(reading, seen.__name__.removeprefix("seen_"), seen)
+    with reading.as_listed():
+        task.load(root)
+    module = inspect.getmodule(task.load.func if isinstance(task.load, functools.partial) else task.load)
+    assert module is not None and module.__doc__
+    text = spelled(module.__doc__)
+    if name != "marrow":  # it walks its class folders, which its reader checks itself
+        assert used
+    used -= {*task.classes, *getattr(module, "FINDINGS", ())}  # columns that are classes: constants with a source of their own
+    missing = [word for word in sorted(used) if word and not all(sign(part) in text for part in word.split("/"))]
+    assert not missing, f"{module.__name__} reads names that its layout does not have: {missing}"
+    assert re.search(
+        r"doi:10\.|https?://|github\.com/|kaggle\.com/|gs://|\.(gov|edu|no)/|Kaggle|Stanford|box\.com/|isic-archive\.com/", module.__doc__
+    )
+
+
+def spelled(text: str) -> str:
+    """With `{a,b}` and `{a,b}_{x,y}` written out, and alike names as one: `image_1_path` to `image_3_path` stand for the second too."""
+    words = [text]
+    for braced in re.findall(r"[\w./-]*(?:\{[\w,]+\}[\w./-]*)+", text):
+        parts = [part.split(",") for part in re.split(r"[{}]", braced)]
+        words += ["".join(choice) for choice in itertools.product(*parts)]
+    return sign(" ".join(" ".join(words).replace(",", ", ").split()))
+
+
+def sign(name: str) -> str:
+    """Numbers and parts are one sign each."""
+    return re.sub(r"(?<=_)(test|validation)(?=_)", "PART", re.sub(r"\d+", "#", name))

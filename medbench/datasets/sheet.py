@@ -64,7 +64,7 @@ def _rows(task: Task, parts: Mapping[str, Split], n: int) -> list[tuple[str, str
     rows = []
     for c, name in enumerate(names):
         found = [
-            (_rank(task.name, str(split.ids[i])), str(split.groups[i]), split.images[i])
+            (_rank(f"{task.name}:{name}:{split.ids[i]}"), str(split.groups[i]), split.images[i])
             for part, split in parts.items()
             for i in np.flatnonzero(masks[part][c]).tolist()
         ]
@@ -91,8 +91,8 @@ def _choose(found: Sequence[tuple[str, str, Image]], n: int) -> list[Image]:
     return [*first, *rest][:n]
 
 
-def _rank(task: str, name: str) -> str:
-    return hashlib.sha256(f"{task}:{name}".encode()).hexdigest()
+def _rank(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _tile(image: Image) -> PIL.Image.Image:

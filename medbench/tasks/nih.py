@@ -1,11 +1,13 @@
 """NIH ChestX-ray14: fourteen findings mined from reports (Wang et al. 2017, arXiv:1705.02315), and four that experts labelled anew.
 
 Layout as on nihcc.app.box.com/v/ChestXray-NIHCC: `images_001/` to `images_012/` (each perhaps with `images/` in it) or one flat `images/`,
-`Data_Entry_2017_v2020.csv`, `train_val_list.txt`, `test_list.txt`. The table's header looks broken (`OriginalImage[Width,Height]` counts as two
+`Data_Entry_2017_v2020.csv`, `train_val_list.txt`, `test_list.txt`. Columns of the table: `Image Index,Finding Labels,Follow-up #,Patient ID,
+Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],...`. Its header looks broken (`OriginalImage[Width,Height]` counts as two
 names), so that columns are found by name and those behind are not used. Labels are joined by `|`.
 
 Expert labels (Majkowska et al. 2020, doi:10.1148/radiol.2019191293), from gs://gcs-public-data--healthcare-nih-chest-xray-labels: in the folder
-`four_findings_expert_labels` the files `validation_labels.csv` and `test_labels.csv`, with `Image Index` and a column of YES and NO for each finding.
+`four_findings_expert_labels` the files `validation_labels.csv` and `test_labels.csv` (saved alone: `four_findings_expert_labels_test_labels.csv`), with
+`Image Index`, `Patient Age`, `Patient Gender`, `View Position` and others of NIH's columns, and a column of YES and NO for each finding.
 """
 
 from __future__ import annotations
@@ -106,14 +108,15 @@ def load_expert(root: Path) -> dict[str, Split]:
 
 def _read_expert(root: Path, part: str) -> Split:
     file = reading.existing(root, [pattern.format(part) for pattern in _EXPERT], "nih-expert")
-    rows = reading.table(file, ("Image Index", *FINDINGS), "nih-expert")
+    rows = reading.table(file, ("Image Index", *FINDINGS), "nih-expert", also=("Patient Age", *_META.values()))
     present = np.column_stack([reading.values(rows[name], {"YES": 1, "NO": 0}, file) for name in FINDINGS])
     kept = present.sum(1) <= 1
     labels = np.where(present.any(1), present.argmax(1), len(FINDINGS))[kept]
     ids = np.array([name.removesuffix(".png") for name in reading.once(rows["Image Index"], file)[kept]])
     images = reading.listed(ids, reading.files(root, _IMAGES, "nih-expert"), "NIH ChestX-ray14", root, "nih-expert")
     patients = np.array([name.split("_")[0] for name in ids])  # 00000013_005: patient, follow-up
-    return Split(images, ids, labels, patients, ids)
+    meta = {name: column[kept] for name, column in reading.metadata(rows, _META, age="Patient Age").items()}
+    return Split(images, ids, labels, patients, ids, meta)
 
 
 NIH14 = Task(

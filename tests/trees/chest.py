@@ -65,8 +65,18 @@ def make_nih_expert(root: Path, pattern: str = "four_findings_expert_labels/{}_l
         rows = []
         for p in patients:
             picture(root / "images" / f"{p:08d}_000.png", p)
-            rows.append([f"{p:08d}_000.png", p, *combinations[p % 6]])
-        header = ["Image Index", "Patient ID", "Fracture", "Pneumothorax", "Airspace opacity", "Nodule or mass"]
+            rows.append([f"{p:08d}_000.png", p, 20 + p, "M", "PA", *combinations[p % 6]])
+        header = [
+            "Image Index",
+            "Patient ID",
+            "Patient Age",
+            "Patient Gender",
+            "View Position",
+            "Fracture",
+            "Pneumothorax",
+            "Airspace opacity",
+            "Nodule or mass",
+        ]
         write_csv(root / pattern.format(part), header, rows)
     return root
 
