@@ -27,15 +27,20 @@ def terminal(comparison: Comparison, *, explained: bool = False) -> list[Rendera
     shown = [finding for finding in comparison.findings if finding.status != "same"]
     if shown:
         table = Table()
-        for name in ("", "cell", "what"):
+        table.add_column("", no_wrap=True)
+        for name in ("cell", "what"):
             table.add_column(name, overflow="fold")
+        only = {finding.cell.encoder for finding in comparison.findings}
         for name in ("reference", "now", "change", "tolerance"):
             table.add_column(name, justify="right", no_wrap=True)
         for finding in shown[:SHOWN]:
             numbers = _numbers(finding.changes[0]) if finding.changes else ("", "", "", "")
             what = _what(finding)
             table.add_row(
-                Text(finding.status, COLOURS[finding.status]), Text(clean(_name(finding))), Text(clean(what)), *map(Text, numbers)
+                Text(finding.status, COLOURS[finding.status]),
+                Text(clean(_name(finding, brief=len(only) == 1))),
+                Text(clean(what)),
+                *map(Text, numbers),
             )
         parts.append(table)
         if len(shown) > SHOWN:
@@ -138,7 +143,8 @@ def _escape(text: str, more: str = "") -> str:
     return text
 
 
-def _name(finding: Finding) -> str:
+def _name(finding: Finding, *, brief: bool = False) -> str:
+    """brief: without the encoder, for a table of one."""
     cell = finding.cell
     extra = [
         *([cell.data] if cell.data != "phantom" else []),
@@ -146,7 +152,8 @@ def _name(finding: Finding) -> str:
         *([f"on {cell.target}"] if cell.target != "test" else []),
         *([f"pretraining {cell.pretrain_seed}"] if cell.pretrain_seed else []),
     ]
-    return " ".join([str(cell), *extra])
+    name = str(cell)
+    return " ".join([name.replace(f" {cell.encoder} ", " ", 1) if brief else name, *extra])
 
 
 def _what(finding: Finding) -> str:
