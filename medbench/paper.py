@@ -7,14 +7,16 @@ from collections.abc import Iterable, Sequence
 
 from medbench import registry
 from medbench.spec import Row
-from medbench.table import TITLES, Board, escape_tex
+from medbench.table import TITLES, Board, at_home, escape_tex
 
 
 def methods_text(boards: Sequence[Board]) -> str:
     r"""LaTeX: a paragraph with \cite commands, then the BibTeX entries they name. States only what rows and plan hold."""
+    everywhere, boards = boards, at_home(boards)
     rows = [row for board in boards for line in board.lines for row in line.rows]
     cited = _Cited()
-    said = [_data(boards, cited), *_encoders(rows, cited), *_judged(boards, rows, cited), _uncertainty(boards), *_software(rows)]
+    said = [_data(boards, cited), *_encoders(rows, cited), *_judged(boards, rows, cited), _uncertainty(boards)]
+    said += [*_elsewhere(everywhere, cited), *_software(rows)]
     failed = sum(len(line.planned) - len(line.rows) for board in boards for line in board.lines)
     if failed:
         said.append(f"{failed} of {failed + len(rows)} planned runs have no result.")
@@ -108,6 +110,29 @@ def _uncertainty(boards: Sequence[Board]) -> str:
         "labels as crossed random factors (Obuchowski and Rockette 1995; Hillis 2007); differences between methods are paired on the same "
         "test images and draws, and corrected for their number by Holm's method."
     )
+
+
+def _elsewhere(boards: Sequence[Board], cited: _Cited) -> list[str]:
+    """What the fitted models were scored on beside the tasks' own parts."""
+    found = []
+    for board in (board for board in boards if board.shift.get("kind") == "data"):
+        images, groups = board.about["parts"][board.target]
+        entry = registry.tasks().get(board.target)
+        cite = cited.cite(entry.citation) if entry else ""
+        word = board.about["groups"] or "image"
+        found.append(
+            f"Models of {escape_tex(board.task)} were also scored, unchanged, on {escape_tex(board.shift['data'])}{cite} ({images:,} images of "
+            f"{groups:,} {word}s; classes {escape_tex(', '.join(board.about['classes']))}); losses there are of two independent test sets."
+        )
+    damaged = [board.shift for board in boards if board.shift.get("kind") == "corruption"]
+    if damaged:
+        levels = _and(str(level) for level in sorted({shift["level"] for shift in damaged}))
+        kinds = _and(escape_tex(kind) for kind in _unique(shift["corruption"] for shift in damaged))
+        cite = cited.cite("Di Salvo, Doerrich and Ledig 2024, MedMNIST-C, arXiv:2406.17536")
+        found.append(
+            f"They were also scored on damaged test images ({kinds}; levels {levels} of 5; kinds by modality{cite}); losses are paired."
+        )
+    return found
 
 
 def _software(rows: Sequence[Row]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medbench import Store, compare, plot, stats, table
+from medbench import Store, compare, paper, plot, stats, table
 from medbench.spec import Cell, Row, fingerprint
 from medbench.store import PlanFile, Planned
 
@@ -247,6 +247,22 @@ def test_results_without_shifts_say_how_to_get_them(
     assert medbench("table", str(store.folder)) == 0
     assert "elsewhere" not in capsys.readouterr().out
     assert not (store.folder / "shift.csv").exists()
+
+
+def test_a_paper_says_what_else_was_scored(fill: Callable[..., Store]) -> None:
+    store = fill(SCORES)
+    plan = store.plan()
+    store.add_plan(PlanFile(plan.cells, {key: {**about, "title": "T"} for key, about in plan.tasks.items()}))
+    boards = table.boards(store)
+    for board in boards:
+        for line in board.lines:
+            for row in line.rows:
+                row.provenance["versions"] = {"medbench": "1", "torch": "2"}  # type: ignore[index]
+    text = paper.methods_text(boards)
+    assert "We compared encoders on 1 task" in text
+    assert "Models of t were also scored, unchanged, on I (90 images of 80 patients; classes a, b, c)" in text
+    assert "(blur and jpeg; levels 1 and 3 of 5; kinds by modality~\\cite{di2024})" in text
+    assert "eprint = {2406.17536}" in text
 
 
 def test_the_figure_has_a_panel_for_each_and_one_scale(fill: Callable[..., Store], tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def table(
 
     stores = stores_of(folder)
     if methods_text:
-        put(paper.methods_text(tables.at_home(tables.boards(*stores))), out)
+        put(paper.methods_text(tables.boards(*stores)), out)
         return
     if len(stores) == 1 and not (rows or cols or form or spread or out):
         found = tables.boards(stores[0])
