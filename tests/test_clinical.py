@@ -16,6 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from medbench import Store, UserError, clinical, metrics, stats, table
 from medbench.clinical import measures, sheets
 from medbench.clinical.calibration import SMALLEST, recalibration
+from medbench.plot import answers as plot_answers
+from medbench.plot import style
 from medbench.spec import Cell, Kind, Row, fingerprint
 from medbench.store import PlanFile, Planned
 
@@ -462,3 +464,21 @@ def test_unfinished_and_lost_results_are_refused(tmp_path: Path, medbench: Calla
     assert "No finished line" in capsys.readouterr().err
     with pytest.raises(UserError, match="not finished"):
         clinical.read(line_of(store))
+
+
+def test_reliability_is_drawn_before_and_after_the_temperature(tmp_path: Path) -> None:
+    store = study(tmp_path, "multiclass", seeds=1, methods=("mine", "blunt"))
+    boards = table.boards(store)
+    with style.paper():
+        (drawing,) = plot_answers.reliability(boards, None, "")
+    before, after = drawing.figure.axes
+    assert before.get_title(loc="left").endswith("as given") and after.get_title(loc="left").endswith("temperature scaled")
+    assert len(before.lines) == len(after.lines) == 3, "the diagonal and two methods"
+    answers = clinical.read(line_of(store, "100%"))
+    p = clinical.tempered(answers.draws[0].probabilities, clinical.temperature(answers.draws[0], "multiclass"), "multiclass")
+    top = p.max(1) > 14 / 15
+    drawn = after.lines[1].get_xydata()[-1]
+    assert drawn == pytest.approx((p.max(1)[top].mean(), (p.argmax(1) == answers.labels)[top].mean()))
+    with style.paper():
+        (drawing,) = plot_answers.reliability(table.boards(study(tmp_path / "old", held=False)), None, "")
+    assert len(drawing.figure.axes) == 1, "nothing was held out: as it was"

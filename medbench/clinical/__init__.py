@@ -9,7 +9,7 @@ from medbench.clinical.calibration import CALIBRATION_COLUMNS, calibration, temp
 from medbench.clinical.cases import CASE_COLUMNS, cases
 from medbench.clinical.classes import CLASS_COLUMNS, per_class
 from medbench.clinical.measures import above_for_specificity, least_for_sensitivity
-from medbench.clinical.reading import Answers, Draw, by_case, read
+from medbench.clinical.reading import Answers, Draw, by_case, draw_of, read
 from medbench.clinical.subgroups import SUBGROUP_COLUMNS, bands, subgroups
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "by_case",
     "calibration",
     "cases",
+    "draw_of",
     "least_for_sensitivity",
     "per_class",
     "read",

@@ -101,11 +101,12 @@ def read(line: Line) -> Answers:
         weights=np.concatenate([ones, stats.group_weights(target["groups"])], axis=1),
         bags=target.get("bags"),
         meta={key.removeprefix("meta_"): column for key, column in target.items() if key.startswith("meta_")},
-        draws=[_draw(where.scores(row)) for where, row in zip(line.stores, line.rows, strict=True)],
+        draws=[draw_of(where.scores(row)) for where, row in zip(line.stores, line.rows, strict=True)],
     )
 
 
-def _draw(scores: Mapping[str, np.ndarray]) -> Draw:
+def draw_of(scores: Mapping[str, np.ndarray]) -> Draw:
+    """From what `Store.scores` reads."""
     held = scores.get("held_out_probabilities")
     return Draw(
         scores["probabilities"].astype(float),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from medbench import clinical
 from medbench.metrics import ECE_BINS
 from medbench.plot.results import line_looks, short_names
 from medbench.plot.style import SHADES, WIDTHS, Drawing, legend, legend_columns, panels, plain
@@ -18,22 +19,32 @@ _MOST = 6  # confusion matrices of a figure
 
 
 def reliability(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
-    """Share of right answers over confidence with the most labels, in the bins of the expected calibration error; all draws together."""
+    """Share of right answers over confidence with the most labels, in the bins of the expected calibration error; all draws together.
+
+    Where scores were held out inside the labelled subset a second panel shows the same after each draw's temperature (`clinical.temperature`).
+    """
     names, look = short_names(boards), line_looks(boards)
-    rows = -(-len(names) // legend_columns(list(names.values()), WIDTHS[width or ("page" if len(boards) > 1 else "column")]))
-    figure, axes, inches = panels(len(boards), width, height=2.5, legend=rows)
+    answers = {line: _calibrations(board, line) for board in boards for line in _finished(board)}
+    states = ("as given", "temperature scaled") if any(len(found) > 1 for found in answers.values()) else ("",)
+    count = len(boards) * len(states)
+    rows = -(-len(names) // legend_columns(list(names.values()), WIDTHS[width or ("page" if count > 1 else "column")]))
+    height = 2.5 if len(states) == 1 else 1.9 if width == "column" else 3.0
+    figure, axes, inches = panels(count, width, height=height, legend=rows, across=len(states))
     handles = {}
-    for ax, board in zip(axes, boards, strict=True):
+    for ax, (board, place) in zip(axes, [(board, place) for board in boards for place in range(len(states))], strict=True):
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=(0, (1, 1)))
         for line in _finished(board):
-            confidence, right = _calibration(board, line)
+            if place >= len(answers[line]):
+                continue  # no temperature
+            confidence, right = answers[line][place]
             which = np.minimum((np.ceil(confidence * ECE_BINS) - 1).astype(int), ECE_BINS - 1)
             kept = [b for b in range(ECE_BINS) if (which == b).sum() >= _FEWEST * len(line.rows)]
             style = look[line.name]
             x, y = [confidence[which == b].mean() for b in kept], [right[which == b].mean() for b in kept]
             (handles[line.name],) = ax.plot(x, y, color=style.colour, marker=style.marker, linestyle=style.stroke, clip_on=False)
         ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="share of right answers")
-        ax.set_title(f"{plain(board.title)}\n{board.budgets()[-1]} labels", loc="left")
+        state = f"\n{states[place]}" if states[place] else ""
+        ax.set_title(f"{plain(board.title)}\n{board.budgets()[-1]} labels{state}", loc="left")
         ax.spines[["top", "right"]].set_visible(False)
     if not handles:
         raise UserError("A reliability curve needs one finished line.", then="medbench run")
@@ -116,12 +127,21 @@ def _scores(line: Line) -> list[tuple[Mapping[str, np.ndarray], Mapping[str, np.
     return [(store.scores(row), store.target(row.provenance["target"])) for store, row in zip(line.stores, line.rows, strict=True)]
 
 
-def _calibration(board: Board, line: Line) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence in [0, 1] and whether the answer was right, of all draws one after another; as `metrics.score` takes them for `ece`."""
+def _calibrations(board: Board, line: Line) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Confidence in [0, 1] and whether the answer was right, of all draws one after another, as `metrics.score` takes them for `ece`; then the
+    same after each draw's temperature, where every draw has one."""
+    kind, found = board.about["kind"], _scores(line)
+    draws, labels = [clinical.draw_of(scores) for scores, _ in found], found[0][1]["labels"]
+    given = [draw.probabilities for draw in draws]
+    temperatures = [clinical.temperature(draw, kind) for draw in draws]
+    scaled = [clinical.tempered(p, t, kind) for p, t in zip(given, temperatures, strict=True)] if not np.isnan(temperatures).any() else []
+    return [_pooled(labels, probabilities) for probabilities in (given, scaled) if probabilities]
+
+
+def _pooled(labels: np.ndarray, probabilities: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     confidence, right = [], []
-    for scores, target in _scores(line):
-        p, labels = scores["probabilities"], target["labels"]
-        if board.about["kind"] == "multilabel":
+    for p in probabilities:
+        if labels.ndim == 2:
             known = ~np.isnan(labels)
             confidence.append(np.maximum(p, 1 - p)[known])
             right.append(((p > 0.5) == (labels == 1))[known])

@@ -72,12 +72,13 @@ def paper() -> Iterator[None]:
         yield
 
 
-def panels(count: int, width: str, *, height: float = 2.1, legend: int = 0) -> tuple[Figure, list[Any], float]:
-    """(figure, its `count` axes, inches of its width). width: "column", "page", or "" for what the panels need; legend: lines of names below."""
+def panels(count: int, width: str, *, height: float = 2.1, legend: int = 0, across: int = 1) -> tuple[Figure, list[Any], float]:
+    """(figure, its `count` axes, inches of its width). width: "column", "page", or "" for what the panels need; legend: lines of names below.
+    across: how many panels belong side by side."""
     from matplotlib.figure import Figure
 
     inches = WIDTHS[width or ("column" if count == 1 else "page")]
-    across = min(count, 1 if inches == WIDTHS["column"] else 2 if count == 4 else 3)
+    across = across if across > 1 else min(count, 1 if inches == WIDTHS["column"] else 2 if count == 4 else 3)
     down = -(-count // across)
     figure = Figure(figsize=(inches, height * down + 0.16 * legend), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).ravel().tolist()
