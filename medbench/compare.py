@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -23,7 +23,13 @@ class Pair:
     p_permuted: float | None
 
 
-def compare(board: Board, metric: str, margin: float, n_permutations: int = 0) -> list[Pair]:
+def compare(
+    board: Board,
+    metric: str,
+    margin: float,
+    n_permutations: int = 0,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> list[Pair]:
     """Every two complete lines at equal labels, the better first. The family of Holm's correction is all of them.
 
     margin: what is too small to matter, in the metric's own unit. n_permutations: 0, or so many for a permutation test beside each.
@@ -33,17 +39,31 @@ def compare(board: Board, metric: str, margin: float, n_permutations: int = 0) -
     for budget in board.budgets():
         lines = sorted((line for line in board.at(budget) if metric in line.plain), key=lambda line: -sign * np.nanmean(line.plain[metric]))
         found += list(combinations(lines, 2))
-    differences = [stats.paired_difference(a.sample(metric), b.sample(metric)) for a, b in found]
+    stage = f"{board.task} pairs"
+    differences = []
+    for done, (a, b) in enumerate(found):
+        progress(stage, done, len(found))
+        differences.append(stats.paired_difference(a.sample(metric), b.sample(metric)))
+    progress(stage, len(found), len(found))
     groups = found[0][0].groups if found else 1
     towards = [stats.Estimate(sign * d.value, d.parts) for d in differences]
     judged = stats.verdicts(towards, groups, margin)
-    return [
-        Pair(a, b, verdict, _permuted(board, metric, a, b, n_permutations) if n_permutations else None)
-        for (a, b), verdict in zip(found, judged, strict=True)
-    ]
+    pairs = []
+    for done, ((a, b), verdict) in enumerate(zip(found, judged, strict=True)):
+        if n_permutations:
+            progress(f"{board.task} permuted pairs", done, len(found))
+        pairs.append(Pair(a, b, verdict, _permuted(board, metric, a, b, n_permutations) if n_permutations else None))
+    progress(f"{board.task} permuted pairs", len(found), len(found))
+    return pairs
 
 
-def sentences(stores: Sequence[Store], metric: str | None, margin: float, n_permutations: int = 0) -> list[str]:
+def sentences(
+    stores: Sequence[Store],
+    metric: str | None,
+    margin: float,
+    n_permutations: int = 0,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> list[str]:
     """What `medbench compare` prints. Raises UserError for a metric that is not there."""
     every = standing(boards(*stores))
     known_metric(every, metric)
@@ -51,7 +71,7 @@ def sentences(stores: Sequence[Store], metric: str | None, margin: float, n_perm
     for board in every:
         shown = metric or str(board.about["metric"])
         group = board.about["groups"] or "image"
-        pairs = compare(board, shown, margin, n_permutations)
+        pairs = compare(board, shown, margin, n_permutations, progress)
         lower = "; sign turned round, so that + is better" if shown == "ece" else ""
         said += [
             f"{board.title}: {shown}, margin {margin:g}{lower}",
@@ -76,7 +96,7 @@ def label_savings(board: Board, metric: str) -> list[str]:
     for name, lines in whole.items():
         curve = [(_images(line), line.sample(metric)) for line in lines]
         area = stats.area(curve)
-        low, high = area.interval()
+        low, high = np.clip(area.interval(), -1.0 if "kappa" in metric else 0.0, 1.0)
         said.append(f"{_names(board, lines[0])[0]}: area under the label curve {area.value:.3f} [{low:.3f}, {high:.3f}].")
         for other, others in whole.items():
             if other != name:

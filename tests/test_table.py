@@ -289,7 +289,9 @@ def answers(store: Store, groups: int = 40) -> None:
 def test_verdicts_bootstrap_and_permutation_agree(store: Store) -> None:
     answers(store)
     (board,) = table.boards(store)
-    (pair,) = compare(board, "auc", 0.01, 2000)
+    seen: list[tuple[str, int, int]] = []
+    (pair,) = compare(board, "auc", 0.01, 2000, lambda *stage: seen.append(stage))
+    assert seen == [("t pairs", 0, 1), ("t pairs", 1, 1), ("t permuted pairs", 0, 1), ("t permuted pairs", 1, 1)]
     assert (pair.first.cell.method, pair.second.cell.method) == ("sharp", "dull"), "the better stands first"
     assert pair.verdict.word == "better" and pair.p_permuted is not None
     assert pair.p_permuted < 0.01 and pair.verdict.p < 0.01

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.options import Folders, Metric, app, choice, put, stores_of
+from medbench.cli.options import Folders, Metric, app, choice, put, quiet, stores_of
 
 
 @app.command()
@@ -32,7 +32,6 @@ def clinical(
     form = choice("format", form or (sheets.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), sheets.FORMATS)
     found = sheets.choose(tables.boards(*stores_of(folder)), method, labels, protocol, target, metric)
     made = []
-    quiet = lambda stage, done, total: None  # seconds of work: no lines in a log
     with screen.Screen() as display:
         for board, line in found:
             numbers = {"specificity": specificity, "sensitivity": sensitivity}

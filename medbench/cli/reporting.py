@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.options import Folders, Metric, app, choice, put, split, stores_of
+from medbench.cli.options import Folders, Metric, app, choice, put, quiet, split, stores_of
 from medbench.spec import UserError
 
 
@@ -56,10 +56,13 @@ def compare(
 ) -> None:
     """Say of each two methods which is better, that they are practically equal, or what it would take to know; and the labels each saves."""
     from medbench import compare as compares
+    from medbench import screen
 
     if not 0 <= margin < 1 or permutations < 0:
         raise UserError(f"A margin lies from 0 to 1 and permutations are 0 or more; given {margin:g} and {permutations}.")
-    print("\n".join(compares.sentences(stores_of(folder), metric, margin, permutations)))
+    with screen.Screen() as display:
+        said = compares.sentences(stores_of(folder), metric, margin, permutations, display.stage if display.live else quiet)
+    print("\n".join(said))
 
 
 @app.command()
