@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,28 @@ class Screen:
     def _line(self, text: str) -> None:
         if not self.live:
             print(f"{time.perf_counter() - self.start:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """progress(stage, done, total) as one bar after another, beside the bars of downloads, which a live display would draw over."""
+    from tqdm import tqdm
+
+    seconds = 0.2 if sys.stderr.isatty() else 10.0
+    drawn: dict[str, tqdm] = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage not in drawn:
+            for other in drawn.values():
+                other.close()
+            drawn[stage] = tqdm(total=total, desc=stage, mininterval=seconds, maxinterval=seconds, file=sys.stderr)
+        drawn[stage].update(done - drawn[stage].n)
+
+    try:
+        yield progress
+    finally:
+        for one in drawn.values():
+            one.close()
 
 
 def show(parts: Sequence[RenderableType]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 from dataclasses import replace
@@ -13,6 +14,7 @@ from trees import others
 
 from medbench import images, registry
 from medbench.data import open_task
+from medbench.images import hashing, watching
 from medbench.spec import Drawn, Grid, UserError
 from medbench.tasks import fundus, hyperkvasir, matek, medmnist, pcam, rows
 from medbench.tasks.medmnist.sets import SETS
@@ -169,6 +171,32 @@ def test_medmnist_rows_are_images(tmp_path: Path, archive, argument: str, set_na
     expected = np.eye(14)[np.arange(30) % 14] if kind == "multilabel" else np.arange(30) % len(task.classes)
     np.testing.assert_array_equal(test.labels, expected)
     assert len(set(opened.hashes)) == 105
+
+
+def test_a_first_plan_says_what_it_reads_and_a_second_reads_nothing(tmp_path: Path, archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole data set in one file is hashed, compared and unpacked inside `load`: minutes, for PCam, that must show."""
+    monkeypatch.setattr(watching, "_SMALL", 1)
+    monkeypatch.setattr(hashing, "_LARGE", 1)
+    file = archive("bloodmnist")
+    old = file.stat().st_mtime - 60
+    os.utime(file, (old, old))  # one that was changed just now is not remembered
+    told: dict[str, tuple[int, int]] = {}
+    watch = lambda stage, done, total: told.update({stage: (done, total)})
+    open_task(registry.task("medmnist:blood"), Grid(data=str(tmp_path)), images.cache_folder(), [], watch)
+    stages = [stage for stage in told if stage.endswith("(MB)")]
+    unpacking = [f"unpacking {part}_images of bloodmnist.npz (MB)" for part in ("train", "val", "test")]
+    assert stages == ["reading bloodmnist.npz (MB)", "comparing bloodmnist.npz with its MD5 (MB)", *unpacking]
+    assert all(done == total == 1 for done, total in (told[stage] for stage in stages))
+    told.clear()
+    open_task(registry.task("medmnist:blood"), Grid(data=str(tmp_path)), images.cache_folder(), [], watch)
+    assert not [stage for stage in told if stage.endswith("(MB)")], "all of it is remembered"
+
+
+def test_copies_are_looked_for_with_a_progress_line(tmp_path: Path) -> None:
+    told = []
+    others.make_aptos(tmp_path)
+    open_task(fundus.RETINA, Grid(data=str(tmp_path)), images.cache_folder(), [], lambda *one: told.append(one))
+    assert ("reading files", 60, 60) in told and ("reading retina", 60, 60) in told
 
 
 def test_an_archive_is_unpacked_once_and_pruned_with_the_packs(tmp_path: Path, archive, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,8 +63,8 @@ def data_get(
             print(f"{entry.data} is in {entry.find(place)}. Next: medbench data verify {task}")
             return
     try:
-        with screen.Screen() as display:
-            found = datasets.get(entry, root, cache, display.stage, say=lambda line: print(line, file=sys.stderr))
+        with screen.bars() as progress:
+            found = datasets.get(entry, root, cache, progress, say=lambda line: print(line, file=sys.stderr))
     except KeyboardInterrupt:
         print("medbench: stopped. The same command goes on where this one stopped.", file=sys.stderr)
         raise typer.Exit(130) from None
