@@ -100,10 +100,10 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
 
     def progress(stage: str, done: int, total: int) -> None:
         if stage not in drawn:
-            for other in drawn.values():
-                other.close()
             drawn[stage] = tqdm(total=total, desc=stage, mininterval=seconds, maxinterval=seconds, file=sys.stderr)
         drawn[stage].update(done - drawn[stage].n)
+        if done >= total:
+            drawn[stage].close()
 
     try:
         yield progress

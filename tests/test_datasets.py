@@ -120,7 +120,7 @@ def test_an_archive_that_the_disk_cannot_hold_unpacked_is_kept(
         full.setattr(unpacking, "_KEPT", shutil.disk_usage(tmp_path).free)
         with pytest.raises(UserError, match=r"labeled.zip cannot be unpacked in .*: No space left on device.*what has come is kept"):
             datasets.get(endoscopy, root, images.cache_folder(), quiet)
-    assert [name.rpartition("/")[2] for name in names(root) if name.endswith((".jpg", ".zip"))] == ["0.labeled.zip.zip"]
+    assert [name.rpartition("/")[2] for name in names(root) if name.endswith((".jpg", ".zip"))] == ["0.labeled.zip"]
     server.files["/labeled.zip"].status = 404
     datasets.get(endoscopy, root, images.cache_folder(), quiet)
     assert datasets.complete(endoscopy, root)
@@ -164,7 +164,7 @@ def test_what_is_missing_is_added_and_a_persons_file_is_not_replaced(endoscopy: 
         ("page", r"labeled.zip gave a web page, not the file: the address has changed, or it asks for a login"),
         ("gone", r"labeled.zip cannot be fetched \(the server answered 404 Not Found\).*or by hand: download hyper-kvasir"),
         ("size", r"split.csv is \d[\d,]* bytes, not the published"),
-        ("broken", r"0\.labeled\.zip\.zip is no zip archive, or a broken one"),
+        ("broken", r"0\.labeled\.zip is no zip archive, or a broken one"),
         ("escape", r"would write outside its folder: '\.\./\.\./evil'"),
         ("changed", r"The bytes of http.*labeled.zip have changed: SHA-256 .* first seen as"),
     ],

@@ -106,10 +106,11 @@ def _there(item: Download, place: Path, had: bool = False) -> bool:
 def _bring(task: Task, item: Download, staging: Path, number: int, cache_dir: Path, progress: Progress) -> None:
     """Fetch one file, verify it, and put it, or what it holds, into staging/tree."""
     name = PurePosixPath(item.to or item.url.partition("?")[0]).name
-    file = staging / f"{number}.{name}{_SUFFIX[item.unpack]}"
+    file = staging / f"{number}.{name.removesuffix(_SUFFIX[item.unpack])}{_SUFFIX[item.unpack]}"
     if not file.exists():
         try:
-            fetch.retrieve(item.url, file, lambda part: _verify(item, part, cache_dir), size=item.size, sure=bool(item.sha256 or item.md5))
+            verify = lambda part: _verify(item, part, cache_dir)
+            fetch.retrieve(item.url, file, verify, size=item.size, sure=bool(item.sha256 or item.md5), name=name)
         except OSError as error:
             by_hand = f"medbench data get {task.name} again goes on where it stopped; or by hand: {task.get}"
             raise UserError(f"{item.url} cannot be fetched ({fetch.reason(error)}).", then=by_hand) from error

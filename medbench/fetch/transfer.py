@@ -31,12 +31,13 @@ class _BrokeOff(OSError):
     """The connection ended before the file did, or the server is busy: worth another try."""
 
 
-def retrieve(url: str, to: Path, verify: Callable[[Path], None], *, size: int | None = None, sure: bool = False) -> None:
+def retrieve(url: str, to: Path, verify: Callable[[Path], None], *, size: int | None = None, sure: bool = False, name: str = "") -> None:
     """Download `url` to `to`, which appears complete and verified or not at all; a bar on stderr shows speed and time left.
 
     verify(file) raises UserError for what is not the right file: it is deleted. A transfer that breaks off goes on where it stopped, now
     and at the next call, as long as the server has ranges and its file is still the same (ETag or Last-Modified; without either only where
     `sure`: verify knows a published hash); a server without ranges starts again. size: bytes, where published.
+    name: what the bar says.
 
     The caller holds a lock for `to`. Raises UserError for another size and a full disk, OSError (requests' errors are such) for the rest.
     """
@@ -46,7 +47,7 @@ def retrieve(url: str, to: Path, verify: Callable[[Path], None], *, size: int | 
     while True:
         had = _bytes(part)
         try:
-            resumed = _transfer(url, part, state, size, sure)
+            resumed = _transfer(url, part, state, size, sure, name or to.name)
         except _BrokeOff as error:
             tries = 1 if _bytes(part) > had else tries + 1
             if tries >= TRIES:
@@ -78,7 +79,7 @@ def reason(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _transfer(url: str, part: Path, state: Path, size: int | None, sure: bool) -> bool:
+def _transfer(url: str, part: Path, state: Path, size: int | None, sure: bool, name: str) -> bool:
     """One request, into `part`. True where it went on with what was there."""
     import requests
 
@@ -101,7 +102,7 @@ def _transfer(url: str, part: Path, state: Path, size: int | None, sure: bool) -
                 raise UserError(what, then=f"look at {url}")
             _check_space(part, (total or size or 0) - start)
             state.write_text(json.dumps({"url": url, "mark": _mark(response)}))
-            _write(response, part, start, total)
+            _write(response, part, start, total, name)
     except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
         if not _bytes(part):
             raise  # no network, most likely: waiting does not help
@@ -145,7 +146,7 @@ def _total(response: requests.Response, start: int) -> int | None:
     return start + int(length) if length.isdigit() else None
 
 
-def _write(response: requests.Response, part: Path, start: int, total: int | None) -> None:
+def _write(response: requests.Response, part: Path, start: int, total: int | None, name: str) -> None:
     from tqdm import tqdm
     from urllib3.exceptions import HTTPError
 
@@ -153,7 +154,7 @@ def _write(response: requests.Response, part: Path, start: int, total: int | Non
     bar = tqdm(
         total=total,
         initial=start,
-        desc=part.name.removesuffix(".part"),
+        desc=name,
         unit="B",
         unit_scale=True,
         mininterval=seconds,
