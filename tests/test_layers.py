@@ -67,6 +67,7 @@ MAY = {
     "fetch": {"spec"},
     "fusion": {"spec", "sampling", "metrics"},
     "finetune": {"spec", "sampling", "metrics", "views"},
+    "audit": {"spec", "registry", "sampling", "images", "encoders", "embed", "metrics", "stats", "data", "protocols"},
     "doctor": {"spec", "given", "readout", "data", "encoders", "weights", "machine", "images", "registry"},
     "plot": {"spec", "metrics", "stats", "table", "fusion", "clinical"},
     "clinical": {"spec", "metrics", "stats", "table"},

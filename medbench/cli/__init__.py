@@ -16,6 +16,7 @@ from medbench.cli import clinical  # noqa: F401  # isort: skip
 from medbench.cli import checking  # noqa: F401  # isort: skip
 from medbench.cli import shifting  # noqa: F401  # isort: skip
 from medbench.cli import data  # noqa: F401  # isort: skip
+from medbench.cli import auditing  # noqa: F401  # isort: skip
 from medbench.cli import looking  # noqa: F401  # isort: skip
 from medbench.cli import shortcuts  # noqa: F401  # isort: skip
 from medbench.cli.options import app

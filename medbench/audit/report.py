@@ -1,0 +1,92 @@
+"""What an audit found, as values: what is counted, how bad it is, which images, what to do. JSON, CSV and lines are made from these."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SEVERITIES = ("leak", "conflict", "look", "note")
+_EXAMPLES = 5
+PAIR_COLUMNS = ("image", "other", "kind", "part", "other_part", "label", "other_label", "correlation", "overlap", "bits")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """severity: leak (a score would be too good), conflict (labels contradict each other), look (a person should), note."""
+
+    check: str
+    severity: str
+    count: int
+    sentence: str
+    examples: tuple[str, ...] = ()
+    then: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """parts: name -> {"images", "groups", "classes": {class: images}}. pairs, suspects, columns: rows as the CSV and JSON have them.
+
+    depth: "full", or "hashes" where no features were compared. settings: thresholds and how much was looked at. seconds: the audit took.
+    """
+
+    name: str
+    sha256: str
+    depth: str
+    parts: dict[str, Any]
+    findings: tuple[Finding, ...]
+    pairs: tuple[dict[str, Any], ...] = ()
+    suspects: tuple[dict[str, Any], ...] = ()
+    columns: tuple[dict[str, Any], ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def leaks(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.severity == "leak")
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> Report:
+        record = json.loads(text)
+        findings = tuple(Finding(**{**found, "examples": tuple(found["examples"])}) for found in record.pop("findings"))
+        lists = {name: tuple(record.pop(name)) for name in ("pairs", "suspects", "columns")}
+        return Report(**record, findings=findings, **lists)
+
+    def to_csv(self) -> str:
+        """The pairs, one a line."""
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, PAIR_COLUMNS, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(self.pairs)
+        return stream.getvalue()
+
+    def sentences(self) -> list[str]:
+        """For the plan of a run: what was found, the worst first, without notes."""
+        return [f"{found.severity.upper()}: {found.sentence}" for found in self.findings if found.severity != "note"]
+
+    def lines(self) -> list[str]:
+        """What a terminal shows."""
+        shown = [f"{self.name}: {sum(part['images'] for part in self.parts.values())} images"]
+        for name, part in self.parts.items():
+            classes = ", ".join(f"{label} {n}" for label, n in part["classes"].items())
+            shown.append(f"  {name}: {part['images']} images, {part['groups']} groups" + (f" ({classes})" if classes else ""))
+        for found in self.findings:
+            shown += ["", f"{found.severity.upper()}  {found.sentence}"]
+            shown += [f"  {example}" for example in found.examples[:_EXAMPLES]]
+            if found.count > len(found.examples[:_EXAMPLES]) > 0:
+                shown.append(f"  ... {found.count} in all")
+            if found.then:
+                shown.append(f"  Next: {found.then}")
+        counts = {severity: sum(found.severity == severity for found in self.findings) for severity in SEVERITIES}
+        words = ", ".join(f"{n} {severity}{'s' if n != 1 and severity != 'look' else ''}" for severity, n in counts.items() if n)
+        return [*shown, "", f"{words or 'nothing found'}; {self.seconds:.0f} s"]
+
+
+def worst_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda found: SEVERITIES.index(found.severity)))
