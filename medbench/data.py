@@ -18,7 +18,10 @@ from medbench.spec import PARTS, Grid, Split, Task, UserError, fingerprint, user
 
 @dataclass(frozen=True, eq=False)
 class TaskData:
-    """A task with its images found. hashes: content of each image, part after part in the order train, val, test, as in the pack."""
+    """A task with its images found. hashes: content of each image, part after part in the order train, val, test, as in the pack.
+
+    audit: what an audit of the same data found, in sentences; () where none was made.
+    """
 
     task: Task
     data: str  # "phantom" or the data set's name
@@ -26,6 +29,7 @@ class TaskData:
     hashes: list[str]
     sha256: str
     marks: tuple[str, ...]
+    audit: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from medbench import embed, encoders, given, images, metrics, pretrain, registry, sampling, stats
+from medbench.audit import audited
 from medbench.data import TaskData, open_task
 from medbench.spec import (
     ALL,
@@ -79,6 +80,7 @@ class Plan:
                 "groups": target.groups,
                 "marks": list(target.marks),
                 "data_sha256": data.sha256,
+                **({"audit": list(data.audit)} if data.audit else {}),
                 "parts": {
                     name: [len(split), len(np.unique(split.groups))] for name, split in {**data.parts, target.name: target.split}.items()
                 },
@@ -111,7 +113,7 @@ def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, d
     draws: dict[tuple[str, str, str, int], np.ndarray] = {}
     targets: dict[tuple[str, str], tuple[Target, ...]] = {}
     for task in tasks:
-        data = open_task(task, grid, cache_dir, notes, progress)
+        data = audited(open_task(task, grid, cache_dir, notes, progress), grid, cache_dir, notes, progress)
         away = [shifted(data, *shift, grid, progress) for shift in shifts[task.name]]
         scored = (
             own_part(data, grid.target),

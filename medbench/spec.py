@@ -483,6 +483,8 @@ class Grid:
     ordinal: bool = False
     allow_leak: bool = False
     allow_partial: bool = False
+    audit: bool = True  # say what an audit of the same data found, and audit folders of a person's own
+    strict: bool = False  # refuse a task with a leak instead of marking every table
 
 
 @dataclass(frozen=True)

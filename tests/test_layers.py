@@ -49,6 +49,7 @@ MAY = {
         "metrics",
         "stats",
         "targets",
+        "audit",
     },
     "provenance": {"spec", "sampling", "embed", "units", "machine", "sketch", "targets"},
     "prepare": {"spec", "images", "embed", "pretrain", "fusion", "data", "units", "grid", "targets", "corruptions"},

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 _COARSE, _MIDDLE = 40, 64  # px of the search, and of the first fit
-_STARTS = 3  # best places of the search that are fitted
+_STARTS = 2  # best places of the search that are fitted
 _STEPS = 8  # Gauss-Newton steps of each fit
 _WIDE, _FINE = (1.0, 6.0), (0.7, 3.0)  # bands in px: finest and coarsest standard deviation. The fine one is what is judged
 _FLOOR = 0.01  # of the grey range: contrast below it is noise of the camera or the compression
@@ -95,9 +95,8 @@ def _align(a: np.ndarray, b: np.ndarray, search: Search) -> tuple[np.ndarray, np
     first, second = (x.repeat(k) for x in detail(min(_MIDDLE, size), _WIDE))
     maps, reached = _refine(first, second, start.reshape(p * k, 2, 3))
     maps = maps.view(p, k, 2, 3)[torch.arange(p), reached.view(p, k).argmax(1)]
-    for band in (_WIDE, _FINE):
-        first, second = detail(size, band)
-        maps, _ = _refine(first, second, maps)
+    first, second = detail(size, _FINE)
+    maps, _ = _refine(first, second, maps)
     correlation, overlap = _agreement(first, second, maps)
     return correlation.numpy(), overlap.numpy(), maps.numpy()
 
@@ -139,8 +138,8 @@ def _matrices(search: Search) -> list[torch.Tensor]:
         aspect = 1.0 if turn % 90 == 0 else search.aspect
         cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
         for flip in (1.0, -1.0) if search.mirror else (1.0,):
-            for scale in search.scales:
-                found.append(torch.tensor([[flip * cos, flip * -sin / aspect], [sin * aspect, cos]]) / scale)
+            matrix = torch.tensor([[flip * cos, flip * -sin / aspect], [sin * aspect, cos]])
+            found += [matrix / scale for scale in search.scales]
     return found
 
 
@@ -217,7 +216,7 @@ def _grey(pixels: np.ndarray) -> torch.Tensor:
     """(P, 1, S, S) float32 in [0, 1] of (P, S, S, 3) uint8."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(pixels)).float().mean(-1)[:, None] / 255
+    return torch.from_numpy(np.array(pixels)).float().mean(-1)[:, None] / 255
 
 
 def _picture(grey: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
 
 BITS = 63
-FAR = 14  # bits: hashes of unrelated images differ in about 32
 NEIGHBOURS = 4
 _WHITE = 256  # most directions of the features that are kept, each with unit variance: copies stand out more than in plain cosine
 _BLOCK_CELLS = 20_000_000  # float32 of one block of similarities: 80 MB
@@ -32,7 +31,7 @@ def hashes(pack: np.ndarray) -> np.ndarray:
     found = np.empty((8, len(pack), BITS), bool)
     sign = (-1.0) ** np.arange(8)
     for start in range(0, len(pack), 512):
-        grey = torch.from_numpy(np.ascontiguousarray(pack[start : start + 512])).float().mean(-1)[:, None]
+        grey = torch.from_numpy(np.array(pack[start : start + 512])).float().mean(-1)[:, None]
         small = functional.interpolate(grey, size=(32, 32), mode="area")[:, 0].numpy()
         low = fft.dctn(small, axes=(1, 2), norm="ortho")[:, :8, :8]
         ways = [way * rows * columns for way in (low, low.transpose(0, 2, 1)) for rows in (1, sign[:, None]) for columns in (1, sign)]
@@ -42,8 +41,9 @@ def hashes(pack: np.ndarray) -> np.ndarray:
     return found
 
 
-def by_hash(codes: np.ndarray, groups: np.ndarray, progress: Progress) -> list[tuple[int, int, int]]:
-    """(i, j, bits) with i < j, nearest first: pairs of different groups (N,) int whose hashes differ in at most `FAR` bits, `NEIGHBOURS` an image."""
+def by_hash(codes: np.ndarray, groups: np.ndarray, far: int, progress: Progress) -> list[tuple[int, int, int]]:
+    """(i, j, bits) with i < j, nearest first: pairs of different groups (N,) int whose hashes differ in at most `far` bits, `NEIGHBOURS` an
+    image. Hashes of unrelated images differ in about 32."""
     import torch
 
     signs = [torch.from_numpy(way).float() * 2 - 1 for way in codes]
@@ -56,14 +56,12 @@ def by_hash(codes: np.ndarray, groups: np.ndarray, progress: Progress) -> list[t
 
     near = _nearest(similarity, groups, progress)
     return sorted(
-        ((i, j, round((BITS - value) / 2)) for (i, j), value in near.items() if value >= BITS - 2 * FAR), key=lambda x: (x[2], x[0], x[1])
+        ((i, j, round((BITS - value) / 2)) for (i, j), value in near.items() if value >= BITS - 2 * far), key=lambda x: (x[2], x[0], x[1])
     )
 
 
 def by_features(features: np.ndarray, groups: np.ndarray, progress: Progress) -> list[tuple[int, int, float]]:
     """(i, j, cosine) with i < j, nearest first: each image's `NEIGHBOURS` of another group in whitened features (N, D) float32."""
-    import torch
-
     x = _whitened(features)
     near = _nearest(lambda rows: x[rows] @ x.T, groups, progress)
     return sorted(((i, j, value) for (i, j), value in near.items()), key=lambda found: (-found[2], found[0], found[1]))

@@ -35,7 +35,7 @@ def torn_groups(subject: Subject) -> list[Finding]:
 def copies(subject: Subject, pairs: Sequence[Pair]) -> list[Finding]:
     """Identical and near-identical images, across parts and within them."""
     found = []
-    for kind, word in (("identical", "byte for byte"), ("near", "after resizing, recompression, mirroring, turning or cropping")):
+    for kind, word in (("identical", "byte for byte"), ("near", "nearly: a copy that was changed, or the same thing taken again")):
         between: dict[tuple[str, str], list[Pair]] = defaultdict(list)
         for pair in pairs:
             if pair.kind == kind:
@@ -46,7 +46,7 @@ def copies(subject: Subject, pairs: Sequence[Pair]) -> list[Finding]:
             if a != b:
                 rows = {row for pair in those for row in (pair.i, pair.j) if subject.parts[row] == b}
                 total = int((subject.parts == b).sum())
-                sentence = f"{len(rows)} of {total} images of {b} are also in {a}, {word}"
+                sentence = f"{len(rows)} of {total} images of {b} {'are' if len(rows) != 1 else 'is'} also in {a}, {word}"
                 then = "put both into one part (join their groups), or take one out"
                 found.append(Finding(f"{kind} copies across parts", "leak", len(rows), sentence, examples, then))
             else:

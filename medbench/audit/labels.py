@@ -112,7 +112,7 @@ def _auc(name: str, matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
 
     fold = sampling.folds(labels, groups, _FOLDS)
     scores = np.full((len(labels), int(labels.max()) + 1) if labels.ndim == 1 else labels.shape, np.nan)
-    for c in range(scores.shape[1]) if labels.ndim > 1 else (0,):
+    for c in range(labels.shape[-1]) if labels.ndim > 1 else (0,):
         y = labels[:, c] if labels.ndim > 1 else labels
         for held in range(_FOLDS):
             fit, out = (fold != held) & np.isfinite(y), fold == held
@@ -139,7 +139,7 @@ def _encoded(column: np.ndarray) -> np.ndarray:
     if np.issubdtype(column.dtype, np.number):
         missing = ~np.isfinite(column.astype(float))
         known = column[~missing].astype(float)
-        if not len(known) or known.std() == 0 and not missing.any():
+        if not len(known) or (known.std() == 0 and not missing.any()):
             return np.empty((len(column), 0))
         value = np.where(missing, 0.0, (np.nan_to_num(column.astype(float)) - known.mean()) / (known.std() or 1.0))
         return np.column_stack([value, value**2, missing]) if missing.any() else np.column_stack([value, value**2])
@@ -147,7 +147,8 @@ def _encoded(column: np.ndarray) -> np.ndarray:
     common = np.flatnonzero(counts >= _RARE)
     if not len(common) or len(common) == len(names) == 1:
         return np.empty((len(column), 0))
-    return (member[:, None] == common).astype(float)
+    indicators: np.ndarray = (member[:, None] == common).astype(float)
+    return indicators
 
 
 def _at_most(groups: np.ndarray, n: int) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Pairs of one picture: byte for byte, or resized, recompressed, mirrored, turned, cropped. Candidates come from `candidates`, `alignment` decides.
 
-The candidates are tried nearest first, and the search goes on while it finds: it ends after `PATIENCE` in a row that are none, or at a limit.
+A lesion or a chest that was taken twice within minutes is found too: for a split it is the same thing.
+
+The candidates are tried nearest first, and the search goes on while it finds: it ends after `Effort.patience` in a row that are none, or at a limit.
 What correlation means one picture differs between modalities (all chest films share ribs), so it is measured: pairs drawn at random say how
 high two different pictures of this data set come, and the threshold lies `MARGIN` above the highest of them.
 """
@@ -15,13 +17,25 @@ import numpy as np
 from medbench.audit import candidates
 from medbench.audit.alignment import Search, align
 
-RANDOM = 160  # pairs drawn at random for the threshold
-MARGIN = 0.12
+MARGIN = 0.15
 LOWEST, HIGHEST = 0.5, 0.8  # of the threshold: what was seen on dermoscopy, endoscopy and chest films, see benchmarks/audit.py
-PATIENCE = 384
-LIMIT = 2_000  # pairs that are aligned, and one more for each image
 _BLOCK = 64
 Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """far: bits between hashes of a candidate. random: pairs for the threshold. patience: see above. limit, per_image: aligned pairs at most."""
+
+    far: int = 14
+    random: int = 160
+    patience: int = 384
+    limit: int = 2_000
+    per_image: int = 1
+
+
+#: While a run is planned: seconds for some thousand images, most of them for decoding.
+QUICK = Effort(far=8, random=64, patience=128, limit=400, per_image=0)
 
 
 @dataclass(frozen=True)
@@ -54,32 +68,35 @@ def identical(hashes: Sequence[str]) -> list[Pair]:
     return [Pair(j, i, "identical", 0, 1.0, 1.0) for i, name in enumerate(hashes) if (j := first.setdefault(name, i)) != i]
 
 
-def near(pack: np.ndarray, features: np.ndarray | None, groups: np.ndarray, progress: Progress) -> Found:
+def near(pack: np.ndarray, features: np.ndarray | None, groups: np.ndarray, progress: Progress, effort: Effort) -> Found:
     """Pairs of different groups that show one picture. pack (N, S, S, 3) uint8, features (N, D) float32 or None, groups (N,) int64."""
     n = len(pack)
     if n < 2:
         return Found([], LOWEST, 0.0, 0, True)
-    by_hash = candidates.by_hash(candidates.hashes(pack), groups, lambda done, total: progress("comparing hashes", done, total))
+    by_hash = candidates.by_hash(candidates.hashes(pack), groups, effort.far, lambda done, total: progress("comparing hashes", done, total))
     lists = [[(i, j) for i, j, _ in by_hash]]
     if features is not None:
         nearest = candidates.by_features(features, groups, lambda done, total: progress("comparing features", done, total))
         lists.append([(i, j) for i, j, _ in nearest])
     bits = {(i, j): distance for i, j, distance in by_hash}
-    random = _random(pack, groups, progress)
+    if not any(lists):
+        return Found([], LOWEST, 0.0, 0, True)
+    random = _random(pack, groups, effort.random, progress)
     threshold = float(np.clip(random + MARGIN, LOWEST, HIGHEST))
-    limit = LIMIT + n
+    limit = effort.limit + effort.per_image * n
     tried: dict[tuple[int, int], tuple[float, float]] = {}
     complete = True
     for order in lists:
         vain = 0
         queue = [pair for pair in order if pair not in tried]
-        for start in range(0, len(queue), _BLOCK):
-            if vain >= PATIENCE:
+        step = min(_BLOCK, effort.patience)
+        for start in range(0, len(queue), step):
+            if vain >= effort.patience:
                 break
             if len(tried) >= limit:
                 complete = False
                 break
-            block = queue[start : start + _BLOCK]
+            block = queue[start : start + step]
             index = np.array(block)
             correlation, overlap, _ = align(pack[index[:, 0]], pack[index[:, 1]])
             tried.update(zip(block, zip(correlation.tolist(), overlap.tolist(), strict=True), strict=True))
@@ -91,12 +108,11 @@ def near(pack: np.ndarray, features: np.ndarray | None, groups: np.ndarray, prog
     return Found(sorted(pairs, key=lambda pair: (-pair.correlation, pair.i, pair.j)), threshold, random, len(tried), complete)
 
 
-def _random(pack: np.ndarray, groups: np.ndarray, progress: Progress) -> float:
-    """The highest correlation of random pairs of different groups. A copy among them would raise it, so the two highest in a hundred are left out
-    where they stand apart: a copy's correlation is far above all others."""
+def _random(pack: np.ndarray, groups: np.ndarray, n: int, progress: Progress) -> float:
+    """The highest correlation of n random pairs of different groups, but for those that stand far above all others: a copy may be among them."""
     rng = np.random.default_rng(0)
-    index = rng.integers(0, len(pack), (4 * RANDOM, 2))
-    index = index[groups[index[:, 0]] != groups[index[:, 1]]][:RANDOM]
+    index = rng.integers(0, len(pack), (4 * n, 2))
+    index = index[groups[index[:, 0]] != groups[index[:, 1]]][:n]
     if not len(index):
         return 0.0
     values = np.sort(

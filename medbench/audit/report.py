@@ -54,9 +54,9 @@ class Report:
     @staticmethod
     def from_json(text: str) -> Report:
         record = json.loads(text)
-        findings = tuple(Finding(**{**found, "examples": tuple(found["examples"])}) for found in record.pop("findings"))
-        lists = {name: tuple(record.pop(name)) for name in ("pairs", "suspects", "columns")}
-        return Report(**record, findings=findings, **lists)
+        findings = [Finding(**{**found, "examples": tuple(found["examples"])}) for found in record["findings"]]
+        lists = {name: tuple(record[name]) for name in ("pairs", "suspects", "columns")}
+        return Report(**{**record, **lists, "findings": tuple(findings)})
 
     def to_csv(self) -> str:
         """The pairs, one a line."""

@@ -70,6 +70,13 @@ def run(
     ordinal: Ordinal = False,
     allow_leak: AllowLeak = False,
     allow_partial: AllowPartial = False,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit/--no-audit", help="Say what an audit of the same data found; look through a folder of yours for copies first."
+        ),
+    ] = DEFAULT.audit,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse a task with a leak instead of marking every table.")] = DEFAULT.strict,
     plan: Annotated[bool, typer.Option("--plan", help="Print the cells and what they will cost, and stop.")] = False,
 ) -> None:
     """Compare pretraining methods over tasks and label budgets, and write a leaderboard. Run it again to go on where it stopped."""
@@ -102,6 +109,8 @@ def run(
         ordinal=ordinal,
         allow_leak=allow_leak,
         allow_partial=allow_partial,
+        audit=audit,
+        strict=strict,
     )
     chosen = studies.load(study) if study else None
     grid = chosen.but(grid, named(context)) if chosen else grid

@@ -1,0 +1,365 @@
+"""The audit: planted copies, look-alikes, torn splits, contradicting labels, metadata that gives the label away; and what a run makes of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medbench import audit as audits
+from medbench import images, registry
+from medbench.audit import alignment, candidates, checks, labels, pairs, record
+from medbench.spec import Grid, UserError
+
+QUIET = lambda *stage: None
+
+
+def drawn(n: int) -> list[Image.Image]:
+    """n different lesions of the dermoscopy phantom, one picture each."""
+    phantom = registry.task("derm").phantom
+    assert phantom is not None
+    split = phantom()["train"]
+    _, first = np.unique(split.groups, return_index=True)
+    return [Image.fromarray(split.images[i].draw(split.images[i].seed)) for i in sorted(first)[:n]]
+
+
+def changed(source: Image.Image, how: str) -> Image.Image:
+    w, h = source.size
+    if how == "resized":
+        return source.resize((w * 3 // 4, h * 3 // 4), Image.Resampling.BICUBIC)
+    if how == "mirrored":
+        return source.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if how == "cropped":
+        return source.crop((w // 8, 0, w, h * 7 // 8))
+    stream = io.BytesIO()
+    source.save(stream, "JPEG", quality=60)
+    return Image.open(stream).convert("RGB")
+
+
+HOWS = ("resized", "mirrored", "cropped", "recompressed")
+
+
+@pytest.fixture(scope="module")
+def lesions() -> list[Image.Image]:
+    return drawn(100)
+
+
+def saved(folder: Path, pictures: list[Image.Image]) -> Path:
+    folder.mkdir(parents=True)
+    for i, picture in enumerate(pictures):
+        picture.save(folder / f"{i:03d}.png")
+    return folder
+
+
+SHORT = pairs.Effort(random=24, patience=32, limit=150)
+
+
+@pytest.mark.parametrize(("share", "n_lesions"), [(0.01, 100), (0.05, 60), (0.2, 50)])
+def test_planted_copies_are_found_and_nothing_else(
+    share: float, n_lesions: int, lesions: list[Image.Image], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = saved(tmp_path / "lesions", lesions[:n_lesions])
+    n = round(share * n_lesions)
+    for k in range(n):
+        changed(lesions[7 + 4 * k], HOWS[k % 4]).save(folder / f"copy{k:02d}.png")
+    subject = audits.of_list(folder, images.cache_folder(), QUIET)
+    assert subject.labels is None
+    report = audits.audit(subject, images.cache_folder(), effort=SHORT)
+    found = {frozenset((pair["image"], pair["other"])) for pair in report.pairs}
+    wanted = {frozenset((f"copy{k:02d}.png", f"{7 + 4 * k:03d}.png")) for k in range(n)}
+    recall, precision = len(found & wanted) / len(wanted), len(found & wanted) / max(1, len(found))
+    with capsys.disabled():
+        print(f"\n  phantom, {share:.0%} copies: recall {recall:.3f}, precision {precision:.3f}", end="")
+    assert recall >= 0.95
+    assert precision >= 0.95
+
+
+def test_alignment_finds_the_map(lesions: list[Image.Image]) -> None:
+    """A known crop, mirrored: every point must land where the crop took it from."""
+    whole = np.stack([np.asarray(picture.resize((112, 112))) for picture in lesions[:4]])
+    part = np.stack([np.asarray(Image.fromarray(x[10:94, 20:104, :][:, ::-1]).resize((112, 112))) for x in whole])
+    correlation, overlap, maps = alignment.align(whole, part)
+    assert (correlation > 0.9).all()
+    assert overlap == pytest.approx((84 / 112) ** 2, abs=0.05)
+    middle = np.array([2 * 62 / 112 - 1, 2 * 52 / 112 - 1, 1.0])  # of the crop, in the whole's coordinates
+    assert maps @ middle == pytest.approx(np.zeros((4, 2)), abs=0.05)
+    assert maps[:, 0, 0] == pytest.approx([-112 / 84] * 4, abs=0.06), "mirrored"
+    assert maps[:, 1, 1] == pytest.approx([112 / 84] * 4, abs=0.06)
+
+
+def test_eight_hashes_are_those_of_the_turned_images(lesions: list[Image.Image]) -> None:
+    pack = np.stack([np.asarray(picture.resize((64, 64))) for picture in lesions[:20]])
+    codes = candidates.hashes(pack)
+    turned = np.stack([np.rot90(x) for x in pack])
+    plain = candidates.hashes(turned)[0]
+    nearest = (codes != plain).sum(2).min(0)
+    assert nearest.max() <= 4, "the least frequencies lie near the median"
+    assert np.median((codes[0] != plain).sum(1)) > 10
+
+
+def test_neighbours_come_in_blocks_and_never_of_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 8)).astype(np.float32)
+    features[40:] = features[:20] + 0.01 * rng.normal(size=(20, 8)).astype(np.float32)
+    groups = np.arange(60)
+    whole = candidates.by_features(features, groups, QUIET)
+    assert {(i, i + 40) for i in range(20)} <= {(i, j) for i, j, _ in whole[:25]}
+    monkeypatch.setattr(candidates, "_BLOCK_CELLS", 60 * 7)
+    blocks = candidates.by_features(features, groups, QUIET)
+    assert [found[:2] for found in blocks] == [found[:2] for found in whole]
+    groups[40:] = groups[:20]
+    assert not {(i, i + 40) for i in range(20)} & {(i, j) for i, j, _ in candidates.by_features(features, groups, QUIET)}
+
+
+def published_overlap(root: Path, lesions: list[Image.Image]) -> Path:
+    """Two lists as they were published for an endoscopy set, in small: nearly every test file stands in train as well."""
+    saved(root / "images", lesions[:40])
+    rows = [(f"images/{i:03d}.png", ("polyp", "ulcer")[i % 2], "train") for i in range(38)]
+    rows += [(f"images/{i:03d}.png", ("polyp", "ulcer")[i % 2], "test") for i in range(10, 40)]
+    with (root / "both.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("path", "label", "split"), *rows])
+    return root / "both.csv"
+
+
+def test_an_overlap_of_published_lists_is_named(
+    lesions: list[Image.Image], tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = published_overlap(tmp_path / "endo", lesions)
+    assert medbench("run", "--task", f"folder:{file}") == 2
+    assert "repeats 'images/010.png'" in capsys.readouterr().err
+    assert medbench("audit", f"folder:{file}", "--fast", "--json", "found.json", "--csv", "pairs.csv", "--sheet", "pairs.png") == 1
+    said = capsys.readouterr().out
+    assert "a run would refuse this: both.csv line 40 repeats 'images/010.png'" in said
+    assert "LEAK  28 of 30 images of test are also in train, byte for byte" in said
+    assert "images/010.png (train) = images/010.png (test)" in said
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["findings"][0]["severity"] == "leak"
+    with (tmp_path / "pairs.csv").open() as stream:
+        assert len(list(csv.DictReader(stream))) == 28
+    with Image.open(tmp_path / "pairs.png") as picture:
+        assert np.asarray(picture).std() > 10, "it shows something"
+
+
+def test_a_folder_with_the_overlap_is_named_too(lesions: list[Image.Image], tmp_path: Path, medbench: Callable[..., int]) -> None:
+    for part, which in (("train", range(0, 34)), ("test", range(6, 40))):
+        for i in which:
+            place = tmp_path / "endo" / part / ("polyp", "ulcer")[i % 2]
+            place.mkdir(parents=True, exist_ok=True)
+            lesions[i].save(place / f"{part}{i}.png")
+    assert medbench("audit", "folder:endo", "--fast", "--json", "a.json") == 1
+    found = {finding["check"]: finding for finding in json.loads((tmp_path / "a.json").read_text())["findings"]}
+    assert found["identical copies across parts"]["count"] == 28
+
+
+def make_leaking(root: Path, lesions: list[Image.Image]) -> None:
+    """Three test images are mirrored training images; nothing that a plain run sees."""
+    for i, picture in enumerate(lesions[:60]):
+        place = root / ("train" if i < 40 else "test") / ("a", "b")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        picture.save(place / f"{i:03d}.png")
+    for i in (4, 8, 12):
+        changed(lesions[i], "mirrored").save(root / "test" / "a" / f"{i + 100}.png")
+
+
+RUN = ("run", "--task", "folder:mine", "--labels", "100", "--seeds", "1", "--methods", "supervised", "--size", "32", "--out", "out")
+
+
+def test_a_run_on_a_leaking_folder_says_so_on_every_table(
+    lesions: list[Image.Image],
+    tmp_path: Path,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pairs, "QUICK", pairs.Effort(far=8, random=16, patience=16, limit=60, per_image=0))
+    make_leaking(tmp_path / "mine", lesions)
+    assert medbench(*RUN, "--strict") == 2
+    strict = capsys.readouterr()
+    assert "3 of 23 images of test are also in train, nearly" in strict.err
+    assert "aligning" in strict.err
+    assert not (tmp_path / "out").exists()
+    assert medbench(*RUN) == 0
+    said = capsys.readouterr()
+    assert "aligning" not in said.err, "the audit of the same data lies in the cache"
+    leak = "LEAK: 3 of 23 images of test are also in train, nearly"
+    assert leak in " ".join(said.out.split())
+    assert leak in (tmp_path / "out" / "leaderboard.md").read_text()
+    (entry,) = json.loads((tmp_path / "out" / "plan.json").read_text())["tasks"].values()
+    assert any(sentence.startswith(leak) for sentence in entry["audit"])
+    fingerprints = {json.loads(line)["fingerprint"] for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()}
+    assert medbench(*RUN[:-1], "plain", "--no-audit") == 0
+    (entry,) = json.loads((tmp_path / "plain" / "plan.json").read_text())["tasks"].values()
+    assert "audit" not in entry
+    assert not any(mark.startswith("LEAK") for mark in entry["marks"])
+    same = {json.loads(line)["fingerprint"] for line in (tmp_path / "plain" / "rows.jsonl").read_text().splitlines()}
+    assert same == fingerprints, "an audit changes no cell"
+
+
+def test_another_task_brings_what_the_audit_of_its_data_found(tmp_path: Path) -> None:
+    from medbench.data import open_task
+
+    notes: list[str] = []
+    cache, grid = images.cache_folder(), Grid(data="phantom")
+    data = open_task(registry.task("derm"), grid, cache, notes)
+    assert audits.audited(data, grid, cache, notes, QUIET).audit == ()
+    leak = audits.Finding("near copies across parts", "leak", 2, "2 of 9 images of test are also in train, nearly")
+    record.save(cache, audits.Report("derm", data.sha256, "full", {}, (leak,)))
+    told = audits.audited(data, grid, cache, notes, QUIET)
+    assert told.marks[-1] == "LEAK: 2 of 9 images of test are also in train, nearly (audit)"
+    assert told.identity == data.identity
+    record.save(cache, audits.Report("derm", data.sha256, "hashes", {}, ()))
+    assert record.load(cache, data.sha256) == audits.Report("derm", data.sha256, "full", {}, (leak,)), "the deeper one stays"
+    with pytest.raises(UserError, match=r"2 of 9 images of test are also in train.*without --strict"):
+        audits.audited(data, Grid(data="phantom", strict=True), cache, notes, QUIET)
+    record.file_of(cache, data.sha256).write_text("{")
+    assert audits.audited(data, grid, cache, notes, QUIET).audit == (), "a broken entry is none"
+
+
+def subject(n: int, **given: object) -> audits.Subject:
+    """n images of 2 classes, nothing on disk."""
+    known: dict[str, object] = {
+        "name": "t",
+        "images": [],
+        "ids": np.array([f"i{i}" for i in range(n)]),
+        "parts": np.array(["train", "test"])[np.arange(n) % 2],
+        "groups": np.array([f"g{i}" for i in range(n)]),
+        "labels": np.arange(n) // 2 % 2,
+        "kind": "binary",
+        "classes": ("no", "yes"),
+        "hashes": [],
+        "sha256": "",
+        "grouped": "patient",
+    }
+    return audits.Subject(**{**known, **given})  # type: ignore[arg-type]
+
+
+def test_torn_groups_conflicts_and_copies_are_counted() -> None:
+    torn = subject(8, groups=np.array(["a", "a", "b", "b", "c", "d", "e", "f"]))
+    (found,) = checks.torn_groups(torn)
+    assert (found.severity, found.count, found.examples) == ("leak", 2, ("a", "b"))
+    assert found.sentence == "2 patients stand in both train and test, of 4 in test"
+    those = [pairs.Pair(0, 2, "identical", 0, 1.0, 1.0), pairs.Pair(0, 1, "near", 3, 0.8, 1.0), pairs.Pair(2, 1, "near", 3, 0.8, 1.0)]
+    (conflict,) = checks.conflicts(torn, those[:2])
+    assert conflict.examples == ("i0 (train) = i2 (train): no / yes",)
+    severities = {found.check: (found.severity, found.count) for found in checks.copies(torn, those)}
+    assert severities == {"identical copies within train": ("look", 1), "near copies across parts": ("leak", 1)}, "one test image, twice"
+    assert checks.conflicts(subject(4, labels=None), those) == []
+    (absent,) = checks.classes(subject(4, labels=np.zeros(4, int)))[:1]
+    assert absent.sentence == "train has no image of yes"
+
+
+def test_metadata_that_gives_the_label_away_is_named_and_noise_is_not() -> None:
+    rng = np.random.default_rng(0)
+    n = 240
+    y = rng.integers(0, 2, n)
+    of = subject(
+        n,
+        labels=y,
+        groups=np.array([f"g{i // 2}" for i in range(n)]),
+        meta={
+            "dx_type": np.where(y == 1, "histo", np.where(rng.random(n) < 0.04, "histo", "consensus")),
+            "age": rng.normal(50, 10, n),
+            "site": np.array(["one"] * n),
+        },
+    )
+    found = {column.name: column for column in labels.columns(of, QUIET)}
+    assert set(found) == {"dx_type", "age", "all columns"}, "a constant column says nothing"
+    assert found["dx_type"].low > 0.9
+    assert found["age"].low < 0.5 < found["age"].high
+    said = checks.given_away(list(found.values()))
+    assert [finding.severity for finding in said] == ["look", "look"]
+    assert "dx_type without the image: AUC 0.9" in " ".join(finding.sentence for finding in said)
+
+
+def test_wrong_labels_come_first() -> None:
+    rng = np.random.default_rng(0)
+    n = 300
+    y = rng.integers(0, 3, n)
+    features = (np.eye(3)[y] * 4 + rng.normal(size=(n, 3))).astype(np.float32)
+    wrong = [3, 77, 150, 222]
+    given = y.copy()
+    given[wrong] = (y[wrong] + 1) % 3
+    of = subject(n, labels=given, classes=("a", "b", "c"), kind="multiclass")
+    found, count = labels.suspects(of, np.arange(n), features, QUIET)
+    assert {suspect.row for suspect in found[:4]} == set(wrong)
+    assert all(suspect.likely == of.classes[y[suspect.row]] for suspect in found[:4])
+    assert 3 <= count <= 15
+    assert found[0].margin > 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "Name a task or --images, one of them"),
+        (("derm", "--images", "x.csv"), "Name a task or --images, one of them"),
+        (("--images", "nothing.txt"), "--images nothing.txt does not exist"),
+        (("--images", "list.txt"), "1 images that list.txt lists do not exist".replace("1 images", "1 of 1 images")),
+        (("--images", "other.csv"), "has no column path; it has: file, label"),
+        (("--images", "empty"), "lists no image"),
+        (("drem",), "Unknown task 'drem'"),
+        (("derm", "--sheet", "pairs.jpg"), "--sheet writes a PNG file, not 'pairs.jpg'"),
+        (("derm", "--json", "no/where.json"), "there is no folder no"),
+        (("derm", "--device", "cuda:9"), "Device 'cuda:9' is not there"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.txt").write_text("gone.png\n")
+    (tmp_path / "other.csv").write_text("file,label\na.png,1\n")
+    (tmp_path / "empty").mkdir()
+    assert medbench("audit", *arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+
+
+def test_the_six_pairs_of_kermany_are_found(real_data: Path) -> None:
+    """The reader joins each pair into one group, so that no score suffers; they are listed all the same."""
+    subject = audits.of_task("pneumonia", str(real_data), images.cache_folder(), QUIET)
+    found = pairs.identical(subject.hashes)
+    assert len(found) == 6
+    assert all(subject.label(pair.i) == subject.label(pair.j) for pair in found)
+    said = checks.copies(subject, found)
+    assert sum(finding.count for finding in said) == 6
+    assert not any(finding.severity == "leak" for finding in said)
+
+
+def test_lesions_that_look_alike_are_two(real_data: Path) -> None:
+    """Small dark naevi on clear skin: nearest neighbours of each other, and by eye two lesions. Beside them, two pictures of one."""
+    alike = [
+        ("ISIC_0026022", "ISIC_0029187"),
+        ("ISIC_0033767", "ISIC_0033409"),
+        ("ISIC_0034102", "ISIC_0033409"),
+        ("ISIC_0024883", "ISIC_0029187"),
+    ]
+    one = [("ISIC_0027027", "ISIC_0029036"), ("ISIC_0033421", "ISIC_0033481")]
+    places = {file.stem: file for file in (real_data / "ham10000").rglob("*.jpg")}
+    a, b = (np.stack([np.asarray(Image.open(places[pair[k]]).resize((112, 112))) for pair in (*alike, *one)]) for k in (0, 1))
+    correlation, _, _ = alignment.align(a, b)
+    assert (correlation[:4] < pairs.LOWEST).all()
+    assert (correlation[4:] > pairs.LOWEST + 0.1).all()
+
+
+def test_a_torn_folder_is_opened(
+    lesions: list[Image.Image], tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(tmp_path / "f" / "images", lesions[:12])
+    rows = [
+        ("path", "label", "group", "split"),
+        *((f"images/{i:03d}.png", "ab"[i % 2], f"p{i % 5}", "train" if i < 8 else "test") for i in range(12)),
+    ]
+    with (tmp_path / "f" / "t.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    shutil.copy(tmp_path / "f" / "images" / "000.png", tmp_path / "f" / "images" / "011.png")
+    assert medbench("audit", "folder:f/t.csv", "--fast") == 1
+    said = capsys.readouterr().out
+    assert "LEAK  4 groups stand in both train and test, of 4 in test" in said
+    assert "CONFLICT  1 pair of copies has two labels" in said
