@@ -158,8 +158,8 @@ def test_rows_of_a_pack_are_damaged_as_they_are_read(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def asked(folder: Path) -> Grid:
-    return Grid((f"folder:{folder}",), ("random",), size=32, labels=("100",), corruptions=("blur", "noise"), levels=("1", "5"))
+def asked(folder: Path, mine: str) -> Grid:
+    return Grid((f"folder:{folder}",), encoders=(mine,), size=32, labels=("100",), corruptions=("blur", "noise"), levels=("1", "5"))
 
 
 def test_each_level_is_a_target_of_the_same_fit(asked: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

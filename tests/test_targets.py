@@ -145,17 +145,6 @@ def test_pad_ufes_has_five_of_the_seven_classes(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> str:
-    """An encoder that takes no time: the mean colours of the four quarters."""
-    (tmp_path / "mine.py").write_text(
-        "import torch\n"
-        "def quarters(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n"
-        "    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())\n"
-    )
-    return f"{tmp_path / 'mine.py'}:quarters"
-
-
-@pytest.fixture
 def there(tmp_path: Path, folder: Path) -> Path:
     """Another data set with two of the three classes, and with one image that the task has, too."""
     rng = np.random.default_rng(1)

@@ -119,7 +119,9 @@ def tables(found: Sequence[Board], metric: str | None = None, detail: str = MEAN
         body = [
             [_label(drop), drop.home.cell.labels, *(str(getattr(drop.home.cell, axis)) for axis in axes), *_numbers(drop)] for drop in kept
         ]
-        shown.append((title, [header, *body], [LEGEND, *_notes(kept), *([MORE] if len(kept) < len(mine) and detail != EACH else [])]))
+        more = [MORE] if len(kept) < len(mine) and detail != EACH else []
+        said = [*([LEGEND] if any(drop.mark for drop in kept) else []), *_notes(kept), *more]
+        shown.append((title, [header, *body], said))
     return shown
 
 
