@@ -54,7 +54,7 @@ def entries() -> dict[str, tuple[int, list[Path]]]:
         "grid": (grids.VERSION, [ROOT / "grid.py"]),
         "pretrain": (pretrain.VERSION, sorted((ROOT / "pretrain").glob("*.py"))),
         "corruptions": (corruptions.VERSION, sorted((ROOT / "corruptions").glob("*.py"))),
-        "targets": (targets.VERSION, [ROOT / "targets.py"]),
+        "targets": (targets.VERSION, sorted((ROOT / "targets").glob("*.py"))),
     }
     kinds = {"tasks": registry.tasks, "methods": registry.methods, "protocols": registry.protocols}
     for kind, entry_of in kinds.items():

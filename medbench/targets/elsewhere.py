@@ -1,165 +1,19 @@
-"""What a fitted model is scored on beside the task's own part: other data sets whose labels read in the task's words, corrupted test images.
-
-A shifted set is all of the other data set, its parts together: nothing is trained on it. What is done where the two sides differ:
-- An image whose labels mean no class of the task, or several of its exclusive classes, is left out and counted.
-- An image that the task has, too (the same bytes; where ids are shared the same id, or another image of such a lesion), is left out and counted.
-- Classes of the task that the other set does not have: probabilities of exclusive classes are divided by their sum over the common classes
-  (equal where that sum is 0); a decision for a common class stands, any other gives way to the most probable common class. Labels that
-  are not exclusive are scored one by one, so that nothing changes for those that are common.
-The protocol never learns of any of this: it is given images, and its answers are read afterwards.
-"""
+"""Another data set's images, with labels in the task's words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from medbench import corruptions, images, registry
-from medbench.corruptions import Corruption
-from medbench.data import TaskData, check_content, data_roots, digest, tidy
-from medbench.spec import NOTHING, Grid, Scores, Shift, Split, Task, UserError, fingerprint, user_path
+from medbench import images, registry
+from medbench.data import TaskData, check_content, data_roots, tidy
+from medbench.spec import NOTHING, Grid, Shift, Split, Task, UserError, fingerprint, user_path
+from medbench.targets.target import VERSION, Target, what_then
 
-VERSION = 1  # of how labels are mapped and answers are read
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Target:
-    """One set that a fit is scored on. name: as in `Cell.target`. file: the name under which a results folder keeps its ids and labels.
-
-    split: its images, labels as index into `classes`. identity: what can change a score on it beside the cell's own setting; "" for the
-    task's own part. hashes: of the images' content; [] where they lie in the task's own pack. own: (K,) int, the task's column of each of
-    `classes`; None: all, in their order. corruption: kind and level of damage to the task's own part. rows: the images of that part that
-    are scored; None: all. groups: what a group is. shift: what plan.json says of it; {} for the task's own part.
-    """
-
-    name: str
-    file: str
-    split: Split
-    classes: tuple[str, ...]
-    groups: str | None
-    marks: tuple[str, ...]
-    identity: str = ""
-    hashes: list[str] = field(default_factory=list)
-    own: np.ndarray | None = None
-    corruption: tuple[Corruption, int] | None = None
-    rows: np.ndarray | None = None
-    shift: Mapping[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def digest(self) -> dict[str, Any]:
-        """As of a task's own part, see `TaskData.digests`; damaged images are told by what was done to them."""
-        return digest(self.split, self.hashes or [self.identity] * len(self.split), len(self.classes))
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether its images are another data set's."""
-        return bool(self.hashes)
-
-    @property
-    def apart(self) -> bool:
-        """Whether its pixels are not those of the task's own pack as they are."""
-        return self.elsewhere or self.corruption is not None
-
-    def setting(self, setting: str) -> str:
-        """Everything that can change a score on this set, given the same of the fit."""
-        return fingerprint(setting, self.identity) if self.identity else setting
-
-    def read(self, scores: Scores) -> Scores:
-        """A protocol's answer on the task's classes, in the words of this set's.
-
-        Held-out scores stay where all classes are common: a part of them would tell nothing of the whole.
-        """
-        if self.own is None:
-            return scores
-        probabilities = scores.probabilities[:, self.own]
-        if scores.decisions.ndim == 2:
-            return replace(scores, probabilities=probabilities, decisions=scores.decisions[:, self.own], held_out=None)
-        total = probabilities.sum(1, keepdims=True)
-        equal = np.full_like(probabilities, 1 / len(self.own))
-        probabilities = np.divide(probabilities, total, out=equal, where=total > 0)
-        place = np.full(scores.probabilities.shape[1], -1)
-        place[self.own] = np.arange(len(self.own))
-        decisions = place[scores.decisions]
-        decisions = np.where(decisions < 0, probabilities.argmax(1), decisions)
-        return replace(scores, probabilities=probabilities, decisions=decisions, held_out=None)
-
-
-def own_part(data: TaskData, part: str) -> Target:
-    """The task's own images, as they are."""
-    return Target(part, data.target(part), data.parts[part], data.task.classes, data.task.groups, data.marks)
-
-
-def common(data: TaskData, part: str, away: Target) -> Target:
-    """The task's own images of the classes that another data set has, too: what a score there must be compared with."""
-    assert away.own is not None, "not all classes are common"
-    split = data.parts[part]
-    if split.labels.ndim == 2:
-        rows, labels = np.arange(len(split)), split.labels[:, away.own]
-    else:
-        rows = np.flatnonzero(np.isin(split.labels, away.own))
-        labels = np.searchsorted(away.own, split.labels[rows])
-    identity = fingerprint("common", VERSION, away.classes)
-    about = f"COMMON: the {part} images of the classes that {away.name} has, too; {_what_then(data.task)}"
-    return Target(
-        f"{part}-common-{away.name}",
-        f"{data.task.name.partition(':')[0]}-{fingerprint(data.identity, part, identity)[:16]}",
-        replace(split.take(rows), labels=labels),
-        away.classes,
-        data.task.groups,
-        (about, *data.marks),
-        identity,
-        own=away.own,
-        rows=rows,
-        shift={"kind": "common", "with": away.name, "of": part},
-    )
-
-
-def corrupted(data: TaskData, part: str, corruption: Corruption, level: int) -> Target:
-    """The task's own images, damaged. Ids, labels and groups are those of the part, so that a drop is paired."""
-    name = corruption.name
-    about = (
-        f"CORRUPTED: the {part} images with {name}, level {level} of {corruptions.LEVELS} (strength {corruption.strengths[level - 1]:.3g})"
-    )
-    return replace(
-        own_part(data, part),
-        name=f"corrupted-{name}-{level}",
-        marks=(about, *data.marks),
-        identity=corruption.identity(level),
-        corruption=(corruption, level),
-        shift={"kind": "corruption", "corruption": name, "level": level, "of": part},
-    )
-
-
-def corruptions_of(tasks: Sequence[Task], grid: Grid) -> tuple[dict[str, list[tuple[Corruption, int]]], list[str]]:
-    """Task name -> the kinds and levels of damage that its test images get; and notes on kinds that fit some of several tasks alone.
-
-    Raises UserError for a kind that fits none of the tasks, or is unknown, and for a level that is none.
-    """
-    found: dict[str, list[tuple[Corruption, int]]] = {task.name: [] for task in tasks}
-    notes: list[str] = []
-    if not grid.corruptions:
-        return found, notes
-    asked = corruptions.levels(grid.levels)
-    for name in dict.fromkeys(grid.corruptions):
-        refusals = []
-        for task in tasks:
-            try:
-                kinds = corruptions.chosen(task.name, task.modality, [name])
-            except UserError as error:
-                refusals.append(error)
-                notes.append(f"{task.name} is scored without the corruption {name}: it does not fit its images")
-                continue
-            both = [(kind, level) for kind in kinds for level in asked]
-            found[task.name] += [each for each in both if each not in found[task.name]]
-        if len(refusals) == len(tasks):
-            raise refusals[0]
-    return found, notes
 
 
 def shifts_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[dict[str, list[tuple[Task, Shift]]], list[str]]:
@@ -236,7 +90,7 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid, progress: Pro
         f"SHIFT: trained on {data.data}, scored unchanged on {len(split)} of the {len(whole)} images of {other.data}, all parts together",
         f"labels: {_said(classes, shift, other)}{f'. {shift.note[0].upper()}{shift.note[1:]}' if shift.note else ''}",
         *(f"left out: {n} images {reason}" for reason, n in why.items()),
-        *([f"{', '.join(absent)}: not in {other.data}; {_what_then(task)}"] if absent else []),
+        *([f"{', '.join(absent)}: not in {other.data}; {what_then(task)}"] if absent else []),
         *([f"no image of {', '.join(name for name in classes if name not in shown)}"] if len(shown) < len(classes) else []),
         *([f"PARTIAL: {lacking}"] if lacking else []),
         *check_content({"all": split}, kept_hashes, allow_leak=True),
@@ -330,9 +184,3 @@ def _said(classes: Sequence[str], shift: Shift, other: Task) -> str:
         theirs = " or ".join(word or "no finding" for word in shift.classes[name])
         words.append(name if theirs == name else f"{name} = {theirs}")
     return ", ".join(words)
-
-
-def _what_then(task: Task) -> str:
-    if task.kind == "multilabel":
-        return "the other labels are scored"
-    return "probabilities are divided by their sum over the common classes, decisions are the most probable of them"
