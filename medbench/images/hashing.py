@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from contextvars import copy_context
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,6 +21,7 @@ from medbench.spec import Drawn, Image, UserError
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+_ERRAND = 16  # files a thread is sent for: sending costs ten times what asking for a remembered file's state does
 _BLOCK = 500  # files a query and a transaction: what a killed run can lose
 _LARGE = 64 << 20  # bytes of a file whose reading is worth a progress line of its own
 #: A file changed again within a file system's clock tick keeps its time. Younger ones are not remembered (as git's index does).
@@ -34,7 +36,8 @@ def content_hashes(images: Sequence[Image], cache_dir: Path, progress: Callable[
     Hashes are kept in `cache_dir/hashes.sqlite` by path, size and modification time; several processes may use it at once.
     Raises UserError naming the files that cannot be read (ten of them, and how many).
     """
-    paths = list(dict.fromkeys(os.path.abspath(image) for image in images if not isinstance(image, Drawn)))
+    places = [None if isinstance(image, Drawn) else os.path.abspath(image) for image in images]
+    paths = list(dict.fromkeys(place for place in places if place is not None))
     told = progress or (lambda done, total: watching.report("reading files", done, total))
     known: dict[str, str] = {}
     bad: list[str] = []
@@ -45,7 +48,8 @@ def content_hashes(images: Sequence[Image], cache_dir: Path, progress: Callable[
                 told(min(start + _BLOCK, len(paths)), len(paths))
     if bad:
         raise UserError(f"{len(bad)} of {len(paths)} image files cannot be read: {'; '.join(bad[:10])}{' ...' if len(bad) > 10 else ''}")
-    return [hashlib.sha256(i.key.encode()).hexdigest() if isinstance(i, Drawn) else known[os.path.abspath(i)] for i in images]
+    drawn = (hashlib.sha256(image.key.encode()).hexdigest() for image in images if isinstance(image, Drawn))
+    return [next(drawn) if place is None else known[place] for place in places]
 
 
 def _hash_block(db: sqlite3.Connection, threads: ThreadPoolExecutor, paths: list[str], known: dict[str, str], bad: list[str]) -> None:
@@ -54,7 +58,9 @@ def _hash_block(db: sqlite3.Connection, threads: ThreadPoolExecutor, paths: list
     stored = {row[0]: row[1:] for row in db.execute(f"SELECT path, size, mtime_ns, sha256 FROM files WHERE path IN ({marks})", paths)}
     new = []
     here = copy_context()  # of the listener: threads start without one
-    for path, found in zip(paths, threads.map(lambda path: here.copy().run(_hash_file, path, stored.get(path)), paths), strict=True):
+    some = [paths[start : start + _ERRAND] for start in range(0, len(paths), _ERRAND)]
+    errand = lambda one: here.copy().run(lambda: [_hash_file(path, stored.get(path)) for path in one])
+    for path, found in zip(paths, chain.from_iterable(threads.map(errand, some)), strict=True):
         if isinstance(found, OSError):
             bad.append(f"{path}: {found.strerror}")
             continue

@@ -7,7 +7,7 @@ rows with the same pixels therefore have two identities; comparing pixels is the
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def from_npz(file: Path, members: Sequence[str], md5: str, again: str) -> list[l
         raise UserError(f"{file} is no archive of MedMNIST's kind ({error}).", then=again) from error
     places = [folder / "images.npy" for folder in folders]
     return [
-        [Drawn(partial(npy_row, str(place)), i, f"{content}:{member}:{i}") for i in range(len(_npy(str(place))))]
+        _drawn(partial(npy_row, str(place)), len(_npy(str(place))), f"{content}:{member}")
         for place, member in zip(places, members, strict=True)
     ]
 
@@ -46,8 +46,12 @@ def from_npz(file: Path, members: Sequence[str], md5: str, again: str) -> list[l
 def from_h5(file: Path, member: str) -> list[Drawn]:
     """The rows of an (N, H, W, 3) uint8 data set. Raises UserError for a file that is no HDF5, or holds no such data set."""
     content = identity(file)
-    n = len(h5_values(file, member))
-    return [Drawn(partial(h5_row, str(file), member), i, f"{content}:{member}:{i}") for i in range(n)]
+    return _drawn(partial(h5_row, str(file), member), len(h5_values(file, member)), f"{content}:{member}")
+
+
+def _drawn(draw: Callable[[int], np.ndarray], n: int, content: str) -> list[Drawn]:
+    """n rows that share one `draw`: PCam has 327,680."""
+    return [Drawn(draw, i, f"{content}:{i}") for i in range(n)]
 
 
 def h5_values(file: Path, member: str) -> Any:
