@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -414,6 +415,7 @@ def test_the_tables_fit_a_terminal_and_every_format_says_the_same(
         text = capsys.readouterr().out
         assert needs in text and f"{frame.loc[('a', 'auc'), 'mean']:.2f} [" in text
         assert "patient 1" not in text, "no patient's name"
+        assert form != "latex" or not re.search(r"[ \[]-\d", text), "a minus, not a hyphen"
     (board,) = table.boards(store)
     made = sheets.sheets(board, line_of(store), metric="auc", by=None, specificity=0.9, sensitivity=0.9)
     from rich.console import Console

@@ -56,18 +56,17 @@ def _measured(
 ) -> dict[str, np.ndarray]:
     scores = draw.probabilities[known, c]
     decided = draw.decisions[known, c] == 1 if draw.decisions.ndim == 2 else draw.decisions == c
-    found = measures.agreement(positive, decided, weights)
-    found["auc"] = measures.auc(positive, scores, weights)
-    found["average_precision"] = measures.average_precision(positive, scores, weights)
     held_positive, held = held_out(draw, c)
     above = measures.above_for_specificity(held_positive, held, specificity)
     least = measures.least_for_sensitivity(held_positive, held, sensitivity)
-    for names, threshold, beyond in (
-        (("sensitivity_at_specificity", "achieved_specificity"), above, scores > above),
-        (("achieved_sensitivity", "specificity_at_sensitivity"), least, scores >= least),
+    found, specific, sensitive = measures.agreements(positive, [decided, scores > above, scores >= least], weights)
+    found["auc"] = measures.auc(positive, scores, weights)
+    found["average_precision"] = measures.average_precision(positive, scores, weights)
+    nothing = np.full(weights.shape[1], np.nan)
+    for names, threshold, at in (
+        (("sensitivity_at_specificity", "achieved_specificity"), above, specific),
+        (("achieved_sensitivity", "specificity_at_sensitivity"), least, sensitive),
     ):
-        at = measures.agreement(positive, beyond, weights)
-        nothing = np.full(weights.shape[1], np.nan)
         found |= {name: nothing if np.isnan(threshold) else at[of] for name, of in zip(names, ("recall", "specificity"), strict=True)}
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -138,7 +139,7 @@ def _classes(answers: Answers, specificity: float, sensitivity: float) -> list[S
     )
     if not any(draw.held is not None for draw in answers.draws):
         where = "No thresholds: nothing was held out inside the labelled subset, or these results are older than its saving."
-    elif frame["mean"].isna().any():
+    elif frame.loc[frame["metric"].str.contains("_at_"), "mean"].isna().any():
         where += f" –: fewer than {1 / (1 - specificity):.0f} held-out negatives, or {1 / (1 - sensitivity):.0f} positives, in a draw."
     header = ["class", "AUC", "average precision", f"sensitivity at spec. {specificity:.10g}", f"specificity at sens. {sensitivity:.10g}"]
     return [
@@ -282,7 +283,9 @@ def _markdown(sheet: Sheet) -> str:
 
 
 def _latex(title: str, sheet: Sheet) -> str:
-    rows = [" & ".join(escape_tex(cell) for cell in row) + " \\\\" for row in (sheet.header, *sheet.body)]
+    minus = lambda cell: re.sub(r"(?<![\w.])-(?=\d)", "$-$", escape_tex(cell))  # of a number, not of a name or a range
+    header, *body = [[escape_tex(cell) for cell in sheet.header], *([escape_tex(row[0]), *map(minus, row[1:])] for row in sheet.body)]
+    rows = [" & ".join(cells) + " \\\\" for cells in (header, *body)]
     notes = [f"  \\par {escape_tex(note)}" for note in sheet.notes]
     return "\n".join(
         [

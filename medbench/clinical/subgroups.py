@@ -140,7 +140,8 @@ def _row(answers: Answers, metric: str, name: str, level: str, levels: np.ndarra
     row |= {"column": name, "subgroup": level, "images": int(inside.sum()), "groups": sizes[0], "worst": False, "note": "", "classes": 0}
     classes = [c for c in answers.each() if all(_shows(part, c) for part in parts)]
     if min(sizes) < MIN_GROUPS:
-        few = f"{sizes[0]} {answers.group}s" if sizes[0] < MIN_GROUPS else f"{sizes[1]} other {answers.group}s"
+        count, which = (sizes[0], "") if sizes[0] < MIN_GROUPS else (sizes[1], "other ")
+        few = f"{count} {which}{answers.group}{'s' if count != 1 else ''}"
         return {**row, "note": f"too small to say: {few}"}
     if len(classes) < min(2, len(list(answers.each()))):
         return {**row, "note": "too small to say: rare classes"}
