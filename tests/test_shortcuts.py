@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medbench.shortcuts import chosen_columns, cramers_v, nearest, read, robustness, survey
+from medbench.shortcuts import chosen_columns, cramers_v, nearest, neighbours, read, robustness, survey
 from medbench.spec import Split, UserError
 
 
@@ -182,6 +182,7 @@ def test_unknown_columns_and_tasks_without_metadata_are_refused() -> None:
         (["derm", "--methods", "supervized"], "Did you mean 'supervised'?"),
         (["derm", "--data", "phantom", "--methods", "dvme"], "fuses several encoders"),
         (["derm", "--json", "/nowhere/at/all.json"], "cannot be written"),
+        (["derm", "--csv", "/"], "/ is a folder; --csv names a file"),
         (["derm", "--device", "cudda"], "Device 'cudda' is not there"),
     ],
 )
@@ -194,7 +195,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert "Traceback" not in error
 
 
-def tinted(root: Path, strength: float, *, n_slides: int = 40, a_slide: int = 5) -> Path:
+def tinted(root: Path, strength: float, *, n_slides: int = 32, a_slide: int = 4) -> Path:
     """Drawn lymph node patches of which every second slide was scanned with less red, as a CSV folder with a `scanner` column."""
     from medbench.tasks.phantom.histology import lymph
 
@@ -252,3 +253,11 @@ def test_a_planted_tint_is_found_on_the_command_line(
         index = robustness(neighbours, classes, codes, groups, 200)
         held += index.difference_low <= 0 <= index.difference_high
     assert held >= 36
+
+
+def test_nearest_is_a_stable_sort_with_many_equals() -> None:
+    rng = np.random.default_rng(0)
+    distance = np.round(rng.normal(size=(50, 200)), 1)
+    distance[:, ::7] = np.inf
+    for k in (1, 20, 200):
+        assert (neighbours._first(distance, k) == np.argsort(distance, axis=1, kind="stable")[:, :k]).all()

@@ -52,10 +52,24 @@ def nearest(features: np.ndarray, groups: np.ndarray, k: int = K) -> np.ndarray:
         rows = slice(start, start + _BLOCK)
         similar = unit[rows] @ unit.T
         similar[member[rows, None] == member[None]] = -np.inf
-        order = np.argsort(-similar, axis=1, kind="stable")[:, :k]
+        order = _first(-similar, min(k, n))
         usable = np.isfinite(np.take_along_axis(similar, order, axis=1))
         found[rows, : order.shape[1]] = np.where(usable, order, -1)
     return found
+
+
+def _first(distance: np.ndarray, k: int) -> np.ndarray:
+    """(B, k) int64: columns of the k smallest of each row (B, N), in order, the smaller number first among equals.
+
+    A whole sort is paid only by rows where the k-th has equals: with 10,000 columns it costs ten times as much.
+    """
+    order = np.argpartition(distance, k - 1, axis=1)[:, :k]
+    order.sort(axis=1)
+    order = np.take_along_axis(order, np.argsort(np.take_along_axis(distance, order, axis=1), axis=1, kind="stable"), axis=1)
+    last = np.take_along_axis(distance, order[:, -1:], axis=1)
+    tied = (distance <= last).sum(1) > k
+    order[tied] = np.argsort(distance[tied], axis=1, kind="stable")[:, :k]
+    return order
 
 
 def robustness(neighbours: np.ndarray, classes: np.ndarray, codes: np.ndarray, groups: np.ndarray, n_resamples: int = RESAMPLES) -> Index:

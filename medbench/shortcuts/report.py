@@ -15,6 +15,7 @@ import numpy as np
 
 from medbench import grid as grids
 from medbench import prepare, run
+from medbench.protocols import linear
 from medbench.shortcuts.probing import Auc
 from medbench.shortcuts.survey import Finding, chosen_columns, survey
 from medbench.spec import Grid, UserError
@@ -68,6 +69,7 @@ def examine(
             unit = prepare.trained(plan, unit, device, progress)
         (features,) = prepare.unit_features(plan, unit, device, progress)
         here = np.asarray(features.array[data.where(part)])
+        linear.check_finite(part, here)
         found = survey(here, split, data.task.kind, data.task.classes, named, k=k, device=device, progress=progress)
         encoder = unit.encoder
         about = (data.task.name, data.data, unit.method.name, unit.source, unit.weights.name, encoder.name, encoder.readout, encoder.size)
@@ -95,7 +97,7 @@ def terminal(examined: Sequence[Examined], k: int, part: str) -> list[Renderable
             index = finding.index
             cells = [finding.column, *([finding.label] if several else []), str(len(finding.values)), _number(finding.cramers_v)]
             cells += [_interval(finding.column_auc), _interval(finding.class_auc)]
-            cells += [f"{index.value:.2f}", f"{index.expected:.2f}"] if index else ["–", "–"]
+            cells += [_number(index.value), _number(index.expected)] if index else ["–", "–"]
             cells += [
                 f"{index.difference:+.2f} [{index.difference_low:+.2f}, {index.difference_high:+.2f}]" if index else "–",
                 finding.verdict,
