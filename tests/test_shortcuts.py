@@ -195,7 +195,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert "Traceback" not in error
 
 
-def tinted(root: Path, strength: float, *, n_slides: int = 32, a_slide: int = 4) -> Path:
+def tinted(root: Path, strength: float, *, n_slides: int = 40, a_slide: int = 5) -> Path:
     """Drawn lymph node patches of which every second slide was scanned with less red, as a CSV folder with a `scanner` column."""
     from medbench.tasks.phantom.histology import lymph
 
