@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trees import planted
 
 from medbench import check
 from medbench.check.tolerance import step
@@ -245,7 +246,7 @@ def test_the_command(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "ref" / "repeatability.json").write_text(
         check.Repeatability({"derm phantom random linear": {"auc": 1e-4}}, [{}, {}]).text()
     )
-    assert medbench("check", "--against", str(reference), "--rows", str(reference)) == 0
+    assert medbench("check", "--against", str(reference.parent), "--rows", str(reference)) == 0, "a folder will do"
     assert "passed: 2 cells against" in capsys.readouterr().out
     more = ("--explain", "--json", "out/all.json", "--junit", "out/junit.xml", "--github")
     assert medbench("check", "--against", str(reference), "--rows", str(now), *more) == 1
@@ -272,7 +273,7 @@ def test_a_study_is_run_with_nothing_from_the_cache(
     """Code that changed without its version would hide behind features that were kept."""
     (tmp_path / "mine.py").write_text(
         f"'''A study.'''\nfrom medbench import Grid\n"
-        f"GRID = Grid(tasks=('folder:{folder}',), methods=('random',), labels=('100',), protocols=('knn',), size=32)\n"
+        f"GRID = Grid(tasks=('folder:{folder}',), encoders=({planted.encoder(tmp_path)!r},), labels=('100',), protocols=('knn',), size=32)\n"
     )
     reference = str(tmp_path / "ref" / "rows.jsonl")
     assert medbench("check", "mine.py", "--against", reference, "--update") == 0
@@ -283,7 +284,7 @@ def test_a_study_is_run_with_nothing_from_the_cache(
     cache = images.cache_folder()
     assert not any(images.cache_entries(cache, name) for name in ("features", "packs"))
     true = images.batches
-    monkeypatch.setattr(images, "batches", lambda *a, **k: (batch.flip(1) for batch in true(*a, **k)))
+    monkeypatch.setattr(images, "batches", lambda *a, **k: (batch.flip(0) for batch in true(*a, **k)))
     capsys.readouterr()
     assert medbench("check", "mine.py", "--against", reference, "--explain", "--out", "kept") == 1
     assert "preprocessing: 1 cells" in capsys.readouterr().out
@@ -312,6 +313,10 @@ def test_a_study_is_run_with_nothing_from_the_cache(
         (["--rows", "ref.jsonl", "--against", "list.jsonl"], "list.jsonl, line 1, is not a row of medbench ("),
         (["--rows", "ref.jsonl", "--against", "number.jsonl"], "is not a row of medbench (metric 'auc' is not a number: 'high')"),
         (["--rows", "ref.jsonl", "--against", "bad/rows.jsonl"], "repeatability.json is not a repeatability of medbench ("),
+        (
+            ["mine.py", "--against", "bad", "--out", "bad"],
+            "--out bad is the reference's own folder: its rows would be compared with themselves.",
+        ),
         (["nothing.py", "--against", "ref.jsonl"], "No study file 'nothing.py'."),
         (["--rows", "empty.jsonl", "--against", "ref.jsonl", "--update"], "empty.jsonl holds no row: the reference stays as it was."),
     ],

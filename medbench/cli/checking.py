@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @app.command()
 def check(
     study: Annotated[str | None, typer.Argument(help="A study: its cells are run first, with nothing from the cache.")] = None,
-    against: Annotated[Path | None, typer.Option(help="The reference: a rows.jsonl, with repeatability.json beside it.")] = None,
+    against: Annotated[Path | None, typer.Option(help="The reference: a rows.jsonl or its folder, with repeatability.json in it.")] = None,
     rows: Annotated[
         list[Path] | None, typer.Option(help="Instead of a study: a results folder or a rows.jsonl. With --measure several.")
     ] = None,
@@ -53,6 +53,11 @@ def check(
     given_rows = rows or []
     if against is None:
         raise UserError("check needs a reference.", then="medbench check benchmarks/smoke.py --against results/smoke/rows.jsonl")
+    against = against / "rows.jsonl" if against.is_dir() else against
+    if out and out.resolve() == against.resolve().parent:
+        raise UserError(
+            f"--out {out} is the reference's own folder: its rows would be compared with themselves.", then="medbench check --out FOLDER"
+        )
     if (study is None) == (not given_rows):
         raise UserError("check takes a study to run, or --rows, and one of them.", then=f"medbench check STUDY.py --against {against}")
     if measure:
