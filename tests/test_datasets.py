@@ -416,7 +416,7 @@ def test_a_sheet_shows_the_same_images_of_each_class(
     assert medbench("data", "show", "endoscopy", "--data", str(tmp_path), "--part", "tset") == 2
     assert "has no part 'tset'. Allowed: train, val, test. Did you mean 'test'?" in capsys.readouterr().err
     assert medbench("data", "show", "endoscopy", "--data", str(tmp_path), "-n", "0") == 2
-    assert medbench("data", "show", "chexpert") == 2
+    assert medbench("data", "show", "marrow") == 2
     assert "it has no phantom" in capsys.readouterr().err
 
 
