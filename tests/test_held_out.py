@@ -16,6 +16,7 @@ from sklearn.svm import SVC
 from test_finetune import LABELS, SHORT, job, pictures, scored
 
 from medbench import registry, run, sampling
+from medbench.clinical import bands
 from medbench.finetune import training
 from medbench.fusion import TRUONG2021, fit_predict, learner
 from medbench.protocols import classical, linear
@@ -237,3 +238,18 @@ def test_a_target_without_bags_and_metadata_still_reads(tmp_path: Path) -> None:
     store.create()
     store.add_target("t", np.array(["a"]), np.array([0]), np.array(["g"]))
     assert set(store.target("t")) == {"ids", "labels", "groups"}
+
+
+def test_real_dermoscopy_keeps_age_sex_and_site_for_subgroups(real_data: Path, tmp_path: Path) -> None:
+    task = registry.tasks()["derm"]
+    root = task.find(real_data)
+    assert root is not None
+    split, store = task.load(root)["test"], Store(tmp_path)
+    store.create()
+    store.add_target("t", split.ids, split.labels, split.groups, bags=split.bags, meta=split.meta)
+    saved = store.target("t")
+    assert set(saved) == {"ids", "labels", "groups", "bags", "meta_age", "meta_sex", "meta_localization"}
+    found = {name: bands(name, saved[f"meta_{name}"]) for name in ("age", "sex", "localization")}
+    assert all(levels is not None and len(levels) == 2005 for levels in found.values())
+    assert set(np.unique(found["sex"]).tolist()) == {"female", "male", "unknown"}  # type: ignore[arg-type]
+    assert len(np.unique(saved["bags"])) == len(np.unique(split.groups)), "a case is a lesion"
