@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
 from medbench import metrics, stats
 from medbench.store import Store
-from medbench.table import Board, Line, boards, known_metric, shown_axes, standing
+from medbench.table import Board, Line, boards, known_metric, pairs, shown_axes, standing
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,38 +22,47 @@ class Pair:
     p_permuted: float | None
 
 
+#: Pairs of a board that are all shown; of more, only those with the best.
+MOST = 60
+
+
 def compare(
     board: Board,
     metric: str,
     margin: float,
     n_permutations: int = 0,
+    *,
+    with_best: bool = False,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> list[Pair]:
     """Every two complete lines at equal labels, the better first. The family of Holm's correction is all of them.
 
     margin: what is too small to matter, in the metric's own unit. n_permutations: 0, or so many for a permutation test beside each.
+    with_best: only the pairs that the best of each budget stands in; the family stays all pairs, as the best was picked after looking.
     """
     sign = -1.0 if metric == "ece" else 1.0
-    found = []
-    for budget in board.budgets():
-        lines = sorted((line for line in board.at(budget) if metric in line.plain), key=lambda line: -sign * np.nanmean(line.plain[metric]))
-        found += list(combinations(lines, 2))
+    found: list[tuple[Line, Line]] = []
+    differences: list[stats.Estimate] = []
     stage = f"{board.task} pairs"
-    differences = []
-    for done, (a, b) in enumerate(found):
-        progress(stage, done, len(found))
-        differences.append(stats.paired_difference(a.sample(metric), b.sample(metric)))
-    progress(stage, len(found), len(found))
+    total = len(board.budgets())
+    for done, budget in enumerate(board.budgets()):
+        progress(stage, done, total)
+        lines = sorted((line for line in board.at(budget) if metric in line.plain), key=lambda line: -sign * np.nanmean(line.plain[metric]))
+        samples = [line.sample(metric) for line in lines]
+        for i, line in enumerate(lines[:1] if with_best else lines):
+            found += [(line, other) for other in lines[i + 1 :]]
+            differences += stats.differences_to(samples[i + 1 :], samples[i])
+    progress(stage, total, total)
     groups = found[0][0].groups if found else 1
-    towards = [stats.Estimate(sign * d.value, d.parts) for d in differences]
-    judged = stats.verdicts(towards, groups, margin)
-    pairs = []
+    towards = [stats.Estimate(-sign * d.value, d.parts) for d in differences]  # they are other minus first
+    judged = stats.verdicts(towards, groups, margin, family=pairs(board, metric))
+    made = []
     for done, ((a, b), verdict) in enumerate(zip(found, judged, strict=True)):
         if n_permutations:
             progress(f"{board.task} permuted pairs", done, len(found))
-        pairs.append(Pair(a, b, verdict, _permuted(board, metric, a, b, n_permutations) if n_permutations else None))
+        made.append(Pair(a, b, verdict, _permuted(board, metric, a, b, n_permutations) if n_permutations else None))
     progress(f"{board.task} permuted pairs", len(found), len(found))
-    return pairs
+    return made
 
 
 def sentences(
@@ -71,44 +79,57 @@ def sentences(
     for board in every:
         shown = metric or str(board.about["metric"])
         group = board.about["groups"] or "image"
-        pairs = compare(board, shown, margin, n_permutations, progress)
+        judged = compare(board, shown, margin, n_permutations, progress=progress)
         lower = "; sign turned round, so that + is better" if shown == "ece" else ""
         said += [
             f"{board.title}: {shown}, margin {margin:g}{lower}",
-            f"  Pairs of lines with equal labels, Holm-corrected over all {len(pairs)} (5 %); differences with the 95 % interval of each alone.",
+            f"  Pairs of lines with equal labels, Holm-corrected over all {len(judged)} (5 %); differences with the 95 % interval of each alone.",
         ]
-        for pair in pairs:
+        for pair in judged:
             beside = "" if pair.p_permuted is None else f" Permuted over {group}s: p {stats.format_p(pair.p_permuted)} (uncorrected)."
-            first, second = _names(board, pair.first, pair.second)
+            first, second = names(board, pair.first, pair.second)
             said.append(f"  {pair.first.cell.labels}: {pair.verdict.sentence(first, second, group)}{beside}")
-        said += [f"  {line}" for line in label_savings(board, shown)]
+        said += [f"  {line}" for line in label_savings(board, shown, progress=progress)]
     return said
 
 
-def label_savings(board: Board, metric: str) -> list[str]:
-    """For each method: with which share of the labels it reaches each other's score with all labels, and its area under the label curve."""
+def label_savings(
+    board: Board,
+    metric: str,
+    *,
+    against: Line | None = None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> list[str]:
+    """For each method: with which share of the labels it reaches each other's score with all labels, and its area under the label curve.
+
+    against: only the score of this line's method.
+    """
     curves: dict[str, list[Line]] = {}
     for line in board.lines:
         if metric in line.plain and not np.isnan(line.plain[metric]).any():
             curves.setdefault(line.name, []).append(line)
     whole = {name: lines for name, lines in curves.items() if len({_images(line) for line in lines}) == len(board.budgets()) > 1}
     said = []
-    for name, lines in whole.items():
+    stage = f"{board.task} label curves"
+    for done, (name, lines) in enumerate(whole.items()):
+        progress(stage, done, len(whole))
         curve = [(_images(line), line.sample(metric)) for line in lines]
         area = stats.area(curve)
         low, high = np.clip(area.interval(), -1.0 if "kappa" in metric else 0.0, 1.0)
-        said.append(f"{_names(board, lines[0])[0]}: area under the label curve {area.value:.3f} [{low:.3f}, {high:.3f}].")
+        said.append(f"{names(board, lines[0])[0]}: area under the label curve {area.value:.3f} [{low:.3f}, {high:.3f}].")
         for other, others in whole.items():
-            if other != name:
+            if other != name and (against is None or other == against.name):
                 full = max(others, key=_images)
                 reached = stats.label_efficiency(curve, full.sample(metric), higher_is_better=metric != "ece")
                 said.append(
-                    f"{_names(board, lines[0])[0]} {reached.share(_images(full), f'{_names(board, full)[0]} at {full.cell.labels}')}."
+                    f"{names(board, lines[0])[0]} {reached.share(_images(full), f'{names(board, full)[0]} at {full.cell.labels}')}."
                 )
+    progress(stage, len(whole), len(whole))
     return said
 
 
-def _names(board: Board, *lines: Line) -> list[str]:
+def names(board: Board, *lines: Line) -> list[str]:
+    """The method of each, and the words in which the board's lines differ."""
     return [" ".join(str(getattr(line.cell, axis)) for axis in shown_axes(board.lines)) for line in lines]
 
 

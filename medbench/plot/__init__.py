@@ -54,4 +54,4 @@ def draw(
         return save(drawings, folder, forms)
 
 
-__all__ = ["FORMATS", "KINDS", "WIDTHS", "Drawing", "draw"]
+__all__ = ["FORMATS", "KINDS", "WIDTHS", "Drawing", "draw", "paper"]

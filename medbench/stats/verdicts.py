@@ -54,11 +54,15 @@ class Verdict:
             return f"{first} and {second} are practically equal: {numbers}, p {format_p(self.p_equal)}."
         if self.word != "not decidable":
             return f"{first} is {self.word} than {second}: {numbers}, p {format_p(self.p)}."
+        return f"{first} and {second}: not decidable, {self.need(group)}: {numbers}, p {format_p(self.p)}."
+
+    def need(self, group: str) -> str:
+        """What would decide it, where it is not decidable."""
+        if np.isnan(self.more_groups):
+            return f"too few {group}s for an interval"
         if math.isinf(self.more_groups):
-            need = f"more {group}s alone would not decide it, more seeds are needed"
-        else:
-            need = f"needs about {_two_digits(self.more_groups)} more {group}s"
-        return f"{first} and {second}: not decidable, {need}: {numbers}, p {format_p(self.p)}."
+            return f"more {group}s alone would not decide it, more seeds are needed"
+        return f"needs about {_two_digits(self.more_groups)} more {group}s"
 
 
 def verdicts(differences: Sequence[Estimate], groups: int, margin: float, level: float = 0.95, family: int | None = None) -> list[Verdict]:

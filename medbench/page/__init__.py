@@ -1,0 +1,106 @@
+"""Results folders -> one HTML page that needs nothing else: no network, no script but its own, no place on a machine, no patient.
+
+Never imports torch. Whatever a person named (a folder, a class, a method) is text on the page, never markup: see `markup`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from importlib import resources
+
+from medbench.page import answers, details, leaderboard, made
+from medbench.page.markup import Html, tag
+from medbench.page.pictures import Gallery
+from medbench.page.pictures import section as pictures_section
+from medbench.spec import UserError
+from medbench.store import Store
+from medbench.table import Board, boards, known_metric
+
+Progress = Callable[[str, int, int], None]
+
+
+def build(
+    stores: Sequence[Store],
+    *,
+    metric: str | None = None,
+    margin: float = 0.01,
+    galleries: Callable[[Sequence[Board]], Sequence[Gallery]] | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> str:
+    """The page as text. A part whose inputs are not there is left out. The same results give the same bytes.
+
+    metric: None: each task's primary one. margin: what is too small to matter, in the metric's own unit. galleries: makes the example images of
+    `pictures`; None: the page shows no image. Raises UserError for a metric that is not there, and where nothing was planned.
+    """
+    found = boards(*stores)
+    known_metric(found, metric)
+    if not found:
+        raise UserError("Nothing was planned in these folders.", then="medbench run --out FOLDER")
+    answers.prepare(found, metric)
+    parts = [
+        answers.answer(found, metric, margin, progress),
+        made.study(found),
+        leaderboard.leaderboard(found, metric),
+        details.curves(found, metric),
+        answers.over_tasks(found, metric),
+        answers.verdicts(found, metric, margin, progress),
+        *details.clinical(found, metric, progress),
+        details.calibration(found, metric, progress),
+        pictures_section(galleries(found)) if galleries else None,
+        made.audits(found),
+        made.costs(found),
+        made.provenance(found, stores),
+        made.methods(found),
+    ]
+    return _page(found, [part for part in parts if part is not None])
+
+
+def _page(found: Sequence[Board], parts: Sequence[Html]) -> str:
+    style, script = (resources.files(__name__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    policy = "; ".join(
+        [
+            "default-src 'none'",
+            f"style-src {_digest(style)}",
+            f"script-src {_digest(script)}",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+    tasks = list(dict.fromkeys(board.task for board in found))
+    title = "medbench: " + (", ".join(tasks) if len(tasks) <= 4 else f"{len(tasks)} tasks")
+    methods = {line.cell.method for board in found for line in board.lines}
+    rows = sum(len(line.rows) for board in found for line in board.lines)
+    about = f"{rows:,} results of {len(methods)} method{'s' * (len(methods) != 1)} on {len(tasks)} task{'s' * (len(tasks) != 1)}"
+    named = [re.search(r'<h2 id="(\w+)-title">(.*?)</h2>', part) for part in parts]
+    links = [tag("a", Html(match[2]), href=f"#{match[1]}") for match in named if match]
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=Html(policy)),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", title),
+        tag("link", rel="icon", href="data:,"),
+        Html(f"<style>{style}</style>"),
+    )
+    body = tag(
+        "body",
+        tag("a", "To the leaderboard", href="#leaderboard", class_="skip"),
+        tag("header", tag("h1", title.partition(": ")[2]), tag("p", about), tag("nav", links, aria_label="Contents")),
+        tag("main", parts),
+        tag("footer", "Made by medbench. This page loads nothing and sends nothing."),
+        Html(f"<script>{script}</script>"),
+    )
+    return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+__all__ = ["Gallery", "build"]

@@ -1,0 +1,113 @@
+"""HTML as values: whatever is not `Html` is a person's word, and is escaped. Places on a machine are cut to their last name.
+
+Nothing here puts data into a script: the page's own script reads the tables, so there is no second way in.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+from math import isnan
+from typing import Any
+
+
+class Html(str):
+    """Markup that was made here; every other string is text."""
+
+    __slots__ = ()
+
+
+_QUOTED = re.compile(r"""(['"])(?:[A-Za-z]:)?(?:~|\\\\)?[\\/](?:[^'"<>|\n]*[\\/])?([^\\/'"<>|\n]*)\1""")
+_BARE = re.compile(r"""(?<![\w/.:<~])(?:file://)?(?:[A-Za-z]:)?(?:~|\\)?[\\/](?:[^\\/\s'"<>|:,;()]+[\\/])+([^\\/\s'"<>|:,;()]*)""")
+
+
+def placeless(text: str) -> str:
+    """A text without folders of a machine: of a path the last name stays.
+
+    >>> placeless("No such file: '/home/Ann Lee/ham/x.png'"), placeless("see /data/ham/x.png, 5/class")
+    ("No such file: 'x.png'", 'see x.png, 5/class')
+    """
+    if "/" not in text and "\\" not in text:
+        return text
+    return _BARE.sub(r"\1", _QUOTED.sub(r"\1\2\1", text))
+
+
+def text(value: Any) -> Html:
+    """What a person or a program said, as text."""
+    return value if isinstance(value, Html) else Html(html.escape(placeless(str(value)), quote=True))
+
+
+def tag(name: str, *children: Any, **attributes: Any) -> Html:
+    """An element. children: text, Html, None (nothing) or sequences of them. attributes: `class_`, `data_v`; None and False are left out."""
+    said = []
+    for key, value in attributes.items():
+        if value is not None and value is not False:
+            word = key.rstrip("_").replace("_", "-")
+            said.append(f" {word}" if value is True else f' {word}="{text(value)}"')
+    inside = "".join(_flat(children))
+    return Html(f"<{name}{''.join(said)}>{inside}" + ("" if name in _VOID else f"</{name}>"))
+
+
+_VOID = {"meta", "img", "input", "br", "hr", "link"}
+
+
+def _flat(children: Iterable[Any]) -> Iterable[str]:
+    for child in children:
+        if child is None:
+            continue
+        if isinstance(child, str) or not isinstance(child, Iterable):
+            yield text(child)
+        else:
+            yield from _flat(child)
+
+
+def section(key: str, title: str, *children: Any) -> Html:
+    """A part of the page with its heading; the page's list of contents is made from these."""
+    return tag("section", tag("h2", title, id=f"{key}-title"), *children, id=key, aria_labelledby=f"{key}-title")
+
+
+def items(lines: Sequence[Any], **attributes: Any) -> Html | None:
+    return tag("ul", [tag("li", line) for line in lines], **attributes) if lines else None
+
+
+def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str, *, names: int = 1) -> Html:
+    """A plain table that scrolls sideways on its own. The first `names` columns are words, the others numbers."""
+    head = [tag("th", cell, scope="col", class_=None if place < names else "n") for place, cell in enumerate(header)]
+    body = [
+        tag(
+            "tr",
+            [
+                tag("th", cell, scope="row") if place == 0 else tag("td", cell, class_=None if place < names else "n")
+                for place, cell in enumerate(row)
+            ],
+        )
+        for row in rows
+    ]
+    made = tag("table", tag("caption", caption), tag("thead", tag("tr", head)), tag("tbody", body))
+    return tag("div", made, class_="wide", tabindex="0", role="region", aria_label=caption)
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    return "–" if value is None or isnan(value) else f"{value:{form}}".replace("-", "−")
+
+
+def between(low: float, high: float, form: str = ".3f") -> str:
+    return "" if isnan(low) or isnan(high) else f"[{number(low, form)}, {number(high, form)}]"
+
+
+def bar(mean: float, low: float, high: float, ends: tuple[float, float], *, zero: bool = False) -> Html:
+    """An interval as a line with a point, over `ends`; the number beside it says the same to those who do not see it."""
+    first, last = ends
+    if isnan(mean) or last <= first:
+        return Html("")
+    at = lambda x: min(max((x - first) / (last - first), 0.0), 1.0) * 92 + 4
+    line = "" if isnan(low) or isnan(high) else f'<path d="M{at(low):.1f} 6H{at(high):.1f}"/>'
+    null = f'<path class="zero" d="M{at(0.0):.1f} 0V12"/>' if zero else ""
+    return Html(f'<svg class="bar" viewBox="0 0 100 12" aria-hidden="true">{null}{line}<circle cx="{at(mean):.1f}" cy="6" r="3"/></svg>')
+
+
+def ends_of(values: Iterable[float]) -> tuple[float, float]:
+    """The range of what is known among the values."""
+    known = [value for value in values if not isnan(value)]
+    return (min(known), max(known)) if known else (0.0, 0.0)
