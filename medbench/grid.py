@@ -15,6 +15,7 @@ import numpy as np
 
 from medbench import embed, encoders, given, images, metrics, pretrain, registry, sampling, stats
 from medbench.audit import audited
+from medbench.command import command
 from medbench.data import TaskData, open_task
 from medbench.spec import (
     ALL,
@@ -51,6 +52,7 @@ class Plan:
     cache_dir: Path
     target: str  # the part that is scored
     targets: Mapping[tuple[str, str], tuple[Target, ...]]
+    command: str = ""  # that asks for it, without places on the machine
 
     @property
     def cells(self) -> tuple[Planned, ...]:
@@ -89,7 +91,7 @@ class Plan:
             for data in self.tasks
             for target in self.targets_of(data)
         }
-        return PlanFile(self.cells, tasks)
+        return PlanFile(self.cells, tasks, (self.command,) if self.command else ())
 
 
 def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, done, total: None) -> Plan:
@@ -139,7 +141,7 @@ def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, d
                         units.append(replace(unit, cells=cells))
                     else:
                         notes.append(f"{method.name} is left out: {', '.join(p.name for p in protocols)} cannot judge a fusion")
-    return Plan(tuple(units), draws, tuple(notes), cache_dir, grid.target, targets)
+    return Plan(tuple(units), draws, tuple(notes), cache_dir, grid.target, targets, command(grid))
 
 
 @dataclass(frozen=True, eq=False)

@@ -136,8 +136,9 @@ def _elsewhere(boards: Sequence[Board], cited: _Cited) -> list[str]:
 
 
 def _software(rows: Sequence[Row]) -> list[str]:
-    versions = [f"{name} {_and(_unique(row.provenance['versions'][name] for row in rows))}" for name in ("medbench", "torch") if rows]
-    return [f"Software: {_and(versions)}."] if rows else []
+    named = [row.provenance["versions"] for row in rows if "versions" in row.provenance]
+    versions = [f"{name} {_and(_unique(of[name] for of in named))}" for name in ("medbench", "torch") if named]
+    return [f"Software: {_and(versions)}."] if named else []
 
 
 def _unique(values: Iterable[str]) -> list[str]:

@@ -34,7 +34,9 @@ MAY = {
     "targets": {"spec", "registry", "images", "data", "corruptions"},
     "corruptions": {"spec", "images"},
     "units": {"spec", "registry", "images", "encoders", "checkpoints", "pretrain", "store", "data"},
+    "command": {"spec"},
     "grid": {
+        "command",
         "spec",
         "registry",
         "sampling",
@@ -75,6 +77,7 @@ MAY = {
     "compare": {"metrics", "stats", "store", "table"},
     "merge": {"spec", "store"},
     "paper": {"spec", "registry", "table"},
+    "page": {"spec", "registry", "images", "data", "stats", "store", "table", "plot", "compare", "paper"},
     "methods": {"spec", "weights", "given", "pretrain", "views", "fusion"},
     "protocols": {"spec", "probe", "sampling", "finetune"},
     "shortcuts": {"spec", "sampling", "metrics", "stats", "protocols", "grid", "prepare", "run"},

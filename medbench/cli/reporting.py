@@ -1,4 +1,4 @@
-"""What reads results folders: `table`, `compare`, `merge`, `plot`."""
+"""What reads results folders: `table`, `compare`, `merge`, `plot`, `report`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.options import Folders, Metric, app, choice, put, quiet, split, stores_of
+from medbench.cli.options import Data, Folders, Metric, app, choice, put, quiet, split, stores_of
 from medbench.spec import UserError
+
+Margin = Annotated[float, typer.Option(help="A difference that is too small to matter, in the metric's own unit.")]
 
 
 @app.command()
@@ -51,7 +53,7 @@ def table(
 def compare(
     folder: Folders,
     metric: Metric = None,
-    margin: Annotated[float, typer.Option(help="A difference that is too small to matter, in the metric's own unit.")] = 0.01,
+    margin: Margin = 0.01,
     permutations: Annotated[int, typer.Option(help="Also a permutation test beside each pair, of so many permutations; 0: none.")] = 0,
 ) -> None:
     """Say of each two methods which is better, that they are practically equal, or what it would take to know; and the labels each saves."""
@@ -99,3 +101,30 @@ def plot(
         choice("width", width, plots.WIDTHS)
     for file in plots.draw(tables.boards(*stores), kinds, out or folder[0] / "figures", forms, metric=metric, width=width):
         print(file)
+
+
+@app.command()
+def report(
+    folder: Folders,
+    out: Annotated[Path | None, typer.Option(help="The file. Default: report.html in the first results folder.")] = None,
+    metric: Metric = None,
+    margin: Margin = 0.01,
+    images: Annotated[
+        bool, typer.Option("--images", help="Show the most confident mistakes, as small copies inside the page. Needs the data.")
+    ] = False,
+    data: Data = None,
+) -> None:
+    """Write one HTML page of a study: the answer, leaderboard, curves, classes, verdicts, provenance. It loads nothing and sends nothing."""
+    from medbench import page, screen
+
+    if not 0 <= margin < 1:
+        raise UserError(f"A margin lies from 0 to 1; given {margin:g}.")
+    if data is not None and not images:
+        raise UserError("--data is only for --images.", then="medbench report FOLDER --images --data FOLDER")
+    stores, file = stores_of(folder), out or folder[0] / "report.html"
+    if file.is_dir():
+        raise UserError(f"{file} is a folder.", then=f"medbench report ... --out {file / 'report.html'}")
+    with screen.Screen() as display:
+        made = page.build(stores, metric=metric, margin=margin, images=images, data=data, progress=display.stage if display.live else quiet)
+    put(made, file)
+    print(f"{file} ({len(made.encode()) / 1e6:.1f} MB). It needs nothing beside it: open it in a browser, send it as it is")

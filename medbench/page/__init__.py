@@ -13,8 +13,6 @@ from importlib import resources
 
 from medbench.page import answers, details, leaderboard, made
 from medbench.page.markup import Html, tag
-from medbench.page.pictures import Gallery
-from medbench.page.pictures import section as pictures_section
 from medbench.spec import UserError
 from medbench.store import Store
 from medbench.table import Board, boards, known_metric
@@ -27,13 +25,15 @@ def build(
     *,
     metric: str | None = None,
     margin: float = 0.01,
-    galleries: Callable[[Sequence[Board]], Sequence[Gallery]] | None = None,
+    images: bool = False,
+    data: str | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> str:
     """The page as text. A part whose inputs are not there is left out. The same results give the same bytes.
 
-    metric: None: each task's primary one. margin: what is too small to matter, in the metric's own unit. galleries: makes the example images of
-    `pictures`; None: the page shows no image. Raises UserError for a metric that is not there, and where nothing was planned.
+    metric: None: each task's primary one. margin: what is too small to matter, in the metric's own unit. images: show mistakes; data:
+    where the images are, as in `run`. Raises UserError for a metric that is not there, where nothing was planned, and for images that are not
+    there or not those that were scored.
     """
     found = boards(*stores)
     known_metric(found, metric)
@@ -47,15 +47,21 @@ def build(
         details.curves(found, metric),
         answers.over_tasks(found, metric),
         answers.verdicts(found, metric, margin, progress),
-        *details.clinical(found, metric, progress),
-        details.calibration(found, metric, progress),
-        pictures_section(galleries(found)) if galleries else None,
+        details.shifted(found, metric),
+        details.calibration(found, metric),
+        _pictures(found, metric, data, progress) if images else None,
         made.audits(found),
         made.costs(found),
         made.provenance(found, stores),
         made.methods(found),
     ]
     return _page(found, [part for part in parts if part is not None])
+
+
+def _pictures(found: Sequence[Board], metric: str | None, data: str | None, progress: Progress) -> Html | None:
+    from medbench.page import pictures  # a page without images needs no decoder
+
+    return pictures.section(pictures.galleries(found, metric, data, progress))
 
 
 def _page(found: Sequence[Board], parts: Sequence[Html]) -> str:
@@ -103,4 +109,4 @@ def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-__all__ = ["Gallery", "build"]
+__all__ = ["build"]

@@ -62,14 +62,14 @@ def _rows(board: Board, metric: str, axes: Sequence[str], others: Sequence[str],
     for line in board.lines:
         s, mark = summaries[line], found[line]
         images = _images(line)
-        where = [board.title.removesuffix(", test")] if tasks else []
+        where = [place_of(board)] if tasks else []
         words = [*where, *([TITLES[metric]] if named else []), *(str(getattr(line.cell, axis)) for axis in axes)]
-        cells = [f"<td>{text(word)}</td>" for word in words]
+        cells = [f"<td{' class=k' if i == len(words) - len(axes) else ''}>{text(word)}</td>" for i, word in enumerate(words)]
         cells.append(f'<td data-v="{place[line.cell.labels]}">{text(line.cell.labels)}</td>')
         known = metric in line.plain
-        cells.append(f"<td>{SIGNS[mark.sign] if known else text('–' if line.complete else line.status)}</td>")
+        cells.append(f"<td class=k>{SIGNS[mark.sign] if known else text('–' if line.complete else line.status)}</td>")
         cells.append(f'<td class="n">{images:,.0f}</td>')
-        cells.append(f'<td class="n">{bar(s.mean, s.low, s.high, ends)}{number(s.mean)}</td>')
+        cells.append(f'<td class="n k">{bar(s.mean, s.low, s.high, ends)}{number(s.mean)}</td>')
         cells.append(f'<td class="n">{between(s.low, s.high)}</td><td class="n">{number(s.sd)}</td>')
         gap = mark.to_best
         low, high = gap.interval() if gap else (np.nan, np.nan)
@@ -83,6 +83,12 @@ def _rows(board: Board, metric: str, axes: Sequence[str], others: Sequence[str],
         cells.append(f'<td class="n">{number(seconds, ",.0f" if seconds >= 10 else ".1f")}</td>')
         rows.append(f"<tr{' class=best' if mark.sign == '*' else ''}>{''.join(cells)}</tr>")
     return rows
+
+
+def place_of(board: Board) -> str:
+    """The task in few words: `derm (PHANTOM)`, `derm (HAM10000), isic2019`."""
+    where = "PHANTOM" if board.data == "phantom" else board.data
+    return f"{board.task} ({where})" + ("" if board.target == "test" else f", {board.target}")
 
 
 def seconds_of(line: Line) -> float:

@@ -12,7 +12,12 @@ from medbench.spec import Row
 from medbench.store import Store
 from medbench.table import Board, notes
 
-KINDS = {"binary": "two classes", "multiclass": "one of several classes", "ordinal": "ordered grades", "multilabel": "several labels an image"}
+KINDS = {
+    "binary": "two classes",
+    "multiclass": "one of several classes",
+    "ordinal": "ordered grades",
+    "multilabel": "several labels an image",
+}
 
 
 def study(boards: Sequence[Board]) -> Html:
@@ -21,7 +26,8 @@ def study(boards: Sequence[Board]) -> Html:
     for board in boards:
         about = board.about
         parts = ", ".join(
-            f"{name} {images:,}" + (f" ({groups:,} {about['groups']}s)" if about["groups"] else "") for name, (images, groups) in about["parts"].items()
+            f"{name} {images:,}" + (f" ({groups:,} {about['groups']}s)" if about["groups"] else "")
+            for name, (images, groups) in about["parts"].items()
         )
         classes = list(about["classes"])
         shown = ", ".join(classes[:12]) + (f" and {len(classes) - 12} more" if len(classes) > 12 else "")
@@ -31,8 +37,12 @@ def study(boards: Sequence[Board]) -> Html:
         for board in boards
     ]
     failed = [line for board in boards for line in board.lines if not line.complete]
-    lacking = tag("p", f"{len(failed)} of {sum(len(board.lines) for board in boards)} lines are not complete.", class_="mark") if failed else None
-    return section("study", "What was run, and on what", table(["task", "title", "classes", "images"], rows, "Tasks", names=4), lacking, said)
+    lacking = (
+        tag("p", f"{len(failed)} of {sum(len(board.lines) for board in boards)} lines are not complete.", class_="mark") if failed else None
+    )
+    return section(
+        "study", "What was run, and on what", table(["task", "title", "classes", "images"], rows, "Tasks", names=4), lacking, said
+    )
 
 
 def audits(boards: Sequence[Board]) -> Html | None:
@@ -41,7 +51,9 @@ def audits(boards: Sequence[Board]) -> Html | None:
     if not found:
         return None
     return section(
-        "audit", "Audit of the data", [tag("div", tag("h3", title), items(said) or tag("p", "Nothing was found.")) for title, said in found.items()]
+        "audit",
+        "Audit of the data",
+        [tag("div", tag("h3", title), items(said) or tag("p", "Nothing was found.")) for title, said in found.items()],
     )
 
 
@@ -70,7 +82,9 @@ def provenance(boards: Sequence[Board], stores: Sequence[Store]) -> Html:
     """Commands, versions, devices, commits, weights and data with their hashes."""
     rows = [row for board in boards for line in board.lines for row in line.rows]
     commands = list(dict.fromkeys(command for store in stores for command in store.plan().commands))
-    said = items([tag("code", command) for command in commands], class_="code") or tag("p", "These results are of a medbench that kept no command.")
+    said = items([tag("code", command) for command in commands], class_="code") or tag(
+        "p", "These results are of a medbench that kept no command."
+    )
     machines: dict[tuple[str, ...], int] = {}
     for row in rows:
         p = row.provenance
@@ -79,7 +93,12 @@ def provenance(boards: Sequence[Board], stores: Sequence[Store]) -> Html:
         machines[key] = machines.get(key, 0) + 1
     weights = list(
         dict.fromkeys(
-            (row.cell.method, row.provenance["weights"], ", ".join(row.provenance["trained_on"]) or "–", str(row.provenance.get("weights_sha256", "–")))
+            (
+                row.cell.method,
+                row.provenance["weights"],
+                ", ".join(row.provenance["trained_on"]) or "–",
+                str(row.provenance.get("weights_sha256", "–")),
+            )
             for row in rows
         )
     )
@@ -101,8 +120,15 @@ def methods(boards: Sequence[Board]) -> Html | None:
         return None
     words, _, bibtex = paper.methods_text(boards).partition("\n")
     intro = "LaTeX, for a paper's methods section. It states only what these results hold."
-    return section("methods", "Methods text", tag("p", intro), _to_copy("methods-text", words), tag("h3", "BibTeX"), _to_copy("bibtex", bibtex.strip()))
+    return section(
+        "methods", "Methods text", tag("p", intro), _to_copy("methods-text", words), tag("h3", "BibTeX"), _to_copy("bibtex", bibtex.strip())
+    )
 
 
 def _to_copy(key: str, words: str) -> Html:
-    return tag("div", tag("pre", placeless(words), id=key, tabindex="0"), tag("button", "Copy", type="button", data_copy=key, hidden=True), class_="copy")
+    return tag(
+        "div",
+        tag("pre", placeless(words), id=key, tabindex="0"),
+        tag("button", "Copy", type="button", data_copy=key, hidden=True),
+        class_="copy",
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import isnan
 from typing import Any
 
@@ -38,7 +38,7 @@ def text(value: Any) -> Html:
     return value if isinstance(value, Html) else Html(html.escape(placeless(str(value)), quote=True))
 
 
-def tag(name: str, *children: Any, **attributes: Any) -> Html:
+def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
     """An element. children: text, Html, None (nothing) or sequences of them. attributes: `class_`, `data_v`; None and False are left out."""
     said = []
     for key, value in attributes.items():
@@ -101,7 +101,7 @@ def bar(mean: float, low: float, high: float, ends: tuple[float, float], *, zero
     first, last = ends
     if isnan(mean) or last <= first:
         return Html("")
-    at = lambda x: min(max((x - first) / (last - first), 0.0), 1.0) * 92 + 4
+    at: Callable[[float], float] = lambda x: min(max((x - first) / (last - first), 0.0), 1.0) * 92 + 4
     line = "" if isnan(low) or isnan(high) else f'<path d="M{at(low):.1f} 6H{at(high):.1f}"/>'
     null = f'<path class="zero" d="M{at(0.0):.1f} 0V12"/>' if zero else ""
     return Html(f'<svg class="bar" viewBox="0 0 100 12" aria-hidden="true">{null}{line}<circle cx="{at(mean):.1f}" cy="6" r="3"/></svg>')

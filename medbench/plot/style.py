@@ -76,7 +76,7 @@ def paper() -> Iterator[None]:
         "svg.fonttype": "none",
         "svg.hashsalt": "medbench",
     }
-    with matplotlib.rc_context(own):
+    with matplotlib.rc_context(own):  # type: ignore[arg-type]  # newer stubs list every name
         yield
 
 
