@@ -77,7 +77,7 @@ MAY = {
     "compare": {"metrics", "stats", "store", "table"},
     "merge": {"spec", "store"},
     "paper": {"spec", "registry", "table"},
-    "page": {"spec", "registry", "images", "data", "stats", "store", "table", "plot", "compare", "paper"},
+    "page": {"spec", "registry", "images", "data", "stats", "store", "table", "plot", "compare", "paper", "clinical"},
     "methods": {"spec", "weights", "given", "pretrain", "views", "fusion"},
     "protocols": {"spec", "probe", "sampling", "finetune"},
     "shortcuts": {"spec", "sampling", "metrics", "stats", "protocols", "grid", "prepare", "run"},

@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Sequence
 from importlib import resources
 
-from medbench.page import answers, details, leaderboard, made
+from medbench.page import answers, clinic, details, leaderboard, made
 from medbench.page.markup import Html, tag
 from medbench.spec import UserError
 from medbench.store import Store
-from medbench.table import Board, boards, known_metric
+from medbench.table import Board, at_home, boards, known_metric, standing
 
 Progress = Callable[[str, int, int], None]
 
@@ -39,23 +39,25 @@ def build(
     known_metric(found, metric)
     if not found:
         raise UserError("Nothing was planned in these folders.", then="medbench run --out FOLDER")
+    shown, home = standing(found), at_home(found)
     answers.prepare(found, metric)
     parts = [
-        answers.answer(found, metric, margin, progress),
-        made.study(found),
-        leaderboard.leaderboard(found, metric),
-        details.curves(found, metric),
-        answers.over_tasks(found, metric),
-        answers.verdicts(found, metric, margin, progress),
+        answers.answer(shown, metric, margin, progress),
+        made.study(shown),
+        leaderboard.leaderboard(shown, metric),
+        details.curves(home, metric),
+        answers.over_tasks(home, metric),
+        answers.verdicts(shown, metric, margin, progress),
+        *clinic.parts(home, metric, progress),
         details.shifted(found, metric),
-        details.calibration(found, metric),
-        _pictures(found, metric, data, progress) if images else None,
-        made.audits(found),
-        made.costs(found),
-        made.provenance(found, stores),
-        made.methods(found),
+        clinic.calibration(home, metric, progress),
+        _pictures(home, metric, data, progress) if images else None,
+        made.audits(home),
+        made.costs(home),
+        made.provenance(shown, stores),
+        made.methods(shown),
     ]
-    return _page(found, [part for part in parts if part is not None])
+    return _page(shown, [part for part in parts if part is not None])
 
 
 def _pictures(found: Sequence[Board], metric: str | None, data: str | None, progress: Progress) -> Html | None:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from medbench.page.figures import MOST, figure, readable
-from medbench.page.markup import Html, between, number, section, table, tag
-from medbench.table import TITLES, Board, Line
-
-if TYPE_CHECKING:
-    pass
-
-Progress = Callable[[str, int, int], None]
-OWN = ("test", "val")  # the task's own parts; every other target is a shifted set
+from medbench.page.markup import Html, items, section, table, tag
+from medbench.table import TITLES, Board
+from medbench.table.shifts import tables as shift_tables
 
 
 def curves(boards: Sequence[Board], metric: str | None) -> Html | None:
@@ -43,42 +37,17 @@ def reliability(boards: Sequence[Board], metric: str | None) -> list[Html]:
     """A reliability curve of each board of a task's own part, of the lines with the most labels."""
     figures = []
     for board in boards:
-        if board.target in OWN:
-            alt = f"Share of right answers over confidence on {board.title}; a calibrated method lies on the diagonal."
-            few = readable(board, metric or str(board.about["metric"]))
-            figures.append(figure("reliability", few, metric, alt, f"{board.title}: share of right answers over confidence."))
+        alt = f"Share of right answers over confidence on {board.title}; a calibrated method lies on the diagonal."
+        few = readable(board, metric or str(board.about["metric"]))
+        figures.append(figure("reliability", few, metric, alt, f"{board.title}: share of right answers over confidence."))
     return [one for one in figures if one is not None]
 
 
-def calibration(boards: Sequence[Board], metric: str | None) -> Html | None:
-    drawn = reliability(boards, metric)
-    intro = "Can a probability be believed? Where it can, the curve lies on the diagonal."
-    return section("calibration", "Calibration", tag("p", intro, class_="small"), tag("div", drawn, class_="figures")) if drawn else None
-
-
 def shifted(boards: Sequence[Board], metric: str | None) -> Html | None:
-    """Each shifted set beside the task's own part, for the lines that have both; None where nothing was scored elsewhere."""
-    tables = []
-    for own in (board for board in boards if board.target in OWN):
-        others = [board for board in boards if (board.task, board.data) == (own.task, own.data) and board.target not in OWN]
-        if not others:
-            continue
-        shown = metric or str(own.about["metric"])
-        rows = []
-        for line in own.at(own.budgets()[-1]):
-            cells: list[object] = [" ".join(dict.fromkeys([line.cell.method, line.cell.encoder, line.cell.protocol])), _score(line, shown)]
-            for board in others:
-                same = [one for one in board.lines if one.name == line.name and one.cell.labels == line.cell.labels]
-                cells.append(_score(same[0], shown) if same else "–")
-            rows.append(cells)
-        header = ["line", own.target, *(board.target for board in others)]
-        tables.append(table(header, rows, f"{own.task}: {TITLES[shown]} with {own.budgets()[-1]} labels"))
+    """What the fitted models lose elsewhere, as `medbench shift` has it; None where nothing was scored elsewhere."""
+    shown = [
+        [table(header, body, title, names=0), items(notes, class_="small")]
+        for title, (header, *body), notes in shift_tables(boards, metric)
+    ]
     intro = "The same fitted models on images of another origin, or damaged ones. Nothing is trained or chosen there."
-    return section("shift", "Under shift", tag("p", intro, class_="small"), tables) if tables else None
-
-
-def _score(line: Line, metric: str) -> object:
-    if metric not in line.plain:
-        return "–" if line.complete else line.status
-    s = line.summary(metric)
-    return [number(s.mean), " ", tag("small", between(s.low, s.high))]
+    return section("shift", "Under shift", tag("p", intro, class_="small"), shown) if shown else None

@@ -59,7 +59,7 @@
       draw();
     });
   });
-  form.addEventListener("input", () => { shown = STEP; draw(); });
+  for (const event of ["input", "change"]) form.addEventListener(event, () => { shown = STEP; draw(); });
   form.addEventListener("submit", (event) => event.preventDefault());
   document.getElementById("more").addEventListener("click", () => { shown += STEP; draw(); });
   document.getElementById("all").addEventListener("click", () => { shown = Infinity; draw(); });

@@ -57,7 +57,7 @@ def galleries(
     found = []
     for board in boards:
         best = best_line(board, metric or str(board.about["metric"]))
-        if best is not None and not board.about.get("shift"):
+        if best is not None:
             found.append(_gallery(board, best, data, progress))
     return found
 
