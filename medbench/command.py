@@ -35,8 +35,8 @@ def command(grid: Grid) -> str:
         flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
         if name == "data":
             words += [flag, value if value == "phantom" else "DATA"]
-        elif value is True:
-            words.append(flag)
+        elif isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
         elif name in _REPEATED:
             words += [word for part in value for word in (flag, _placeless(part))]
         else:

@@ -141,8 +141,14 @@ def test_words_of_a_person_are_text() -> None:
 
 
 def test_the_command_names_no_place() -> None:
-    grid = Grid(tasks=("folder:/home/ann/moles", "derm"), labels=("5/class", "all"), encoders=("/home/ann/net.py:make",), allow_leak=True)
-    expected = "medbench run --task folder:moles --task derm --labels 5/class,all --seeds 3 --encoder net.py:make --allow-leak"
+    grid = Grid(
+        tasks=("folder:/home/ann/moles", "derm"),
+        labels=("5/class", "all"),
+        encoders=("/home/ann/net.py:make",),
+        allow_leak=True,
+        audit=False,
+    )
+    expected = "medbench run --task folder:moles --task derm --labels 5/class,all --seeds 3 --encoder net.py:make --allow-leak --no-audit"
     assert command(grid) == expected
 
 
