@@ -31,9 +31,9 @@ def compare(
     metric: str,
     margin: float,
     n_permutations: int = 0,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     *,
     with_best: bool = False,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> list[Pair]:
     """Every two complete lines at equal labels, the better first. The family of Holm's correction is all of them.
 
