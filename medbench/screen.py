@@ -63,7 +63,7 @@ class Screen:
             if done >= total:
                 return  # it was finished before: nothing to show
             self.stages[name] = self.progress.add_task(name, total=total)
-            what = {"pretraining": " views", "fine-tuning,": " steps", "probing": " folds"}.get(
+            what = {"pretraining": " views", "fine-tuning,": " steps", "probing": " folds", "aligning": " pairs"}.get(
                 name.split()[0], "" if name.endswith("(MB)") else " images"
             )
             self._line(f"{name}: {total}{what}")

@@ -363,3 +363,21 @@ def test_a_torn_folder_is_opened(
     said = capsys.readouterr().out
     assert "LEAK  4 groups stand in both train and test, of 4 in test" in said
     assert "CONFLICT  1 pair of copies has two labels" in said
+
+
+def test_several_labels_an_image_are_judged_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    n = 240
+    y = rng.integers(0, 2, (n, 2)).astype(float)
+    features = (y * 4 + rng.normal(size=(n, 2))).astype(np.float32)
+    given = y.copy()
+    given[5, 1] = 1 - given[5, 1]
+    given[9, 0] = np.nan
+    meta = {"view": np.where(y[:, 0] == 1, "ap", "pa")}
+    of = subject(n, labels=given, classes=("effusion", "mass"), kind="multilabel", meta=meta)
+    found, _ = labels.suspects(of, np.arange(n), features, QUIET)
+    assert (5, "mass") in [(suspect.row, suspect.column) for suspect in found[:2]], "beside an effusion that looks like none, by the noise"
+    assert {found[0].label, found[0].likely} == {"yes", "no"}
+    assert checks.counts(of)["train"]["classes"]["effusion"] == int((given[::2, 0] == 1).sum())
+    (column,) = labels.columns(of, QUIET)
+    assert 0.6 < column.auc < 0.9, "it tells one label of two: (1 + 0.5) / 2"

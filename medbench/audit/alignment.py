@@ -26,7 +26,10 @@ _WIDE, _FINE = (1.0, 6.0), (0.7, 3.0)  # bands in px: finest and coarsest standa
 _FLOOR = 0.01  # of the grey range: contrast below it is noise of the camera or the compression
 _DARK, _RIM = 0.2, 6  # a frame's grey level, and how many px of its soft edge belong to it
 _OVERLAP = 0.3  # of an image's area: below it, a good correlation says little
-_STRETCH, _ZOOM = 1.6, 2.2  # a map that stretches or zooms more is no copy's: with it, much can be made to agree with anything
+_STRETCH, _ZOOM = (
+    2.0,
+    2.2,
+)  # a map that stretches or zooms more is no copy's (4:3 turned by a quarter: 1.78): with it, much can be made to agree
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """HAM10000's lesion_id is incomplete: some lesions stand in it under two. Which images are of one lesion all the same.
 
 `ham10000_same_lesion.csv`, one pair of images a line, found among the 10,015 images at 200 x 150 pixels by nearest neighbours in the features of
-the embedded encoder and by perceptual hash, then laid over each other by an affine map. `hash_distance`: in how many of 63 bits their hashes
-differ, the closest of eight mirrored and turned ways. `correlation`, `overlap`: of the detail of 1 to 4 pixels at 112 x 112, in
-units of its local contrast and without the dark frame, and the share of the first image that both show. `published`: "copy" for the 18
+the embedded encoder and by perceptual hash. `hash_distance`: in how many of 63 bits their hashes differ, the closest of eight mirrored and
+turned ways. `correlation`, `overlap`: as `audit.alignment` gives them at 112 x 112, turns every 30 degrees. `published`: "copy" for the 18
 pairs that Abhishek, Jain & Hamarneh 2025 (doi:10.1038/s41597-025-04382-5, arXiv:2401.14497) confirmed as duplicates, "other time" for
 the 2 that they call the same lesion at another time. `seen_in_both`: every pair was looked at, side by side and laid over each other, and
-is here only because this shows in both. 25 of the pairs are all that correlate above 0.4; below, looks alone decide, and most are two lesions.
+is here only because this shows in both. Of the 3,130 candidates that were
+aligned, most that correlate below 0.4 are two lesions; there looks alone decided.
 """
 
 from __future__ import annotations
