@@ -90,17 +90,17 @@ def terminal(examined: Sequence[Examined], k: int, part: str) -> list[Renderable
             title=f"{one.task} ({where}), {part}: {one.method} ({one.weights}), {one.encoder} at {one.size} px", title_justify="left"
         )
         several = any(finding.label for finding in one.findings)
-        names = ["column", *(["label"] if several else []), "values", "V", "AUC column", "AUC class", "index", "expected", "difference", ""]
+        names = ["column", *(["label"] if several else []), "V", "AUC column", "AUC class", "index", "expected", "difference", "shortcut"]
         for name in names:
-            table.add_column(name, justify="left" if name in ("column", "label", "") else "right", no_wrap=True)
+            table.add_column(name, justify="left" if name in ("column", "label", "shortcut") else "right")
         for finding in one.findings:
             index = finding.index
-            cells = [finding.column, *([finding.label] if several else []), str(len(finding.values)), _number(finding.cramers_v)]
+            cells = [finding.column, *([finding.label] if several else []), _number(finding.cramers_v)]
             cells += [_interval(finding.column_auc), _interval(finding.class_auc)]
             cells += [_number(index.value), _number(index.expected)] if index else ["–", "–"]
             cells += [
                 f"{index.difference:+.2f} [{index.difference_low:+.2f}, {index.difference_high:+.2f}]" if index else "–",
-                finding.verdict,
+                _SHOWN[finding.verdict],
             ]
             table.add_row(*map(Text, cells))
             what = f"{finding.column}: {', '.join(finding.values)}" if len(finding.values) > 1 else finding.column
@@ -113,8 +113,8 @@ def terminal(examined: Sequence[Examined], k: int, part: str) -> list[Renderable
         Text(
             f"V: Cramér's V of column and class, chance taken off. AUC: of a linear probe on images of groups that it has not seen. index: of the {k} nearest "
             "neighbours in other groups, those with the class and another value, among these and those with the value and another class (1: the class "
-            "alone counts, 0: the column alone). expected: the same if the column played no part. difference below 0: a shortcut lies ready. "
-            "95 % intervals over groups."
+            "alone counts, 0: the column alone). expected: the same if the column played no part. difference with its whole interval below 0: "
+            "a shortcut lies ready. 95 % intervals over groups."
         )
     )
     shown.append(Text(CITATION))
@@ -140,6 +140,7 @@ def records(examined: Sequence[Examined]) -> list[dict[str, Any]]:
     return rows
 
 
+_SHOWN = {"follows the column": "yes", "no shortcut shown": "not shown", "away from the column": "the reverse", "-": "–"}
 _INDEX = ("k", "value", "low", "high", "expected", "difference", "difference_low", "difference_high")
 
 
