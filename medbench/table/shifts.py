@@ -115,7 +115,7 @@ def tables(found: Sequence[Board], metric: str | None = None, detail: str = MEAN
         kept = [drop for drop in mine if _kept(drop, mine, detail)]
         axes = shown_axes([drop.home for drop in kept])
         title = replace(kept[0].board, target="what is lost elsewhere").title
-        header = ["shift", "labels", *axes, TITLES[kept[0].metric], "elsewhere", "drop", "95 %", "", "more than the least"]
+        header = ["shift", "labels", *axes, TITLES[kept[0].metric], "there", "drop", "95 %", "", "over least"]
         body = [
             [_label(drop), drop.home.cell.labels, *(str(getattr(drop.home.cell, axis)) for axis in axes), *_numbers(drop)] for drop in kept
         ]
@@ -136,7 +136,10 @@ def shift_terminal(found: Sequence[Board], metric: str | None = None, detail: st
         last = ""
         for i, name in enumerate(header):
             words = i < header.index("labels") or name in AXES
-            table.add_column(name, justify="left" if words else "right", no_wrap=True)
+            breaks = name in ("shift", "95 %", "over least", *AXES)  # at blanks, names where they must, on a narrow terminal
+            table.add_column(
+                name, justify="left" if words else "right", no_wrap=not breaks, min_width=8 if breaks else None, overflow="fold"
+            )
         for cells in body:
             if last and cells[0] != last:
                 table.add_section()
