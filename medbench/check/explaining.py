@@ -111,10 +111,11 @@ def _data(a: Mapping[str, Any], b: Mapping[str, Any], then: Row, now: Row) -> li
             )
         elif one.get("groups") != other.get("groups"):
             found.append(("split", f"the {name} part has other groups"))
-    if not found and (a.get("subset_sha256") != b.get("subset_sha256") or then.n_labels != now.n_labels):
+    parts_moved = bool(found)  # the subsets follow from them
+    if not parts_moved and (a.get("subset_sha256") != b.get("subset_sha256") or then.n_labels != now.n_labels):
         found.append(("split", f"the labelled subset holds other images ({now.n_labels}, were {then.n_labels})"))
     counts, now_counts = a.get("subset_classes", {}), b.get("subset_classes", {})
-    if counts != now_counts and not any(part == "data" for part, _ in found):
+    if counts != now_counts and not parts_moved:
         moved_classes = [f"{c} {now_counts.get(c, 0)}, was {counts.get(c, 0)}" for c in counts if counts[c] != now_counts.get(c)]
         found.append(("split", f"labelled images a class: {', '.join(moved_classes) or 'other classes'}"))
     if then.n_requested != now.n_requested and not found:
