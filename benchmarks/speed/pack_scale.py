@@ -9,7 +9,7 @@ at 32 pixels, reading it again (hashes remembered). The folder is removed afterw
 Expected of CheXpert's layout with --n 300000 --workers 1, on a virtual x86-64 server with two cores that eight other jobs kept busy, so that
 the times are upper bounds: 300,002 files made in 83 s, first plan 94 s, pack 304 s (about 1 ms an image), each stage with a peak of 582 MB;
 the cache is 3 files, 1.00 GB (0.92 GB of pixels, 0.07 GB of remembered hashes). Memory grows with what a plan keeps of each image (path, id,
-labels, group, hash: about 1.7 KB), not with pixels.
+labels, group, hash: about 1.7 KB), not with pixels. Of PCam's layout: first plan 25 s (2.0 s of CPU) with 319 MB, second plan the same.
 """
 
 from __future__ import annotations
