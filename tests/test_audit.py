@@ -178,7 +178,7 @@ def test_a_run_on_a_leaking_folder_says_so_on_every_table(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pairs, "QUICK", pairs.Effort(far=8, random=16, patience=16, limit=60, per_image=0))
+    monkeypatch.setattr(pairs, "QUICK", pairs.Effort(far=8, random=16, lowest=0.75, patience=16, limit=60, per_image=0))
     make_leaking(tmp_path / "mine", lesions)
     assert medbench(*RUN, "--strict") == 2
     strict = capsys.readouterr()
@@ -344,8 +344,8 @@ def test_lesions_that_look_alike_are_two(real_data: Path) -> None:
     places = {file.stem: file for file in (real_data / "ham10000").rglob("*.jpg")}
     a, b = (np.stack([np.asarray(Image.open(places[pair[k]]).resize((112, 112))) for pair in (*alike, *one)]) for k in (0, 1))
     correlation, _, _ = alignment.align(a, b)
-    assert (correlation[:4] < pairs.LOWEST).all()
-    assert (correlation[4:] > pairs.LOWEST + 0.1).all()
+    assert (correlation[:4] < pairs.Effort().lowest).all()
+    assert (correlation[4:] > pairs.Effort().lowest + 0.1).all()
 
 
 def test_a_torn_folder_is_opened(

@@ -18,24 +18,26 @@ from medbench.audit import candidates
 from medbench.audit.alignment import Search, align
 
 MARGIN = 0.15
-LOWEST, HIGHEST = 0.5, 0.8  # of the threshold: what was seen on dermoscopy, endoscopy and chest films, see benchmarks/audit.py
+HIGHEST = 0.8  # of the threshold: what was seen on dermoscopy, endoscopy and chest films, see benchmarks/audit.py
 _BLOCK = 64
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Effort:
-    """far: bits between hashes of a candidate. random: pairs for the threshold. patience: see above. limit, per_image: aligned pairs at most."""
+    """far: bits between hashes of a candidate. random: pairs for the threshold. lowest: of the threshold. patience: see above. limit, per_image:
+    aligned pairs at most."""
 
     far: int = 14
     random: int = 160
+    lowest: float = 0.5
     patience: int = 384
     limit: int = 2_000
     per_image: int = 1
 
 
-#: While a run is planned: seconds for some thousand images, most of them for decoding.
-QUICK = Effort(far=8, random=64, patience=128, limit=400, per_image=0)
+#: While a run is planned: seconds for some thousand images, most of them for decoding. Copies alone: two films of one patient are for a person to judge.
+QUICK = Effort(far=8, random=64, lowest=0.75, patience=128, limit=400, per_image=0)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def near(pack: np.ndarray, features: np.ndarray | None, groups: np.ndarray, prog
     """Pairs of different groups that show one picture. pack (N, S, S, 3) uint8, features (N, D) float32 or None, groups (N,) int64."""
     n = len(pack)
     if n < 2:
-        return Found([], LOWEST, 0.0, 0, True)
+        return Found([], effort.lowest, 0.0, 0, True)
     by_hash = candidates.by_hash(candidates.hashes(pack), groups, effort.far, lambda done, total: progress("comparing hashes", done, total))
     lists = [[(i, j) for i, j, _ in by_hash]]
     if features is not None:
@@ -80,9 +82,9 @@ def near(pack: np.ndarray, features: np.ndarray | None, groups: np.ndarray, prog
         lists.append([(i, j) for i, j, _ in nearest])
     bits = {(i, j): distance for i, j, distance in by_hash}
     if not any(lists):
-        return Found([], LOWEST, 0.0, 0, True)
+        return Found([], effort.lowest, 0.0, 0, True)
     random = _random(pack, groups, effort.random, progress)
-    threshold = float(np.clip(random + MARGIN, LOWEST, HIGHEST))
+    threshold = float(np.clip(random + MARGIN, effort.lowest, HIGHEST))
     limit = effort.limit + effort.per_image * n
     tried: dict[tuple[int, int], tuple[float, float]] = {}
     complete = True
