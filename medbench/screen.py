@@ -134,16 +134,19 @@ def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
         names = (unit.data.task.name, unit.data.data, unit.method.name, unit.weights.name, encoder)
         table.add_row(*map(Text, names), *counts, seconds)
     cells = Table(title="cells", title_justify="left")
-    for name in ("method", "encoder", "protocol", "labels", "images asked", "seeds"):
+    for name in ("method", "encoder", "protocol", "labels", "images asked", "seeds", "scored on"):
         cells.add_column(name)
-    grouped: dict[tuple[str, ...], int] = {}  # -> number of seeds
+    grouped: dict[tuple[str, ...], list[str]] = {}  # -> what each of its cells is scored on
     for cost in costs:
         for planned in cost.unit.cells:
             c = planned.cell
             kind = (c.method, c.encoder, c.protocol, c.labels, str(planned.n_requested))
-            grouped[kind] = grouped.get(kind, 0) + 1
-    for key, seeds in grouped.items():
-        cells.add_row(*map(Text, key), str(seeds))
+            grouped.setdefault(kind, []).append(c.target)
+    for key, targets in grouped.items():
+        sets = list(dict.fromkeys(targets))
+        cells.add_row(
+            *map(Text, key), str(targets.count(sets[0])), Text(sets[0] if len(sets) == 1 else f"{sets[0]} and {len(sets) - 1} more")
+        )
     return [table, cells]
 
 

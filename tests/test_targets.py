@@ -389,7 +389,9 @@ def test_the_plan_counts_the_other_sets_images(
 ) -> None:
     arguments = ["--task", grid.tasks[0], "--encoder", grid.encoders[0], "--size", "32", "--labels", "100", "--out", str(tmp_path / "out")]
     assert medbench("run", *arguments, "--shift", f"folder:{there}", "--plan") == 0
-    assert "74" in capsys.readouterr().out, "54 and 20"
+    printed = capsys.readouterr().out
+    assert "74" in printed, "54 and 20"
+    assert "test and 2 more" in printed
     assert medbench("run", *arguments) == 0
     capsys.readouterr()
     assert medbench("run", *arguments, "--shift", f"folder:{there}", "--plan") == 0
