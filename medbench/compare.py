@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from medbench import metrics, stats
 from medbench.store import Store
-from medbench.table import Board, Line, boards, known_metric, pairs, shown_axes, standing
+from medbench.table import Board, Line, boards, known_metric, pairs, standing
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,18 +34,21 @@ def compare(
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     *,
     with_best: bool = False,
+    budgets: Collection[str] = (),
 ) -> list[Pair]:
     """Every two complete lines at equal labels, the better first. The family of Holm's correction is all of them.
 
     margin: what is too small to matter, in the metric's own unit. n_permutations: 0, or so many for a permutation test beside each.
     with_best: only the pairs that the best of each budget stands in; the family stays all pairs, as the best was picked after looking.
+    budgets: only at these; the family stays.
     """
     sign = -1.0 if metric == "ece" else 1.0
     found: list[tuple[Line, Line]] = []
     differences: list[stats.Estimate] = []
     stage = f"{board.task} pairs"
-    total = len(board.budgets())
-    for done, budget in enumerate(board.budgets()):
+    asked = [budget for budget in board.budgets() if not budgets or budget in budgets]
+    total = len(asked)
+    for done, budget in enumerate(asked):
         progress(stage, done, total)
         lines = sorted((line for line in board.at(budget) if metric in line.plain), key=lambda line: -sign * np.nanmean(line.plain[metric]))
         samples = [line.sample(metric) for line in lines]
@@ -130,7 +133,7 @@ def label_savings(
 
 def names(board: Board, *lines: Line) -> list[str]:
     """The method of each, and the words in which the board's lines differ."""
-    return [" ".join(str(getattr(line.cell, axis)) for axis in shown_axes(board.lines)) for line in lines]
+    return [" ".join(str(getattr(line.cell, axis)) for axis in board.axes) for line in lines]
 
 
 def _images(line: Line) -> float:

@@ -139,6 +139,7 @@ class Store:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._plan: tuple[tuple[int, int, int], PlanFile] | None = None  # with the time, number and size of the file it was read from
 
     # Reading ---------------------------------------------------------------------------------------------------------------------
 
@@ -158,6 +159,13 @@ class Store:
         file = self.folder / "plan.json"
         if not file.exists():
             return PlanFile()
+        state = file.stat()
+        key = (state.st_mtime_ns, state.st_ino, state.st_size)
+        if self._plan is None or self._plan[0] != key:
+            self._plan = (key, self._read_plan(file))
+        return self._plan[1]
+
+    def _read_plan(self, file: Path) -> PlanFile:
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             cells = (Planned(**{**entry, "cell": Cell(**entry["cell"])}) for entry in record["cells"])

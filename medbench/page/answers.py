@@ -76,7 +76,9 @@ def verdicts(boards: Sequence[Board], metric: str | None, margin: float, progres
 
 def _judged(board: Board, metric: str, margin: float, progress: Progress) -> Html | None:
     family = pairs(board, metric)
-    judged = compare.compare(board, metric, margin, with_best=family > compare.MOST, progress=progress)
+    many = family > compare.MOST
+    shown = board.budgets()[-1:] if many else ()  # of many pairs those that a reader asks about first
+    judged = compare.compare(board, metric, margin, progress=progress, with_best=many, budgets=shown)
     if not judged:
         return None
     group = board.about["groups"] or "image"
@@ -100,13 +102,13 @@ def _judged(board: Board, metric: str, margin: float, progress: Progress) -> Htm
             rows.append(
                 [who, [word, tag("small", f" {need}") if need else None], [drawn, value], between(low, high, "+.3f"), p.removeprefix("= ")]
             )
-        shown = table(
+        compared = table(
             ["comparison", "verdict", f"difference in {TITLES[metric]}", "95 %", "p"], rows, f"{board.title}, {budget} labels", names=2
         )
         opened = budget == board.budgets()[-1] and len(of) <= 30
-        parts.append(tag("details", tag("summary", f"{board.title}: {budget} labels, {len(of)} comparisons"), shown, open=opened))
-    note = f"Of {family} pairs only those with the best of each budget are shown; p values are corrected for all of them."
-    return tag("div", parts, tag("p", note, class_="small") if family > compare.MOST else None)
+        parts.append(tag("details", tag("summary", f"{board.title}: {budget} labels, {len(of)} comparisons"), compared, open=opened))
+    note = f"Of {family:,} pairs only those with the best at the most labels are shown; p values are corrected for all of them."
+    return tag("div", parts, tag("p", note, class_="small") if many else None)
 
 
 def over_tasks(boards: Sequence[Board], metric: str | None) -> Html | None:

@@ -129,6 +129,11 @@ class Board:
         found: Mapping[str, Any] = self.about.get("shift", {})
         return found
 
+    @cached_property
+    def axes(self) -> list[str]:
+        """`shown_axes` of its lines."""
+        return shown_axes(self.lines)
+
     def budgets(self) -> list[str]:
         return list(dict.fromkeys(line.cell.labels for line in self.lines))
 
