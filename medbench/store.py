@@ -91,6 +91,11 @@ def _member(file: int, name: bytes) -> bytes:
     """A member of a .npz file, by the directory at its end (PKWARE's APPNOTE 6.3, sections 4.3.7, 4.3.12 and 4.3.16): a fifth of the time that
     `zipfile` takes, which is for what is not as numpy writes it. Raises KeyError."""
     size = os.fstat(file).st_size
+    if (size, name) in _SEEN:  # files of one study are alike: where the last one of this size had it, if what stands there says the same
+        offset, head, count = _SEEN[size, name]
+        raw = os.pread(file, len(head) + count, offset)
+        if raw[:14] == head[:14] and raw[18 : len(head)] == head[18:] and len(raw) == len(head) + count:  # between them: a checksum
+            return raw[len(head) :]
     tail = os.pread(file, _TAIL, max(size - _TAIL, 0))
     end = tail.rfind(b"PK\5\6")
     length = _u32(tail, end + 12) if end >= 0 else size
@@ -103,6 +108,7 @@ def _member(file: int, name: bytes) -> bytes:
             raw = os.pread(file, 30 + len(name) + _u16(directory, at + 30) + 64 + count, offset)
             start = 30 + _u16(raw, 26) + _u16(raw, 28)
             if len(raw) >= start + count:
+                _SEEN[size, name] = (offset, raw[:start], count)
                 return raw[start : start + count]
         at += 46 + _u16(directory, at + 28) + _u16(directory, at + 30) + _u16(directory, at + 32)
     with zipfile.ZipFile(os.fdopen(os.dup(file), "rb")) as archive:
@@ -111,6 +117,7 @@ def _member(file: int, name: bytes) -> bytes:
 
 _u16: Callable[[bytes, int], int] = lambda raw, at: int.from_bytes(raw[at : at + 2], "little")
 _u32: Callable[[bytes, int], int] = lambda raw, at: int.from_bytes(raw[at : at + 4], "little")
+_SEEN: dict[tuple[int, bytes], tuple[int, bytes, int]] = {}  # (size of the file, member) -> offset, header, bytes of data
 _TAIL = 1024  # holds the directory of a file that `Store.add` wrote
 
 
@@ -186,9 +193,12 @@ class Store:
     def resamples(self, row: Row, metrics: Collection[str] = ()) -> dict[str, np.ndarray]:
         """metric -> (R,) float32: that part of `scores` alone, of `metrics` or of all, without numpy's own reader, which takes ten times as
         long over 10,000 rows."""
-        with self._scores_file(row.fingerprint).open("rb", buffering=0) as file:
-            values = _array(_member(file.fileno(), b"resamples.npy"))
-            names = list(row.metrics) if len(values) == len(row.metrics) else _array(_member(file.fileno(), b"metrics.npy")).tolist()
+        file = os.open(f"{self.folder}/scores/{row.fingerprint[:32]}.npz", os.O_RDONLY)
+        try:
+            values = _array(_member(file, b"resamples.npy"))
+            names = list(row.metrics) if len(values) == len(row.metrics) else _array(_member(file, b"metrics.npy")).tolist()
+        finally:
+            os.close(file)
         return {name: array for name, array in zip(names, values, strict=True) if not metrics or name in metrics}
 
     def target(self, name: str) -> dict[str, np.ndarray]:

@@ -36,9 +36,9 @@ def table(
         return
     if len(stores) == 1 and not (rows or cols or form or spread or out):
         found = tables.boards(stores[0])
-        shown = tables.terminal(stores[0], metric, found)
-        tables.write(stores[0], found)
-        screen.show(shown)
+        tables.known_metric(found, metric)
+        tables.write(stores[0], found)  # first, as it reads all metrics in one go
+        screen.show(tables.terminal(stores[0], metric, found))
         return
     form = choice("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
     spread = choice("spread", spread or "interval", tables.SPREADS)

@@ -35,12 +35,16 @@ def readable(board: Board, metric: str) -> Board:
 
 def figure(kind: str, board: Board, metric: str | None, alt: str, caption: str) -> Html | None:
     """One figure of one board, None where it cannot be drawn from it."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     draw: Callable[[Sequence[Board], str | None, str], list[plot.Drawing]] = plot.KINDS[kind]
     try:
         with plot.paper():
             (drawing, *_) = draw([board], metric, "column")
             out = io.BytesIO()
-            drawing.figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+            FigureCanvasSVG(drawing.figure).print_svg(
+                out, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            )  # savefig draws twice
     except UserError:
         return None
     key = re.sub(r"\W+", "-", f"{kind}-{board.task}-{board.data}-{board.target}").strip("-")

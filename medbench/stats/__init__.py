@@ -4,7 +4,7 @@ from medbench.stats.contrasts import Estimate, Sample, Summary, across, contrast
 from medbench.stats.curves import LabelEfficiency, area, area_difference, label_efficiency
 from medbench.stats.ranks import Ranking, cliques, ranking, ranks
 from medbench.stats.resampling import MAX_UNDEFINED, VERSION, group_weights, interval
-from medbench.stats.together import differences_to, means_over_seeds
+from medbench.stats.together import differences_to, means_over_seeds, p_values
 from medbench.stats.verdicts import Verdict, format_p, holm, more_groups, permutation_p, swaps, verdicts
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "mean_over_seeds",
     "means_over_seeds",
     "more_groups",
+    "p_values",
     "paired_difference",
     "permutation_p",
     "ranking",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -175,6 +176,7 @@ def _variance(values: np.ndarray) -> float:
     return float(np.mean(variance(values, axis=-1, ddof=1)))
 
 
+@lru_cache(maxsize=1024)
 def t_quantile(level: float, df: float) -> float:
     """The two-sided quantile of Student's t; NaN for no degree of freedom."""
     from scipy.special import ndtri, stdtrit

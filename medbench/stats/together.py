@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +13,7 @@ _CHUNK = 4_000_000  # numbers that are worked on at once: 32 MB
 
 
 def means_over_seeds(samples: Sequence[Sample], level: float = 0.95) -> list[Summary]:
-    """`mean_over_seeds` of each."""
+    """`mean_over_seeds` of each. Their resamples may be float32, as they are saved: they are worked on as float64."""
     found: list[Summary | None] = [None] * len(samples)
     for places, plain, resamples in _alike(samples):
         groups, seeds = samples[places[0]].groups, plain.shape[1]
@@ -32,7 +33,8 @@ def means_over_seeds(samples: Sequence[Sample], level: float = 0.95) -> list[Sum
             rows = zip(values.tolist(), np.std(plain, axis=1, ddof=1).tolist(), low.tolist(), high.tolist(), strict=True)
         for place, row in zip(places, rows, strict=True):
             found[place] = Summary(*row)
-    return [done or mean_over_seeds(sample, level) for done, sample in zip(found, samples, strict=True)]
+    whole = lambda sample: replace(sample, resamples=sample.resamples.astype(float, copy=False))
+    return [done or mean_over_seeds(whole(sample), level) for done, sample in zip(found, samples, strict=True)]
 
 
 def differences_to(samples: Sequence[Sample], reference: Sample) -> list[Estimate]:
@@ -44,6 +46,43 @@ def differences_to(samples: Sequence[Sample], reference: Sample) -> list[Estimat
             for place, estimate in zip(places, made, strict=True):
                 found[place] = estimate
     return [done or paired_difference(sample, reference) for done, sample in zip(found, samples, strict=True)]
+
+
+def p_values(estimates: Sequence[Estimate]) -> list[float]:
+    """`Estimate.p` of each."""
+    return [2 * one for one in tails(estimates, 0.0, [estimate.value > 0 for estimate in estimates])]
+
+
+def tails(estimates: Sequence[Estimate], null: float, above: Sequence[bool]) -> list[float]:
+    """`Estimate.tail(null, above=...)` of each. Those with chance of two sources are looked for in one go."""
+    two = [
+        place for place, estimate in enumerate(estimates) if sum(variance > 0 for variance, _ in estimate.parts) == len(estimate.parts) == 2
+    ]
+    value = np.array([estimates[place].value for place in two])
+    gap = np.where([above[place] for place in two], value - null, null - value)
+    parts = np.array([estimates[place].parts for place in two]).reshape(-1, 2, 2)
+    known = np.isfinite(parts).all((1, 2)) & np.isfinite(gap)
+    beyond = np.full(len(two), np.nan)
+    beyond[known] = _beyond(np.abs(gap[known]), parts[known, :, 0].T, parts[known, :, 1].T)
+    found = dict(zip(np.array(two)[known].tolist(), np.where(gap >= 0, beyond, 1 - beyond)[known].tolist(), strict=True)) if two else {}
+    return [
+        found[place] if place in found else estimate.tail(null, above=on)
+        for place, (estimate, on) in enumerate(zip(estimates, above, strict=True))
+    ]
+
+
+def _beyond(gap: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """`Estimate._beyond` of gaps (L,) >= 0 with variances and degrees of freedom (2, L), all above 0."""
+    from scipy.special import stdtr, stdtrit
+
+    low = np.maximum(stdtr(df, -gap / np.sqrt(variance)).max(0), 1e-300)
+    high, every = np.full(len(gap), 0.5), np.arange(len(gap))
+    for _ in range(5):
+        p = np.geomspace(low, high, 33)  # (33, L)
+        halves = np.sqrt((variance[:, None] * stdtrit(df[:, None], p) ** 2).sum(0))
+        at = np.clip((halves > gap).sum(0), 1, 32)  # they fall as p grows
+        low, high = p[at - 1, every], p[at, every]
+    return high
 
 
 def _alike(samples: Sequence[Sample]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from medbench.stats.contrasts import Estimate
+from medbench.stats.together import p_values, tails
 
 #: Of the study that `more_groups` plans: the chance to decide, if the truth is what was seen.
 POWER = 0.8
@@ -75,9 +76,9 @@ def verdicts(differences: Sequence[Estimate], groups: int, margin: float, level:
     if not margin >= 0:
         raise ValueError(f"a margin is at least 0; got {margin}")
     alpha = 1 - level
-    p = holm([d.p() for d in differences], family)
-    two = [np.maximum(d.tail(-margin, above=True), d.tail(margin, above=False)) if margin else 1.0 for d in differences]
-    p_equal = holm([float(value) for value in two], family)
+    p, n = holm(p_values(differences), family), len(differences)
+    ends = np.maximum(tails(differences, -margin, [True] * n), tails(differences, margin, [False] * n)) if margin else np.ones(n)
+    p_equal = holm(ends.tolist(), family)
     found = []
     for d, p_differ, p_same in zip(differences, p, p_equal, strict=True):
         word: Word = "not decidable"

@@ -84,6 +84,11 @@ class Line:
         self.load([metric])
         return stats.Sample(self.plain[metric], self._resamples[metric].astype(float), self.groups)
 
+    def _saved(self, metric: str) -> stats.Sample:
+        """`sample` in the float32 of the file."""
+        self.load([metric])
+        return stats.Sample(self.plain[metric], self._resamples[metric], self.groups)
+
     def summary(self, metric: str) -> stats.Summary:
         """Mean, sd over seeds and 95 % interval over test groups and seeds, cut at the metric's own range; NaN unless complete."""
         if metric not in self._summaries:
@@ -99,7 +104,7 @@ def summarise(lines: Sequence[Line], metrics: Collection[str]) -> None:
         todo = [line for line in lines if metric not in line._summaries]
         known = [line for line in todo if metric in line.plain]
         low, high = -1.0 if "kappa" in metric else 0.0, 1.0
-        for line, s in zip(known, stats.means_over_seeds([line.sample(metric) for line in known]), strict=True):
+        for line, s in zip(known, stats.means_over_seeds([line._saved(metric) for line in known]), strict=True):
             cut = [low if end < low else high if end > high else end for end in (s.low, s.high)]  # NaN stays
             line._summaries[metric] = stats.Summary(s.mean, s.sd, *cut)
         line_less = stats.Summary(np.nan, None, np.nan, np.nan)
@@ -230,7 +235,7 @@ def _marks(board: Board, metric: str) -> dict[Line, Mark]:
         found[best] = Mark("*")
         others = [line for line in lines if line is not best]
         gaps |= zip(others, stats.differences_to([line.sample(metric) for line in others], best.sample(metric)), strict=True)
-    corrected = stats.holm([gap.p() for gap in gaps.values()], pairs(board, metric))
+    corrected = stats.holm(stats.p_values(list(gaps.values())), pairs(board, metric))
     for (line, gap), p in zip(gaps.items(), corrected, strict=True):
         found[line] = Mark("?" if np.isnan(p) else "=" if p > 0.05 else "", gap, p)
     return found
