@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from medbench import metrics, stats
+from medbench.stats.together import tails
 
 #: scipy.stats.t.ppf(0.975, df)
 T = {(0.975, 2): 4.302652729749464, (0.975, 3): 3.182446305284263, (0.975, 49): 2.009575234489209}
@@ -373,3 +374,10 @@ def test_many_samples_at_once_give_the_same_as_one_at_a_time() -> None:
             one = stats.paired_difference(sample, reference)
             assert gap.value == pytest.approx(one.value, abs=1e-15)
             assert np.array(gap.parts) == pytest.approx(np.array(one.parts), rel=1e-10, abs=1e-18, nan_ok=True)
+    gaps = [stats.paired_difference(a, b) for a in samples[:-1] for b in samples[:-1]]  # two sources of chance, one, none, undefined
+    gaps += [stats.Estimate(value, ((1e-4, 39.0), (3e-5, 2.0))) for value in (-0.9, -0.02, 0.0, 0.001, 0.05, 0.9, np.nan)]
+    assert stats.p_values(gaps) == pytest.approx([gap.p() for gap in gaps], rel=1e-10, nan_ok=True)
+    for above in (True, False):
+        one = [gap.tail(-0.01, above=above) for gap in gaps]
+        assert tails(gaps, -0.01, [above] * len(gaps)) == pytest.approx(one, rel=1e-10, nan_ok=True)
+    assert stats.p_values([]) == []

@@ -47,6 +47,19 @@ def test_resamples_are_read_alone_as_numpy_reads_them(store: Store, saved: Calla
     assert list(store.resamples(row, ["f1"])) == ["f1"]
 
 
+def test_resamples_are_found_in_files_of_one_size_that_hold_them_elsewhere(store: Store) -> None:
+    """The reader looks first where the last file of this size had them."""
+    values = np.random.default_rng(0).random((3, 1, 500)).astype(np.float32)
+    for seed, resamples in enumerate(values):
+        names = ("resamples", "probabilities") if seed == 1 else ("probabilities", "resamples")
+        arrays = {"resamples": resamples, "probabilities": 1 - resamples, "metrics": np.array(["auc"])}
+        store.add(replace(make_row(seed), metrics={"auc": {}}), {name: arrays[name] for name in (*names, "metrics")})
+    rows = [replace(make_row(seed), metrics={"auc": {}}) for seed in range(3)]
+    assert len({(store.folder / "scores" / f"{row.fingerprint[:32]}.npz").stat().st_size for row in rows}) == 1
+    for row, resamples in zip(rows, values, strict=True):
+        assert np.array_equal(store.resamples(row)["auc"], resamples[0])
+
+
 def test_a_row_is_written_once(store: Store) -> None:
     assert store.add(make_row(0), ARRAYS)
     assert not store.add(make_row(0), ARRAYS)

@@ -42,9 +42,8 @@ def figure(kind: str, board: Board, metric: str | None, alt: str, caption: str) 
         with plot.paper():
             (drawing, *_) = draw([board], metric, "column")
             out = io.BytesIO()
-            FigureCanvasSVG(drawing.figure).print_svg(
-                out, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-            )  # savefig draws twice
+            canvas = FigureCanvasSVG(drawing.figure)
+            canvas.print_svg(out, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))  # type: ignore[no-untyped-call]  # savefig draws twice
     except UserError:
         return None
     key = re.sub(r"\W+", "-", f"{kind}-{board.task}-{board.data}-{board.target}").strip("-")

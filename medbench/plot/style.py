@@ -101,7 +101,7 @@ def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], inches:
 
 
 def legend_columns(names: Sequence[str], inches: float) -> int:
-    return max(1, min(len(names), int(inches / (0.55 + 0.052 * max(map(len, names))))))
+    return max(1, min(len(names), int(inches / (0.55 + 0.048 * max(map(len, names))))))
 
 
 def plain(name: str) -> str:

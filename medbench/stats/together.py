@@ -33,8 +33,10 @@ def means_over_seeds(samples: Sequence[Sample], level: float = 0.95) -> list[Sum
             rows = zip(values.tolist(), np.std(plain, axis=1, ddof=1).tolist(), low.tolist(), high.tolist(), strict=True)
         for place, row in zip(places, rows, strict=True):
             found[place] = Summary(*row)
-    whole = lambda sample: replace(sample, resamples=sample.resamples.astype(float, copy=False))
-    return [done or mean_over_seeds(whole(sample), level) for done, sample in zip(found, samples, strict=True)]
+    return [
+        done or mean_over_seeds(replace(sample, resamples=sample.resamples.astype(float, copy=False)), level)
+        for done, sample in zip(found, samples, strict=True)
+    ]
 
 
 def differences_to(samples: Sequence[Sample], reference: Sample) -> list[Estimate]:
