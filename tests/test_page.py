@@ -113,6 +113,14 @@ def test_every_picture_has_words(markup: str) -> None:
             assert held.get("aria-hidden") == "true" or (held.get("role") == "img" and held.get("aria-label"))
 
 
+def test_black_marks_of_a_figure_are_filled_with_ink(markup: str) -> None:
+    """matplotlib leaves the fill of what is black out, and the page's style fills nothing by itself."""
+    drawn = re.sub(r"<defs>.*?</defs>", "", "".join(re.findall(r"<figure>.*?</figure>", markup, re.S)), flags=re.S)
+    marks = re.findall(r"<(?:use|path)[^>]*>", drawn)
+    assert len(marks) > 10 and all(' fill="' in mark for mark in marks)
+    assert any('fill="currentColor"' in mark for mark in marks if mark.startswith("<use"))
+
+
 def test_loud_marks_and_audit(tmp_path: Path) -> None:
     store = study(tmp_path / "out")
     record = json.loads((store.folder / "plan.json").read_text())
@@ -287,6 +295,15 @@ def test_in_chromium_it_fits_a_phone_and_the_dark(browser: Any, markup: str, tmp
             assert (light[0] > light[1] + 300) == dark and abs(light[0] - light[1]) > 300
             axis = browser.execute_script("return getComputedStyle(document.querySelector('figure svg text')).fill")
             assert axis == ink, "the figures' words follow the page"
+    try:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride", {"width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+        )
+        wide = browser.execute_script("return [...document.querySelectorAll('table')].map(t => t.getBoundingClientRect().right)")
+        assert max(wide) <= 718, "what stands beyond A4 without its margins is cut"
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert browser.get_log("browser") == []
 
 

@@ -106,7 +106,14 @@ def _judged(board: Board, metric: str, margin: float, progress: Progress) -> Htm
             ["comparison", "verdict", f"difference in {TITLES[metric]}", "95 %", "p"], rows, f"{board.title}, {budget} labels", names=2
         )
         opened = budget == board.budgets()[-1] and len(of) <= 30
-        parts.append(tag("details", tag("summary", f"{board.title}: {budget} labels, {len(of)} comparisons"), compared, open=opened))
+        parts.append(
+            tag(
+                "details",
+                tag("summary", f"{board.title}: {budget} labels, {len(of)} comparison{'s' * (len(of) != 1)}"),
+                compared,
+                open=opened,
+            )
+        )
     note = f"Of {family:,} pairs only those with the best at the most labels are shown; p values are corrected for all of them."
     return tag("div", parts, tag("p", note, class_="small") if many else None)
 

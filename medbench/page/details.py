@@ -46,7 +46,7 @@ def reliability(boards: Sequence[Board], metric: str | None) -> list[Html]:
 def shifted(boards: Sequence[Board], metric: str | None) -> Html | None:
     """What the fitted models lose elsewhere, as `medbench shift` has it; None where nothing was scored elsewhere."""
     shown = [
-        [table(header, body, title, names=0), items(notes, class_="small")]
+        [table(header, body, title, names=header.index("there") - 1), items(notes, class_="small")]
         for title, (header, *body), notes in shift_tables(boards, metric)
     ]
     intro = "The same fitted models on images of another origin, or damaged ones. Nothing is trained or chosen there."

@@ -58,6 +58,7 @@ def _inline(svg: bytes, key: str, alt: str) -> Html:
         for child in list(parent):
             if child.tag in (f"{_SVG}metadata", f"{_SVG}style"):
                 parent.remove(child)
+    shared = {id(node) for defs in root.iter(f"{_SVG}defs") for node in defs.iter()}  # takes the fill of what uses it
     for node in root.iter():
         node.tag = node.tag.removeprefix(_SVG)
         for declaration in node.attrib.pop("style", "").split(";"):
@@ -70,8 +71,8 @@ def _inline(svg: bytes, key: str, alt: str) -> Html:
         for name in ("fill", "stroke"):
             if name in node.attrib:
                 node.set(name, _INK.get(node.attrib[name].lower(), node.attrib[name]))
-        if node.tag == "text" and "fill" not in node.attrib:
-            node.set("fill", "currentColor")
+        if node.tag in ("text", "path", "use") and "fill" not in node.attrib and id(node) not in shared:
+            node.set("fill", "currentColor")  # matplotlib leaves black out, as it is SVG's own
         if "id" in node.attrib:
             node.set("id", f"{key}-{node.attrib['id']}")
         if _LINK in node.attrib:

@@ -75,7 +75,7 @@ def section(found: Sequence[Gallery]) -> Html | None:
         cards = [
             tag(
                 "figure",
-                tag("img", src=Html(m.uri), alt=f"Image {m.id}, labelled {m.label}, taken for {m.said}", loading="lazy"),
+                tag("img", src=Html(m.uri), alt=f"Image {m.id}, labelled {m.label}, taken for {m.said}"),
                 tag("figcaption", tag("b", m.said), f" {m.probability:.2f}, labelled ", tag("b", m.label), tag("small", m.id)),
             )
             for m in gallery.mistakes
