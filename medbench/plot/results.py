@@ -10,7 +10,7 @@ import numpy as np
 from medbench import stats
 from medbench.plot.style import SHADES, WIDTHS, Drawing, Look, legend, legend_columns, looks, panels, plain
 from medbench.spec import UserError
-from medbench.table import TITLES, Board, Line, Pivot, pivot, shown_axes, tasks_by_lines
+from medbench.table import TITLES, Board, Line, Pivot, pivot, shown_axes, summarise, tasks_by_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def short_names(boards: Sequence[Board]) -> dict[str, str]:
     """Line name -> the words of it that differ between lines, the method first. In the order of the boards."""
     names = list(dict.fromkeys(line.name for board in boards for line in board.lines))
-    words = [(line.cell.method, *(str(getattr(line.cell, axis)) for axis in _differing(boards))) for line in _first_of(boards, names)]
+    axes = _differing(boards)
+    words = [(line.cell.method, *(str(getattr(line.cell, axis)) for axis in axes)) for line in _first_of(boards, names)]
     return {name: " ".join(word) for name, word in zip(names, words, strict=True)}
 
 
@@ -44,6 +45,7 @@ def curves(boards: Sequence[Board], metric: str | None, width: str) -> list[Draw
     handles = {}
     for ax, board in zip(axes, boards, strict=True):
         shown = metric or str(board.about["metric"])
+        summarise(board.lines, [shown])
         for place, name in enumerate(names):
             points = [line for line in board.lines if line.name == name and shown in line.plain]
             if points:

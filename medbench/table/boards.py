@@ -61,7 +61,7 @@ class Line:
             return "done"
         return f"{'failed' if self.reasons else 'missing'} {len(self.planned) - len(self.rows)} of {len(self.planned)}"
 
-    @property
+    @cached_property
     def name(self) -> str:
         return " ".join(str(getattr(self.cell, axis)) for axis in AXES)
 
