@@ -78,7 +78,7 @@ def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str, *,
         tag(
             "tr",
             [
-                tag("th", cell, scope="row") if place == 0 else tag("td", cell, class_=None if place < names else "n")
+                tag("th", cell, scope="row") if place == 0 else tag("td", cell, class_=_width(cell) if place < names else "n")
                 for place, cell in enumerate(row)
             ],
         )
@@ -86,6 +86,11 @@ def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str, *,
     ]
     made = tag("table", tag("caption", caption), tag("thead", tag("tr", head)), tag("tbody", body))
     return tag("div", made, class_="wide", tabindex="0", role="region", aria_label=caption)
+
+
+def _width(cell: Any) -> str | None:
+    """A class for words that a phone's narrow column would break into many lines."""
+    return "w" if len(re.sub(r"<[^>]*>", "", "".join(_flat([cell])))) > 18 else None
 
 
 def number(value: float | None, form: str = ".3f") -> str:
