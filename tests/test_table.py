@@ -23,6 +23,7 @@ from medbench.compare import compare, sentences
 from medbench.merge import merge
 from medbench.spec import Cell, Row, fingerprint
 from medbench.store import PlanFile, Planned
+from medbench.table import leaderboards
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.normal(0, 0.02, 1000)  # of the test set: the same for every method
@@ -392,3 +393,15 @@ if __name__ == "__main__":
         shown = table.pivot(table.boards(golden_store(Path(folder) / "out", read_golden())))
         for name, form in FORMS.items():
             (GOLDEN / name).write_text(table.render(shown, form))
+
+
+def test_a_screen_shows_the_best_of_many_lines_and_all_that_are_not_complete() -> None:
+    header = ["labels", "images", "method", "", "AUC", "95 %", "sd", "to best, paired"]
+    body = [[b, "70", f"m{i}", "", f"{i / 100:.3f}", "", "", ""] for b in ("1%", "10%") for i in range(60)]
+    body[7][4] = "missing 1 of 3"
+    for lowest, best in ((False, range(50, 60)), (True, [*range(7), 8, 9, 10])):
+        shown, left_out = leaderboards._best(body, header, lowest=lowest)
+        first = [cells[2] for cells in shown if cells[0] == "1%"]
+        assert first == sorted({"m7", *(f"m{i}" for i in best)}, key=lambda name: int(name[1:]))
+        assert len(shown) + left_out == len(body) and len(shown) == 21
+    assert leaderboards._best(body[:100], header, lowest=False) == (body[:100], 0)

@@ -16,6 +16,9 @@ from medbench.table.shifts import ALL, MEAN, drops, shift_terminal, standing, ta
 if TYPE_CHECKING:
     from rich.table import Table
 
+SCREEN = 100  # lines of a board that a screen shows whole
+BEST = 10
+
 
 def markdown(store: Store, found: Sequence[Board] = ()) -> str:
     """The leaderboards as Markdown: the primary metric against the best, then every metric, then what a reader must know. found: its boards,
@@ -49,6 +52,7 @@ def terminal(store: Store, metric: str | None = None, found: Sequence[Board] = (
     known_metric(every, metric)
     for board in standing(every):
         header, *body = _cells(board, metric or board.about["metric"])
+        body, left_out = _best(body, header, lowest=metric == "ece")
         table = Table(title=Text(board.title), title_justify="left", title_style="bold")
         for name in header:  # on a narrow terminal counts and intervals break at their blanks; names and numbers stay whole
             whole = name in (*AXES, "labels", "", "sd", TITLES[metric or board.about["metric"]])
@@ -60,8 +64,27 @@ def terminal(store: Store, metric: str | None = None, found: Sequence[Board] = (
             last = cells[0]
             best = cells[header.index("")] == "*"
             table.add_row(*map(Text, cells), style="bold" if best else None)  # Text: a name may hold [markup]
-        shown += [table, legend(board, metric or board.about["metric"]), *notes(board)]
+        more = [f"The best {BEST} lines at each budget; {left_out} more stand in leaderboard.md and leaderboard.csv."] if left_out else []
+        shown += [table, *more, legend(board, metric or board.about["metric"]), *notes(board)]
     return [*shown, *shift_terminal(every, metric, ALL)]
+
+
+def _best(body: list[list[str]], header: list[str], *, lowest: bool) -> tuple[list[list[str]], int]:
+    """The lines that a screen shows, in their order, and how many it leaves out: of more than `SCREEN` the best `BEST` at each budget, and every
+    line that is not complete."""
+    if len(body) <= SCREEN:
+        return body, 0
+    value = len(header) - 4  # before interval, sd and difference
+    best: set[int] = set()
+    for budget in dict.fromkeys(cells[0] for cells in body):
+        there = [i for i, cells in enumerate(body) if cells[0] == budget and _is_number(cells[value])]
+        best |= set(sorted(there, key=lambda i: float(body[i][value]), reverse=not lowest)[:BEST])
+    kept = [cells for i, cells in enumerate(body) if i in best or not _is_number(cells[value])]
+    return kept, len(body) - len(kept)
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("-").replace(".", "", 1).isdigit()
 
 
 def notes(board: Board) -> list[str]:
