@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from trees.serving import Server
 
 from medbench import cli
+from medbench.fetch import transfer
 
 # Two test processes share two cores: a second thread in each would only wait. Set before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -72,3 +74,13 @@ def medbench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., i
 
     monkeypatch.chdir(tmp_path)
     return call
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """On 127.0.0.1, and nobody waits between two tries."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(transfer, "WAIT", 0.0)
+    server = Server()
+    yield server
+    server.close()

@@ -8,7 +8,7 @@ import io
 import shutil
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,18 +21,9 @@ from trees.serving import Served, Server
 
 from medbench import datasets, images, registry
 from medbench.datasets import getting
-from medbench.fetch import transfer, unpacking
+from medbench.fetch import unpacking
 from medbench.spec import Download, Task, UserError
 from medbench.tasks import hyperkvasir, kermany, pad_ufes, pcam
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(transfer, "WAIT", 0.0)
-    server = Server()
-    yield server
-    server.close()
 
 
 def packed(root: Path, *names: str, wrapper: str = "") -> bytes:

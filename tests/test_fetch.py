@@ -10,7 +10,7 @@ import stat
 import tarfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,15 +23,6 @@ from medbench.fetch import transfer, unpacking
 from medbench.spec import UserError
 
 BODY = np.random.default_rng(0).integers(0, 256, 300_000, np.uint8).tobytes()
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(transfer, "WAIT", 0.0)
-    server = Server()
-    yield server
-    server.close()
 
 
 def whole(part: Path) -> None:

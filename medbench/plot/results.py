@@ -49,7 +49,9 @@ def curves(boards: Sequence[Board], metric: str | None, width: str) -> list[Draw
         for place, name in enumerate(names):
             points = [line for line in board.lines if line.name == name and shown in line.plain]
             if points:
-                handles[name] = _curve(ax, points, shown, look[name], (place - (len(names) - 1) / 2) * (len(names) > 4), len(names) <= 4)
+                aside = (place - (len(names) - 1) / 2) * (len(names) > 4)
+                x = np.array([images_of(line) for line in points]) * 1.03**aside
+                handles[name] = drawn(ax, x, points, shown, look[name], band=len(names) <= 4)
         base = _baseline(board, shown)
         if base is not None:
             full = ax.axhline(base.summary(shown).mean, color="0.45", linewidth=0.8, linestyle=(0, (1, 1)), zorder=1)
@@ -191,9 +193,9 @@ def images_of(line: Line) -> float:
     return float(np.mean([row.n_labels for row in line.rows]))
 
 
-def _curve(ax: Axes, points: Sequence[Line], metric: str, look: Look, shift: float, band: bool) -> Any:
-    x = np.array([images_of(line) for line in points]) * 1.03**shift
-    found = [line.summary(metric) for line in points]
+def drawn(ax: Axes, x: np.ndarray, lines: Sequence[Line], metric: str, look: Look, band: bool) -> Any:
+    """The means of `lines` over x (n,), with their intervals as a band or as bars; its handle for a legend."""
+    found = [line.summary(metric) for line in lines]
     mean, low, high = (np.array([getattr(s, name) for s in found]) for name in ("mean", "low", "high"))
     (handle,) = ax.plot(
         x, mean, color=look.colour, marker=look.marker, linestyle=look.stroke, markeredgecolor="white", markeredgewidth=0.4, zorder=3

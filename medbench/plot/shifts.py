@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from medbench.plot.results import line_looks, short_names
+from medbench.plot.results import drawn, line_looks, short_names
 from medbench.plot.style import WIDTHS, Drawing, legend, legend_columns, panels, plain
 from medbench.spec import UserError
-from medbench.table import TITLES, Board, Drop, Line, at_home, measured
+from medbench.table import TITLES, Board, Drop, at_home, measured
 
 
 def shift(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
@@ -44,9 +44,8 @@ def _figure(home: Board, drops: Sequence[Drop], labels: str, width: str) -> Draw
             points = [drop for drop in of if drop.home.name == name]
             x = np.array([0, *(drop.levels[0] if drop.levels else 1 for drop in points)], float)
             lines = [points[0].home, *(drop.away[0] for drop in points)]
-            handles[name] = _line(
-                ax, x, lines, of[0].metric, look[name], (place - (len(shown) - 1) / 2) * (len(shown) > 4), len(shown) <= 4
-            )
+            aside = 0.06 * (place - (len(shown) - 1) / 2) * (len(shown) > 4)
+            handles[name] = drawn(ax, x + aside, lines, of[0].metric, look[name], band=len(shown) <= 4)
         ticks = sorted({level for drop in of for level in drop.levels} or {1})
         ax.set_xticks([0, *ticks], ["none", *map(str, ticks)] if of[0].levels else ["at home", "there"])
         ax.set_xlim(-0.3, ticks[-1] + 0.3)
@@ -60,17 +59,3 @@ def _figure(home: Board, drops: Sequence[Drop], labels: str, width: str) -> Draw
     figure.suptitle(f"{plain(home.title)}, {labels} labels", fontsize=7.5)
     legend(figure, list(handles.values()), [names[name] for name in handles], inches)
     return Drawing(f"shift-{'-'.join(home.task.replace(':', '-').split())}", figure)
-
-
-def _line(ax: Any, x: np.ndarray, lines: Sequence[Line], metric: str, look: Any, aside: float, band: bool) -> Any:
-    found = [line.summary(metric) for line in lines]
-    mean, low, high = (np.array([getattr(s, name) for s in found]) for name in ("mean", "low", "high"))
-    x = x + 0.06 * aside
-    (handle,) = ax.plot(
-        x, mean, color=look.colour, marker=look.marker, linestyle=look.stroke, markeredgecolor="white", markeredgewidth=0.4, zorder=3
-    )
-    if band:
-        ax.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0, zorder=1)
-    else:
-        ax.vlines(x, low, high, color=look.colour, linewidth=0.7, zorder=2)
-    return handle
