@@ -1,0 +1,50 @@
+"""The words of medbench as frozen values. Imports nothing of the package, and nothing heavy.
+
+A grid of (task x method x encoder x protocol x label budget x seed) goes in, rows come out: everything that crosses a file boundary is
+defined here, so that a reader of one stage needs this folder and that stage alone.
+"""
+
+from medbench.spec.budgets import ALL, Budget, parse_budget
+from medbench.spec.cells import Cell, Grid, Row, fingerprint
+from medbench.spec.errors import UserError, user_path
+from medbench.spec.images import Drawn, Image, Split
+from medbench.spec.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
+from medbench.spec.protocols import HeldOut, Network, Protocol, Scores, Train
+from medbench.spec.tasks import KINDS, MODALITIES, NOTHING, PARTS, PRIMARY, Download, Kind, Official, Shift, Task, TaskFamily
+
+__all__ = [
+    "ALL",
+    "KINDS",
+    "MODALITIES",
+    "NOTHING",
+    "PARTS",
+    "PRIMARY",
+    "READOUTS",
+    "Budget",
+    "Cell",
+    "Download",
+    "Drawn",
+    "Encoder",
+    "Fusion",
+    "Grid",
+    "HeldOut",
+    "Image",
+    "Kind",
+    "Member",
+    "Method",
+    "Network",
+    "Official",
+    "Protocol",
+    "Row",
+    "Scores",
+    "Shift",
+    "Split",
+    "Task",
+    "TaskFamily",
+    "Train",
+    "UserError",
+    "Weights",
+    "fingerprint",
+    "parse_budget",
+    "user_path",
+]

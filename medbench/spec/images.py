@@ -1,0 +1,59 @@
+"""Images and what is known of each: what a task's `load` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An image that is computed instead of read: `draw(seed)` gives (H, W, 3) uint8, always the same pixels for the same `key`.
+
+    `draw` is a module-level function, so that the workers that fill a pack can receive it. `key` is the image's content identity: it names
+    the drawing's version and everything else that changes a pixel.
+    """
+
+    draw: Callable[[int], np.ndarray]
+    seed: int
+    key: str
+
+
+Image = Path | Drawn
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a task: N images and what is known of each.
+
+    images: N paths (or drawings). ids: (N,) str, unique, without personal data or folders.
+    labels: (N,) int64 class index, or (N, C) float64 of 0, 1 and NaN (= uncertain) for `multilabel`.
+    groups: (N,) str, what must not be torn (patient, else lesion or case). bags: (N,) str, images of one lesion or study.
+    meta: column name -> (N,) array, kept for audits and subgroups, never given to a protocol.
+    """
+
+    images: Sequence[Image]
+    ids: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    bags: np.ndarray
+    meta: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, index: np.ndarray) -> Split:
+        """The images at `index` (n,) int, in that order."""
+        return Split(
+            [self.images[i] for i in index],
+            self.ids[index],
+            self.labels[index],
+            self.groups[index],
+            self.bags[index],
+            {name: column[index] for name, column in self.meta.items()},
+        )
