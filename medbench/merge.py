@@ -9,8 +9,11 @@ from medbench.spec import UserError
 from medbench.store import Store
 
 
-def merge(folders: Sequence[Path], out: Path) -> tuple[int, int]:
+def merge(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> tuple[int, int]:
     """Copy plans, rows, scores and failures of `folders` into `out`, which may hold rows already. (rows that were new, rows in all).
+
+    predictions: False leaves out whatever belongs to a single image (ids, labels, groups, probabilities, decisions) and keeps the resamples of
+    the metrics, from which leaderboards, paired differences, verdicts and curves are made: what may be published where patients' data may not.
 
     A row that stands in two folders is copied once, whole; a failure whose cell another folder has finished is not copied. Raises UserError
     before anything is written where a folder is no results folder, is `out` itself, or has a line under another setting than an earlier one:
@@ -36,9 +39,7 @@ def merge(folders: Sequence[Path], out: Path) -> tuple[int, int]:
     for store in map(Store, folders):
         merged.add_plan(store.plan())
         for row in store.rows().values():
-            name = str(row.provenance["target"])
-            merged.copy_target(name, store)
-            added += merged.add(row, store.scores(row))
+            added += merged.copy(row, store, predictions=predictions)
     done = merged.rows()
     known = merged.failures()
     for store in map(Store, folders):

@@ -5,6 +5,8 @@ rows.jsonl           one finished cell a line
 failed.jsonl         one failure a line: cell, fingerprint, reason
 scores/ID.npz        probabilities, decisions and metric resamples of one row
 targets/ID.npz       ids, labels, groups, bags and metadata of one scored set
+
+`medbench merge --without-predictions` leaves of the last two the metric resamples alone: nothing of a single image.
 """
 
 from __future__ import annotations
@@ -186,7 +188,14 @@ class Store:
         """probabilities (M, C) float32, decisions, resamples (metrics, R) float32 in the order of `metrics` (names, str).
 
         Where the protocol held labelled images out (`spec.HeldOut`): held_out_index (n,), held_out_probabilities (n, C), held_out_labels.
+        Raises UserError where the folder was shared without predictions.
         """
+        arrays = self._arrays(row)
+        if "probabilities" not in arrays:
+            raise self._lacks(f"scores/{row.fingerprint[:32]}.npz has resamples alone")
+        return arrays
+
+    def _arrays(self, row: Row) -> dict[str, np.ndarray]:
         with np.load(self._scores_file(row.fingerprint)) as file:
             return dict(file)
 
@@ -203,9 +212,18 @@ class Store:
 
     def target(self, name: str) -> dict[str, np.ndarray]:
         """ids, labels, groups of the scored set that a row's provenance names; bags, and meta_COLUMN for each column of its metadata, where
-        they were saved (older folders have neither)."""
-        with np.load(self.folder / "targets" / f"{name}.npz") as file:
-            return dict(file)
+        they were saved (older folders have neither). Raises UserError where it is not there."""
+        try:
+            with np.load(self.folder / "targets" / f"{name}.npz") as file:
+                return dict(file)
+        except FileNotFoundError:
+            raise self._lacks(f"it has no targets/{name}.npz") from None
+
+    def _lacks(self, what: str) -> UserError:
+        return UserError(
+            f"{self.folder} holds no predictions of single images ({what}): it was shared without them, or they were lost.",
+            then="the folder that the run itself wrote, or medbench run; table, compare, report and most plots work without them",
+        )
 
     # Writing ---------------------------------------------------------------------------------------------------------------------
 
@@ -260,10 +278,16 @@ class Store:
         columns = {f"meta_{column}": _plain(values) for column, values in (meta or {}).items() if _shareable(_plain(values), groups)}
         self._write_arrays(f"targets/{name}.npz", {**arrays, **columns})
 
-    def copy_target(self, name: str, source: Store) -> None:
-        """A scored set of another folder, unless it is there."""
-        if not (self.folder / "targets" / f"{name}.npz").exists():
-            self._write_arrays(f"targets/{name}.npz", source.target(name))
+    def copy(self, row: Row, source: Store, *, predictions: bool = True) -> bool:
+        """A row of another folder with its scores and its scored set, as far as they are there; or, without predictions, with the resamples of
+        its metrics alone. False if it was here."""
+        if not predictions:
+            resamples = source.resamples(row)
+            return self.add(row, {"metrics": np.array(list(resamples)), "resamples": np.stack(list(resamples.values()))})
+        name = f"targets/{row.provenance['target']}.npz"
+        if (source.folder / name).exists() and not (self.folder / name).exists():
+            self._write_arrays(name, source.target(str(row.provenance["target"])))
+        return self.add(row, source._arrays(row))
 
     def add(self, row: Row, arrays: Mapping[str, np.ndarray]) -> bool:
         """Save a finished cell: scores first, then the row. False if another run was faster."""

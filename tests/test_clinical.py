@@ -459,7 +459,7 @@ def test_unfinished_and_lost_results_are_refused(tmp_path: Path, medbench: Calla
     assert "is not a results folder" in capsys.readouterr().err
     (store.folder / "targets" / "target.npz").unlink()
     assert medbench("clinical", str(store.folder)) == 2
-    assert "the labels of the scored set are lost" in capsys.readouterr().err
+    assert "holds no predictions of single images (it has no targets/target.npz)" in capsys.readouterr().err
     for file in (store.folder / "scores").iterdir():
         file.unlink()
     assert medbench("clinical", str(store.folder)) == 2

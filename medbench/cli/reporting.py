@@ -68,11 +68,17 @@ def compare(
 
 
 @app.command()
-def merge(folder: Folders, out: Annotated[Path, typer.Option(help="The folder that shall hold all rows.")]) -> None:
-    """Join results folders of several machines into one."""
+def merge(
+    folder: Folders,
+    out: Annotated[Path, typer.Option(help="The folder that shall hold all rows.")],
+    without_predictions: Annotated[
+        bool, typer.Option("--without-predictions", help="Leave out what belongs to single images: a folder to publish or to commit.")
+    ] = False,
+) -> None:
+    """Join results folders of several machines into one, or make a copy of one that can be published."""
     from medbench import merge as merges
 
-    added, done = merges.merge(folder, out)
+    added, done = merges.merge(folder, out, predictions=not without_predictions)
     print(f"{added} new rows, {done} in all in {out}. Next: medbench table {out}")
 
 

@@ -81,16 +81,12 @@ def positives(labels: np.ndarray, c: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read(line: Line) -> Answers:
-    """Raises UserError for a line that is not complete, and where the scored set was lost."""
+    """Raises UserError for a line that is not complete, and where the folder holds no predictions."""
     if not line.complete or not line.rows:
         raise UserError(f"{line.name} at {line.cell.labels} labels is not finished ({line.status}).", then="medbench run, the same command")
     cell, store = line.cell, line.stores[0]
     about = store.plan().tasks[f"{cell.task}|{cell.data}|{cell.target}"]
-    name = str(line.rows[0].provenance["target"])
-    try:
-        target = store.target(name)
-    except FileNotFoundError:
-        raise UserError(f"{store.folder} has no targets/{name}.npz: the labels of the scored set are lost.", then="medbench run") from None
+    target = store.target(str(line.rows[0].provenance["target"]))
     ones = np.ones((len(target["ids"]), 1), np.uint8)
     return Answers(
         kind=about["kind"],

@@ -1,0 +1,82 @@
+"""Results that are passed on without predictions: the same tables, verdicts, curves and page, and nothing of a single image. And those that are
+committed: their tables, and the README's, are what their rows give."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_plot import study
+
+from medbench import Store, page, table
+from medbench.compare import sentences
+from medbench.merge import merge
+
+ROOT = Path(__file__).parents[1]
+COMMITTED = sorted(file.parent for file in (ROOT / "results").glob("*/plan.json"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return study(tmp_path_factory.mktemp("whole") / "out", tasks=2)
+
+
+@pytest.fixture(scope="module")
+def shared(whole: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("shared") / "out"
+    assert merge([whole.folder], folder, predictions=False) == (18, 18)
+    return Store(folder)
+
+
+def test_the_tables_and_verdicts_are_the_same(whole: Store, shared: Store) -> None:
+    assert table.markdown(shared) == table.markdown(whole)
+    assert sentences([shared], None, 0.01) == sentences([whole], None, 0.01)
+
+
+def test_nothing_of_a_single_image_is_left(shared: Store) -> None:
+    assert not list((shared.folder / "targets").iterdir())
+    for file in (shared.folder / "scores").iterdir():
+        with np.load(file) as arrays:
+            assert set(arrays) == {"metrics", "resamples"}
+
+
+def test_the_page_leaves_out_what_needs_predictions(whole: Store, shared: Store) -> None:
+    both = [page.build([store]) for store in (whole, shared)]
+    assert ['id="classes"' in markup for markup in both] == [True, False]
+    assert all(f'id="{part}"' in both[1] for part in ("answer", "leaderboard", "curves", "verdicts"))
+
+
+@pytest.mark.parametrize(
+    "command", [("clinical",), ("plot", "--kind", "reliability"), ("plot", "--kind", "confusion"), ("compare", "--permutations", "100")]
+)
+def test_what_needs_predictions_says_so(
+    command: tuple[str, ...], shared: Store, tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert medbench(command[0], str(shared.folder), *command[1:]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "holds no predictions of single images" in said and "\n" not in said
+
+
+def test_what_can_be_drawn_is_drawn(
+    shared: Store, tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert medbench("plot", str(shared.folder), "--format", "svg", "--out", str(tmp_path)) == 0
+    assert {file.stem for file in tmp_path.iterdir()} == {"curves", "heatmap", "cd", "cost"}
+
+
+def test_a_shared_folder_can_be_merged_again(shared: Store, tmp_path: Path) -> None:
+    other = study(tmp_path / "other", methods=("dino",))
+    assert merge([shared.folder, other.folder], tmp_path / "all") == (21, 21)
+    joined = Store(tmp_path / "all")
+    assert sum("probabilities" in joined._arrays(row) for row in joined.rows().values()) == 3
+
+
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
+def test_the_committed_tables_are_what_the_committed_rows_give(folder: Path, tmp_path: Path) -> None:
+    copy = Store(shutil.copytree(folder, tmp_path / folder.name))
+    table.write(copy)
+    assert (copy.folder / "leaderboard.md").read_text() == (folder / "leaderboard.md").read_text()
+    assert (copy.folder / "leaderboard.csv").read_text() == (folder / "leaderboard.csv").read_text()
