@@ -16,12 +16,13 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -85,34 +86,52 @@ def _shareable(column: np.ndarray, groups: np.ndarray) -> bool:
 def _array(raw: bytes) -> np.ndarray:
     """A .npy file's array, read-only (numpy's format 1.0: ten bytes, a header that ends the line, the numbers)."""
     start = raw.index(b"\n", 10) + 1
-    dtype, shape = _header(raw[10:start])
-    return np.frombuffer(raw, dtype, offset=start).reshape(shape)
+    dtype, shape, order = _header(raw[10:start])
+    return np.frombuffer(raw, dtype, offset=start).reshape(shape, order=order)
+
+
+def _entries(tail: bytes) -> Iterator[tuple[bytes, bool, int, int, int]]:
+    """name, compressed, checksum, bytes, offset of each member, by the directory at a .npz file's end (PKWARE's APPNOTE 6.3, sections 4.3.12
+    and 4.3.16); none where `tail` does not hold it."""
+    end = tail.rfind(b"PK\5\6")
+    at = end - _u32(tail, end + 12) if end >= 0 else -1
+    while at >= 0 and tail[at : at + 4] == b"PK\1\2":
+        name = tail[at + 46 : at + 46 + _u16(tail, at + 28)]
+        yield name, bool(_u16(tail, at + 10)), _u32(tail, at + 16), _u32(tail, at + 24), _u32(tail, at + 42)
+        at += 46 + _u16(tail, at + 28) + _u16(tail, at + 30) + _u16(tail, at + 32)
+
+
+def _arrays(file: Path) -> dict[str, np.ndarray]:
+    """What `np.load` reads, in a tenth of the time; it is for what is not as `Store` writes it, and for what is broken."""
+    raw, found = file.read_bytes(), {}
+    for name, compressed, checksum, count, offset in _entries(raw):
+        start = offset + 30 + _u16(raw, offset + 26) + _u16(raw, offset + 28)  # section 4.3.7
+        content = raw[start : start + count]
+        if compressed or zlib.crc32(content) != checksum:
+            break
+        found[name.decode().removesuffix(".npy")] = _array(content).copy()
+    else:
+        if found:
+            return found
+    with np.load(file) as arrays:
+        return dict(arrays)
 
 
 def _member(file: int, name: bytes) -> bytes:
-    """A member of a .npz file, by the directory at its end (PKWARE's APPNOTE 6.3, sections 4.3.7, 4.3.12 and 4.3.16): a fifth of the time that
-    `zipfile` takes, which is for what is not as numpy writes it. Raises KeyError."""
+    """A member of a .npz file, in a fifth of the time that `zipfile` takes, which is for what is not as numpy writes it. Raises KeyError."""
     size = os.fstat(file).st_size
     if (size, name) in _SEEN:  # files of one study are alike: where the last one of this size had it, if what stands there says the same
         offset, head, count = _SEEN[size, name]
         raw = os.pread(file, len(head) + count, offset)
         if raw[:14] == head[:14] and raw[18 : len(head)] == head[18:] and len(raw) == len(head) + count:  # between them: a checksum
             return raw[len(head) :]
-    tail = os.pread(file, _TAIL, max(size - _TAIL, 0))
-    end = tail.rfind(b"PK\5\6")
-    length = _u32(tail, end + 12) if end >= 0 else size
-    directory = tail[end - length : end] if length <= end else b""
-    at = 0
-    while directory[at : at + 4] == b"PK\1\2":
-        called = directory[at + 46 : at + 46 + _u16(directory, at + 28)]
-        if called == name and not _u16(directory, at + 10):  # not compressed
-            count, offset = _u32(directory, at + 24), _u32(directory, at + 42)
-            raw = os.pread(file, 30 + len(name) + _u16(directory, at + 30) + 64 + count, offset)
+    for called, compressed, _, count, offset in _entries(os.pread(file, _TAIL, max(size - _TAIL, 0))):
+        if called == name and not compressed:
+            raw = os.pread(file, 30 + len(name) + 1024 + count, offset)
             start = 30 + _u16(raw, 26) + _u16(raw, 28)
             if len(raw) >= start + count:
                 _SEEN[size, name] = (offset, raw[:start], count)
                 return raw[start : start + count]
-        at += 46 + _u16(directory, at + 28) + _u16(directory, at + 30) + _u16(directory, at + 32)
     with zipfile.ZipFile(os.fdopen(os.dup(file), "rb")) as archive:
         return archive.read(name.decode())
 
@@ -138,9 +157,9 @@ def _no_collection() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1024)
-def _header(text: bytes) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _header(text: bytes) -> tuple[np.dtype[Any], tuple[int, ...], Literal["C", "F"]]:
     header = ast.literal_eval(text.decode("latin1"))
-    return np.dtype(header["descr"]), header["shape"]
+    return np.dtype(header["descr"]), header["shape"], "F" if header["fortran_order"] else "C"
 
 
 class Store:
@@ -196,8 +215,7 @@ class Store:
         return arrays
 
     def _arrays(self, row: Row) -> dict[str, np.ndarray]:
-        with np.load(self._scores_file(row.fingerprint)) as file:
-            return dict(file)
+        return _arrays(self._scores_file(row.fingerprint))
 
     def resamples(self, row: Row, metrics: Collection[str] = ()) -> dict[str, np.ndarray]:
         """metric -> (R,) float32: that part of `scores` alone, of `metrics` or of all, without numpy's own reader, which takes ten times as

@@ -160,6 +160,44 @@ def test_looks_differ_in_grey_and_in_colour() -> None:
     assert len(set(many)) == 315
 
 
+def test_of_many_lines_the_best_are_drawn_and_it_is_said(
+    tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The best with the most labels and the supervised baseline; the figure, its drawing and the command say so; heat maps' marks are the table's."""
+    methods = ("supervised", *(f"m{i:02d}" for i in range(39)))
+    store = study(tmp_path / "out", tasks=2, methods=methods)
+    boards = table.boards(store)
+    places = {
+        m: [sorted(board.at("100%"), key=lambda x: -x.plain["auc"][0]).index(board.at("100%")[i]) for board in boards]
+        for i, m in enumerate(methods)
+    }
+    best = sorted(methods[1:], key=lambda m: sum(places[m]))
+    with style.paper():
+        for draw in (results.curves, results.cost, answers.reliability):
+            (drawing,) = draw(boards, None, "")
+            legend = drawing.figure.legends[0]
+            assert (
+                drawing.said
+                == legend.get_title().get_text()
+                == "12 of 40 lines: the best with the most labels, and the supervised baseline"
+            )
+            shown = [text.get_text() for text in legend.get_texts() if "all labels" not in text.get_text()]
+            assert set(shown) == {"supervised", *best[:11]}
+        (drawing,) = results.heatmap(boards, None, "")
+        ax = drawing.figure.axes[0]
+        assert "36 of 40 rows: the best by their mean place" in ax.get_title(loc="left")
+        marks = {line.cell.method: mark.sign for line, mark in table.marks(boards[0], "auc").items() if line.cell.labels == "100%"}
+        rows = [label.get_text() for label in ax.get_yticklabels()]
+        assert [text.get_text()[5:] for text in ax.texts[::2]] == [marks[row] for row in rows]
+        (drawing,) = results.critical_difference(boards, None, "")
+        assert "30 of 40 lines: the best mean ranks" in drawing.figure.axes[0].texts[-1].get_text()
+        first, _ = answers.confusion(boards, None, "")
+        assert len(first.figure.axes) == 3 and first.said in first.figure.get_suptitle()
+    assert plot.readable(boards[:1], "auc", 40) == boards[:1], "what fits is all shown"
+    assert medbench("plot", str(store.folder), "--kind", "curves,cost", "--format", "svg", "--out", "here") == 0
+    assert "curves, cost: 12 of 40 lines" in capsys.readouterr().err
+
+
 def test_what_cannot_be_drawn_is_said(
     one: list[table.Board], tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

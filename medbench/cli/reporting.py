@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -105,7 +107,8 @@ def plot(
     forms = [choice("format", name, plots.FORMATS) for name in split(form)]
     if width:
         choice("width", width, plots.WIDTHS)
-    for file in plots.draw(tables.boards(*stores), kinds, out or folder[0] / "figures", forms, metric=metric, width=width):
+    aside = partial(print, file=sys.stderr)
+    for file in plots.draw(tables.boards(*stores), kinds, out or folder[0] / "figures", forms, metric=metric, width=width, say=aside):
         print(file)
 
 

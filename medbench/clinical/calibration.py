@@ -32,14 +32,13 @@ def temperature(draw: Draw, kind: Kind) -> float:
     Probabilities become softmax(log p / T), of each label sigmoid(logit p / T) (Guo et al. 2017, section 4.2): no decision for the most probable
     class changes.
     """
-    from scipy.optimize import minimize_scalar
-
     if draw.held is None or draw.held_labels is None or len(draw.held) < MIN_HELD_OUT:
         return float("nan")
     labels, held = draw.held_labels, draw.held
     known = ~np.isnan(labels) & ~np.isnan(held) if labels.ndim == 2 else np.ones(len(labels), bool)
     if len(np.unique(labels[known])) < 2:
         return float("nan")
+    from scipy.optimize import minimize_scalar
 
     def loss(log_t: float) -> float:
         return float(_losses(labels, tempered(held, float(np.exp(log_t)), kind))[known].mean())

@@ -9,13 +9,15 @@ import numpy as np
 
 from medbench import clinical
 from medbench.metrics import ECE_BINS
+from medbench.plot.lines import left_out, readable
 from medbench.plot.results import line_looks, short_names
-from medbench.plot.style import SHADES, WIDTHS, Drawing, legend, legend_columns, panels, plain
+from medbench.plot.style import Drawing, legend, legend_lines, panels, plain, shaded
 from medbench.spec import UserError
 from medbench.table import Board, Line
 
 _FEWEST = 10  # images in a bin that is drawn
-_MOST = 6  # confusion matrices of a figure
+_MATRICES = 6  # of a figure: of more lines the best _BEST
+_BEST = 3
 
 
 def reliability(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
@@ -23,17 +25,20 @@ def reliability(boards: Sequence[Board], metric: str | None, width: str) -> list
 
     Where scores were held out inside the labelled subset a second panel shows the same after each draw's temperature (`clinical.temperature`).
     """
-    names, look = short_names(boards), line_looks(boards)
-    answers = {line: _calibrations(board, line) for board in boards for line in _finished(board)}
+    every, boards = boards, readable(boards, metric)
+    names, look, title = short_names(boards), line_looks(boards), left_out(every, boards)
+    lines = {board: _finished(board) for board in boards}
+    labels = {board: _labels(of[0]) for board, of in lines.items() if of}
+    answers = {line: _calibrations(board, line, labels[board]) for board, of in lines.items() for line in of}
     states = ("as given", "temperature scaled") if any(len(found) > 1 for found in answers.values()) else ("",)
     count = len(boards) * len(states)
-    rows = -(-len(names) // legend_columns(list(names.values()), WIDTHS[width or ("page" if count > 1 else "column")]))
+    rows = legend_lines(list(names.values()), width, count, title)
     height = 2.5 if len(states) == 1 else 1.9 if width == "column" else 3.0
     figure, axes, inches = panels(count, width, height=height, legend=rows, across=len(states))
     handles = {}
     for ax, (board, place) in zip(axes, [(board, place) for board in boards for place in range(len(states))], strict=True):
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=(0, (1, 1)))
-        for line in _finished(board):
+        for line in lines[board]:
             if place >= len(answers[line]):
                 continue  # no temperature
             confidence, right = answers[line][place]
@@ -48,8 +53,8 @@ def reliability(boards: Sequence[Board], metric: str | None, width: str) -> list
         ax.spines[["top", "right"]].set_visible(False)
     if not handles:
         raise UserError("A reliability curve needs one finished line.", then="medbench run")
-    legend(figure, list(handles.values()), [names[name] for name in handles], inches)
-    return [Drawing("reliability", figure)]
+    legend(figure, list(handles.values()), [names[name] for name in handles], inches, title)
+    return [Drawing("reliability", figure, title)]
 
 
 def attention(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
@@ -77,42 +82,31 @@ def attention(boards: Sequence[Board], metric: str | None, width: str) -> list[D
 
 
 def confusion(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
-    """A figure a task: of each class, in percent, which class the images were taken for. The most labels, all draws together, the first six
-    lines. Several labels an image have no such matrix."""
-    import seaborn
-
+    """A figure a task: of each class, in percent, which class the images were taken for. The most labels, all draws together; of more than six
+    lines the best three. Several labels an image have no such matrix."""
     found, names = [], short_names(boards)
     for board in boards:
-        lines = _finished(board)[:_MOST] if board.about["kind"] != "multilabel" else []
+        (few,) = readable([board], metric, _MATRICES)
+        (few,) = readable([board], metric, _BEST) if few is not board else [board]
+        lines = _finished(few)[:_MATRICES] if board.about["kind"] != "multilabel" else []
         if not lines:
             continue
-        classes = [plain(name) for name in board.about["classes"]]
         figure, axes, _ = panels(len(lines), width, height=(2.2 if len(lines) > 1 else 2.9))
-        small = len(classes) > 6 and len(lines) > 1
+        labels = _labels(lines[0])
+        classes, said = board.about["classes"], left_out([board], [few])
+        size = 5 if len(classes) > 6 and len(lines) > 1 else 6.5
         for ax, line in zip(axes, lines, strict=True):
-            seaborn.heatmap(
-                100 * _confusion(board, line),
-                ax=ax,
-                cmap=SHADES,
-                vmin=0,
-                vmax=100,
-                annot=len(classes) <= 10,
-                fmt=".0f",
-                annot_kws={"size": 5 if small else 6.5},
-                cbar=False,
-                square=True,
-                xticklabels=classes,
-                yticklabels=classes if ax.get_subplotspec().is_first_col() else False,
-            )
-            ax.tick_params(length=0)
+            shares, first = 100 * _confusion(board, line, labels), ax.get_subplotspec().is_first_col()
+            texts = [[f"{share:.0f}" for share in row] for row in shares] if len(classes) <= 10 else []
+            shaded(ax, shares, texts, classes, classes if first else [], size=size, vmin=0, vmax=100)
+            ax.set_aspect("equal")
             ax.tick_params(axis="x", rotation=90)
-            ax.tick_params(axis="y", rotation=0)
             ax.set_title(plain(names[line.name]))
             ax.set_xlabel("decision")
-            ax.set_ylabel("label, % of its images" if ax.get_subplotspec().is_first_col() else "")
-        figure.suptitle(f"{plain(board.title)}, {board.budgets()[-1]} labels", fontsize=7.5)
+            ax.set_ylabel("label, % of its images" if first else "")
+        figure.suptitle(f"{plain(board.title)}, {board.budgets()[-1]} labels{said and f'; {said}'}", fontsize=7.5)
         word = re.sub(r"[^A-Za-z0-9]+", "-", f"{board.task} {board.data} {board.target}").strip("-")
-        found.append(Drawing(f"confusion-{word}", figure))
+        found.append(Drawing(f"confusion-{word}", figure, said))
     if not found:
         raise UserError("A confusion matrix needs a finished line of a task with one label an image.", then="medbench plot --kind curves")
     return found
@@ -122,16 +116,20 @@ def _finished(board: Board) -> list[Line]:
     return [line for line in board.at(board.budgets()[-1]) if line.complete]
 
 
-def _scores(line: Line) -> list[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]:
-    """(scores, target) of each draw."""
-    return [(store.scores(row), store.target(row.provenance["target"])) for store, row in zip(line.stores, line.rows, strict=True)]
+def _scores(line: Line) -> list[Mapping[str, np.ndarray]]:
+    """Of each draw."""
+    return [store.scores(row) for store, row in zip(line.stores, line.rows, strict=True)]
 
 
-def _calibrations(board: Board, line: Line) -> list[tuple[np.ndarray, np.ndarray]]:
+def _labels(line: Line) -> np.ndarray:
+    """Of the scored set, which all lines of a board share."""
+    return line.stores[0].target(line.rows[0].provenance["target"])["labels"]
+
+
+def _calibrations(board: Board, line: Line, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Confidence in [0, 1] and whether the answer was right, of all draws one after another, as `metrics.score` takes them for `ece`; then the
     same after each draw's temperature, where every draw has one."""
-    kind, found = board.about["kind"], _scores(line)
-    draws, labels = [clinical.draw_of(scores) for scores, _ in found], found[0][1]["labels"]
+    kind, draws = board.about["kind"], [clinical.draw_of(scores) for scores in _scores(line)]
     given = [draw.probabilities for draw in draws]
     temperatures = [clinical.temperature(draw, kind) for draw in draws]
     scaled = [clinical.tempered(p, t, kind) for p, t in zip(given, temperatures, strict=True)] if not np.isnan(temperatures).any() else []
@@ -151,12 +149,12 @@ def _pooled(labels: np.ndarray, probabilities: Sequence[np.ndarray]) -> tuple[np
     return np.concatenate(confidence), np.concatenate(right)
 
 
-def _confusion(board: Board, line: Line) -> np.ndarray:
+def _confusion(board: Board, line: Line, labels: np.ndarray) -> np.ndarray:
     """(C, C): row = label, column = decision, shares of the row; NaN for a class without images."""
     c = len(board.about["classes"])
     counts = np.zeros((c, c))
-    for scores, target in _scores(line):
-        np.add.at(counts, (target["labels"], scores["decisions"]), 1)
+    for scores in _scores(line):
+        np.add.at(counts, (labels, scores["decisions"]), 1)
     sums = counts.sum(1, keepdims=True)
     shares: np.ndarray = np.divide(counts, sums, out=np.full((c, c), np.nan), where=sums > 0)
     return shares

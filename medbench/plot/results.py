@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
-from medbench.plot.style import SHADES, WIDTHS, Drawing, Look, legend, legend_columns, looks, panels, plain
+from medbench.plot.lines import baseline, left_out, readable
+from medbench.plot.style import WIDTHS, Drawing, Look, legend, legend_lines, looks, panels, plain, shaded
 from medbench.spec import UserError
 from medbench.table import TITLES, Board, Line, Pivot, pivot, shown_axes, summarise, tasks_by_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+_ROWS = 36  # of a heat map: as many as a page is high
+_NAMED = 30  # lines of a critical-difference diagram
 
 
 def short_names(boards: Sequence[Board]) -> dict[str, str]:
@@ -31,16 +36,15 @@ def line_looks(boards: Sequence[Board]) -> dict[str, Look]:
 def curves(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
     """Score over labelled images, a panel a task: means with 95 % bands, and the baseline's score with all labels as a line across.
 
-    The baseline is the best line of `supervised`, else the first line. More than four methods: bars instead of bands, side by side.
+    The baseline is the best line of `supervised`, else the first line. More than four lines: bars instead of bands, side by side; of more
+    than twelve the best (`readable`).
     """
     boards = [board for board in boards if len({line.cell.labels for line in board.lines if line.complete}) > 1]
     if not boards:
         raise UserError("A label-efficiency curve needs two label budgets that are finished.", then="medbench run --labels 1,10,100")
-    names, look = short_names(boards), line_looks(boards)
-    rows = -(
-        -(len(names) + 1)
-        // legend_columns([*names.values(), "supervised, all labels"], WIDTHS[width or ("page" if len(boards) > 1 else "column")])
-    )
+    every, boards = boards, readable(boards, metric)
+    names, look, title = short_names(boards), line_looks(boards), left_out(every, boards)
+    rows = legend_lines([*names.values(), "supervised, all labels"], width, len(boards), title)
     figure, axes, inches = panels(len(boards), width, legend=rows)
     handles = {}
     for ax, board in zip(axes, boards, strict=True):
@@ -52,7 +56,7 @@ def curves(boards: Sequence[Board], metric: str | None, width: str) -> list[Draw
                 aside = (place - (len(names) - 1) / 2) * (len(names) > 4)
                 x = np.array([images_of(line) for line in points]) * 1.03**aside
                 handles[name] = drawn(ax, x, points, shown, look[name], band=len(names) <= 4)
-        base = _baseline(board, shown)
+        base = baseline(board, shown)
         if base is not None:
             full = ax.axhline(base.summary(shown).mean, color="0.45", linewidth=0.8, linestyle=(0, (1, 1)), zorder=1)
             handles[""] = full
@@ -60,16 +64,16 @@ def curves(boards: Sequence[Board], metric: str | None, width: str) -> list[Draw
         ax.set_title(plain(board.title), loc="left")
         ax.set_ylabel(TITLES[shown])
         ax.spines[["top", "right"]].set_visible(False)
-    base = _baseline(boards[0], metric or str(boards[0].about["metric"]))
+    base = baseline(boards[0], metric or str(boards[0].about["metric"]))
     if base is not None:
         names[""] = f"{names[base.name]}, all labels"
-    legend(figure, list(handles.values()), [names[name] for name in handles], inches)
-    return [Drawing("curves", figure)]
+    legend(figure, list(handles.values()), [names[name] for name in handles], inches, title)
+    return [Drawing("curves", figure, title)]
 
 
 def heatmap(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
-    """Every line on every task: the number written, the shade its distance to the column's best. One task: its budgets; several: all labels."""
-    import seaborn
+    """Every line on every task: the number written, the shade its distance to the column's best. One task: its budgets; several: all labels.
+    Of more lines than a page has room for, the best by their mean place in the columns."""
     from matplotlib.figure import Figure
 
     table = pivot(boards, metric=metric)
@@ -84,34 +88,31 @@ def heatmap(boards: Sequence[Board], metric: str | None, width: str) -> list[Dra
     lower = {entry.metric for entry in table.entries.values()} == {"ece"}
     with np.errstate(all="ignore"):
         gap = scores - np.nanmin(scores, axis=0, initial=np.inf) if lower else np.nanmax(scores, axis=0, initial=-np.inf) - scores
+    rows, said = list(range(len(table.rows))), ""
+    if len(rows) > _ROWS:
+        places = np.where(np.isnan(gap), len(rows), np.argsort(np.argsort(np.nan_to_num(gap, nan=np.inf), axis=0), axis=0))
+        rows = sorted(np.argsort(places.mean(1), kind="stable")[:_ROWS].tolist())
+        said = f"{_ROWS} of {len(table.rows)} rows: the best by their mean place"
     best = {(row, column): entry.mark.sign for (row, column), entry in table.entries.items()}
     texts = [
-        ["–" if np.isnan(scores[i, j]) else f"{scores[i, j]:.3f}{best.get((row, column), '')}" for j, column in enumerate(columns)]
-        for i, row in enumerate(table.rows)
+        [
+            "–" if np.isnan(scores[i, j]) else f"{scores[i, j]:.3f}{best.get((table.rows[i], column), '')}"
+            for j, column in enumerate(columns)
+        ]
+        for i in rows
     ]
     inches = WIDTHS[width or ("column" if len(columns) <= 3 else "page")]
-    figure = Figure(figsize=(inches, 0.75 + 0.24 * len(table.rows)), layout="constrained")
+    figure = Figure(figsize=(inches, 0.75 + 0.24 * len(rows)), layout="constrained")
     ax = figure.subplots()
-    seaborn.heatmap(
-        gap,
-        ax=ax,
-        cmap=SHADES,
-        annot=np.array(texts),
-        fmt="",
-        annot_kws={"size": 6.5},
-        linewidths=0.5,
-        mask=np.isnan(scores),
-        cbar_kws={"label": "behind the best", "shrink": 0.9},
-        xticklabels=[plain("\n".join(column)) for column in columns],
-        yticklabels=[plain(" ".join(row)) for row in table.rows],
-    )
-    ax.tick_params(length=0, rotation=0)
-    ax.set_title(plain(table.caption), loc="left")
-    return [Drawing("heatmap", figure)]
+    mesh = shaded(ax, gap[rows], texts, ["\n".join(column) for column in columns], [" ".join(table.rows[i]) for i in rows], gaps=0.5)
+    figure.colorbar(mesh, ax=ax, label="behind the best", shrink=0.9).outline.set_linewidth(0)
+    ax.set_title(plain(table.caption) + (f"\n{said}" if said else ""), loc="left")
+    return [Drawing("heatmap", figure, said)]
 
 
 def critical_difference(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
-    """Mean ranks over tasks with all labels; a bar joins what Nemenyi's test does not tell apart (Demsar 2006, figure 1)."""
+    """Mean ranks over tasks with all labels; a bar joins what Nemenyi's test does not tell apart (Demsar 2006, figure 1). Of more than thirty
+    lines those of the best mean rank; ranks and tests are over all."""
     from matplotlib.figure import Figure
 
     shown = {board: metric or str(board.about["metric"]) for board in boards}
@@ -124,12 +125,15 @@ def critical_difference(boards: Sequence[Board], metric: str | None, width: str)
         raise UserError("A critical-difference diagram needs three methods, finished on two tasks.", then="medbench plot FOLDER FOLDER")
     budget, having, names, scores = found[-1]
     result, short = stats.ranking(scores), short_names(boards)
-    order = np.argsort(result.mean, kind="stable")
-    k, half = len(names), -(-len(names) // 2)
-    joined = stats.cliques(result.mean, result.critical)
+    order = np.argsort(result.mean, kind="stable")[:_NAMED]
+    ordered = result.mean[order]
+    k, half = len(order), -(-len(order) // 2)
+    last = k if k == len(names) else int(np.ceil(ordered[-1]))  # of the axis
+    joined = stats.cliques(ordered, result.critical)
     inches = WIDTHS[width or "column"]
-    side = 0.3 + 0.05 * max(len(name) + 5 for name in short.values())  # inches for a name and its rank
-    step = (inches - 2 * side) / (k - 1)
+    side = 0.3 + 0.05 * max(len(short[names[i]]) + 5 for i in order)  # inches for a name and its rank
+    step = (inches - 2 * side) / (last - 1)
+    every = next((n for n in (1, 5, 10, 20, 50) if n * step > 0.12), 100)  # inches from tick to tick
     top, bars, row = 0.62, 0.1, 0.15
     names_at = top + 0.12 + bars * (len(joined) + 1)
     figure = Figure(figsize=(inches, names_at + row * half))
@@ -139,32 +143,32 @@ def critical_difference(boards: Sequence[Board], metric: str | None, width: str)
     def at(rank: float) -> float:
         return side + (rank - 1) * step
 
-    ax.plot([at(1), at(k)], [top, top], color="black", linewidth=0.8)
-    for rank in range(1, k + 1):
+    ax.plot([at(1), at(last)], [top, top], color="black", linewidth=0.8)
+    for rank in (1, *range(max(every, 2), last + 1, every)):
         ax.plot([at(rank)] * 2, [top, top - 0.05], color="black", linewidth=0.8)
         ax.text(at(rank), top - 0.07, str(rank), ha="center", va="bottom")
     for place, i in enumerate(order):
         left = place < half
         level = names_at + row * (place if left else k - 1 - place)
-        end = at(1) - 0.08 if left else at(k) + 0.08
+        end = at(1) - 0.08 if left else at(last) + 0.08
         ax.plot([at(result.mean[i])] * 2 + [end], [top, level, level], color="black", linewidth=0.6)
         ax.text(end, level, f" {plain(short[names[i]])} {result.mean[i]:.2f} ", ha="right" if left else "left", va="center")
-    ordered = np.sort(result.mean)
-    for place, (first, last) in enumerate(joined):
-        ends = [at(ordered[first]) - 0.03, at(ordered[last]) + 0.03]
+    for place, (i, j) in enumerate(joined):
+        ends = [at(ordered[i]) - 0.03, at(ordered[j]) + 0.03]
         ax.plot(ends, [top + bars * (place + 1)] * 2, color="black", linewidth=2.2, solid_capstyle="butt")
     length = min(result.critical * step, inches - 0.2)
     ax.plot([0.1, 0.1 + length], [0.36, 0.36], color="black", linewidth=1, marker="|", markersize=4)
     said = f"{len(having)} tasks, {budget} labels; Friedman p {stats.format_p(result.friedman)}\ncritical difference {result.critical:.2f}"
-    ax.text(0.1, 0.03, said, va="top", linespacing=1.2)
-    return [Drawing("cd", figure)]
+    few = f"{k} of {len(names)} lines: the best mean ranks" if k < len(names) else ""
+    ax.text(0.1, 0.03, f"{said}; {few}" if few else said, va="top", linespacing=1.2)
+    return [Drawing("cd", figure, few)]
 
 
 def cost(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
     """Score with the most labels against the seconds that it took: pretraining, embedding and fitting, mean over draws, on its machine."""
-    names, look = short_names(boards), line_looks(boards)
-    rows = -(-len(names) // legend_columns(list(names.values()), WIDTHS[width or ("page" if len(boards) > 1 else "column")]))
-    figure, axes, inches = panels(len(boards), width, legend=rows)
+    every, boards = boards, readable(boards, metric)
+    names, look, title = short_names(boards), line_looks(boards), left_out(every, boards)
+    figure, axes, inches = panels(len(boards), width, legend=legend_lines(list(names.values()), width, len(boards), title))
     handles = {}
     for ax, board in zip(axes, boards, strict=True):
         shown = metric or str(board.about["metric"])
@@ -184,8 +188,8 @@ def cost(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawin
         ax.spines[["top", "right"]].set_visible(False)
     if not handles:
         raise UserError("No finished line says what it cost.", then="medbench run")
-    legend(figure, list(handles.values()), [names[name] for name in handles], inches)
-    return [Drawing("cost", figure)]
+    legend(figure, list(handles.values()), [names[name] for name in handles], inches, title)
+    return [Drawing("cost", figure, title)]
 
 
 def images_of(line: Line) -> float:
@@ -220,13 +224,6 @@ def _label_axis(ax: Axes, board: Board) -> None:
     ax.set_xticks(list(lines.values()), names)
     ax.set_xticks([], minor=True)
     ax.set_xlabel("labels (images)")
-
-
-def _baseline(board: Board, metric: str) -> Line | None:
-    lines = [line for line in board.at(board.budgets()[-1]) if metric in line.plain]
-    known = [line for line in lines if line.cell.method == "supervised"] or lines[:1]
-    sign = -1.0 if metric == "ece" else 1.0
-    return max(known, key=lambda line: sign * float(np.mean(line.plain[metric])), default=None)
 
 
 def _seconds(line: Line) -> float:

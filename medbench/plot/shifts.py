@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from medbench.plot.lines import left_out, readable
 from medbench.plot.results import drawn, line_looks, short_names
-from medbench.plot.style import WIDTHS, Drawing, legend, legend_columns, panels, plain
+from medbench.plot.style import Drawing, legend, legend_lines, panels, plain
 from medbench.spec import UserError
 from medbench.table import TITLES, Board, Drop, at_home, measured
 
@@ -16,25 +18,27 @@ from medbench.table import TITLES, Board, Drop, at_home, measured
 def shift(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
     """A figure a task, with the most labels: means and 95 % intervals at home (level 0) and at each level; data sets beside home.
 
-    Bands where there are at most four lines, else bars.
+    Bands where there are at most four lines, else bars; of more than twelve lines the best at home (`readable`).
     """
     drawn = []
-    every = measured(boards, metric)
-    for key in dict.fromkeys((drop.board.task, drop.board.data) for drop in every):
-        home = next(board for board in at_home(boards) if (board.task, board.data) == key)
+    for whole in at_home(boards):
+        (home,) = readable([whole], metric)
+        kept = {line.name for line in home.lines}
+        same = [board for board in boards if (board.task, board.data) == (whole.task, whole.data)]
+        few = [replace(board, lines=[line for line in board.lines if line.name in kept]) for board in same]
         last = home.budgets()[-1]
-        mine = [d for d in every if (d.board.task, d.board.data) == key and d.spread == "each" and d.drop and d.home.cell.labels == last]
+        mine = [d for d in measured(few, metric) if d.spread == "each" and d.drop and d.home.cell.labels == last]
         if mine:
-            drawn.append(_figure(home, mine, last, width))
+            drawn.append(_figure(home, mine, last, width, left_out([whole], [home])))
     if not drawn:
         raise UserError("A figure of shifts needs one finished line on a shifted set.", then="medbench run --corruptions all")
     return drawn
 
 
-def _figure(home: Board, drops: Sequence[Drop], labels: str, width: str) -> Drawing:
+def _figure(home: Board, drops: Sequence[Drop], labels: str, width: str, said: str) -> Drawing:
     names, look = short_names([home]), line_looks([home])
     kinds = list(dict.fromkeys(drop.corruption or drop.name for drop in drops))
-    rows = -(-len(names) // legend_columns(list(names.values()), WIDTHS[width or ("page" if len(kinds) > 1 else "column")]))
+    rows = legend_lines(list(names.values()), width, len(kinds), said)
     figure, axes, inches = panels(len(kinds), width, height=1.6, legend=rows)
     handles: dict[str, Any] = {}
     for ax, kind in zip(axes, kinds, strict=True):
@@ -57,5 +61,5 @@ def _figure(home: Board, drops: Sequence[Drop], labels: str, width: str) -> Draw
     for ax in axes:
         ax.set_ylim(low, high)  # one scale: a drop looks as large as it is
     figure.suptitle(f"{plain(home.title)}, {labels} labels", fontsize=7.5)
-    legend(figure, list(handles.values()), [names[name] for name in handles], inches)
-    return Drawing(f"shift-{'-'.join(home.task.replace(':', '-').split())}", figure)
+    legend(figure, list(handles.values()), [names[name] for name in handles], inches, said)
+    return Drawing(f"shift-{'-'.join(home.task.replace(':', '-').split())}", figure, said)

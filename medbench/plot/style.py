@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from medbench.spec import UserError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg", "pdf")
@@ -34,10 +38,11 @@ class Look:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure and the name of its file."""
+    """A figure and the name of its file. said: which lines it shows, where those are not all."""
 
     name: str
     figure: Figure
+    said: str = ""
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
@@ -48,7 +53,7 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
 @contextmanager
 def paper() -> Iterator[None]:
     """Fonts of 7 points and thin axes; text stays text in PDF and SVG; the same bytes from the same numbers. Ink and ticks are seaborn's "paper" and
-    "ticks", written out: importing seaborn takes three times as long as drawing, and only heat maps need it."""
+    "ticks", written out: importing seaborn takes three times as long as drawing."""
     import matplotlib
 
     ink = "0.15"
@@ -95,13 +100,56 @@ def panels(count: int, width: str, *, height: float = 2.1, legend: int = 0, acro
     return figure, axes[:count], inches
 
 
-def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], inches: float) -> None:
+def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], inches: float, title: str = "") -> None:
     """All names below the panels, in as many columns as fit."""
-    figure.legend(handles, [plain(name) for name in names], loc="outside lower center", ncols=legend_columns(names, inches), frameon=False)
+    columns = _legend_columns(names, inches)
+    said = {"title": title, "title_fontsize": 6.5} if title else {}
+    figure.legend(handles, [plain(name) for name in names], loc="outside lower center", ncols=columns, frameon=False, **said)
 
 
-def legend_columns(names: Sequence[str], inches: float) -> int:
+def legend_lines(names: Sequence[str], width: str, count: int, title: str = "") -> int:
+    """How many lines the names take below `count` panels."""
+    return -(-len(names) // _legend_columns(names, WIDTHS[width or ("page" if count > 1 else "column")])) + bool(title)
+
+
+def _legend_columns(names: Sequence[str], inches: float) -> int:
     return max(1, min(len(names), int(inches / (0.55 + 0.048 * max(map(len, names))))))
+
+
+def shaded(
+    ax: Axes,
+    values: np.ndarray,
+    texts: Sequence[Sequence[str]],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    *,
+    gaps: float = 0,
+    **scale: Any,
+) -> QuadMesh:
+    """values (R, C) as shades, NaN left white without its text; texts likewise, or none; columns, rows: the names at the axes, rows may be none.
+
+    gaps: points of white between cells. scale: size of the texts, vmin and vmax of the shades. By hand: seaborn's `heatmap` draws the whole
+    figure once for each, and takes longer to import than to draw.
+    """
+    size = scale.pop("size", 6.5)
+    mesh = ax.pcolormesh(np.ma.masked_invalid(values), cmap=SHADES, linewidths=gaps, edgecolors="white" if gaps else "none", **scale)
+    ax.invert_yaxis()
+    ax.set_xticks(np.arange(values.shape[1]) + 0.5, [plain(name) for name in columns])
+    ax.set_yticks(np.arange(values.shape[0]) + 0.5 if rows else [], [plain(name) for name in rows], va="center")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    shades = np.asarray(mesh.to_rgba(values))[..., :3]
+    light = np.where(shades <= 0.03928, shades / 12.92, ((shades + 0.055) / 1.055) ** 2.4) @ [
+        0.2126,
+        0.7152,
+        0.0722,
+    ]  # WCAG's relative luminance
+    for i, line in enumerate(texts):
+        for j, text in enumerate(line):
+            if not np.isnan(values[i, j]):
+                ink = "0.15" if light[i, j] > 0.408 else "white"
+                ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", size=size, color=ink, in_layout=False)
+    return mesh
 
 
 def plain(name: str) -> str:
@@ -115,6 +163,10 @@ def save(drawings: Sequence[Drawing], folder: Path, forms: Sequence[str]) -> lis
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for drawing in drawings:
+            drawing.figure.set_dpi(300)
+            if engine := drawing.figure.get_layout_engine():  # once for all formats: each would draw everything for it, and then again
+                engine.execute(drawing.figure)
+                drawing.figure.set_layout_engine("none")
             for form in forms:
                 file = folder / f"{drawing.name}.{form}"
                 undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
