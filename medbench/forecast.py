@@ -10,7 +10,7 @@ import numpy as np
 from medbench import embed
 from medbench.grid import Plan
 from medbench.prepare import build_encoder, features_key, have_features, pretrained_folder
-from medbench.run import missing, resolve_device
+from medbench.run import missing, resolve_device, sets_of
 from medbench.store import Store
 from medbench.units import Unit
 
@@ -41,11 +41,9 @@ def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
         todo = missing(plan, store, unit)
         views = embedded = 0
         seconds = 0.0
-        asked = {planned.cell.target for planned in todo}
-        sets = [None, *(target for target in plan.targets_of(unit.data) if target.apart and target.name in asked)]
         for part in unit.members or (unit,) if todo else ():
             images = 0
-            for target in sets:
+            for target in sets_of(plan, unit, todo):
                 if not have_features(plan, part, device, target) and features_key(part, device, target) not in counted:
                     counted.add(features_key(part, device, target))
                     images += len(target.split) if target else len(part.data.hashes)

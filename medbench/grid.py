@@ -265,10 +265,13 @@ def _cells(
             continue  # a person who named both was refused, see `_check_fusions`
         setting = fingerprint(*ingredients(unit, protocol).values())
         seeded = protocol.seeded or unit.method.fusion is not None
+        trains = protocol.needs == "features" and any(part.recipes for part in unit.members or (unit,))
+        apart = fingerprint(setting, "trained") if trains else setting  # as in `prepare.features_key`
         for (budget, seed), (_, wanted) in subsets.items():
             for own_seed in range(grid.seeds) if budget == ALL and seeded else [seed]:
                 for target in targets:
-                    cell, whole = Cell(*common, protocol.name, str(budget), own_seed, target.name), target.setting(setting)
+                    cell = Cell(*common, protocol.name, str(budget), own_seed, target.name)
+                    whole = target.setting(apart if target.apart else setting)
                     cells.append(Planned(cell, fingerprint(asdict(cell), whole), wanted, whole, target.file))
     return tuple(cells)
 

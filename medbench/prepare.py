@@ -103,6 +103,7 @@ def unit_features(plan: Plan, unit: Unit, device: str, progress: Progress, targe
     if found is not None:
         log.info("features of %s are in the cache", name)
         return (found,)
+    assert not unit.recipes or unit.weights.file is not None, "an encoder is trained before it embeds"
     log.info("embedding %s", name)
     made = embed.features(
         pack(data, encoder, plan.cache_dir, progress, target),
@@ -136,6 +137,8 @@ def features_key(unit: Unit, device: str, target: Target | None = None) -> str:
     pack_key = images.pack_key(hashes, unit.encoder.size, unit.encoder.interpolation)
     if target is not None and target.corruption:
         pack_key = corruptions.key(pack_key, target.split.ids.tolist(), *target.corruption)
+    if target is not None and target.apart and unit.recipes:
+        pack_key = fingerprint(pack_key, "trained")  # without it lie features that an older medbench may have made before the training
     return embed.key(pack_key, unit.encoder, unit.weights, unit.method, unit.precision, device)
 
 

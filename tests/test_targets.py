@@ -397,3 +397,18 @@ def test_the_plan_counts_the_other_sets_images(
     assert medbench("run", *arguments, "--shift", f"folder:{there}", "--plan") == 0
     assert " 20 " in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "plan.json").read_text())["cells"]
+
+
+def test_a_set_that_is_asked_for_later_is_embedded_with_the_trained_weights(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The features at home lie in the cache by then."""
+    grid = Grid(tasks=(f"folder:{folder}",), methods=("supervised-bn",), size=32, labels=("100",), seeds=1, audit=False)
+    damaged = replace(grid, corruptions=("darker",), levels=("1",))
+    at_once = run.run(damaged, tmp_path / "at once").rows()
+    monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "another cache"))
+    run.run(grid, tmp_path / "later")
+    later = run.run(damaged, tmp_path / "later").rows()
+    checks = lambda rows: {key: (row.metrics, [made["checks"] for made in row.provenance["features"]]) for key, row in rows.items()}
+    assert len(later) == 2
+    assert checks(later) == checks(at_once)
