@@ -21,6 +21,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from medbench.protocols import linear
+from medbench.protocols.features import MAX_FOLDS
 from medbench.spec import Kind
 
 FLOATS = (np.float64, np.float32)
@@ -45,7 +46,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
     def __init__(
         self,
         penalties: Sequence[float] = linear.PENALTIES,
-        cv: int = linear.MAX_FOLDS,
+        cv: int = MAX_FOLDS,
         fixed_penalty: float = linear.FIXED_PENALTY,
         device: str = "cpu",
     ):

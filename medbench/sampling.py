@@ -50,6 +50,18 @@ def folds(labels: np.ndarray, groups: np.ndarray, k: int) -> np.ndarray:
     return partition(labels, groups, [1.0] * k, key="folds")
 
 
+def n_folds(labels: np.ndarray, groups: np.ndarray, most: int) -> int:
+    """min(`most`, the smallest number of groups of a class present); 1 where a class has one group or is alone.
+
+    Multi-label: the smallest over positives and negatives of the labels that have two groups of both; 1 where no label has.
+    """
+    if labels.ndim == 1:
+        sizes = [len(set(groups[labels == c])) for c in np.unique(labels)]
+        return min(most, *sizes) if len(sizes) > 1 else 1
+    pairs = [min(len(set(groups[column == value])) for value in (0, 1)) for column in labels.T]
+    return min([most, *(size for size in pairs if size >= 2)]) if max(pairs) >= 2 else 1
+
+
 def draws(labels: np.ndarray, groups: np.ndarray, budget: Budget, seeds: Sequence[int]) -> list[np.ndarray]:
     """One sorted index array (n,) int64 into the pool for each seed.
 

@@ -15,8 +15,9 @@ from sklearn.preprocessing import PowerTransformer
 from sklearn.svm import SVC
 
 from medbench import grid, registry, sampling
-from medbench.protocols import classical, linear
-from medbench.protocols.classical import KNN, LOGREG, SVM
+from medbench.protocols import classical, features, knn, linear
+from medbench.protocols.classical import LOGREG, SVM
+from medbench.protocols.knn import KNN
 from medbench.spec import Protocol, Scores, Train, UserError
 
 ALL = pytest.mark.parametrize("protocol", [KNN, SVM, LOGREG], ids=lambda protocol: protocol.name)
@@ -117,7 +118,7 @@ def test_what_is_shared_or_kept_changes_nothing(protocol, monkeypatch):
 def test_temperature_is_that_of_scikit_learn_on_grouped_folds():
     train = _drawn(50, 6, 3, 2, per_group=2)
     inside, transform = classical.transforms(train.features)
-    k = linear.n_folds(train.labels, train.groups)
+    k = sampling.n_folds(train.labels, train.groups, linear.MAX_FOLDS)
     fold = sampling.folds(train.labels, train.groups, k)
     assert k > 1 and all(len(set(fold[train.groups == g])) == 1 for g in set(train.groups))
     parts = [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(k)]
@@ -143,10 +144,10 @@ def test_neighbours_and_their_number_as_a_slow_loop_finds_them():
     images = _drawn(30, 8, 3, 5).features
     images = images[images.any(1)]
     scores = _scores(KNN, train, images)
-    parts = linear.n_folds(labels, train.groups)
+    parts = sampling.n_folds(labels, train.groups, linear.MAX_FOLDS)
     fold = sampling.folds(labels, train.groups, parts)
     losses = {}
-    for k in classical.NEIGHBOURS:
+    for k in knn.NEIGHBOURS:
         if k > min((fold != i).sum() for i in range(parts)):
             break
         votes = [_vote(x[i], x[fold != fold[i]], labels[fold != fold[i]], k, 3) for i in range(n)]
@@ -203,13 +204,13 @@ def test_the_order_of_equal_images_decides_nothing():
     images = different[:, ::-1] + different
     for draw in (np.arange(75), rng.permutation(75)):
         scores = _scores(KNN, train, images, draw)
-        assert scores.chosen["k"] == classical.FIXED_NEIGHBOURS
+        assert scores.chosen["k"] == knn.FIXED_NEIGHBOURS
         np.testing.assert_allclose(scores.probabilities, 1 / 3, atol=1e-6)
 
 
 def test_similarities_that_rounding_tells_apart_are_one():
     similarity = torch.tensor([[0.9, 0.9 - 1e-12, 0.1]], dtype=torch.float64)
-    share, heard = next(classical.vote(similarity, [1], torch.eye(3, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64)))
+    share, heard = next(knn.vote(similarity, [1], torch.eye(3, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64)))
     assert share.tolist() == [pytest.approx([0.5, 0.5, 0])] and heard.item() == pytest.approx(2)
 
 
@@ -329,7 +330,7 @@ def test_scores_depend_on_neither_the_other_images_nor_the_other_draws_and_repea
     again = _scores(protocol, train, train.features, draws[1])
     np.testing.assert_array_equal(again.probabilities, second["a"].probabilities)
     assert again.chosen == second["a"].chosen and again.extra == second["a"].extra
-    monkeypatch.setattr(classical, "BLOCK_VALUES", 200)
+    monkeypatch.setattr(features, "BLOCK_VALUES", 200)
     blocked = _scores(protocol, train, train.features, draws[1])
     np.testing.assert_allclose(blocked.probabilities, again.probabilities, atol=1e-6)
     assert blocked.chosen == pytest.approx(again.chosen) if protocol is not KNN else blocked.chosen["k"] == again.chosen["k"]

@@ -13,6 +13,8 @@ from torch import nn
 
 from medbench import registry
 from medbench.finetune import MODERN, NIELSEN2023, TRUONG2021, Recipe, training
+from medbench.finetune.network import shares_by_depth
+from medbench.finetune.pixels import normalised
 from medbench.protocols import finetune, linear
 from medbench.spec import Network, Scores, Train
 
@@ -181,7 +183,7 @@ def test_the_head_starts_at_the_linear_protocols_solution(kind: Any, tmp_path: P
     with torch.random.fork_rng(devices=[]):
         start = work.predict(work.start(), train.features)
     with torch.inference_mode():
-        features = torch.cat([build()(block) for block in work._normalised(train.features)]).numpy()
+        features = torch.cat([build()(block) for block in normalised(train.features, NETWORK, work.device)]).numpy()
     (expected,) = linear.evaluate(replace(train, features=features), {"x": features}, [everything])
     assert np.allclose(start, expected["x"].probabilities, atol=1e-4)
 
@@ -200,10 +202,10 @@ def test_layers_learn_slower_the_earlier_they_stand() -> None:
     import timm
 
     for name in ("resnet10t", "vit_tiny_patch16_224"):
-        shares = training._shares(timm.create_model(name, num_classes=0), 0.1)
+        shares = shares_by_depth(timm.create_model(name, num_classes=0), 0.1)
         values = list(shares.values())
         assert min(values) == pytest.approx(0.1) and max(values) == 1.0 and len(set(np.round(values, 6))) > 3
-    assert set(training._shares(Tiny(), 0.1).values()) == {1.0}, "a module that knows no depth has one rate"
+    assert set(shares_by_depth(Tiny(), 0.1).values()) == {1.0}, "a module that knows no depth has one rate"
 
 
 def test_a_vit_gets_the_rate_and_batch_that_truong_et_al_give_theirs(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from medbench import registry, run, sampling
 from medbench.clinical import bands
 from medbench.finetune import training
 from medbench.fusion import TRUONG2021, fit_predict, learner
-from medbench.protocols import classical, linear
+from medbench.protocols import classical, knn, linear
 from medbench.spec import HeldOut, Kind, Scores, Split, Train
 from medbench.store import Store
 
@@ -53,7 +53,7 @@ def test_linear_gives_what_scikit_learn_gives_fold_by_fold(kind: Kind) -> None:
     train, draw = _drawn(kind), np.arange(20, 140)
     scores, held = _held("linear", train, draw)
     x, y, groups = train.features[draw].astype(float), train.labels[draw], train.groups[draw]
-    fold = sampling.folds(y, groups, linear.n_folds(y, groups))
+    fold = sampling.folds(y, groups, sampling.n_folds(y, groups, linear.MAX_FOLDS))
     expected = np.full((len(draw), train.n_classes), np.nan)
     for i in range(fold.max() + 1):
         scale = StandardScaler().fit(x[fold != i])
@@ -71,7 +71,7 @@ def test_linear_leaves_out_an_image_whose_class_its_fold_lacks_and_a_label_that_
     train = _drawn("multiclass")
     lonely = train.groups == train.groups[4]
     labels = np.where(lonely, 3, train.labels)  # one group alone is of class 3
-    monkeypatch.setattr(linear, "n_folds", lambda *a: 5)
+    monkeypatch.setattr(sampling, "n_folds", lambda *a: 5)
     _, held = _held("linear", replace(train, labels=labels, n_classes=5))
     np.testing.assert_array_equal(np.setdiff1d(np.arange(len(labels)), held.index), np.flatnonzero(lonely))
     assert (held.probabilities[:, 4] == 0).all(), "no image of class 4"
@@ -95,7 +95,7 @@ def test_knn_gives_the_votes_of_other_folds() -> None:
     for i in range(len(x)):
         others = np.flatnonzero(fold != fold[i])
         near = others[np.argsort(-(x[others] @ x[i]))[: scores.chosen["k"]]]
-        votes = np.bincount(train.labels[near], np.exp(x[near] @ x[i] / classical.TEMPERATURE), 3)
+        votes = np.bincount(train.labels[near], np.exp(x[near] @ x[i] / knn.TEMPERATURE), 3)
         np.testing.assert_allclose(held.probabilities[i], votes / votes.sum(), atol=1e-5)
 
 

@@ -98,7 +98,7 @@ def _objective(x: np.ndarray, y: np.ndarray, weight: np.ndarray, bias: np.ndarra
 
 def test_objective_is_no_worse_than_scikit_learns_and_lies_within_the_stated_gap():
     x, y, _ = _drawn(70, 100, 4, 7, skew=1.5)
-    target, _ = linear.encode(y, "multiclass")
+    target, _ = probe.encode(y, "multiclass")
     penalties = torch.logspace(-3, 2, 6, dtype=torch.float64)
     rough = probe.fit(torch.from_numpy(x), target, penalties, dtype=torch.float32, tolerance=1e-4)
     z = (x.astype(float) - x.astype(float).mean(0)) / x.astype(float).std(0)
@@ -130,7 +130,7 @@ HARD = {
 @pytest.mark.parametrize("name", HARD)
 def test_never_diverges(name):
     x, y = HARD[name]()
-    target, _ = linear.encode(y, "multiclass")
+    target, _ = probe.encode(y, "multiclass")
     penalties = torch.logspace(-6, 6, 7, dtype=torch.float64)
     fits = probe.fit(torch.from_numpy(x), target, penalties, tolerance=1e-6)
     assert fits.weight.isfinite().all() and fits.bias.isfinite().all()
@@ -214,7 +214,7 @@ def test_a_subset_of_one_class_gives_its_base_rate(kind, labels):
 def test_folds_follow_the_class_with_fewest_groups(sizes, expected):
     labels = np.repeat(np.repeat(np.arange(len(sizes)), sizes), 2)
     groups = np.repeat([f"g{i}" for i in range(sum(sizes))], 2)
-    assert linear.n_folds(labels, groups) == expected
+    assert sampling.n_folds(labels, groups, linear.MAX_FOLDS) == expected
     if expected > 1:
         fold = sampling.folds(labels, groups, expected)
         assert all(len(set(fold[groups == g])) == 1 for g in set(groups))
@@ -223,7 +223,7 @@ def test_folds_follow_the_class_with_fewest_groups(sizes, expected):
 
 def test_a_class_that_a_fold_lacks_is_left_out_of_its_loss():
     x, y, _ = _drawn(40, 6, 3, 8)
-    features, (target, _) = torch.from_numpy(x), linear.encode(y, "multiclass")
+    features, (target, _) = torch.from_numpy(x), probe.encode(y, "multiclass")
     parts = [np.flatnonzero((y != 2) & (np.arange(40) % 4 > 0)), np.flatnonzero(np.arange(40) % 3 > 0)]
     held = [np.setdiff1d(np.arange(40), part) for part in parts]
     penalties = torch.tensor([0.1, 1.0], dtype=torch.float64)
@@ -287,7 +287,7 @@ def test_features_that_are_not_finite_are_named():
 
 def test_parts_of_any_size_and_order_give_the_same_in_batches_and_in_turn(monkeypatch):
     x, y, _ = _drawn(60, 15, 3, 12)
-    features, (target, _) = torch.from_numpy(x), linear.encode(y, "multiclass")
+    features, (target, _) = torch.from_numpy(x), probe.encode(y, "multiclass")
     order = torch.from_numpy(np.random.default_rng(0).permutation(60))
     parts = [order[:size] for size in (50, 9, 48, 14, 52, 10, 60)]  # below and above the 15 features
     penalties = torch.tensor([0.01, 1.0], dtype=torch.float64)

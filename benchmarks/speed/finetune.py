@@ -24,6 +24,7 @@ from torch import nn
 
 from medbench import encoders, weights
 from medbench.finetune import MODERN, training
+from medbench.finetune.network import optimiser_of
 from medbench.protocols.finetune import linear_layer
 from medbench.spec import Network, Train
 
@@ -115,7 +116,7 @@ def main() -> None:
         recipe = replace(MODERN, batch=args.batch, probe=False)
         job = training.Job(train, network, recipe, np.arange(n), np.array([], np.int64), 0, place, linear_layer)
         net = job.start()
-        optimiser = training._optimiser(net, recipe, 1e-4)
+        optimiser = optimiser_of(net, recipe, 1e-4)
         state = training.State()
         fixed = torch.randn(args.batch, 3, args.size, args.size, device=device).contiguous(memory_format=torch.channels_last)
         fixed_labels = torch.arange(args.batch, device=device) % CLASSES

@@ -130,20 +130,20 @@ def solve(draws: list[Draw]) -> tuple[list[Solved], float, float]:
     """The protocol's own steps with the number of folds given, and their seconds: of all members, and of the final fits."""
     start = time.perf_counter()
     one = draws[0]
-    pool = torch.from_numpy(one.pool)
-    basis = linear._shared_basis(pool, max(len(draw.y) for draw in draws))
+    features = torch.from_numpy(one.pool)
+    basis = linear._shared_basis(features, max(len(draw.y) for draw in draws))
+    pool = engine.Pool(features, one.labels, one.groups, "multiclass", int(one.labels.max()) + 1, basis)
     solved: list[tuple[engine.Fits, torch.Tensor]] = []
     step = max(1, linear.TOGETHER // len(one.y))
     for batch in (draws[i : i + step] for i in range(0, len(draws), step)):
         parts = [(draw.index[draw.fold != i], draw.index[draw.fold == i]) for draw in batch for i in range(FOLDS)]
-        fits, losses = linear.cross_validate(pool, one.labels, "multiclass", linear.PENALTIES, parts, [FOLDS] * len(batch), basis)
+        fits, losses = linear.cross_validate(pool, linear.PENALTIES, parts, [FOLDS] * len(batch))
         solved += [(_some(fits, slice(FOLDS * i, FOLDS * (i + 1))), loss) for i, loss in enumerate(losses)]
     middle = time.perf_counter()
     answers = []
     for draw, (fits, losses) in zip(draws, solved, strict=True):
         best = int((losses <= losses.min() + linear.TIE).nonzero()[-1])
-        choice = {"penalty": linear.PENALTIES[best]}
-        model = linear.settle(torch.from_numpy(draw.x), draw.y, "multiclass", int(one.labels.max()) + 1, choice, basis)
+        model = linear.settle(pool.take(draw.index), {"penalty": linear.PENALTIES[best]})
         answers.append(Solved(fits, losses, best, model.fits))
     return answers, middle - start, time.perf_counter() - middle
 
@@ -295,7 +295,7 @@ def report(budget: str, draws: list[Draw], images: np.ndarray, truth: np.ndarray
     solve(draws[:1])  # the first call pays for starting threads
     solved, seconds, final = solve(draws)
     members = len(draws) * FOLDS * len(linear.PENALTIES)
-    protocol = {linear.n_folds(draw.y, draw.groups) for draw in draws}
+    protocol = {sampling.n_folds(draw.y, draw.groups, linear.MAX_FOLDS) for draw in draws}
     print(f"\n== {budget}: {len(draws)} draw(s) of about {len(draws[0].y)} images, {members} members")
     if min(protocol) < 2:
         print("   the protocol takes its fixed penalty here (a class has one group): the members are solved for this comparison only")

@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,8 @@ import torch
 from torch import nn
 
 from medbench import metrics, sampling, views
+from medbench.finetune.network import Net, is_transformer, optimiser_of, width
+from medbench.finetune.pixels import Pixels, normalised
 from medbench.finetune.recipe import Recipe
 from medbench.spec import PRIMARY, HeldOut, Kind, Network, Scores, Train
 
@@ -24,20 +26,6 @@ MIN_HELD_OUT = 20  # images: with fewer, a score says less than a rule
 #: (features (n, D), labels, groups, kind, outputs) -> weight (outputs, D) and bias (outputs,) of the linear probe
 LinearLayer = Callable[[torch.Tensor, np.ndarray, np.ndarray, Kind, int], tuple[torch.Tensor, torch.Tensor]]
 EVERY = 30.0  # seconds between checkpoints
-BATCH = 256  # images scored at a time
-
-
-class Net(nn.Module):
-    """Encoder and head: (B, 3, S, S) -> (B, outputs)."""
-
-    def __init__(self, encoder: nn.Module, head: nn.Module):
-        super().__init__()
-        self.encoder = encoder
-        self.head = head
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.head(self.encoder(images).float())
-        return logits
 
 
 @dataclass
@@ -127,11 +115,11 @@ class Job:
         self.device = torch.device(train.device)
         self.outputs = train.n_classes
         self.labels = torch.as_tensor(train.labels[fit], device=self.device)
-        self.pixels = self._resident(fit)
+        self.pixels = Pixels(train.features, fit, self.device)
         self.crops = views.finetune(network.modality)
         encoder = network.build().to(self.device)
-        self.width = _width(encoder, network.size, self.device)
-        self.transformer = recipe.transformer if _is_transformer(encoder) else None
+        self.width = width(encoder, network.size, self.device)
+        self.transformer = recipe.transformer if is_transformer(encoder) else None
         batch = self.transformer[1] if self.transformer else recipe.batch
         self.batch = min(batch, len(fit))
         self.weights = self._class_weights() if recipe.class_weights else None
@@ -164,7 +152,7 @@ class Job:
         """Train for `share` of the steps, from the start or from a checkpoint. The state of a finished training is kept and not run again."""
         file = self.folder / f"{rate:g}-{share:g}.pth"
         net, state = self.start(), State()
-        optimiser = _optimiser(net, self.recipe, rate)
+        optimiser = optimiser_of(net, self.recipe, rate)
         if file.exists():
             saved = torch.load(file, map_location=self.device, weights_only=True)
             state = State(**saved["state"])
@@ -202,7 +190,7 @@ class Job:
         net.eval()
         found = []
         with torch.inference_mode():
-            for images in self._normalised(pixels):
+            for images in normalised(pixels, self.network, self.device):
                 with self._autocast():
                     logits = net(images).float()
                 found.append(torch.sigmoid(logits) if self.train_.kind == "multilabel" else torch.softmax(logits, 1))
@@ -214,7 +202,7 @@ class Job:
         index = self._index(state.step)
         torch.manual_seed(self.seed * 1_000_003 + state.step)  # dropout
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + state.step)
-        (images,) = views.views(self._take(index), self.crops, self.network.size, self.network.mean, self.network.std, generator)
+        (images,) = views.views(self.pixels.take(index), self.crops, self.network.size, self.network.mean, self.network.std, generator)
         scale = self._schedule(state, total)
         for group in optimiser.param_groups:
             group["lr"] = rate * group["share"] * scale
@@ -291,27 +279,6 @@ class Job:
         order = np.concatenate([np.random.default_rng([self.seed, p]).permutation(n) for p in passes])
         return order[first - passes[0] * n :][: self.batch]
 
-    def _resident(self, rows: np.ndarray) -> torch.Tensor | None:
-        """The subset's pixels on the GPU where they take less than a quarter of its free memory."""
-        if self.device.type != "cuda":
-            return None
-        shape = self.train_.features.shape[1:]
-        if len(rows) * math.prod(shape) > torch.cuda.mem_get_info(self.device)[0] / 4:
-            return None
-        return torch.from_numpy(self.train_.features[rows]).to(self.device)
-
-    def _take(self, index: np.ndarray) -> torch.Tensor:
-        if self.pixels is not None:
-            return self.pixels[torch.as_tensor(index, device=self.device)]
-        return torch.from_numpy(self.train_.features[self.fit[index]]).to(self.device)
-
-    def _normalised(self, pixels: np.ndarray) -> Iterator[torch.Tensor]:
-        mean = torch.tensor(self.network.mean, device=self.device).view(3, 1, 1)
-        std = torch.tensor(self.network.std, device=self.device).view(3, 1, 1)
-        for start in range(0, len(pixels), BATCH):
-            block = torch.from_numpy(np.array(pixels[start : start + BATCH])).to(self.device)
-            yield (block.permute(0, 3, 1, 2).float() / 255 - mean) / std
-
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.network.precision == "bf16")
 
@@ -325,7 +292,7 @@ class Job:
     def _linear_layer(self, encoder: nn.Module, solve: LinearLayer) -> tuple[torch.Tensor, torch.Tensor]:
         """The linear probe of the frozen features of the images that are trained on."""
         with torch.inference_mode():
-            blocks = self._normalised(self.train_.features[self.fit])
+            blocks = normalised(self.train_.features[self.fit], self.network, self.device)
             features = torch.cat([encoder(block).float() for block in blocks]).cpu()
         train = self.train_
         return solve(features, train.labels[self.fit], train.groups[self.fit], train.kind, self.outputs)
@@ -342,48 +309,6 @@ class Job:
 
 def _copy(net: nn.Module) -> dict[str, torch.Tensor]:
     return copy.deepcopy(net.state_dict())
-
-
-def _width(encoder: nn.Module, size: int, device: torch.device) -> int:
-    with torch.inference_mode():
-        return int(encoder(torch.zeros(2, 3, size, size, device=device)).shape[1])
-
-
-def _is_transformer(encoder: nn.Module) -> bool:
-    """Whether attention blocks do the work: Truong et al. give their ViT another rate and batch than their ResNets."""
-    return any(type(module).__name__.endswith("Attention") for module in encoder.modules())
-
-
-def _optimiser(net: Net, recipe: Recipe, rate: float) -> torch.optim.Optimizer:
-    """Parameters with their share of the rate; weights alone decay, biases and norms do not."""
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    shares = _shares(net.encoder, recipe.first_layer)
-    for name, parameter in net.named_parameters():
-        share = recipe.head if name.startswith("head.") else shares[name.removeprefix("encoder.")]
-        groups.setdefault((share, parameter.ndim > 1), []).append(parameter)
-    kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
-    listed = [
-        {"params": params, "share": share, "weight_decay": recipe.weight_decay if decays else 0.0, "lr": rate}
-        for (share, decays), params in groups.items()
-    ]
-    return kind(listed, lr=rate, fused=True)
-
-
-def _shares(encoder: nn.Module, first_layer: float) -> dict[str, float]:
-    """Parameter name -> share of the rate, by the depth that timm's own `group_matcher` gives it; 1 for modules that have none."""
-    from timm.models import group_parameters
-
-    shares = {name: 1.0 for name, _ in encoder.named_parameters()}
-    found: list[str] = []
-    for prefix, module in encoder.named_modules():
-        if not hasattr(module, "group_matcher") or any(prefix.startswith(outer) for outer in found):
-            continue
-        found.append(f"{prefix}." if prefix else "")
-        depth = group_parameters(module, module.group_matcher(coarse=False), reverse=True)
-        last = max(max(depth.values()), 1)
-        for name, layer in depth.items():
-            shares[f"{found[-1]}{name}"] = first_layer ** (1 - layer / last)
-    return shares
 
 
 def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:

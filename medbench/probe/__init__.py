@@ -23,5 +23,6 @@ Cross-validation runs in float32, the final fit in float64.
 """
 
 from medbench.probe.fitting import Fits, Target, eigenbasis, fit, held_out_loss, held_out_probabilities
+from medbench.probe.model import Model, Pool, base_rate, encode
 
-__all__ = ["Fits", "Target", "eigenbasis", "fit", "held_out_loss", "held_out_probabilities"]
+__all__ = ["Fits", "Model", "Pool", "Target", "base_rate", "eigenbasis", "encode", "fit", "held_out_loss", "held_out_probabilities"]

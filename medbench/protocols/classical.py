@@ -1,16 +1,6 @@
-"""Classical classifiers on frozen features: `knn` as DINO votes, `svm` and `logreg` as Nielsen et al. (2023) set them.
+"""Classical classifiers on frozen features as Nielsen et al. (2023) set them: `svm` and `logreg`.
 
-`knn`: cosine similarity s, a neighbour's vote weighs exp(s / 0.07) (Caron et al. 2021, `eval_knn.py`). Probabilities are the shares of the
-votes, unsmoothed; decisions the largest share, ties to the lower class index. k is chosen among `NEIGHBOURS` by grouped, stratified
-cross-validation inside the labelled subset, by the pooled log-loss of the held-out images, ties to the smaller k. Only there, one undecided
-neighbour, as near as the nearest, votes too, so that a class without votes costs no infinity. Accuracy would reward voting for the
-majority of a skewed task; the Brier score, which needs no such vote, ranks rare classes worse (one draw of 10 % of HAM10000: it chose 20,
-log-loss 50; the AUC of the validation part 0.75 and 0.81).
-Where a class has one group, k is `FIXED_NEIGHBOURS`, and never more than there are images. Neighbours as near as the k-th all vote, so that the order
-of equal images decides nothing. Multi-label: those of the k nearest images that know a label vote on it; if none does, the label gets
-its smoothed base rate (positives + 1) / (known + 2).
-
-`svm` and `logreg`: `PowerTransformer()`, `PCA()`, then the classifier, with the arguments of the paper's code (sparsam). No penalty is chosen.
+`PowerTransformer()`, `PCA()`, then the classifier, with the arguments of the paper's code (sparsam). No penalty is chosen.
 Departures, none of which changes the fit to features that vary:
 - The decision function gives the labels. The paper's code takes them from `SVC(probability=True)`, whose pairwise Platt scaling turned 21
   separable classes with one image each into an accuracy of 0.
@@ -36,21 +26,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from medbench.protocols.linear import MAX_FOLDS, check_finite, n_folds
-from medbench.spec import KINDS, HeldOut, Kind, Protocol, Scores, Train
+from medbench.protocols.features import MAX_FOLDS, blocks, check_finite
+from medbench.spec import HeldOut, Kind, Protocol, Scores, Train
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
     Decide = Callable[[np.ndarray], np.ndarray]  # decision values (M, classes seen) of components (M, K)
     Fit = Callable[[np.ndarray], tuple[Any, Decide]]  # of the training images at some rows: scikit-learn's model and its decision values
-
-TEMPERATURE = 0.07
-NEIGHBOURS = (1, 2, 5, 10, 20, 50, 100, 200)
-FIXED_NEIGHBOURS = 20  # "usually working the best": eval_knn.py
-TIE = 1e-9  # similarities this close are one; also log-losses
-BLOCK_VALUES = 2**23  # float64 values held at a time: 64 MiB, a few times over
 
 EXCLUSIVE: tuple[Kind, ...] = ("binary", "multiclass", "ordinal")
 SVM_ARGUMENTS: Mapping[str, Any] = {"C": 1.0, "kernel": "rbf", "gamma": "scale", "class_weight": "balanced", "break_ties": True}
@@ -62,82 +45,6 @@ KEPT_POWERS = 64
 _POWERS: dict[str, Any] = {}
 VARIANCE = 1e-10  # of the first component's: below, a direction is rounding
 SHARPNESS = (0.1, 10.0)  # bounds of 1 / temperature, within which float32 keeps the order of decision values
-
-
-def knn(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw. See `Protocol`. Raises UserError on features that are not finite."""
-    import numpy as np
-
-    _check(train, targets)
-    for draw in draws:
-        images = _normalised(train.features[draw], train.device)
-        labels = train.labels[draw]
-        values, known = _ballots(labels, train.n_classes, train.device)
-        k, chosen, held_out = choose_k(images, labels, train.groups[draw], values, known)
-        scores = {}
-        for name, features in targets.items():
-            shares = np.empty((len(features), values.shape[1]))
-            for rows in _blocks(len(features), max(images.shape)):
-                similarity = _normalised(features[rows], train.device) @ images.T
-                shares[rows] = next(vote(similarity, [k], values, known))[0].cpu().numpy()
-            decisions = (shares >= 0.5).astype(np.int64) if labels.ndim == 2 else shares.argmax(1)
-            scores[name] = Scores(shares.astype(np.float32), decisions, chosen, held_out=held_out)
-        yield scores
-
-
-def choose_k(
-    images: torch.Tensor, labels: np.ndarray, groups: np.ndarray, values: torch.Tensor, known: torch.Tensor
-) -> tuple[int, dict[str, Any], HeldOut | None]:
-    """k, how it was chosen, and the shares of votes of the held-out images at it. images (n, D) float64 of length 1; values and known as
-    `vote` takes them."""
-    import numpy as np
-    import torch
-
-    from medbench import sampling
-
-    n_parts = n_folds(labels, groups)
-    if n_parts < 2:
-        return min(FIXED_NEIGHBOURS, len(labels)), {"k": min(FIXED_NEIGHBOURS, len(labels)), "rule": "fixed: a class has one group"}, None
-    fold = torch.as_tensor(sampling.folds(labels, groups, n_parts), device=images.device)
-    fewest = len(labels) - int(fold.bincount().max())
-    ks = [k for k in NEIGHBOURS if k <= fewest]
-    exclusive = labels.ndim == 1
-    outcomes = int(values.any(0).sum()) if exclusive else 2
-    losses = torch.zeros(len(ks), dtype=torch.float64, device=images.device)
-    shares = np.empty((len(ks), *values.shape), np.float32)
-    for rows in _blocks(len(labels), max(images.shape)):
-        similarity = images[rows] @ images.T
-        similarity.masked_fill_(fold[rows, None] == fold, -torch.inf)
-        yes, no = values[rows], (known - values)[rows]
-        for i, (share, heard) in enumerate(vote(similarity, ks, values, known)):
-            probability = (heard * share + 1 / outcomes) / (heard + 1)
-            loss = -(yes * probability.log()).sum()
-            losses[i] += loss if exclusive else loss - (no * (1 - probability).log()).sum()
-            shares[i, rows] = torch.where(heard > 0, share, torch.nan).cpu().numpy()
-    losses /= known.sum()
-    best = int((losses <= losses.min() + TIE).nonzero()[0])  # the candidates ascend
-    rule = f"{n_parts}-fold grouped CV, log-loss"
-    chosen = {"k": ks[best], "rule": rule, "cv_log_loss": float(losses[best]), "at_edge": ks[best] == NEIGHBOURS[-1]}
-    return ks[best], chosen, HeldOut(np.arange(len(labels)), shares[best])
-
-
-def vote(
-    similarity: torch.Tensor, ks: Sequence[int], values: torch.Tensor, known: torch.Tensor
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """For each k the shares (B, C) of the votes, and how many were cast, counted in votes of the nearest: (B, C), (B, 1) for exclusive classes.
-
-    similarity (B, n) float64, -inf for who may not vote; values (n, C) 0/1; known (n, C) or (n, 1) 0/1: who has a say on the label.
-    """
-    import torch
-
-    base = (values.sum(0) + 1) / (known.sum(0) + 2)
-    nearest = similarity.topk(max(ks), dim=1).values
-    weight = (similarity / TEMPERATURE).exp()
-    strongest = weight.max(1, keepdim=True).values
-    for k in ks:
-        voting = weight * (similarity >= nearest[:, k - 1, None] - TIE)
-        cast = voting @ known
-        yield torch.where(cast > 0, (voting @ values / cast).clamp(max=1), base), cast / strongest
 
 
 def svm(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
@@ -162,7 +69,7 @@ def _classify(
     import numpy as np
     from scipy.special import softmax
 
-    _check(train, targets)
+    check_finite({"training": train.features, **targets})
     for draw in draws:
         labels = train.labels[draw]
         seen = np.unique(labels)
@@ -188,7 +95,7 @@ def _classify(
         scores = {}
         for name, features in targets.items():
             values = np.zeros((len(features), len(seen)))
-            for rows in _blocks(len(features), max(features.shape[1], len(labels))) if solvable else ():
+            for rows in blocks(len(features), max(features.shape[1], len(labels))) if solvable else ():
                 values[rows] = decide(transform(features[rows]))
             probabilities = np.zeros((len(features), train.n_classes), np.float32)
             probabilities[:, seen] = softmax(sharpness * values, axis=1)
@@ -301,7 +208,7 @@ def cross_validated(inside: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
 
     from medbench import sampling
 
-    k, seen = n_folds(labels, groups), np.unique(labels)
+    k, seen = sampling.n_folds(labels, groups, MAX_FOLDS), np.unique(labels)
     fold = sampling.folds(labels, groups, k)
     whole = [i for i in range(k) if len(np.unique(labels[fold != i])) == len(seen)]
     if not whole:
@@ -316,9 +223,11 @@ def temperature(values: np.ndarray, labels: np.ndarray, groups: np.ndarray, inde
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
+    from medbench import sampling
+
     if not len(index):
         return 1.0, {"temperature": 1.0, "rule": "fixed: a class has one group"}
-    k, true = n_folds(labels, groups), np.unique(labels, return_inverse=True)[1][index]
+    k, true = sampling.n_folds(labels, groups, MAX_FOLDS), np.unique(labels, return_inverse=True)[1][index]
 
     def loss(log_sharpness: float) -> float:
         return -float(log_softmax(np.exp(log_sharpness) * values, axis=1)[np.arange(len(true)), true].mean())
@@ -343,50 +252,6 @@ def decision_values(model: Any, images: np.ndarray) -> np.ndarray:
     return values if values.ndim == 2 else np.column_stack([np.zeros_like(values), values])
 
 
-def _normalised(features: np.ndarray, device: str) -> torch.Tensor:
-    """(N, D) float64 of length 1; zeros stay zeros, as near to every image as to any other."""
-    import torch
-
-    return torch.nn.functional.normalize(torch.as_tensor(features, device=device).double(), dim=1, eps=1e-300)
-
-
-def _ballots(labels: np.ndarray, n_classes: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """values (n, C) and known (n, C), (n, 1) for exclusive classes: float64 0/1."""
-    import torch
-
-    given = torch.as_tensor(labels, device=device)
-    if labels.ndim == 1:
-        return torch.nn.functional.one_hot(given.long(), n_classes).double(), torch.ones(len(labels), 1, dtype=torch.float64, device=device)
-    return given.nan_to_num(0.0).double(), (~given.isnan()).double()
-
-
-def _blocks(rows: int, columns: int) -> list[slice]:
-    """Slices of `rows` rows, of at most `BLOCK_VALUES` values each."""
-    step = max(1, BLOCK_VALUES // columns)
-    return [slice(i, i + step) for i in range(0, rows, step)]
-
-
-def _check(train: Train, targets: Mapping[str, np.ndarray]) -> None:
-    for name, given in {"training": train.features, **targets}.items():
-        check_finite(name, given)
-
-
-KNN = Protocol(
-    name="knn",
-    version=1,
-    title="k nearest neighbours by cosine similarity, votes weighted as in DINO, k by grouped cross-validation on the labelled images",
-    kinds=KINDS,
-    evaluate=knn,
-    seeded=False,
-    settings={
-        "temperature": TEMPERATURE,
-        "neighbours": NEIGHBOURS,
-        "fixed_neighbours": FIXED_NEIGHBOURS,
-        "max_folds": MAX_FOLDS,
-        "tie": TIE,
-    },
-    citation="Caron et al., Emerging properties in self-supervised vision transformers, ICCV 2021, arXiv:2104.14294",
-)
 _NIELSEN = (
     "Nielsen et al., Self-supervision for medical image classification: state-of-the-art performance with ~100 labeled training samples "
     "per class, Bioengineering 2023, 10(8), 895, arXiv:2304.05163"

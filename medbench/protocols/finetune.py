@@ -38,8 +38,9 @@ def linear_layer(
     import torch
 
     from medbench.protocols import linear
+    from medbench.protocols.features import MAX_FOLDS
 
-    model = linear.learn(features, labels, groups, kind, outputs, linear.PENALTIES, linear.FIXED_PENALTY, linear.MAX_FOLDS)
+    model = linear.learn(features, labels, groups, kind, outputs, linear.PENALTIES, linear.FIXED_PENALTY, MAX_FOLDS)
     weight = torch.zeros(outputs, features.shape[1])
     bias = torch.full((outputs,), ABSENT) if kind != "multilabel" else torch.logit(torch.from_numpy(model.base)).float()
     if len(model.columns):

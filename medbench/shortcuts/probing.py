@@ -40,7 +40,7 @@ def out_of_fold(
     """
     import torch
 
-    k = linear.n_folds(labels, groups, FOLDS)
+    k = sampling.n_folds(labels, groups, FOLDS)
     if k < 2:
         return None
     fold = sampling.folds(labels, groups, k)

@@ -15,7 +15,7 @@ import numpy as np
 
 from medbench import grid as grids
 from medbench import prepare, run
-from medbench.protocols import linear
+from medbench.protocols.features import check_finite
 from medbench.shortcuts.probing import Auc
 from medbench.shortcuts.survey import Finding, chosen_columns, survey
 from medbench.spec import Grid, UserError
@@ -69,7 +69,7 @@ def examine(
             unit = prepare.trained(plan, unit, device, progress)
         (features,) = prepare.unit_features(plan, unit, device, progress)
         here = np.asarray(features.array[data.where(part)])
-        linear.check_finite(part, here)
+        check_finite({part: here})
         found = survey(here, split, data.task.kind, data.task.classes, named, k=k, device=device, progress=progress)
         encoder = unit.encoder
         about = (data.task.name, data.data, unit.method.name, unit.source, unit.weights.name, encoder.name, encoder.readout, encoder.size)
