@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from medbench import metrics, run
-from medbench.fusion import TRUONG2021, attention_picture, fit_predict, head, learner, network, training
+from medbench.fusion import TRUONG2021, fit_predict, head, learner, network, training
 from medbench.spec import Grid, Kind, Scores, UserError
 
 SMALL = replace(TRUONG2021, width=16, epochs=8)
@@ -324,16 +324,6 @@ def test_a_feature_silent_on_the_subset_cannot_take_over() -> None:
     planted.sources[1][60:, 0] = 1e6
     [(after, _)] = planted.fit([np.arange(60)])
     assert planted.auc(after) > planted.auc(before) - 0.05
-
-
-def test_the_picture_shows_every_map_on_one_scale(tmp_path: Path) -> None:
-    even, dark = np.full((3, 3), 1 / 3), np.eye(3)
-    attention_picture({"even": even, "dark": dark}, ["simclr", "swav", "dino"]).savefig(tmp_path / "maps.svg")
-    attention_picture({"even": even}, ["simclr", "swav", "dino"]).savefig(tmp_path / "even.png")
-    drawn = (tmp_path / "maps.svg").read_text()
-    assert all(f"<!-- {word} -->" in drawn for word in ("even", "dark", "simclr", "swav", "dino", "0.33", "1.0", "0.0"))
-    pixels = np.asarray(Image.open(tmp_path / "even.png").convert("RGB"))
-    assert (pixels.max(2) - pixels.min(2)).max() <= 1  # grey, so print loses nothing
 
 
 def test_a_run_over_one_informative_and_two_noise_members_finds_the_informative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

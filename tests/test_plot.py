@@ -15,6 +15,7 @@ from PIL import Image
 
 from medbench import Store, UserError, metrics, plot, stats, table
 from medbench.plot import answers, results, style
+from medbench.plot.attention import attention_picture
 from medbench.spec import Cell, Row, fingerprint
 from medbench.store import PlanFile, Planned
 
@@ -92,7 +93,17 @@ def test_attention_is_drawn_from_the_rows_of_a_fusion(one: list[table.Board], tm
     (file,) = plot.draw([fused], ["attention"], tmp_path, ["svg"])
     text = file.read_text()
     middle = np.mean([m["attention"] for m in maps], axis=0)[0, 0]
-    assert file.name.startswith("attention-") and "ours" in text and "theirs" in text and f"{middle:.2g}" in text
+    assert file.name.startswith("attention-") and "ours" in text and "theirs" in text and f">{middle:.2f}<" in text
+
+
+def test_the_picture_shows_every_map_on_one_scale(tmp_path: Path) -> None:
+    even, dark = np.full((3, 3), 1 / 3), np.diag([1, 1, 0.3])
+    attention_picture({"even": even, "dark": dark}, ["simclr", "swav", "dino"]).savefig(tmp_path / "maps.svg")
+    attention_picture({"even": even}, ["simclr", "swav", "dino"]).savefig(tmp_path / "even.png")
+    drawn = (tmp_path / "maps.svg").read_text()
+    assert all(f"<!-- {word} -->" in drawn for word in ("even", "dark", "simclr", "swav", "dino", "0.33", "1.00", "0.00", "0.30"))
+    pixels = np.asarray(Image.open(tmp_path / "even.png").convert("RGB"))
+    assert (pixels.max(2) - pixels.min(2)).max() <= 1  # grey, so print loses nothing
 
 
 def test_widths_are_those_of_a_paper(one: list[table.Board], tmp_path: Path) -> None:

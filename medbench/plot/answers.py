@@ -59,7 +59,7 @@ def reliability(boards: Sequence[Board], metric: str | None, width: str) -> list
 
 def attention(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
     """A figure a fusion and task: what each member's token takes of each other's, mean over images and draws, at every label budget."""
-    from medbench.fusion import attention_picture
+    from medbench.plot.attention import attention_picture
 
     found = []
     for board in boards:

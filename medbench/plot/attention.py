@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
 
 def attention_picture(maps: Mapping[str, np.ndarray], names: Sequence[str]) -> Figure:
-    """Maps side by side, as figure F1 of Truong et al. 2021: rows attend to columns, every value printed, one scale from 0 to 1.
+    """Maps side by side, as figure F1 of Truong et al. 2021: rows attend to columns, every value printed to two decimals, one scale from 0 to 1.
 
     maps: title -> (k, k) float, rows sum to 1. names: of the k sources. Darker is more, so that the figure can be read in grey.
     """
@@ -29,10 +28,9 @@ def attention_picture(maps: Mapping[str, np.ndarray], names: Sequence[str]) -> F
         FigureCanvasAgg(figure)
         axes = figure.subplots(down, across, squeeze=False)
         for i, (place, (title, values)) in enumerate(zip(axes.flat, maps.items(), strict=False)):
-            shown = np.vectorize(_short)(values)
             options = {"vmin": 0, "vmax": 1, "cmap": "Greys", "square": True, "cbar": False, "linewidths": 0.5, "linecolor": "0.6"}
             seaborn.heatmap(
-                values, annot=shown, fmt="", xticklabels=names, yticklabels=names if i % across == 0 else False, ax=place, **options
+                values, annot=True, fmt=".2f", xticklabels=names, yticklabels=names if i % across == 0 else False, ax=place, **options
             )
             place.set_title(title, pad=8)
             place.tick_params(length=0)
@@ -43,8 +41,3 @@ def attention_picture(maps: Mapping[str, np.ndarray], names: Sequence[str]) -> F
         figure.supylabel("attends", size="medium")
         figure.colorbar(axes.flat[0].collections[0], ax=axes, shrink=0.8, label="attention")
     return figure
-
-
-def _short(value: float) -> str:
-    """Two digits that count: 0.34, 1.0, 0.0017, 4.9e-09."""
-    return f"{value:.2g}" if 0 < value < 0.995 else f"{value:.1f}"
