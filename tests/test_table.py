@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 import subprocess
@@ -110,6 +111,28 @@ def test_phantom_and_real_never_share_a_board(store: Store) -> None:
     assert [board.title for board in found] == ["t (T), test", "t (PHANTOM: drawn images), test"]
     assert all(len(board.lines) == 1 for board in found)
     assert any("nothing about t" in note for note in table.notes(found[1]))
+
+
+@pytest.mark.parametrize(("width", "first"), [(80, "dvme:supervised@tf_"), (120, "dvme:supervised@tf_efficientnet_lite0"), (300, None)])
+def test_a_long_name_breaks_at_its_members_and_every_column_keeps_its_place(store: Store, width: int, first: str | None) -> None:
+    from rich.console import Console
+
+    name = "dvme:supervised@tf_efficientnet_lite0+random@vit_tiny_patch16_224.augreg_in21k_ft_in1k/last4+given@features:some/where/mine.npz"
+    fill(store, [make(name, "10%", 0, 0.8), make("random", "10%", 0, 0.6)])
+    console = Console(width=width, file=io.StringIO())
+    board, *_ = table.terminal(store)
+    console.print(board)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= width
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    at = next(i for i, line in enumerate(cells) if "dvme" in line[2])
+    end = next((i for i in range(at + 1, len(cells)) if cells[i][0]), len(cells))
+    column = [line[2] for line in cells[at:end]]
+    assert "".join(column) == name and column[0] == (first or name)
+    assert sum(part.startswith("+") for part in column) == (2 if first else 0), "each member begins a line"
+    assert [cells[at][i] for i in (0, 3, 4)] == ["10%", "*", "0.800"]
+    table.write(store)
+    assert f"| {name} |" in (store.folder / "leaderboard.md").read_text() and f",{name}," in (store.folder / "leaderboard.csv").read_text()
 
 
 def test_names_with_markup_come_out_as_they_are(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 
 from medbench.store import Store
 from medbench.table.boards import AXES, COLUMNS, TITLES, Board, Line, boards, known_metric, legend, marks, records, shown_axes, summarise
+from medbench.table.fitting import Fitted
 from medbench.table.shifts import ALL, MEAN, drops, shift_terminal, standing, tables
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 SCREEN = 100  # lines of a board that a screen shows whole
 BEST = 10
@@ -41,31 +42,19 @@ def shift_markdown(found: Sequence[Board], metric: str | None = None, detail: st
     return "\n".join(parts)
 
 
-def terminal(store: Store, metric: str | None = None, found: Sequence[Board] = ()) -> list[Table | str]:
+def terminal(store: Store, metric: str | None = None, found: Sequence[Board] = ()) -> list[RenderableType]:
     """What `rich` prints: a table a board, its notes under it. Raises UserError for a metric that the folder does not have. found: its boards,
     where they are at hand."""
-    from rich.table import Table
-    from rich.text import Text
-
-    shown: list[Table | str] = []
+    shown: list[RenderableType] = []
     every = found or boards(store)
     known_metric(every, metric)
     for board in standing(every):
         header, *body = _cells(board, metric or board.about["metric"])
         body, left_out = _best(body, header, lowest=metric == "ece")
-        table = Table(title=Text(board.title), title_justify="left", title_style="bold")
-        for name in header:  # on a narrow terminal counts and intervals break at their blanks; names and numbers stay whole
-            whole = name in (*AXES, "labels", "", "sd", TITLES[metric or board.about["metric"]])
-            table.add_column(name, no_wrap=whole, justify="left" if name in AXES else "right")
-        last = ""
-        for cells in body:
-            if last and cells[0] != last:
-                table.add_section()
-            last = cells[0]
-            best = cells[header.index("")] == "*"
-            table.add_row(*map(Text, cells), style="bold" if best else None)  # Text: a name may hold [markup]
+        names = [i for i, name in enumerate(header) if name in AXES]
+        best = frozenset(i for i, cells in enumerate(body) if cells[header.index("")] == "*")
         more = [f"The best {BEST} lines at each budget; {left_out} more stand in leaderboard.md and leaderboard.csv."] if left_out else []
-        shown += [table, *more, legend(board, metric or board.about["metric"]), *notes(board)]
+        shown += [Fitted(board.title, header, body, names, best), *more, legend(board, metric or board.about["metric"]), *notes(board)]
     return [*shown, *shift_terminal(every, metric, ALL)]
 
 
