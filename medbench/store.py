@@ -26,6 +26,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from medbench import garbage
 from medbench.spec import Cell, Row, UserError
 
 T = TypeVar("T")
@@ -142,20 +143,6 @@ _SEEN: dict[tuple[int, bytes], tuple[int, bytes, int]] = {}  # (size of the file
 _TAIL = 1024  # holds the directory of a file that `Store.add` wrote
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """While a million small objects that all stay are made: looking for garbage among them doubles the time."""
-    import gc
-
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if on:
-            gc.enable()
-
-
 @lru_cache(maxsize=1024)
 def _header(text: bytes) -> tuple[np.dtype[Any], tuple[int, ...], Literal["C", "F"]]:
     header = ast.literal_eval(text.decode("latin1"))
@@ -175,7 +162,7 @@ class Store:
         """fingerprint -> row, in the order of writing. A row whose scores were lost is not done. Raises UserError for what is no row."""
         rows = (self._parse("rows.jsonl", number, record, Row.from_json) for number, record in self._lines("rows.jsonl"))
         scored = set(os.listdir(self.folder / "scores")) if (self.folder / "scores").is_dir() else set()
-        with _no_collection():
+        with garbage.kept():  # of thousands of rows
             return {row.fingerprint: row for row in rows if f"{row.fingerprint[:32]}.npz" in scored}
 
     def failures(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ from test_plot import study
 
 from medbench import Store, UserError, page, table
 from medbench.command import command
+from medbench.page import figures
 from medbench.page.markup import placeless, tag, text
 from medbench.spec import Cell, Grid
 from medbench.store import PlanFile, Planned
@@ -113,12 +114,40 @@ def test_every_picture_has_words(markup: str) -> None:
             assert held.get("aria-hidden") == "true" or (held.get("role") == "img" and held.get("aria-label"))
 
 
-def test_black_marks_of_a_figure_are_filled_with_ink(markup: str) -> None:
-    """matplotlib leaves the fill of what is black out, and the page's style fills nothing by itself."""
-    drawn = re.sub(r"<defs>.*?</defs>", "", "".join(re.findall(r"<figure>.*?</figure>", markup, re.S)), flags=re.S)
-    marks = re.findall(r"<(?:use|path)[^>]*>", drawn)
-    assert len(marks) > 10 and all(' fill="' in mark for mark in marks)
-    assert any('fill="currentColor"' in mark for mark in marks if mark.startswith("<use"))
+def test_figures_show_the_tables_numbers(store: Store, markup: str) -> None:
+    """Places of the curves' marks, read back by the axis' own ticks, are the means of the leaderboard; black follows the page's ink."""
+    board = table.boards(store)[0]
+    drawn = re.findall(r"<figure>.*?</figure>", markup, re.S)[0]
+    ticks = re.findall(r'<text x="38" y="([\d.]+)"[^>]*>([\d.]+)</text>', drawn)
+    (y0, v0), *_, (y1, v1) = [(float(y) - 3.5, float(v)) for y, v in ticks]
+    svg = drawn.partition("<ul")[0]
+    marks = [float(y) for y in re.findall(r'transform="translate\([\d.]+ ([\d.]+)\)" fill=', svg)]
+    read = [v0 + (y - y0) / (y1 - y0) * (v1 - v0) for y in marks]
+    names = list(dict.fromkeys(line.name for line in board.lines if line.complete))
+    means = [line.summary("auc").mean for name in names for line in board.lines if line.name == name]
+    assert read == pytest.approx(means, abs=0.002)
+    assert all(' fill="' in path for path in re.findall(r"<path[^>]*>", svg))
+    assert 'fill="currentColor"' in svg and "#000000" not in svg
+
+
+def test_of_many_lines_a_figure_shows_the_best_and_says_so(tmp_path: Path) -> None:
+    store = study(tmp_path / "out", methods=("supervised", *(f"m{i:02d}" for i in range(11))))
+    made = page.build([store])
+    curves, cost, calibration = re.findall(r"<figure>.*?</figure>", made, re.S)
+    for figure in (curves, cost, calibration):
+        assert "8 of 12 lines: the best with the most labels, and the supervised baseline." in figure
+        assert figure.count("<li>") == 8 + (figure is curves)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log"), [(0.61, 0.97, False), (0.1234, 0.1239, False), (0, 1, False), (-0.2, 0.3, False), (3, 41, True)]
+)
+def test_an_axis_has_round_ticks_inside(low: float, high: float, log: bool) -> None:
+    axis = figures.Axis(low, high, 0, 100, log)
+    ticks = axis.ticks()
+    assert 3 <= len(ticks) <= 8 and all(low - 1e-9 <= value <= high + 1e-9 for value, _ in ticks)
+    assert [float(name) for _, name in ticks] == pytest.approx([value for value, _ in ticks], abs=1e-12)
+    assert (axis.at(low), axis.at(high)) == (0, 100)
 
 
 def test_loud_marks_and_audit(tmp_path: Path) -> None:

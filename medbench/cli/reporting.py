@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from medbench import garbage
 from medbench.cli.options import Data, Folders, Metric, app, choice, put, quiet, split, stores_of
 from medbench.spec import UserError
 
@@ -16,6 +17,7 @@ Margin = Annotated[float, typer.Option(help="A difference that is too small to m
 
 
 @app.command()
+@garbage.kept()
 def table(
     folder: Folders,
     metric: Metric = None,
@@ -52,6 +54,7 @@ def table(
 
 
 @app.command()
+@garbage.kept()
 def compare(
     folder: Folders,
     metric: Metric = None,
@@ -85,6 +88,7 @@ def merge(
 
 
 @app.command()
+@garbage.kept()
 def plot(
     folder: Folders,
     kind: Annotated[
@@ -113,6 +117,7 @@ def plot(
 
 
 @app.command()
+@garbage.kept()
 def report(
     folder: Folders,
     out: Annotated[Path | None, typer.Option(help="The file. Default: report.html in the first results folder.")] = None,

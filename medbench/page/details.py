@@ -4,43 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from medbench.page.figures import MOST, figure, readable
+from medbench.page import figures
 from medbench.page.markup import Html, items, section, table, tag
+from medbench.plot.lines import left_out
 from medbench.table import TITLES, Board
 from medbench.table.shifts import tables as shift_tables
 
 
 def curves(boards: Sequence[Board], metric: str | None) -> Html | None:
     """Label-efficiency curves and score against cost, a figure a board."""
-    figures = []
+    drawn = []
     for board in boards:
         shown = metric or str(board.about["metric"])
-        few = readable(board, shown)
+        few = figures.readable(board, shown)
         n = len({line.name for line in board.lines})
-        some = f" The {MOST} lines that are best with the most labels." if n > MOST else ""
+        some = f" {said}." if (said := left_out([board], [few])) else ""
         alt = (
             f"{TITLES[shown]} over the number of labelled images on {board.title}, a curve a method; the numbers stand in the leaderboard."
         )
-        figures.append(
-            figure("curves", few, metric, alt, f"{board.title}: {TITLES[shown]} over labelled images, with 95 % intervals.{some}")
-        )
+        drawn.append(figures.curves(few, shown, alt, f"{board.title}: {TITLES[shown]} over labelled images, with 95 % intervals.{some}"))
         if n > 1:
             alt = f"{TITLES[shown]} over seconds on {board.title}, a point a method."
-            figures.append(
-                figure("cost", few, metric, alt, f"{board.title}: {TITLES[shown]} with the most labels over what it took.{some}")
-            )
-    drawn = [one for one in figures if one is not None]
-    return section("curves", "Labels and cost", tag("div", drawn, class_="figures")) if drawn else None
+            drawn.append(figures.cost(few, shown, alt, f"{board.title}: {TITLES[shown]} with the most labels over what it took.{some}"))
+    made = [one for one in drawn if one is not None]
+    return section("curves", "Labels and cost", tag("div", made, class_="figures")) if made else None
 
 
 def reliability(boards: Sequence[Board], metric: str | None) -> list[Html]:
     """A reliability curve of each board of a task's own part, of the lines with the most labels."""
-    figures = []
+    drawn = []
     for board in boards:
         alt = f"Share of right answers over confidence on {board.title}; a calibrated method lies on the diagonal."
-        few = readable(board, metric or str(board.about["metric"]))
-        figures.append(figure("reliability", few, metric, alt, f"{board.title}: share of right answers over confidence."))
-    return [one for one in figures if one is not None]
+        few = figures.readable(board, metric or str(board.about["metric"]))
+        some = f" {said}." if (said := left_out([board], [few])) else ""
+        drawn.append(figures.reliability(few, alt, f"{board.title}: share of right answers over confidence.{some}"))
+    return [one for one in drawn if one is not None]
 
 
 def shifted(boards: Sequence[Board], metric: str | None) -> Html | None:

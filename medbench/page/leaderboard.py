@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medbench.page.markup import Html, bar, between, ends_of, number, section, tag, text
+from medbench.plot.results import seconds_of
 from medbench.table import TITLES, Board, Line, marks, shown_axes
 
 SIGNS = {"*": "best", "=": "=", "?": "?", "": ""}
@@ -89,12 +90,6 @@ def place_of(board: Board) -> str:
     """The task in few words: `derm (PHANTOM)`, `derm (HAM10000), isic2019`."""
     where = "PHANTOM" if board.data == "phantom" else board.data
     return f"{board.task} ({where})" + ("" if board.target == "test" else f", {board.target}")
-
-
-def seconds_of(line: Line) -> float:
-    """Pretraining, embedding and fitting, mean over draws; NaN where nothing was written down."""
-    parts = ("pretrain_seconds", "embed_seconds", "seconds")
-    return float(np.mean([sum(row.cost.get(part) or 0.0 for part in parts) for row in line.rows])) if line.rows else np.nan
 
 
 def _images(line: Line) -> float:

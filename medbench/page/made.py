@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from medbench import paper
-from medbench.page.leaderboard import seconds_of
 from medbench.page.markup import Html, items, number, placeless, section, table, tag
+from medbench.plot.results import seconds_of
 from medbench.spec import Row
 from medbench.store import Store
 from medbench.table import Board, notes

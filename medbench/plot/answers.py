@@ -27,10 +27,8 @@ def reliability(boards: Sequence[Board], metric: str | None, width: str) -> list
     """
     every, boards = boards, readable(boards, metric)
     names, look, title = short_names(boards), line_looks(boards), left_out(every, boards)
-    lines = {board: _finished(board) for board in boards}
-    labels = {board: _labels(of[0]) for board, of in lines.items() if of}
-    answers = {line: _calibrations(board, line, labels[board]) for board, of in lines.items() for line in of}
-    states = ("as given", "temperature scaled") if any(len(found) > 1 for found in answers.values()) else ("",)
+    found = {board: calibration_curves(board) for board in boards}
+    states = ("as given", "temperature scaled") if any(len(each) > 1 for of in found.values() for each in of.values()) else ("",)
     count = len(boards) * len(states)
     rows = legend_lines(list(names.values()), width, count, title)
     height = 2.5 if len(states) == 1 else 1.9 if width == "column" else 3.0
@@ -38,15 +36,12 @@ def reliability(boards: Sequence[Board], metric: str | None, width: str) -> list
     handles = {}
     for ax, (board, place) in zip(axes, [(board, place) for board in boards for place in range(len(states))], strict=True):
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=(0, (1, 1)))
-        for line in lines[board]:
-            if place >= len(answers[line]):
-                continue  # no temperature
-            confidence, right = answers[line][place]
-            which = np.minimum((np.ceil(confidence * ECE_BINS) - 1).astype(int), ECE_BINS - 1)
-            kept = [b for b in range(ECE_BINS) if (which == b).sum() >= _FEWEST * len(line.rows)]
-            style = look[line.name]
-            x, y = [confidence[which == b].mean() for b in kept], [right[which == b].mean() for b in kept]
-            (handles[line.name],) = ax.plot(x, y, color=style.colour, marker=style.marker, linestyle=style.stroke, clip_on=False)
+        for line, curves in found[board].items():
+            if place < len(curves):  # else it has no temperature
+                style = look[line.name]
+                (handles[line.name],) = ax.plot(
+                    *curves[place], color=style.colour, marker=style.marker, linestyle=style.stroke, clip_on=False
+                )
         ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="share of right answers")
         state = f"\n{states[place]}" if states[place] else ""
         ax.set_title(f"{plain(board.title)}\n{board.budgets()[-1]} labels{state}", loc="left")
@@ -55,6 +50,21 @@ def reliability(boards: Sequence[Board], metric: str | None, width: str) -> list
         raise UserError("A reliability curve needs one finished line.", then="medbench run")
     legend(figure, list(handles.values()), [names[name] for name in handles], inches, title)
     return [Drawing("reliability", figure, title)]
+
+
+def calibration_curves(board: Board) -> dict[Line, list[tuple[list[float], list[float]]]]:
+    """Of each finished line with the most labels: mean confidence and share of right answers, a number a bin that holds ten images a draw; as
+    given, then after each draw's temperature, where every draw has one."""
+    lines = _finished(board)
+    labels = _labels(lines[0]) if lines else np.zeros(0)
+    found: dict[Line, list[tuple[list[float], list[float]]]] = {}
+    for line in lines:
+        for confidence, right in _calibrations(board, line, labels):
+            which = np.minimum((np.ceil(confidence * ECE_BINS) - 1).astype(int), ECE_BINS - 1)
+            kept = [which == b for b in range(ECE_BINS) if (which == b).sum() >= _FEWEST * len(line.rows)]
+            means = [[float(values[bin_].mean()) for bin_ in kept] for values in (confidence, right)]
+            found.setdefault(line, []).append((means[0], means[1]))
+    return found
 
 
 def attention(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:

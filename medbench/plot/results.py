@@ -173,7 +173,7 @@ def cost(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawin
     for ax, board in zip(axes, boards, strict=True):
         shown = metric or str(board.about["metric"])
         for line in board.at(board.budgets()[-1]):
-            seconds = _seconds(line)
+            seconds = seconds_of(line)
             if shown in line.plain and seconds > 0:
                 s, style = line.summary(shown), look[line.name]
                 bars = [[max(s.mean - s.low, 0)], [max(s.high - s.mean, 0)]] if not np.isnan(s.low) else None
@@ -211,24 +211,25 @@ def drawn(ax: Axes, x: np.ndarray, lines: Sequence[Line], metric: str, look: Loo
     return handle
 
 
+def budget_ticks(board: Board) -> list[tuple[float, str]]:
+    """(labelled images, name and number) of each budget. What stands too close to its right neighbour has no words."""
+    where = list({line.cell.labels: images_of(line) for line in board.lines if line.rows}.items())
+    width = np.log(max(n for _, n in where) / min(n for _, n in where))
+    near = [i + 1 < len(where) and np.log(where[i + 1][1] / n) < 0.18 * width for i, (_, n) in enumerate(where)]
+    return [(n, "" if close else f"{budget}\n{n:,.0f}") for (budget, n), close in zip(where, near, strict=True)]
+
+
 def _label_axis(ax: Axes, board: Board) -> None:
-    """Ticks at the budgets: their name and how many images they are. What stands too close to its right neighbour keeps the tick alone."""
-    lines = {line.cell.labels: images_of(line) for line in board.lines if line.rows}
     ax.set_xscale("log")
-    where = list(lines.items())
-    width = np.log(max(lines.values()) / min(lines.values()))
-    names = []
-    for i, (budget, n) in enumerate(where):
-        near = i + 1 < len(where) and np.log(where[i + 1][1] / n) < 0.18 * width
-        names.append("" if near else f"{budget}\n{n:,.0f}")
-    ax.set_xticks(list(lines.values()), names)
+    ax.set_xticks(*zip(*budget_ticks(board), strict=True))
     ax.set_xticks([], minor=True)
     ax.set_xlabel("labels (images)")
 
 
-def _seconds(line: Line) -> float:
+def seconds_of(line: Line) -> float:
+    """Pretraining, embedding and fitting, mean over draws; NaN where nothing was written down."""
     parts = ("pretrain_seconds", "embed_seconds", "seconds")
-    return float(np.mean([sum(row.cost.get(part) or 0.0 for part in parts) for row in line.rows])) if line.rows else 0.0
+    return float(np.mean([sum(row.cost.get(part) or 0.0 for part in parts) for row in line.rows])) if line.rows else np.nan
 
 
 def _plain_ticks(ax: Axes) -> None:
