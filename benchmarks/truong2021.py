@@ -45,7 +45,7 @@ Where this departs from the paper:
   from before. No oversampling of its rare classes. Which average of AUCs over classes it took is NOT FOUND: ours is macro, one against the
   rest.
 - `linear` is the exact solution with a cross-validated penalty, not Adam with early stopping, and needs no validation part. Fine-tuning
-  holds out a fifth.
+  holds out a fifth, where that is 20 images: with n50 and less nothing is held out, and all 50 epochs are taken at their first rate.
 - Images are squashed to the encoder's size, not resized to 256 and cropped to 224. The pixel normalisation of the paper is NOT FOUND: here
   each checkpoint's own.
 - Which epochs of VISSL's SimCLR and SwAV is NOT FOUND: here SimCLR of 1,000 and the SwAV authors' own file of 800.

@@ -296,6 +296,7 @@ def test_swav_on_paper() -> None:
     hyper = recipe.hyper
     assert (hyper["prototypes"], hyper["epsilon"], hyper["sinkhorn_iterations"], hyper["temperature"]) == (3000, 0.05, 3, 0.1)
     assert (recipe.batch, hyper["width"]) == (4096, 128)
+    assert recipe.batch // recipe.accumulate + hyper["queue"] == 4096  # images among which clusters are kept equal
     assert [(c.count, c.scale, c.pixels(224)) for c in recipe.crops] == [(2, (0.14, 1.0), 224), (6, (0.05, 0.14), 96)]
     assert recipe.views == pytest.approx(800 * 1000 * (2 + 6 * (96 / 224) ** 2), abs=1)
     values = rates(recipe, 8000)[:, 0]

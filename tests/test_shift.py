@@ -279,3 +279,9 @@ def test_the_figure_has_a_panel_for_each_and_one_scale(fill: Callable[..., Store
     assert plot.draw(boards, ["shift"], tmp_path / "figures", ["png"])[0].stat().st_size > 10_000
     with pytest.raises(Exception, match="A figure of shifts needs one finished line"):
         plot.draw(table.at_home(boards), ["shift"], tmp_path / "figures", ["png"])
+
+
+def test_the_same_fits_scored_elsewhere_are_no_further_task(fill: Callable[..., Store]) -> None:
+    found = table.standing(table.boards(fill(SCORES)))
+    assert [board.target for board in found] == ["test", "isic"]
+    assert not any("Mean ranks" in note for note in table.pivot(found).notes)

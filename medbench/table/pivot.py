@@ -171,7 +171,8 @@ def tasks_by_lines(shown: Mapping[Board, str], budget: str) -> tuple[list[Board]
 
 
 def rank_notes(shown: Mapping[Board, str]) -> list[str]:
-    """Friedman's and Nemenyi's tests over tasks, a sentence a budget; none for a single task."""
+    """Friedman's and Nemenyi's tests over tasks, a sentence a budget; none for a single task. The same fits scored elsewhere are no task more."""
+    shown = {board: metric for board, metric in shown.items() if not board.shift}
     said = []
     for budget in dict.fromkeys(budget for board in shown for budget in board.budgets()):
         having, names, scores = tasks_by_lines(shown, budget)
