@@ -36,9 +36,9 @@ SSE = {
 UNITS: dict[str, dict[str, str]] = {"native": {}, "AVX2": AVX2, "SSE4": SSE}
 
 
-def environments(pythons: list[str]) -> list[tuple[str, int, str]]:
-    """(Python, threads, vector units): all threads and units on this Python, one and two threads on the others."""
-    here = [(sys.executable, threads, units) for units in UNITS for threads in (1, 2)]
+def environments(pythons: list[str], units: list[str]) -> list[tuple[str, int, str]]:
+    """(Python, threads, vector units): one and two threads with each of the units on this Python, with the native ones on the others."""
+    here = [(sys.executable, threads, unit) for unit in units for threads in (1, 2)]
     return here + [(python, threads, "native") for python in pythons for threads in (1, 2)]
 
 
@@ -47,7 +47,8 @@ def medbench(python: str, threads: int, units: str, cache: Path, *arguments: str
     own = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "OMP_WAIT_POLICY": "PASSIVE"}
     source = str(Path(__file__).resolve().parents[1])  # every Python runs this checkout
     environment = {**os.environ, **own, **UNITS[units], "MEDBENCH_CACHE": str(cache), "PYTHONPATH": source}
-    subprocess.run([python, "-m", "medbench", *arguments], check=True, env=environment, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} if arguments[0] == "run" else {}
+    subprocess.run([python, "-m", "medbench", *arguments], check=True, env=environment, **quiet)
 
 
 def main() -> None:
@@ -55,12 +56,13 @@ def main() -> None:
     parser.add_argument("study")
     parser.add_argument("reference", type=Path, help="folder of the committed reference")
     parser.add_argument("--python", action="append", default=[], help="another interpreter that has the package's dependencies")
+    parser.add_argument("--units", action="append", choices=UNITS, help="vector units on this Python; default: all three")
     parser.add_argument("--keep", type=Path, help="keep the runs here, and go on with those that are there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         place = arguments.keep or Path(temporary)
         folders = []
-        for i, (python, threads, units) in enumerate(environments(arguments.python)):
+        for i, (python, threads, units) in enumerate(environments(arguments.python, arguments.units or list(UNITS))):
             folder, start = place / f"run{i}", time.perf_counter()
             medbench(python, threads, units, place / f"cache{i}", "run", arguments.study, "--device", "cpu", "--out", str(folder))
             print(f"{python}, {threads} threads, {units}: {time.perf_counter() - start:.0f} s", flush=True)

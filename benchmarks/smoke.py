@@ -1,16 +1,16 @@
-"""Smoke study: the whole path from drawn images to a leaderboard on each kind of task, without pretraining. Its numbers say that the machinery
-works, nothing else.
+"""Smoke study: from drawn images to a leaderboard on each kind of task, without pretraining. Its numbers say that the machinery works,
+nothing else.
 
     medbench run benchmarks/smoke.py
     medbench check benchmarks/smoke.py --against results/smoke/rows.jsonl --explain
 
-About a minute on two cores (62 s of CPU time), no data, no download, no GPU. Seven classes (derm), five findings (chest), five grades (retina), two
-classes (lymph). 48 px: a phantom is drawn at 64, where resizing would be left out. `svm` and `logreg` are left out: they take no findings, and
-search a power for each of 1,280 features, 9 s a draw; tests/test_classical.py compares them with scikit-learn's.
+About a minute on two cores (62 s of CPU time), no data, no download, no GPU. Seven classes (derm), five findings (chest), five grades
+(retina), two classes (lymph). 48 px: a phantom is drawn at 64, where resizing would be left out. `svm` and `logreg` are left out: they take
+no findings, and search a power for each of 1,280 features, 9 s a draw; tests/test_classical.py compares them with scikit-learn's.
 
-Expected at all labels, linear and knn: AUC .88 and .85 on derm, .76 and .70 on chest, .84 and .79 on lymph, weighted kappa .71 and .65 on retina. How far
-equal runs lie apart stands in results/smoke/repeatability.json. What a change meant to move is accepted with `--update` in the second line, and the
-spread is measured anew by
+Expected at all labels by linear and by knn: AUC .88 and .85 on derm, .76 and .70 on chest, .84 and .79 on lymph; weighted kappa .71 and .65
+on retina. How far equal runs lie apart stands in results/smoke/repeatability.json. What a change meant to move is accepted with `--update`
+in the second line, and the spread is measured anew by
 
     python benchmarks/repeatability.py benchmarks/smoke.py results/smoke
 """

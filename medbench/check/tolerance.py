@@ -74,28 +74,44 @@ def key(row: Row) -> str:
 
 
 def step(row: Row, metric: str) -> float:
-    """What one image's decision changes a metric by at most, to leading order: an image of the rarest class that is scored (n of N, C classes).
+    """What one decision changes a metric by at most, to leading order: of an image of the rarest class that is scored (n of N, C classes).
 
-    accuracy 1/N; balanced accuracy 1/(Cn); f1 2/(Cn), since 2h / (support + predicted) gains a hit and a prediction; kappa 2/N; weighted kappa
-    2(C - 1)/N for a decision one class further; ECE 2/N, an image that leaves one bin for another. AUC has no decisions: an image of the rarest
-    class passes one of the N - n others, or one in a hundred, as where scores lie close (kernels for other vector units moved the interval's
-    end of an SVM on random features, chosen from 14 images, by 1e-4; by a pair, 7e-5, it would have been red).
+    accuracy 1/N; balanced accuracy 1/(Cn); f1 2/(Cn), since 2h / (support + predicted) gains a hit and a prediction; kappa 2/(N - m), m of
+    the largest class, where nearly all are decided to be of it; weighted kappa (C - 1)^2/S for a decision from one end to the other, S the
+    squared distances of the classes' numbers from their mean, the least disagreement to expect; ECE 2/N, an image that leaves one bin for
+    another. Multi-label: the decision on one of C labels, over which the metrics are averaged.
+    AUC has no decisions: an image of the rarest class passes one of the N - n others, or one in a hundred, as where scores lie close
+    (kernels for other vector units moved the interval's end of an SVM on random features, chosen from 14 images, by 1e-4; by a pair,
+    7e-5, it would have been red).
     """
     part = row.provenance.get("parts", {}).get(row.cell.target, {})
-    counts = [count for count in part.get("classes", []) if count]
+    every = part.get("classes", [])
+    counts = [count for count in every if count]
     if not counts:
         return UNKNOWN_STEP
     total, rarest, classes = int(part["images"]), min(counts), len(counts)
+    passed = max(1 / max(total - rarest, 1), 0.01) / rarest
     each: dict[str, float] = {
         "accuracy": 1 / total,
         "balanced_accuracy": 1 / (classes * rarest),
         "f1": 2 / (classes * rarest),
-        "kappa": 2 / total,
-        "weighted_kappa": 2 * max(classes - 1, 1) / total,
+        "kappa": 2 / max(total - max(counts), 1),
+        "weighted_kappa": (len(every) - 1) ** 2 / max(_squares(every), 1),
         "ece": 2 / total,
-        "auc": max(1 / max(total - rarest, 1), 0.01) / (classes * rarest),
+        "auc": passed / (classes if classes > 2 else 1),
     }
+    if sum(counts) != total:  # of labels that do not exclude each other
+        smaller = max(min(min(count, total - count) for count in counts), 1)  # images with, or without, one of them
+        balanced, kappa = 1 / (2 * classes * smaller), 2 / (classes * smaller)
+        each |= {"accuracy": 1 / (classes * total), "balanced_accuracy": balanced, "kappa": kappa}
+        each |= {"ece": 2 / (classes * total), "auc": passed / classes}
     return each.get(metric, UNKNOWN_STEP)
+
+
+def _squares(counts: Sequence[int]) -> float:
+    """Sum over images of (class number - mean class number)^2."""
+    mean = sum(i * count for i, count in enumerate(counts)) / sum(counts)
+    return float(sum(count * (i - mean) ** 2 for i, count in enumerate(counts)))
 
 
 def measure(runs: Sequence[Given]) -> Repeatability:
