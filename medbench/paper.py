@@ -73,8 +73,10 @@ def _encoders(rows: Sequence[Row], cited: _Cited) -> list[str]:
     networks = _unique(f"{escape_tex(row.cell.encoder)}" + (f" at {row.cell.size} pixels" if row.cell.size else "") for row in rows)
     if networks:
         found.append(f"Encoders: {_and(networks)}.")
-    for method in _unique(row.cell.method for row in rows):
-        of = [row for row in rows if row.cell.method == method]
+    by_method: dict[str, list[Row]] = {}
+    for row in rows:
+        by_method.setdefault(row.cell.method, []).append(row)
+    for method, of in by_method.items():
         entry = registry.methods().get(method)
         weights = _and(escape_tex(text) for text in _unique(row.provenance["weights"] for row in of))
         seen = _unique(name for row in of for name in row.provenance["trained_on"])

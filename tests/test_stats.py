@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from medbench import metrics, stats
+from medbench.stats import curves
 from medbench.stats.together import tails
 
 #: scipy.stats.t.ppf(0.975, df)
@@ -279,6 +280,22 @@ def test_ties_share_a_rank_and_a_diagram_joins_what_is_close() -> None:
     assert stats.ranks(np.array([0.5, 0.7, 0.5, 0.1])).tolist() == [2.5, 1, 2.5, 4]
     assert stats.cliques(np.array([1.0, 1.4, 2.6, 2.9, 4.0]), 1.3) == [(0, 1), (1, 2), (2, 3), (3, 4)]
     assert stats.cliques(np.array([1.0, 2.0]), 0.5) == []
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_intervals_along_a_curve_are_those_of_one_at_a_time(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+    common = rng.normal(0, 0.02, 300)
+    made = [stats.Sample(rng.normal(m, 0.03, seeds), rng.normal(m, 0.01, (seeds, 300)) + common, 50) for m in (0.6, 0.7, 0.85, 0.8)]
+    points, reference = list(zip((10.0, 40.0, 90.0), made[:3], strict=True)), made[3]
+    where = np.array([10.0, 12.0, 40.0, 77.0, 90.0])
+    together = curves._together(made, curves._weights_between(points, where), 0.95)
+    alone = [stats.contrast([*curves._between(points, n), (-1.0, reference)]).interval() for n in where]
+    assert together == pytest.approx(np.array(alone), abs=1e-12)
+    few = [*made[:3], stats.Sample(np.array([0.8, 0.8]), np.full((2, 300), 0.8), 50)]
+    assert curves._together(few, np.ones((1, 4)), 0.95) is None, "other seeds are not paired"
+    made[0].resamples[0, 0] = np.nan
+    assert curves._together(made, np.ones((1, 4)), 0.95) is None
 
 
 def test_label_efficiency_on_a_straight_line() -> None:

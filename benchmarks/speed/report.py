@@ -3,19 +3,23 @@
     uv run python benchmarks/speed/report.py [--folder FOLDER] [--rows 10000]
 
 5 tasks x 20 methods x 4 protocols x 5 label budgets x 5 draws; every row has 6 metrics with 1,000 resamples and the probabilities of 400 test
-images. Each command runs once to compile, then three times; the median of user + system time is shown, beside an interpreter that does
-nothing, and beside `import numpy`, which all of them need. Making the folder takes about a minute and 0.4 GB; --folder keeps it for the next time.
+images. Each command runs once to compile, then three times; the medians of user + system time and of wall time are shown (the latter says something
+on a quiet machine alone), beside an interpreter that does nothing, and beside `import numpy`, which all of them need.
+
+Making the folder takes about a minute and 0.4 GB; --folder keeps it for the next time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from itertools import product
 from pathlib import Path
 
@@ -72,15 +76,18 @@ def make(folder: Path, n_rows: int) -> None:
     store.write_text("rows.jsonl", "".join(json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in lines))
 
 
-def cpu_seconds(arguments: list[str]) -> float:
-    """Median CPU time of three runs after one that compiles."""
+def seconds(arguments: list[str], bytecode: str) -> tuple[float, float]:
+    """Median CPU and wall time of three runs after one that compiles. bytecode: a folder where it is kept, whatever the environment says, as an
+    installation keeps it."""
     times = []
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     for _ in range(4):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return statistics.median(times[1:])
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True, env={**environment, "PYTHONPYCACHEPREFIX": bytecode})
+        after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - began
+        times.append((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall))
+    cpu, wall = (statistics.median(of) for of in zip(*times[1:], strict=True))
+    return cpu, wall
 
 
 def main() -> None:
@@ -101,10 +108,10 @@ def main() -> None:
             "plot (all kinds)": ["-m", "medbench", "plot", str(folder), "--format", "svg", "--out", f"{temporary}/f"],
             "report": ["-m", "medbench", "report", str(folder), "--out", f"{temporary}/page.html"],
         }
-        print(f"{asked.rows} rows, CPU seconds:")
+        print(f"{asked.rows} rows; CPU seconds, wall seconds:")
         for name, arguments in commands.items():
-            seconds = cpu_seconds(arguments)
-            print(f"  {seconds:6.2f}  {name}", flush=True)
+            cpu, wall = seconds(arguments, f"{temporary}/bytecode")
+            print(f"  {cpu:6.2f} {wall:6.2f}  {name}", flush=True)
         size = (Path(temporary) / "page.html").stat().st_size
         print(f"page: {size / 1e6:.1f} MB")
 

@@ -5,12 +5,12 @@ draws as a second source of chance). Thresholds and temperatures come from the l
 scored. Never imports torch.
 """
 
-from medbench.clinical.calibration import CALIBRATION_COLUMNS, calibration, temperature, tempered
-from medbench.clinical.cases import CASE_COLUMNS, cases
-from medbench.clinical.classes import CLASS_COLUMNS, per_class
+from medbench.clinical.calibration import CALIBRATION_COLUMNS, calibration, calibration_records, temperature, tempered
+from medbench.clinical.cases import CASE_COLUMNS, case_records, cases
+from medbench.clinical.classes import CLASS_COLUMNS, class_records, per_class
 from medbench.clinical.measures import above_for_specificity, least_for_sensitivity
 from medbench.clinical.reading import Answers, Draw, by_case, draw_of, read
-from medbench.clinical.subgroups import SUBGROUP_COLUMNS, bands, subgroups
+from medbench.clinical.subgroups import SUBGROUP_COLUMNS, bands, subgroup_records, subgroups
 
 __all__ = [
     "CALIBRATION_COLUMNS",
@@ -23,11 +23,15 @@ __all__ = [
     "bands",
     "by_case",
     "calibration",
+    "calibration_records",
+    "case_records",
     "cases",
+    "class_records",
     "draw_of",
     "least_for_sensitivity",
     "per_class",
     "read",
+    "subgroup_records",
     "subgroups",
     "temperature",
     "tempered",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -71,6 +71,12 @@ def calibration(line: Line | Answers) -> pd.DataFrame:
     """
     import pandas as pd
 
+    numbers = dict.fromkeys(CALIBRATION_COLUMNS[2:], float)
+    return pd.DataFrame(calibration_records(line), columns=list(CALIBRATION_COLUMNS)).astype(numbers)
+
+
+def calibration_records(line: Line | Answers) -> list[dict[str, Any]]:
+    """`calibration` as records; None for no number."""
     answers = line if isinstance(line, Answers) else read(line)
     temperatures = [temperature(draw, answers.kind) for draw in answers.draws]
     before = [_measured(answers, draw.probabilities) for draw in answers.draws]
@@ -81,7 +87,8 @@ def calibration(line: Line | Answers) -> pd.DataFrame:
         for draw, t in zip(answers.draws, temperatures, strict=True)
     ]
     sd = float(np.std(temperatures, ddof=1)) if len(temperatures) > 1 else np.nan
-    records: list[dict[str, object]] = [{"state": "after", "metric": "temperature", "mean": float(np.mean(temperatures)), "sd": sd}]
+    nothing = dict.fromkeys(CALIBRATION_COLUMNS, np.nan)
+    records: list[dict[str, Any]] = [{**nothing, "state": "after", "metric": "temperature", "mean": float(np.mean(temperatures)), "sd": sd}]
     for metric in before[0]:
         samples = {name: answers.sample([values[metric] for values in part]) for name, part in (("before", before), ("after", after))}
         for state, sample in samples.items():
@@ -91,8 +98,8 @@ def calibration(line: Line | Answers) -> pd.DataFrame:
             records.append({"state": state, "metric": metric, "mean": s.mean, "sd": s.sd, "low": low, "high": high})
         gap = stats.paired_difference(samples["after"], samples["before"])
         low, high = gap.interval()
-        records.append({"state": "change", "metric": metric, "mean": gap.value, "low": low, "high": high})
-    return pd.DataFrame(records, columns=list(CALIBRATION_COLUMNS)).astype({"mean": float, "sd": float, "low": float, "high": float})
+        records.append({**nothing, "state": "change", "metric": metric, "mean": gap.value, "low": low, "high": high})
+    return records
 
 
 def _measured(answers: Answers, probabilities: np.ndarray) -> dict[str, np.ndarray]:

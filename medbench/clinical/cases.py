@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,28 +37,34 @@ def cases(line: Line | Answers) -> pd.DataFrame:
     """
     import pandas as pd
 
+    records, torn = case_records(line)
+    frame = pd.DataFrame(records, columns=list(CASE_COLUMNS))
+    if records:
+        frame.attrs["torn"] = torn
+    return frame
+
+
+def case_records(line: Line | Answers) -> tuple[list[dict[str, Any]], int]:
+    """`cases` as records, and how many cases were left out."""
     answers = line if isinstance(line, Answers) else read(line)
-    empty = pd.DataFrame(columns=list(CASE_COLUMNS))
     if answers.bags is None:
-        return empty
+        return [], 0
     whole, torn = by_case(answers)
     if len(whole.labels) + torn == len(answers.labels):
-        return empty
+        return [], torn
     image, case = overall(answers), overall(whole)
     records = []
     for metric in image:
         of_image, of_case = answers.sample(image[metric]), answers.sample(case[metric])
         gain = stats.paired_difference(of_case, of_image)
-        record = {"metric": metric, "images": len(answers.labels), "cases": len(whole.labels)}
+        record: dict[str, Any] = {"metric": metric, "images": len(answers.labels), "cases": len(whole.labels)}
         for name, sample in (("image", of_image), ("case", of_case)):
             s = stats.mean_over_seeds(sample)
             low, high = np.clip([s.low, s.high], -1.0 if "kappa" in metric else 0.0, 1.0)
             record |= {name: s.mean, f"{name}_low": low, f"{name}_high": high}
         record |= {"gain": gain.value, **dict(zip(("gain_low", "gain_high"), gain.interval(), strict=True))}
         records.append(record)
-    frame = pd.DataFrame(records, columns=list(CASE_COLUMNS))
-    frame.attrs["torn"] = torn
-    return frame
+    return records, torn
 
 
 def overall(answers: Answers) -> dict[str, list[np.ndarray]]:

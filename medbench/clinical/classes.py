@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,14 +31,20 @@ def per_class(line: Line | Answers, *, specificity: float = 0.9, sensitivity: fl
     unit: "image", or "case" (`reading.by_case`; thresholds are still those of images). Raises UserError where the line is not complete, for
     a case without saved bags, and for numbers that are not between 0 and 1.
     """
+    import pandas as pd
+
+    records = class_records(line, specificity=specificity, sensitivity=sensitivity, unit=unit)
+    return pd.DataFrame(records, columns=list(CLASS_COLUMNS)).astype({"sd": float})
+
+
+def class_records(line: Line | Answers, *, specificity: float = 0.9, sensitivity: float = 0.9, unit: str = "image") -> list[dict[str, Any]]:
+    """`per_class` as records."""
     check_shares(specificity, sensitivity)
     answers = line if isinstance(line, Answers) else read(line)
     if unit == "case":
         if answers.bags is None:
             raise UserError("These results were made before bags were saved: there are no cases.", then="medbench run, into a new folder")
         answers, _ = by_case(answers)
-    import pandas as pd
-
     records = []
     for c in answers.each():
         known, positive = answers.positives(c)
@@ -48,7 +54,7 @@ def per_class(line: Line | Answers, *, specificity: float = 0.9, sensitivity: fl
             low, high = np.clip([s.low, s.high], 0, 1)
             counted = {"class": answers.classes[c], "n": int(positive.sum()), "of": len(known)}
             records.append({**counted, "metric": metric, "mean": s.mean, "sd": s.sd, "low": low, "high": high})
-    return pd.DataFrame(records, columns=list(CLASS_COLUMNS)).astype({"sd": float})
+    return records
 
 
 def _measured(

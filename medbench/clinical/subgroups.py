@@ -22,6 +22,7 @@ SUBGROUP_COLUMNS = (
     *("column", "subgroup", "images", "groups", "classes", "value", "low", "high"),
     *("difference", "difference_low", "difference_high", "p", "worst", "note"),
 )
+_NUMBERS = ("value", "low", "high", "difference", "difference_low", "difference_high", "p")
 MIN_GROUPS = 10  # of a subgroup, and of the rest
 #: Groups with and groups without a class, in a subgroup and in the rest: with five, under one in a hundred resamples has none.
 MIN_OF_CLASS = 5
@@ -97,6 +98,14 @@ def subgroups(
     """
     import pandas as pd
 
+    frame = pd.DataFrame(subgroup_records(line, metric, by, progress), columns=list(SUBGROUP_COLUMNS))
+    return frame.astype(dict.fromkeys(_NUMBERS, float))
+
+
+def subgroup_records(
+    line: Line | Answers, metric: str = "auc", by: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[dict[str, Any]]:
+    """`subgroups` as records; NaN for no number."""
     answers = line if isinstance(line, Answers) else read(line)
     allowed = metrics.names(answers.kind)
     if metric not in allowed:
@@ -125,11 +134,11 @@ def subgroups(
             worst = np.nanargmax(gaps) if metric == "ece" else np.nanargmin(gaps)
             rows[int(worst)]["worst"] = True
         records += rows
-    frame = pd.DataFrame(records, columns=list(SUBGROUP_COLUMNS))
-    numbers = ["value", "low", "high", "difference", "difference_low", "difference_high", "p"]
-    frame[numbers] = frame[numbers].astype(float)
-    frame["p"] = stats.holm(frame["p"].to_numpy())
-    return frame
+    for record in records:
+        record |= {name: np.nan for name in _NUMBERS if record[name] is None}
+    for record, p in zip(records, stats.holm([record["p"] for record in records]), strict=True):
+        record["p"] = p
+    return records
 
 
 def _row(answers: Answers, metric: str, name: str, level: str, levels: np.ndarray) -> dict[str, Any]:

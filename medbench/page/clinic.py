@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medbench import clinical as measured
 from medbench.page.details import reliability
@@ -11,9 +11,7 @@ from medbench.page.markup import Html, bar, between, ends_of, number, section, t
 from medbench.spec import UserError
 from medbench.table import TITLES, Board, Line, marks
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+Records = Sequence[dict[str, Any]]
 Progress = Callable[[str, int, int], None]
 DETAILED = 4  # tasks whose classes, cases and subgroups are worked out: each takes seconds
 
@@ -41,12 +39,12 @@ def parts(boards: Sequence[Board], metric: str | None, progress: Progress) -> li
         except UserError:  # an older folder, whose scored set was not kept
             continue
         who = f"{board.title}: {line.cell.method} at {line.cell.labels} labels"
-        classes.append(_classes(measured.per_class(answers), who))
-        cases = measured.cases(answers)
-        if len(cases):
+        classes.append(_classes(measured.class_records(answers), who))
+        cases, _ = measured.case_records(answers)
+        if cases:
             classes.append(_cases(cases, who))
         shown = metric or str(board.about["metric"])
-        of_columns = _subgroups(measured.subgroups(answers, shown), who, shown)
+        of_columns = _subgroups(measured.subgroup_records(answers, shown), who, shown)
         subgroups += [of_columns] if of_columns is not None else []
     progress("classes and subgroups", len(chosen), len(chosen))
     intro = "Of the best line of each task with the most labels. Thresholds come from held-out scores inside the labelled subset, never from the scored set."
@@ -70,9 +68,9 @@ _OF_CLASS = {
 }
 
 
-def _classes(frame: pd.DataFrame, who: str) -> Html:
+def _classes(records: Records, who: str) -> Html:
     by_class: dict[str, dict[str, Any]] = {}
-    for record in frame.to_dict("records"):
+    for record in records:
         by_class.setdefault(str(record["class"]), {})[str(record["metric"])] = record
     shown = [metric for metric in _OF_CLASS if any(metric in found for found in by_class.values())]
     rows = []
@@ -89,24 +87,23 @@ def _measure(record: dict[str, Any] | None) -> object:
     return [drawn, number(record["mean"]), " ", tag("small", between(record["low"], record["high"]))]
 
 
-def _cases(frame: pd.DataFrame, who: str) -> Html:
+def _cases(records: Records, who: str) -> Html:
     rows = [
         [
             TITLES.get(record["metric"], record["metric"]),
             [number(record["image"]), " ", tag("small", between(record["image_low"], record["image_high"]))],
             [number(record["case"]), " ", tag("small", between(record["case_low"], record["case_high"]))],
         ]
-        for record in frame.to_dict("records")
+        for record in records
     ]
-    first = frame.iloc[0]
+    first = records[0]
     header = ["metric", f"an image ({int(first['images']):,})", f"a case ({int(first['cases']):,}; mean over its images)"]
     return table(header, rows, f"{who}, images and cases")
 
 
-def _subgroups(frame: pd.DataFrame, who: str, metric: str) -> Html | None:
-    if not len(frame):
+def _subgroups(records: Records, who: str, metric: str) -> Html | None:
+    if not records:
         return None
-    records = frame.to_dict("records")
     ends = ends_of([0.0, *(record[end] for record in records for end in ("difference_low", "difference_high"))])
     rows = []
     for record in records:
@@ -131,10 +128,10 @@ def calibration(boards: Sequence[Board], metric: str | None, progress: Progress)
     for place, (board, line) in enumerate(chosen):
         progress("calibration", place, len(chosen))
         try:
-            frame = measured.calibration(line)
+            records = measured.calibration_records(line)
         except UserError:
             continue
-        tables.append(_calibrated(frame, f"{board.title}: {line.cell.method} at {line.cell.labels} labels"))
+        tables.append(_calibrated(records, f"{board.title}: {line.cell.method} at {line.cell.labels} labels"))
     progress("calibration", len(chosen), len(chosen))
     if not drawn and not tables:
         return None
@@ -144,10 +141,10 @@ def calibration(boards: Sequence[Board], metric: str | None, progress: Progress)
     )
 
 
-def _calibrated(frame: pd.DataFrame, who: str) -> Html:
+def _calibrated(records: Records, who: str) -> Html:
     by_metric: dict[str, dict[str, Any]] = {}
-    for record in frame.to_dict("records"):
-        by_metric.setdefault(str(record["metric"]), {})[str(record["state"])] = record
+    for of in records:
+        by_metric.setdefault(str(of["metric"]), {})[str(of["state"])] = of
     named = {"ece": "ECE", "log_loss": "log loss", "brier": "Brier score"}
     states = ("before", "after", "change")
     rows = []

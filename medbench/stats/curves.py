@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from medbench.stats.contrasts import Estimate, Sample, contrast
+from medbench.stats.contrasts import Estimate, Sample, contrast, t_quantile
 
 _POINTS = 200  # of a curve where the interval is looked for
 
@@ -59,8 +59,10 @@ def label_efficiency(
     sign = 1.0 if higher_is_better else -1.0
     means = sign * np.interp(np.log(where), np.log([n for n, _ in points]), [sample.mean for _, sample in points])
     value = _first_crossing(where, means, sign * reference.mean)
-    estimates = [contrast([*_between(points, n), (-1.0, reference)]) for n in where]
-    ends = np.array([estimate.interval(level) for estimate in estimates])
+    samples = [*(sample for _, sample in points), reference]
+    ends = _together(samples, _weights_between(points, where), level)
+    if ends is None:
+        ends = np.array([contrast([*_between(points, n), (-1.0, reference)]).interval(level) for n in where])
     first, last = float(where[0]), float(where[-1])
     if np.isnan(ends).any():
         return LabelEfficiency(value, float("nan"), float("nan"), first, last)
@@ -84,6 +86,39 @@ def area_difference(a: Sequence[tuple[float, Sample]], b: Sequence[tuple[float, 
         raise ValueError(f"not the same budgets: {[n for n, _ in of_a]} and {[n for n, _ in of_b]}")
     plus = [(weight, sample) for weight, (_, sample) in zip(weights, of_a, strict=True)]
     return contrast(plus + [(-weight, sample) for weight, (_, sample) in zip(same, of_b, strict=True)])
+
+
+def _weights_between(points: Sequence[tuple[float, Sample]], where: np.ndarray) -> np.ndarray:
+    """(L, B + 1): the weight of each of B points in the curve's value at `where`, and -1 for a reference."""
+    at = np.log([n for n, _ in points])
+    return np.column_stack([*(np.interp(np.log(where), at, unit) for unit in np.eye(len(at))), np.full(len(where), -1.0)])
+
+
+def _together(samples: Sequence[Sample], weights: np.ndarray, level: float) -> np.ndarray | None:
+    """`contrast(...).interval(level)`, (L, 2), of L weighted sums (L, K) of the same K samples, from their covariances; None where the samples
+    differ in seeds or a resample is undefined."""
+    seeds, groups = len(samples[0].plain), samples[0].groups
+    if groups < 2 or any(sample.resamples.shape != samples[0].resamples.shape or sample.groups != groups for sample in samples):
+        return None
+    plain, resamples = (np.stack([getattr(sample, name) for sample in samples]).astype(float) for name in ("plain", "resamples"))
+    if np.isnan(plain).any() or np.isnan(resamples).any():
+        return None
+
+    def variance(values: np.ndarray) -> np.ndarray:
+        """Of the sums of values (K, n), over n."""
+        spread: np.ndarray = ((weights @ np.atleast_2d(np.cov(values))) * weights).sum(1)
+        return spread
+
+    value, small = weights @ plain.mean(1), groups / (groups - 1)
+    nothing = 1e-16 * np.maximum(1.0, value * value)
+    cases = small * variance(resamples.mean(1))
+    squares = np.where(cases > nothing, cases, 0.0) * t_quantile(level, float(groups - 1)) ** 2
+    if seeds > 1:  # as `across` has it
+        own = (small * np.mean([variance(resamples[:, s]) for s in range(seeds)], axis=0) - cases) * seeds / (seeds - 1)
+        share = (variance(plain) - np.maximum(own, 0.0)) / seeds
+        squares = squares + np.where(share > nothing, share, 0.0) * t_quantile(level, float(seeds - 1)) ** 2
+    half = np.sqrt(squares)
+    return np.column_stack([value - half, value + half])
 
 
 def _ordered(curve: Sequence[tuple[float, Sample]]) -> list[tuple[float, Sample]]:
