@@ -11,7 +11,7 @@ from medbench import stats
 from medbench.plot.lines import baseline, left_out, readable
 from medbench.plot.style import WIDTHS, Drawing, Look, legend, legend_lines, looks, panels, plain, shaded
 from medbench.spec import UserError
-from medbench.table import TITLES, Board, Line, Pivot, pivot, shown_axes, summarise, tasks_by_lines
+from medbench.table import TITLES, Board, Line, Places, marks, places, shown_axes, summarise, tasks_by_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,7 @@ def heatmap(boards: Sequence[Board], metric: str | None, width: str) -> list[Dra
     Of more lines than a page has room for, the best by their mean place in the columns."""
     from matplotlib.figure import Figure
 
-    table = pivot(boards, metric=metric)
+    table = places(boards, metric=metric)
     columns = list(table.columns)
     if len(boards) > 1 and "labels" in table.column_axes:
         at = table.column_axes.index("labels")
@@ -85,22 +85,16 @@ def heatmap(boards: Sequence[Board], metric: str | None, width: str) -> list[Dra
     scores = np.array([[_mean(table, row, column) for column in columns] for row in table.rows])
     if np.isnan(scores).all():
         raise UserError("A heat map needs one finished line.", then="medbench run")
-    lower = {entry.metric for entry in table.entries.values()} == {"ece"}
+    lower = set(table.shown.values()) == {"ece"}
     with np.errstate(all="ignore"):
         gap = scores - np.nanmin(scores, axis=0, initial=np.inf) if lower else np.nanmax(scores, axis=0, initial=-np.inf) - scores
     rows, said = list(range(len(table.rows))), ""
     if len(rows) > _ROWS:
-        places = np.where(np.isnan(gap), len(rows), np.argsort(np.argsort(np.nan_to_num(gap, nan=np.inf), axis=0), axis=0))
-        rows = sorted(np.argsort(places.mean(1), kind="stable")[:_ROWS].tolist())
+        ranked = np.where(np.isnan(gap), len(rows), np.argsort(np.argsort(np.nan_to_num(gap, nan=np.inf), axis=0), axis=0))
+        rows = sorted(np.argsort(ranked.mean(1), kind="stable")[:_ROWS].tolist())
         said = f"{_ROWS} of {len(table.rows)} rows: the best by their mean place"
-    best = {(row, column): entry.mark.sign for (row, column), entry in table.entries.items()}
-    texts = [
-        [
-            "–" if np.isnan(scores[i, j]) else f"{scores[i, j]:.3f}{best.get((table.rows[i], column), '')}"
-            for j, column in enumerate(columns)
-        ]
-        for i in rows
-    ]
+    signs = {where: marks(board, table.shown[board])[line].sign for where, (board, line) in table.lines.items()}
+    texts = [[f"{scores[i, j]:.3f}{signs.get((table.rows[i], column), '')}" for j, column in enumerate(columns)] for i in rows]
     inches = WIDTHS[width or ("column" if len(columns) <= 3 else "page")]
     figure = Figure(figsize=(inches, 0.75 + 0.24 * len(rows)), layout="constrained")
     ax = figure.subplots()
@@ -244,9 +238,12 @@ def _plain_ticks(ax: Axes) -> None:
         ax.set_xlim(low / 1.6, high * 1.6)
 
 
-def _mean(table: Pivot, row: tuple[str, ...], column: tuple[str, ...]) -> float:
-    entry = table.entries.get((row, column))
-    return float("nan") if entry is None else float(entry.summary.mean)
+def _mean(table: Places, row: tuple[str, ...], column: tuple[str, ...]) -> float:
+    """As the leaderboard's; NaN where the line is not there or not complete."""
+    if (row, column) not in table.lines:
+        return float("nan")
+    board, line = table.lines[row, column]
+    return float(line.plain[table.shown[board]].mean()) if table.shown[board] in line.plain else float("nan")
 
 
 def _differing(boards: Sequence[Board]) -> list[str]:

@@ -20,7 +20,7 @@ from medbench.table.boards import (
 from medbench.table.formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, render
 from medbench.table.formats import terminal as pivot_terminal
 from medbench.table.leaderboards import markdown, notes, shift_markdown, terminal, write
-from medbench.table.pivot import KEYS, Entry, Pivot, pivot, tasks_by_lines
+from medbench.table.pivot import KEYS, Entry, Pivot, Places, pivot, places, tasks_by_lines
 from medbench.table.shifts import ALL, EACH, MEAN, Drop, at_home, drops, measured, shift_terminal, standing
 from medbench.table.shifts import tables as shift_tables
 
@@ -41,6 +41,7 @@ __all__ = [
     "Line",
     "Mark",
     "Pivot",
+    "Places",
     "at_home",
     "boards",
     "drops",
@@ -55,6 +56,7 @@ __all__ = [
     "pairs",
     "pivot",
     "pivot_terminal",
+    "places",
     "records",
     "render",
     "shift_markdown",

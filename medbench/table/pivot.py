@@ -46,7 +46,20 @@ class Pivot:
     notes: Sequence[str]
 
 
-def pivot(found: Sequence[Board], rows: Sequence[str] = (), columns: Sequence[str] = (), metric: str | None = None) -> Pivot:
+@dataclass(frozen=True, eq=False)
+class Places:
+    """A table's rows and columns as in `Pivot`, and which line stands where. shown: the metric of each board."""
+
+    row_axes: tuple[str, ...]
+    column_axes: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    columns: Sequence[tuple[str, ...]]
+    lines: Mapping[tuple[tuple[str, ...], tuple[str, ...]], tuple[Board, Line]]
+    shown: Mapping[Board, str]
+    caption: str
+
+
+def places(found: Sequence[Board], rows: Sequence[str] = (), columns: Sequence[str] = (), metric: str | None = None) -> Places:
     """The boards' lines by `rows` and `columns`, names of KEYS. metric: default each task's primary one.
 
     An axis in which lines differ and that was not named joins the rows: no number hides another. Raises UserError for an axis or a metric
@@ -54,23 +67,36 @@ def pivot(found: Sequence[Board], rows: Sequence[str] = (), columns: Sequence[st
     """
     known_metric(found, metric)
     lines = [(board, line) for board in found for line in board.lines]
-    keys = {line: {axis: _key(board, line, axis, found) for axis in KEYS} for board, line in lines}
+    named = {board: _task(board, found) for board in found}
+    keys = {line: {axis: named[board] if axis == "task" else str(getattr(line.cell, axis)) for axis in KEYS} for board, line in lines}
     row_axes, column_axes = _layout(list(keys.values()), rows, columns)
+    where = {
+        (tuple(keys[line][axis] for axis in row_axes), tuple(keys[line][axis] for axis in column_axes)): (board, line)
+        for board, line in lines
+    }
+    order = {axis: {name: i for i, name in enumerate(dict.fromkeys(key[axis] for key in keys.values()))} for axis in KEYS[:-1]}
+    order["labels"] = {name: i for i, name in enumerate(dict.fromkeys(key["labels"] for key in _by_labels(lines, keys)))}
+    row_names, column_names = (
+        sorted({place[at] for place in where}, key=lambda names: [order[a][n] for a, n in zip(axes, names, strict=True)])
+        for at, axes in ((0, row_axes), (1, column_axes))
+    )
     shown = {board: metric or str(board.about["metric"]) for board in found}
+    return Places(row_axes, column_axes, row_names, column_names, where, shown, _caption(shown))
+
+
+def pivot(found: Sequence[Board], rows: Sequence[str] = (), columns: Sequence[str] = (), metric: str | None = None) -> Pivot:
+    """The numbers of `places`, with their marks, mean ranks and notes. Arguments and errors as there."""
+    placed = places(found, rows, columns, metric)
     entries = {}
-    for board in found:
-        summarise(board.lines, [shown[board]])
-        for line, mark in marks(board, shown[board]).items():
-            where = (tuple(keys[line][axis] for axis in row_axes), tuple(keys[line][axis] for axis in column_axes))
-            status = line.status if not line.complete or shown[board] in line.plain else "–"
-            entries[where] = Entry(shown[board], line.summary(shown[board]), mark, len(line.rows), status)
-    places = {axis: {name: i for i, name in enumerate(dict.fromkeys(key[axis] for key in _by_labels(lines, keys)))} for axis in KEYS}
-    for axis in KEYS[:-1]:
-        places[axis] = {name: i for i, name in enumerate(dict.fromkeys(key[axis] for key in keys.values()))}
-    row_names = sorted({row for row, _ in entries}, key=lambda names: [places[a][n] for a, n in zip(row_axes, names, strict=True)])
-    column_names = sorted({c for _, c in entries}, key=lambda names: [places[a][n] for a, n in zip(column_axes, names, strict=True)])
-    ranks = _mean_ranks(row_axes, row_names, column_names, entries)
-    return Pivot(row_axes, column_axes, row_names, column_names, entries, ranks, _caption(shown), _notes(shown, entries))
+    for board, shown in placed.shown.items():
+        summarise(board.lines, [shown])
+    for where, (board, line) in placed.lines.items():
+        shown = placed.shown[board]
+        status = line.status if not line.complete or shown in line.plain else "–"
+        entries[where] = Entry(shown, line.summary(shown), marks(board, shown)[line], len(line.rows), status)
+    ranks = _mean_ranks(placed.row_axes, placed.rows, placed.columns, entries)
+    axes = (placed.row_axes, placed.column_axes, placed.rows, placed.columns)
+    return Pivot(*axes, entries, ranks, placed.caption, _notes(placed.shown, entries))
 
 
 def _layout(keys: Sequence[Mapping[str, str]], rows: Sequence[str], columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -99,9 +125,7 @@ def _by_labels(lines: Sequence[tuple[Board, Line]], keys: Mapping[Line, Mapping[
     return [keys[line] for _, line in sorted(lines, key=lambda pair: pair[1].planned[0].n_requested / most[keys[pair[1]]["task"]])]
 
 
-def _key(board: Board, line: Line, axis: str, found: Sequence[Board]) -> str:
-    if axis != "task":
-        return str(getattr(line.cell, axis))
+def _task(board: Board, found: Sequence[Board]) -> str:
     alike = [other for other in found if other.task == board.task]
     name = board.task + (" (PHANTOM)" if board.data == "phantom" else f" ({board.data})" if len({o.data for o in alike}) > 1 else "")
     name += f", {board.target}" if board.target != "test" else ""
