@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,35 @@ def test_resamples_are_read_alone_as_numpy_reads_them(store: Store, saved: Calla
     found = store.resamples(row)
     assert list(found) == ["auc", "f1"] and np.array_equal(np.stack(list(found.values())), values)
     assert list(store.resamples(row, ["f1"])) == ["f1"]
+
+
+@pytest.mark.parametrize("saved", [np.savez, np.savez_compressed])
+def test_scores_are_read_as_numpy_reads_them(store: Store, saved: Callable[..., None]) -> None:
+    """Columns first, text, integers, nothing at all, compressed; what comes is the reader's own to change."""
+    rng, row = np.random.default_rng(0), make_row(0)
+    columns_first = np.asfortranarray(rng.random((9, 4), np.float32))
+    arrays = {**ARRAYS, "probabilities": columns_first, "decisions": np.arange(9), "held_out_labels": np.zeros((0, 4))}
+    file = store.folder / "scores" / f"{row.fingerprint[:32]}.npz"
+    saved(file, **arrays)
+    found = store.scores(row)
+    assert list(found) == list(arrays)
+    assert all(np.array_equal(found[name], array) and found[name].dtype == array.dtype for name, array in arrays.items())
+    found["probabilities"][0] = 0.0
+    assert np.array_equal(store.scores(row)["probabilities"], columns_first)
+
+
+def test_broken_scores_are_not_read(store: Store) -> None:
+    row = make_row(0)
+    file = store.folder / "scores" / f"{row.fingerprint[:32]}.npz"
+    np.savez(file, **ARRAYS)
+    whole = file.read_bytes()
+    at = whole.index(ARRAYS["metrics"].tobytes())
+    file.write_bytes(whole[:at] + b"b" + whole[at + 1 :])  # the metric's name
+    with pytest.raises(zipfile.BadZipFile, match="CRC"):
+        store.scores(row)
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(zipfile.BadZipFile):
+        store.scores(row)
 
 
 def test_resamples_are_found_in_files_of_one_size_that_hold_them_elsewhere(store: Store) -> None:
