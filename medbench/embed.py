@@ -128,7 +128,7 @@ def _compute(
         if out is None:
             images.check_space(folder, total * values.shape[1] * 4)
             out = np.lib.format.open_memmap(file, "w+", np.float32, (total, values.shape[1]))
-            _reserve(file)
+            images.reserve(file)
         out[done : done + len(values)] = values
         done += len(values)
         _write(counter, {"done": done, "seconds": time.perf_counter() - start})
@@ -147,10 +147,12 @@ def _checks(pack: images.Pixels, net: torch.nn.Module, encoder: Encoder) -> dict
     """What the stages before the features gave: first 16 digits of the SHA-256 of the weights as they were loaded; sketches of the first
     batch's pixels and of what enters the network, with its mean a channel. Equal hashes of files do not prove these equal: code lies between.
     """
+    import torch
+
     digest = hashlib.sha256()
     for name, value in net.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     first = np.arange(min(BATCH, len(pack)))
     (batch,) = images.batches(pack, first, BATCH, "cpu", encoder.mean, encoder.std)
     entering = batch.numpy()
@@ -175,13 +177,6 @@ def forward(
             pending = values
         if pending is not None:
             yield pending.cpu().numpy()
-
-
-def _reserve(file: Path) -> None:
-    """Give a sparse file its blocks now: writing to a mapped hole on a full disk would kill the process. Raises OSError."""
-    if hasattr(os, "posix_fallocate"):
-        with file.open("r+b") as stream:
-            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
 
 
 def _resume(counter: Path) -> tuple[int, float]:

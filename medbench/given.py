@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import zipfile
+import zlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -50,11 +51,13 @@ def module(encoder: Encoder) -> torch.nn.Module:
 
 def module_hash(encoder: Encoder) -> str:
     """SHA-256 of the module's weights and buffers and of the file's text."""
+    import torch
+
     assert encoder.file is not None, "a function has a file"
     digest = hashlib.sha256(encoder.file.read_bytes())
     for name, value in module(encoder).state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -94,11 +97,11 @@ def _read_npz(file: Path) -> tuple[list[str], np.ndarray]:
     try:
         with file.open("rb") as stream, np.load(stream) as arrays:  # np.load alone leaves a broken file open
             found: dict[str, Any] = dict(arrays)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{file} is not a readable .npz file: {error}.", then="np.savez(FILE, ids=ids, features=features)") from error
     if not {"ids", "features"} <= set(found):
         raise UserError(f"{file.name} holds {', '.join(found) or 'nothing'}.", allowed=["ids (n,)", "features (n, D)"])
-    return [str(name) for name in found["ids"]], found["features"]
+    return [str(name) for name in np.atleast_1d(found["ids"])], found["features"]
 
 
 def _read_parquet(file: Path) -> tuple[list[str], np.ndarray]:
@@ -116,4 +119,4 @@ def _read_parquet(file: Path) -> tuple[list[str], np.ndarray]:
     texts = [str(name) for name, kind in numbers.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
     if texts:
         raise UserError(f"{file.name}: column '{texts[0]}' does not hold numbers.", allowed=["id, and D columns of numbers"])
-    return frame["id"].astype(str).tolist(), numbers.to_numpy()
+    return frame["id"].astype(str).tolist(), numbers.to_numpy(np.float32, na_value=np.nan)

@@ -61,11 +61,16 @@ def _join(device: str) -> tuple[str, int]:
     """Under torchrun: join the other processes. This one's device, and its rank; 0 where it is alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return device, 0
+    import torch
     from torch import distributed
 
+    if device != "cpu":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     if not distributed.is_initialized():
-        distributed.init_process_group("gloo" if device == "cpu" else "nccl")
-    return device if device == "cpu" else f"cuda:{os.environ['LOCAL_RANK']}", distributed.get_rank()
+        # without a device of its own a barrier of NCCL takes the first GPU in every process, and hangs
+        place = None if device == "cpu" else torch.device(device)
+        distributed.init_process_group("gloo" if device == "cpu" else "nccl", device_id=place)
+    return device, distributed.get_rank()
 
 
 def loss_picture(steps: list[dict[str, Any]], title: str, file: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from PIL import Image
 from medbench import audit as audits
 from medbench import images, registry
 from medbench.audit import alignment, candidates, checks, labels, pairs, record
-from medbench.spec import Grid, UserError
+from medbench.data import TaskData
+from medbench.spec import Grid, Split, UserError
 
 QUIET = lambda *stage: None
 
@@ -209,17 +211,27 @@ def test_another_task_brings_what_the_audit_of_its_data_found(tmp_path: Path) ->
     cache, grid = images.cache_folder(), Grid(data="phantom")
     data = open_task(registry.task("derm"), grid, cache, notes)
     assert audits.audited(data, grid, cache, notes, QUIET).audit == ()
+    sha256 = audits.of_data(data).sha256
     leak = audits.Finding("near copies across parts", "leak", 2, "2 of 9 images of test are also in train, nearly")
-    record.save(cache, audits.Report("derm", data.sha256, "full", {}, (leak,)))
+    record.save(cache, audits.Report("derm", sha256, "full", {}, (leak,)))
     told = audits.audited(data, grid, cache, notes, QUIET)
     assert told.marks[-1] == "LEAK: 2 of 9 images of test are also in train, nearly (audit)"
     assert told.identity == data.identity
-    record.save(cache, audits.Report("derm", data.sha256, "hashes", {}, ()))
-    assert record.load(cache, data.sha256) == audits.Report("derm", data.sha256, "full", {}, (leak,)), "the deeper one stays"
+    record.save(cache, audits.Report("derm", sha256, "hashes", {}, ()))
+    assert record.load(cache, sha256) == audits.Report("derm", sha256, "full", {}, (leak,)), "the deeper one stays"
     with pytest.raises(UserError, match=r"2 of 9 images of test are also in train.*without --strict"):
         audits.audited(data, Grid(data="phantom", strict=True), cache, notes, QUIET)
-    record.file_of(cache, data.sha256).write_text("{")
+    record.file_of(cache, sha256).write_text("{")
     assert audits.audited(data, grid, cache, notes, QUIET).audit == (), "a broken entry is none"
+
+
+def test_other_metadata_or_names_of_classes_are_another_audit() -> None:
+    images_, text = [Path("a"), Path("b")], np.array(["a", "b"])
+    split = Split(images_, text, np.array([0, 1]), text, text, {"age": np.array([1.0, 2.0])})
+    data = TaskData(replace(registry.task("derm"), classes=("x", "y")), "phantom", {"train": split}, ["1", "2"], "sha", ())
+    older = replace(data, parts={"train": replace(split, meta={"age": np.array([1.0, 3.0])})})
+    renamed = replace(data, task=replace(data.task, classes=("x", "z")))
+    assert len({audits.of_data(one).sha256 for one in (data, older, renamed)}) == 3
 
 
 def subject(n: int, **given: object) -> audits.Subject:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
 import pickle
 import shutil
+import sys
 from collections import Counter
 
 import numpy as np
@@ -422,3 +424,11 @@ def test_a_csv_of_hannovers_films(real_data, tmp_path):
     assert sum(sizes(task).values()) == 243
     assert len({(g, name) for name, part in parts.items() for g in part.groups}) == 71
     assert set(parts["train"].meta) == {"sex", "age"}
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take no such name")
+def test_a_name_that_is_no_text_is_named(tree):
+    root = tree("a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    os.rename(root / "a" / "1.png", os.fsencode(root / "a") + b"/m\xe4nn.png")
+    with pytest.raises(UserError, match=r"a/m\\xe4nn\.png is not UTF-8.*Next: rename it"):
+        open_task(root)

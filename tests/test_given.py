@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 
-from medbench import Grid, Store, UserError, encoders, given, grid, prepare, run, weights
+from medbench import Grid, Store, UserError, encoders, given, grid, prepare, registry, run, weights
 from medbench.spec import Weights
 
 Medbench = Callable[..., int]
@@ -113,6 +113,24 @@ def test_a_users_function_is_judged(folder: Path, medbench: Medbench, tmp_path: 
     given.module.cache_clear()
     assert medbench(*arguments) == 0
     assert len(store.rows()) == 2, "other weights, another cell"
+
+
+def test_each_draw_begins_with_the_users_own_weights(tmp_path: Path) -> None:
+    """Fine-tuning trains what it is given, and a GPU run moves it."""
+    (tmp_path / "mine.py").write_text(OWN)
+    encoder = encoders.encoder(f"{tmp_path / 'mine.py'}:tiny")
+    method = registry.method("given")
+    start = method.weights(encoder, "given", 0, tmp_path)
+    first = method.encoder(encoder, start, 0)
+    with torch.no_grad():
+        next(first.parameters()).zero_()
+    assert next(method.encoder(encoder, start, 0).parameters()).any()
+
+
+def test_a_function_with_half_precision_is_hashed(tmp_path: Path) -> None:
+    text = OWN.replace("return ", "net = ") + "    net.register_buffer('scale', torch.ones((), dtype=torch.bfloat16))\n    return net\n"
+    (tmp_path / "mine.py").write_text(text)
+    assert len(given.module_hash(encoders.encoder(f"{tmp_path / 'mine.py'}:tiny"))) == 64
 
 
 @pytest.mark.parametrize(
@@ -225,3 +243,21 @@ def test_wrong_combinations(
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 no")
     assert medbench("run", "--data", "phantom", *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spoil", [lambda data: b"", lambda data: data[:260] + bytes(40) + data[300:]], ids=["empty", "a hole"])
+def test_a_broken_features_file_is_named(spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "v.npz", ids=np.array(["a"] * 50), features=np.random.default_rng(0).random((50, 30)))
+    (tmp_path / "v.npz").write_bytes(spoil((tmp_path / "v.npz").read_bytes()))
+    with pytest.raises(UserError, match=r"v\.npz is not a readable \.npz file"):
+        given.features(tmp_path / "v.npz", ["a"], [True])
+
+
+def test_missing_values_of_any_kind_of_column_are_found(tmp_path: Path) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"id": ["a", "b"], "x": [1.0, 2.0], "y": pd.array([1, None], dtype="Int64")})
+    frame.to_parquet(tmp_path / "v.parquet")
+    assert given.features(tmp_path / "v.parquet", ["a"], [True]).tolist() == [[1, 1]]
+    with pytest.raises(UserError, match=r"not finite, for 1 images: b"):
+        given.features(tmp_path / "v.parquet", ["a", "b"], [True, True])

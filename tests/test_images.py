@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import torch
 from PIL import Image
 
-from medbench import images
+from medbench import embed, images
 from medbench.images import batching, decoding, packing, workforce
-from medbench.spec import Drawn, UserError
+from medbench.spec import Drawn, Encoder, UserError
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (24, 36, 3), dtype=np.uint8)
@@ -754,6 +755,43 @@ def test_entries_and_prune(cache):
     assert list(images.cache_entries(cache, "packs")) == [kept.key]
     assert images.cache_entries(cache, "features") == {}
     assert len(pack(drawings(4), cache)) == 4
+
+
+def test_a_killed_prune_leaves_nothing_that_looks_whole(cache, monkeypatch):
+    entry = cache / "features" / "key"
+    entry.mkdir(parents=True)
+    np.save(entry / "features.npy", np.zeros((2, 3), np.float32))
+    (entry / "about.json").write_text("{}")
+    listed, unlink, gone = Path.iterdir, Path.unlink, []
+
+    def killed(file, **options):
+        if gone:
+            raise KeyboardInterrupt
+        gone.append(file.name)
+        unlink(file, **options)
+
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter(sorted(listed(folder), reverse=True)))
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        images.prune(cache, "features")
+    assert gone == ["about.json"]
+    assert embed.cached(cache, "key") is None
+
+
+def test_features_need_no_reserved_space_either(cache, monkeypatch):
+    def unsupported(*args):
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", unsupported, raising=False)
+    encoder = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
+    net = lambda: torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    assert embed.features(pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32").array.shape == (2, 3)
+
+
+def test_a_name_that_is_no_text_is_named(tmp_path, cache):
+    file = os.fsdecode(os.fsencode(tmp_path) + b"/m\xe4nn.png")
+    with pytest.raises(UserError, match=r"m\\xe4nn\.png is not UTF-8"):
+        images.content_hashes([Path(file)], cache)
 
 
 # real images

@@ -16,7 +16,7 @@ import torch
 from test_objectives import DINO_HYPER, HALF, MULTI, SMALL
 from torch import nn
 
-from medbench import checkpoints, encoders, pretrain, views, weights
+from medbench import checkpoints, encoders, pretrain, pretraining, views, weights
 from medbench.methods.dino import DINO
 from medbench.methods.micle import MICLE
 from medbench.methods.simclr import SIMCLR
@@ -468,3 +468,27 @@ def test_beginnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_positions_count_from_nothing_to_less_than_all() -> None:
     assert (Position(0, 4).share, Position(3, 4).share) == (0, 0.75)
+
+
+# -- several GPUs, as far as it can be seen without one
+
+
+def test_synchronised_norms_keep_their_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.parallel, "DistributedDataParallel", lambda module, **options: module)
+    net = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
+    images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        before = net(images)
+        after = state.World(0, 2).wrap(net, "cuda:0").eval()(images)
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in net.modules())
+    assert torch.equal(before, after)
+
+
+def test_each_process_binds_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **options: given.update(backend=backend, **options))
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert pretraining._join("cuda") == ("cuda:1", 1)
+    assert given == {"backend": "nccl", "device_id": torch.device("cuda:1")}

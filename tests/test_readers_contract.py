@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import inspect
 import itertools
 import re
@@ -247,3 +248,23 @@ def spelled(text: str) -> str:
 def sign(name: str) -> str:
     """Numbers and parts are one sign each."""
     return re.sub(r"(?<=_)(test|validation)(?=_)", "PART", re.sub(r"\d+", "#", name))
+
+
+@pytest.mark.parametrize("name", ["pneumonia", "marrow"])
+def test_what_macos_leaves_beside_images_is_no_image(name: str, tree: Callable[[str], tuple[Task, Path]]) -> None:
+    task, root = tree(name)
+    images = [file for file in root.rglob("*") if file.suffix in (".jpeg", ".jpg")]
+    with reading.as_listed():
+        before = {part: len(split) for part, split in task.load(root).items()}
+        for file in images:
+            file.with_name(f"._{file.name}").write_bytes(b"\x00\x05\x16\x07")
+        assert {part: len(split) for part, split in task.load(root).items()} == before
+
+
+def test_a_broken_gzip_is_named_and_an_exponent_is_no_number(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (i, 7 * i) for i in range(3000))))
+    packed[300:400] = bytes(100)
+    (tmp_path / "t.csv.gz").write_bytes(packed)
+    with pytest.raises(UserError, match=r"t\.csv\.gz is not a table of UTF-8 text"):
+        reading.table(tmp_path / "t.csv.gz", ["a"], "derm")
+    np.testing.assert_equal(reading.numbers(np.array(["5", "1.5", "5²", ""])), [5, 1.5, np.nan, np.nan])

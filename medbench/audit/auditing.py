@@ -102,12 +102,13 @@ def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[str], progr
     """
     if not grid.audit:
         return data
-    report = record.load(cache_dir, data.sha256)
+    subject = of_data(data)
+    report = record.load(cache_dir, subject.sha256)
     if report is None and data.task.name.startswith("folder:") and data.data != "phantom":
         if len(data.hashes) > AT_PLAN:
             notes.append(f"{data.task.name} is not audited: more than {AT_PLAN:,} images. Next: medbench audit {data.task.name}")
         else:
-            report = audit(of_data(data), cache_dir, depth="hashes", progress=progress)
+            report = audit(subject, cache_dir, depth="hashes", progress=progress)
     leaks = [mark for mark in data.marks if mark.startswith("LEAK")]
     if report is not None:
         known = {"groups across parts", "identical copies across parts"}  # marked already, with --allow-leak

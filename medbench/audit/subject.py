@@ -24,7 +24,7 @@ class Subject:
     """N images and what is known of each.
 
     ids, parts, groups: (N,) str; an id may occur twice. labels: (N,) int64, or (N, C) float64 with NaN = uncertain, or None.
-    hashes: of the images' content. sha256: of all of this, a task's own. refused: why a run would not take it, "" where it would.
+    hashes: of the images' content. sha256: of all of this. refused: why a run would not take it, "" where it would.
     """
 
     name: str
@@ -76,6 +76,7 @@ def refusal(data: TaskData) -> str:
 def of_data(data: TaskData, refused: str = "") -> Subject:
     task, splits = data.task, list(data.parts.values())
     columns = [name for name in splits[0].meta if all(name in split.meta for split in splits)]
+    meta = {name: np.concatenate([split.meta[name] for split in splits]) for name in columns}
     return Subject(
         name=task.name,
         images=[image for split in splits for image in split.images],
@@ -86,9 +87,11 @@ def of_data(data: TaskData, refused: str = "") -> Subject:
         kind=task.kind,
         classes=task.classes,
         hashes=data.hashes,
-        sha256=data.sha256,
+        sha256=fingerprint(
+            "data", data.sha256, task.classes, task.groups, [[name, column.astype(str).tolist()] for name, column in meta.items()]
+        ),
         grouped=task.groups or "",
-        meta={name: np.concatenate([split.meta[name] for split in splits]) for name in columns},
+        meta=meta,
         refused=refused,
     )
 

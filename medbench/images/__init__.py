@@ -6,7 +6,7 @@ Pillow, pydicom and torch are imported where they are needed, so that importing 
 """
 
 from medbench.images.batching import batches
-from medbench.images.cache import cache_entries, cache_folder, check_space, prune
+from medbench.images.cache import cache_entries, cache_folder, check_space, prune, reserve
 from medbench.images.decoding import decode, picture
 from medbench.images.hashing import content_hashes
 from medbench.images.packing import VERSION, Pack, Pixels, pack, pack_key
@@ -27,5 +27,6 @@ __all__ = [
     "picture",
     "prune",
     "report",
+    "reserve",
     "watched",
 ]

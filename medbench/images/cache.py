@@ -13,6 +13,8 @@ from pathlib import Path
 from medbench.spec import UserError
 
 _MOVE = "set MEDBENCH_CACHE to a folder on a larger disk, or free some space (medbench cache --prune)"
+#: Their presence says that an entry of the cache is finished, or how far it is.
+_MARKS = ("about.json", "done.json", "done.npy", "weights.pth")
 
 
 def cache_folder() -> Path:
@@ -46,6 +48,20 @@ def check_space(folder: Path, needed: int) -> None:
         raise UserError(f"{folder} needs {_size(needed)} of disk space and has {_size(free)}.", then=_MOVE)
 
 
+def reserve(file: Path) -> None:
+    """Take a file's disk space now: a disk that fills up is an OSError here, not a crash while the file is mapped."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with open(file, "r+b") as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot: writing rows will tell
+                return
+            file.unlink()  # or what was reserved would keep the disk full
+            raise
+
+
 @contextmanager
 def disk_errors(folder: Path, needed: int) -> Iterator[None]:
     """Turns a full, read-only or forbidden disk into a UserError that says how much is needed, where, and how to move the cache."""
@@ -74,7 +90,8 @@ def prune(cache_dir: Path, name: str) -> None:
         folder = cache_dir / name / key
         try:
             with FileLock(folder / "lock", timeout=0):
-                for file in folder.iterdir():
+                # what says that the rest is finished goes first: a killed prune leaves nothing that looks whole
+                for file in sorted(folder.iterdir(), key=lambda file: (file.name not in _MARKS, file.name)):
                     if file.name != "lock":
                         file.unlink()
         except Timeout:

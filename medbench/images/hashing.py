@@ -7,7 +7,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from contextvars import copy_context
@@ -38,6 +38,7 @@ def content_hashes(images: Sequence[Image], cache_dir: Path, progress: Callable[
     """
     places = [None if isinstance(image, Drawn) else os.path.abspath(image) for image in images]
     paths = list(dict.fromkeys(place for place in places if place is not None))
+    check_names(paths)
     told = progress or (lambda done, total: watching.report("reading files", done, total))
     known: dict[str, str] = {}
     bad: list[str] = []
@@ -50,6 +51,18 @@ def content_hashes(images: Sequence[Image], cache_dir: Path, progress: Callable[
         raise UserError(f"{len(bad)} of {len(paths)} image files cannot be read: {'; '.join(bad[:10])}{' ...' if len(bad) > 10 else ''}")
     drawn = (hashlib.sha256(image.key.encode()).hexdigest() for image in images if isinstance(image, Drawn))
     return [next(drawn) if place is None else known[place] for place in places]
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises UserError for a file name that is not UTF-8: it can neither be hashed nor written into a table."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+            raise UserError(
+                f"The file name {shown} is not UTF-8.", then="rename it (convmv -r --notest -f latin1 -t utf8 FOLDER)"
+            ) from None
 
 
 def _hash_block(db: sqlite3.Connection, threads: ThreadPoolExecutor, paths: list[str], known: dict[str, str], bad: list[str]) -> None:

@@ -6,7 +6,6 @@ film, the rim of a fundus image. The price, a changed aspect ratio, is the same 
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -16,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from medbench.images.cache import check_space, disk_errors
+from medbench.images.cache import check_space, disk_errors, reserve
 from medbench.images.decoding import picture
 from medbench.spec import Drawn, Image, UserError, fingerprint
 
@@ -186,25 +185,11 @@ def _resume(result: Pack, partial: Path, done_file: Path) -> np.memmap:
     partial.unlink(missing_ok=True)
     check_space(partial.parent, _bytes(result))
     np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-    _reserve(partial)
+    reserve(partial)
     fresh = done_file.with_name("done.partial.npy")
     np.save(fresh, np.zeros(chunks, np.uint8))
     fresh.replace(done_file)
     return np.lib.format.open_memmap(done_file, "r+")
-
-
-def _reserve(file: Path) -> None:
-    """Take the disk space now: a disk that fills up is an error here, not a crash while the pack is mapped."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    with open(file, "r+b") as stream:
-        try:
-            os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
-        except OSError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot: writing rows will tell
-                return
-            file.unlink()  # or what was reserved would keep the disk full
-            raise
 
 
 def _bytes(result: Pack) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,13 @@ def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: Path)
 
 
 def _encoder(encoder: Encoder, start: Weights, pretrain_seed: int) -> torch.nn.Module:
-    return weights.build(encoder, start, pretrain_seed) if encoder.kind == "weights" else given.module(encoder)
+    """A module of its own at each call, the user's too: it is moved and trained, and the next draw must not begin where this one ended."""
+    return weights.build(encoder, start, pretrain_seed) if encoder.kind == "weights" else copy.deepcopy(given.module(encoder))
 
 
 GIVEN = Method(
     "given",
-    version=1,
+    version=2,
     title="The user's own: --weights FILE, FILE.py:NAME, or features:FILE",
     sources=("given",),
     weights=_weights,

@@ -42,7 +42,9 @@ class World:
             return module
         cuda = torch.device(device).type == "cuda"
         if cuda:
-            torch.nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+            from timm.layers.norm_act import convert_sync_batchnorm  # torch's own drops the activation that timm's norms carry
+
+            convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return torch.nn.parallel.DistributedDataParallel(
             module, device_ids=[torch.device(device)] if cuda else None, broadcast_buffers=False
         )

@@ -90,7 +90,7 @@ def load(root: Path) -> dict[str, Split]:
 
 def _years(text: str) -> float:
     """Age in years, NaN where it is missing or not a number."""
-    return float(text) if text.replace(".", "", 1).isdigit() else float("nan")
+    return float(text) if text.replace(".", "", 1).isdecimal() else float("nan")
 
 
 def _metadata_file(folder: Path) -> Path | None:

@@ -52,7 +52,7 @@ def load(root: Path) -> dict[str, Split]:
         for c, label in enumerate(CLASSES)
         for place, _, names in os.walk(root / label)
         for name in names
-        if name.lower().endswith(reading.IMAGE_SUFFIXES)
+        if reading.is_image(name)
     ]
     if not found:
         raise UserError(f"{root} holds no images.", allowed=[f"{name}/" for name in CLASSES], then=_THEN)

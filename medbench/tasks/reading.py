@@ -9,6 +9,7 @@ import csv
 import difflib
 import gzip
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -62,7 +63,7 @@ def table(file: Path, needed: Sequence[str], task: str, *, also: Sequence[str] =
             reader = csv.reader(stream, delimiter=delimiter)
             header = [name.strip() for name in next(reader, [])]
             rows = [row for row in reader if row]
-    except (UnicodeDecodeError, csv.Error, OSError, EOFError) as error:
+    except (UnicodeDecodeError, csv.Error, OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file} is not a table of UTF-8 text ({error}).", then=_then(task)) from error
     lacking = [name for name in needed if name not in header]
     if lacking:
@@ -84,7 +85,7 @@ def metadata(rows: Mapping[str, np.ndarray], columns: Mapping[str, str], age: st
 
 def numbers(column: np.ndarray) -> np.ndarray:
     """(N,) float64 of (N,) str, NaN where there is no number."""
-    return np.array([float(text) if text.replace(".", "", 1).isdigit() else np.nan for text in column.tolist()])
+    return np.array([float(text) if text.replace(".", "", 1).isdecimal() else np.nan for text in column.tolist()])
 
 
 def codes(column: np.ndarray, classes: Sequence[str], file: Path) -> np.ndarray:
@@ -110,9 +111,14 @@ def files(root: Path, folders: Sequence[str], task: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for place in (root / name for name in folders):
         if place.is_dir():
-            names = (entry.name for entry in os.scandir(place) if entry.name.lower().endswith(IMAGE_SUFFIXES))
+            names = sorted(entry.name for entry in os.scandir(place) if is_image(entry.name))
             found.update((os.path.splitext(name)[0], place / name) for name in names)
     return found
+
+
+def is_image(name: str) -> bool:
+    """By its suffix; macOS leaves a `._name.jpg` beside each image on disks that are not its own."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("._")
 
 
 def listed(names: Iterable[str], places: Mapping[str, Path], data: str, root: Path, task: str) -> list[Image]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from medbench.images import decoding
+from medbench.images.hashing import check_names
 from medbench.spec import PARTS, UserError, user_path
 
 RESERVED = ("path", "label", "group", "bag", "split")
@@ -34,6 +35,7 @@ def existing(argument: str) -> Path:
     if not argument:
         raise UserError("folder: names no place.", allowed=["folder:PATH of a folder of class folders, or of a CSV file"])
     place = Path(os.path.abspath(user_path(argument)))
+    check_names([str(place)])
     if place.is_dir() or (place.is_file() and place.suffix.lower() in (".csv", ".tsv")):
         return place
     if place.exists():
@@ -69,6 +71,7 @@ def walk(root: Path) -> Listing:
             if not images:
                 raise UserError(f"The class folder {root / part / label} holds no image.", allowed=decoding.SUFFIXES)
             ids = [file.relative_to(root).as_posix() for file in images]
+            check_names(ids)
             listing.ids += ids
             listing.where += ids
             listing.columns["label"] += [label] * len(ids)

@@ -8,6 +8,7 @@ counts and MD5s. 28 is the default because it is MedMNIST's own.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def load(name: str, size: int, root: Path) -> dict[str, Split]:
     try:
         with np.load(file, allow_pickle=False) as archive:
             labels = [np.asarray(archive[f"{part}_labels"]) for part in PARTS]
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{file} is not {about.title}'s archive, or broken ({type(error).__name__}).", then=again) from error
     images = rows.from_npz(file, [f"{part}_images" for part in PARTS], about.md5[SIZES.index(size)], again)
     parts = {}
