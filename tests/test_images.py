@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-import torch
 from PIL import Image
 
-from medbench import embed, images
+from medbench import images
 from medbench.images import batching, decoding, packing, workforce
 from medbench.spec import Drawn, Encoder, UserError
 
@@ -758,6 +757,8 @@ def test_entries_and_prune(cache):
 
 
 def test_a_killed_prune_leaves_nothing_that_looks_whole(cache, monkeypatch):
+    from medbench import embed
+
     entry = cache / "features" / "key"
     entry.mkdir(parents=True)
     np.save(entry / "features.npy", np.zeros((2, 3), np.float32))
@@ -779,6 +780,10 @@ def test_a_killed_prune_leaves_nothing_that_looks_whole(cache, monkeypatch):
 
 
 def test_features_need_no_reserved_space_either(cache, monkeypatch):
+    import torch
+
+    from medbench import embed
+
     def unsupported(*args):
         raise OSError(errno.EOPNOTSUPP, "not supported")
 
