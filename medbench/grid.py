@@ -132,11 +132,13 @@ def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, d
                     given_features(encoder, data, grid.target, target)
             serving = _serving(_methods_for(encoder, methods, named=bool(grid.methods)), data, encoder, grid, notes)
             for method in serving:
+                first: Unit | None = None
                 for pretrain_seed in range(grid.pretrain_seeds if method.seeded else 1):
                     unit = unit_of(data, method, encoder, pretrain_seed, grid, cache_dir)
                     if pretrain_seed and method.recipes and not unit.recipes:
                         break  # an official checkpoint is what it is
-                    cells = _cells(unit, protocols, subsets, scored, grid)
+                    first = first or unit
+                    cells = _cells(unit, first, protocols, subsets, scored, grid)
                     if cells:
                         units.append(replace(unit, cells=cells))
                     else:
@@ -251,28 +253,32 @@ def _serving(methods: list[Method], data: TaskData, encoder: Encoder, grid: Grid
 
 def _cells(
     unit: Unit,
+    first: Unit,
     protocols: list[Protocol],
     subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]],
     targets: Sequence[Target],
     grid: Grid,
 ) -> tuple[Planned, ...]:
-    """In the order of work: all targets of a draw, the task's own part first, before the next."""
+    """In the order of work: all targets of a draw, the task's own part first, before the next.
+
+    first: the unit of the first pretraining seed, which names the setting that all of them share.
+    """
     data, encoder = unit.data, unit.encoder
     common = (data.task.name, data.data, unit.method.name, unit.source, encoder.name, encoder.readout, encoder.size, unit.pretrain_seed)
     cells = []
     for protocol in protocols:
         if unit.method.fusion and protocol.name not in FUSED:
             continue  # a person who named both was refused, see `_check_fusions`
-        setting = fingerprint(*ingredients(unit, protocol).values())
+        own, shared = (fingerprint(*ingredients(one, protocol).values()) for one in (unit, first))
         seeded = protocol.seeded or unit.method.fusion is not None
         trains = protocol.needs == "features" and any(part.recipes for part in unit.members or (unit,))
-        apart = fingerprint(setting, "trained") if trains else setting  # as in `prepare.features_key`
         for (budget, seed), (_, wanted) in subsets.items():
             for own_seed in range(grid.seeds) if budget == ALL and seeded else [seed]:
                 for target in targets:
                     cell = Cell(*common, protocol.name, str(budget), own_seed, target.name)
-                    whole = target.setting(apart if target.apart else setting)
-                    cells.append(Planned(cell, fingerprint(asdict(cell), whole), wanted, whole, target.file))
+                    anew = trains and target.apart  # as in `prepare.features_key`
+                    of_cell, of_line = (target.setting(fingerprint(s, "trained") if anew else s) for s in (own, shared))
+                    cells.append(Planned(cell, fingerprint(asdict(cell), of_cell), wanted, of_line, target.file))
     return tuple(cells)
 
 

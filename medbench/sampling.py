@@ -62,6 +62,19 @@ def n_folds(labels: np.ndarray, groups: np.ndarray, most: int) -> int:
     return min([most, *(size for size in pairs if size >= 2)]) if max(pairs) >= 2 else 1
 
 
+def held_out(labels: np.ndarray, groups: np.ndarray, share: float, key: str) -> np.ndarray:
+    """(n,) bool: about `share` of a labelled subset, whole groups, stratified, for validation inside it.
+
+    A class of which that part would hold every image stays among the others: `partition` places one that has a single group wherever there is
+    room.
+    """
+    held = partition(labels, groups, [1 - share, share], key=key) == 1
+    matrix = class_matrix(labels) > 0
+    lost = matrix[held].any(0) & ~matrix[~held].any(0)
+    back: np.ndarray = held & ~np.isin(groups, groups[held & matrix[:, lost].any(1)])
+    return back
+
+
 def draws(labels: np.ndarray, groups: np.ndarray, budget: Budget, seeds: Sequence[int]) -> list[np.ndarray]:
     """One sorted index array (n,) int64 into the pool for each seed.
 

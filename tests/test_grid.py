@@ -104,3 +104,12 @@ def test_methods_share_their_draws_and_data_is_named() -> None:
     assert by_method["random"] == by_method["supervised"]
     assert {p.cell.data for p in plan.cells} == {"phantom"}
     assert re.search(r"derm: HAM10000 was left aside .*PHANTOM", plan.notes[0])
+
+
+def test_pretraining_seeds_are_one_line() -> None:
+    asked = Grid(tasks=("derm",), methods=("random",), labels=("10",), seeds=2, pretrain_seeds=2, data="phantom")
+    planned = grid.plan(asked).cells
+    assert len(planned) == len({cell.fingerprint for cell in planned}) == 4
+    assert len({cell.setting for cell in planned}) == 1, "they are averaged, so they share a setting"
+    first = grid.plan(replace(asked, pretrain_seeds=1)).cells
+    assert first == planned[:2], "more pretraining seeds leave the first one's cells as they are"

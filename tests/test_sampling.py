@@ -152,3 +152,12 @@ def test_a_budget_that_is_wrong_is_refused_with_what_is_allowed(text: str) -> No
 )
 def test_one_budget_has_one_spelling(text: str, spelled: str) -> None:
     assert str(parse_budget(text)) == spelled
+
+
+def test_a_class_of_one_group_is_not_held_out() -> None:
+    labels = np.repeat([0, 1, 2, 3], [1, 1, 50, 60])
+    groups = np.array([f"g{i}" for i in range(len(labels))])
+    held = sampling.held_out(labels, groups, 0.2, key="validation")
+    assert set(labels[held]) == {2, 3} and 20 <= held.sum() <= 24
+    several = np.column_stack([labels == c for c in range(4)]).astype(float)
+    assert set(labels[sampling.held_out(several, groups, 0.2, key="validation")]) == {2, 3}

@@ -398,3 +398,20 @@ def test_many_samples_at_once_give_the_same_as_one_at_a_time() -> None:
         one = [gap.tail(-0.01, above=above) for gap in gaps]
         assert tails(gaps, -0.01, [above] * len(gaps)) == pytest.approx(one, rel=1e-10, nan_ok=True)
     assert stats.p_values([]) == []
+
+
+def test_draws_and_pretrainings_are_two_sources() -> None:
+    """300 lines of three draws under each of three pretrainings: taken for nine seeds their intervals would hold the truth in 69 %."""
+    rng = np.random.default_rng(0)
+    held = {1: 0, 3: 0}
+    for _ in range(300):
+        plain = (rng.normal(0, 0.02, (3, 1)) + rng.normal(0, 0.02, (1, 3))).ravel()
+        resamples = plain[:, None] + rng.normal(0, 0.002, 100)
+        for pretrainings in held:
+            low, high = stats.contrast([(1.0, stats.Sample(plain, resamples, 400, pretrainings))]).interval()
+            held[pretrainings] += low <= 0 <= high
+    assert held[1] < 240 < 280 < held[3]
+    both = stats.Sample(np.repeat([0.0, 0.3, 0.6], 3), np.repeat([[0.0], [0.3], [0.6]], 3, 0) + np.zeros(10), 400, 3)
+    assert stats.contrast([(1.0, both)]).parts[-1] == pytest.approx((0.09 / 3, 2))  # the pretrainings' alone
+    with pytest.raises(ValueError, match="not all draws"):
+        stats.Sample(plain, resamples, 400, 2)

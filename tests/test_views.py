@@ -143,7 +143,7 @@ def test_grey_and_solarised_images_are_torchvisions(images: torch.Tensor) -> Non
 
 
 def test_blur_is_torchvisions_with_each_images_own_sigma(images: torch.Tensor) -> None:
-    view, drawn = made(images, replace(STILL, blur_p=0.7, blur_kernel=11 / 40))
+    view, drawn = made(images, replace(STILL, blur_p=0.7, blur_kernel=11 / 40, made_for=40))
     assert drawn.sigma.unique().numel() == (drawn.sigma > 0).sum() + 1 < len(images)
     for got, image, sigma in zip(view, planes(images), drawn.sigma.tolist(), strict=True):
         want = F.gaussian_blur(image, [11, 11], [sigma, sigma]) if sigma else image
@@ -155,6 +155,16 @@ def test_simclrs_kernel_is_a_tenth_of_the_side_made_odd() -> None:
     dot[:, 112, 112] = 255
     view, _ = made(dot, replace(STILL, blur_p=1.0, blur_sigma=(50.0, 50.0)), 224)
     assert (view[0, 0, 112] > 0).sum() == 224 // 10 + 1
+
+
+def test_a_blur_takes_the_same_share_of_a_view_of_any_size() -> None:
+    spread = []
+    for side in (224, 112):
+        dot = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+        dot[:, side // 2, side // 2] = 255
+        line = made(dot, replace(STILL, blur_p=1.0, blur_sigma=(3.0, 3.0)), side)[0][0, 0, side // 2]
+        spread.append(((torch.arange(side) - side // 2) ** 2 * line / line.sum()).sum().sqrt().item() / side)
+    assert spread[0] == pytest.approx(3 / 224, rel=0.05) and spread[1] == pytest.approx(spread[0], rel=0.05)
 
 
 def test_views_have_the_sizes_counts_and_values_of_their_kinds(images: torch.Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-VERSION = 1  # of the loop
+VERSION = 2  # of the loop
 
 
 @dataclass(frozen=True)

@@ -88,10 +88,9 @@ def fine_tune(
 
 def hold_out(labels: np.ndarray, groups: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """(fit, validation) index arrays into the subset; whole groups, stratified. Validation is empty where it would hold too few images."""
-    part = sampling.partition(labels, groups, [1 - share, share], key="finetune")
-    fit, val = np.flatnonzero(part == 0), np.flatnonzero(part == 1)
-    torn = labels.ndim == 1 and set(np.unique(labels[val])) - set(np.unique(labels[fit]))
-    if len(val) < MIN_HELD_OUT or torn or (labels.ndim == 1 and len(np.unique(labels[val])) < 2):
+    held = sampling.held_out(labels, groups, share, key="finetune")
+    fit, val = np.flatnonzero(~held), np.flatnonzero(held)
+    if len(val) < MIN_HELD_OUT or (labels.ndim == 1 and len(np.unique(labels[val])) < 2):
         return np.arange(len(labels)), np.array([], np.int64)
     return fit, val
 

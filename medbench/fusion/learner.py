@@ -166,15 +166,15 @@ def prepare(
 
 
 def held_out(labels: np.ndarray, groups: np.ndarray, share: float) -> np.ndarray:
-    """(n,) bool: the validation part, whole groups, stratified; empty where it would hold too few images, or a class the others lack.
+    """(n,) bool: the validation part, whole groups, stratified; empty where it would hold too few images, or one class alone.
 
     Multilabel: every label that has both values must have both among the others, and one label at least both in the validation part.
     """
-    held = sampling.partition(labels, groups, [1 - share, share], key="validation") == 1
+    held = sampling.held_out(labels, groups, share, key="validation")
     if held.sum() < MIN_HELD_OUT:
         return np.zeros_like(held)
     if labels.ndim == 1:
-        fits = len(set(labels[held])) > 1 and set(labels[held]) <= set(labels[~held])
+        fits = len(set(labels[held])) > 1
     else:
         whole, left, out = (np.stack([(part == value).any(0) for value in (0, 1)]).all(0) for part in (labels, labels[~held], labels[held]))
         fits = bool((left == whole).all() and out.any())

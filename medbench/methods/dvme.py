@@ -76,7 +76,7 @@ def _method(
 
     return Method(
         f"{name}:{chosen}" if chosen else name,
-        version=1,
+        version=2,
         title=title,
         sources=("imagenet+task", "task", "imagenet"),
         seeded=True,

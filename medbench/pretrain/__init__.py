@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BUDGETS", "VERSION", "Position", "Recipe", "pretrain"]
 
-VERSION = 1  # raise it with every change of what a recipe makes
+VERSION = 2  # raise it with every change of what a recipe makes
 
 
 def pretrain(

@@ -9,7 +9,7 @@ of the sum of the squared halves of both parts (Zou & Donner 2008).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,21 +21,35 @@ from medbench.stats.resampling import MAX_UNDEFINED, interval
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One metric of one line of a leaderboard. plain: (S,), on the test set itself, a number a seed. resamples: (S, R), the same on R
-    resamples of G test groups (`group_weights`), NaN where undefined. groups: G. Raises ValueError for shapes that do not fit.
+    resamples of G test groups (`group_weights`), NaN where undefined. groups: G. pretrainings: P, where S = P x D runs are D draws of labels
+    under each of P pretrainings, draws fastest. Raises ValueError for shapes that do not fit.
     """
 
     plain: np.ndarray
     resamples: np.ndarray
     groups: int
+    pretrainings: int = 1
 
     def __post_init__(self) -> None:
         if self.resamples.ndim != 2 or self.plain.shape != self.resamples.shape[:1] or 0 in self.resamples.shape or self.groups < 1:
             shapes = f"{self.plain.shape}, {self.resamples.shape} and {self.groups}"
             raise ValueError(f"plain must be (S,), resamples (S, R), groups at least 1, none of them empty; got {shapes}")
+        if self.pretrainings < 1 or len(self.plain) % self.pretrainings:
+            raise ValueError(f"{len(self.plain)} runs are not all draws of {self.pretrainings} pretrainings")
 
     @property
     def mean(self) -> float:
         return float(np.mean(self.plain))
+
+    def seeds(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """(source of chance, plain (n,), resamples (n, R)): means a draw of labels, and means a pretraining."""
+        plain = self.plain.reshape(self.pretrainings, -1)
+        resamples = self.resamples.reshape(*plain.shape, -1)
+        if self.pretrainings == 1:
+            yield "draw", plain[0], resamples[0]
+            return
+        yield "draw", plain.mean(0), resamples.mean(0)
+        yield "pretraining", plain.mean(1), resamples.mean(1)
 
 
 @dataclass(frozen=True)
@@ -105,7 +119,8 @@ def contrast(terms: Sequence[tuple[float, Sample]]) -> Estimate:
     """Sum of coefficient x mean over seeds, of samples on the same test resamples.
 
     Samples of the same number of seeds are paired seed for seed (the same labelled images); of different numbers they are independent. One
-    run that no seed changes (S = 1) brings no variance between seeds. Raises ValueError where the resamples are not the same.
+    run that no seed changes (S = 1) brings no variance between seeds. Draws and pretrainings are two sources, each with its own number; what
+    only the two together make counts in both. Raises ValueError where the resamples are not the same.
     """
     return across([terms])
 
@@ -118,29 +133,32 @@ def across(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Estimate:
     """
     value = float(sum(weight * sample.mean for terms in sets for weight, sample in terms))
     parts: list[tuple[float, float]] = []
-    plains: dict[int, np.ndarray] = {}
-    owns: dict[int, float] = {}
+    plains: dict[tuple[str, int], np.ndarray] = {}
+    owns: dict[tuple[str, int], float] = {}
     for terms in sets:
         shapes = {(sample.resamples.shape[1], sample.groups) for _, sample in terms}
         if len(shapes) != 1:
             raise ValueError(f"not the same resamples: {sorted(shapes)}")
-        by_seeds: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        by_seeds: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
         for weight, sample in terms:
-            plain, resamples = by_seeds.get(len(sample.plain), (0.0, 0.0))
-            by_seeds[len(sample.plain)] = (plain + weight * sample.plain, resamples + weight * sample.resamples)
-        total = np.sum([resamples.mean(0) for _, resamples in by_seeds.values()], axis=0)
+            for source, own_plain, own_resamples in sample.seeds():
+                key = source, len(own_plain)
+                plain, resamples = by_seeds.get(key, (0.0, 0.0))
+                by_seeds[key] = (plain + weight * own_plain, resamples + weight * own_resamples)
+        total = np.sum([resamples.mean(0) for (source, _), (_, resamples) in by_seeds.items() if source == "draw"], axis=0)
         if np.isnan(value) or np.isnan(total).mean() > MAX_UNDEFINED:
             return Estimate(value, ((float("nan"), float("nan")),))
         groups = terms[0][1].groups
         small = groups / (groups - 1) if groups > 1 else np.nan  # a bootstrap of G groups sees (G - 1) / G of the variance
         parts.append((small * _variance(total), float(groups - 1)))
-        for seeds, (plain, resamples) in by_seeds.items():
-            plains[seeds] = plains.get(seeds, 0.0) + plain
+        for key, (plain, resamples) in by_seeds.items():
+            plains[key] = plains.get(key, 0.0) + plain
+            seeds = key[1]
             if seeds > 1:
                 own = small * (_variance(resamples) - _variance(resamples.mean(0))) * seeds / (seeds - 1)
-                owns[seeds] = owns.get(seeds, 0.0) + own
-    for seeds, own in owns.items():  # the seeds' spread beyond what the test sets alone make of it
-        beyond = float(np.var(plains[seeds], ddof=1)) - max(own, 0.0)
+                owns[key] = owns.get(key, 0.0) + own
+    for key, own in owns.items():  # the seeds' spread beyond what the test sets alone make of it
+        beyond, seeds = float(np.var(plains[key], ddof=1)) - max(own, 0.0), key[1]
         parts += [(beyond / seeds, float(seeds - 1))] if beyond > 0 else []
     nothing = 1e-16 * max(1.0, value * value)
     return Estimate(value, tuple((variance if variance > nothing else 0.0, df) for variance, df in parts))

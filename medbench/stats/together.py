@@ -43,7 +43,7 @@ def differences_to(samples: Sequence[Sample], reference: Sample) -> list[Estimat
     """`paired_difference(sample, reference)` of each."""
     found: list[Estimate | None] = [None] * len(samples)
     for places, plain, resamples in _alike(samples):
-        if plain.shape[1] == len(reference.plain) and not np.isnan(reference.resamples).any():
+        if reference.pretrainings == 1 and plain.shape[1] == len(reference.plain) and not np.isnan(reference.resamples).any():
             made = _estimates(plain - reference.plain, resamples - reference.resamples, reference.groups)
             for place, estimate in zip(places, made, strict=True):
                 found[place] = estimate
@@ -88,10 +88,10 @@ def _beyond(gap: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray
 
 
 def _alike(samples: Sequence[Sample]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """(places, plain (L, S), resamples (L, S, R)) of samples of one shape and one number of groups, two at least, without NaN."""
+    """(places, plain (L, S), resamples (L, S, R)) of samples of one shape, one pretraining and one number of groups, two at least, without NaN."""
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for place, sample in enumerate(samples):
-        if sample.groups > 1 and not np.isnan(sample.plain).any() and not np.isnan(sample.resamples).any():
+        if sample.groups > 1 and sample.pretrainings == 1 and not np.isnan(sample.plain).any() and not np.isnan(sample.resamples).any():
             by_shape.setdefault((sample.groups, *sample.resamples.shape), []).append(place)
     for (_, seeds, count), places in by_shape.items():
         step = max(1, _CHUNK // (seeds * count))

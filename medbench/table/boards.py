@@ -72,6 +72,17 @@ class Line:
             return {}
         return {name: np.array([_nan(row.metrics[name]["value"]) for row in self.rows]) for name in self.rows[0].metrics}
 
+    @cached_property
+    def pretrainings(self) -> int:
+        """Under how many pretrainings each draw of labels was run. Raises UserError where not all draws were under all."""
+        draws: dict[int, list[int]] = {}
+        for planned in self.planned:
+            draws.setdefault(planned.cell.pretrain_seed, []).append(planned.cell.seed)
+        if len({tuple(seeds) for seeds in draws.values()}) > 1:
+            what = f"{self.name} at {self.cell.labels}: not all seeds were run under all pretraining seeds."
+            raise UserError(what, then="medbench run with the larger --seeds and the larger --pretrain-seeds")
+        return len(draws)
+
     def load(self, metrics: Collection[str]) -> None:
         """Read the resamples of these metrics, once, each file in one go."""
         lacking = [metric for metric in metrics if metric not in self._resamples]
@@ -82,12 +93,12 @@ class Line:
     def sample(self, metric: str) -> stats.Sample:
         """Of a complete line."""
         self.load([metric])
-        return stats.Sample(self.plain[metric], self._resamples[metric].astype(float), self.groups)
+        return stats.Sample(self.plain[metric], self._resamples[metric].astype(float), self.groups, self.pretrainings)
 
     def _saved(self, metric: str) -> stats.Sample:
         """`sample` in the float32 of the file."""
         self.load([metric])
-        return stats.Sample(self.plain[metric], self._resamples[metric], self.groups)
+        return stats.Sample(self.plain[metric], self._resamples[metric], self.groups, self.pretrainings)
 
     def summary(self, metric: str) -> stats.Summary:
         """Mean, sd over seeds and 95 % interval over test groups and seeds, cut at the metric's own range; NaN unless complete."""

@@ -14,7 +14,9 @@ class Crop:
 
     size: side, as a share of the encoder's. scale: share of the image's area, uniform. ratio: width / height, log-uniform over what fits.
     flip, vertical_flip: probabilities. rotation: degrees, uniform in +-rotation. jitter: brightness, contrast, saturation and hue as in
-    torchvision's ColorJitter. blur_sigma: pixels, uniform. blur_kernel: share of the side. perspective: distortion as in torchvision.
+    torchvision's ColorJitter. blur_sigma: uniform, in pixels where the full view has `made_for` of them, at other
+    sizes in proportion: two pixels of 64 would leave little of what two of 224 leave. blur_kernel: share of the side. perspective: distortion
+    as in torchvision.
     """
 
     count: int = 1
@@ -35,6 +37,7 @@ class Crop:
     solarise_p: float = 0.0
     perspective: float = 0.0
     perspective_p: float = 0.5
+    made_for: int = 224
 
     def pixels(self, encoder_size: int) -> int:
         """Side of the view for an encoder of this size: a multiple of 16 and at least 32, but for the full size, which is kept.
@@ -79,7 +82,7 @@ def nielsen2023() -> tuple[Crop, ...]:
     From sparsam/data_augmentation.py and configs/dino_config.yml: made for 256 pixels; the blur's kernel has 11 pixels at either size.
     """
     first = Crop(1, 1.0, (0.5, 1.0), interpolation="bilinear", vertical_flip=0.5, rotation=180, jitter=(0.4, 0.4, 0.2, 0.1), gray_p=0.2)
-    first = replace(first, blur_p=1.0, blur_sigma=(0.1, 5.0), blur_kernel=11 / 256, perspective=0.5, perspective_p=0.75)
+    first = replace(first, made_for=256, blur_p=1.0, blur_sigma=(0.1, 5.0), blur_kernel=11 / 256, perspective=0.5, perspective_p=0.75)
     second = replace(first, blur_p=0.1, solarise_p=0.2, perspective_p=0.5)
     small = replace(first, count=5, size=96 / 256, scale=(0.1, 0.5), blur_p=0.5, blur_kernel=11 / 96, perspective_p=0.5)
     return first, second, small

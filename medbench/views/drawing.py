@@ -24,7 +24,7 @@ class Parameters:
     box: (B, 4) left, top, right, bottom in [0, 1]. flip: (B, 2) bool, horizontal and vertical. angle: (B,) degrees, counter-clockwise.
     corners: (B, 4, 2) x and y in [-1, 1], where perspective moves the image's corners (top left, then clockwise). jitter: (B, 4)
     brightness, contrast and saturation factors and hue shift (turns); (1, 1, 1, 0) is none. order: (B, 4) which of them is applied when.
-    gray, solarise: (B,) bool. sigma: (B,) pixels, 0 for no blur.
+    gray, solarise: (B,) bool. sigma: (B,) in pixels of a full view of `Crop.made_for`, 0 for no blur.
     """
 
     box: torch.Tensor

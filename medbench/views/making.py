@@ -58,7 +58,11 @@ def render(images: torch.Tensor, drawn: Parameters, crop: Crop, s: int) -> torch
         view = blend(view, drawn, step)
         _change(view, (drawn.order[:, step] == 3) & (drawn.jitter[:, 3] != 0), lambda x, i: shift_hue(x, drawn.jitter[i, 3]))
     _change(view, drawn.gray, lambda x, _: (x * x.new_tensor(GREY).view(3, 1, 1)).sum(1, keepdim=True))
-    _change(view, drawn.sigma > 0, lambda x, i: blur(x, drawn.sigma[i], max(1, int(crop.blur_kernel * s) // 2)))
+    _change(
+        view,
+        drawn.sigma > 0,
+        lambda x, i: blur(x, drawn.sigma[i] * s / (crop.made_for * crop.size), max(1, int(crop.blur_kernel * s) // 2)),
+    )
     _change(view, drawn.solarise, lambda x, _: torch.where(x >= 0.5, 1 - x, x))
     return view
 
