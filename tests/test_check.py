@@ -98,6 +98,7 @@ def test_the_tolerance_is_the_measured_spread_doubled_and_one_decision() -> None
     assert compared(row(), with_auc(row(), 0.8 + edge + 1e-9), measured).status == "better", "too good is a finding too"
     assert measured.of(row(method="new"), "auc") == 0.01, "a new method has its protocol's"
     assert check.Repeatability().tolerance(row(), "accuracy") == 1 / 100
+    assert check.Repeatability().tolerance(row(), "accuracy", "low") == 2 / 100, "a resample holds an image twice"
     assert step(row(), "balanced_accuracy") == 1 / 30
 
 
