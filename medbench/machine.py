@@ -17,9 +17,12 @@ def machine(device: str) -> dict[str, Any]:
     import torch
 
     packages = ("medbench", "numpy", "scikit-learn", "timm", "torch")
-    name = platform.processor() or platform.machine()
+    if device == "cpu":
+        name = f"cpu ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
+    else:  # torch lets cuDNN round the factors of an fp32 convolution to 10 bits (TF32) unless told otherwise
+        name = torch.cuda.get_device_name(device) + (", TF32 convolutions" if torch.backends.cudnn.allow_tf32 else "")
     return {
-        "device": torch.cuda.get_device_name(device) if device != "cpu" else f"cpu ({name}, {torch.get_num_threads()} threads)",
+        "device": name,
         "vector_units": torch.backends.cpu.get_cpu_capability(),
         "versions": {"python": platform.python_version(), **{package: metadata.version(package) for package in packages}},
         "commit": _commit(),

@@ -360,3 +360,11 @@ def test_rows_are_checked_without_torch_and_without_a_cache(tmp_path: Path) -> N
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=nowhere)
         assert done.returncode == 0, done.stderr
         assert ("the spread of 2 runs" if "--measure" in more else "passed: 1 cells") in done.stdout
+
+
+def test_a_name_with_an_exotic_line_break_does_not_tear_its_row(tmp_path: Path) -> None:
+    """As `Store` writes rows: U+2028 and U+0085 stand in a JSON string as they are."""
+    file = tmp_path / "rows.jsonl"
+    odd = row(provenance={"subset_classes": {"a\u2028b": 3, "c\u0085d": 7}})
+    file.write_text(json.dumps(odd.to_json(), ensure_ascii=False) + "\n" + json.dumps(row(1).to_json()) + "\n", encoding="utf-8")
+    assert list(check.read(file).lines.values()) == [1, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ def read(place: Path) -> Given:
     wanted = {planned.fingerprint for planned in plan}
     rows: dict[Cell, Row] = {}
     lines: dict[Cell, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(io.StringIO(text), 1):
         row = _row(file, number, line)
         if not wanted or row.fingerprint in wanted:
             rows.pop(row.cell, None)
