@@ -233,7 +233,7 @@ def _subsets(data: TaskData, budgets: list[Budget], seeds: int) -> dict[tuple[Bu
 
 
 def _encoder(name: str, readout: str, grid: Grid, *, phantom: bool = False) -> Encoder:
-    own = {"weights": user_path(grid.weights)} if grid.weights else {}
+    own = {"weights": user_path(grid.weights)} if grid.weights is not None else {}
     return encoders.encoder(name, grid.size, readout=readout, phantom=phantom, **own)
 
 
@@ -296,9 +296,9 @@ def ingredients(unit: Unit, protocol: Protocol) -> dict[str, Any]:
 
 
 def _check_options(grid: Grid) -> None:
-    for seeds in (grid.seeds, grid.pretrain_seeds):
+    for what, option, seeds in (("seeds", "--seeds 3", grid.seeds), ("pretraining seeds", "--pretrain-seeds 1", grid.pretrain_seeds)):
         if not 1 <= seeds <= 1000:
-            raise UserError(f"The number of seeds, {seeds}, is out of range.", allowed=["1 to 1000"], then="medbench run --seeds 3")
+            raise UserError(f"The number of {what}, {seeds}, is out of range.", allowed=["1 to 1000"], then=f"medbench run {option}")
     if grid.pretrain not in pretrain.BUDGETS:
         what = f"Unknown pretraining budget '{grid.pretrain}'."
         raise UserError(what, allowed=pretrain.BUDGETS, given=grid.pretrain, then="medbench run --pretrain quick")

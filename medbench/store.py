@@ -58,6 +58,25 @@ class PlanFile:
     commands: tuple[str, ...] = ()
 
 
+#: What numpy, zipfile and this file's own readers raise for a .npz that is cut, empty, or of somebody else.
+BROKEN = (zipfile.BadZipFile, EOFError, ValueError, KeyError, IndexError, SyntaxError, TypeError, IsADirectoryError)
+
+
+def _damaged(file: Path | str, error: Exception) -> UserError:
+    what = f"{file} is damaged, or not medbench's ({type(error).__name__}: {error})."
+    return UserError(what, then="copy the folder anew, or delete that file: medbench run computes its cell again")
+
+
+def _row(record: Mapping[str, Any]) -> Row:
+    """Raises what `Store._parse` takes for a line that is none."""
+    row = Row.from_json(record)
+    row.fingerprint.encode(), row.provenance.keys()
+    for value in [entry["value"] for entry in row.metrics.values()]:
+        if value is not None and not isinstance(value, int | float):
+            raise TypeError(f"{value!r} is no metric's value")
+    return row
+
+
 def _line(cell: Cell) -> Cell:
     """The same for all cells that differ in seeds alone."""
     return replace(cell, seed=0, pretrain_seed=0)
@@ -160,7 +179,7 @@ class Store:
 
     def rows(self) -> dict[str, Row]:
         """fingerprint -> row, in the order of writing. A row whose scores were lost is not done. Raises UserError for what is no row."""
-        rows = (self._parse("rows.jsonl", number, record, Row.from_json) for number, record in self._lines("rows.jsonl"))
+        rows = (self._parse("rows.jsonl", number, record, _row) for number, record in self._lines("rows.jsonl"))
         scored = set(os.listdir(self.folder / "scores")) if (self.folder / "scores").is_dir() else set()
         with garbage.kept():  # of thousands of rows
             return {row.fingerprint: row for row in rows if f"{row.fingerprint[:32]}.npz" in scored}
@@ -184,7 +203,10 @@ class Store:
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             cells = (Planned(**{**entry, "cell": Cell(**entry["cell"])}) for entry in record["cells"])
-            return PlanFile(tuple(cells), record["tasks"], tuple(record.get("commands", ())))
+            plan = PlanFile(tuple(cells), record["tasks"], tuple(record.get("commands", ())))
+            for key in {f"{entry.cell.task}|{entry.cell.data}|{entry.cell.target}" for entry in plan.cells}:
+                plan.tasks[key]["identity"], plan.tasks[key]["parts"]
+            return plan
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(
                 f"{file} is not a plan of this medbench ({error}).", then="medbench run --out another folder, or delete it"
@@ -202,27 +224,37 @@ class Store:
         return arrays
 
     def _arrays(self, row: Row) -> dict[str, np.ndarray]:
-        return _arrays(self._scores_file(row.fingerprint))
+        file = self._scores_file(row.fingerprint)
+        try:
+            return _arrays(file)
+        except BROKEN as error:
+            raise _damaged(file, error) from error
 
     def resamples(self, row: Row, metrics: Collection[str] = ()) -> dict[str, np.ndarray]:
         """metric -> (R,) float32: that part of `scores` alone, of `metrics` or of all, without numpy's own reader, which takes ten times as
         long over 10,000 rows."""
-        file = os.open(f"{self.folder}/scores/{row.fingerprint[:32]}.npz", os.O_RDONLY)
+        place = f"{self.folder}/scores/{row.fingerprint[:32]}.npz"
+        file = os.open(place, os.O_RDONLY)
         try:
             values = _array(_member(file, b"resamples.npy"))
             names = list(row.metrics) if len(values) == len(row.metrics) else _array(_member(file, b"metrics.npy")).tolist()
+            return {name: array for name, array in zip(names, values, strict=True) if not metrics or name in metrics}
+        except BROKEN as error:
+            raise _damaged(place, error) from error
         finally:
             os.close(file)
-        return {name: array for name, array in zip(names, values, strict=True) if not metrics or name in metrics}
 
     def target(self, name: str) -> dict[str, np.ndarray]:
         """ids, labels, groups of the scored set that a row's provenance names; bags, and meta_COLUMN for each column of its metadata, where
         they were saved (older folders have neither). Raises UserError where it is not there."""
+        place = self.folder / "targets" / f"{name}.npz"
         try:
-            with np.load(self.folder / "targets" / f"{name}.npz") as file:
+            with np.load(place) as file:
                 return dict(file)
         except FileNotFoundError:
             raise self._lacks(f"it has no targets/{name}.npz") from None
+        except BROKEN as error:
+            raise _damaged(place, error) from error
 
     def _lacks(self, what: str) -> UserError:
         return UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from test_table import fill, make
 
 from medbench import Store
 
@@ -53,6 +55,16 @@ def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--labels", "abc"], r"re:Label budget 'abc' is not understood\. Allowed: 1 to 100"),
         (["--labels", ""], "No label budget was given."),
         (["--seeds", "0"], "The number of seeds, 0, is out of range. Allowed: 1 to 1000. Next: medbench run --seeds 3"),
+        (
+            ["--pretrain-seeds", "-2"],
+            "The number of pretraining seeds, -2, is out of range. Allowed: 1 to 1000. Next: medbench run --pretrain-seeds 1",
+        ),
+        (["--methods", ","], "--methods ',' names nothing. Next: leave --methods out for its default"),
+        (["--corruptions", ""], "--corruptions '' names nothing. Next: leave --corruptions out for its default"),
+        (["--data", ""], "--data is empty. Next: give it a value, or leave --data out"),
+        (["--weights", ""], r"re:\. does not exist\. Allowed: .*Next: medbench list checkpoints"),
+        ([""], r"re:'' is not a study: a Python file with a constant GRID"),
+        (["--methods", "dvme:random@+supervised"], r"re:'random@' in 'random@\+supervised' is no member\. Allowed: swav\+dino"),
         (["--size", "7"], "Image size 7 is out of range. Allowed: 32 to 1024 pixels. Next: medbench run --size 112"),
         (["--precision", "fp8"], "Unknown precision 'fp8'. Allowed: fp32, bf16. Did you mean 'fp32'?"),
         (["--on", "tset"], "Unknown part 'tset' to score on. Allowed: test, val. Did you mean 'test'? Next: medbench run --on val"),
@@ -209,6 +221,45 @@ def test_a_cache_that_cannot_be_written(refused: Callable[..., str], tmp_path: P
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MEDBENCH_CACHE", f"{tmp_path}/file/cache")
     assert re.search(r"cache folder .* \(MEDBENCH_CACHE\) cannot be written", refused("run"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("plan.json", b"hello", r"plan\.json is not a plan of this medbench"),
+        ("plan.json", b'{"cells": [], "tasks": {}}', r"holds no cell: its plan is empty\. Next: medbench run --out "),
+        ("plan.json", {"tasks": {}}, r"plan\.json is not a plan of this medbench"),
+        ("rows.jsonl", b"null\n", r"rows\.jsonl, line 1, is not a record of medbench"),
+        ("rows.jsonl", {"fingerprint": 3}, r"rows\.jsonl, line 1, is not a record of medbench"),
+        (
+            "rows.jsonl",
+            {"metrics": {"auc": {"value": "high"}}},
+            r"rows\.jsonl, line 1, is not a record of medbench.*'high' is no metric's value",
+        ),
+        ("rows.jsonl", None, r"rows\.jsonl: Is a directory\. Next: mend that"),
+        ("scores", b"", r"scores/\w+\.npz is damaged, or not medbench's \(BadZipFile: .*Next: copy the folder anew, or delete that file"),
+        ("scores", b"hello", r"scores/\w+\.npz is damaged"),
+        ("scores", None, r"scores/\w+\.npz is damaged, or not medbench's \(IsADirectoryError"),
+    ],
+)
+def test_a_results_folder_that_is_damaged(
+    refused: Callable[..., str], tmp_path: Path, name: str, content: bytes | dict[str, object] | None, line: str
+) -> None:
+    """content: of the file in place of its own; fields of its record (of the first line) that are changed; None: a folder stands there."""
+    folder = tmp_path / "results"
+    store = Store(folder)
+    store.create()
+    fill(store, [make("a", "10%", 0, 0.8), make("b", "10%", 0, 0.7)])
+    file = folder / name if name != "scores" else sorted((folder / "scores").iterdir())[0]
+    if isinstance(content, dict):
+        first, *others = file.read_text().splitlines() if name == "rows.jsonl" else [file.read_text()]
+        content = "\n".join([json.dumps(json.loads(first) | content), *others, ""]).encode()
+    file.unlink()
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    assert re.search(line, refused("table", str(folder)))
 
 
 def test_no_disk_space(refused: Callable[..., str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ def test_a_later_plan_replaces_the_fingerprint_of_its_cells_and_keeps_the_others
 
 def plan(store: Store, *rows: Row, setting: str = "s", data: str = "data 1") -> None:
     planned = tuple(Planned(row.cell, row.fingerprint, 20, setting, f"target of {data}") for row in rows)
-    store.add_plan(PlanFile(planned, {"derm|phantom|test": {"identity": data}}))
+    store.add_plan(PlanFile(planned, {"derm|phantom|test": {"identity": data, "parts": {}}}))
 
 
 def test_seeds_of_an_older_setting_are_left_out_of_the_line(store: Store) -> None:

@@ -22,6 +22,12 @@ from medbench.cli import shortcuts  # noqa: F401  # isort: skip
 from medbench.cli.options import app
 from medbench.spec import UserError
 
+#: What a disk or a place that a person named can do to any command: full, not theirs, a file where a folder is meant or the other way round.
+PLACES = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+)
+
 
 def main() -> None:
     """The console entry point: bad input ends with one line and exit code 2.
@@ -36,7 +42,7 @@ def main() -> None:
         print(f"medbench: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno not in PLACES:
             raise
         print(f"medbench: {error.filename or 'the results folder'}: {error.strerror}. Next: mend that, then run again", file=sys.stderr)
         sys.exit(2)

@@ -34,8 +34,8 @@ def data_list(
     from medbench import datasets, images, registry, screen
 
     cache = images.cache_folder()
-    if task or long:
-        for entry in [registry.task(task)] if task else registry.tasks().values():
+    if task is not None or long:
+        for entry in [registry.task(task)] if task is not None else registry.tasks().values():
             print("\n".join(datasets.details(entry, data, cache)))
         return
     screen.show([datasets.table(registry.tasks().values(), data, cache)])

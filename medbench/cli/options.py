@@ -23,10 +23,19 @@ app = typer.Typer(
 data_app = typer.Typer(help="Where data sets are expected, what was found, and which images each part and label budget holds.")
 app.add_typer(data_app, name="data", invoke_without_command=True)
 
+
+def _filled(param: typer.CallbackParam, value: str | None) -> str | None:
+    """Refuses an empty text: it would be read as an option that was left out."""
+    if value is not None and not value.strip():
+        raise UserError(f"--{param.name} is empty.", then=f"give it a value, or leave --{param.name} out")
+    return value
+
+
 DEFAULT = Grid()
 Tasks = Annotated[list[str], typer.Option("--task", help="A task: derm, or folder:PATH. May be given several times.")]
 Data = Annotated[
-    str | None, typer.Option(help="Folder that holds the data sets, or 'phantom'. Default: MEDBENCH_DATA, the cache, the phantom.")
+    str | None,
+    typer.Option(help="Folder that holds the data sets, or 'phantom'. Default: MEDBENCH_DATA, the cache, the phantom.", callback=_filled),
 ]
 Ordinal = Annotated[bool, typer.Option("--ordinal", help="folder tasks: the classes are ordered.")]
 AllowLeak = Annotated[bool, typer.Option("--allow-leak", help="Run although a group stands in two parts; every table says so.")]
@@ -51,7 +60,7 @@ Out = Annotated[Path | None, typer.Option(help="Results folder. Default: runs/TA
 
 
 Folders = Annotated[list[Path], typer.Argument(help="Results folders.")]
-Metric = Annotated[str | None, typer.Option(help="Another metric than the task's primary one.")]
+Metric = Annotated[str | None, typer.Option(help="Another metric than the task's primary one.", callback=_filled)]
 
 
 def stores_of(folders: list[Path]) -> list[Store]:
@@ -60,7 +69,11 @@ def stores_of(folders: list[Path]) -> list[Store]:
     for folder in folders:
         if not (folder / "plan.json").is_file():
             raise UserError(f"{folder} is not a results folder: it has no plan.json.", then="medbench run --out FOLDER")
-    return [Store(folder) for folder in folders]
+    stores = [Store(folder) for folder in folders]
+    for store in stores:
+        if not store.plan().cells:
+            raise UserError(f"{store.folder} holds no cell: its plan is empty.", then=f"medbench run --out {store.folder}")
+    return stores
 
 
 def quiet(stage: str, done: int, total: int) -> None:
@@ -86,3 +99,11 @@ def put(text: str, out: Path | None) -> None:
 
 def split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def named(option: str, text: str | None) -> tuple[str, ...]:
+    """The names in an option that may be left out. Raises UserError for one that was given and names nothing: it would mean all of them."""
+    names = split(text or "")
+    if text is not None and not names:
+        raise UserError(f"{option} '{text}' names nothing.", then=f"leave {option} out for its default")
+    return names

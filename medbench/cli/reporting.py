@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from medbench import garbage
-from medbench.cli.options import Data, Folders, Metric, app, choice, put, quiet, split, stores_of
+from medbench.cli.options import Data, Folders, Metric, app, choice, named, put, quiet, split, stores_of
 from medbench.spec import UserError
 
 Margin = Annotated[float, typer.Option(help="A difference that is too small to matter, in the metric's own unit.")]
@@ -92,11 +92,11 @@ def merge(
 def plot(
     folder: Folders,
     kind: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="curves, heatmap, cd, cost, reliability, confusion, attention, shift; several with commas. Default: all that can be drawn."
         ),
-    ] = "",
+    ] = None,
     metric: Metric = None,
     form: Annotated[str, typer.Option("--format", help="png, svg, pdf; several with commas.")] = "pdf,png",
     width: Annotated[str, typer.Option(help="Of a paper: column (3.3 in) or page (6.9 in). Default: as the figure needs.")] = "",
@@ -107,8 +107,8 @@ def plot(
     from medbench import table as tables
 
     stores = stores_of(folder)
-    kinds = [choice("kind", name, plots.KINDS) for name in split(kind)]
-    forms = [choice("format", name, plots.FORMATS) for name in split(form)]
+    kinds = [choice("kind", name, plots.KINDS) for name in named("--kind", kind)]
+    forms = [choice("format", name, plots.FORMATS) for name in named("--format", form)]
     if width:
         choice("width", width, plots.WIDTHS)
     aside = partial(print, file=sys.stderr)

@@ -26,6 +26,7 @@ from medbench.cli.options import (
     Tasks,
     WeightsFile,
     app,
+    named,
     split,
 )
 from medbench.spec import Grid
@@ -42,7 +43,7 @@ def run(
     ] = None,
     task: Tasks = list(DEFAULT.tasks),  # noqa: B006, typer copies it
     labels: Labels = ",".join(DEFAULT.labels),
-    methods: Annotated[str, typer.Option(help="Pretraining methods. Default: all that can serve the encoder.")] = "",
+    methods: Annotated[str | None, typer.Option(help="Pretraining methods. Default: all that can serve the encoder.")] = None,
     protocols: Annotated[str, typer.Option(help="How encoders are judged.")] = ",".join(DEFAULT.protocols),
     encoder: Annotated[str, typer.Option(help="timm encoders (resnet50.tv_in1k), FILE.py:NAME, features:FILE.")] = ",".join(
         DEFAULT.encoders
@@ -61,8 +62,8 @@ def run(
         typer.Option(help="Score the fitted models on another data set, too: isic2019, pad-ufes, nih14, folder:PATH. Several times."),
     ] = None,
     corruptions: Annotated[
-        str, typer.Option(help="Damage the test images, too: all that fit them, or noise,blur,jpeg,contrast-down ....")
-    ] = "",
+        str | None, typer.Option(help="Damage the test images, too: all that fit them, or noise,blur,jpeg,contrast-down ....")
+    ] = None,
     levels: Annotated[str, typer.Option(help="How much damage, from 1 to 5.")] = ",".join(DEFAULT.levels),
     precision: Precision = DEFAULT.precision,
     device: Device = "auto",
@@ -89,7 +90,7 @@ def run(
 
     grid = Grid(
         tasks=tuple(task),
-        methods=split(methods),
+        methods=named("--methods", methods),
         protocols=split(protocols),
         encoders=split(encoder),
         readouts=split(readout),
@@ -103,7 +104,7 @@ def run(
         data=data,
         target=on,
         shifts=tuple(shift or ()),
-        corruptions=split(corruptions),
+        corruptions=named("--corruptions", corruptions),
         levels=split(levels),
         precision=precision,
         ordinal=ordinal,
@@ -112,8 +113,8 @@ def run(
         audit=audit,
         strict=strict,
     )
-    chosen = studies.load(study) if study else None
-    grid = chosen.but(grid, named(context)) if chosen else grid
+    chosen = studies.load(study) if study is not None else None
+    grid = chosen.but(grid, fields_given(context)) if chosen else grid
     runs.check_device(device)
     with screen.Screen() as display:
         planned = grids.plan(grid, display.stage)
@@ -142,7 +143,7 @@ def run(
         raise typer.Exit(3)
 
 
-def named(context: typer.Context) -> list[str]:
+def fields_given(context: typer.Context) -> list[str]:
     """The fields of a grid whose options a person gave, and did not leave to their defaults."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {FIELDS.get(name, name) for name, source in sources.items() if source and source.name == "COMMANDLINE"}

@@ -21,6 +21,7 @@ from medbench.cli.options import (
     WeightsFile,
     app,
     choice,
+    named,
     split,
 )
 from medbench.spec import PARTS, Grid, UserError
@@ -29,10 +30,12 @@ from medbench.spec import PARTS, Grid, UserError
 @app.command()
 def shortcuts(
     task: Annotated[str, typer.Argument(help="A task whose images carry metadata: derm, chest, folder:PATH.")],
-    methods: Annotated[str, typer.Option(help="Pretraining methods. Default: supervised, or what serves an encoder of yours.")] = "",
+    methods: Annotated[
+        str | None, typer.Option(help="Pretraining methods. Default: supervised, or what serves an encoder of yours.")
+    ] = None,
     encoder: Annotated[str, typer.Option(help="timm encoders, FILE.py:NAME, features:FILE.")] = ",".join(DEFAULT.encoders),
     readout: Annotated[str, typer.Option(help="pool (the encoder's own), cls, mean, cls+mean, last4.")] = ",".join(DEFAULT.readouts),
-    columns: Annotated[str, typer.Option(help="Metadata columns. Default: all.")] = "",
+    columns: Annotated[str | None, typer.Option(help="Metadata columns. Default: all.")] = None,
     on: Annotated[str, typer.Option(help="The part that is looked at: train, val, test.")] = "train",
     k: Annotated[int, typer.Option("--k", help="Nearest neighbours of an image that are counted.")] = 20,
     source: Source = DEFAULT.source,
@@ -63,7 +66,7 @@ def shortcuts(
     given = any(name.startswith("features:") or ".py:" in name for name in split(encoder))
     grid = Grid(
         tasks=(task,),
-        methods=split(methods) or (() if given or weights else ("supervised",)),
+        methods=named("--methods", methods) or (() if given or weights else ("supervised",)),
         encoders=split(encoder),
         readouts=split(readout),
         labels=("100",),
@@ -79,7 +82,7 @@ def shortcuts(
         allow_partial=allow_partial,
     )
     with screen.Screen() as display:
-        found, notes = report.examine(grid, split(columns), on, k, device, display.stage)
+        found, notes = report.examine(grid, named("--columns", columns), on, k, device, display.stage)
     for note in notes:
         print(note, file=sys.stderr)
     screen.show(report.terminal(found, k, on))

@@ -56,10 +56,14 @@ def parse(text: str) -> tuple[Member, ...]:
     """`swav+dino`, `simclr@resnet50+dino@vit_small_patch8_224/last4` -> members. Raises UserError."""
     members = []
     for part in text.split("+"):
-        method, _, rest = part.strip().partition("@")
-        encoder, _, readout = rest.partition("/")
-        if not method:
-            raise UserError(f"'{text}' names no members.", allowed=["swav+dino", "METHOD[@ENCODER[/READOUT]]+..."], then="dvme:swav+dino")
+        method, at, rest = part.strip().partition("@")
+        encoder, slash, readout = rest.partition("/")
+        if not method or (at and not encoder) or (slash and not readout):
+            raise UserError(
+                f"'{part.strip()}' in '{text}' is no member.",
+                allowed=["swav+dino", "METHOD[@ENCODER[/READOUT]]+..."],
+                then="dvme:swav+dino",
+            )
         members.append(Member(method, encoder or None, readout or None))
     if len(members) < 2 or len(set(members)) < len(members):
         raise UserError(
