@@ -70,7 +70,7 @@ def _damaged(file: Path | str, error: Exception) -> UserError:
 def _row(record: Mapping[str, Any]) -> Row:
     """Raises what `Store._parse` takes for a line that is none."""
     row = Row.from_json(record)
-    row.fingerprint.encode(), row.provenance.keys()
+    row.fingerprint.encode(), row.metrics["auc"], row.provenance.keys()
     for value in [entry["value"] for entry in row.metrics.values()]:
         if value is not None and not isinstance(value, int | float):
             raise TypeError(f"{value!r} is no metric's value")

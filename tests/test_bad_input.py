@@ -119,6 +119,22 @@ def test_list_refuses(refused: Callable[..., str]) -> None:
     assert refused("list", "task") == wanted
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["doctor", "--size", "64"],
+            "Without --encoder the machine is examined, and no other option applies. Next: medbench doctor --encoder NAME ...",
+        ),
+        (["pretrain", "--seed", "-1"], "--seed -1 is out of range. Allowed: 0 to 999. Next: medbench pretrain --seed 0"),
+        (["data", "show", "derm", "--out", "a.jpg"], "--out writes a PNG file, not 'a.jpg'. Next: --out a.png"),
+        (["shortcuts", "derm", "--columns", ","], "--columns ',' names nothing. Next: leave --columns out for its default"),
+    ],
+)
+def test_options_that_do_not_apply_or_say_nothing(refused: Callable[..., str], arguments: list[str], line: str) -> None:
+    assert refused(*arguments) == line
+
+
 def test_table_refuses_a_folder_without_a_plan(refused: Callable[..., str], tmp_path: Path) -> None:
     assert refused("table", str(tmp_path)).endswith("is not a results folder: it has no plan.json. Next: medbench run --out FOLDER")
 

@@ -132,7 +132,7 @@ def solve(draws: list[Draw]) -> tuple[list[Solved], float, float]:
     one = draws[0]
     features = torch.from_numpy(one.pool)
     basis = linear._shared_basis(features, max(len(draw.y) for draw in draws))
-    pool = engine.Pool(features, one.labels, one.groups, "multiclass", int(one.labels.max()) + 1, basis)
+    pool = engine.Pool(features, one.labels, one.whose, "multiclass", int(one.labels.max()) + 1, basis)
     solved: list[tuple[engine.Fits, torch.Tensor]] = []
     step = max(1, linear.TOGETHER // len(one.y))
     for batch in (draws[i : i + step] for i in range(0, len(draws), step)):

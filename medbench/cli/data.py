@@ -134,6 +134,8 @@ def data_show(
 
     if not 1 <= n <= 50:
         raise UserError(f"-n {n} is out of range.", allowed=["1 to 50"], then=f"medbench data show {task} -n 8")
+    if out and out.suffix.lower() != ".png" and not out.is_dir():
+        raise UserError(f"--out writes a PNG file, not '{out.name}'.", then=f"--out {out.with_suffix('.png')}")
     entry, cache = registry.task(task, **({"ordinal": True} if ordinal else {})), images.cache_folder()
     root, why = datas.locate(entry, data, cache)
     if root is None and entry.phantom is None:

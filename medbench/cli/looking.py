@@ -56,6 +56,12 @@ def doctor(
     """Does an encoder get its images as it was trained? Exit code 1 where something was found."""
     from medbench import doctor as doctors
 
+    if encoder is None and (
+        weights is not None or task is not None or data is not None or size is not None or readout != DEFAULT.readouts[0]
+    ):
+        raise UserError(
+            "Without --encoder the machine is examined, and no other option applies.", then="medbench doctor --encoder NAME ..."
+        )
     print("\n".join(doctors.device_report()))
     if encoder is None:
         return

@@ -29,7 +29,7 @@ from medbench.cli.options import (
     named,
     split,
 )
-from medbench.spec import Grid
+from medbench.spec import Grid, UserError
 
 #: Options of `run` that fill a field of another name; all others fill their own, or are no part of the grid.
 FIELDS = {"task": "tasks", "encoder": "encoders", "readout": "readouts", "on": "target", "shift": "shifts"}
@@ -180,6 +180,8 @@ def pretrain_(
         pretrain_seeds=seed + 1,
     )
     runs.check_device(device)
+    if not 0 <= seed < 1000:
+        raise UserError(f"--seed {seed} is out of range.", allowed=["0 to 999"], then="medbench pretrain --seed 0")
     try:
         with screen.Screen() as display:
             made = pretraining.alone(grid, out or Path("runs/pretrain") / f"{task.replace(':', '-')}-{method}", device, display.stage)
