@@ -16,6 +16,6 @@ from medbench import Grid
 
 GRID = Grid(
     tasks=("derm",),
-    methods=("random", "supervised", "simclr", "swav", "dino", "micle", "dvme", "dvme-concat"),
+    methods=("random", "supervised", "simclr", "swav", "dino", "micle", "dvme", "dvme-concat", "concat"),
     size=64,
 )

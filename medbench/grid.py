@@ -36,7 +36,10 @@ from medbench.targets import Target, common, corrupted, corruptions_of, own_part
 from medbench.units import Unit, unit_of
 
 VERSION = 1  # of what a cell's result is made of beyond the entries' own versions
-FUSED = ("linear", "finetune")  # the protocols that a fusion can be judged by: members frozen, or trained with its head
+FUSED = (
+    "linear",
+    "finetune",
+)  # the protocols that a fusion with a head of its own can be judged by: members frozen, or trained with its head
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,10 +270,11 @@ def _cells(
     common = (data.task.name, data.data, unit.method.name, unit.source, encoder.name, encoder.readout, encoder.size, unit.pretrain_seed)
     cells = []
     for protocol in protocols:
-        if unit.method.fusion and protocol.name not in FUSED:
+        own_head = unit.method.fusion is not None and unit.method.fusion.evaluate is not None
+        if own_head and protocol.name not in FUSED:
             continue  # a person who named both was refused, see `_check_fusions`
         own, shared = (fingerprint(*ingredients(one, protocol).values()) for one in (unit, first))
-        seeded = protocol.seeded or unit.method.fusion is not None
+        seeded = protocol.seeded or own_head
         trains = protocol.needs == "features" and any(part.recipes for part in unit.members or (unit,))
         for (budget, seed), (_, wanted) in subsets.items():
             for own_seed in range(grid.seeds) if budget == ALL and seeded else [seed]:
@@ -332,10 +336,10 @@ def _check_protocols(task: Task, protocols: list[Protocol]) -> None:
 
 
 def _check_fusions(methods: list[Method], protocols: list[Protocol], *, named: bool) -> None:
-    """A fusion has a trained head of its own: there is no one feature matrix for another classifier."""
+    """A fusion that trains a head of its own has no one feature matrix for another classifier."""
     wrong = [protocol.name for protocol in protocols if protocol.name not in FUSED]
     for method in methods if named else ():
-        if method.fusion and wrong:
+        if method.fusion and method.fusion.evaluate and wrong:
             what = f"Method '{method.name}' trains its own head over its members' features: protocol '{wrong[0]}' has nothing to fit."
             raise UserError(what, allowed=FUSED, then=f"medbench run --methods {method.name} --protocols {','.join(FUSED)}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -148,7 +148,8 @@ def network(unit: Unit) -> Network:
     if not unit.members:
         build, head = partial(build_encoder, unit, encoder, unit.weights), None
     else:
-        build, head = partial(_side_by_side, unit), partial(_fused_head, unit)
+        assert unit.method.fusion is not None, "only a fusion has members"
+        build, head = partial(_side_by_side, unit), unit.method.fusion.head and partial(_fused_head, unit, unit.method.fusion.head)
     return Network(build, head, encoder.size, encoder.mean, encoder.std, modality, unit.precision)
 
 
@@ -161,13 +162,12 @@ def _side_by_side(unit: Unit) -> torch.nn.Module:
     return Members(nets, [e.size for e in encoders], [e.mean for e in encoders], [e.std for e in encoders], *own).eval()
 
 
-def _fused_head(unit: Unit, outputs: int) -> torch.nn.Module:
+def _fused_head(unit: Unit, head: Callable[[Sequence[int], int], torch.nn.Module], outputs: int) -> torch.nn.Module:
     import torch
 
-    assert unit.method.fusion is not None, "only a fusion has a head of its own"
     widths = []
     for member in unit.members:
         net = build_encoder(member, member.encoder, replace(member.weights, file=None, layout=""))  # its shape alone
         with torch.inference_mode():
             widths.append(net(torch.zeros(1, 3, member.encoder.size, member.encoder.size)).shape[1])
-    return unit.method.fusion.head(widths, outputs)
+    return head(widths, outputs)

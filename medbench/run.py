@@ -209,7 +209,7 @@ def _solve(
         arrays, made_with = [pack(data, unit.encoder, plan.cache_dir, progress).array], ()
     else:
         arrays = [found.array for found in features]
-        evaluate = unit.method.fusion.evaluate if unit.method.fusion else protocol.evaluate
+        evaluate = (unit.method.fusion and unit.method.fusion.evaluate) or protocol.evaluate
     train = Train(
         _columns(arrays, data.where("train")),
         pool.labels,

@@ -93,10 +93,17 @@ def test_all_methods_in_one_run(bagged: Path, medbench: Medbench, tmp_path: Path
 def test_a_fusion_is_trained_end_to_end(bagged: Path, medbench: Medbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     short = replace(MODERN, steps=4, epochs=0.1, rates=(1e-3,), batch=8)
     monkeypatch.setitem(registry.protocols(), "finetune", finetune._protocol("finetune", "short", short))
-    arguments = ["--methods", "supervised,dvme:supervised+random", "--protocols", "finetune", "--out", str(tmp_path / "out")]
+    arguments = [
+        "--methods",
+        "supervised,dvme:supervised+random,concat:supervised+random",
+        "--protocols",
+        "finetune",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert medbench("run", "--task", f"folder:{bagged}", *SMALL, *arguments) == 0
     rows = list(Store(tmp_path / "out").rows().values())
-    assert {row.cell.method for row in rows} == {"supervised", "dvme:supervised+random"}
+    assert {row.cell.method for row in rows} == {"supervised", "dvme:supervised+random", "concat:supervised+random"}
     assert all(row.chosen["rate"] == 1e-3 and row.metrics["auc"]["value"] is not None for row in rows)
 
 

@@ -349,3 +349,27 @@ def test_a_run_over_one_informative_and_two_noise_members_finds_the_informative(
     assert row.metrics["auc"]["value"] > np.mean(list(values.values())) + 0.1
     saved = np.array(row.provenance["protocol"]["attention"]).mean(0)
     assert saved[0] > max(saved[1:]) + 0.02
+
+
+def test_members_side_by_side_are_judged_as_one_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`concat` of two files gives the scores of the one file that holds both, by every protocol on features; all labels are one draw."""
+    rng, labels = np.random.default_rng(2), np.arange(120) % 2
+    ids = np.array([f"{i}.png" for i in range(len(labels))])
+    for name in ids:
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).save(tmp_path / name)
+    lines = [f"{name},{'ab'[label]},{'train' if i < 80 else 'test'}" for i, (name, label) in enumerate(zip(ids, labels, strict=True))]
+    (tmp_path / "mine.csv").write_text("\n".join(["path,label,split", *lines]))
+    parts = [(rng.normal(size=(len(ids), 6)) + 0.5 * labels[:, None]).astype(np.float32) for _ in range(2)]
+    for name, features in (("one", parts[0]), ("two", parts[1]), ("both", np.concatenate(parts, axis=1))):
+        np.savez(tmp_path / f"{name}.npz", ids=ids, features=features)
+    monkeypatch.chdir(tmp_path)
+    common = {"tasks": ("folder:mine.csv",), "labels": ("25", "all"), "seeds": 2, "protocols": ("linear", "knn", "svm")}
+    joined = Grid(methods=("concat:given@features:one.npz+given@features:two.npz",), **common)
+    found = []
+    for grid, out in ((joined, "joined"), (Grid(encoders=("features:both.npz",), **common), "both")):
+        store = run.run(grid, tmp_path / out)
+        rows = {(row.cell.protocol, row.cell.labels, row.cell.seed): row for row in store.rows().values()}
+        found.append({key: store.scores(row)["probabilities"] for key, row in rows.items()})
+    assert list(found[0]) == list(found[1]) and len(found[0]) == 9
+    for key, probabilities in found[0].items():
+        np.testing.assert_allclose(probabilities, found[1][key], atol=1e-6)

@@ -52,8 +52,8 @@ def trained_head(widths: Sequence[int], outputs: int, *, tokens: Tokens) -> torc
     return FlatHead(head(widths, outputs, tokens=tokens), widths)
 
 
-def parse(text: str) -> tuple[Member, ...]:
-    """`swav+dino`, `simclr@resnet50+dino@vit_small_patch8_224/last4` -> members. Raises UserError."""
+def parse(text: str, name: str = "dvme") -> tuple[Member, ...]:
+    """What stands after the colon of `name`: `swav+dino`, `simclr@resnet50+dino@vit_small_patch8_224/last4` -> members. Raises UserError."""
     members = []
     for part in text.split("+"):
         method, at, rest = part.strip().partition("@")
@@ -62,12 +62,12 @@ def parse(text: str) -> tuple[Member, ...]:
             raise UserError(
                 f"'{part.strip()}' in '{text}' is no member.",
                 allowed=["swav+dino", "METHOD[@ENCODER[/READOUT]]+..."],
-                then="dvme:swav+dino",
+                then=f"{name}:swav+dino",
             )
         members.append(Member(method, encoder or None, readout or None))
     if len(members) < 2 or len(set(members)) < len(members):
         raise UserError(
-            f"'{text}' does not name two different members.", allowed=["swav+dino"], then="medbench run --methods dvme:swav+dino"
+            f"'{text}' does not name two different members.", allowed=["swav+dino"], then=f"medbench run --methods {name}:swav+dino"
         )
     return tuple(members)
 
@@ -76,7 +76,7 @@ def _method(
     name: str, title: str, tokens: Tokens, *, default: bool = False, members: tuple[Member, ...] = MEMBERS, chosen: str = ""
 ) -> Method:
     def choose(text: str) -> Method:
-        return _method(name, title, tokens, members=parse(text), chosen=text)
+        return _method(name, title, tokens, members=parse(text, name), chosen=text)
 
     return Method(
         f"{name}:{chosen}" if chosen else name,

@@ -104,14 +104,16 @@ class Method:
 
 @dataclass(frozen=True)
 class Fusion:
-    """A method that joins the frozen features of several others by a trained head (Truong et al. 2021, section 4).
+    """A method that joins the frozen features of several others, by a trained head (Truong et al. 2021, section 4) or side by side.
 
     choose("swav+dino") -> the same method with other members; raises UserError.
-    evaluate: as a protocol's, for the protocol `linear`; `Train.widths` says which columns are whose.
-    head(widths, outputs) -> nn.Module, (B, sum(widths)) -> (B, outputs): what `finetune` trains together with the members.
+    evaluate: as a protocol's, for the protocol `linear`; `Train.widths` says which columns are whose. None: every protocol judges the
+    columns of all members as it judges those of one encoder.
+    head(widths, outputs) -> nn.Module, (B, sum(widths)) -> (B, outputs): what `finetune` trains together with the members. None: a linear
+    layer, as for one encoder.
     """
 
     members: tuple[Member, ...]
     choose: Callable[[str], Method]
-    evaluate: Callable[[Train, Mapping[str, np.ndarray], Sequence[np.ndarray]], Iterator[dict[str, Scores]]]
-    head: Callable[[Sequence[int], int], torch.nn.Module]
+    evaluate: Callable[[Train, Mapping[str, np.ndarray], Sequence[np.ndarray]], Iterator[dict[str, Scores]]] | None = None
+    head: Callable[[Sequence[int], int], torch.nn.Module] | None = None
