@@ -236,7 +236,7 @@ def _subsets(data: TaskData, budgets: list[Budget], seeds: int) -> dict[tuple[Bu
 
 
 def _encoder(name: str, readout: str, grid: Grid, *, phantom: bool = False) -> Encoder:
-    own = {"weights": user_path(grid.weights)} if grid.weights is not None else {}
+    own = {"weights": user_path(grid.weights)} if grid.weights else {}  # "" is none, where a study has its own
     return encoders.encoder(name, grid.size, readout=readout, phantom=phantom, **own)
 
 

@@ -48,7 +48,10 @@ Source = Annotated[
 Pretrain = Annotated[str, typer.Option(help="Budget of an in-domain pretraining: quick (seconds, shows the machinery), standard, paper.")]
 WeightsFile = Annotated[
     str | None,
-    typer.Option("--weights", help="A checkpoint file of yours for the encoder, or an official one by name (medbench list checkpoints)."),
+    typer.Option(
+        "--weights",
+        help="A checkpoint file of yours for the encoder, or an official one by name (medbench list checkpoints); empty: not the study's.",
+    ),
 ]
 Size = Annotated[
     int | None,
