@@ -352,6 +352,11 @@ def test_merge(tmp_path: Path) -> None:
         merge([*folders, other.folder], tmp_path / "none")
 
 
+def test_draws_with_most_images_in_common_are_named(store: Store) -> None:
+    fill(store, [make("a", "10%", s, 0.8) for s in range(2)], about={**ABOUT, "parts": {"train": [10, 9], "test": [30, 25]}})  # 7 of 10
+    assert "- 10%: draws have most images in common" in table.markdown(store) and "100%" not in table.markdown(store)
+
+
 def test_methods_text_says_what_was_done_and_cites(store: Store) -> None:
     row, resamples = make("supervised", "10%", 0, 0.8, task="derm", data="HAM10000")
     row.provenance["versions"] = {"medbench": "1", "torch": "2"}  # type: ignore[index]

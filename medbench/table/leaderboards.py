@@ -97,6 +97,7 @@ def notes(board: Board) -> list[str]:
     trained = any(row.provenance.get("pretraining") for row in rows)
     if (trained or any(row.cell.method == "random" for row in rows)) and len({row.cell.pretrain_seed for row in rows}) == 1:
         found.append("One pretraining seed: the intervals hold no variance of pretraining or initialisation.")
+    found += _one_pool(board)
     for key, value, seen in sorted({(row.cell.method, row.provenance["weights"], ", ".join(row.provenance["trained_on"])) for row in rows}):
         found.append(f"{key}: weights {value}{f', trained on {seen}' if seen else ''}.")
     scored = board.shift.get("data", board.data)
@@ -115,6 +116,16 @@ def notes(board: Board) -> list[str]:
             f"AUC is the mean over {min(n for n in absent if n is not None)} of {len(about['classes'])} classes: the others have no image."
         )
     return found
+
+
+def _one_pool(board: Board) -> list[str]:
+    """What large budgets cannot show: draws of one pool have images in common, all of them at 100 %."""
+    pool = board.about["parts"]["train"][0]
+    asked = {line.cell.labels: line.planned[0].n_requested for line in board.lines}
+    most = [labels for labels, n in asked.items() if pool / 2 < n < pool]
+    said = [f"{', '.join(most)}: draws have most images in common; sd and interval hold little of the chance of another labelled set."]
+    whole = "100%: one labelled set; its intervals hold the chance of the test images, not of another labelled set."
+    return [*(said if most else []), *([whole] if "100%" in asked else [])]
 
 
 def write(store: Store, found: Sequence[Board] = ()) -> None:
