@@ -56,12 +56,13 @@ def cached(cache_dir: Path, key: str) -> Features | None:
     return Features(array, record["seconds"], record["images_per_second"], record["made_with"], record.get("checks", {}))
 
 
-def measured_speed(cache_dir: Path, encoder: Encoder) -> float | None:
-    """Images a second of the last embedding with this encoder and size on this machine, None where there was none."""
+def measured_speed(cache_dir: Path, encoder: Encoder, device: str) -> float | None:
+    """Images a second of the last embedding with this encoder and size on this device, None where there was none."""
     files = sorted((cache_dir / "features").glob("*/about.json"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in files:
         record = json.loads(file.read_text())
-        if (record["encoder"], record["size"]) == (encoder.name, encoder.size):
+        made = record["encoder"], record["size"], record["made_with"]["device"]
+        if made == (encoder.name, encoder.size, machine(device)["device"]):
             return float(record["images_per_second"])
     return None
 

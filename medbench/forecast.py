@@ -51,7 +51,7 @@ def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
                 continue
             there = (pretrained_folder(plan, part, device) / "weights.pth").exists()
             to_train = 0 if there else sum(recipe.views for recipe in part.recipes)
-            speed = embed.measured_speed(plan.cache_dir, part.encoder)
+            speed = embed.measured_speed(plan.cache_dir, part.encoder, device)
             if speed is None:
                 build = partial(build_encoder, part, part.encoder, part.weights)
                 speed = embed.trial_speed(build, part.encoder, device, part.precision)

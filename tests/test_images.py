@@ -793,6 +793,19 @@ def test_features_need_no_reserved_space_either(cache, monkeypatch):
     assert embed.features(pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32").array.shape == (2, 3)
 
 
+def test_a_speed_is_that_of_the_same_device(cache, monkeypatch):
+    import torch
+
+    from medbench import embed
+
+    encoder = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
+    net = lambda: torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    made = embed.features(pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32")
+    assert embed.measured_speed(cache, encoder, "cpu") == made.images_per_second
+    monkeypatch.setattr(embed, "machine", lambda device: {"device": "another"})
+    assert embed.measured_speed(cache, encoder, "cuda") is None
+
+
 def test_a_name_that_is_no_text_is_named(tmp_path, cache):
     file = os.fsdecode(os.fsencode(tmp_path) + b"/m\xe4nn.png")
     with pytest.raises(UserError, match=r"m\\xe4nn\.png is not UTF-8"):
