@@ -11,22 +11,18 @@ targets/ID.npz       ids, labels, groups, bags and metadata of one scored set
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from medbench import garbage
+from medbench import garbage, npz
 from medbench.spec import Cell, Row, UserError
 
 T = TypeVar("T")
@@ -56,10 +52,6 @@ class PlanFile:
     cells: tuple[Planned, ...] = ()
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     commands: tuple[str, ...] = ()
-
-
-#: What numpy, zipfile and this file's own readers raise for a .npz that is cut, empty, or of somebody else.
-BROKEN = (zipfile.BadZipFile, EOFError, ValueError, KeyError, IndexError, SyntaxError, TypeError, IsADirectoryError)
 
 
 def _damaged(file: Path | str, error: Exception) -> UserError:
@@ -101,71 +93,6 @@ def _shareable(column: np.ndarray, groups: np.ndarray) -> bool:
         if not len(known) or np.abs(known).max() < 1000 or (known % 1 != 0).any():
             return True
     return bool(2 * len(np.unique(column)) <= len(np.unique(groups)))
-
-
-def _array(raw: bytes) -> np.ndarray:
-    """A .npy file's array, read-only (numpy's format 1.0: ten bytes, a header that ends the line, the numbers)."""
-    start = raw.index(b"\n", 10) + 1
-    dtype, shape, order = _header(raw[10:start])
-    return np.frombuffer(raw, dtype, offset=start).reshape(shape, order=order)
-
-
-def _entries(tail: bytes) -> Iterator[tuple[bytes, bool, int, int, int]]:
-    """name, compressed, checksum, bytes, offset of each member, by the directory at a .npz file's end (PKWARE's APPNOTE 6.3, sections 4.3.12
-    and 4.3.16); none where `tail` does not hold it."""
-    end = tail.rfind(b"PK\5\6")
-    at = end - _u32(tail, end + 12) if end >= 0 else -1
-    while at >= 0 and tail[at : at + 4] == b"PK\1\2":
-        name = tail[at + 46 : at + 46 + _u16(tail, at + 28)]
-        yield name, bool(_u16(tail, at + 10)), _u32(tail, at + 16), _u32(tail, at + 24), _u32(tail, at + 42)
-        at += 46 + _u16(tail, at + 28) + _u16(tail, at + 30) + _u16(tail, at + 32)
-
-
-def _arrays(file: Path) -> dict[str, np.ndarray]:
-    """What `np.load` reads, in a tenth of the time; it is for what is not as `Store` writes it, and for what is broken."""
-    raw, found = file.read_bytes(), {}
-    for name, compressed, checksum, count, offset in _entries(raw):
-        start = offset + 30 + _u16(raw, offset + 26) + _u16(raw, offset + 28)  # section 4.3.7
-        content = raw[start : start + count]
-        if compressed or zlib.crc32(content) != checksum:
-            break
-        found[name.decode().removesuffix(".npy")] = _array(content).copy()
-    else:
-        if found:
-            return found
-    with np.load(file) as arrays:
-        return dict(arrays)
-
-
-def _member(file: int, name: bytes) -> bytes:
-    """A member of a .npz file, in a fifth of the time that `zipfile` takes, which is for what is not as numpy writes it. Raises KeyError."""
-    size = os.fstat(file).st_size
-    if (size, name) in _SEEN:  # files of one study are alike: where the last one of this size had it, if what stands there says the same
-        offset, head, count = _SEEN[size, name]
-        raw = os.pread(file, len(head) + count, offset)
-        if raw[:14] == head[:14] and raw[18 : len(head)] == head[18:] and len(raw) == len(head) + count:  # between them: a checksum
-            return raw[len(head) :]
-    for called, compressed, _, count, offset in _entries(os.pread(file, _TAIL, max(size - _TAIL, 0))):
-        if called == name and not compressed:
-            raw = os.pread(file, 30 + len(name) + 1024 + count, offset)
-            start = 30 + _u16(raw, 26) + _u16(raw, 28)
-            if len(raw) >= start + count:
-                _SEEN[size, name] = (offset, raw[:start], count)
-                return raw[start : start + count]
-    with zipfile.ZipFile(os.fdopen(os.dup(file), "rb")) as archive:
-        return archive.read(name.decode())
-
-
-_u16: Callable[[bytes, int], int] = lambda raw, at: int.from_bytes(raw[at : at + 2], "little")
-_u32: Callable[[bytes, int], int] = lambda raw, at: int.from_bytes(raw[at : at + 4], "little")
-_SEEN: dict[tuple[int, bytes], tuple[int, bytes, int]] = {}  # (size of the file, member) -> offset, header, bytes of data
-_TAIL = 1024  # holds the directory of a file that `Store.add` wrote
-
-
-@lru_cache(maxsize=1024)
-def _header(text: bytes) -> tuple[np.dtype[Any], tuple[int, ...], Literal["C", "F"]]:
-    header = ast.literal_eval(text.decode("latin1"))
-    return np.dtype(header["descr"]), header["shape"], "F" if header["fortran_order"] else "C"
 
 
 class Store:
@@ -226,8 +153,8 @@ class Store:
     def _arrays(self, row: Row) -> dict[str, np.ndarray]:
         file = self._scores_file(row.fingerprint)
         try:
-            return _arrays(file)
-        except BROKEN as error:
+            return npz.arrays(file)
+        except npz.BROKEN as error:
             raise _damaged(file, error) from error
 
     def resamples(self, row: Row, metrics: Collection[str] = ()) -> dict[str, np.ndarray]:
@@ -236,10 +163,10 @@ class Store:
         place = f"{self.folder}/scores/{row.fingerprint[:32]}.npz"
         file = os.open(place, os.O_RDONLY)
         try:
-            values = _array(_member(file, b"resamples.npy"))
-            names = list(row.metrics) if len(values) == len(row.metrics) else _array(_member(file, b"metrics.npy")).tolist()
+            values = npz.array(npz.member(file, b"resamples.npy"))
+            names = list(row.metrics) if len(values) == len(row.metrics) else npz.array(npz.member(file, b"metrics.npy")).tolist()
             return {name: array for name, array in zip(names, values, strict=True) if not metrics or name in metrics}
-        except BROKEN as error:
+        except npz.BROKEN as error:
             raise _damaged(place, error) from error
         finally:
             os.close(file)
@@ -253,7 +180,7 @@ class Store:
                 return dict(file)
         except FileNotFoundError:
             raise self._lacks(f"it has no targets/{name}.npz") from None
-        except BROKEN as error:
+        except npz.BROKEN as error:
             raise _damaged(place, error) from error
 
     def _lacks(self, what: str) -> UserError:

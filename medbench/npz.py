@@ -1,0 +1,82 @@
+"""Uncompressed .npz files read without numpy's own reader, which spends ten times as long on a file of a few kilobytes: tables read thousands."""
+
+from __future__ import annotations
+
+import ast
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+#: What these readers and numpy's raise for a file that is cut, empty, or of somebody else.
+BROKEN = (zipfile.BadZipFile, EOFError, ValueError, KeyError, IndexError, SyntaxError, TypeError, IsADirectoryError)
+
+
+def array(raw: bytes) -> np.ndarray:
+    """A .npy file's array, read-only (numpy's format 1.0: ten bytes, a header that ends the line, the numbers)."""
+    start = raw.index(b"\n", 10) + 1
+    dtype, shape, order = _header(raw[10:start])
+    return np.frombuffer(raw, dtype, offset=start).reshape(shape, order=order)
+
+
+def _entries(tail: bytes) -> Iterator[tuple[bytes, bool, int, int, int]]:
+    """name, compressed, checksum, bytes, offset of each member, by the directory at a .npz file's end (PKWARE's APPNOTE 6.3, sections 4.3.12
+    and 4.3.16); none where `tail` does not hold it."""
+    end = tail.rfind(b"PK\5\6")
+    at = end - _u32(tail, end + 12) if end >= 0 else -1
+    while at >= 0 and tail[at : at + 4] == b"PK\1\2":
+        name = tail[at + 46 : at + 46 + _u16(tail, at + 28)]
+        yield name, bool(_u16(tail, at + 10)), _u32(tail, at + 16), _u32(tail, at + 24), _u32(tail, at + 42)
+        at += 46 + _u16(tail, at + 28) + _u16(tail, at + 30) + _u16(tail, at + 32)
+
+
+def arrays(file: Path) -> dict[str, np.ndarray]:
+    """What `np.load` reads, in a tenth of the time; it is for what is not as numpy writes it uncompressed, and for what is broken."""
+    raw, found = file.read_bytes(), {}
+    for name, compressed, checksum, count, offset in _entries(raw):
+        start = offset + 30 + _u16(raw, offset + 26) + _u16(raw, offset + 28)  # section 4.3.7
+        content = raw[start : start + count]
+        if compressed or zlib.crc32(content) != checksum:
+            break
+        found[name.decode().removesuffix(".npy")] = array(content).copy()
+    else:
+        if found:
+            return found
+    with np.load(file) as lazy:
+        return dict(lazy)
+
+
+def member(file: int, name: bytes) -> bytes:
+    """A member of a .npz file, in a fifth of the time that `zipfile` takes, which is for what is not as numpy writes it. Raises KeyError."""
+    size = os.fstat(file).st_size
+    if (size, name) in _SEEN:  # files of one study are alike: where the last one of this size had it, if what stands there says the same
+        offset, head, count = _SEEN[size, name]
+        raw = os.pread(file, len(head) + count, offset)
+        if raw[:14] == head[:14] and raw[18 : len(head)] == head[18:] and len(raw) == len(head) + count:  # between them: a checksum
+            return raw[len(head) :]
+    for called, compressed, _, count, offset in _entries(os.pread(file, _TAIL, max(size - _TAIL, 0))):
+        if called == name and not compressed:
+            raw = os.pread(file, 30 + len(name) + 1024 + count, offset)
+            start = 30 + _u16(raw, 26) + _u16(raw, 28)
+            if len(raw) >= start + count:
+                _SEEN[size, name] = (offset, raw[:start], count)
+                return raw[start : start + count]
+    with zipfile.ZipFile(os.fdopen(os.dup(file), "rb")) as archive:
+        return archive.read(name.decode())
+
+
+_u16: Callable[[bytes, int], int] = lambda raw, at: int.from_bytes(raw[at : at + 2], "little")
+_u32: Callable[[bytes, int], int] = lambda raw, at: int.from_bytes(raw[at : at + 4], "little")
+_SEEN: dict[tuple[int, bytes], tuple[int, bytes, int]] = {}  # (size of the file, member) -> offset, header, bytes of data
+_TAIL = 1024  # holds the directory of a file of a few members
+
+
+@lru_cache(maxsize=1024)
+def _header(text: bytes) -> tuple[np.dtype[Any], tuple[int, ...], Literal["C", "F"]]:
+    header = ast.literal_eval(text.decode("latin1"))
+    return np.dtype(header["descr"]), header["shape"], "F" if header["fortran_order"] else "C"
