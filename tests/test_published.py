@@ -80,3 +80,10 @@ def test_the_committed_tables_are_what_the_committed_rows_give(folder: Path, tmp
     table.write(copy)
     assert (copy.folder / "leaderboard.md").read_text() == (folder / "leaderboard.md").read_text()
     assert (copy.folder / "leaderboard.csv").read_text() == (folder / "leaderboard.csv").read_text()
+
+
+def test_the_table_of_the_readme_is_that_of_the_committed_rows() -> None:
+    assert any(folder.name == "derm" for folder in COMMITTED)
+    readme, board = (ROOT / "README.md").read_text(), (ROOT / "results" / "derm" / "leaderboard.md").read_text()
+    first = board[board.index("| labels |") :].split("\n\n", 1)[0]
+    assert first in readme, "paste the first table of results/derm/leaderboard.md into the README"
