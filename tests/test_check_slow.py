@@ -80,9 +80,9 @@ def test_a_probe_that_forgets_to_standardise(medbench: Medbench, place: Path, mo
 
 
 def test_metrics_of_one_kind_of_task(medbench: Medbench, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Grades weighted otherwise, findings scored by their absence, the wrong class of two ranked: each is seen on its task alone."""
+    """Disagreement of grades halved, findings scored by their absence, the wrong class of two ranked: each is seen on its task alone."""
     agreement, kappa, rankings = metrics._agreement, metrics._weighted_kappa, metrics._rankings
-    monkeypatch.setattr(metrics, "_weighted_kappa", lambda support, predicted, squares: kappa(support, predicted, squares * 0.9))
+    monkeypatch.setattr(metrics, "_weighted_kappa", lambda support, predicted, squares: kappa(support, predicted, squares / 2))
     other = lambda *sums: {**agreement(*sums), **({"f1": agreement(*(s[:, ::-1] for s in sums[:3]), True)["f1"]} if sums[3] else {})}
     monkeypatch.setattr(metrics, "_agreement", other)
     monkeypatch.setattr(metrics, "_rankings", lambda y, p, kind: rankings(1 - y if kind == "binary" else y, p, kind))
