@@ -3,11 +3,12 @@
     python benchmarks/repeatability.py benchmarks/smoke.py results/smoke
     python benchmarks/repeatability.py benchmarks/smoke.py results/smoke --python PATH/OF/ANOTHER/python --python ...
 
-Each environment runs the whole study with a cache of its own (smoke: about a minute each on two cores). The first, with one thread on this
-Python, becomes the reference. Vector units are switched off one after the other, as an older or other processor lacks them: torch's kernels
-(ATEN_CPU_CAPABILITY), MKL's (MKL_ENABLE_INSTRUCTIONS), oneDNN's (ONEDNN_MAX_CPU_ISA), numpy's own (NPY_DISABLE_CPU_FEATURES) and OpenBLAS'
-(OPENBLAS_CORETYPE). At the end each run is checked with a tolerance from the other runs alone: all must be green. Rows of real other machines
-are added with `medbench check --measure --rows A --rows B ... --against results/smoke/rows.jsonl`.
+Each environment runs the whole study with a cache of its own (smoke: about a minute each on two cores, smoke_pretraining three). The first,
+with one thread on this Python, becomes the reference. Vector units are switched off one after the other, as an older or other processor
+lacks them: torch's kernels (ATEN_CPU_CAPABILITY), MKL's (MKL_ENABLE_INSTRUCTIONS), oneDNN's (ONEDNN_MAX_CPU_ISA), numpy's own
+(NPY_DISABLE_CPU_FEATURES) and OpenBLAS' (OPENBLAS_CORETYPE). At the end each run is checked with a tolerance from the other runs alone: all
+must be green. Rows of real other machines are added with
+`medbench check --measure --rows A --rows B ... --against results/smoke/rows.jsonl`.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ SSE = {
 UNITS: dict[str, dict[str, str]] = {"native": {}, "AVX2": AVX2, "SSE4": SSE}
 
 
-def environments(pythons: list[str], units: list[str]) -> list[tuple[str, int, str]]:
-    """(Python, threads, vector units): one and two threads with each of the units on this Python, with the native ones on the others."""
-    here = [(sys.executable, threads, unit) for unit in units for threads in (1, 2)]
+def environments(pythons: list[str]) -> list[tuple[str, int, str]]:
+    """(Python, threads, vector units): all threads and units on this Python, one and two threads on the others."""
+    here = [(sys.executable, threads, units) for units in UNITS for threads in (1, 2)]
     return here + [(python, threads, "native") for python in pythons for threads in (1, 2)]
 
 
@@ -56,13 +57,12 @@ def main() -> None:
     parser.add_argument("study")
     parser.add_argument("reference", type=Path, help="folder of the committed reference")
     parser.add_argument("--python", action="append", default=[], help="another interpreter that has the package's dependencies")
-    parser.add_argument("--units", action="append", choices=UNITS, help="vector units on this Python; default: all three")
     parser.add_argument("--keep", type=Path, help="keep the runs here, and go on with those that are there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         place = arguments.keep or Path(temporary)
         folders = []
-        for i, (python, threads, units) in enumerate(environments(arguments.python, arguments.units or list(UNITS))):
+        for i, (python, threads, units) in enumerate(environments(arguments.python)):
             folder, start = place / f"run{i}", time.perf_counter()
             medbench(python, threads, units, place / f"cache{i}", "run", arguments.study, "--device", "cpu", "--out", str(folder))
             print(f"{python}, {threads} threads, {units}: {time.perf_counter() - start:.0f} s", flush=True)

@@ -4,7 +4,7 @@ nothing else.
     medbench run benchmarks/smoke.py
     medbench check benchmarks/smoke.py --against results/smoke/rows.jsonl --explain
 
-About a minute on two cores (62 s of CPU time), no data, no download, no GPU. Seven classes (derm), five findings (chest), five grades
+About a minute on two cores (62 to 73 s of CPU time), no data, no download, no GPU. Seven classes (derm), five findings (chest), five grades
 (retina), two classes (lymph). 48 px: a phantom is drawn at 64, where resizing would be left out. `svm` and `logreg` are left out: they take
 no findings, and search a power for each of 1,280 features, 9 s a draw; tests/test_classical.py compares them with scikit-learn's.
 
