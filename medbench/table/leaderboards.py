@@ -120,6 +120,8 @@ def notes(board: Board) -> list[str]:
 
 def _one_pool(board: Board) -> list[str]:
     """What large budgets cannot show: draws of one pool have images in common, all of them at 100 %."""
+    if "train" not in board.about["parts"]:  # a plan of elsewhere
+        return []
     pool = board.about["parts"]["train"][0]
     asked = {line.cell.labels: line.planned[0].n_requested for line in board.lines}
     most = [labels for labels, n in asked.items() if pool / 2 < n < pool]
