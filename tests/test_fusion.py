@@ -326,14 +326,20 @@ def test_a_feature_silent_on_the_subset_cannot_take_over() -> None:
     assert planted.auc(after) > planted.auc(before) - 0.05
 
 
+def noise_images(folder: Path, rng: np.random.Generator, labels: np.ndarray, train: int) -> np.ndarray:
+    """Names of images without content, listed with their labels in mine.csv; the first `train` are for training."""
+    ids = np.array([f"{i}.png" for i in range(len(labels))])
+    for name in ids:
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).save(folder / name)
+    lines = [f"{name},{'abc'[label]},{'train' if i < train else 'test'}" for i, (name, label) in enumerate(zip(ids, labels, strict=True))]
+    (folder / "mine.csv").write_text("\n".join(["path,label,split", *lines]))
+    return ids
+
+
 def test_a_run_over_one_informative_and_two_noise_members_finds_the_informative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole path, from files of features to the saved row: the fused score beats the members' mean, the saved map points at the first."""
     rng, labels = np.random.default_rng(1), np.arange(260) % 3
-    ids = np.array([f"{i}.png" for i in range(len(labels))])
-    for name in ids:
-        Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).save(tmp_path / name)
-    lines = [f"{name},{'abc'[label]},{'train' if i < 160 else 'test'}" for i, (name, label) in enumerate(zip(ids, labels, strict=True))]
-    (tmp_path / "mine.csv").write_text("\n".join(["path,label,split", *lines]))
+    ids = noise_images(tmp_path, rng, labels, train=160)
     centres = rng.normal(size=(3, 24))
     members = ("known", "noise1", "noise2")
     for name in members:
@@ -354,11 +360,7 @@ def test_a_run_over_one_informative_and_two_noise_members_finds_the_informative(
 def test_members_side_by_side_are_judged_as_one_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`concat` of two files gives the scores of the one file that holds both, by every protocol on features; all labels are one draw."""
     rng, labels = np.random.default_rng(2), np.arange(120) % 2
-    ids = np.array([f"{i}.png" for i in range(len(labels))])
-    for name in ids:
-        Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).save(tmp_path / name)
-    lines = [f"{name},{'ab'[label]},{'train' if i < 80 else 'test'}" for i, (name, label) in enumerate(zip(ids, labels, strict=True))]
-    (tmp_path / "mine.csv").write_text("\n".join(["path,label,split", *lines]))
+    ids = noise_images(tmp_path, rng, labels, train=80)
     parts = [(rng.normal(size=(len(ids), 6)) + 0.5 * labels[:, None]).astype(np.float32) for _ in range(2)]
     for name, features in (("one", parts[0]), ("two", parts[1]), ("both", np.concatenate(parts, axis=1))):
         np.savez(tmp_path / f"{name}.npz", ids=ids, features=features)
