@@ -54,9 +54,17 @@ class PlanFile:
     commands: tuple[str, ...] = ()
 
 
-def _damaged(file: Path | str, error: Exception) -> UserError:
+class Damaged(UserError):
+    """A file of a results folder is broken: never passed over as something that these results cannot give."""
+
+
+class NoPredictions(UserError):
+    """A results folder was passed on without predictions, or they were lost."""
+
+
+def _damaged(file: Path | str, error: Exception) -> Damaged:
     what = f"{file} is damaged, or not medbench's ({type(error).__name__}: {error})."
-    return UserError(what, then="copy the folder anew, or delete that file: medbench run computes its cell again")
+    return Damaged(what, then="copy the folder anew, or delete that file: medbench run computes its cell again")
 
 
 def _row(record: Mapping[str, Any]) -> Row:
@@ -183,8 +191,8 @@ class Store:
         except npz.BROKEN as error:
             raise _damaged(place, error) from error
 
-    def _lacks(self, what: str) -> UserError:
-        return UserError(
+    def _lacks(self, what: str) -> NoPredictions:
+        return NoPredictions(
             f"{self.folder} holds no predictions of single images ({what}): it was shared without them, or they were lost.",
             then="the folder that the run itself wrote, or medbench run; table, compare, report and most plots work without them",
         )

@@ -74,7 +74,7 @@ MAY = {
     "finetune": {"spec", "sampling", "metrics", "views"},
     "audit": {"spec", "registry", "sampling", "images", "encoders", "embed", "metrics", "stats", "data", "protocols"},
     "doctor": {"spec", "given", "readout", "data", "encoders", "weights", "machine", "images", "registry"},
-    "plot": {"spec", "metrics", "stats", "table", "clinical"},
+    "plot": {"spec", "metrics", "stats", "store", "table", "clinical"},
     "clinical": {"spec", "metrics", "stats", "table"},
     "compare": {"metrics", "stats", "store", "table"},
     "merge": {"spec", "store"},

@@ -61,6 +61,16 @@ def test_what_needs_predictions_says_so(
     assert "holds no predictions of single images" in said and "\n" not in said
 
 
+@pytest.mark.parametrize("command", [("report",), ("plot", "--format", "svg")])
+def test_a_damaged_file_is_not_taken_for_one_that_was_left_out(
+    command: tuple[str, ...], whole: Store, tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(whole.folder, tmp_path / "out")
+    (folder / "targets" / "target0.npz").write_bytes(b"half of it")
+    assert medbench(command[0], str(folder), *command[1:]) == 2
+    assert "target0.npz is damaged" in capsys.readouterr().err
+
+
 def test_what_can_be_drawn_is_drawn(
     shared: Store, tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from medbench import clinical as measured
 from medbench.page.details import reliability
 from medbench.page.markup import Html, bar, between, ends_of, number, section, table, tag
-from medbench.spec import UserError
+from medbench.store import NoPredictions
 from medbench.table import TITLES, Board, Line, marks
 
 Records = Sequence[dict[str, Any]]
@@ -36,7 +36,7 @@ def parts(boards: Sequence[Board], metric: str | None, progress: Progress) -> li
         progress("classes and subgroups", place, len(chosen))
         try:
             answers = measured.read(line)
-        except UserError:  # an older folder, whose scored set was not kept
+        except NoPredictions:
             continue
         who = f"{board.title}: {line.cell.method} at {line.cell.labels} labels"
         classes.append(_classes(measured.class_records(answers), who))
@@ -129,7 +129,7 @@ def calibration(boards: Sequence[Board], metric: str | None, progress: Progress)
         progress("calibration", place, len(chosen))
         try:
             records = measured.calibration_records(line)
-        except UserError:
+        except NoPredictions:
             continue
         tables.append(_calibrated(records, f"{board.title}: {line.cell.method} at {line.cell.labels} labels"))
     progress("calibration", len(chosen), len(chosen))

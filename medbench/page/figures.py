@@ -15,8 +15,8 @@ from medbench.plot.answers import calibration_curves
 from medbench.plot.lines import baseline
 from medbench.plot.results import budget_ticks, images_of, line_looks, seconds_of, short_names
 from medbench.plot.style import Look
-from medbench.spec import UserError
 from medbench.stats import Summary
+from medbench.store import NoPredictions
 from medbench.table import TITLES, Board
 
 MOST = 8  # lines that one small figure can show and an eye still tells apart
@@ -123,7 +123,7 @@ def reliability(board: Board, alt: str, caption: str) -> Html | None:
     names, look = short_names([board]), line_looks([board])
     try:
         found = calibration_curves(board)
-    except UserError:  # a folder that was passed on without predictions
+    except NoPredictions:
         return None
     if not found:
         return None

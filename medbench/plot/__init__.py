@@ -11,6 +11,7 @@ from medbench.plot.results import cost, critical_difference, curves, heatmap
 from medbench.plot.shifts import shift
 from medbench.plot.style import FORMATS, WIDTHS, Drawing, paper, save
 from medbench.spec import UserError
+from medbench.store import Damaged
 from medbench.table import Board, at_home, known_metric
 
 KINDS = {
@@ -49,7 +50,7 @@ def draw(
             try:
                 drawings += KINDS[kind](boards if kind == "shift" else at_home(boards), metric, width)
             except UserError as error:
-                if kinds:
+                if kinds or isinstance(error, Damaged):
                     raise
                 reasons.append(str(error))
         if not drawings:
