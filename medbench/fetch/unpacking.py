@@ -59,7 +59,9 @@ def unpack(archive: Path, kind: str, into: Path, progress: Progress = lambda don
         shutil.rmtree(into)
         if isinstance(error, _BROKEN):
             what = f"{archive.name} is no {kind} archive, or a broken one ({type(error).__name__}: {error})."
-            raise UserError(what, then="download it again; where that says the same, unpack it with another program") from error
+            raise UserError(
+                what, then="download it again; where that says the same, by hand, and unpack it with another program"
+            ) from error
         raise
 
 
