@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +16,7 @@ import pytest
 from PIL import Image
 
 from medbench import Store, UserError, metrics, plot, stats, table
-from medbench.plot import answers, results, style
+from medbench.plot import answers, forked, results, style
 from medbench.plot.attention import attention_picture
 from medbench.spec import Cell, Row, fingerprint
 from medbench.store import PlanFile, Planned
@@ -115,6 +117,28 @@ def test_widths_are_those_of_a_paper(one: list[table.Board], tmp_path: Path) -> 
 def test_the_same_numbers_give_the_same_bytes(one: list[table.Board], tmp_path: Path) -> None:
     first, second = (plot.draw(one, ["curves"], tmp_path / name, plot.FORMATS) for name in "ab")
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
+
+
+def test_several_processes_draw_the_same(many: list[table.Board], tmp_path: Path) -> None:
+    said: list[list[str]] = [[], []]
+    alone, shared = (
+        plot.draw(many, [], tmp_path / str(n), ["svg"], processes=n, say=words.append) for n, words in zip((1, 3), said, strict=True)
+    )
+    assert [file.name for file in alone] == [file.name for file in shared] and said[0] == said[1]
+    assert [file.read_bytes() for file in alone] == [file.read_bytes() for file in shared]
+    with pytest.raises(UserError, match=r"three methods, finished on two tasks"):
+        plot.draw(many[:1], ["curves", "cd"], tmp_path / "some", processes=2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+def test_a_killed_process_is_said_and_one_that_fails_is_heard() -> None:
+    me = os.getpid()
+    with pytest.raises(UserError, match="A worker process was killed"):
+        forked.each(lambda job: os.kill(os.getpid(), signal.SIGKILL) if job and os.getpid() != me else job, [0, 1], 2)
+    with pytest.raises(ZeroDivisionError):
+        forked.each(lambda job: 1 // job, [1, 0], 2)
+    assert forked.each(lambda job: os.getpid() == me, [0, 1], 1) == [True, True]
+    assert forked.each(lambda job: os.getpid() == me, [0, 1], 2) == [False, False]
 
 
 def test_curves_show_the_tables_numbers(one: list[table.Board]) -> None:

@@ -105,14 +105,15 @@ def plot(
     """Draw figures for a paper: readable in grey and by the colour-blind."""
     from medbench import plot as plots
     from medbench import table as tables
+    from medbench.images.workforce import cores
 
     stores = stores_of(folder)
     kinds = [choice("kind", name, plots.KINDS) for name in named("--kind", kind)]
     forms = [choice("format", name, plots.FORMATS) for name in named("--format", form)]
     if width:
         choice("width", width, plots.WIDTHS)
-    aside = partial(print, file=sys.stderr)
-    for file in plots.draw(tables.boards(*stores), kinds, out or folder[0] / "figures", forms, metric=metric, width=width, say=aside):
+    aside, found = partial(print, file=sys.stderr), tables.boards(*stores)
+    for file in plots.draw(found, kinds, out or folder[0] / "figures", forms, metric=metric, width=width, say=aside, processes=cores()):
         print(file)
 
 

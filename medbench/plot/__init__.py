@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
+from medbench.plot import forked
 from medbench.plot.answers import attention, confusion, reliability
 from medbench.plot.lines import readable
 from medbench.plot.results import cost, critical_difference, curves, heatmap
 from medbench.plot.shifts import shift
-from medbench.plot.style import FORMATS, WIDTHS, Drawing, paper, save
+from medbench.plot.style import FORMATS, WIDTHS, paper, save
 from medbench.spec import UserError
 from medbench.store import Damaged
 from medbench.table import Board, at_home, known_metric
@@ -35,30 +37,38 @@ def draw(
     metric: str | None = None,
     width: str = "",
     say: Callable[[str], None] = lambda line: None,
+    processes: int = 1,
 ) -> list[Path]:
     """Write the figures of `kinds` (keys of KINDS; none: all that can be drawn) and return their files.
 
     width: a key of WIDTHS, "" for what each figure needs. say: is told which figures show the best of many lines alone, as they say
-    themselves. Raises UserError for a kind that was named and cannot be drawn from these results,
-    or where none can.
+    themselves. processes: how many kinds are drawn at once (`forked.each`). Raises UserError for a kind that was named and cannot be drawn
+    from these results, or where none can.
     """
     known_metric(boards, metric)
-    drawings: list[Drawing] = []
-    reasons: list[str] = []
+    home = at_home(boards)
+
+    def drawn(kind: str) -> tuple[list[Path], list[tuple[str, str]]] | str:
+        """Files of one kind, and (name, what it says) of those that do not show all; or why there are none."""
+        try:
+            drawings = KINDS[kind](boards if kind == "shift" else home, metric, width)
+        except UserError as error:
+            if kinds or isinstance(error, Damaged):
+                raise
+            return str(error)
+        return save(drawings, folder, forms), [(drawing.name, drawing.said) for drawing in drawings if drawing.said]
+
     with paper():
-        for kind in kinds or KINDS:
-            try:
-                drawings += KINDS[kind](boards if kind == "shift" else at_home(boards), metric, width)
-            except UserError as error:
-                if kinds or isinstance(error, Damaged):
-                    raise
-                reasons.append(str(error))
-        if not drawings:
-            raise UserError(f"Nothing can be drawn. {' '.join(reasons)}")
-        files = save(drawings, folder, forms)
-    for said in dict.fromkeys(drawing.said for drawing in drawings if drawing.said):
-        say(f"{', '.join(drawing.name for drawing in drawings if drawing.said == said)}: {said}; the others stand in the tables.")
-    return files
+        made = forked.each(drawn, list(kinds or KINDS), processes)
+    done = [entry for entry in made if not isinstance(entry, str)]
+    if not done:
+        raise UserError(f"Nothing can be drawn. {' '.join(entry for entry in made if isinstance(entry, str))}")
+    said: dict[str, list[str]] = {}
+    for name, words in chain.from_iterable(names for _, names in done):
+        said.setdefault(words, []).append(name)
+    for words, names in said.items():
+        say(f"{', '.join(names)}: {words}; the others stand in the tables.")
+    return [file for files, _ in done for file in files]
 
 
-__all__ = ["FORMATS", "KINDS", "WIDTHS", "Drawing", "draw", "paper", "readable"]
+__all__ = ["FORMATS", "KINDS", "WIDTHS", "draw", "paper", "readable"]

@@ -166,7 +166,7 @@ def save(drawings: Sequence[Drawing], folder: Path, forms: Sequence[str]) -> lis
             drawing.figure.set_dpi(300)
             if engine := drawing.figure.get_layout_engine():  # once for all formats: each would draw everything for it, and then again
                 engine.execute(drawing.figure)
-                drawing.figure.set_layout_engine("none")
+                drawing.figure.set_layout_engine(None)  # "none" leaves a placeholder, for which everything is still drawn twice
             for form in forms:
                 file = folder / f"{drawing.name}.{form}"
                 undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
