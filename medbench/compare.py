@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -142,21 +143,24 @@ def _images(line: Line) -> float:
 
 
 def _permuted(board: Board, metric: str, a: Line, b: Line, n_permutations: int) -> float:
-    """The group-wise permutation test of one pair; seeds are paired as they are, a line of one run stands against every seed."""
-    store, kind = a.stores[0], board.about["kind"]
-    target = store.target(a.rows[0].provenance["target"])
-    swap = stats.swaps(target["groups"], n_permutations)
+    """The group-wise permutation test of one pair. Seeds are paired as they are; of unequal numbers each run stands equally often, against a
+    line of one run every seed. The exchange of nothing is the first column, so that what was seen is computed as the rest is.
+    """
+    kind = board.about["kind"]
+    target = a.stores[0].target(a.rows[0].provenance["target"])
+    groups = target["groups"]
+    swap = np.concatenate([np.zeros((len(groups), 1), np.uint8), stats.swaps(groups, n_permutations)], axis=1)
     weights = np.concatenate([np.concatenate([1 - swap, swap]), np.concatenate([swap, 1 - swap])], axis=1)
     labels = np.concatenate([target["labels"]] * 2)
-    seeds = max(len(a.rows), len(b.rows))
     differences = []
-    for seed in range(seeds):
+    for seed in range(math.lcm(len(a.rows), len(b.rows))):
         both = [line.stores[seed % len(line.rows)].scores(line.rows[seed % len(line.rows)]) for line in (a, b)]
         probabilities = np.concatenate([_ranks(scores["probabilities"]) if metric == "auc" else scores["probabilities"] for scores in both])
         decisions = np.concatenate([scores["decisions"] for scores in both])
         values = metrics.score(labels, probabilities, decisions, kind, weights).values[metric]
-        differences.append(values[:n_permutations] - values[n_permutations:])
-    return stats.permutation_p(float(np.mean(a.plain[metric]) - np.mean(b.plain[metric])), np.mean(differences, axis=0))
+        differences.append(values[: n_permutations + 1] - values[n_permutations + 1 :])
+    seen, *permuted = np.mean(differences, axis=0)
+    return stats.permutation_p(float(seen), np.array(permuted))
 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:

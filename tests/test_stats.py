@@ -298,6 +298,32 @@ def test_intervals_along_a_curve_are_those_of_one_at_a_time(seeds: int) -> None:
     assert curves._together(made, np.ones((1, 4)), 0.95) is None
 
 
+def test_pretrainings_are_a_source_of_chance_along_a_curve_too() -> None:
+    """Two pretrainings that differ by 0.1, in truth, and three draws that do not differ: the six runs are no six independent seeds."""
+    rng = np.random.default_rng(0)
+
+    def twice(mean: float) -> stats.Sample:
+        plain = np.repeat([mean + rng.normal(0, 0.05), mean + rng.normal(0, 0.05)], 3)
+        return stats.Sample(plain, plain[:, None] + rng.normal(0, 0.004, 200), 50, pretrainings=2)
+
+    curve, reference = [(10.0, twice(0.6)), (100.0, twice(0.7)), (1000.0, twice(0.8))], twice(0.7)
+    found = stats.label_efficiency(curve, reference)
+    ends = [stats.contrast([(1.0, sample), (-1.0, reference)]).interval() for _, sample in curve]
+    assert all(low < 0 < high for low, high in ends)
+    assert (found.low, found.high) == (10.0, math.inf)
+
+
+def test_one_group_has_no_interval() -> None:
+    for alone in (stats.Sample(np.array([0.8]), np.full((1, 100), 0.8), 1), stats.Sample(np.array([0.8, 0.9]), np.full((2, 100), 0.8), 1)):
+        for summary in (stats.mean_over_seeds(alone), *stats.means_over_seeds([alone])):
+            assert math.isnan(summary.low) and math.isnan(summary.high)
+        other = stats.Sample(alone.plain - 0.1, alone.resamples - 0.1, 1)
+        difference = stats.paired_difference(alone, other)
+        assert math.isnan(difference.p()) and math.isnan(stats.differences_to([alone], other)[0].error)
+        assert stats.verdicts([difference], 1, 0.05)[0].word == "not decidable"
+        assert math.isnan(stats.label_efficiency([(10.0, other), (100.0, alone)], alone).low)
+
+
 def test_label_efficiency_on_a_straight_line() -> None:
     """0.6, 0.7, 0.8 at 10, 100, 1,000 labels: 0.75 is reached at 10^2.5. Without noise the interval is the point, to the grid's step."""
     curve = [(10.0, sample([0.6])), (100.0, sample([0.7])), (1000.0, sample([0.8]))]

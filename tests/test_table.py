@@ -323,6 +323,35 @@ def test_verdicts_bootstrap_and_permutation_agree(store: Store) -> None:
     assert "over all 1 " in text and "sharp is better than dull" in text
 
 
+def test_permutations_of_unequal_seeds_against_all_of_them(store: Store) -> None:
+    """Two runs beside three on 8 patients: accuracy is a mean, so each of the 256 exchanges turns the sign of a patient's mean difference."""
+    from medbench import metrics
+
+    rng, n = np.random.default_rng(2), 8
+    labels, names = np.arange(n) % 2, np.arange(n).astype(str)
+    store.add_target("target", names, labels, names)
+    planned, right = [], {"one": [], "two": []}
+    for method, seeds, share in (("one", 2, 0.8), ("two", 3, 0.3)):
+        for seed in range(seeds):
+            row, _ = make(method, "10%", seed, 0.0)
+            decided = np.where(rng.random(n) < share, labels, 1 - labels)
+            right[method].append(decided == labels)
+            values = metrics.score(labels, np.full((n, 2), 0.5), decided, "binary", stats.group_weights(names)).values["accuracy"]
+            row.metrics["accuracy"] = {"value": float((decided == labels).mean()) + 1e-9, "low": None, "high": None}  # type: ignore[index]
+            row.provenance["target"] = "target"  # type: ignore[index]
+            arrays = {"metrics": np.array(["auc", "accuracy"]), "resamples": np.stack([values, values]).astype(np.float32)}
+            store.add(row, {"probabilities": np.full((n, 2), 0.5), "decisions": decided, **arrays})
+            planned.append(Planned(row.cell, row.fingerprint, 7, "s", "target"))
+    about = {**ABOUT, "kind": "binary", "classes": ["no", "yes"], "parts": {"test": [n, n]}}
+    store.add_plan(PlanFile(tuple(planned), {"t|T|test": about}))
+    gap = np.mean(right["one"], axis=0) - np.mean(right["two"], axis=0)
+    signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    exact = (np.abs(signs @ gap) >= abs(gap.sum()) - 1e-9).mean()
+    (board,) = table.boards(store)
+    (pair,) = compare(board, "accuracy", 0.01, 4000)
+    assert pair.p_permuted == pytest.approx(exact, abs=0.02)
+
+
 def test_merge(tmp_path: Path) -> None:
     rows = [make(m, "10%", s, 0.8) for m in "ab" for s in range(2)]
     folders = []

@@ -161,21 +161,25 @@ def across(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Estimate:
         beyond, seeds = float(np.var(plains[key], ddof=1)) - max(own, 0.0), key[1]
         parts += [(beyond / seeds, float(seeds - 1))] if beyond > 0 else []
     nothing = 1e-16 * max(1.0, value * value)
-    return Estimate(value, tuple((variance if variance > nothing else 0.0, df) for variance, df in parts))
+    # NaN, of one group, stays
+    return Estimate(value, tuple((0.0 if variance <= nothing else variance, df) for variance, df in parts))
 
 
 def mean_over_seeds(sample: Sample, level: float = 0.95) -> Summary:
     """Mean, sd and interval over test groups and seeds.
 
     The percentile interval of the bootstrap over test groups, its two halves stretched to the width that seeds and degrees of freedom ask
-    for: it keeps the bootstrap's skewness, and for a single seed it is the percentile interval itself.
+    for: it keeps the bootstrap's skewness, and for a single seed it is the percentile interval itself. Undefined for one group: all its
+    resamples are the same.
     """
     sd = float(np.std(sample.plain, ddof=1)) if len(sample.plain) > 1 else None
     means = sample.resamples.mean(0)
     low, high = interval(means, level)
     estimate = contrast([(1.0, sample)])
-    if sd is None or not np.isfinite(estimate.error):
-        return Summary(sample.mean, sd, *((low, high) if np.isfinite(sample.mean) else (np.nan, np.nan)))
+    if not np.isfinite(estimate.error):
+        return Summary(sample.mean, sd, np.nan, np.nan)
+    if sd is None:
+        return Summary(sample.mean, sd, low, high)
     if low == high:  # nothing to stretch
         return Summary(sample.mean, sd, *estimate.interval(level))
     centre = float(np.nanmedian(means) if np.isnan(means).any() else np.median(means))

@@ -96,9 +96,10 @@ def _weights_between(points: Sequence[tuple[float, Sample]], where: np.ndarray) 
 
 def _together(samples: Sequence[Sample], weights: np.ndarray, level: float) -> np.ndarray | None:
     """`contrast(...).interval(level)`, (L, 2), of L weighted sums (L, K) of the same K samples, from their covariances; None where the samples
-    differ in seeds or a resample is undefined."""
+    differ in seeds, were pretrained more than once, or a resample is undefined."""
     seeds, groups = len(samples[0].plain), samples[0].groups
-    if groups < 2 or any(sample.resamples.shape != samples[0].resamples.shape or sample.groups != groups for sample in samples):
+    alike = (samples[0].resamples.shape, groups, 1)
+    if groups < 2 or any((sample.resamples.shape, sample.groups, sample.pretrainings) != alike for sample in samples):
         return None
     plain, resamples = (np.stack([getattr(sample, name) for sample in samples]).astype(float) for name in ("plain", "resamples"))
     if np.isnan(plain).any() or np.isnan(resamples).any():
