@@ -10,7 +10,8 @@ import numpy as np
 
 from medbench import metrics, stats
 from medbench.store import Store
-from medbench.table import Board, Line, boards, known_metric, pairs, standing
+from medbench.table import Board, Line, boards, known_metric, pairs, picked, standing
+from medbench.table import only as picks
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +76,10 @@ def sentences(
     margin: float,
     n_permutations: int = 0,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    only: Sequence[str] = (),
 ) -> list[str]:
-    """What `medbench compare` prints. Raises UserError for a metric that is not there."""
-    every = standing(boards(*stores))
+    """What `medbench compare` prints. only: as `table.only` takes it. Raises UserError for a metric that is not there, and as `table.only`."""
+    every = standing(picks(boards(*stores), only) if only else boards(*stores))
     known_metric(every, metric)
     said = []
     for board in every:
@@ -87,6 +89,7 @@ def sentences(
         lower = "; sign turned round, so that + is better" if shown == "ece" else ""
         said += [
             f"{board.title}: {shown}, margin {margin:g}{lower}",
+            *(f"  {line}" for line in picked(board)),
             f"  Pairs of lines with equal labels, Holm-corrected over all {len(judged)} (5 %); differences with the 95 % interval of each alone.",
         ]
         for pair in judged:

@@ -17,6 +17,8 @@ def methods_text(boards: Sequence[Board]) -> str:
     cited = _Cited()
     said = [_data(boards, cited), *_encoders(rows, cited), *_judged(boards, rows, cited), _uncertainty(boards)]
     said += [*_elsewhere(everywhere, cited), *_software(rows)]
+    for selection in {board.selection for board in everywhere} - {None}:
+        said.append(f"Shown are {escape_tex(str(selection))}; comparisons are corrected for these alone.")
     failed = sum(len(line.planned) - len(line.rows) for board in boards for line in board.lines)
     if failed:
         said.append(f"{failed} of {failed + len(rows)} planned runs have no result.")

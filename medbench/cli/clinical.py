@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.options import Folders, Metric, app, choice, put, quiet, stores_of
+from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, put, quiet
 
 
 @app.command()
@@ -20,17 +20,17 @@ def clinical(
     by: Annotated[str | None, typer.Option(help="Subgroups of this metadata column alone. Default: of every column.")] = None,
     specificity: Annotated[float, typer.Option(help="For the sensitivity at a given specificity.")] = 0.9,
     sensitivity: Annotated[float, typer.Option(help="For the specificity at a given sensitivity.")] = 0.9,
+    only: Only = None,
     metric: Metric = None,
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex.")] = "",
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of the screen.")] = None,
 ) -> None:
     """Each class, each case, each subgroup and the calibration of the best line, or of the one that is named."""
     from medbench import screen
-    from medbench import table as tables
     from medbench.clinical import sheets
 
     form = choice("format", form or (sheets.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), sheets.FORMATS)
-    found = sheets.choose(tables.boards(*stores_of(folder)), method, labels, protocol, target, metric)
+    found = sheets.choose(boards_of(folder, only), method, labels, protocol, target, metric)
     made = []
     with screen.Screen() as display:
         for board, line in found:

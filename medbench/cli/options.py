@@ -12,6 +12,7 @@ from medbench.spec import Grid, UserError
 
 if TYPE_CHECKING:
     from medbench.store import Store
+    from medbench.table import Board
 
 app = typer.Typer(
     help="Which pretrained encoder should a medical image classifier start from, how few labels will do, and can the difference be trusted?",
@@ -64,6 +65,21 @@ Out = Annotated[Path | None, typer.Option(help="Results folder. Default: runs/TA
 
 Folders = Annotated[list[Path], typer.Argument(help="Results folders.")]
 Metric = Annotated[str | None, typer.Option(help="Another metric than the task's primary one.", callback=_filled)]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="These lines alone, as method=simclr,dino or labels=10%; several times for several axes (task, data, method, source, encoder, "
+        "readout, size, protocol, labels). What is the best, and the correction, is among them. leaderboard.md and .csv stay."
+    ),
+]
+
+
+def boards_of(folders: list[Path], only: list[str] | None) -> list[Board]:
+    """The leaderboards of results folders, with the lines that `--only` names."""
+    from medbench import table
+
+    found = table.boards(*stores_of(folders))
+    return table.only(found, only) if only else found
 
 
 def stores_of(folders: list[Path]) -> list[Store]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from medbench import garbage
-from medbench.cli.options import Data, Folders, Metric, app, choice, named, put, quiet, split, stores_of
+from medbench.cli.options import Data, Folders, Metric, Only, app, boards_of, choice, named, put, quiet, split, stores_of
 from medbench.spec import UserError
 
 Margin = Annotated[float, typer.Option(help="A difference that is too small to matter, in the metric's own unit.")]
@@ -21,6 +21,7 @@ Margin = Annotated[float, typer.Option(help="A difference that is too small to m
 def table(
     folder: Folders,
     metric: Metric = None,
+    only: Only = None,
     rows: Annotated[str, typer.Option(help="What stands in rows, as method,protocol. What differs and is not named joins them.")] = "",
     cols: Annotated[str, typer.Option(help="What stands in columns, as task,labels.")] = "",
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex, html.")] = "",
@@ -33,20 +34,21 @@ def table(
     """Print leaderboards. One folder and no option: also write leaderboard.md and leaderboard.csv anew; else a table as a paper needs it."""
     from medbench import paper, screen
     from medbench import table as tables
+    from medbench.store import Store
 
-    stores = stores_of(folder)
+    found = boards_of(folder, only)
     if methods_text:
-        put(paper.methods_text(tables.boards(*stores)), out)
+        put(paper.methods_text(found), out)
         return
-    if len(stores) == 1 and not (rows or cols or form or spread or out):
-        found = tables.boards(stores[0])
+    if len(folder) == 1 and not (rows or cols or form or spread or out):
         tables.known_metric(found, metric)
-        tables.write(stores[0], found)  # first, as it reads all metrics in one go
-        screen.show(tables.terminal(stores[0], metric, found))
+        if not only:
+            tables.write(Store(folder[0]), found)  # first, as it reads all metrics in one go
+        screen.show(tables.terminal(Store(folder[0]), metric, found))
         return
     form = choice("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
     spread = choice("spread", spread or "interval", tables.SPREADS)
-    pivot = tables.pivot(tables.standing(tables.boards(*stores)), split(rows), split(cols), metric)
+    pivot = tables.pivot(tables.standing(found), split(rows), split(cols), metric)
     if form == "terminal" and not out:
         screen.show(tables.pivot_terminal(pivot, spread))
     else:
@@ -58,6 +60,7 @@ def table(
 def compare(
     folder: Folders,
     metric: Metric = None,
+    only: Only = None,
     margin: Margin = 0.01,
     permutations: Annotated[int, typer.Option(help="Also a permutation test beside each pair, of so many permutations; 0: none.")] = 0,
 ) -> None:
@@ -68,7 +71,7 @@ def compare(
     if not 0 <= margin < 1 or permutations < 0:
         raise UserError(f"A margin lies from 0 to 1 and permutations are 0 or more; given {margin:g} and {permutations}.")
     with screen.Screen() as display:
-        said = compares.sentences(stores_of(folder), metric, margin, permutations, display.stage if display.live else quiet)
+        said = compares.sentences(stores_of(folder), metric, margin, permutations, display.stage if display.live else quiet, only or ())
     print("\n".join(said))
 
 
@@ -98,22 +101,32 @@ def plot(
         ),
     ] = None,
     metric: Metric = None,
+    only: Only = None,
     form: Annotated[str, typer.Option("--format", help="png, svg, pdf; several with commas.")] = "pdf,png",
     width: Annotated[str, typer.Option(help="Of a paper: column (3.3 in) or page (6.9 in). Default: as the figure needs.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder for the figures. Default: figures/ in the first results folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the figures. Default: figures/ in the first results folder, figures-only/ with --only.")
+    ] = None,
 ) -> None:
     """Draw figures for a paper: readable in grey and by the colour-blind."""
     from medbench import plot as plots
-    from medbench import table as tables
     from medbench.images.workforce import cores
 
-    stores = stores_of(folder)
     kinds = [choice("kind", name, plots.KINDS) for name in named("--kind", kind)]
     forms = [choice("format", name, plots.FORMATS) for name in named("--format", form)]
     if width:
         choice("width", width, plots.WIDTHS)
-    aside, found = partial(print, file=sys.stderr), tables.boards(*stores)
-    for file in plots.draw(found, kinds, out or folder[0] / "figures", forms, metric=metric, width=width, say=aside, processes=cores()):
+    aside, found = partial(print, file=sys.stderr), boards_of(folder, only)
+    for file in plots.draw(
+        found,
+        kinds,
+        out or folder[0] / ("figures-only" if only else "figures"),
+        forms,
+        metric=metric,
+        width=width,
+        say=aside,
+        processes=cores(),
+    ):
         print(file)
 
 
@@ -121,8 +134,11 @@ def plot(
 @garbage.kept()
 def report(
     folder: Folders,
-    out: Annotated[Path | None, typer.Option(help="The file. Default: report.html in the first results folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file. Default: report.html in the first results folder, report-only.html with --only.")
+    ] = None,
     metric: Metric = None,
+    only: Only = None,
     margin: Margin = 0.01,
     images: Annotated[
         bool, typer.Option("--images", help="Show the most confident mistakes, as small copies inside the page. Needs the data.")
@@ -136,10 +152,11 @@ def report(
         raise UserError(f"A margin lies from 0 to 1; given {margin:g}.")
     if data is not None and not images:
         raise UserError("--data is only for --images.", then="medbench report FOLDER --images --data FOLDER")
-    stores, file = stores_of(folder), out or folder[0] / "report.html"
+    stores, file = stores_of(folder), out or folder[0] / ("report-only.html" if only else "report.html")
     if file.is_dir():
         raise UserError(f"{file} is a folder.", then=f"medbench report ... --out {file / 'report.html'}")
     with screen.Screen() as display:
-        made = page.build(stores, metric=metric, margin=margin, images=images, data=data, progress=display.stage if display.live else quiet)
+        watched = display.stage if display.live else quiet
+        made = page.build(stores, metric=metric, margin=margin, images=images, data=data, only=only or (), progress=watched)
     put(made, file)
     print(f"{file} ({len(made.encode()) / 1e6:.1f} MB). It needs nothing beside it: open it in a browser, send it as it is")

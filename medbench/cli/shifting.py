@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.options import Folders, Metric, app, choice, put, stores_of
+from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, put
 from medbench.spec import UserError
 
 
@@ -15,6 +15,7 @@ from medbench.spec import UserError
 def shift(
     folder: Folders,
     metric: Metric = None,
+    only: Only = None,
     each: Annotated[bool, typer.Option("--each", help="Every level of a corruption, not the mean over its levels.")] = False,
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv (every level and every mean).")] = "terminal",
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of the screen.")] = None,
@@ -24,7 +25,7 @@ def shift(
     from medbench import table as tables
 
     choice("format", form, ("terminal", "markdown", "csv"))
-    found = tables.boards(*stores_of(folder))
+    found = boards_of(folder, only)
     tables.known_metric(found, metric)
     if not any(board.shift for board in found):
         what = "These results hold the task's own images alone."

@@ -80,7 +80,8 @@ def caption(board: Board, line: Line) -> str:
     axes = shown_axes(board.lines)
     words = [str(getattr(line.cell, axis)) for axis in dict.fromkeys([*axes, "protocol"])]
     draws = f"{len(line.rows)} draws" if len(line.rows) > 1 else "one draw"
-    return f"{board.title}: {' '.join(words)}, {line.cell.labels} labels, {draws}"
+    of = f"; of a selection, {board.selection}" if board.selection else ""
+    return f"{board.title}: {' '.join(words)}, {line.cell.labels} labels, {draws}{of}"
 
 
 def sheets(

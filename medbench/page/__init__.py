@@ -16,6 +16,7 @@ from medbench.page.markup import Html, tag
 from medbench.spec import UserError
 from medbench.store import Store
 from medbench.table import Board, at_home, boards, known_metric, standing
+from medbench.table import only as picks
 
 Progress = Callable[[str, int, int], None]
 
@@ -27,18 +28,21 @@ def build(
     margin: float = 0.01,
     images: bool = False,
     data: str | None = None,
+    only: Sequence[str] = (),
     progress: Progress = lambda stage, done, total: None,
 ) -> str:
     """The page as text. A part whose inputs are not there is left out. The same results give the same bytes.
 
     metric: None: each task's primary one. margin: what is too small to matter, in the metric's own unit. images: show mistakes; data:
-    where the images are, as in `run`. Raises UserError for a metric that is not there, where nothing was planned, and for images that are not
-    there or not those that were scored.
+    where the images are, as in `run`. only: as `table.only` takes it. Raises UserError for a metric that is not there, where nothing was planned, for
+    images that are not there or not those that were scored; and as `table.only`.
     """
     found = boards(*stores)
-    known_metric(found, metric)
     if not found:
         raise UserError("Nothing was planned in these folders.", then="medbench run --out FOLDER")
+    if only:
+        found = picks(found, only)
+    known_metric(found, metric)
     shown, home = standing(found), at_home(found)
     answers.prepare(found, metric)
     parts = [
@@ -83,6 +87,8 @@ def _page(found: Sequence[Board], parts: Sequence[Html]) -> str:
     methods = {line.cell.method for board in found for line in board.lines}
     rows = sum(len(line.rows) for board in found for line in board.lines)
     about = f"{rows:,} results of {len(methods)} method{'s' * (len(methods) != 1)} on {len(tasks)} task{'s' * (len(tasks) != 1)}"
+    if found[0].selection:
+        about += f". A selection: {found[0].selection}"
     named = [re.search(r'<h2 id="(\w+)-title">(.*?)</h2>', part) for part in parts]
     links = [tag("a", Html(match[2]), href=f"#{match[1]}") for match in named if match]
     head = tag(

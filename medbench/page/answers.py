@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from medbench import compare, stats
 from medbench.page.markup import Html, bar, between, ends_of, items, number, section, table, tag, text
-from medbench.table import TITLES, Board, Line, marks, pairs, pivot, summarise
+from medbench.table import TITLES, Board, Line, marks, pairs, picked, pivot, summarise
 
 Progress = Callable[[str, int, int], None]
 _TOLD = {"better": "is better than", "worse": "is worse than"}
@@ -156,7 +156,7 @@ def over_tasks(boards: Sequence[Board], metric: str | None) -> Html | None:
 
 def loud(board: Board) -> list[Html]:
     """What nobody may overlook: drawn images, leaks, partial data, weights that have seen the test images."""
-    said = []
+    said = picked(board)
     if board.data == "phantom":
         said.append(f"PHANTOM: drawn images. These numbers say that the machinery works, nothing about {board.task}.")
     said += [mark for mark in board.about["marks"] if mark.split(":")[0] in ("LEAK", "PARTIAL", "CONFLICT")]

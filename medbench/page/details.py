@@ -18,7 +18,7 @@ def curves(boards: Sequence[Board], metric: str | None) -> Html | None:
         shown = metric or str(board.about["metric"])
         few = figures.readable(board, shown)
         n = len({line.name for line in board.lines})
-        some = f" {said}." if (said := left_out([board], [few])) else ""
+        some = f" {said[0].upper()}{said[1:]}." if (said := left_out([board], [few])) else ""
         alt = (
             f"{TITLES[shown]} over the number of labelled images on {board.title}, a curve a method; the numbers stand in the leaderboard."
         )
@@ -36,7 +36,7 @@ def reliability(boards: Sequence[Board], metric: str | None) -> list[Html]:
     for board in boards:
         alt = f"Share of right answers over confidence on {board.title}; a calibrated method lies on the diagonal."
         few = figures.readable(board, metric or str(board.about["metric"]))
-        some = f" {said}." if (said := left_out([board], [few])) else ""
+        some = f" {said[0].upper()}{said[1:]}." if (said := left_out([board], [few])) else ""
         drawn.append(figures.reliability(few, alt, f"{board.title}: share of right answers over confidence.{some}"))
     return [one for one in drawn if one is not None]
 

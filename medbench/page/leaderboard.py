@@ -43,8 +43,9 @@ def leaderboard(boards: Sequence[Board], metric: str | None) -> Html:
         hidden=True,
     )
     scroll = tag("div", made, class_="wide", tabindex="0", role="region", aria_label="Leaderboard")
+    of = "selection" if any(board.selection for board in boards) else "task"
     legend = (
-        "best: the highest mean at these labels. =: not shown to differ from it (paired, 5 %, Holm-corrected over the task's pairs with equal "
+        f"best: the highest mean at these labels. =: not shown to differ from it (paired, 5 %, Holm-corrected over the {of}'s pairs with equal "
         "labels). ?: too few groups to say. Intervals are over test groups and draws; sd is over draws; seconds: pretraining, embedding, fitting."
     )
     return section("leaderboard", "Leaderboard", controls, scroll, more, tag("p", legend, class_="small"))

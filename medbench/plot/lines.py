@@ -43,7 +43,13 @@ def left_out(boards: Sequence[Board], few: Sequence[Board]) -> str:
     """What a figure of `few` must say, "" where they are all of `boards`."""
     of, n = (len({line.name for board in some for line in board.lines}) for some in (boards, few))
     base = any(line.cell.method == "supervised" for board in few for line in board.lines)
-    return f"{n} of {of} lines: the best with the most labels{', and the supervised baseline' if base else ''}" if n < of else ""
+    best = f"{n} of {of} lines: the best with the most labels{', and the supervised baseline' if base else ''}" if n < of else ""
+    return "; ".join(filter(None, [picked_of(boards), best]))
+
+
+def picked_of(boards: Sequence[Board]) -> str:
+    """What a figure of lines that a person picked says, "" of all lines."""
+    return "a selection of the lines" if any(board.selection for board in boards) else ""
 
 
 def baseline(board: Board, metric: str) -> Line | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
-from medbench.plot.lines import baseline, left_out, readable
+from medbench.plot.lines import baseline, left_out, picked_of, readable
 from medbench.plot.style import WIDTHS, Drawing, Look, legend, legend_lines, looks, panels, plain, shaded
 from medbench.spec import UserError
 from medbench.table import TITLES, Board, Line, Places, marks, places, shown_axes, summarise, tasks_by_lines
@@ -101,7 +101,7 @@ def heatmap(boards: Sequence[Board], metric: str | None, width: str) -> list[Dra
     mesh = shaded(ax, gap[rows], texts, ["\n".join(column) for column in columns], [" ".join(table.rows[i]) for i in rows], gaps=0.5)
     figure.colorbar(mesh, ax=ax, label="behind the best", shrink=0.9).outline.set_linewidth(0)
     ax.set_title(plain(table.caption) + (f"\n{said}" if said else ""), loc="left")
-    return [Drawing("heatmap", figure, said)]
+    return [Drawing("heatmap", figure, "; ".join(filter(None, [picked_of(boards), said])))]
 
 
 def critical_difference(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
@@ -154,6 +154,7 @@ def critical_difference(boards: Sequence[Board], metric: str | None, width: str)
     ax.plot([0.1, 0.1 + length], [0.36, 0.36], color="black", linewidth=1, marker="|", markersize=4)
     said = f"{len(having)} tasks, {budget} labels; Friedman p {stats.format_p(result.friedman)}\ncritical difference {result.critical:.2f}"
     few = f"{k} of {len(names)} lines: the best mean ranks" if k < len(names) else ""
+    few = "; ".join(filter(None, [picked_of(boards), few]))
     ax.text(0.1, 0.03, f"{said}; {few}" if few else said, va="top", linespacing=1.2)
     return [Drawing("cd", figure, few)]
 

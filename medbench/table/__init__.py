@@ -7,12 +7,14 @@ from medbench.table.boards import (
     Board,
     Line,
     Mark,
+    Selection,
     boards,
     known_metric,
     leaderboard,
     legend,
     marks,
     pairs,
+    picked,
     records,
     shown_axes,
     summarise,
@@ -21,6 +23,7 @@ from medbench.table.formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, rend
 from medbench.table.formats import terminal as pivot_terminal
 from medbench.table.leaderboards import markdown, notes, shift_markdown, terminal, write
 from medbench.table.pivot import KEYS, Entry, Pivot, Places, pivot, places, tasks_by_lines
+from medbench.table.selection import only
 from medbench.table.shifts import ALL, EACH, MEAN, Drop, at_home, drops, measured, shift_terminal, standing
 from medbench.table.shifts import tables as shift_tables
 
@@ -42,6 +45,7 @@ __all__ = [
     "Mark",
     "Pivot",
     "Places",
+    "Selection",
     "at_home",
     "boards",
     "drops",
@@ -53,7 +57,9 @@ __all__ = [
     "marks",
     "measured",
     "notes",
+    "only",
     "pairs",
+    "picked",
     "pivot",
     "pivot_terminal",
     "places",

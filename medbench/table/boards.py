@@ -123,15 +123,29 @@ def summarise(lines: Sequence[Line], metrics: Collection[str]) -> None:
             line._summaries.setdefault(metric, line_less)
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Lines that a person picked: so many, of how many in all the results, and what was asked for in words."""
+
+    shown: int
+    of: int
+    asked: str
+
+    def __str__(self) -> str:
+        return f"{self.shown} of {self.of} lines ({self.asked})"
+
+
 @dataclass(frozen=True, eq=False)
 class Board:
-    """All lines that were scored on one target set, so that any two are paired. about: the plan's notes on the task."""
+    """All lines that were scored on one target set, so that any two are paired. about: the plan's notes on the task. selection: None, or these
+    are not all lines of the results (`table.only`)."""
 
     task: str
     data: str
     target: str
     about: Mapping[str, Any]
     lines: Sequence[Line]
+    selection: Selection | None = None
     _marks: dict[str, Mapping[Line, Mark]] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -217,9 +231,19 @@ def pairs(board: Board, metric: str) -> int:
 
 def legend(board: Board, metric: str) -> str:
     n = pairs(board, metric)
-    corrected = f", Holm-corrected over the {n} pairs of lines with equal labels" if n > 1 else ""
+    of = " of this selection" if board.selection else ""
+    corrected = f", Holm-corrected over the {n} pairs of lines with equal labels{of}" if n > 1 else ""
     alone = "; intervals are of each comparison alone" if n > 1 else ""
     return f"* best   = not shown to differ from the best: paired, 5 %{corrected}{alone}   ? too few groups to say"
+
+
+def picked(board: Board) -> list[str]:
+    """What a reader of a selection must know; [] of all lines."""
+    return (
+        [f"SELECTION: {board.selection}. The best, = and p are among these alone, and hold where they were picked before looking."]
+        if board.selection
+        else []
+    )
 
 
 def marks(board: Board, metric: str) -> Mapping[Line, Mark]:

@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medbench.store import Store
-from medbench.table.boards import AXES, COLUMNS, TITLES, Board, Line, boards, known_metric, legend, marks, records, shown_axes, summarise
+from medbench.table.boards import (
+    AXES,
+    COLUMNS,
+    TITLES,
+    Board,
+    Line,
+    boards,
+    known_metric,
+    legend,
+    marks,
+    picked,
+    records,
+    shown_axes,
+    summarise,
+)
 from medbench.table.fitting import Fitted
 from medbench.table.shifts import ALL, MEAN, drops, shift_terminal, standing, tables
 
@@ -81,7 +95,7 @@ def notes(board: Board) -> list[str]:
     about, rows = board.about, [row for line in board.lines for row in line.rows]
     images, groups = about["parts"][board.target]
     group = about["groups"] or "image"
-    found = []
+    found = picked(board)
     if board.data == "phantom":
         found.append(f"PHANTOM: drawn images. These numbers say that the machinery works, nothing about {board.task}.")
     found += about["marks"]

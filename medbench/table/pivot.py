@@ -159,7 +159,8 @@ def _caption(shown: Mapping[Board, str]) -> str:
     of = next(iter(shown)).title if len(shown) == 1 else f"{len(shown)} tasks"
     if len(names) > 1:
         names = [f"{TITLES[metric]} of {board.task}" for board, metric in shown.items()]
-    return f"{', '.join(names)}; {of}"
+    some = "; a selection" if any(board.selection for board in shown) else ""
+    return f"{', '.join(names)}; {of}{some}"
 
 
 def _notes(shown: Mapping[Board, str], entries: Mapping[tuple[tuple[str, ...], tuple[str, ...]], Entry]) -> list[str]:

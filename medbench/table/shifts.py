@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
-from medbench.table.boards import AXES, TITLES, Board, Line, shown_axes
+from medbench.table.boards import AXES, TITLES, Board, Line, picked, shown_axes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -270,7 +270,10 @@ def _notes(shown: Sequence[Drop]) -> list[str]:
     """How the numbers came about, one sentence a line."""
     about, metric = shown[0].board.about, shown[0].metric
     group = about["groups"] or "image"
-    found = [f"drop: at home less elsewhere, of the same fits{' (ECE: elsewhere less at home)' if metric == 'ece' else ''}; + is a loss."]
+    found = [
+        *picked(shown[0].board),
+        f"drop: at home less elsewhere, of the same fits{' (ECE: elsewhere less at home)' if metric == 'ece' else ''}; + is a loss.",
+    ]
     damaged = [drop for drop in shown if drop.corruption]
     if damaged:
         levels = sorted({level for drop in damaged for level in drop.levels})
