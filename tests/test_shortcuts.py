@@ -45,6 +45,25 @@ def test_index_by_hand() -> None:
     assert np.isnan(neither.low)
 
 
+def test_intervals_by_hand() -> None:
+    """Patients a, b, c of one image each, classes 0 0 1, columns x y x. a and b are each other's neighbours, SO twice; a and c are, OS twice.
+
+    Index 2 / 4. Each SO adds (1 - 1/2) / 4 = 1/8 to first order, each OS -1/8: together a and b +1/4, a and c -1/4; alone a 0, b 1/4, c -1/4: variance
+    2/16, times 3/2 for three groups, on 2 degrees of freedom.
+    Expected: of the class 0 without a all are y, so b counts 1 as SO for a; without b all are x, so a counts 1 for b. Of the class 1 (c) all are x: OS for
+    a. For c, of class 0 one half is x: a counts 1/2 as OS. So 2 / 3.5, to which each SO adds (1 - 4/7) / 3.5, a to c -4/7 / 3.5, c to a half of it. What
+    a and b add to the difference: 1/4 - 2 * 6/49 = 1/196; a and c: the same with the other sign, as all add up to 0. Alone: a 0, b 1/196, c -1/196, so
+    as much in all as the pairs of groups: their share alone is left.
+    """
+    index = robustness(np.array([[1, 2], [0, -1], [0, -1]]), np.array([0, 0, 1]), np.array([0, 1, 0]), np.array(list("abc")))
+    t = 4.302652729749464  # scipy.stats.t.ppf(0.975, 2)
+    assert index.value == 0.5
+    assert (index.low, index.high) == pytest.approx((max(0, 0.5 - t * (3 / 16) ** 0.5), min(1, 0.5 + t * (3 / 16) ** 0.5)))
+    assert index.expected == pytest.approx(4 / 7)
+    half = t * (3 / 2 * 2 / 196**2) ** 0.5
+    assert (index.difference_low, index.difference_high) == pytest.approx((0.5 - 4 / 7 - half, 0.5 - 4 / 7 + half))
+
+
 def test_cramers_v_by_hand() -> None:
     assert cramers_v(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]), 4) == pytest.approx(1)
     assert cramers_v(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 4) == 0
@@ -85,7 +104,7 @@ def drawn(strength: float, seed: int, n_groups: int = 120, skew: float = 0.5) ->
 
 def difference(strength: float, seed: int, skew: float = 0.5) -> tuple[float, float, float]:
     features, classes, codes, groups = drawn(strength, seed, skew=skew)
-    index = robustness(nearest(features, groups), classes, codes, groups, 200)
+    index = robustness(nearest(features, groups), classes, codes, groups)
     return index.difference, index.difference_low, index.difference_high
 
 
@@ -157,8 +176,8 @@ def test_multilabel_tasks_get_a_finding_a_label_and_leave_uncertain_ones_out() -
 def test_the_same_answer_twice_and_in_another_order() -> None:
     features, classes, codes, groups = drawn(1.0, 4)
     order = np.random.default_rng(0).permutation(len(codes))
-    a = robustness(nearest(features, groups), classes, codes, groups, 50)
-    b = robustness(nearest(features[order], groups[order]), classes[order], codes[order], groups[order], 50)
+    a = robustness(nearest(features, groups), classes, codes, groups)
+    b = robustness(nearest(features[order], groups[order]), classes[order], codes[order], groups[order])
     assert a.value == pytest.approx(b.value)
     assert a.difference_low == pytest.approx(b.difference_low)
 
@@ -249,7 +268,7 @@ def test_a_planted_tint_is_found_on_the_command_line(
     held = 0
     for seed in range(40):
         codes = (np.random.default_rng(seed).permutation(len(names)) % 2)[member]
-        index = robustness(neighbours, classes, codes, groups, 200)
+        index = robustness(neighbours, classes, codes, groups)
         held += index.difference_low <= 0 <= index.difference_high
     assert held >= 36
 

@@ -13,8 +13,11 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+from test_shortcuts import drawn
 
-from medbench import metrics, stats
+from medbench import clinical, metrics, stats
+from medbench.clinical import Answers, Draw
+from medbench.shortcuts import nearest, robustness
 
 pytestmark = pytest.mark.slow
 STUDIES = 1000
@@ -105,3 +108,52 @@ def test_the_marks_of_five_equal_methods() -> None:
         false["each alone"] += min(p) <= 0.05
     print(f"\nfive equal methods, false findings: { ({name: n / studies for name, n in false.items()}) }")
     assert false["corrected"] / studies <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / studies)
+
+
+@pytest.mark.parametrize(("n_groups", "strength"), [(20, 0.0), (50, 0.0), (120, 0.0), (120, 1.0)])
+def test_the_interval_of_a_robustness_index_covers(n_groups: int, strength: float) -> None:
+    """The truth of the difference is 0 without a shortcut; else, and for the index, the mean over all sets."""
+    sets = STUDIES // 2
+    found = []
+    for seed in range(sets):
+        features, classes, codes, groups = drawn(strength, seed, n_groups, skew=0.3)
+        found.append(robustness(nearest(features, groups), classes, codes, groups))
+    values = np.array([[i.difference, i.difference_low, i.difference_high, i.value, i.low, i.high] for i in found])
+    of_difference = 0.0 if strength == 0 else values[:, 0].mean()
+    inside = ((values[:, 1] <= of_difference) & (of_difference <= values[:, 2])).mean()
+    of_index = ((values[:, 4] <= values[:, 3].mean()) & (values[:, 3].mean() <= values[:, 5])).mean()
+    wider = (values[:, 2] - values[:, 1]).mean() / (2 * 1.96 * values[:, 0].std())
+    print(
+        f"\n{n_groups} groups, shortcut {strength}: difference covered {inside:.3f}, {wider:.2f} times as wide as need be; index covered {of_index:.3f}"
+    )
+    chance = 2 * math.sqrt(0.05 * 0.95 / sets)
+    assert 0.95 - chance <= inside
+    assert 0.95 - chance <= of_index
+
+
+@pytest.mark.parametrize(
+    ("patients", "share", "seeds", "levels"), [(60, 0.25, 1, 2), (120, 0.2, 1, 2), (120, 0.2, 3, 2), (400, 0.1, 1, 2), (200, 0.0, 1, 4)]
+)
+@pytest.mark.parametrize("metric", ["auc", "accuracy", "balanced_accuracy", "f1"])
+def test_subgroups_that_do_not_differ_are_seldom_told_apart(metric: str, patients: int, share: float, seeds: int, levels: int) -> None:
+    """A false alarm is a study with any p <= 0.05, Holm-corrected; of `share` of the patients beside the rest, or of four equal parts."""
+    rng = np.random.default_rng([patients, seeds, levels])
+    alarms = told = 0
+    for _ in range(STUDIES // 2):
+        groups = np.repeat(np.arange(patients), rng.integers(1, 4, patients))
+        site = rng.integers(0, 4, patients) if levels == 4 else (rng.permutation(patients) < share * patients).astype(int)
+        labels = (rng.random(patients) < 0.3).astype(int)[groups]
+        shared = rng.normal(0, 0.7, patients)[groups]
+        draws = []
+        for m in rng.normal(1.2, 0.1, seeds):
+            p = 1 / (1 + np.exp(-1.2 * (m * labels + shared + rng.normal(0, 0.7, len(groups)) - 0.6 * m - 0.8)))
+            draws.append(Draw(np.stack([1 - p, p], 1), (p > 0.5).astype(int)))
+        ones = np.ones((len(groups), 1), np.uint8)
+        weights = np.concatenate([ones, stats.group_weights(groups, 300, seed=int(rng.integers(2**31)))], axis=1)
+        meta = {"site": np.array(list("abcd"))[site][groups]}
+        answers = Answers("binary", ("no", "yes"), "patient", labels, groups, weights, None, meta, draws)
+        p_values = [row["p"] for row in clinical.subgroup_records(answers, metric) if not np.isnan(row["p"])]
+        told += bool(p_values)
+        alarms += min(p_values, default=1.0) <= 0.05
+    print(f"\n{metric}, {patients} patients, {share} of them, {seeds} seeds: {alarms / told:.3f} false alarms in {told} studies")
+    assert alarms / told <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / told)

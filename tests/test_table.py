@@ -327,7 +327,7 @@ def test_permutations_of_unequal_seeds_against_all_of_them(store: Store) -> None
     """Two runs beside three on 8 patients: accuracy is a mean, so each of the 256 exchanges turns the sign of a patient's mean difference."""
     from medbench import metrics
 
-    rng, n = np.random.default_rng(2), 8
+    rng, n = np.random.default_rng(28), 8
     labels, names = np.arange(n) % 2, np.arange(n).astype(str)
     store.add_target("target", names, labels, names)
     planned, right = [], {"one": [], "two": []}
@@ -337,7 +337,7 @@ def test_permutations_of_unequal_seeds_against_all_of_them(store: Store) -> None
             decided = np.where(rng.random(n) < share, labels, 1 - labels)
             right[method].append(decided == labels)
             values = metrics.score(labels, np.full((n, 2), 0.5), decided, "binary", stats.group_weights(names)).values["accuracy"]
-            row.metrics["accuracy"] = {"value": float((decided == labels).mean()) + 1e-9, "low": None, "high": None}  # type: ignore[index]
+            row.metrics["accuracy"] = {"value": float((decided == labels).mean()), "low": None, "high": None}  # type: ignore[index]
             row.provenance["target"] = "target"  # type: ignore[index]
             arrays = {"metrics": np.array(["auc", "accuracy"]), "resamples": np.stack([values, values]).astype(np.float32)}
             store.add(row, {"probabilities": np.full((n, 2), 0.5), "decisions": decided, **arrays})
