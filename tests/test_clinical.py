@@ -366,6 +366,33 @@ def test_calibration_is_scikit_learns_and_the_temperature_is_the_best_on_what_wa
     assert ("before", "slope") in found.index if kind == "binary" else ("before", "slope") not in found.index
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_the_ece_of_right_probabilities(several: bool) -> None:
+    """Worlds in which the probabilities are right, scored by the leaderboard's own ECE: their mean is what is stated."""
+    rng = np.random.default_rng(0)
+    p = rng.beta(2, 2, (120, 3)) if several else rng.dirichlet(np.ones(3), 120)
+    found = []
+    for _ in range(300):
+        labels = (rng.random(p.shape) < p).astype(float) if several else (p.cumsum(1) > rng.random((120, 1))).argmax(1)
+        decided = (p > 0.5).astype(int) if several else p.argmax(1)
+        found.append(metrics.score(labels, p, decided, "multilabel" if several else "multiclass").values["ece"])
+    known = np.zeros_like(p) if several else np.zeros(120, int)
+    assert clinical.ece_if_calibrated(known, p) == pytest.approx(np.mean(found), rel=0.06)
+    assert np.mean(found) > 0.04
+
+
+def test_parts_of_unequal_size_are_not_compared_by_ece(tmp_path: Path) -> None:
+    line = line_of(study(tmp_path, "binary"))
+    frame = clinical.subgroups(line, "ece", by="sex")
+    assert (
+        frame.loc[frame["note"] == "", "value"].notna().all()
+        and frame[["difference", "p"]].isna().all(axis=None)
+        and not frame["worst"].any()
+    )
+    gains = clinical.cases(line).set_index("metric")["gain"]
+    assert np.isnan(gains["ece"]) and np.isfinite(gains["auc"])
+
+
 def test_tempering_keeps_order_decisions_and_absent_classes() -> None:
     p = np.array([[0.7, 0.3, 0.0], [0.2, 0.8, 0.0], [1.0, 0.0, 0.0]])
     q = clinical.tempered(p, 2.0, "multiclass")

@@ -5,7 +5,7 @@ draws as a second source of chance). Thresholds and temperatures come from the l
 scored. Never imports torch.
 """
 
-from medbench.clinical.calibration import CALIBRATION_COLUMNS, calibration, calibration_records, temperature, tempered
+from medbench.clinical.calibration import CALIBRATION_COLUMNS, calibration, calibration_records, ece_if_calibrated, temperature, tempered
 from medbench.clinical.cases import CASE_COLUMNS, case_records, cases
 from medbench.clinical.classes import CLASS_COLUMNS, class_records, per_class
 from medbench.clinical.measures import above_for_specificity, least_for_sensitivity
@@ -28,6 +28,7 @@ __all__ = [
     "cases",
     "class_records",
     "draw_of",
+    "ece_if_calibrated",
     "least_for_sensitivity",
     "per_class",
     "read",

@@ -23,6 +23,7 @@ RANGE = (0.05, 20.0)  # of temperatures that are looked at
 MIN_HELD_OUT = 20  # images a temperature is fitted on: with fewer, one lucky answer decides
 _STEPS = 12  # of Newton's method, which doubles its digits at each
 _COLUMNS = 50  # resamples at a time, in the recalibration
+_WORLDS = 200  # in which the probabilities are right; two hundred know their mean to 2 % or so
 
 
 def temperature(draw: Draw, kind: Kind) -> float:
@@ -61,7 +62,8 @@ def tempered(probabilities: np.ndarray, t: float, kind: Kind) -> np.ndarray:
 
 def calibration(line: Line | Answers) -> pd.DataFrame:
     """One row a state and metric, columns CALIBRATION_COLUMNS. state: "before", "after" the temperature of `temperature`, and "change", after
-    minus before on the same resamples; NaN after, where a draw has no temperature.
+    minus before on the same resamples; NaN after, where a draw has no temperature. "if calibrated": the ece that chance alone makes of so many
+    images, no interval.
 
     temperature: mean and sd over draws, no interval (state "after"). ece: 15 bins, as the leaderboard. brier: mean over images of the sum over
     classes of (p - y)^2; binary: of the second class alone; several labels: mean over all known pairs. log_loss: nats an image (a known pair).
@@ -89,6 +91,8 @@ def calibration_records(line: Line | Answers) -> list[dict[str, Any]]:
     sd = float(np.std(temperatures, ddof=1)) if len(temperatures) > 1 else np.nan
     nothing = dict.fromkeys(CALIBRATION_COLUMNS, np.nan)
     records: list[dict[str, Any]] = [{**nothing, "state": "after", "metric": "temperature", "mean": float(np.mean(temperatures)), "sd": sd}]
+    by_chance = float(np.mean([ece_if_calibrated(answers.labels, draw.probabilities) for draw in answers.draws]))
+    records.append({**nothing, "state": "if calibrated", "metric": "ece", "mean": by_chance})
     for metric in before[0]:
         samples = {name: answers.sample([values[metric] for values in part]) for name, part in (("before", before), ("after", after))}
         for state, sample in samples.items():
@@ -100,6 +104,23 @@ def calibration_records(line: Line | Answers) -> list[dict[str, Any]]:
         low, high = gap.interval()
         records.append({**nothing, "state": "change", "metric": metric, "mean": gap.value, "low": low, "high": high})
     return records
+
+
+def ece_if_calibrated(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """The ECE to expect on these images if each was right with the probability that its confidence says, independently of the others (consistency
+    resampling, Bröcker & Smith 2007, Weather Forecast 22:651). labels (N,) or (N, C) with NaN where unknown, probabilities (N, C).
+    """
+    if labels.ndim == 2:
+        p = probabilities[~np.isnan(labels)]
+        confidence = np.maximum(p, 1 - p)
+    else:
+        confidence = probabilities.max(1)
+    which = np.searchsorted(np.arange(1, ECE_BINS) / ECE_BINS, confidence, side="left")
+    rng, found = np.random.default_rng(0), []
+    for _ in range(_WORLDS):
+        right = rng.random(len(confidence)) < confidence
+        found.append(np.abs(np.bincount(which, confidence - right, ECE_BINS)).sum() / len(confidence))
+    return float(np.mean(found))
 
 
 def _measured(answers: Answers, probabilities: np.ndarray) -> dict[str, np.ndarray]:

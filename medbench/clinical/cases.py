@@ -31,7 +31,8 @@ CASE_COLUMNS = (
 
 def cases(line: Line | Answers) -> pd.DataFrame:
     """One row a metric of the leaderboard, columns CASE_COLUMNS: on so many images, on so many cases, and case minus image on the same resamples,
-    each with its 95 % interval over groups and draws. `attrs["torn"]`: cases left out, as their images have different labels.
+    each with its 95 % interval over groups and draws; ece has no gain, as chance makes it larger on
+    fewer. `attrs["torn"]`: cases left out, as their images have different labels.
 
     Empty where bags were not saved, or no case has two images. Raises UserError where the line is not complete.
     """
@@ -56,13 +57,15 @@ def case_records(line: Line | Answers) -> tuple[list[dict[str, Any]], int]:
     records = []
     for metric in image:
         of_image, of_case = answers.sample(image[metric]), answers.sample(case[metric])
-        gain = stats.paired_difference(of_case, of_image)
         record: dict[str, Any] = {"metric": metric, "images": len(answers.labels), "cases": len(whole.labels)}
         for name, sample in (("image", of_image), ("case", of_case)):
             s = stats.mean_over_seeds(sample)
             low, high = np.clip([s.low, s.high], -1.0 if "kappa" in metric else 0.0, 1.0)
             record |= {name: s.mean, f"{name}_low": low, f"{name}_high": high}
-        record |= {"gain": gain.value, **dict(zip(("gain_low", "gain_high"), gain.interval(), strict=True))}
+        gain = stats.paired_difference(of_case, of_image)
+        low, high = gain.interval()
+        numbers = (np.nan, np.nan, np.nan) if metric == "ece" else (gain.value, low, high)
+        record |= dict(zip(("gain", "gain_low", "gain_high"), numbers, strict=True))
         records.append(record)
     return records, torn
 

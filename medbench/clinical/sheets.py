@@ -201,6 +201,8 @@ def _subgroups(answers: Answers, metric: str, frame: pd.DataFrame) -> list[Sheet
         f"Too small: fewer than {MIN_GROUPS} {answers.group}s on either side, or not {n} with {MIN_OF_CLASS} {answers.group}s that have it and "
         f"{MIN_OF_CLASS} that do not."
     )
+    if metric == "ece":
+        note += " ECE is not compared: chance alone makes it larger in the smaller part."
     last = made[-1]
     return [*made[:-1], Sheet(last.title, last.header, last.body, [note], last.frame)]
 
@@ -209,7 +211,7 @@ def _calibration(answers: Answers) -> Sheet:
     frame = calibration(answers)
     found = {(row["state"], row["metric"]): row for row in frame.to_dict("records")}
     names = {"ece": "ECE", "brier": "Brier", "log_loss": "log-loss", "slope": "slope", "intercept": "intercept"}
-    t = found["after", "temperature"]
+    t, by_chance = found["after", "temperature"], found["if calibrated", "ece"]["mean"]
     after = not np.isnan(t["mean"])
     states = ("before", "after", "change") if after else ("before",)
     body = [
@@ -224,7 +226,8 @@ def _calibration(answers: Answers) -> Sheet:
             note += f" It lies at the end of what is looked at ({RANGE[0]:g} to {RANGE[1]:g})."
     else:
         note = f"No temperature: a draw has fewer than {MIN_HELD_OUT} held-out images, or these results are older than their saving."
-    return Sheet("Calibration", ["", *(("as given", "after", "change") if after else ("as given",))], body, [note], frame)
+    chance = f"ECE: probabilities that are right would show {by_chance:.3f} on so many images, by chance; resamples lie higher still, and so the interval."
+    return Sheet("Calibration", ["", *(("as given", "after", "change") if after else ("as given",))], body, [note, chance], frame)
 
 
 def _number(row: dict[str, float], digits: int, signed: bool = False) -> str:

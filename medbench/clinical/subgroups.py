@@ -91,6 +91,8 @@ def subgroups(
     groups; both with a 95 % interval over groups and draws. auc, f1 and balanced_accuracy are means over classes: over those, `classes` in
     number, that have five groups with and five without in both parts, so that the two are means of the same. Degrees of freedom are those of the
     smaller part. p: of no difference, Holm-corrected over all rows that have one. worst: the subgroup furthest behind the others in its column.
+    ece has no difference: chance alone makes it larger in the smaller part (of a tenth of 400 like patients 27 of 100 simulated intervals
+    did not hold 0).
 
     note: "too small to say", with fewer than ten groups on either side, or fewer than two such classes (one, where the task has one to
     report); such a row has no numbers. Without metadata (older
@@ -131,8 +133,7 @@ def subgroup_records(
             rows.append(_row(answers, metric, name, level, usable[name]))
         gaps = np.array([row["difference"] for row in rows], float)  # None becomes NaN
         if np.isfinite(gaps).sum() > 1:
-            worst = np.nanargmax(gaps) if metric == "ece" else np.nanargmin(gaps)
-            rows[int(worst)]["worst"] = True
+            rows[int(np.nanargmin(gaps))]["worst"] = True
         records += rows
     for record in records:
         record |= {name: np.nan for name in _NUMBERS if record[name] is None}
@@ -157,20 +158,18 @@ def _row(answers: Answers, metric: str, name: str, level: str, levels: np.ndarra
     groups = min(sizes)
     own, rest = ([_value(part, draw, metric, classes) for draw in part.draws] for part in parts)
     s = stats.mean_over_seeds(answers.sample(own, sizes[0]))
-    gap = stats.paired_difference(answers.sample(own, groups), answers.sample(rest, groups))
     bottom = -1.0 if "kappa" in metric else 0.0
-    ends = gap.interval()
-    return {
-        **row,
+    row |= {
         "classes": len(classes) if metric in _MEANS else len(list(answers.each())),
         "value": s.mean,
         "low": float(np.clip(s.low, bottom, 1)),
         "high": float(np.clip(s.high, bottom, 1)),
-        "difference": gap.value,
-        "difference_low": ends[0],
-        "difference_high": ends[1],
-        "p": gap.p(),
     }
+    if metric == "ece":
+        return row
+    gap = stats.paired_difference(answers.sample(own, groups), answers.sample(rest, groups))
+    low, high = gap.interval()
+    return {**row, "difference": gap.value, "difference_low": low, "difference_high": high, "p": gap.p()}
 
 
 def _shows(part: Answers, c: int) -> bool:

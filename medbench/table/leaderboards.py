@@ -108,6 +108,10 @@ def notes(board: Board) -> list[str]:
     found.append(
         f"Scored on {images} {board.target} images of {groups} {group}s; 95 % intervals over {group}s (1,000 resamples) and seeds."
     )
+    if any("ece" in row.metrics for row in rows):
+        found.append(
+            "ECE: chance makes it larger than 0, more so on few images, and resamples larger still: compare it between these lines alone."
+        )
     trained = any(row.provenance.get("pretraining") for row in rows)
     if (trained or any(row.cell.method == "random" for row in rows)) and len({row.cell.pretrain_seed for row in rows}) == 1:
         found.append("One pretraining seed: the intervals hold no variance of pretraining or initialisation.")

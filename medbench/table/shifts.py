@@ -281,6 +281,7 @@ def _notes(shown: Sequence[Drop]) -> list[str]:
         found.append(f"Corruptions: of the same images{means}; paired on {group}s and draws.")
     for drop in {drop.name: drop for drop in shown if drop.kind == "data"}.values():
         theirs = drop.there[0].about["groups"] or "image"
-        same = f"; at home the {len(drop.board.about['classes'])} common classes alone" if drop.board.shift else ""
+        same = "; chance makes an ECE larger on fewer images" if metric == "ece" else ""
+        same += f"; at home the {len(drop.board.about['classes'])} common classes alone" if drop.board.shift else ""
         found.append(f"{drop.name}: other images; {group}s at home and {theirs}s there are resampled apart, draws are paired{same}.")
     return found
