@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medbench import images
+from medbench import durable, images
 from medbench.machine import machine
+from medbench.precision import autocast, kind, products
 from medbench.sketch import sketch
 from medbench.spec import Encoder, Method, Weights, fingerprint
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 VERSION = 1
+COUNT = 20  # writing what was done to the disk costs a twentieth of the time at most
 BATCH = 128  # part of the identity: another batch size changes the last bits of a feature
 
 
@@ -43,7 +44,7 @@ class Features:
 def key(pack_key: str, encoder: Encoder, weights: Weights, method: Method, precision: str, device: str) -> str:
     """Everything that can change a feature, the kind of device (cpu, cuda) included: it changes the last bits."""
     how = [method.name, method.version, dict(method.settings)]
-    return fingerprint("features", VERSION, BATCH, pack_key, encoder.identity(), weights.sha256, how, precision, device.partition(":")[0])
+    return fingerprint("features", VERSION, BATCH, pack_key, encoder.identity(), weights.sha256, how, precision, kind(device))
 
 
 def cached(cache_dir: Path, key: str) -> Features | None:
@@ -73,7 +74,7 @@ def trial_speed(build: Callable[[], torch.nn.Module], encoder: Encoder, device: 
 
     net = build().to(device).to(memory_format=torch.channels_last)
     batch = torch.zeros(BATCH, 3, encoder.size, encoder.size, device=device).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode(), torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
+    with torch.inference_mode(), products(precision), autocast(device, precision):
         net(batch).cpu()
         start = time.perf_counter()
         net(batch).cpu()
@@ -93,7 +94,8 @@ def features(
 ) -> Features:
     """The features of all images of a pack: from the cache, else computed. `build` gives the encoder; it is called only if needed.
 
-    A run that is killed loses at most the batch in hand: finished batches are on disk and counted, the next run goes on after them.
+    A run that is killed, or loses its power, loses the batch in hand, and what has come since the last count where a disk is slow: batches
+    that are on the disk are counted, the next run goes on after them.
     Another run that wants the same features waits for this one.
     """
     from filelock import FileLock
@@ -124,6 +126,7 @@ def _compute(
     out = np.load(file, mmap_mode="r+") if done else None
     checks = _checks(pack, net, encoder)
     start = time.perf_counter() - seconds
+    counted, counting = start, 0.0  # when, and how long it took
     progress(done, total)
     for values in forward(net, pack, np.arange(done, total), encoder, device, precision):
         if out is None:
@@ -132,10 +135,16 @@ def _compute(
             images.reserve(file)
         out[done : done + len(values)] = values
         done += len(values)
-        _write(counter, {"done": done, "seconds": time.perf_counter() - start})
+        now = time.perf_counter()
+        if now - counted > COUNT * counting:
+            out.flush()
+            durable.sync(file)  # a counter that reached the disk before its features would leave zeros among them
+            _write(counter, {"done": done, "seconds": now - start})
+            counted, counting = time.perf_counter(), time.perf_counter() - now
         progress(done, total)
     assert out is not None, "a pack holds at least one image"
     out.flush()
+    durable.sync(file)
     seconds = time.perf_counter() - start
     # This file's presence publishes the features: nothing reads an entry without it.
     about = {"seconds": seconds, "images_per_second": total / seconds, "encoder": encoder.name, "size": encoder.size}
@@ -168,9 +177,8 @@ def forward(
     import torch
 
     net = net.to(device).to(memory_format=torch.channels_last).requires_grad_(False)
-    kind = torch.device(device).type
     pending: torch.Tensor | None = None
-    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"):
+    with torch.inference_mode(), products(precision), autocast(device, precision):
         for batch in images.batches(pack, index, BATCH, device, encoder.mean, encoder.std):
             values = net(batch).float()
             if pending is not None:  # fetched one batch late, so that the device never waits for the host
@@ -189,6 +197,4 @@ def _resume(counter: Path) -> tuple[int, float]:
 
 
 def _write(file: Path, record: dict[str, Any]) -> None:
-    partial = file.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(record))
-    partial.replace(file)
+    durable.write(file, lambda partial: partial.write_text(json.dumps(record)))

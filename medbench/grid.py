@@ -17,6 +17,7 @@ from medbench import embed, encoders, given, images, metrics, pretrain, registry
 from medbench.audit import audited
 from medbench.command import command
 from medbench.data import TaskData, open_task
+from medbench.precision import PRECISIONS
 from medbench.spec import (
     ALL,
     Budget,
@@ -306,8 +307,8 @@ def _check_options(grid: Grid) -> None:
     if grid.pretrain not in pretrain.BUDGETS:
         what = f"Unknown pretraining budget '{grid.pretrain}'."
         raise UserError(what, allowed=pretrain.BUDGETS, given=grid.pretrain, then="medbench run --pretrain quick")
-    if grid.precision not in ("fp32", "bf16"):
-        raise UserError(f"Unknown precision '{grid.precision}'.", allowed=["fp32", "bf16"], given=grid.precision)
+    if grid.precision not in PRECISIONS:
+        raise UserError(f"Unknown precision '{grid.precision}'.", allowed=PRECISIONS, given=grid.precision)
     if grid.target not in ("test", "val"):
         raise UserError(
             f"Unknown part '{grid.target}' to score on.", allowed=["test", "val"], given=grid.target, then="medbench run --on val"

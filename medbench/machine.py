@@ -17,12 +17,9 @@ def machine(device: str) -> dict[str, Any]:
     import torch
 
     packages = ("medbench", "numpy", "scikit-learn", "timm", "torch")
-    if device == "cpu":
-        name = f"cpu ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
-    else:  # torch lets cuDNN round the factors of an fp32 convolution to 10 bits (TF32) unless told otherwise
-        name = torch.cuda.get_device_name(device) + (", TF32 convolutions" if torch.backends.cudnn.allow_tf32 else "")
+    cpu = f"cpu ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
     return {
-        "device": name,
+        "device": cpu if device == "cpu" else torch.cuda.get_device_name(device),
         "vector_units": torch.backends.cpu.get_cpu_capability(),
         "versions": {"python": platform.python_version(), **{package: metadata.version(package) for package in packages}},
         "commit": _commit(),

@@ -15,6 +15,7 @@ import numpy as np
 from medbench import corruptions, embed, images, pretrain
 from medbench.data import TaskData
 from medbench.grid import Plan, given_features
+from medbench.precision import kind
 from medbench.spec import Encoder, Network, Weights, fingerprint
 from medbench.targets import Target
 from medbench.units import Unit
@@ -46,15 +47,18 @@ def _pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress,
     return images.pack(flat, hashes, encoder.size, encoder.interpolation, cache_dir, lambda done, total: progress(stage, done, total))
 
 
-def trained(plan: Plan, unit: Unit, device: str, progress: Progress) -> Unit:
-    """The unit, or its members, with weights that are on disk: pretrained now, unless an earlier run did it. Goes on where one was killed."""
+def trained(plan: Plan, unit: Unit, device: str, progress: Progress, processes: int = 1) -> Unit:
+    """The unit, or its members, with weights that are on disk: pretrained now, unless an earlier run did it. Goes on where one was killed.
+
+    processes: that share every batch, see `pretrain.pretrain`.
+    """
     if unit.members:
-        return replace(unit, members=tuple(trained(plan, member, device, progress) for member in unit.members))
+        return replace(unit, members=tuple(trained(plan, member, device, progress, processes) for member in unit.members))
     if not unit.recipes:
         return unit
     data, encoder, start = unit.data, unit.encoder, unit.start
     assert start is not None, "a pretraining starts somewhere"
-    folder = pretrained_folder(plan, unit, device)
+    folder = pretrained_folder(plan, unit, device, processes)
     if not (folder / "weights.pth").exists():
         log.info("pretraining %s", unit.name)
         here = data.where("train")
@@ -78,9 +82,13 @@ def trained(plan: Plan, unit: Unit, device: str, progress: Progress) -> Unit:
     return replace(unit, weights=replace(unit.weights, file=folder / "weights.pth"))
 
 
-def pretrained_folder(plan: Plan, unit: Unit, device: str) -> Path:
-    """Where the cache keeps the weights that a unit's pretraining makes, their history and the state of one that was killed."""
-    return plan.cache_dir / "pretrained" / fingerprint(unit.weights.sha256, device.partition(":")[0])
+def pretrained_folder(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Path:
+    """Where the cache keeps the weights that a unit's pretraining makes, their history and the state of one that was killed.
+
+    Each of several processes draws its own chance, and their number rounds the batch: other weights, which no run takes for those of one.
+    """
+    several = [processes] if processes > 1 else []
+    return plan.cache_dir / "pretrained" / fingerprint(unit.weights.sha256, kind(device), *several)
 
 
 def history(plan: Plan, unit: Unit, device: str) -> dict[str, Any]:

@@ -36,8 +36,8 @@ def alone(grid: Grid, out: Path, device: str, progress: Progress) -> list[str]:
     unit = planned.units[-1]
     if not unit.recipes:
         raise UserError(f"Source '{grid.source}' takes the official checkpoint as it is.", allowed=["task", "imagenet+task"])
-    device, rank = _join(resolve_device(device))
-    weights = trained(planned, unit, device, progress).weights
+    device, rank, processes = _join(resolve_device(device))
+    weights = trained(planned, unit, device, progress, processes).weights
     assert weights.file is not None
     if rank > 0:
         return []
@@ -57,10 +57,11 @@ def alone(grid: Grid, out: Path, device: str, progress: Progress) -> list[str]:
     ]
 
 
-def _join(device: str) -> tuple[str, int]:
-    """Under torchrun: join the other processes. This one's device, and its rank; 0 where it is alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return device, 0
+def _join(device: str) -> tuple[str, int, int]:
+    """Under torchrun: join the other processes. This one's device, its rank, and their number; 0 and 1 where it is alone."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes == 1:
+        return device, 0, 1
     import torch
     from torch import distributed
 
@@ -70,7 +71,7 @@ def _join(device: str) -> tuple[str, int]:
         # without a device of its own a barrier of NCCL takes the first GPU in every process, and hangs
         place = None if device == "cpu" else torch.device(device)
         distributed.init_process_group("gloo" if device == "cpu" else "nccl", device_id=place)
-    return device, distributed.get_rank()
+    return device, distributed.get_rank(), processes
 
 
 def loss_picture(steps: list[dict[str, Any]], title: str, file: Path) -> None:

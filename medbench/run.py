@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
@@ -17,6 +17,7 @@ import numpy as np
 from medbench import embed, metrics, registry, stats
 from medbench.grid import Plan, ingredients
 from medbench.grid import plan as plan_grid
+from medbench.precision import check_rounds, kind, products
 from medbench.prepare import (
     Progress,
     have_features,
@@ -59,7 +60,8 @@ def execute(
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Store:
     """Compute a plan's missing cells. See `run`."""
-    check_device(device)
+    for precision in dict.fromkeys(unit.precision for unit in plan.units):
+        check_device(device, precision)
     store = Store(out)
     lacking = set(missing(plan, store))  # read once: of a folder with ten thousand rows that takes a second
     work = [(unit, todo) for unit in plan.units if (todo := [planned for planned in unit.cells if planned in lacking])]
@@ -71,7 +73,7 @@ def execute(
                 pack(part.data, part.encoder, plan.cache_dir, progress, target)
     store.create()
     store.add_plan(plan.file)
-    with _log_file(out / "run.log"):
+    with _log_file(out / "run.log"), products("fp32"):  # an encoder that is to compute less exactly says so itself
         for unit, _ in work:
             with store.working_on(fingerprint(unit.cells[0].cell.unit)[:16]):
                 if missing(plan, store, unit):
@@ -85,10 +87,15 @@ def missing(plan: Plan, store: Store, unit: Unit | None = None) -> list[Planned]
     return [planned for planned in (unit or plan).cells if planned.fingerprint not in done]
 
 
-def check_device(device: str) -> None:
-    """Raises UserError for a device that is not there. `auto` and `cpu` need no look."""
-    if device in ("auto", "cpu"):
-        return
+def check_device(device: str, precision: str = "fp32") -> None:
+    """Raises UserError for a device that is not there, or that cannot compute so. `auto` and `cpu` need no look, but for tf32."""
+    if device not in ("auto", "cpu"):
+        _check_there(device)
+    if precision == "tf32":
+        check_rounds(resolve_device(device))
+
+
+def _check_there(device: str) -> None:
     import torch
 
     count = torch.cuda.device_count()
@@ -128,38 +135,58 @@ def _run_unit(
     for target in plan.targets_of(unit.data):
         _save_target(target, store)
     todo = missing(plan, store, unit)
-    try:
+    failed: Collection[Planned] = todo
+    with _recorded(store, unit.name, todo):
         needs = {registry.protocol(planned.cell.protocol).needs for planned in todo}
         if "images" in needs or not all(have_features(plan, unit, device, target) for target in sets_of(plan, unit, todo)):
             unit = trained(plan, unit, device, progress)
         features = unit_features(plan, unit, device, progress) if "features" in needs else ()
-    except OSError:
-        raise  # a full disk, a lost mount: nothing else would work either
-    except Exception as error:  # out of memory, a size the encoder cannot take, somebody else's module: the other units may still work
-        log.exception("%s failed", unit.name)
-        for planned in todo:
-            store.fail(planned, _reason(error))
+        failed = ()
+    if failed:
         return
+    embedded = [planned for planned in todo if registry.protocol(planned.cell.protocol).needs == "features"]
+    for apart in sets_of(plan, unit, embedded)[1:]:
+        assert apart is not None, "the task's own set comes first"
+        failed = [planned for planned in embedded if planned.cell.target == apart.name]
+        with _recorded(store, f"{unit.name} on {apart.name}", failed):
+            unit_features(plan, unit, device, progress, apart)  # now: each fit that finds them lacking would try again
+            failed = ()
+        todo = [planned for planned in todo if planned not in failed]
     fits = _fits(unit, todo)
     for name in dict.fromkeys(planned.cell.protocol for planned in todo):
         rest = [fit for fit in fits if fit.first.cell.protocol == name]
         while rest:
             try:
-                for fit, rows in _solve(plan, unit, registry.protocol(name), rest, features, device, progress):
+                for fit, rows in _solve(plan, unit, registry.protocol(name), rest, features, device, progress, store):
                     for row, arrays in rows:
                         if store.add(row, arrays):
                             log.info("row %s", row.cell)
                             on_row(row)
-                    shutil.rmtree(_scratch(plan, fit, device), ignore_errors=True)  # its rows are on disk: nothing to go on from
+                    shutil.rmtree(_scratch(plan, fit, device, store), ignore_errors=True)  # its rows are on disk: nothing to go on from
                     rest = rest[1:]
             except OSError:
                 raise
             except Exception as error:  # one fit's failure, whatever it is, is the reason of its cells and not the end of the run
-                log.exception("%s failed", rest[0].first.cell)
+                failing = rest if isinstance(error, UserError) else rest[:1]  # of the features, which all fits share, or of one fit
+                log.exception("%s failed", failing[0].first.cell)
                 for planned in missing(plan, store, unit):
-                    if planned in rest[0].missing:
+                    if any(planned in fit.missing for fit in failing):
                         store.fail(planned, _reason(error))
-                rest = rest[1:]
+                rest = rest[len(failing) :]
+
+
+@contextmanager
+def _recorded(store: Store, name: str, cells: Collection[Planned]) -> Iterator[None]:
+    """A failure inside, whatever it is (out of memory, a size the encoder cannot take, somebody else's module), is the reason of these cells;
+    others may still work. A full disk or a lost mount ends the run: nothing else would work either."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        log.exception("%s failed", name)
+        for planned in cells:
+            store.fail(planned, _reason(error))
 
 
 @dataclass(frozen=True)
@@ -201,6 +228,7 @@ def _solve(
     features: Sequence[embed.Features],
     device: str,
     progress: Progress,
+    store: Store,
 ) -> Iterator[tuple[Fit, Iterator[tuple[Row, dict[str, np.ndarray]]]]]:
     """Rows of one protocol, fit after fit. The protocol sees the targets' images, never their labels, and fits once for all of them."""
     data, pool = unit.data, unit.data.pool
@@ -218,7 +246,7 @@ def _solve(
         len(data.task.classes),
         device,
         seeds=[fit.first.cell.seed for fit in todo],
-        folders=[_scratch(plan, fit, device) for fit in todo],
+        folders=[_scratch(plan, fit, device, store) for fit in todo],
         widths=tuple(array.shape[1] for array in arrays) if unit.members else (),
         network=network(unit) if protocol.needs == "images" else None,
         progress=progress,
@@ -289,9 +317,10 @@ def _columns(arrays: Sequence[np.ndarray], where: slice) -> np.ndarray:
     return arrays[0][where] if len(arrays) == 1 else np.concatenate([array[where] for array in arrays], axis=1)
 
 
-def _scratch(plan: Plan, fit: Fit, device: str) -> Path:
-    """Where a protocol keeps what a killed run needs to go on inside a fit."""
-    return plan.cache_dir / "cells" / fingerprint(fit.first.fingerprint, device.partition(":")[0])
+def _scratch(plan: Plan, fit: Fit, device: str, store: Store) -> Path:
+    """Where a protocol keeps what a killed run needs to go on inside a fit. A results folder's own: the first of two runs with one would clear
+    it under the other."""
+    return plan.cache_dir / "cells" / fingerprint(fit.first.fingerprint, kind(device), str(store.folder.absolute()))
 
 
 def _score(target: Target, kind: Kind, scores: Scores) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -50,9 +50,9 @@ def entries() -> dict[str, tuple[int, list[Path]]]:
         "sampling": (sampling.VERSION, [ROOT / "sampling.py"]),
         "metrics": (metrics.VERSION, [ROOT / "metrics.py"]),
         "images": (images.VERSION, sorted((ROOT / "images").glob("*.py"))),
-        "embed": (embed.VERSION, [ROOT / "embed.py"]),
+        "embed": (embed.VERSION, [ROOT / "embed.py", ROOT / "precision.py"]),
         "grid": (grids.VERSION, [ROOT / "grid.py"]),
-        "pretrain": (pretrain.VERSION, sorted((ROOT / "pretrain").glob("*.py"))),
+        "pretrain": (pretrain.VERSION, [*sorted((ROOT / "pretrain").glob("*.py")), ROOT / "precision.py"]),
         "corruptions": (corruptions.VERSION, sorted((ROOT / "corruptions").glob("*.py"))),
         "targets": (targets.VERSION, sorted((ROOT / "targets").glob("*.py"))),
     }
@@ -68,7 +68,21 @@ def entries() -> dict[str, tuple[int, list[Path]]]:
 
 
 #: Stages whose code makes an entry's result. Others have a version of their own, or decide nothing.
-BEHIND = ("tasks", "methods", "protocols", "pretrain", "views", "finetune", "fusion", "probe", "weights", "encoders", "given", "readout")
+BEHIND = (
+    "tasks",
+    "methods",
+    "protocols",
+    "pretrain",
+    "views",
+    "finetune",
+    "fusion",
+    "probe",
+    "precision",
+    "weights",
+    "encoders",
+    "given",
+    "readout",
+)
 
 
 def files_behind(file: Path) -> list[Path]:

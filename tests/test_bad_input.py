@@ -65,7 +65,7 @@ def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[st
         ([""], r"re:'' is not a study: a Python file with a constant GRID"),
         (["--methods", "dvme:random@+supervised"], r"re:'random@' in 'random@\+supervised' is no member\. Allowed: swav\+dino"),
         (["--size", "7"], "Image size 7 is out of range. Allowed: 32 to 1024 pixels. Next: medbench run --size 112"),
-        (["--precision", "fp8"], "Unknown precision 'fp8'. Allowed: fp32, bf16. Did you mean 'fp32'?"),
+        (["--precision", "fp8"], "Unknown precision 'fp8'. Allowed: fp32, tf32, bf16. Did you mean 'fp32'?"),
         (["--on", "tset"], "Unknown part 'tset' to score on. Allowed: test, val. Did you mean 'test'? Next: medbench run --on val"),
         (["--source", "tasks"], r"re:No method has the source 'tasks'\. Allowed: auto, .*Did you mean 'task'\?"),
         (["--pretrain", "fast"], "Unknown pretraining budget 'fast'. Allowed: quick, standard, paper. Next: medbench run --pretrain quick"),

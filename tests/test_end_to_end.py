@@ -13,8 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medbench import Grid, Store, images, registry, run, table
+from medbench import Grid, Store, images, prepare, registry, run, table
+from medbench.finetune import MODERN
+from medbench.grid import Plan
+from medbench.protocols import finetune
 from medbench.spec import Protocol, Row
+from medbench.targets import Target
+from medbench.units import Unit
 
 
 def job(folder: Path, *more: str) -> list[str]:
@@ -165,6 +170,77 @@ def test_a_unit_that_fails_leaves_the_others_alone(
     assert "features of 36 of 36 images are not finite" in printed
     assert "1 new rows" in printed
     assert "2 cells failed" in printed
+
+
+def test_a_set_that_cannot_be_embedded_is_tried_once_and_costs_the_others_nothing(
+    folder: Path, mine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    embedded = prepare.unit_features
+
+    def broken(plan: Plan, unit: Unit, device: str, progress: prepare.Progress, target: Target | None = None) -> object:
+        if target is not None:
+            tried.append(target.name)
+            if target.name == "corrupted-blur-1":
+                raise RuntimeError("out of memory")
+        return embedded(plan, unit, device, progress, target)
+
+    monkeypatch.setattr(run, "unit_features", broken)
+    asked = Grid(tasks=(f"folder:{folder}",), encoders=(mine,), labels=("20", "100"), corruptions=("blur", "noise"), levels=("1",))
+    store = run.run(replace(asked, protocols=("linear", "knn")), tmp_path / "out")
+    assert tried.count("corrupted-blur-1") == 1
+    targets = [row.cell.target for row in store.rows().values()]
+    assert {name: targets.count(name) for name in set(targets)} == {"test": 8, "corrupted-noise-1": 8}
+    assert list(store.failures().values()) == ["RuntimeError: out of memory"] * 8
+
+
+def test_features_that_are_not_finite_are_looked_at_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All draws share them: what a protocol says of its input is the reason of every fit."""
+    linear = registry.protocol("linear")
+    asked: list[int] = []
+
+    def counted(train: object, targets: object, draws: list[np.ndarray]) -> object:
+        asked.append(len(draws))
+        return linear.evaluate(train, targets, draws)  # type: ignore[arg-type]
+
+    monkeypatch.setitem(registry.protocols(), "linear", replace(linear, evaluate=counted))
+    (tmp_path / "bad.py").write_text(
+        "import torch\n"
+        "class Nan(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return torch.where(x > 0, torch.nan, x).mean((2, 3)) if len(x) > 2 else x.mean((2, 3))\n"
+        "def nan(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n"
+        "    return Nan()\n"
+    )
+    store = run.run(
+        Grid(tasks=(f"folder:{folder}",), encoders=(f"{tmp_path / 'bad.py'}:nan",), labels=("20", "50", "100")), tmp_path / "out"
+    )
+    assert asked == [7]
+    assert len(store.failures()) == 7 and all("not finite" in reason for reason in store.failures().values())
+
+
+def test_two_results_folders_do_not_share_a_fine_tunings_scratch(
+    folder: Path, mine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run ends, and clears its scratch, just before the first writes a checkpoint."""
+    import torch
+
+    short = replace(MODERN, steps=4, epochs=0.1, rates=(1e-3,), batch=8)
+    monkeypatch.setitem(registry.protocols(), "finetune", finetune._protocol("finetune", "short", short))
+    asked = Grid(tasks=(f"folder:{folder}",), encoders=(mine,), labels=("100",), protocols=("finetune",), seeds=1)
+    save = torch.save
+    others: list[Store] = []
+
+    def overtaken(record: object, file: Path) -> None:
+        if not others:
+            others.append(Store(tmp_path / "other"))
+            run.run(asked, tmp_path / "other")
+        save(record, file)
+
+    monkeypatch.setattr(torch, "save", overtaken)
+    store = run.run(asked, tmp_path / "out")
+    assert store.failures() == {}
+    assert essence(store.rows()) == essence(others[0].rows()) and len(store.rows()) == 1
 
 
 def test_a_second_data_set_of_the_same_name_does_not_mix_in(folder: Path, medbench: Callable[..., int], tmp_path: Path) -> None:

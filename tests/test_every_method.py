@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medbench import Grid, Store, grid, prepare, registry, table
+from medbench import Grid, Store, grid, prepare, pretrain, pretraining, registry, table
 from medbench.finetune import MODERN
 from medbench.pretrain import BUDGETS, recipe
 from medbench.protocols import finetune
@@ -105,6 +105,25 @@ def test_a_fusion_is_trained_end_to_end(bagged: Path, medbench: Medbench, tmp_pa
     rows = list(Store(tmp_path / "out").rows().values())
     assert {row.cell.method for row in rows} == {"supervised", "dvme:supervised+random", "concat:supervised+random"}
     assert all(row.chosen["rate"] == 1e-3 and row.metrics["auc"]["value"] is not None for row in rows)
+
+
+@pytest.mark.usefixtures("few_views")
+def test_what_several_processes_pretrained_is_not_taken_for_what_one_would(
+    bagged: Path, medbench: Medbench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A run embeds weights of one process; those of several have a place of their own, where they are found again."""
+    trainings: list[Path] = []
+    train = pretrain.pretrain
+    monkeypatch.setattr(pretrain, "pretrain", lambda *args, **options: trainings.append(options["folder"]) or train(*args, **options))
+    alone = ("pretrain", "--task", f"folder:{bagged}", "--size", "32", "--method", "simclr", "--out", str(tmp_path / "alone"))
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining, "_join", lambda device: ("cpu", 0, 2))
+        assert medbench(*alone) == 0
+        assert medbench(*alone) == 0
+    assert len(trainings) == 1
+    assert medbench("run", "--task", f"folder:{bagged}", *SMALL, "--methods", "simclr", "--out", str(tmp_path / "out")) == 0
+    assert medbench(*alone) == 0
+    assert len(set(trainings)) == len(trainings) == 2
 
 
 @pytest.mark.usefixtures("few_views")

@@ -490,5 +490,5 @@ def test_each_process_binds_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert pretraining._join("cuda") == ("cuda:1", 1)
+    assert pretraining._join("cuda") == ("cuda:1", 1, 2)
     assert given == {"backend": "nccl", "device_id": torch.device("cuda:1")}

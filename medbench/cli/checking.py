@@ -123,7 +123,7 @@ def _run(study: str, folder: Path, device: str) -> None:
     from medbench.store import Store
 
     grid = studies.load(study).grid
-    runs.check_device(device)
+    runs.check_device(device, grid.precision)
     with screen.Screen() as display:
         planned = grids.plan(grid, display.stage)
     for note in planned.notes:

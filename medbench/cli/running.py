@@ -115,7 +115,7 @@ def run(
     )
     chosen = studies.load(study) if study is not None else None
     grid = chosen.but(grid, fields_given(context)) if chosen else grid
-    runs.check_device(device)
+    runs.check_device(device, grid.precision)
     with screen.Screen() as display:
         planned = grids.plan(grid, display.stage)
     name = chosen.name if chosen else "+".join(data.task.name.replace(":", "-") for data in planned.tasks)
@@ -179,7 +179,7 @@ def pretrain_(
         precision=precision,
         pretrain_seeds=seed + 1,
     )
-    runs.check_device(device)
+    runs.check_device(device, grid.precision)
     if not 0 <= seed < 1000:
         raise UserError(f"--seed {seed} is out of range.", allowed=["0 to 999"], then="medbench pretrain --seed 0")
     try:

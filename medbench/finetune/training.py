@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from medbench import metrics, sampling, views
+from medbench import durable, metrics, sampling, views
 from medbench.finetune.network import Net, is_transformer, optimiser_of, width
 from medbench.finetune.pixels import Pixels, normalised
 from medbench.finetune.recipe import Recipe
+from medbench.precision import autocast, products
 from medbench.spec import PRIMARY, HeldOut, Kind, Network, Scores, Train
 
 MIN_HELD_OUT = 20  # images: with fewer, a score says less than a rule
@@ -63,7 +62,7 @@ def fine_tune(
     fit, val = hold_out(train.labels[draw], train.groups[draw], recipe.held_out)
     held = val
     fit, val = draw[fit], draw[val]
-    with torch.random.fork_rng(devices=[train.device] if train.device != "cpu" else []):
+    with products(network.precision), torch.random.fork_rng(devices=[train.device] if train.device != "cpu" else []):
         job = Job(train, network, recipe, fit, val, seed, folder, linear_layer)
         rates = job.rates()
         searched: dict[str, float] = {}
@@ -190,7 +189,7 @@ class Job:
         found = []
         with torch.inference_mode():
             for images in normalised(pixels, self.network, self.device):
-                with self._autocast():
+                with autocast(self.device, self.network.precision):
                     logits = net(images).float()
                 found.append(torch.sigmoid(logits) if self.train_.kind == "multilabel" else torch.softmax(logits, 1))
         probabilities: np.ndarray = torch.cat(found).cpu().numpy()
@@ -201,7 +200,8 @@ class Job:
         index = self._index(state.step)
         torch.manual_seed(self.seed * 1_000_003 + state.step)  # dropout
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + state.step)
-        (images,) = views.views(self.pixels.take(index), self.crops, self.network.size, self.network.mean, self.network.std, generator)
+        with products("fp32"):
+            (images,) = views.views(self.pixels.take(index), self.crops, self.network.size, self.network.mean, self.network.std, generator)
         scale = self._schedule(state, total)
         for group in optimiser.param_groups:
             group["lr"] = rate * group["share"] * scale
@@ -210,7 +210,7 @@ class Job:
             for module in net.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
-        with self._autocast():
+        with autocast(self.device, self.network.precision):
             loss = self._loss(net(images), self.labels[torch.as_tensor(index, device=self.device)])
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -278,9 +278,6 @@ class Job:
         order = np.concatenate([np.random.default_rng([self.seed, p]).permutation(n) for p in passes])
         return order[first - passes[0] * n :][: self.batch]
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.network.precision == "bf16")
-
     def _class_weights(self) -> torch.Tensor | None:
         if self.train_.kind == "multilabel":
             return None
@@ -294,16 +291,15 @@ class Job:
             blocks = normalised(self.train_.features[self.fit], self.network, self.device)
             features = torch.cat([encoder(block).float() for block in blocks]).cpu()
         train = self.train_
-        return solve(features, train.labels[self.fit], train.groups[self.fit], train.kind, self.outputs)
+        with products("fp32"):  # the solver needs it, whatever the encoder makes do with
+            return solve(features, train.labels[self.fit], train.groups[self.fit], train.kind, self.outputs)
 
     def _keep(self, file: Path, net: Net, optimiser: torch.optim.Optimizer, state: State, *, done: bool) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         record: dict[str, Any] = {"state": vars(state), "done": done}
         if not done:
             record |= {"net": net.state_dict(), "optimiser": optimiser.state_dict()}
-        partial = file.with_suffix(f".{os.getpid()}")
-        torch.save(record, partial)
-        partial.replace(file)
+        durable.write(file, lambda partial: torch.save(record, partial))
 
 
 def _copy(net: nn.Module) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from medbench import views
+from medbench.precision import products
 from medbench.views import Crop, Parameters
 
 
@@ -50,5 +51,6 @@ def views_of(
     for i, crop in enumerate([kind for kind in crops for _ in range(kind.count)]):
         drawn = views.draw(crop, len(pairs), generator)
         mine = Parameters(**{one.name: getattr(drawn, one.name)[part] for one in fields(drawn)})
-        made.append(views.finished(sources[i % len(sources)], mine, crop, data.size, data.mean, data.std))
+        with products("fp32"):  # the precision is the encoder's
+            made.append(views.finished(sources[i % len(sources)], mine, crop, data.size, data.mean, data.std))
     return made

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from medbench.precision import autocast, products
 from medbench.pretrain import order, watch
 from medbench.pretrain.batches import Data, views_of
 from medbench.pretrain.objective import Objective, encoder_alone, fit_sizes
@@ -79,7 +80,7 @@ def run(
     stages = plan(data, recipes, world)
     total = round(stages[-1].views + stages[-1].steps * stages[-1].views_a_step)
     place = torch.device(device)
-    with locked(folder, world) as wanted, torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+    with locked(folder, world) as wanted, products(precision), torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
         if not wanted:
             return
         diary = Diary(folder, world, device, total, progress)
@@ -207,7 +208,7 @@ def _step(training: Training, step: int, pairs: np.ndarray) -> torch.Tensor:
         views = views_of(training.data, recipe.crops, members, world.share(n), device, generator, paired=recipe.paired)
         alone = part < stage.parts - 1 and world.size > 1
         with training.wrapped.no_sync() if alone else nullcontext():  # type: ignore[operator]
-            with _autocast(training):
+            with autocast(training.device, training.precision):
                 loss = training.wrapped(views, position)
             (loss / stage.parts).backward()
         total += loss.detach() / stage.parts
@@ -256,7 +257,7 @@ def _look(training: Training, step: int) -> None:
     bank = rng.permutation(stage.train)[: max(n - len(held), watch.NEIGHBOURS)]
     objective.eval()
     record: dict[str, Any] = {"step": step}
-    with _autocast(training):
+    with autocast(training.device, training.precision):
         encoder = objective.parts[objective.exported]
         chunks = [chunk for part in (bank, held) for chunk in np.array_split(part, 1 + len(part) // 128) if len(chunk)]
         embedded = torch.cat([encoder(data.plain(chunk, device)).float() for chunk in chunks])
@@ -280,13 +281,9 @@ def _estimate_norms(training: Training) -> None:
     stage = training.stage
     positions = np.random.default_rng([training.seed, stage.number]).permutation(stage.train)
     chunks = np.array_split(positions, -(-len(positions) // stage.batch))
-    with _autocast(training):
+    with autocast(training.device, training.precision):
         update_bn((training.data.plain(chunk, training.device) for chunk in chunks), training.objective.parts["backbone"])
     _note(training, stage.steps, {"step": stage.steps})
-
-
-def _autocast(training: Training) -> torch.autocast:
-    return torch.autocast(torch.device(training.device).type, torch.bfloat16, enabled=training.precision == "bf16")
 
 
 def _seed(*numbers: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import distributed
 
+from medbench import durable
 from medbench.machine import machine
 
 SAVE_EVERY = 20.0  # seconds; rarer where writing takes long
@@ -119,7 +119,7 @@ class Diary:
         start = time.perf_counter()
         if self.world.rank == 0:
             whole = {**state, "history": self.history, "seconds": self._seconds(), "about": self.about}
-            _write(self.folder / "checkpoint.pth", lambda file: torch.save(whole, file))
+            durable.write(self.folder / "checkpoint.pth", lambda file: torch.save(whole, file))
             self.write_history()
         self.saved_at = time.perf_counter()
         self.saving = self.saved_at - start
@@ -129,7 +129,7 @@ class Diary:
         if self.world.rank == 0:
             self.write_history()
             plain = {name: value.cpu().contiguous() for name, value in weights.items()}
-            _write(self.folder / "weights.pth", lambda file: torch.save(plain, file))
+            durable.write(self.folder / "weights.pth", lambda file: torch.save(plain, file))
             (self.folder / "checkpoint.pth").unlink(missing_ok=True)
 
     def write_history(self) -> None:
@@ -138,13 +138,7 @@ class Diary:
         views = self.history[-1]["views"] if self.history else 0
         speed = {"seconds": round(self._seconds(), 1), "views_per_second": round(views / max(self._seconds(), 1e-9), 1)}
         record = {**machine(self.device), **self.about, **speed, "processes": self.world.size, "steps": self.history}
-        _write(self.folder / "history.json", lambda file: file.write_text(json.dumps(record, indent=1)))
+        durable.write(self.folder / "history.json", lambda file: file.write_text(json.dumps(record, indent=1)))
 
     def _seconds(self) -> float:
         return self.seconds + time.perf_counter() - self.started
-
-
-def _write(file: Path, write: Callable[[Path], object]) -> None:
-    partial = file.with_suffix(f".{os.getpid()}")
-    write(partial)
-    partial.replace(file)

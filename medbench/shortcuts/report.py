@@ -49,7 +49,7 @@ def examine(
 
     Raises UserError for everything that `grid.plan` refuses, for a task without metadata, an unknown column, and a fusion.
     """
-    run.check_device(device)
+    run.check_device(device, grid.precision)
     plan = grids.plan(grid, progress)
     data = plan.tasks[0]
     if part not in data.parts:
