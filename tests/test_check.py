@@ -102,6 +102,13 @@ def test_the_tolerance_is_the_measured_spread_doubled_and_one_decision() -> None
     assert step(row(), "balanced_accuracy") == 1 / 30
 
 
+def test_a_label_that_few_images_lack_may_move_the_auc_by_one_of_them() -> None:
+    """98 of 100 images have the first label: a pair of an image with it and one without is 1 / 196 of its AUC, a hundredth of the two more."""
+    common = row(provenance={"parts.test": {"images": 100, "classes": [98, 50]}})
+    assert step(common, "auc") == pytest.approx(max(1 / 196, 0.01 / 2) / 2)
+    assert step(common, "auc") >= 1 / 196 / 2
+
+
 def scored(kind: str, *, skewed: bool) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Labels, probabilities of 100 images, and images of each class. skewed: nearly all are decided to be of the largest class, or of none."""
     rng = np.random.default_rng(0)

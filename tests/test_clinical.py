@@ -198,6 +198,19 @@ def test_per_class_is_a_slow_loop_over_draws_and_resamples(kind: Kind, tmp_path:
         np.testing.assert_allclose([got["mean"], got["low"], got["high"]], [s.mean, s.low, s.high], atol=1e-6)
 
 
+def test_all_found_is_no_proof_that_all_will_be(tmp_path: Path) -> None:
+    """A class of four patients, all found and no other taken for it: resamples say 1 and nothing else. Ends of scipy.stats.binomtest(4, 4).proportion_ci()."""
+    answers = clinical.read(line_of(study(tmp_path, "binary", seeds=1)))
+    four = np.isin(answers.groups, np.unique(answers.groups)[:4])
+    p = np.stack([1.0 - four, four], axis=1)
+    perfect = replace(answers, labels=four.astype(int), draws=[replace(answers.draws[0], probabilities=p, decisions=four.astype(int))])
+    found = clinical.per_class(perfect).set_index("metric")
+    for metric in ("recall", "precision"):
+        assert found.loc[metric, ["mean", "low", "high"]].tolist() == pytest.approx([1.0, 0.397635364383525, 1.0])
+    assert 0.9 < found.loc["specificity", "low"] < 1.0
+    assert np.isnan(found.loc["auc", "low"]) and np.isnan(found.loc["f1", "low"])
+
+
 def test_nothing_held_out_leaves_thresholds_and_temperature_undefined(tmp_path: Path) -> None:
     line = line_of(study(tmp_path, held=False))
     frame = clinical.per_class(line).set_index("metric")

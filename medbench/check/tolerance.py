@@ -86,7 +86,8 @@ def step(row: Row, metric: str) -> float:
     the largest class, where nearly all are decided to be of it; weighted kappa (C - 1)^2/S for a decision from one end to the other, S the
     squared distances of the classes' numbers from their mean, the least disagreement to expect; ECE 2/N, an image that leaves one bin for
     another. Multi-label: the decision on one of C labels, over which the metrics are averaged.
-    AUC has no decisions: an image of the rarest class passes one of the N - n others, or one in a hundred, as where scores lie close
+    AUC has no decisions: an image of the rarest class (multi-label: of the fewest with, or without, a label) passes one of the N - n others, or one
+    in a hundred, as where scores lie close
     (kernels for other vector units moved the interval's end of an SVM on random features, chosen from 14 images, by 1e-4; by a pair,
     7e-5, it would have been red).
     """
@@ -110,6 +111,7 @@ def step(row: Row, metric: str) -> float:
         smaller = max(min(min(count, total - count) for count in counts), 1)  # images with, or without, one of them
         balanced, kappa = 1 / (2 * classes * smaller), 2 / (classes * smaller)
         each |= {"accuracy": 1 / (classes * total), "balanced_accuracy": balanced, "kappa": kappa}
+        passed = max(1 / max(total - smaller, 1), 0.01) / smaller
         each |= {"ece": 2 / (classes * total), "auc": passed / classes}
     return each.get(metric, UNKNOWN_STEP)
 

@@ -28,6 +28,9 @@ def per_class(line: Line | Answers, *, specificity: float = 0.9, sensitivity: fl
     (`measures.above_for_specificity`) in one of the draws. A binary task has one class, its second. The held-out scores are those of models
     fitted to four fifths of the labels: the achieved values say how well the threshold carried over.
 
+    A share that is 1 (or 0) in every resample has the interval of as many of as many groups (Clopper & Pearson 1934): no resample shows what chance
+    could have done. Another number that no resample moves has none.
+
     unit: "image", or "case" (`reading.by_case`; thresholds are still those of images). Raises UserError where the line is not complete, for
     a case without saved bags, and for numbers that are not between 0 and 1.
     """
@@ -49,12 +52,37 @@ def class_records(line: Line | Answers, *, specificity: float = 0.9, sensitivity
     for c in answers.each():
         known, positive = answers.positives(c)
         draws = [_measured(draw, c, known, positive, answers.weights[known], specificity, sensitivity) for draw in answers.draws]
+        trials = _trials(answers, c, known, positive)
         for metric in draws[0]:
             s = stats.mean_over_seeds(answers.sample([values[metric] for values in draws]))
-            low, high = np.clip([s.low, s.high], 0, 1)
+            low, high = np.clip([s.low, s.high], 0, 1) if s.low != s.high else _all_or_none(s.mean, trials.get(metric, 0))
             counted = {"class": answers.classes[c], "n": int(positive.sum()), "of": len(known)}
             records.append({**counted, "metric": metric, "mean": s.mean, "sd": s.sd, "low": low, "high": high})
     return records
+
+
+def _trials(answers: Answers, c: int, known: np.ndarray, positive: np.ndarray) -> dict[str, int]:
+    """Of each share, how many groups it is of: with the class, without it, with images decided for it (in the draw with the fewest)."""
+
+    def count(which: np.ndarray) -> int:
+        return len(np.unique(answers.groups[known[which]]))
+
+    decided = [draw.decisions[known, c] == 1 if draw.decisions.ndim == 2 else draw.decisions == c for draw in answers.draws]
+    of_class, of_rest = count(positive), count(~positive)
+    return {
+        "prevalence": count(np.ones(len(known), bool)),
+        "precision": min(map(count, decided)),
+        **dict.fromkeys(("recall", "sensitivity_at_specificity", "achieved_sensitivity"), of_class),
+        **dict.fromkeys(("specificity", "specificity_at_sensitivity", "achieved_specificity"), of_rest),
+    }
+
+
+def _all_or_none(share: float, n: int) -> tuple[float, float]:
+    """The exact 95 % interval of a share of n that is 1 or 0; NaN of another, or of none."""
+    if n == 0 or share not in (0.0, 1.0):
+        return float("nan"), float("nan")
+    far = 0.025 ** (1 / n)
+    return (far, 1.0) if share else (0.0, 1 - far)
 
 
 def _measured(
