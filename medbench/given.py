@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import zipfile
-import zlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medbench import broken
 from medbench.spec import Encoder, UserError
 
 if TYPE_CHECKING:
@@ -94,11 +93,13 @@ def _read(file: Path) -> tuple[list[str], np.ndarray]:
 
 
 def _read_npz(file: Path) -> tuple[list[str], np.ndarray]:
-    try:
-        with file.open("rb") as stream, np.load(stream) as arrays:  # np.load alone leaves a broken file open
-            found: dict[str, Any] = dict(arrays)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{file} is not a readable .npz file: {error}.", then="np.savez(FILE, ids=ids, features=features)") from error
+    then = "np.savez(FILE, ids=ids, features=features)"
+    with (
+        broken.reading(lambda why: UserError(f"{file} is not a readable .npz file ({why}).", then=then)),
+        file.open("rb") as stream,  # np.load alone leaves a broken file open
+        np.load(stream) as arrays,
+    ):
+        found: dict[str, Any] = dict(arrays)
     if not {"ids", "features"} <= set(found):
         raise UserError(f"{file.name} holds {', '.join(found) or 'nothing'}.", allowed=["ids (n,)", "features (n, D)"])
     return [str(name) for name in np.atleast_1d(found["ids"])], found["features"]
@@ -111,8 +112,8 @@ def _read_parquet(file: Path) -> tuple[list[str], np.ndarray]:
         frame = pd.read_parquet(file)
     except ImportError as error:
         raise UserError(f"{file.name} needs a package that reads parquet.", then="pip install medbench[parquet]") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} is not a readable .parquet file: {error}.") from error
+    except Exception as error:  # of pandas, or of whichever package reads the file: each has its own
+        raise UserError(f"{file} is not a readable .parquet file ({type(error).__name__}: {error}).") from error
     if "id" not in frame.columns:
         raise UserError(f"{file.name} has no column 'id', but {', '.join(map(str, frame.columns[:5]))}.")
     numbers = frame.drop(columns="id")

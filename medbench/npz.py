@@ -13,9 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-#: What these readers and numpy's raise for a file that is cut, empty, or of somebody else.
-BROKEN = (zipfile.BadZipFile, EOFError, ValueError, KeyError, IndexError, SyntaxError, TypeError, IsADirectoryError)
-
 
 def array(raw: bytes) -> np.ndarray:
     """A .npy file's array, read-only (numpy's format 1.0: ten bytes, a header that ends the line, the numbers)."""

@@ -14,7 +14,7 @@ from medbench import registry
 from medbench.grid import Plan, plan
 from medbench.prepare import Progress, pack, trained
 from medbench.run import resolve_device
-from medbench.spec import Grid, UserError
+from medbench.spec import Grid, UserError, check_writable
 from medbench.units import Unit
 
 SHOWN = 6  # training images on the sheet of views
@@ -32,6 +32,7 @@ def alone(grid: Grid, out: Path, device: str, progress: Progress) -> list[str]:
         raise UserError(
             f"Method '{method.name}' trains no encoder.", allowed=allowed, given=method.name, then="medbench pretrain --method simclr"
         )
+    check_writable(out, "medbench pretrain --out FOLDER")
     planned = plan(grid, progress)
     unit = planned.units[-1]
     if not unit.recipes:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import nn
 
 LAST = 4  # blocks of `last4`
+
+
+class NoReadout(ValueError):
+    """A model has nothing to take that readout from."""
 
 
 class Readout(nn.Module):
@@ -25,20 +30,25 @@ class Readout(nn.Module):
         self.readout = readout
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Raises NoReadout."""
+        model, prefix = self.model, getattr(self.model, "num_prefix_tokens", None)
+        has_cls = bool(prefix) and getattr(model, "cls_token", None) is not None
         if self.readout == "last4":
-            blocks = self.model.forward_intermediates(
+            if not has_cls or "return_prefix_tokens" not in signature(model.forward_intermediates).parameters:
+                raise NoReadout("this model has no class token after each block")
+            blocks = model.forward_intermediates(
                 images, indices=LAST, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
             )
             return torch.cat([prefix[:, 0] for _, prefix in blocks], 1)
-        tokens: torch.Tensor = self.model.forward_features(images)
+        tokens = model.forward_features(images)
+        if not isinstance(tokens, torch.Tensor) or tokens.ndim not in (3, 4):
+            raise NoReadout("this model's last layer is no map and no row of tokens")
+        if self.readout != "mean" and (tokens.ndim == 4 or not has_cls):
+            raise NoReadout("this model has no class token")
         if tokens.ndim == 4:
-            if self.readout != "mean":
-                raise ValueError("a convolutional map has no class token")
-            channels_first = tokens.shape[1] == self.model.num_features
-            return tokens.mean((2, 3) if channels_first else (1, 2))
-        prefix = self.model.num_prefix_tokens
-        if self.readout != "mean" and (prefix == 0 or self.model.cls_token is None):
-            raise ValueError("this model has no class token")
+            return tokens.mean((2, 3) if tokens.shape[1] == model.num_features else (1, 2))
+        if prefix is None:
+            raise NoReadout("this model does not say which of its tokens are patches")
         cls, mean = tokens[:, 0], tokens[:, prefix:].mean(1)
         if self.readout == "cls+mean":
             return torch.cat([cls, mean], 1)
@@ -60,6 +70,6 @@ def exists(architecture: str, readout: str) -> bool:
         images = torch.empty(2, *model.pretrained_cfg["input_size"])
         try:
             out: torch.Tensor = read(model, readout).eval()(images)
-        except (AttributeError, AssertionError, NotImplementedError, TypeError, ValueError):
-            return False  # no class token, no prefix tokens, no intermediate layers: each architecture says so in its own way
+        except NoReadout:
+            return False
     return out.ndim == 2

@@ -48,6 +48,7 @@ def run(
 
     A cell that fails is recorded with its reason; the others go on. OSError (a full disk) ends the run.
     """
+    Store(out).check()
     return execute(plan_grid(grid, progress), out, device=device, progress=progress, on_row=on_row)
 
 

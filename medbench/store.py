@@ -15,15 +15,15 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from medbench import garbage, npz
-from medbench.spec import Cell, Row, UserError
+from medbench import broken, garbage, npz
+from medbench.spec import KINDS, PRIMARY, Cell, Row, UserError, check_writable, checked
 
 T = TypeVar("T")
 
@@ -62,19 +62,38 @@ class NoPredictions(UserError):
     """A results folder was passed on without predictions, or they were lost."""
 
 
-def _damaged(file: Path | str, error: Exception) -> Damaged:
-    what = f"{file} is damaged, or not medbench's ({type(error).__name__}: {error})."
-    return Damaged(what, then="copy the folder anew, or delete that file: medbench run computes its cell again")
+def _reading(file: Path | str) -> AbstractContextManager[None]:
+    then = "copy the folder anew, or delete that file: medbench run computes its cell again"
+    return broken.reading(lambda why: Damaged(f"{file} is damaged, or not medbench's ({why}).", then=then))
 
 
-def _row(record: Mapping[str, Any]) -> Row:
-    """Raises what `Store._parse` takes for a line that is none."""
-    row = Row.from_json(record)
-    row.fingerprint.encode(), row.metrics["auc"], row.provenance.keys()
-    for value in [entry["value"] for entry in row.metrics.values()]:
-        if value is not None and not isinstance(value, int | float):
-            raise TypeError(f"{value!r} is no metric's value")
-    return row
+def _planned(record: Any) -> Planned:
+    checked(record, {"cell": dict, "fingerprint": str, "n_requested": int, "setting": str, "target": str})
+    return Planned(**{**record, "cell": Cell.from_json(record["cell"])})
+
+
+_ABOUT: dict[str, type | tuple[type, ...]] = {
+    "identity": str,
+    "title": str,
+    "kind": str,
+    "classes": list,
+    "metric": str,
+    "groups": (str, type(None)),
+    "marks": list,
+    "parts": dict,
+}
+
+
+def _check_about(about: Any, target: str) -> None:
+    """Raises TypeError or ValueError where a plan does not say of a scored set what tables read."""
+    checked(about, _ABOUT)
+    checked(about["parts"], dict.fromkeys([target, *about["parts"]], list), "parts")
+    if about["kind"] not in KINDS or about["metric"] not in PRIMARY.values():
+        raise ValueError(f"kind and metric are {about['kind']!r:.60} and {about['metric']!r:.60}")
+    if not all(isinstance(text, str) for text in (*about["classes"], *about["marks"])):
+        raise TypeError("classes or marks are no texts")
+    if not all(len(pair) == 2 and all(isinstance(n, int) for n in pair) for pair in about["parts"].values()):
+        raise ValueError(f"parts are {about['parts']!r:.60}, not images and groups of each")
 
 
 def _line(cell: Cell) -> Cell:
@@ -114,14 +133,18 @@ class Store:
 
     def rows(self) -> dict[str, Row]:
         """fingerprint -> row, in the order of writing. A row whose scores were lost is not done. Raises UserError for what is no row."""
-        rows = (self._parse("rows.jsonl", number, record, _row) for number, record in self._lines("rows.jsonl"))
+        rows = (self._parse("rows.jsonl", number, record, Row.from_json) for number, record in self._lines("rows.jsonl"))
         scored = set(os.listdir(self.folder / "scores")) if (self.folder / "scores").is_dir() else set()
         with garbage.kept():  # of thousands of rows
             return {row.fingerprint: row for row in rows if f"{row.fingerprint[:32]}.npz" in scored}
 
     def failures(self) -> dict[str, str]:
         """fingerprint -> reason of the last failure."""
-        pair = lambda record: (record["fingerprint"], record["reason"])
+
+        def pair(record: Any) -> tuple[str, str]:
+            checked(record, {"fingerprint": str, "reason": str})
+            return record["fingerprint"], record["reason"]
+
         return dict(self._parse("failed.jsonl", number, record, pair) for number, record in self._lines("failed.jsonl"))
 
     def plan(self) -> PlanFile:
@@ -137,12 +160,13 @@ class Store:
     def _read_plan(self, file: Path) -> PlanFile:
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
-            cells = (Planned(**{**entry, "cell": Cell(**entry["cell"])}) for entry in record["cells"])
-            plan = PlanFile(tuple(cells), record["tasks"], tuple(record.get("commands", ())))
+            checked(record, {"cells": list, "tasks": dict})
+            plan = PlanFile(tuple(map(_planned, record["cells"])), record["tasks"], tuple(record.get("commands", ())))
             for key in {f"{entry.cell.task}|{entry.cell.data}|{entry.cell.target}" for entry in plan.cells}:
-                plan.tasks[key]["identity"], plan.tasks[key]["parts"]
+                checked(plan.tasks, {key: dict}, "tasks")
+                _check_about(plan.tasks[key], key.rpartition("|")[2])
             return plan
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError) as error:
             raise UserError(
                 f"{file} is not a plan of this medbench ({error}).", then="medbench run --out another folder, or delete it"
             ) from error
@@ -160,10 +184,8 @@ class Store:
 
     def _arrays(self, row: Row) -> dict[str, np.ndarray]:
         file = self._scores_file(row.fingerprint)
-        try:
+        with _reading(file):
             return npz.arrays(file)
-        except npz.BROKEN as error:
-            raise _damaged(file, error) from error
 
     def resamples(self, row: Row, metrics: Collection[str] = ()) -> dict[str, np.ndarray]:
         """metric -> (R,) float32: that part of `scores` alone, of `metrics` or of all, without numpy's own reader, which takes ten times as
@@ -171,11 +193,10 @@ class Store:
         place = f"{self.folder}/scores/{row.fingerprint[:32]}.npz"
         file = os.open(place, os.O_RDONLY)
         try:
-            values = npz.array(npz.member(file, b"resamples.npy"))
-            names = list(row.metrics) if len(values) == len(row.metrics) else npz.array(npz.member(file, b"metrics.npy")).tolist()
-            return {name: array for name, array in zip(names, values, strict=True) if not metrics or name in metrics}
-        except npz.BROKEN as error:
-            raise _damaged(place, error) from error
+            with _reading(place):
+                values = npz.array(npz.member(file, b"resamples.npy"))
+                names = list(row.metrics) if len(values) == len(row.metrics) else npz.array(npz.member(file, b"metrics.npy")).tolist()
+                return {name: array for name, array in zip(names, values, strict=True) if not metrics or name in metrics}
         finally:
             os.close(file)
 
@@ -184,12 +205,10 @@ class Store:
         they were saved (older folders have neither). Raises UserError where it is not there."""
         place = self.folder / "targets" / f"{name}.npz"
         try:
-            with np.load(place) as file:
+            with _reading(place), np.load(place) as file:
                 return dict(file)
         except FileNotFoundError:
             raise self._lacks(f"it has no targets/{name}.npz") from None
-        except npz.BROKEN as error:
-            raise _damaged(place, error) from error
 
     def _lacks(self, what: str) -> NoPredictions:
         return NoPredictions(
@@ -198,6 +217,10 @@ class Store:
         )
 
     # Writing ---------------------------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raises UserError where the folder cannot be written, without making it."""
+        check_writable(self.folder, "medbench run --out FOLDER")
 
     def create(self) -> None:
         """Make the folder, and prove that it can be written. Raises UserError."""
@@ -302,9 +325,9 @@ class Store:
     def _parse(self, name: str, number: int, record: Any, make: Callable[[Any], T]) -> T:
         try:
             return make(record)
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError) as error:
             then = "remove that line; its cell is computed again"
-            raise UserError(f"{self.folder / name}, line {number}, is not a record of medbench ({error!r}).", then=then) from error
+            raise UserError(f"{self.folder / name}, line {number}, is not a record of medbench ({error}).", then=then) from error
 
     def _lines(self, name: str) -> Iterable[tuple[int, Any]]:
         file = self.folder / name

@@ -317,7 +317,7 @@ def test_wrong_labels_come_first() -> None:
         (("--images", "empty"), "lists no image"),
         (("drem",), "Unknown task 'drem'"),
         (("derm", "--sheet", "pairs.jpg"), "--sheet writes a PNG file, not 'pairs.jpg'"),
-        (("derm", "--json", "no/where.json"), "there is no folder no"),
+        (("derm", "--json", "/dev/null/x.json"), "/dev/null/x.json cannot be written: /dev/null: Not a directory."),
         (("derm", "--device", "cuda:9"), "Device 'cuda:9' is not there"),
     ],
 )

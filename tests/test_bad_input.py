@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_table import fill, make
+from test_table import ABOUT, fill, make
 
 from medbench import Store
 
@@ -229,7 +229,25 @@ def test_two_tasks_of_one_name(refused: Callable[..., str], folder: Path, tmp_pa
 def test_an_output_folder_that_cannot_be_written(refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     line = refused("run", "--task", f"folder:{folder}", "--size", "32", "--methods", "random", "--out", f"{tmp_path}/file/out")
-    assert re.search(r"Results cannot be written to .*file/out: .*Next: medbench run --out FOLDER", line)
+    assert re.search(r"file/out cannot be written: .*/file: Not a directory\. Next: medbench run --out FOLDER", line)
+
+
+def test_an_output_folder_is_tried_before_anything_is_planned(refused: Callable[..., str], tmp_path: Path) -> None:
+    """`refused` takes one line alone: no note on the phantom stands before it."""
+    (tmp_path / "file").write_text("")
+    assert "file/out cannot be written" in refused("run", "--data", "phantom", "--out", f"{tmp_path}/file/out")
+    assert "file/out cannot be written" in refused("pretrain", "--data", "phantom", "--out", f"{tmp_path}/file/out")
+    (tmp_path / "runs").write_text("")
+    assert refused("run", "--data", "phantom").startswith("runs/TASK cannot be written: ")
+
+
+def test_ctrl_c_says_so_wherever_it_falls(medbench: Medbench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medbench.grid.plan", interrupted)
+    assert medbench("run", "--data", "phantom") == 130
+    assert capsys.readouterr().err == "medbench: stopped. The same command goes on with what was finished.\n"
 
 
 def test_a_cache_that_cannot_be_written(refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,13 +262,23 @@ def test_a_cache_that_cannot_be_written(refused: Callable[..., str], tmp_path: P
         ("plan.json", b"hello", r"plan\.json is not a plan of this medbench"),
         ("plan.json", b'{"cells": [], "tasks": {}}', r"holds no cell: its plan is empty\. Next: medbench run --out "),
         ("plan.json", {"tasks": {}}, r"plan\.json is not a plan of this medbench"),
+        ("plan.json", {"tasks": {"t|T|test": ABOUT | {"metric": "sharpness"}}}, r"plan\.json is not a plan .*kind and metric are"),
+        ("plan.json", {"tasks": {"t|T|test": ABOUT | {"parts": {}}}}, r"plan\.json is not a plan of this medbench \(parts lacks test\)"),
         ("rows.jsonl", b"null\n", r"rows\.jsonl, line 1, is not a record of medbench"),
         ("rows.jsonl", {"fingerprint": 3}, r"rows\.jsonl, line 1, is not a record of medbench"),
         (
             "rows.jsonl",
-            {"metrics": {"auc": {"value": "high"}}},
-            r"rows\.jsonl, line 1, is not a record of medbench.*'high' is no metric's value",
+            {"metrics": {"auc": {"value": "high", "low": None, "high": None}}},
+            r"rows\.jsonl, line 1, is not a record of medbench.*auc value is 'high'",
         ),
+        (
+            "rows.jsonl",
+            {"provenance": {}},
+            r"rows\.jsonl, line 1, is not a record of medbench \(provenance lacks weights\)\. Next: remove that",
+        ),
+        ("rows.jsonl", {"cost": {}}, r"rows\.jsonl, line 1, is not a record of medbench \(cost lacks seconds\)"),
+        ("rows.jsonl", {"metrics": {}}, r"rows\.jsonl, line 1, is not a record of medbench \(metrics lacks auc\)"),
+        ("rows.jsonl", {"n_labels": None}, r"rows\.jsonl, line 1, is not a record of medbench \(n_labels is None\)"),
         ("rows.jsonl", None, r"rows\.jsonl: Is a directory\. Next: mend that"),
         ("scores", b"", r"scores/\w+\.npz is damaged, or not medbench's \(BadZipFile: .*Next: copy the folder anew, or delete that file"),
         ("scores", b"hello", r"scores/\w+\.npz is damaged"),

@@ -45,6 +45,8 @@ def row(seed: int = 0, auc: float | None = 0.8, **more: Any) -> Row:
         "subset_sha256": "s",
         "subset_classes": {"a": 3, "b": 7},
         "precision": "fp32",
+        "trained_on": [],
+        "target": "t",
         "features": [{"device": "cpu", "checks": {"weights": "l", "pixels": sketched, "input": sketched, "features": sketched}}],
         "scores": {"probabilities": sketched, "decisions": "d"},
         "device": "cpu (x86_64, 1 threads)",
@@ -59,7 +61,7 @@ def row(seed: int = 0, auc: float | None = 0.8, **more: Any) -> Row:
         for name in inner:
             place = place[int(name) if isinstance(place, list) else name]
         place[last] = value
-    made = Row(cell, more.pop("fingerprint", f"f{seed}"), metrics, 10, 10, {}, {}, provenance)
+    made = Row(cell, more.pop("fingerprint", f"f{seed}"), metrics, 10, 10, {}, {"seconds": 1.0}, provenance)
     assert not more
     return made
 
@@ -332,11 +334,21 @@ def test_a_study_is_run_with_nothing_from_the_cache(
         (["mine.py", "--against", "ref.jsonl", "--measure"], "--measure takes --rows alone, of two runs at least."),
         (["--rows", "ref.jsonl", "--against", "text.jsonl"], r"text.jsonl, line 1, is not a row of medbench (Expecting value"),
         (["--rows", "ref.jsonl", "--against", "list.jsonl"], "list.jsonl, line 1, is not a row of medbench ("),
-        (["--rows", "ref.jsonl", "--against", "number.jsonl"], "is not a row of medbench (metric 'auc' is not a number: 'high')"),
+        (["--rows", "ref.jsonl", "--against", "number.jsonl"], "is not a row of medbench (auc value is 'high')"),
         (["--rows", "ref.jsonl", "--against", "bad/rows.jsonl"], "repeatability.json is not a repeatability of medbench ("),
         (
             ["mine.py", "--against", "bad", "--out", "bad"],
             "--out bad is the reference's own folder: its rows would be compared with themselves.",
+        ),
+        (["--rows", "ref.jsonl", "--against", "ref.jsonl", "--out", "kept"], "--out does not apply to --rows. Next: leave --out out"),
+        (["--rows", "ref.jsonl", "--against", "ref.jsonl", "--device", "cpu"], "--device does not apply to --rows."),
+        (
+            ["--rows", "ref.jsonl", "--rows", "ref.jsonl", "--against", "ref.jsonl", "--measure", "--github"],
+            "--github does not apply to --measure.",
+        ),
+        (
+            ["--rows", "ref.jsonl", "--against", "ref.jsonl", "--json", "/dev/null/x"],
+            "/dev/null/x cannot be written: /dev/null: Not a directory.",
         ),
         (["nothing.py", "--against", "ref.jsonl"], "No study file 'nothing.py'."),
         (["--rows", "empty.jsonl", "--against", "ref.jsonl", "--update"], "empty.jsonl holds no row: the reference stays as it was."),

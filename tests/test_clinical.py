@@ -482,7 +482,7 @@ def test_the_tables_fit_a_terminal_and_every_format_says_the_same(
         (["--metric", "acc"], "Unknown metric 'acc'."),
         (["--format", "html"], "Unknown format 'html'. Allowed: terminal, markdown, csv, latex."),
         (["--on", "isic2019"], "Nothing was scored on 'isic2019' here. Allowed: test."),
-        (["--out", "/dev/null/x.md"], "/dev/null/x.md cannot be written: File exists."),
+        (["--out", "/dev/null/x.md"], "/dev/null/x.md cannot be written: /dev/null: Not a directory."),
     ],
 )
 def test_what_is_wrong_is_refused_in_one_line(

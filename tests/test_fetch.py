@@ -243,6 +243,33 @@ def test_a_bomb_is_stopped_while_it_is_written(tmp_path: Path, monkeypatch: pyte
     assert names(tmp_path) == ["w", "x", "y", "z"]
 
 
+def with_bit(archive: bytes, central: int, local: int, value: int) -> bytes:
+    """A zip with `value` set at these places of each record of its directory, and of each member's own header."""
+    content = bytearray(archive)
+    for mark, place in ((b"PK\1\2", central), (b"PK\3\4", local)):
+        at = content.find(mark)
+        while at >= 0 and place:
+            content[at + place] |= value
+            at = content.find(mark, at + 4)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("central", "local", "value", "why"),
+    [
+        (8, 6, 1, r"x.zip is encrypted\. Next: unpack it by hand, with the password of its publisher"),
+        (8, 6, 64, r"x.zip is no zip archive, or a broken one \(NotImplementedError: strong encryption"),
+        (9, 7, 8, r"x.zip is no zip archive, or a broken one \(UnicodeDecodeError"),  # names said to be UTF-8
+    ],
+)
+def test_a_zip_that_python_cannot_read(tmp_path: Path, central: int, local: int, value: int, why: str) -> None:
+    archive = zipped(tmp_path / "x.zip", {"name": b"text"}).read_bytes().replace(b"name", b"n\xe4me")
+    (tmp_path / "x.zip").write_bytes(with_bit(archive, central, local, value))
+    with pytest.raises(UserError, match=why):
+        fetch.unpack(tmp_path / "x.zip", "zip", tmp_path / "out")
+    assert names(tmp_path) == ["x.zip"]
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar", "gzip"])
 def test_a_broken_archive_leaves_nothing(tmp_path: Path, kind: str) -> None:
     members = {f"{i}.bin": BODY[i * 1000 : (i + 40) * 1000] for i in range(20)}

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from test_fetch import with_bit
 
-from medbench import Grid, Store, UserError, encoders, given, grid, prepare, registry, run, weights
+from medbench import Grid, Store, UserError, encoders, given, grid, prepare, readout, registry, run, weights
 from medbench.spec import Weights
 
 Medbench = Callable[..., int]
@@ -60,7 +61,6 @@ def test_last4_are_the_last_class_tokens_after_the_final_norm(images: torch.Tens
 def test_mean_over_positions_whatever_the_order_of_axes(architecture: str) -> None:
     model = timm.create_model(architecture, num_classes=0).eval()
     size = model.pretrained_cfg["input_size"][-1]
-    from medbench import readout
 
     with torch.inference_mode():
         images = torch.rand(2, 3, size, size)
@@ -91,6 +91,7 @@ def test_readouts_are_cells_of_their_own() -> None:
 
 OWN = """
 import torch
+from test_fetch import with_bit
 
 def tiny(size=40, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), interpolation="bilinear", trained_on=("my images",)):
     torch.manual_seed(0)
@@ -221,11 +222,22 @@ def test_an_image_that_is_not_needed_may_be_missing(vectors: Callable[..., Path]
     assert np.isnan(out[1, 0])
 
 
+def test_a_fault_inside_a_model_is_no_missing_readout(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(*arguments: object) -> None:
+        raise AttributeError("a fault of timm")
+
+    monkeypatch.setattr("timm.models.vision_transformer.VisionTransformer.forward_features", fault)
+    readout.exists.cache_clear()
+    with pytest.raises(AttributeError, match="a fault of timm"):
+        readout.exists(VIT, "cls")
+    readout.exists.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--encoder", "features:f.npz", "--size", "64"], "features:f.npz takes no --size and no --readout"),
-        (["--encoder", "features:g.npz"], "g.npz does not exist. Allowed: broken.npz, f.npz. Did you mean 'f.npz'?"),
+        (["--encoder", "features:g.npz"], "g.npz does not exist. Allowed: broken.npz, f.npz, secret.npz. Did you mean 'f.npz'?"),
         (["--encoder", "features:f.csv"], "f.csv is not a .npz or .parquet file"),
         (
             ["--encoder", "features:f.npz", "--methods", "supervised"],
@@ -233,7 +245,10 @@ def test_an_image_that_is_not_needed_may_be_missing(vectors: Callable[..., Path]
         ),
         (["--encoder", "resnet18.tv_in1k", "--methods", "given"], "Method 'given' cannot serve 'resnet18.tv_in1k', a timm encoder"),
         (["--encoder", "features:f.npz", "--source", "imagenet"], "No method with that source can serve 'features:f.npz'."),
-        (["--encoder", "features:broken.npz"], "broken.npz is not a readable .npz file"),
+        (["--encoder", "features:broken.npz"], "broken.npz is not a readable .npz file (BadZipFile"),
+        (["--encoder", "features:secret.npz"], "secret.npz is not a readable .npz file (RuntimeError: File 'ids.npy' is encrypted"),
+        (["--encoder", "features:broken.parquet"], "broken.parquet is not a readable .parquet file ("),
+        (["--encoder", "aimv2_1b_patch14_224.apple_pt", "--readout", "last4"], "has no readout 'last4'. Allowed: pool, mean."),
     ],
 )
 def test_wrong_combinations(
@@ -241,6 +256,8 @@ def test_wrong_combinations(
 ) -> None:
     vectors(ids=["a"], features=np.ones((1, 2)))
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 no")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
+    (tmp_path / "secret.npz").write_bytes(with_bit((tmp_path / "f.npz").read_bytes(), 8, 6, 1))
     assert medbench("run", "--data", "phantom", *arguments) == 2
     assert message in capsys.readouterr().err
 

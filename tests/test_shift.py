@@ -17,7 +17,14 @@ from medbench.store import PlanFile, Planned
 
 RNG = np.random.default_rng(0)
 NOISE = {"home": RNG.normal(0, 0.02, 1000), "away": RNG.normal(0, 0.03, 1000)}  # of each test set: the same for every method
-ABOUT: dict[str, Any] = {"identity": "data 1", "kind": "multiclass", "classes": ["a", "b", "c"], "metric": "auc", "groups": "lesion"}
+ABOUT: dict[str, Any] = {
+    "identity": "data 1",
+    "title": "T",
+    "kind": "multiclass",
+    "classes": ["a", "b", "c"],
+    "metric": "auc",
+    "groups": "lesion",
+}
 DAMAGED = {"kind": "corruption", "corruption": "blur", "level": 1, "of": "test"}
 ABOUTS = {
     "test": ABOUT | {"marks": ["of the test part"], "parts": {"train": [70, 60], "test": [30, 25]}},
@@ -251,8 +258,6 @@ def test_results_without_shifts_say_how_to_get_them(
 
 def test_a_paper_says_what_else_was_scored(fill: Callable[..., Store]) -> None:
     store = fill(SCORES)
-    plan = store.plan()
-    store.add_plan(PlanFile(plan.cells, {key: {**about, "title": "T"} for key, about in plan.tasks.items()}))
     boards = table.boards(store)
     for board in boards:
         for line in board.lines:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_table import ABOUT
 
 from medbench.spec import Cell, Row, UserError
 from medbench.store import PlanFile, Planned, Store
@@ -19,7 +20,9 @@ ARRAYS = {"probabilities": np.zeros((2, 2), np.float32), "metrics": np.array(["a
 
 def make_row(seed: int, mark: str = "f") -> Row:
     cell = Cell("derm", "phantom", "random", "none", "net", "pool", 64, 0, "linear", "1%", seed)
-    return Row(cell, f"{mark}{seed:031d}{seed:032d}", {"auc": {"value": 0.5, "low": None, "high": None}}, 20, 20, {}, {"seconds": 1.0}, {})
+    provenance = {"weights": "w", "trained_on": [], "precision": "fp32", "target": "t"}
+    metrics = {"auc": {"value": 0.5, "low": None, "high": None}}
+    return Row(cell, f"{mark}{seed:031d}{seed:032d}", metrics, 20, 20, {}, {"seconds": 1.0}, provenance)
 
 
 @pytest.fixture
@@ -141,7 +144,7 @@ def test_a_later_plan_replaces_the_fingerprint_of_its_cells_and_keeps_the_others
 
 def plan(store: Store, *rows: Row, setting: str = "s", data: str = "data 1") -> None:
     planned = tuple(Planned(row.cell, row.fingerprint, 20, setting, f"target of {data}") for row in rows)
-    store.add_plan(PlanFile(planned, {"derm|phantom|test": {"identity": data, "parts": {}}}))
+    store.add_plan(PlanFile(planned, {"derm|phantom|test": {**ABOUT, "identity": data}}))
 
 
 def test_seeds_of_an_older_setting_are_left_out_of_the_line(store: Store) -> None:

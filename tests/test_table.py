@@ -30,6 +30,7 @@ RNG = np.random.default_rng(0)
 NOISE = RNG.normal(0, 0.02, 1000)  # of the test set: the same for every method
 ABOUT = {
     "identity": "data 1",
+    "title": "T",
     "kind": "multiclass",
     "classes": ["a", "b", "c"],
     "metric": "auc",
@@ -43,7 +44,7 @@ def make(method: str, labels: str, seed: int, auc: float, *, task: str = "t", da
     """A row with that AUC; `own`: the sd of what its resamples do apart from the test set's noise."""
     cell = Cell(task, data, method, "imagenet", "net", "pool", 64, 0, "linear", labels, seed)
     n = {"1%": 1, "10%": 7, "100%": 70}[labels]
-    provenance = {"weights": f"{method} weights", "trained_on": [], "precision": "fp32"}
+    provenance = {"weights": f"{method} weights", "trained_on": [], "precision": "fp32", "target": "none"}
     metrics = {"auc": {"value": auc, "low": None, "high": None, "classes": 3}}
     row = Row(cell, fingerprint(str(cell)), metrics, n, n, {}, {"seconds": 1.0}, provenance)
     return row, np.stack([auc + NOISE + RNG.normal(0, own, 1000)]) if own else np.stack([auc + NOISE])
@@ -197,7 +198,7 @@ def golden_store(folder: Path, rows: list[Row]) -> Store:
     planned = [Planned(row.cell, row.fingerprint, row.n_requested, "setting", row.cell.task) for row in rows]
     missing = Cell("lung", "phantom", "c_d", "imagenet", "net", "pool", 64, 0, "linear", "10%", 2)
     planned.append(Planned(missing, "0" * 64, 7, "setting", "lung"))
-    store.add_plan(PlanFile(tuple(planned), {f"{row.cell.task}|{row.cell.data}|test": {**ABOUT, "title": "T"} for row in rows}))
+    store.add_plan(PlanFile(tuple(planned), {f"{row.cell.task}|{row.cell.data}|test": ABOUT for row in rows}))
     store.fail(planned[-1], "RuntimeError: out of memory & 50 % <gone>")
     for i, row in enumerate(rows):
         own = 0.004 * np.sin(r * (1.1 + 0.37 * i) + i)

@@ -33,6 +33,7 @@ def sheet(report: Report, subject: Subject, file: Path) -> int:
             differs = pair["label"] != pair["other_label"] or pair["part"] != pair["other_part"]
             pen.text((left + 2, y + 15), _short(_words(pair, part, label, side)), fill="#b00020" if differs else "#555555")
             canvas.paste(_thumb(subject.images[pair["rows"][side]]), (left + 2, y + _TEXT))
+    file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial.png")
     canvas.save(partial, "PNG")
     partial.replace(file)

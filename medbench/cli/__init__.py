@@ -38,6 +38,10 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
+    except SystemExit as ending:  # typer's, for every command
+        if ending.code == 130:
+            print("medbench: stopped. The same command goes on with what was finished.", file=sys.stderr)
+        raise
     except UserError as error:
         print(f"medbench: {error}", file=sys.stderr)
         sys.exit(2)

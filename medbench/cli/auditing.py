@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.options import Data, Device, Ordinal, app, put
+from medbench.cli.options import Data, Device, Ordinal, app, outputs, put
 from medbench.spec import UserError, user_path
 
 
@@ -35,30 +35,25 @@ def audit(
         raise UserError("Name a task or --images, one of them.", then="medbench audit folder:PATH")
     if sheet and sheet.suffix.lower() != ".png":
         raise UserError(f"--sheet writes a PNG file, not '{sheet.name}'.", then=f"--sheet {sheet.with_suffix('.png').name}")
-    for file in filter(None, (json, csv, sheet)):
-        if not file.absolute().parent.is_dir():
-            raise UserError(f"{file} cannot be written: there is no folder {file.parent}.", then="make the folder first")
+    outputs(json, csv, sheet)
     runs.check_device(device)
     cache = pictures.cache_folder()
-    try:
-        with screen.Screen() as display:
-            if task is not None:
-                subject = audits.of_task(task, data, cache, display.stage, ordinal=ordinal)
-            else:
-                assert images is not None
-                place = user_path(images)
-                if not place.exists():
-                    raise UserError(f"--images {images} does not exist.", then="medbench audit --images LIST.csv")
-                subject = audits.of_list(place, cache, display.stage)
-            report = audits.audit(
-                subject,
-                cache,
-                depth="hashes" if fast else "full",
-                device="cpu" if fast else runs.resolve_device(device),
-                progress=display.stage,
-            )
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+    with screen.Screen() as display:
+        if task is not None:
+            subject = audits.of_task(task, data, cache, display.stage, ordinal=ordinal)
+        else:
+            assert images is not None
+            place = user_path(images)
+            if not place.exists():
+                raise UserError(f"--images {images} does not exist.", then="medbench audit --images LIST.csv")
+            subject = audits.of_list(place, cache, display.stage)
+        report = audits.audit(
+            subject,
+            cache,
+            depth="hashes" if fast else "full",
+            device="cpu" if fast else runs.resolve_device(device),
+            progress=display.stage,
+        )
     if subject.refused:
         print(f"a run would refuse this: {subject.refused}")
     print("\n".join(report.lines()))

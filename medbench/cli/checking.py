@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medbench.cli.options import app, put
-from medbench.spec import UserError
+from medbench.cli.options import app, outputs, put
+from medbench.spec import UserError, check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +60,14 @@ def check(
         )
     if (study is None) == (not given_rows):
         raise UserError("check takes a study to run, or --rows, and one of them.", then=f"medbench check STUDY.py --against {against}")
+    outputs(json_file, junit_file, against if accept or measure else None)
+    if out:
+        check_writable(out, "medbench check --out FOLDER")
+    unused: dict[str, object] = {"--out": out, "--device": device} if study is None else {}
+    if measure:
+        unused |= {"--explain": explain, "--json": json_file, "--junit": junit_file, "--github": annotate}
+    for option in (option for option, value in unused.items() if value):
+        raise UserError(f"{option} does not apply to {'--measure' if measure else '--rows'}.", then=f"leave {option} out")
     if measure:
         if study or accept:
             raise UserError(
@@ -131,12 +139,8 @@ def _run(study: str, folder: Path, device: str) -> None:
     store = Store(folder)
     cache = folder / "cache"
     planned = replace(planned, cache_dir=cache)
-    try:
-        with screen.Screen(len(runs.missing(planned, store)), lambda: tables.terminal(store)) as display:
-            runs.execute(planned, folder, device=device, progress=display.stage, on_row=display.row)
-    except KeyboardInterrupt:
-        print("medbench: stopped.", file=sys.stderr)
-        raise typer.Exit(130) from None
+    with screen.Screen(len(runs.missing(planned, store)), lambda: tables.terminal(store)) as display:
+        runs.execute(planned, folder, device=device, progress=display.stage, on_row=display.row)
     shutil.rmtree(cache, ignore_errors=True)
     tables.write(store)
 

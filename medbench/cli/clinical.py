@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, put, quiet
+from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, outputs, put, quiet
 
 
 @app.command()
@@ -30,6 +30,7 @@ def clinical(
     from medbench.clinical import sheets
 
     form = choice("format", form or (sheets.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), sheets.FORMATS)
+    outputs(out)
     found = sheets.choose(boards_of(folder, only), method, labels, protocol, target, metric)
     made = []
     with screen.Screen() as display:

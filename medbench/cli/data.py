@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medbench.cli.options import DEFAULT, AllowLeak, AllowPartial, Data, Labels, Ordinal, Seeds, data_app, split
+from medbench.cli.options import DEFAULT, AllowLeak, AllowPartial, Data, Labels, Ordinal, Seeds, data_app, outputs, split
 from medbench.spec import PARTS, Grid, UserError, user_path
 
 if TYPE_CHECKING:
@@ -62,12 +62,8 @@ def data_get(
         if datasets.complete(entry, place):
             print(f"{entry.data} is in {entry.find(place)}. Next: medbench data verify {task}")
             return
-    try:
-        with screen.bars() as progress:
-            found = datasets.get(entry, root, cache, progress, say=lambda line: print(line, file=sys.stderr))
-    except KeyboardInterrupt:
-        print("medbench: stopped. The same command goes on where this one stopped.", file=sys.stderr)
-        raise typer.Exit(130) from None
+    with screen.bars() as progress:
+        found = datasets.get(entry, root, cache, progress, say=lambda line: print(line, file=sys.stderr))
     if found and datasets.complete(entry, root):
         where = f" --data {data}" if data else ""
         print(f"{entry.data} is in {found}. Next: medbench data verify {task}{where}")
@@ -137,6 +133,8 @@ def data_show(
     if out and out.suffix.lower() != ".png" and not out.is_dir():
         raise UserError(f"--out writes a PNG file, not '{out.name}'.", then=f"--out {out.with_suffix('.png')}")
     entry, cache = registry.task(task, **({"ordinal": True} if ordinal else {})), images.cache_folder()
+    file = out or Path("runs") / "data" / f"{''.join(c if c.isalnum() or c in '-_.' else '-' for c in entry.name)}.png"
+    outputs(file)
     root, why = datas.locate(entry, data, cache)
     if root is None and entry.phantom is None:
         raise UserError(f"The data of '{task}' ({entry.data}) {why}, and it has no phantom.", then=f"medbench data get {task}")
@@ -145,7 +143,6 @@ def data_show(
         lacking = entry.partial(root) if root and entry.partial else ""
         name = f"{entry.data}{f', PARTIAL: {lacking}' if lacking else ''}" if root else "phantom"
         picture = datasets.sheet(entry, parts, name, n, part)
-    file = out or Path("runs") / "data" / f"{''.join(c if c.isalnum() or c in '-_.' else '-' for c in entry.name)}.png"
     datasets.save(picture, file)
     print(f"{file}: {picture.width} x {picture.height} pixels")
 

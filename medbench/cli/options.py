@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medbench.spec import Grid, UserError
+from medbench.spec import Grid, UserError, check_writable
 
 if TYPE_CHECKING:
     from medbench.store import Store
@@ -105,6 +105,14 @@ def choice(what: str, given: str, allowed: Collection[str]) -> str:
     if given not in allowed:
         raise UserError(f"Unknown {what} '{given}'.", allowed=allowed, given=given)
     return given
+
+
+def outputs(*files: Path | None) -> None:
+    """Raises UserError for a file that cannot be written, before the work whose result it shall hold."""
+    for file in filter(None, files):
+        if file.is_dir():
+            raise UserError(f"{file} is a folder.", then=f"name a file in it: {file / 'NAME'}")
+        check_writable(file, "name another place")
 
 
 def put(text: str, out: Path | None) -> None:

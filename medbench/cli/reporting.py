@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from medbench import garbage
-from medbench.cli.options import Data, Folders, Metric, Only, app, boards_of, choice, named, put, quiet, split, stores_of
-from medbench.spec import UserError
+from medbench.cli.options import Data, Folders, Metric, Only, app, boards_of, choice, named, outputs, put, quiet, split, stores_of
+from medbench.spec import UserError, check_writable
 
 Margin = Annotated[float, typer.Option(help="A difference that is too small to matter, in the metric's own unit.")]
 
@@ -36,6 +36,7 @@ def table(
     from medbench import table as tables
     from medbench.store import Store
 
+    outputs(out)
     found = boards_of(folder, only)
     if methods_text:
         put(paper.methods_text(found), out)
@@ -86,6 +87,7 @@ def merge(
     """Join results folders of several machines into one, or make a copy of one that can be published."""
     from medbench import merge as merges
 
+    check_writable(out, "medbench merge --out FOLDER")
     added, done = merges.merge(folder, out, predictions=not without_predictions)
     print(f"{added} new rows, {done} in all in {out}. Next: medbench table {out}")
 
@@ -116,11 +118,13 @@ def plot(
     forms = [choice("format", name, plots.FORMATS) for name in named("--format", form)]
     if width:
         choice("width", width, plots.WIDTHS)
+    place = out or folder[0] / ("figures-only" if only else "figures")
+    check_writable(place, "medbench plot --out FOLDER")
     aside, found = partial(print, file=sys.stderr), boards_of(folder, only)
     for file in plots.draw(
         found,
         kinds,
-        out or folder[0] / ("figures-only" if only else "figures"),
+        place,
         forms,
         metric=metric,
         width=width,
@@ -153,8 +157,7 @@ def report(
     if data is not None and not images:
         raise UserError("--data is only for --images.", then="medbench report FOLDER --images --data FOLDER")
     stores, file = stores_of(folder), out or folder[0] / ("report-only.html" if only else "report.html")
-    if file.is_dir():
-        raise UserError(f"{file} is a folder.", then=f"medbench report ... --out {file / 'report.html'}")
+    outputs(file)
     with screen.Screen() as display:
         watched = display.stage if display.live else quiet
         made = page.build(stores, metric=metric, margin=margin, images=images, data=data, only=only or (), progress=watched)

@@ -116,6 +116,8 @@ def run(
     chosen = studies.load(study) if study is not None else None
     grid = chosen.but(grid, fields_given(context)) if chosen else grid
     runs.check_device(device, grid.precision)
+    if not plan:
+        Store(out or Path("runs/TASK")).check()
     with screen.Screen() as display:
         planned = grids.plan(grid, display.stage)
     name = chosen.name if chosen else "+".join(data.task.name.replace(":", "-") for data in planned.tasks)
@@ -123,18 +125,16 @@ def run(
     if chosen and chosen.text:
         print(chosen.text.partition("\n\n")[0], file=sys.stderr)  # what it asks; the file holds commands and expected numbers
     store = Store(folder)
+    if not plan:
+        store.check()
     todo = runs.missing(planned, store)
     for note in planned.notes:
         print(note, file=sys.stderr)
     if plan:
         screen.show(screen.plan_table(forecast.costs(planned, store, device)))
         return
-    try:
-        with screen.Screen(len(todo), lambda: tables.terminal(store)) as display:
-            runs.execute(planned, folder, device=device, progress=display.stage, on_row=display.row)
-    except KeyboardInterrupt:
-        print("medbench: stopped. The same command goes on where this one stopped.", file=sys.stderr)
-        raise typer.Exit(130) from None
+    with screen.Screen(len(todo), lambda: tables.terminal(store)) as display:
+        runs.execute(planned, folder, device=device, progress=display.stage, on_row=display.row)
     tables.write(store)
     screen.show(tables.terminal(store))
     print(f"{len(todo) - len(runs.missing(planned, store))} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")
@@ -182,11 +182,7 @@ def pretrain_(
     runs.check_device(device, grid.precision)
     if not 0 <= seed < 1000:
         raise UserError(f"--seed {seed} is out of range.", allowed=["0 to 999"], then="medbench pretrain --seed 0")
-    try:
-        with screen.Screen() as display:
-            made = pretraining.alone(grid, out or Path("runs/pretrain") / f"{task.replace(':', '-')}-{method}", device, display.stage)
-    except KeyboardInterrupt:
-        print("medbench: stopped. The same command goes on where this one stopped.", file=sys.stderr)
-        raise typer.Exit(130) from None
+    with screen.Screen() as display:
+        made = pretraining.alone(grid, out or Path("runs/pretrain") / f"{task.replace(':', '-')}-{method}", device, display.stage)
     if made:  # under torchrun one process speaks
         print("\n".join(made))

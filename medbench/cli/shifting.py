@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, put
+from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, outputs, put
 from medbench.spec import UserError
 
 
@@ -25,6 +25,7 @@ def shift(
     from medbench import table as tables
 
     choice("format", form, ("terminal", "markdown", "csv"))
+    outputs(out)
     found = boards_of(folder, only)
     tables.known_metric(found, metric)
     if not any(board.shift for board in found):

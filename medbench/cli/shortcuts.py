@@ -22,6 +22,7 @@ from medbench.cli.options import (
     app,
     choice,
     named,
+    outputs,
     split,
 )
 from medbench.spec import PARTS, Grid, UserError
@@ -57,12 +58,7 @@ def shortcuts(
     choice("part", on, PARTS)
     if not 1 <= k <= 1000:
         raise UserError(f"--k {k} neighbours is out of range.", allowed=["1 to 1000"], then="medbench shortcuts TASK --k 20")
-    for option, file in (("--json", as_json), ("--csv", as_csv)):
-        if file is not None and file.is_dir():
-            raise UserError(f"{file} is a folder; {option} names a file.", then=f"{option} {file / 'shortcuts'}.{option[2:]}")
-        if file is not None and not file.absolute().parent.is_dir():
-            then = f"mkdir -p {file.absolute().parent}"
-            raise UserError(f"{file} cannot be written: {file.absolute().parent} is not a folder.", then=then)
+    outputs(as_json, as_csv)
     given = any(name.startswith("features:") or ".py:" in name for name in split(encoder))
     grid = Grid(
         tasks=(task,),

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import errno
 import gzip
-import lzma
 import os
 import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from medbench import broken
 from medbench.spec import UserError
 
 MOST_FILES = 1_000_000
@@ -49,23 +48,17 @@ def unpack(archive: Path, kind: str, into: Path, progress: Progress = lambda don
     Raises UserError for an archive that is broken, another kind, escapes, or holds too much; OSError (ENOSPC) before the disk is full.
     """
     into.mkdir(parents=True)
+    then = "download it again; where that says the same, by hand, and unpack it with another program"
     try:
-        _fill(archive, kind, into, progress)
-        if nested:
-            for inner in sorted(into.rglob("*.zip")):
-                _fill(inner, "zip", inner.parent, progress)
-                inner.unlink()
-    except BaseException as error:
+        with broken.reading(lambda why: UserError(f"{archive.name} is no {kind} archive, or a broken one ({why}).", then=then)):
+            _fill(archive, kind, into, progress)
+            if nested:
+                for inner in sorted(into.rglob("*.zip")):
+                    _fill(inner, "zip", inner.parent, progress)
+                    inner.unlink()
+    except BaseException:
         shutil.rmtree(into)
-        if isinstance(error, _BROKEN):
-            what = f"{archive.name} is no {kind} archive, or a broken one ({type(error).__name__}: {error})."
-            raise UserError(
-                what, then="download it again; where that says the same, by hand, and unpack it with another program"
-            ) from error
         raise
-
-
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
 
 
 def _fill(archive: Path, kind: str, into: Path, progress: Progress) -> None:
@@ -111,7 +104,7 @@ def _zip(archive: Path, progress: Progress) -> Iterator[Member]:
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise UserError(f"{archive.name} holds a link or a device: '{member.filename[:80]}'. Nothing of it was kept.")
             if member.flag_bits & 1:
-                raise UserError(f"{archive.name} is encrypted.")
+                raise UserError(f"{archive.name} is encrypted.", then="unpack it by hand, with the password of its publisher")
             if not member.is_dir():
                 _place(archive, Path(), member.filename)
         for member in members:

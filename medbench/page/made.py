@@ -31,7 +31,7 @@ def study(boards: Sequence[Board]) -> Html:
         )
         classes = list(about["classes"])
         shown = ", ".join(classes[:12]) + (f" and {len(classes) - 12} more" if len(classes) > 12 else "")
-        rows.append([board.title, about.get("title", ""), f"{KINDS.get(about['kind'], about['kind'])}: {shown}", parts])
+        rows.append([board.title, about["title"], f"{KINDS[about['kind']]}: {shown}", parts])
     said = [
         tag("details", tag("summary", f"Notes on {board.title}"), items(notes(board)), open=len(boards) == 1 and len(notes(board)) <= 20)
         for board in boards

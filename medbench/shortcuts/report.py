@@ -163,6 +163,7 @@ def write_json(file: Path, examined: Sequence[Examined], part: str) -> None:
 def _put(file: Path, text: str) -> None:
     """Whole or not at all."""
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f".{file.name}.{os.getpid()}")
         beside.write_text(text, encoding="utf-8")
         beside.replace(file)

@@ -6,10 +6,11 @@ defined here, so that a reader of one stage needs this folder and that stage alo
 
 from medbench.spec.budgets import ALL, Budget, parse_budget
 from medbench.spec.cells import Cell, Grid, Row, fingerprint
-from medbench.spec.errors import UserError, user_path
+from medbench.spec.errors import UserError, check_writable, user_path
 from medbench.spec.images import Drawn, Image, Split
 from medbench.spec.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
 from medbench.spec.protocols import HeldOut, Network, Protocol, Scores, Train
+from medbench.spec.records import checked
 from medbench.spec.tasks import KINDS, MODALITIES, NOTHING, PARTS, PRIMARY, Download, Kind, Official, Shift, Task, TaskFamily
 
 __all__ = [
@@ -44,6 +45,8 @@ __all__ = [
     "Train",
     "UserError",
     "Weights",
+    "check_writable",
+    "checked",
     "fingerprint",
     "parse_budget",
     "user_path",

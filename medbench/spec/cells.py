@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from medbench.spec.budgets import parse_budget
+from medbench.spec.errors import UserError
+from medbench.spec.records import NUMBER, checked
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,17 @@ class Cell:
     seed: int
     target: str = "test"
 
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Cell:
+        """Raises TypeError or ValueError for what is no cell."""
+        cell = Cell(**record)
+        checked(vars(cell), _CELL, "cell")
+        try:
+            parse_budget(cell.labels)
+        except UserError as error:
+            raise ValueError(f"cell labels is {cell.labels!r:.60}") from error
+        return cell
+
     @property
     def unit(self) -> tuple[Any, ...]:
         """Cells with the same unit share weights and features, and are computed together."""
@@ -88,7 +103,26 @@ class Row:
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Row:
-        return Row(**{**record, "cell": Cell(**record["cell"])})
+        """A row with all that tables, pages and comparisons read of every row. Raises TypeError or ValueError for any other record."""
+        checked(record, _ROW)
+        metrics, cost, provenance = record["metrics"], record["cost"], record["provenance"]
+        checked(metrics, dict.fromkeys(["auc", *metrics], dict), "metrics")
+        for name, entry in metrics.items():
+            checked(entry, _VALUES, name)
+        checked(cost, dict.fromkeys(["seconds", *cost], NUMBER), "cost")
+        checked(provenance, _PROVENANCE, "provenance")
+        if not all(isinstance(name, str) for name in provenance["trained_on"]):
+            raise TypeError(f"trained_on is {provenance['trained_on']!r:.60}")
+        return Row(**{**record, "cell": Cell.from_json(record["cell"])})
+
+
+_CELL = {field.name: {"str": str, "int": int}[str(field.type)] for field in fields(Cell)}
+_ROW = {
+    **dict.fromkeys(("cell", "metrics", "chosen", "cost", "provenance"), dict),
+    **{"fingerprint": str, "n_labels": int, "n_requested": int},
+}
+_VALUES = dict.fromkeys(("value", "low", "high"), NUMBER)
+_PROVENANCE = {"weights": str, "trained_on": list, "precision": str, "target": str}
 
 
 def fingerprint(*parts: Any) -> str:

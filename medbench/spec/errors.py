@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,3 +38,16 @@ def user_path(text: str) -> Path:
     except (RuntimeError, OSError, ValueError) as error:
         raise UserError(f"'{text[:80]}' cannot be a path: {error}.") from error
     return path
+
+
+def check_writable(place: Path, then: str) -> None:
+    """Raises UserError where a file or folder cannot be made at `place`, without making anything: before minutes of work, not after them."""
+    near = place.absolute()
+    try:
+        while not near.exists() and near != near.parent:
+            near = near.parent
+        why = errno.ENOTDIR if near != place.absolute() and not near.is_dir() else 0 if os.access(near, os.W_OK) else errno.EACCES
+    except OSError as error:
+        raise UserError(f"{place} cannot be written: {error.strerror}.", then=then) from error
+    if why:
+        raise UserError(f"{place} cannot be written: {near}: {os.strerror(why)}.", then=then)

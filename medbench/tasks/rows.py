@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from medbench import fetch, images
+from medbench import broken, fetch, images
 from medbench.images import watching
 from medbench.images.cache import disk_errors
 from medbench.spec import Drawn, UserError, fingerprint
@@ -29,13 +29,11 @@ def from_npz(file: Path, members: Sequence[str], md5: str, again: str) -> list[l
     """
     content = identity(file)
     folders = [images.cache_folder() / "packs" / fingerprint("npz", content, member) for member in members]
-    try:
-        if not all((folder / "images.npy").exists() for folder in folders):
-            _check_md5(file, md5, again)
+    if not all((folder / "images.npy").exists() for folder in folders):
+        _check_md5(file, md5, again)
+        with broken.reading(lambda why: UserError(f"{file} is no archive of MedMNIST's kind ({why}).", then=again)):
             for folder, member in zip(folders, members, strict=True):
                 _unpack(file, member, folder)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise UserError(f"{file} is no archive of MedMNIST's kind ({error}).", then=again) from error
     places = [folder / "images.npy" for folder in folders]
     return [
         _drawn(partial(npy_row, str(place)), len(_npy(str(place))), f"{content}:{member}")

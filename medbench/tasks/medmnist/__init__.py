@@ -7,13 +7,12 @@ counts and MD5s. 28 is the default because it is MedMNIST's own.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from medbench import broken
 from medbench.spec import PARTS, Download, Official, Split, Task, TaskFamily, UserError
 from medbench.tasks import reading, rows
 from medbench.tasks.medmnist.sets import SETS, Set
@@ -63,11 +62,9 @@ def load(name: str, size: int, root: Path) -> dict[str, Split]:
     about = SETS[name]
     file = reading.existing(root, [_file(name, size)], f"medmnist:{name}")
     again = f"download it again from {_url(name, size)}"
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            labels = [np.asarray(archive[f"{part}_labels"]) for part in PARTS]
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{file} is not {about.title}'s archive, or broken ({type(error).__name__}).", then=again) from error
+    says = lambda why: UserError(f"{file} is not {about.title}'s archive, or broken ({why}).", then=again)
+    with broken.reading(says), np.load(file, allow_pickle=False) as archive:
+        labels = [np.asarray(archive[f"{part}_labels"]) for part in PARTS]
     images = rows.from_npz(file, [f"{part}_images" for part in PARTS], about.md5[SIZES.index(size)], again)
     parts = {}
     for part, drawn, label, n in zip(PARTS, images, labels, about.counts, strict=True):

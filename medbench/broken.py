@@ -1,0 +1,34 @@
+"""What readers of archives raise for a file that is cut, damaged, encrypted or of somebody else: each of them another error."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_KINDS = (
+    *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError),
+    *(NotImplementedError, RuntimeError),  # a compression that Python has not; a password
+    *(ValueError, KeyError, IndexError, SyntaxError, TypeError),  # names, headers and members that are not what they should be
+)
+
+
+@contextmanager
+def reading(says: Callable[[str], Exception]) -> Iterator[None]:
+    """Around the reading of an archive, and nothing else: raises says("BadZipFile: File is not a zip file") in place of what readers raise.
+
+    Other errors of the disk (not there, not permitted, full) pass.
+    """
+    try:
+        yield
+    except _KINDS as error:
+        raise says(f"{type(error).__name__}: {error}") from error
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL, errno.EISDIR):  # of a decompressor; a seek to where a damaged directory points; a folder
+            raise
+        raise says(f"{type(error).__name__}: {error}") from error

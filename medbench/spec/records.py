@@ -1,0 +1,20 @@
+"""What a JSON record of a file that people copy, edit and merge must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Kind = type | tuple[type, ...]
+NUMBER = (int, float, type(None))  # None: undefined
+
+
+def checked(record: Any, kinds: Mapping[str, Kind], of: str = "") -> None:
+    """Raises TypeError, one line that names it, where `record` is no mapping, lacks one of `kinds`, or has something else there."""
+    if not isinstance(record, Mapping):
+        raise TypeError(f"{of or 'it'} is {record!r:.60}")
+    for name, kind in kinds.items():
+        if name not in record:
+            raise TypeError(f"{of or 'it'} lacks {name}")
+        if not isinstance(record[name], kind):
+            raise TypeError(f"{of + ' ' if of else ''}{name} is {record[name]!r:.60}")
