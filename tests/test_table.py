@@ -353,6 +353,13 @@ def test_permutations_of_unequal_seeds_against_all_of_them(store: Store) -> None
     assert pair.p_permuted == pytest.approx(exact, abs=0.02)
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_draw_is_said_to_hold_no_chance_of_another(store: Store, seeds: int) -> None:
+    fill(store, [make("a", labels, seed, 0.8) for labels in ("1%", "10%") for seed in range(seeds)])
+    (board,) = table.boards(store)
+    assert any(note.startswith("1%, 10%: one draw of labels") for note in table.notes(board)) == (seeds == 1)
+
+
 def test_merge(tmp_path: Path) -> None:
     rows = [make(m, "10%", s, 0.8) for m in "ab" for s in range(2)]
     folders = []

@@ -145,7 +145,13 @@ def _one_pool(board: Board) -> list[str]:
     most = [labels for labels, n in asked.items() if pool / 2 < n < pool]
     said = [f"{', '.join(most)}: draws have most images in common; sd and interval hold little of the chance of another labelled set."]
     whole = "100%: one labelled set; its intervals hold the chance of the test images, not of another labelled set."
-    return [*(said if most else []), *([whole] if "100%" in asked else [])]
+    alone = [
+        labels
+        for labels, n in asked.items()
+        if n < pool and any(len({one.cell.seed for one in line.planned}) == 1 for line in board.at(labels))
+    ]
+    single = f"{', '.join(alone)}: one draw of labels; its intervals hold the chance of the test images, not of another labelled set."
+    return [*(said if most else []), *([single] if alone else []), *([whole] if "100%" in asked else [])]
 
 
 def write(store: Store, found: Sequence[Board] = ()) -> None:
