@@ -104,16 +104,18 @@ def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, d
     budgets = [parse_budget(text) for text in _distinct("label budget", grid.labels)]
     methods = _methods(grid)
     _check_options(grid)
+    encoders_ = []
     for name, readout in product(_distinct("encoder", grid.encoders), _distinct("readout", grid.readouts)):
         encoder = _encoder(name, readout, grid)  # raises for a wrong name before any image is looked for
+        encoders_.append(encoder)
         if encoder.kind == "features" and grid.corruptions:
             what = f"Corruptions need images, and {encoder.name} holds features alone: nothing can be damaged."
             raise UserError(what, then="run it without --corruptions, or with the encoder itself (FILE.py:NAME)")
-        _methods_for(encoder, methods, named=bool(grid.methods))
+    served = _check_methods(encoders_, methods, named=bool(grid.methods))
     _check_fusions(methods, protocols, named=bool(grid.methods))
     tasks = _tasks(grid, protocols)
     (shifts, notes), (damages, more) = shifts_of(tasks, grid.shifts), corruptions_of(tasks, grid)
-    notes += more
+    notes += [*more, *served]
     cache_dir = images.cache_folder()
     units: list[Unit] = []
     draws: dict[tuple[str, str, str, int], np.ndarray] = {}
@@ -134,7 +136,7 @@ def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, d
             if encoder.kind == "features":
                 for target in scored:  # raises for ids that are missing, double or not finite
                     given_features(encoder, data, grid.target, target)
-            serving = _serving(_methods_for(encoder, methods, named=bool(grid.methods)), data, encoder, grid, notes)
+            serving = _serving([method for method in methods if encoder.kind in method.encoders], data, encoder, grid, notes)
             for method in serving:
                 first: Unit | None = None
                 for pretrain_seed in range(grid.pretrain_seeds if method.seeded else 1):
@@ -206,20 +208,28 @@ def _methods(grid: Grid) -> list[Method]:
     return having
 
 
-def _methods_for(encoder: Encoder, methods: list[Method], *, named: bool) -> list[Method]:
-    """The methods that can serve an encoder. Raises UserError for one that a person named and that cannot."""
-    wrong = [method for method in methods if encoder.kind not in method.encoders]
-    if wrong and named:
-        allowed = [method.name for method in registry.methods().values() if encoder.kind in method.encoders]
-        kinds = {"timm": "a timm encoder", "weights": "weights of your own"}
-        what = {**kinds, "function": "an encoder of your own", "features": "given features"}[encoder.kind]
-        raise UserError(
-            f"Method '{wrong[0].name}' cannot serve '{encoder.name}', {what}.", allowed=allowed, then="run it without --methods"
-        )
-    serving = [method for method in methods if encoder.kind in method.encoders]
-    if not serving:
-        raise UserError(f"No method with that source can serve '{encoder.name}'.", then="run it without --source")
-    return serving
+_KINDS = {"timm": "a timm encoder", "weights": "weights of your own", "function": "an encoder of your own", "features": "given features"}
+
+
+def _check_methods(encoders_: Sequence[Encoder], methods: Sequence[Method], *, named: bool) -> list[str]:
+    """Sentences: which methods that a person named are left out for one of several encoders, as they cannot serve it.
+
+    Raises UserError for a named method that serves none of them, and for an encoder that no method serves.
+    """
+    notes = []
+    for encoder in encoders_:
+        wrong = [method for method in methods if encoder.kind not in method.encoders]
+        useless = [method for method in wrong if all(other.kind not in method.encoders for other in encoders_)]
+        if wrong and named and (useless or len(wrong) == len(methods)):
+            allowed = [method.name for method in registry.methods().values() if encoder.kind in method.encoders]
+            what = f"Method '{(useless or wrong)[0].name}' cannot serve '{encoder.name}', {_KINDS[encoder.kind]}."
+            then = "name one of these, too" if len(encoders_) > 1 else "run it without --methods"
+            raise UserError(what, allowed=allowed, then=then)
+        if len(wrong) == len(methods):
+            raise UserError(f"No method with that source can serve '{encoder.name}'.", then="run it without --source")
+        if wrong and named:
+            notes.append(f"{', '.join(method.name for method in wrong)}: left out for {encoder.name}, {_KINDS[encoder.kind]}")
+    return notes
 
 
 def _subsets(data: TaskData, budgets: list[Budget], seeds: int) -> dict[tuple[Budget, int], tuple[np.ndarray, int]]:

@@ -7,7 +7,18 @@ from collections.abc import Iterable, Sequence
 
 from medbench import registry
 from medbench.spec import Row
-from medbench.table import TITLES, Board, at_home, escape_tex
+from medbench.table import TITLES, Board, at_home, escape_tex, weights_in_words
+
+#: What `stats` does: `contrasts` and `verdicts`.
+_FACTORS = (
+    "Obuchowski and Rockette 1995, Hypothesis testing of diagnostic accuracy for multiple readers and multiple tests, Communications in "
+    "Statistics - Simulation and Computation 24(2):285-308, doi:10.1080/03610919508813243"
+)
+_JOINED = (
+    "Zou and Donner 2008, Construction of confidence limits about effect measures, Statistics in Medicine 27(10):1693-1702, "
+    "doi:10.1002/sim.3095"
+)
+_CORRECTED = "Holm 1979, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6(2):65-70"
 
 
 def methods_text(boards: Sequence[Board]) -> str:
@@ -15,7 +26,7 @@ def methods_text(boards: Sequence[Board]) -> str:
     everywhere, boards = boards, at_home(boards)
     rows = [row for board in boards for line in board.lines for row in line.rows]
     cited = _Cited()
-    said = [_data(boards, cited), *_encoders(rows, cited), *_judged(boards, rows, cited), _uncertainty(boards)]
+    said = [_data(boards, cited), *_encoders(rows, cited), *_judged(boards, rows, cited), _uncertainty(boards, cited)]
     said += [*_elsewhere(everywhere, cited), *_software(rows)]
     for selection in {board.selection for board in everywhere} - {None}:
         said.append(f"Shown are {escape_tex(str(selection))}; comparisons are corrected for these alone.")
@@ -75,12 +86,13 @@ def _encoders(rows: Sequence[Row], cited: _Cited) -> list[str]:
     networks = _unique(f"{escape_tex(row.cell.encoder)}" + (f" at {row.cell.size} pixels" if row.cell.size else "") for row in rows)
     if networks:
         found.append(f"Encoders: {_and(networks)}.")
+    words = weights_in_words(rows)
     by_method: dict[str, list[Row]] = {}
     for row in rows:
         by_method.setdefault(row.cell.method, []).append(row)
     for method, of in by_method.items():
         entry = registry.methods().get(method)
-        weights = _and(escape_tex(text) for text in _unique(row.provenance["weights"] for row in of))
+        weights = _and(escape_tex(text) for text in _unique(words[row.provenance["weights"]] for row in of))
         seen = _unique(name for row in of for name in row.provenance["trained_on"])
         trained = f", trained on {escape_tex(', '.join(seen))}" if seen else ""
         found.append(f"{escape_tex(method)}{cited.cite(entry.citation) if entry else ''}: weights {weights}{trained}.")
@@ -106,13 +118,14 @@ def _judged(boards: Sequence[Board], rows: Sequence[Row], cited: _Cited) -> list
     return found
 
 
-def _uncertainty(boards: Sequence[Board]) -> str:
+def _uncertainty(boards: Sequence[Board], cited: _Cited) -> str:
+    factors, joined, corrected = map(cited.cite, (_FACTORS, _JOINED, _CORRECTED))
     metrics = _and(_unique(TITLES[board.about["metric"]] for board in boards))
     groups = _and(_unique((board.about["groups"] or "image") + "s" for board in boards))
     return (
         f"The primary metric is {metrics}. Intervals (95\\,\\%) take test {groups} (bootstrap, 1,000 resamples of whole {groups}) and draws of "
-        "labels as crossed random factors (Obuchowski and Rockette 1995; Hillis 2007); differences between methods are paired on the same "
-        "test images and draws, and corrected for their number by Holm's method."
+        f"labels as crossed random factors{factors}, their parts joined by squares{joined}; differences between methods are paired on the same "
+        f"test images and draws, and corrected for their number by Holm's method{corrected}."
     )
 
 

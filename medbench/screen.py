@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from medbench.forecast import Cost
     from medbench.grid import Subset
 
+SILENCE = 60.0  # seconds after which a log hears how far a stage is
+
 
 class Screen:
     """`with Screen(...) as screen:` run with progress=screen.stage, on_row=screen.row.
 
-    On a terminal everything is drawn in place. Elsewhere (a CI log) each stage prints when it begins and ends, and each row as a line.
+    On a terminal everything is drawn in place. Elsewhere (a CI log) each stage prints when it begins and ends, and once a minute in between; each
+    row is a line.
     """
 
     def __init__(self, cells: int = 0, table: Callable[[], Sequence[RenderableType]] = list):
@@ -41,7 +44,7 @@ class Screen:
         self.table = table
         self.shown: Sequence[RenderableType] = ()
         self.next_table = 0.0
-        self.start = time.perf_counter()
+        self.start = self.last_line = time.perf_counter()
         self.cells = cells
         self.done = 0
         if cells:
@@ -69,6 +72,8 @@ class Screen:
             self._line(f"{name}: {total}{what}")
         elif done >= total and not self.progress.tasks[self.stages[name]].finished:
             self._line(f"{name}: done {word}".rstrip())
+        elif done < total and time.perf_counter() - self.last_line > SILENCE:
+            self._line(f"{name}: {done} of {total} {word}".rstrip())
         self.progress.update(self.stages[name], completed=done, description=f"{name} {word}".rstrip())
 
     def row(self, row: object) -> None:
@@ -87,7 +92,8 @@ class Screen:
 
     def _line(self, text: str) -> None:
         if not self.live:
-            print(f"{time.perf_counter() - self.start:7.1f} s  {text}", file=sys.stderr, flush=True)
+            self.last_line = time.perf_counter()
+            print(f"{self.last_line - self.start:7.1f} s  {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager

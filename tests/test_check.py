@@ -325,6 +325,10 @@ def test_a_study_is_run_with_nothing_from_the_cache(
         (["mine.py", "--rows", "ref.jsonl", "--against", "ref.jsonl"], "check takes a study to run, or --rows, and one of them."),
         (["--rows", "ref.jsonl", "--against", "no.jsonl"], "There are no rows in no.jsonl. Next: medbench run --out FOLDER"),
         (["--rows", "no", "--against", "ref.jsonl"], "There are no rows in no."),
+        (
+            ["study.py", "--against", "no.jsonl"],
+            "There are no rows in no.jsonl. Next: medbench check study.py --against no.jsonl --update, which makes",
+        ),
         (["--rows", "ref.jsonl", "--against", "empty.jsonl"], "The reference empty.jsonl holds no row. Next: medbench check STUDY.py"),
         (
             ["--rows", "ref.jsonl", "--rows", "ref.jsonl", "--against", "ref.jsonl"],

@@ -262,6 +262,20 @@ def test_wrong_combinations(
     assert message in capsys.readouterr().err
 
 
+def test_methods_serve_the_encoders_that_they_can(medbench: Medbench, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """One command for an encoder of one's own beside the default: each named method serves some encoder, each encoder has one."""
+    (tmp_path / "mine.py").write_text(OWN)
+    both = ("run", "--data", "phantom", "--labels", "10", "--encoder", "mine.py:tiny,tf_efficientnet_lite0", "--plan", "--methods")
+    assert medbench(*both, "given,supervised") == 0
+    said = capsys.readouterr()
+    assert "supervised: left out for mine.py:tiny, an encoder of your own" in said.err
+    assert "given: left out for tf_efficientnet_lite0, a timm encoder" in said.err
+    assert medbench(*both, "supervised") == 2
+    assert "cannot serve 'mine.py:tiny', an encoder of your own. Allowed: given. Next: name one of these, too" in capsys.readouterr().err
+    assert medbench(*both, "given") == 2
+    assert "'given' cannot serve 'tf_efficientnet_lite0', a timm encoder. Allowed:" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("spoil", [lambda data: b"", lambda data: data[:260] + bytes(40) + data[300:]], ids=["empty", "a hole"])
 def test_a_broken_features_file_is_named(spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "v.npz", ids=np.array(["a"] * 50), features=np.random.default_rng(0).random((50, 30)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from test_plot import study
-from test_table import make
+from test_table import ABOUT, make
 
 from medbench import Store, UserError, page, paper, table
 from medbench.clinical import sheets
@@ -43,7 +43,7 @@ def test_a_name_with_a_comma_is_one(tmp_path: Path) -> None:
     store.create()
     rows = [make(method, "10%", 0, 0.8)[0] for method in ("a,b", "a", "b")]
     planned = [Planned(row.cell, row.fingerprint, 7, "s", "t") for row in rows]
-    store.add_plan(PlanFile(tuple(planned), {"t|T|test": {"identity": "i", "parts": {"test": [30, 25]}, "metric": "auc"}}))
+    store.add_plan(PlanFile(tuple(planned), {"t|T|test": ABOUT}))
     (board,) = table.only(table.boards(store), ("method=a,b",))
     assert [line.cell.method for line in board.lines] == ["a,b"]
 

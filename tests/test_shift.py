@@ -238,6 +238,9 @@ def test_tables_sum_up_and_the_boards_of_damaged_images_stay_away(
     assert {row["level"] for row in rows} == {"", "1", "3", "mean"}
     assert medbench("shift", str(store.folder), "--format", "csv") == 0
     assert capsys.readouterr().out == (store.folder / "shift.csv").read_text()
+    assert medbench("shift", str(store.folder), "--only", "method=good") == 0
+    printed = capsys.readouterr().out
+    assert "SELECTION: 1 of 2 lines (method good)" in printed and "bad" not in printed
     assert medbench("table", str(store.folder), "--rows", "method", "--cols", "task") == 0
     assert "corrupted" not in capsys.readouterr().out
     assert not any("corrupted" in line for line in compare.sentences([store], None, 0.01))

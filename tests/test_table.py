@@ -404,6 +404,31 @@ def test_methods_text_says_what_was_done_and_cites(store: Store) -> None:
     assert "10\\%" in text and "medbench 1 and torch 2" in text
 
 
+def test_a_fusion_is_said_by_its_members(store: Store) -> None:
+    """Their weights stand beside it; alone, or where a member's name has two weights, the words are whole."""
+    rows = [make(method, "10%", 0, 0.8)[0] for method in ("one", "two", "both", "side")]
+    for row in rows[2:]:
+        row.provenance["weights"] = "one weights + two weights"
+    of = table.weights_in_words(rows)
+    assert of == {"one weights": "one weights", "two weights": "two weights", "one weights + two weights": "of one + two"}
+    assert table.weights_in_words(rows[1:])["one weights + two weights"] == "one weights + two weights"
+    other = make("one", "1%", 0, 0.8)[0]
+    other.provenance["weights"] = "one weights, seed 1"
+    assert table.weights_in_words([*rows, other])["one weights + two weights"] == "one weights + two weights"
+    fill(store, [(row, np.zeros((1, 1000))) for row in rows])
+    assert "both, side: weights of one + two." in table.notes(table.boards(store)[0])
+
+
+def test_methods_text_of_a_paper_is_two_files(medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = str(golden_store(tmp_path / "out", read_golden()).folder)
+    assert medbench("table", folder, "--methods-text") == 0
+    whole = capsys.readouterr().out
+    assert medbench("table", folder, "--methods-text", "--out", "m.tex") == 0
+    words, entries = (tmp_path / "m.tex").read_text(), (tmp_path / "m.bib").read_text()
+    assert words + "\n" + entries == whole and "@" not in words and entries.startswith("@misc{")
+    assert "\\cite{obuchowski1995}" in words and "@misc{zou2008," in entries and "Hillis" not in whole
+
+
 def test_the_command(medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = str(golden_store(tmp_path / "out", read_golden()).folder)
     assert medbench("table", folder, "--out", "t/table.tex") == 0

@@ -23,15 +23,14 @@ class Given:
     failures: Mapping[Cell, str] = field(default_factory=dict)
 
 
-def read(place: Path) -> Given:
-    """The rows of a results folder (those of its plan, where it has one) or of a file. Raises UserError."""
+def read(place: Path, then: str = "medbench run --out FOLDER writes FOLDER/rows.jsonl") -> Given:
+    """The rows of a results folder (those of its plan, where it has one) or of a file. Raises UserError; then: what it says to do next where
+    there are none."""
     plan = Store(place).plan().cells if place.is_dir() else ()
     file = place / "rows.jsonl" if place.is_dir() else place
     if not file.is_file() and not plan:
         near = [str(other) for other in sorted(Path("results").glob("*/rows.jsonl"))]
-        raise UserError(
-            f"There are no rows in {place}.", allowed=near, given=str(place), then="medbench run --out FOLDER writes FOLDER/rows.jsonl"
-        )
+        raise UserError(f"There are no rows in {place}.", allowed=near, given=str(place), then=then)
     try:
         text = file.read_text(encoding="utf-8") if file.exists() else ""  # of a plan whose cells all failed
     except (OSError, UnicodeDecodeError) as error:

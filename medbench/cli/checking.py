@@ -84,7 +84,8 @@ def check(
     if len(given_rows) > 1:
         raise UserError(f"--rows was given {len(given_rows)} times; only --measure takes several.", then="medbench merge A B --out C")
     first = accept and not against.exists()
-    reference = checks.Given(against, {}) if first else checks.read(against)
+    make = {"then": f"medbench check {study} --against {against} --update, which makes it the first time"} if study else {}
+    reference = checks.Given(against, {}) if first else checks.read(against, **make)
     if not reference.rows and not first:
         raise UserError(f"The reference {against} holds no row.", then=f"medbench check {study or 'STUDY.py'} --against {against} --update")
     repeatability = checks.Repeatability.beside(reference.file)

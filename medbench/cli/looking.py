@@ -62,12 +62,12 @@ def doctor(
         raise UserError(
             "Without --encoder the machine is examined, and no other option applies.", then="medbench doctor --encoder NAME ..."
         )
-    print("\n".join(doctors.device_report()))
     if encoder is None:
+        print("\n".join(doctors.device_report()))
         return
     net, examined, shown, declared = doctors.subject(encoder, file=weights, size=size, readout=readout, task=task, root=data)
     report = doctors.diagnose(net, examined, shown, declared)
-    print("\n".join([f"\n{examined.name}, {examined.size} px:", *report.lines()]))
+    print("\n".join([f"{examined.name}, {examined.size} px:", *report.lines()]))
     if report.findings:
         raise typer.Exit(1)
 

@@ -27,7 +27,10 @@ def table(
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex, html.")] = "",
     spread: Annotated[str, typer.Option(help="Beside each mean: interval (95 %), sd (over seeds), none.")] = "",
     methods_text: Annotated[
-        bool, typer.Option("--methods-text", help="A paper's paragraph that says what was done, and its BibTeX.")
+        bool,
+        typer.Option(
+            "--methods-text", help="A paper's paragraph that says what was done, and its BibTeX; --out FILE.tex puts that in FILE.bib."
+        ),
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of the screen.")] = None,
 ) -> None:
@@ -39,7 +42,13 @@ def table(
     outputs(out)
     found = boards_of(folder, only)
     if methods_text:
-        put(paper.methods_text(found), out)
+        words, _, entries = paper.methods_text(found).partition("\n\n")
+        if out and out.suffix == ".tex":
+            put(f"{words}\n", out)
+            put(entries, out.with_suffix(".bib"))
+            print(f"{out} (\\input it), {out.with_suffix('.bib')} (its entries)")
+        else:
+            put(f"{words}\n\n{entries}", out)
         return
     if len(folder) == 1 and not (rows or cols or form or spread or out):
         tables.known_metric(found, metric)
@@ -162,4 +171,4 @@ def report(
         watched = display.stage if display.live else quiet
         made = page.build(stores, metric=metric, margin=margin, images=images, data=data, only=only or (), progress=watched)
     put(made, file)
-    print(f"{file} ({len(made.encode()) / 1e6:.1f} MB). It needs nothing beside it: open it in a browser, send it as it is")
+    print(f"{file} ({len(made.encode()) / 1e3:,.0f} kB). It needs nothing beside it: open it in a browser, send it as it is")

@@ -167,7 +167,8 @@ def _cases(answers: Answers) -> list[Sheet]:
         for row in frame.to_dict("records")
     ]
     n, m = frame["images"].iloc[0], frame["cases"].iloc[0]
-    left_out = f" {frame.attrs['torn']} cases are left out: their images have different labels." if frame.attrs["torn"] else ""
+    torn = frame.attrs["torn"]
+    left_out = f" {torn} case{' is' if torn == 1 else 's are'} left out: images of one case have different labels." if torn else ""
     note = f"A case is the images of one bag, its probability their mean.{left_out}"
     return [Sheet("A case beside an image", ["", f"{n} images", f"{m} cases", "case - image"], body, [note], frame)]
 

@@ -22,10 +22,10 @@ def device_report() -> list[str]:
     lines.append(f"device: {known['device']}; {os.cpu_count()} cores; {_memory()}")
     for name, place in (("cache", cache), ("results", Path.cwd())):
         lines.append(f"{name}: {shortened(place)}, {shutil.disk_usage(place).free / 1e9:.1f} GB free")
-    for task in registry.tasks().values():
-        root = data.locate(task, None, cache)[0]
-        lines.append(f"{task.name}: {shortened(root) if root else 'not found'}")
-    return lines
+    roots = {task.name: data.locate(task, None, cache)[0] for task in registry.tasks().values()}
+    lines += [f"{name}: {shortened(root)}" for name, root in roots.items() if root]
+    lacking = [name for name, root in roots.items() if not root]
+    return [*lines, *([f"data not found: {', '.join(lacking)}"] if lacking else [])]
 
 
 def _memory() -> str:

@@ -21,7 +21,7 @@ from medbench.table.boards import (
 )
 from medbench.table.formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, render
 from medbench.table.formats import terminal as pivot_terminal
-from medbench.table.leaderboards import markdown, notes, shift_markdown, terminal, write
+from medbench.table.leaderboards import markdown, notes, shift_markdown, terminal, weights_in_words, write
 from medbench.table.pivot import KEYS, Entry, Pivot, Places, pivot, places, tasks_by_lines
 from medbench.table.selection import only
 from medbench.table.shifts import ALL, EACH, MEAN, Drop, at_home, drops, measured, shift_terminal, standing
@@ -73,5 +73,6 @@ __all__ = [
     "summarise",
     "tasks_by_lines",
     "terminal",
+    "weights_in_words",
     "write",
 ]

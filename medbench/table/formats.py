@@ -67,9 +67,9 @@ def latex(table: Pivot, spread: str = "interval") -> str:
     ranks = "S[table-format=2.2]" if table.ranks else ""
     format_ = "l" * len(table.row_axes) + f"S[table-format={sign}1.3]@{{\\,}}l" * len(table.columns) + ranks
     lines = [
-        "% \\usepackage{booktabs,siunitx}",
+        "% \\usepackage{booktabs,siunitx}; in a column of two: table*, or --spread none",
         "\\begin{table}",
-        "  \\centering",
+        "  \\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
         "  \\sisetup{detect-weight=true, mode=text}",
         f"  \\caption{{{escape_tex(table.caption)}.}}",
         f"  \\begin{{tabular}}{{{format_}}}",

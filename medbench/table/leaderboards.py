@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medbench.spec import Row
 from medbench.store import Store
 from medbench.table.boards import (
     AXES,
@@ -116,8 +117,13 @@ def notes(board: Board) -> list[str]:
     if (trained or any(row.cell.method == "random" for row in rows)) and len({row.cell.pretrain_seed for row in rows}) == 1:
         found.append("One pretraining seed: the intervals hold no variance of pretraining or initialisation.")
     found += _one_pool(board)
-    for key, value, seen in sorted({(row.cell.method, row.provenance["weights"], ", ".join(row.provenance["trained_on"])) for row in rows}):
-        found.append(f"{key}: weights {value}{f', trained on {seen}' if seen else ''}.")
+    weights = weights_in_words(rows)
+    alike: dict[str, list[str]] = {}
+    for method, value, seen in sorted(
+        {(row.cell.method, row.provenance["weights"], ", ".join(row.provenance["trained_on"])) for row in rows}
+    ):
+        alike.setdefault(f"weights {weights[value]}{f', trained on {seen}' if seen else ''}.", []).append(method)
+    found += [f"{', '.join(methods)}: {said}" for said, methods in alike.items()]
     scored = board.shift.get("data", board.data)
     for method in sorted({row.cell.method for row in rows if scored in row.provenance["trained_on"]}):
         found.append(f"SEEN: the weights of {method} have been trained on {scored}, its {board.target} images perhaps among them.")
@@ -134,6 +140,19 @@ def notes(board: Board) -> list[str]:
             f"AUC is the mean over {min(n for n in absent if n is not None)} of {len(about['classes'])} classes: the others have no image."
         )
     return found
+
+
+def weights_in_words(rows: Sequence[Row]) -> dict[str, str]:
+    """`weights` of each provenance -> what a table says of them: of a fusion the names of its members, where their weights stand beside it."""
+    of: dict[str, set[str]] = {}
+    for row in rows:
+        of.setdefault(row.cell.method, set()).add(row.provenance["weights"])
+    single = {next(iter(texts)): method for method, texts in of.items() if len(texts) == 1}
+    parts = {text: text.split(" + ") for texts in of.values() for text in texts}  # as `units` joins them
+    return {
+        text: f"of {' + '.join(single[part] for part in each)}" if len(each) > 1 and all(part in single for part in each) else text
+        for text, each in parts.items()
+    }
 
 
 def _one_pool(board: Board) -> list[str]:

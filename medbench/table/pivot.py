@@ -96,7 +96,7 @@ def pivot(found: Sequence[Board], rows: Sequence[str] = (), columns: Sequence[st
         entries[where] = Entry(shown, line.summary(shown), marks(board, shown)[line], len(line.rows), status)
     ranks = _mean_ranks(placed.row_axes, placed.rows, placed.columns, entries)
     axes = (placed.row_axes, placed.column_axes, placed.rows, placed.columns)
-    return Pivot(*axes, entries, ranks, placed.caption, _notes(placed.shown, entries))
+    return Pivot(*axes, entries, ranks, placed.caption, _notes(placed.shown, entries, ranked=bool(ranks)))
 
 
 def _layout(keys: Sequence[Mapping[str, str]], rows: Sequence[str], columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -163,7 +163,7 @@ def _caption(shown: Mapping[Board, str]) -> str:
     return f"{', '.join(names)}; {of}{some}"
 
 
-def _notes(shown: Mapping[Board, str], entries: Mapping[tuple[tuple[str, ...], tuple[str, ...]], Entry]) -> list[str]:
+def _notes(shown: Mapping[Board, str], entries: Mapping[tuple[tuple[str, ...], tuple[str, ...]], Entry], *, ranked: bool) -> list[str]:
     n = sum(pairs(board, metric) for board, metric in shown.items())
     signs = {entry.mark.sign for entry in entries.values()}
     said = []
@@ -173,6 +173,8 @@ def _notes(shown: Mapping[Board, str], entries: Mapping[tuple[tuple[str, ...], t
         said.append(f"Bold: the best. =: not shown to differ from it (paired over groups and seeds, 5 %{corrected}).")
     if "?" in signs:
         said.append("?: too few groups to say.")
+    if ranked:
+        said.append("Mean rank: over the columns, 1 is the best.")
     said += rank_notes(shown)
     by_note: dict[str, list[str]] = {}
     for board in shown:
