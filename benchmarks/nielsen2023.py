@@ -31,6 +31,7 @@ Where this departs from the paper:
 - kNN is the protocol's own (cosine, weighted); theirs takes 5 neighbours a class after a power transform and PCA.
 - `linear` is the exact solution of a logistic regression; theirs a layer trained by gradient on random crops, 30 % held out.
 - SVM decisions are the decision function's: with argmax of calibrated probabilities, as in their script, a few labels a class fail.
+- Their baseline sees several crops with perspective, any rotation and blur; `finetune-nielsen2023` the suite's views, and takes all its steps.
 - Images are squashed to 256 px bicubic; theirs by nearest neighbour.
 """
 

@@ -46,8 +46,9 @@ Where this departs from the paper:
   rest.
 - `linear` is the exact solution with a cross-validated penalty, not Adam with early stopping, and needs no validation part. Fine-tuning
   holds out a fifth, where that is 20 images: with n50 and less nothing is held out, and all 50 epochs are taken at their first rate.
-- Images are squashed to the encoder's size, not resized to 256 and cropped to 224. The pixel normalisation of the paper is NOT FOUND: here
-  each checkpoint's own.
+- Images are squashed to the encoder's size, not resized to 256 and cropped to 224; fine-tuning sees the suite's views (resized crop, flips,
+  rotation, colour), theirs flips or rotations. One validation part serves all seeds; theirs are five folds. The pixel normalisation of the
+  paper is NOT FOUND: here each checkpoint's own.
 - Which epochs of VISSL's SimCLR and SwAV is NOT FOUND: here SimCLR of 1,000 and the SwAV authors' own file of 800.
 - DVME is the reading that fits the listing and the printed count of parameters (`dvme-scalar`), one scale a source and the rate searched
   (medbench/fusion/recipe.py); `--methods dvme:...` is the other reading.

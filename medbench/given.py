@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
+import sys
+import sysconfig
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -17,10 +20,14 @@ from medbench.spec import Encoder, UserError
 if TYPE_CHECKING:
     import torch
 
+BESIDE = 1e-3  # of the largest value: more than rounding, even in half precision
+
 
 @cache
 def module(encoder: Encoder) -> torch.nn.Module:
-    """The module that the user's function returns, in eval mode, tried on two black images. Raises UserError.
+    """The module that the user's function returns, in eval mode, tried on two black images, and on two of noise: together and one by one.
+
+    Raises UserError, also where an image's vector depends on what stands beside it: scores of test images would then depend on each other.
 
     Cached: the plan hashes its weights, the run uses it.
     """
@@ -40,24 +47,69 @@ def module(encoder: Encoder) -> torch.nn.Module:
             raise TypeError(f"it returned a {type(net).__name__}, not a torch.nn.Module")
         with torch.inference_mode():
             out = net.eval()(torch.zeros(2, 3, encoder.size, encoder.size))
+            noise = torch.rand(2, 3, encoder.size, encoder.size, generator=torch.Generator().manual_seed(0))
+            together, alone = net(noise), [net(image[None]) for image in noise]
     except Exception as error:  # somebody else's code can fail in every way; the message carries the reason
         raise UserError(f"{encoder.name} failed: {type(error).__name__}: {error}", then="mend the function") from error
     if not isinstance(out, torch.Tensor) or out.ndim != 2 or len(out) != 2 or not out.isfinite().all():
         shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
         raise UserError(f"{encoder.name} gave {shape} for two images of {encoder.size} px.", allowed=["(2, D), finite numbers"])
+    if not torch.allclose(together, torch.cat(alone), rtol=0, atol=BESIDE * float(together.abs().nan_to_num().max()), equal_nan=True):
+        what = f"{encoder.name} gives an image another vector where another image stands beside it, or at another call."
+        raise UserError(what, then="mend the function: batch norms with running statistics, no dropout in eval mode")
     return net
 
 
 def module_hash(encoder: Encoder) -> str:
-    """SHA-256 of the module's weights and buffers and of the file's text."""
+    """SHA-256 of the module's weights and buffers, of the file's text, and of the user's own files that it imports."""
     import torch
 
     assert encoder.file is not None, "a function has a file"
     digest = hashlib.sha256(encoder.file.read_bytes())
-    for name, value in module(encoder).state_dict().items():
+    made = module(encoder)  # what it imports is known to Python from here on
+    for other in imported(encoder.file):
+        digest.update(other.read_bytes())
+    for name, value in made.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def imported(file: Path) -> list[Path]:
+    """The Python files that a file which was run imports, and those that they import, sorted by the names of their modules; what is installed
+    is left out: versions of packages stand in a row's provenance."""
+    found: dict[str, Path] = {}
+    waiting: list[tuple[Path, str]] = [(file, "")]
+    while waiting:
+        one, package = waiting.pop()
+        for name in _names(one, package) - set(found):
+            spec = getattr(sys.modules.get(name), "__spec__", None)
+            if spec is None or not spec.has_location or name.partition(".")[0] == "medbench":
+                continue
+            origin = Path(spec.origin).resolve()
+            if origin.suffix == ".py" and not _installed(origin):
+                found[name] = origin
+                waiting.append((origin, spec.parent))
+    return [found[name] for name in sorted(found)]
+
+
+def _names(file: Path, package: str) -> set[str]:
+    """Modules that a file's import statements may mean, packages above them included."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            whole = (
+                importlib.util.resolve_name("." * node.level + (node.module or ""), package or None) if node.level else node.module or ""
+            )
+            names |= {whole, *(f"{whole}.{alias.name}" for alias in node.names)}
+    return {".".join(parts[: i + 1]) for parts in (name.split(".") for name in names) for i in range(len(parts))}
+
+
+def _installed(file: Path) -> bool:
+    places = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return any(place in file.parents for place in places)
 
 
 def features(file: Path, ids: Sequence[str], needed: Sequence[bool]) -> np.ndarray:

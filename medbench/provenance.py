@@ -54,7 +54,7 @@ def provenance(
     `features`, of the target, are often older than the row: their machine stands beside its own. `parts`, `identity`, the features' `checks`
     and the sketch of the scores serve `check`: they tell which part of a row's making moved.
     """
-    pool, encoder = unit.data.pool, unit.encoder
+    pool = unit.data.pool
     counts = _class_counts(pool.labels[draw], unit.data.task.classes)
     return {
         "data_sha256": unit.data.sha256,
@@ -69,15 +69,21 @@ def provenance(
         "subset_classes": counts,
         "target": target.file,
         "marks": list(target.marks),
-        "preprocessing": f"squash to {encoder.size} px {encoder.interpolation}, mean {encoder.mean}, std {encoder.std}"
-        if encoder.kind != "features"
-        else "features as given",
+        "preprocessing": _preprocessing(unit),
         "precision": unit.precision,
         "features": [made.made_with and {**made.made_with, "checks": dict(made.checks)} for made in features],
         "protocol": dict(scores.extra),
         "scores": {"probabilities": sketch(scores.probabilities), "decisions": fingerprint(scores.decisions.tolist())[:16]},
         **machine(device),
     }
+
+
+def _preprocessing(unit: Unit) -> str:
+    """In words; of a fusion, what its members have, each once."""
+    if unit.encoder.kind == "features":
+        return "features as given"
+    encoders = [part.encoder for part in unit.members or (unit,)]
+    return "; ".join(dict.fromkeys(f"squash to {e.size} px {e.interpolation}, mean {e.mean}, std {e.std}" for e in encoders))
 
 
 def _short(ingredients: Mapping[str, Any]) -> dict[str, Any]:

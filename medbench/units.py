@@ -80,7 +80,10 @@ def _pretrained(
 def _fused(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path) -> Unit:
     assert method.fusion is not None
     members = tuple(_member(data, member, encoder, pretrain_seed, grid, cache_dir) for member in method.fusion.members)
-    parts = [[m.method.name, m.encoder.identity(), m.weights.sha256] for m in members]
+    # a method's first version says nothing, so that what was computed before it was said keeps its identity
+    parts = [
+        [m.method.name, m.encoder.identity(), m.weights.sha256, *([m.method.version] if m.method.version > 1 else [])] for m in members
+    ]
     weights = Weights(
         " + ".join(m.weights.name for m in members),
         fingerprint("fusion", *parts),

@@ -151,7 +151,7 @@ def test_a_unit_that_fails_leaves_the_others_alone(
         "import torch\n"
         "class Picky(torch.nn.Module):\n"
         "    def forward(self, x):\n"
-        "        assert len(x) == 2, 'only two'\n"
+        "        assert len(x) <= 2, 'only two'\n"
         "        return x.mean((2, 3))\n"
         "def picky(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n"
         "    return Picky()\n"

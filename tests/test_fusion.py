@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from medbench import metrics, run
+from medbench import grid as grids
+from medbench import metrics, registry, run
 from medbench.fusion import TRUONG2021, fit_predict, head, learner, network, training
 from medbench.spec import Grid, Kind, Scores, UserError
 
@@ -355,6 +356,25 @@ def test_a_run_over_one_informative_and_two_noise_members_finds_the_informative(
     assert row.metrics["auc"]["value"] > np.mean(list(values.values())) + 0.1
     saved = np.array(row.provenance["protocol"]["attention"]).mean(0)
     assert saved[0] > max(saved[1:]) + 0.02
+
+
+def test_a_new_version_of_a_member_is_another_fusion(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Grid(tasks=(f"folder:{folder}",), size=32, methods=("dvme:supervised+random",), labels=("100",))
+
+    def fingerprints() -> set[str]:
+        return {cell.fingerprint for cell in grids.plan(asked).cells}
+
+    before = fingerprints()
+    monkeypatch.setitem(registry.methods(), "random", replace(registry.method("random"), version=2))
+    assert not before & fingerprints()
+
+
+def test_a_fusions_row_tells_the_preprocessing_of_each_member(folder: Path, tmp_path: Path) -> None:
+    asked = Grid(tasks=(f"folder:{folder}",), size=32, methods=("concat:random+random@test_resnet",), labels=("100",))
+    (row,) = run.run(asked, tmp_path / "out").rows().values()
+    ours, theirs = row.provenance["preprocessing"].split("; ")
+    assert ours == "squash to 32 px bicubic, mean (0.5, 0.5, 0.5), std (0.5, 0.5, 0.5)"
+    assert theirs.startswith("squash to 160 px")
 
 
 def test_members_side_by_side_are_judged_as_one_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

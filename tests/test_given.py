@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,7 +93,6 @@ def test_readouts_are_cells_of_their_own() -> None:
 
 OWN = """
 import torch
-from test_fetch import with_bit
 
 def tiny(size=40, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), interpolation="bilinear", trained_on=("my images",)):
     torch.manual_seed(0)
@@ -128,6 +129,33 @@ def test_each_draw_begins_with_the_users_own_weights(tmp_path: Path) -> None:
     assert next(method.encoder(encoder, start, 0).parameters()).any()
 
 
+def test_a_file_that_the_users_file_imports_is_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights are the same, what is done with them is not: kept features must not be taken for the new ones."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "lab" / "nets").mkdir(parents=True)
+    (tmp_path / "mine.py").write_text("from lab.nets import tail\n" + OWN.replace("torch.nn.Flatten()", "torch.nn.Flatten(), tail.Tail()"))
+    for file in ("lab/__init__.py", "lab/nets/__init__.py", "lab/unused.py"):
+        (tmp_path / file).write_text("")
+    (tmp_path / "lab" / "nets" / "tail.py").write_text(
+        "import torch\nfrom ..nets.power import POWER\nclass Tail(torch.nn.Module):\n    def forward(self, x):\n        return x ** POWER\n"
+    )
+    encoder = encoders.encoder(f"{tmp_path / 'mine.py'}:tiny")
+
+    def now(power: int) -> str:
+        (tmp_path / "lab" / "nets" / "power.py").write_text(f"POWER = {power}\n")
+        for name in [name for name in sys.modules if name.partition(".")[0] == "lab"]:
+            monkeypatch.delitem(sys.modules, name)
+        importlib.invalidate_caches()
+        given.module.cache_clear()
+        return given.module_hash(encoder)
+
+    first = now(1)
+    assert [file.name for file in given.imported(tmp_path / "mine.py")] == ["__init__.py", "__init__.py", "power.py", "tail.py"]
+    assert now(20) != first == now(1)
+    (tmp_path / "lab" / "unused.py").write_text("SOMETHING = 1\n")
+    assert now(1) == first
+
+
 def test_a_function_with_half_precision_is_hashed(tmp_path: Path) -> None:
     text = OWN.replace("return ", "net = ") + "    net.register_buffer('scale', torch.ones((), dtype=torch.bfloat16))\n    return net\n"
     (tmp_path / "mine.py").write_text(text)
@@ -146,6 +174,11 @@ def test_a_function_with_half_precision_is_hashed(tmp_path: Path) -> None:
             OWN.replace(", torch.nn.Flatten(), torch.nn.Linear(48, 16)", ""),
             "tiny",
             r"mine\.py:tiny gave \(2, 3, 4, 4\) for two images of 40 px",
+        ),
+        (
+            OWN.replace("Sequential(", "Sequential(torch.nn.BatchNorm2d(3, track_running_stats=False), "),
+            "tiny",
+            r"mine\.py:tiny gives an image another vector where another image stands beside it",
         ),
     ],
 )

@@ -79,6 +79,7 @@ MODERN = Recipe(
 )
 #: Truong et al. 2021 (PMLR 158, section 4): Adam 1e-3, batch 64, plateau x 0.1 with patience 5, early stopping with patience 10, 30-50
 #: epochs; DINO's ViT 1e-4 with batch 16. Their five folds hold out a fifth. Weight decay and loss are not stated: none, cross-entropy.
+#: The views are the suite's (`views.finetune`), not theirs (a crop out of 256 pixels, flips or rotations by modality).
 TRUONG2021 = Recipe(
     "truong2021",
     optimiser="adam",
@@ -96,7 +97,8 @@ TRUONG2021 = Recipe(
 )
 #: The "DL baseline" of Nielsen et al. 2023 (their code, configs): AdamW 1e-4, weight decay 0.05, inverse-frequency class weights, plateau
 #: x 0.5 with patience and cooldown of 500 iterations, warm-up of 250, adaptive clipping 0.16, 30 % held out, the best balanced accuracy
-#: kept. The number of iterations is not stated: 5,000 here, scored every 50; batch 64 as in their machine file.
+#: kept. The number of iterations is not stated: 5,000 here, scored every 50; batch 64 as in their machine file. The views are the suite's
+#: (`views.finetune`), not theirs (several crops, perspective, any rotation, blur), and the steps are taken to the end.
 NIELSEN2023 = Recipe(
     "nielsen2023",
     optimiser="adamw",
