@@ -324,6 +324,24 @@ def test_one_group_has_no_interval() -> None:
         assert math.isnan(stats.label_efficiency([(10.0, other), (100.0, alone)], alone).low)
 
 
+def test_a_perfect_score_has_no_interval_and_two_of_them_no_verdict() -> None:
+    """No resample moves it, however few groups there are: that shows nothing of the next patient."""
+    rng = np.random.default_rng(0)
+    for seeds in (1, 3):
+        perfect = stats.Sample(np.ones(seeds), np.ones((seeds, 100)), 13)
+        for summary in (stats.mean_over_seeds(perfect), *stats.means_over_seeds([perfect])):
+            assert summary.mean == 1 and math.isnan(summary.low) and math.isnan(summary.high)
+        for difference in (stats.paired_difference(perfect, perfect), *stats.differences_to([perfect], perfect)):
+            (verdict,) = stats.verdicts([difference], 13, 0.05)
+            assert verdict.word == "not decidable" and math.isnan(verdict.p) and math.isnan(verdict.p_equal)
+            assert "too few patients" in verdict.sentence("A", "B", "patient")
+        worse = stats.Sample(np.full(seeds, 0.8), rng.normal(0.8, 0.02, (seeds, 100)), 13)
+        for difference in (stats.paired_difference(perfect, worse), *stats.differences_to([perfect, worse], worse)[:1]):
+            assert difference.value == pytest.approx(0.2) and 0 < difference.p() < 0.001
+    same = stats.paired_difference(worse, worse)
+    assert same.interval() == (0, 0), "the same answers, right and wrong, do not differ"
+
+
 def test_label_efficiency_on_a_straight_line() -> None:
     """0.6, 0.7, 0.8 at 10, 100, 1,000 labels: 0.75 is reached at 10^2.5. Without noise the interval is the point, to the grid's step."""
     curve = [(10.0, sample([0.6])), (100.0, sample([0.7])), (1000.0, sample([0.8]))]

@@ -55,7 +55,7 @@ def class_records(line: Line | Answers, *, specificity: float = 0.9, sensitivity
         trials = _trials(answers, c, known, positive)
         for metric in draws[0]:
             s = stats.mean_over_seeds(answers.sample([values[metric] for values in draws]))
-            low, high = np.clip([s.low, s.high], 0, 1) if s.low != s.high else _all_or_none(s.mean, trials.get(metric, 0))
+            low, high = np.clip([s.low, s.high], 0, 1) if s.low < s.high else _all_or_none(s.mean, trials.get(metric, 0))
             counted = {"class": answers.classes[c], "n": int(positive.sum()), "of": len(known)}
             records.append({**counted, "metric": metric, "mean": s.mean, "sd": s.sd, "low": low, "high": high})
     return records

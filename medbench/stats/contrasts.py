@@ -41,6 +41,11 @@ class Sample:
     def mean(self) -> float:
         return float(np.mean(self.plain))
 
+    @property
+    def faultless(self) -> bool:
+        """1 in every resample: what chance could have done to it these groups do not show, as each of them would have to be wrong once."""
+        return bool((self.plain > 1 - 1e-6).all() and (self.resamples > 1 - 1e-6).all())  # a mean of ones may be rounded
+
     def seeds(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """(source of chance, plain (n,), resamples (n, R)): means a draw of labels, and means a pretraining."""
         plain = self.plain.reshape(self.pretrainings, -1)
@@ -120,7 +125,8 @@ def contrast(terms: Sequence[tuple[float, Sample]]) -> Estimate:
 
     Samples of the same number of seeds are paired seed for seed (the same labelled images); of different numbers they are independent. One
     run that no seed changes (S = 1) brings no variance between seeds. Draws and pretrainings are two sources, each with its own number; what
-    only the two together make counts in both. Raises ValueError where the resamples are not the same.
+    only the two together make counts in both. Undefined where every sample is faultless. Raises ValueError where the resamples are not the
+    same.
     """
     return across([terms])
 
@@ -146,7 +152,7 @@ def across(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Estimate:
                 plain, resamples = by_seeds.get(key, (0.0, 0.0))
                 by_seeds[key] = (plain + weight * own_plain, resamples + weight * own_resamples)
         total = np.sum([resamples.mean(0) for (source, _), (_, resamples) in by_seeds.items() if source == "draw"], axis=0)
-        if np.isnan(value) or np.isnan(total).mean() > MAX_UNDEFINED:
+        if np.isnan(value) or np.isnan(total).mean() > MAX_UNDEFINED or all(sample.faultless for _, sample in terms):
             return Estimate(value, ((float("nan"), float("nan")),))
         groups = terms[0][1].groups
         small = groups / (groups - 1) if groups > 1 else np.nan  # a bootstrap of G groups sees (G - 1) / G of the variance
@@ -169,8 +175,8 @@ def mean_over_seeds(sample: Sample, level: float = 0.95) -> Summary:
     """Mean, sd and interval over test groups and seeds.
 
     The percentile interval of the bootstrap over test groups, its two halves stretched to the width that seeds and degrees of freedom ask
-    for: it keeps the bootstrap's skewness, and for a single seed it is the percentile interval itself. Undefined for one group: all its
-    resamples are the same.
+    for: it keeps the bootstrap's skewness, and for a single seed it is the percentile interval itself. Undefined for one group,
+    of which all resamples are the same, and for a faultless sample.
     """
     sd = float(np.std(sample.plain, ddof=1)) if len(sample.plain) > 1 else None
     means = sample.resamples.mean(0)

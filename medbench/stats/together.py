@@ -90,10 +90,12 @@ def _beyond(gap: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray
 
 
 def _alike(samples: Sequence[Sample]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """(places, plain (L, S), resamples (L, S, R)) of samples of one shape, one pretraining and one number of groups, two at least, without NaN."""
+    """(places, plain (L, S), resamples (L, S, R)) of samples of one shape, one pretraining and one number of groups, two at least, without NaN, not
+    faultless."""
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for place, sample in enumerate(samples):
-        if sample.groups > 1 and sample.pretrainings == 1 and not np.isnan(sample.plain).any() and not np.isnan(sample.resamples).any():
+        known = not np.isnan(sample.plain).any() and not np.isnan(sample.resamples).any()
+        if known and sample.groups > 1 and sample.pretrainings == 1 and not sample.faultless:
             by_shape.setdefault((sample.groups, *sample.resamples.shape), []).append(place)
     for (_, seeds, count), places in by_shape.items():
         step = max(1, _CHUNK // (seeds * count))
