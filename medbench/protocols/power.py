@@ -2,7 +2,7 @@
 
 scikit-learn's `PowerTransformer` finds the same exponents one feature after the other, by values of the likelihood: 10 s for 1,280 features, a
 hundred times what the classifier behind it takes. Here the derivative's root is found for all of them together. The likelihood has one
-maximum (Marchand et al., SecureFedYJ, NeurIPS 2022, proposition 3.1), and near it values say less than slopes: where the two differ, this
+maximum (Marchand et al., SecureFedYJ, NeurIPS 2022), and near it values say less than slopes: where the two differ, this
 exponent has the higher likelihood.
 """
 
@@ -112,7 +112,7 @@ def _grown(exponent: np.ndarray, length: np.ndarray) -> np.ndarray:
 
 
 def _shifted(x: np.ndarray, exponents: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Yeo & Johnson's equation 2.1 of x (n, D); of columns with a centre minus its value there, over exp(exponent * centre): the same once
+    """Yeo & Johnson's transform of x (n, D); of columns with a centre minus its value there, over exp(exponent * centre): the same once
     standardised, and without loss where a column lies far from zero."""
     side, middle = np.sign(centre), np.abs(centre)
     column = np.where(side < 0, 2 - exponents, exponents)
