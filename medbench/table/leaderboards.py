@@ -91,8 +91,8 @@ def _is_number(text: str) -> bool:
     return text.lstrip("-").replace(".", "", 1).isdigit()
 
 
-def notes(board: Board) -> list[str]:
-    """What a reader of this board must know, one sentence a line."""
+def notes(board: Board, metric: str | None = None) -> list[str]:
+    """What a reader of this board must know, one sentence a line. metric: the only one that is shown; None: all are."""
     about, rows = board.about, [row for line in board.lines for row in line.rows]
     images, groups = about["parts"][board.target]
     group = about["groups"] or "image"
@@ -109,7 +109,7 @@ def notes(board: Board) -> list[str]:
     found.append(
         f"Scored on {images} {board.target} images of {groups} {group}s; 95 % intervals over {group}s (1,000 resamples) and seeds."
     )
-    if any("ece" in row.metrics for row in rows):
+    if metric in (None, "ece") and any("ece" in row.metrics for row in rows):
         found.append(
             "ECE: chance makes it larger than 0, more so on few images, and resamples larger still: compare it between these lines alone."
         )

@@ -177,8 +177,8 @@ def _notes(shown: Mapping[Board, str], entries: Mapping[tuple[tuple[str, ...], t
         said.append("Mean rank: over the columns, 1 is the best.")
     said += rank_notes(shown)
     by_note: dict[str, list[str]] = {}
-    for board in shown:
-        for note in notes(board):
+    for board, metric in shown.items():
+        for note in notes(board, metric):
             by_note.setdefault(note, []).append(board.title)
     return said + [note if len(titles) == len(shown) else f"{'; '.join(titles)}: {note}" for note, titles in by_note.items()]
 
