@@ -18,6 +18,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from medbench.forecast import Cost
     from medbench.grid import Subset
+    from medbench.units import Unit
 
 SILENCE = 60.0  # seconds after which a log hears how far a stage is
 
@@ -128,17 +129,36 @@ def show(parts: Sequence[RenderableType]) -> None:
 
 
 def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
-    """What each unit will cost: cells, images to embed, seconds at this machine's speed."""
-    table = Table(title="plan", title_justify="left")
-    for name in ("task", "data", "method", "weights", "encoder", "cells", "missing", "views to train", "images to embed", "seconds"):
-        table.add_column(name, justify="left" if name in ("task", "data", "method", "weights", "encoder") else "right")
-    for cost in costs:
-        unit = cost.unit
-        seconds = f"{cost.seconds:.0f} + solving" if cost.solve_seconds is None else f"{cost.seconds + cost.solve_seconds:.0f}"
-        encoder = f"{unit.encoder.name} {unit.encoder.size} px"
-        counts = (str(cost.cells), str(cost.missing), str(cost.to_train), str(cost.to_embed))
-        names = (unit.data.task.name, unit.data.data, unit.method.name, unit.weights.name, encoder)
-        table.add_row(*map(Text, names), *counts, seconds)
+    """What each unit will cost: cells, images to embed, seconds at this machine's speed; and all of it. What all units share stands in the
+    title."""
+    alone = {cost.unit.weights.sha256: cost.unit.method.name for cost in costs if not cost.unit.members}
+    table = {
+        "task": [cost.unit.data.task.name for cost in costs],
+        "data": [cost.unit.data.data for cost in costs],
+        "method": [cost.unit.method.name for cost in costs],
+        "weights": [_weights(cost.unit, alone) for cost in costs],
+        "encoder": [f"{cost.unit.encoder.name} {cost.unit.encoder.size} px" for cost in costs],
+    }
+    shared = [name for name in ("task", "data", "encoder") if len(set(table[name])) == 1]
+    columns = {name: values for name, values in table.items() if name not in shared}
+    title = f"plan: {', '.join(table[name][0] for name in shared)}" if shared else "plan"
+    drawn = Table(title=Text(title), title_justify="left", show_footer=len(costs) > 1)
+    for i, name in enumerate(columns):
+        drawn.add_column(name, "" if i else "all", justify="left", overflow="fold")
+    numbers = {
+        "cells": [cost.cells for cost in costs],
+        "missing": [cost.missing for cost in costs],
+        "views to train": [cost.to_train for cost in costs],
+        "images to embed": [cost.to_embed for cost in costs],
+    }
+    for name, counts in numbers.items():
+        drawn.add_column(name, f"{sum(counts):,}", justify="right")
+    seconds = [cost.seconds + (cost.solve_seconds or 0) for cost in costs]
+    solving = [cost.solve_seconds is None for cost in costs]
+    drawn.add_column("seconds", f"{sum(seconds):.0f}{' + solving' if any(solving) else ''}", justify="right")
+    for i in range(len(costs)):
+        counted = [f"{counts[i]:,}" for counts in numbers.values()]
+        drawn.add_row(*(Text(values[i]) for values in columns.values()), *counted, f"{seconds[i]:.0f}{' + solving' if solving[i] else ''}")
     cells = Table(title="cells", title_justify="left")
     for name in ("method", "encoder", "protocol", "labels", "images asked", "seeds", "scored on"):
         cells.add_column(name)
@@ -153,7 +173,13 @@ def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
         cells.add_row(
             *map(Text, key), str(targets.count(sets[0])), Text(sets[0] if len(sets) == 1 else f"{sets[0]} and {len(sets) - 1} more")
         )
-    return [table, cells]
+    return [drawn, cells]
+
+
+def _weights(unit: Unit, alone: Mapping[str, str]) -> str:
+    """A unit's weights; of a fusion the names of its members, where all of them are units of their own. alone: weights -> such a unit's method."""
+    names = [alone.get(member.weights.sha256) for member in unit.members]
+    return f"of {' + '.join(filter(None, names))}" if names and all(names) else unit.weights.name
 
 
 def split_table(splits: Sequence[Subset]) -> list[RenderableType]:

@@ -291,6 +291,17 @@ def test_the_plan_computes_nothing(folder: Path, medbench: Callable[..., int], c
     assert images.cache_entries(images.cache_folder(), "features") == {}
 
 
+def test_the_plan_says_once_what_all_have_and_what_all_will_cost(medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--task", "derm", "--data", "phantom", "--size", "32", "--labels", "100", "--plan", "--methods"]
+    assert medbench(*arguments, "simclr,swav,dino,dvme") == 0
+    plan = capsys.readouterr().out.partition("\ncells")[0]
+    assert "plan: derm, phantom, tf_efficientnet_lite0 32 px" in plan and "of simclr + swav + dino" in plan
+    assert re.search(r"│ all +│ +│ +6 │ +6 │ +12,000 │ +6,090 │", plan), "a fusion's members are counted once"
+    assert medbench(*arguments, "dvme") == 0
+    plan = capsys.readouterr().out
+    assert "simclr on phantom" in plan and "│ all" not in plan
+
+
 def test_split_prints_the_ids_a_run_uses(
     folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -68,7 +68,7 @@ MAY = {
     "check": {"spec", "sketch", "store"},
     "table": {"spec", "stats", "store"},
     "datasets": {"spec", "images", "data", "fetch", "tasks"},
-    "screen": {"grid", "forecast"},  # their types only
+    "screen": {"grid", "forecast", "units"},  # their types only
     "tasks": {"spec", "sampling", "images", "fetch", "broken"},
     "views": {"spec"},
     "pretrain": {"spec", "views", "machine", "weights", "checkpoints", "precision", "durable"},
