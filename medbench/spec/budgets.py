@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from medbench.spec.errors import UserError
@@ -27,6 +28,7 @@ class Budget:
 ALL = Budget("percent", 100)
 
 
+@lru_cache(maxsize=1024)
 def parse_budget(text: str) -> Budget:
     """`1`, `0.5%`, `all`, `5/class`, `n50`. Raises UserError."""
     given = text.strip()

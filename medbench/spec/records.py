@@ -11,6 +11,8 @@ NUMBER = (int, float, type(None))  # None: undefined
 
 def checked(record: Any, kinds: Mapping[str, Kind], of: str = "") -> None:
     """Raises TypeError, one line that names it, where `record` is no mapping, lacks one of `kinds`, or has something else there."""
+    if type(record) is dict and record.keys() >= kinds.keys() and all(map(isinstance, map(record.__getitem__, kinds), kinds.values())):
+        return  # of thousands of rows each has a dozen of these: without a loop of ours a third of the time
     if not isinstance(record, Mapping):
         raise TypeError(f"{of or 'it'} is {record!r:.60}")
     for name, kind in kinds.items():
