@@ -44,7 +44,12 @@ def arrays(file: Path) -> dict[str, np.ndarray]:
     else:
         if found:
             return found
-    with np.load(file) as lazy:
+    return whole(file)
+
+
+def whole(file: Path) -> dict[str, np.ndarray]:
+    """What `np.load` reads, which alone leaves a broken file open."""
+    with file.open("rb") as stream, np.load(stream) as lazy:
         return dict(lazy)
 
 

@@ -28,7 +28,7 @@ from medbench.prepare import (
     unit_features,
 )
 from medbench.provenance import cost, provenance
-from medbench.spec import Grid, Kind, Protocol, Row, Scores, Train, UserError, fingerprint
+from medbench.spec import DiskError, Grid, Kind, Protocol, Row, Scores, Train, UserError, fingerprint
 from medbench.store import Planned, Store
 from medbench.targets import Target
 from medbench.units import Unit
@@ -46,7 +46,7 @@ def run(
 ) -> Store:
     """Plan a grid, compute the cells that have no row in `out` yet, and return the store. Raises UserError before any work or not at all.
 
-    A cell that fails is recorded with its reason; the others go on. OSError (a full disk) ends the run.
+    A cell that fails is recorded with its reason; the others go on. OSError and DiskError (a full disk) end the run.
     """
     Store(out).check()
     return execute(plan_grid(grid, progress), out, device=device, progress=progress, on_row=on_row)
@@ -165,7 +165,7 @@ def _run_unit(
                             on_row(row)
                     shutil.rmtree(_scratch(plan, fit, device, store), ignore_errors=True)  # its rows are on disk: nothing to go on from
                     rest = rest[1:]
-            except OSError:
+            except (OSError, DiskError):
                 raise
             except Exception as error:  # one fit's failure, whatever it is, is the reason of its cells and not the end of the run
                 failing = rest if isinstance(error, UserError) else rest[:1]  # of the features, which all fits share, or of one fit
@@ -182,7 +182,7 @@ def _recorded(store: Store, name: str, cells: Collection[Planned]) -> Iterator[N
     others may still work. A full disk or a lost mount ends the run: nothing else would work either."""
     try:
         yield
-    except OSError:
+    except (OSError, DiskError):
         raise
     except Exception as error:
         log.exception("%s failed", name)

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from medbench import broken, garbage, npz
-from medbench.spec import KINDS, PRIMARY, Cell, Row, UserError, check_writable, checked
+from medbench.spec import KINDS, PRIMARY, Cell, Row, UserError, check_writable, checked, parsed
 
 T = TypeVar("T")
 
@@ -159,7 +159,7 @@ class Store:
 
     def _read_plan(self, file: Path) -> PlanFile:
         try:
-            record = json.loads(file.read_text(encoding="utf-8"))
+            record = parsed(file.read_text(encoding="utf-8"))
             checked(record, {"cells": list, "tasks": dict})
             plan = PlanFile(tuple(map(_planned, record["cells"])), record["tasks"], tuple(record.get("commands", ())))
             for key in {f"{entry.cell.task}|{entry.cell.data}|{entry.cell.target}" for entry in plan.cells}:
@@ -205,8 +205,8 @@ class Store:
         they were saved (older folders have neither). Raises UserError where it is not there."""
         place = self.folder / "targets" / f"{name}.npz"
         try:
-            with _reading(place), np.load(place) as file:
-                return dict(file)
+            with _reading(place):
+                return npz.whole(place)
         except FileNotFoundError:
             raise self._lacks(f"it has no targets/{name}.npz") from None
 
@@ -337,7 +337,7 @@ class Store:
             if not line.endswith(b"\n"):
                 return  # the line a killed run was writing
             try:
-                record = json.loads(line)
+                record = parsed(line)
             except ValueError as error:
                 raise UserError(
                     f"{file}, line {number}, is not JSON ({error}).", then="remove that line; its cell is computed again"

@@ -139,8 +139,9 @@ def _size(encoder: Encoder) -> dict[str, Any]:
 
 
 def _fitting(model: Any, file: Path, layout: str, architecture: str) -> dict[str, torch.Tensor]:
-    """The state dict in a file, with timm's own key filter and resampling of positions, if every key and shape is the model's, else UserError."""
+    """The state dict in a file, with timm's own key filter and resampling of positions, if every key, shape and number is the model's, else UserError."""
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    learnt = {name for name, _ in model.named_parameters()}
     state = checkpoints.state_dict(file, layout, shapes)
     adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     try:
@@ -155,6 +156,12 @@ def _fitting(model: Any, file: Path, layout: str, architecture: str) -> dict[str
             for name, value in state.items()
             if name in shapes and tuple(value.shape) != shapes[name]
         ],
+        "no real numbers": [  # complex, or quantised: loaded, they would be other numbers
+            f"{name} {value.dtype}".replace("torch.", "")
+            for name, value in state.items()
+            if name in learnt and not value.is_floating_point()
+        ],
+        "not finite": [name for name, value in state.items() if name in learnt and not bool(value.isfinite().all())],
     }
     if any(wrong.values()):
         said = [

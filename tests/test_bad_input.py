@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -14,7 +15,10 @@ import pytest
 from test_table import ABOUT, fill, make
 
 from medbench import Store
+from medbench.spec import DiskError
+from medbench.tasks.folder import listing
 
+PROVENANCE = {"weights": "w", "trained_on": [], "precision": "fp32", "target": "t"}
 Medbench = Callable[..., int]
 
 
@@ -125,6 +129,14 @@ def test_list_refuses(refused: Callable[..., str]) -> None:
             ["doctor", "--size", "64"],
             "Without --encoder the machine is examined, and no other option applies. Next: medbench doctor --encoder NAME ...",
         ),
+        (
+            ["merge", "results", "--out", ""],
+            "A file or folder is named by an empty text. Next: give it a name, or leave the option out",
+        ),
+        (
+            ["compare", "results", "--permutations", "99999999999"],
+            "A margin lies from 0 to 1 and permutations from 0 to 100,000; given 0.01 and 99999999999.",
+        ),
         (["pretrain", "--seed", "-1"], "--seed -1 is out of range. Allowed: 0 to 999. Next: medbench pretrain --seed 0"),
         (["data", "show", "derm", "--out", "a.jpg"], "--out writes a PNG file, not 'a.jpg'. Next: --out a.png"),
         (["shortcuts", "derm", "--columns", ","], "--columns ',' names nothing. Next: leave --columns out for its default"),
@@ -168,6 +180,19 @@ def test_a_csv_that_is_wrong(refused: Callable[..., str], folder: Path, rows: li
     good = [f"train/nv/train{i}.png,{'ab'[i % 2]}" for i in range(6)]
     (folder / "images.csv").write_text("\n".join(["path,label", *good, *rows]))
     assert re.search(line, refused("run", "--task", f"folder:{folder}/images.csv"))
+
+
+def test_a_csv_may_open_with_blank_lines_and_its_columns_need_names(refused: Callable[..., str], folder: Path) -> None:
+    rows = [f"train/nv/train{i}.png;{'ab'[i % 2]}" for i in range(6)]
+    (folder / "images.csv").write_text("\n\npath;label\n" + "\n\n".join(rows))
+    assert len(listing.read_csv(folder / "images.csv").ids) == 6
+    (folder / "images.csv").write_text("path;label;;\n" + ";;\n".join(rows))
+    assert refused("run", "--task", f"folder:{folder}/images.csv") == "images.csv has two columns without a name."
+
+
+def test_a_link_to_nothing_is_no_image_that_may_be_left_out(refused: Callable[..., str], folder: Path) -> None:
+    (folder / "train" / "nv" / "annexed.png").symlink_to("/nowhere/object")
+    assert "annexed.png is a link to nothing. Next: fetch what it names (git annex get" in refused("run", "--task", f"folder:{folder}")
 
 
 def make_csv(folder: Path, *, leak: bool) -> Path:
@@ -279,6 +304,9 @@ def test_a_cache_that_cannot_be_written(refused: Callable[..., str], tmp_path: P
         ("rows.jsonl", {"cost": {}}, r"rows\.jsonl, line 1, is not a record of medbench \(cost lacks seconds\)"),
         ("rows.jsonl", {"metrics": {}}, r"rows\.jsonl, line 1, is not a record of medbench \(metrics lacks auc\)"),
         ("rows.jsonl", {"n_labels": None}, r"rows\.jsonl, line 1, is not a record of medbench \(n_labels is None\)"),
+        ("rows.jsonl", {"provenance": PROVENANCE | {"parts": "all"}}, r"rows\.jsonl, line 1, .* \(provenance parts is 'all'\)"),
+        ("rows.jsonl", {"chosen": {"penalty": float("nan")}}, r"rows\.jsonl, line 1, is not JSON \(NaN is no number of JSON\)"),
+        ("rows.jsonl", {"chosen": {"penalty": "\ud800"}}, r"rows\.jsonl, line 1, is not JSON \(it holds half of a character\)"),
         ("rows.jsonl", None, r"rows\.jsonl: Is a directory\. Next: mend that"),
         ("scores", b"", r"scores/\w+\.npz is damaged, or not medbench's \(BadZipFile: .*Next: copy the folder anew, or delete that file"),
         ("scores", b"hello", r"scores/\w+\.npz is damaged"),
@@ -303,6 +331,51 @@ def test_a_results_folder_that_is_damaged(
     else:
         file.write_bytes(content)
     assert re.search(line, refused("table", str(folder)))
+
+
+def test_a_cache_that_fills_up_ends_the_run(
+    medbench: Medbench, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next unit would find it full too: no cell has failed."""
+
+    def full(*arguments: object, **more: object) -> None:
+        raise DiskError("it needs 10 MB of disk space and has 1 MB.")
+
+    monkeypatch.setattr("medbench.run.unit_features", full)
+    assert medbench("run", "--task", f"folder:{folder}", "--size", "32", "--methods", "random,supervised", "--out", "out") == 2
+    assert "medbench: it needs 10 MB of disk space and has 1 MB." in capsys.readouterr().err
+    assert not Path("out/failed.jsonl").exists()
+
+
+def test_a_table_of_a_folder_that_cannot_be_written(refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "results")
+    store.create()
+    fill(store, [make("a", "10%", 0, 0.8)])
+    monkeypatch.setattr("os.access", lambda place, mode: mode != os.W_OK)
+    line = refused("table", str(store.folder))
+    assert re.search(r"leaderboard\.md cannot be written: .*Permission denied\. Next: medbench table .*results --format terminal", line)
+
+
+def test_an_output_that_lacks_characters(medbench: Medbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = io.BytesIO()
+    stream = io.TextIOWrapper(pipe, "ascii")
+    monkeypatch.setattr("sys.stdout", stream)
+    assert medbench("data", "list") == 0
+    stream.flush()
+    stream.detach()
+    assert b"\\u" in pipe.getvalue()
+
+
+def test_what_only_looks_at_the_cache_needs_none(medbench: Medbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MEDBENCH_CACHE", f"{tmp_path}/file/cache")
+    for arguments in (["data", "list"], ["list", "checkpoints"], ["cache"], ["doctor"]):
+        assert medbench(*arguments) == 0
+
+
+def test_a_cache_without_a_home(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDBENCH_CACHE", "~nosuchuser/cache")
+    assert refused("cache") == "'~nosuchuser/cache' cannot be a path: Could not determine home directory."
 
 
 def test_no_disk_space(refused: Callable[..., str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,7 @@ def test_objective_is_no_worse_than_scikit_learns_and_lies_within_the_stated_gap
 HARD = {
     "constant features": lambda: (np.c_[_drawn(40, 5, 3, 0)[0], np.full((40, 3), 7.3, np.float32)], _drawn(40, 5, 3, 0)[1]),
     "nothing but constants": lambda: (np.ones((12, 4), np.float32), np.arange(12) % 3),
+    "nothing but constants, more than images": lambda: (np.ones((12, 40), np.float32), np.arange(12) % 3),
     "separable": lambda: (np.repeat(np.eye(3, dtype=np.float32) * 100, 20, 0), np.repeat(np.arange(3), 20)),
     "one image a class": lambda: (_drawn(12, 40, 4, 1)[0][:12:3], np.arange(4)),
     "duplicates": lambda: (np.repeat(_drawn(12, 30, 3, 2)[0], 4, 0), np.repeat(_drawn(12, 30, 3, 2)[1], 4)),
@@ -134,7 +135,7 @@ def test_never_diverges(name):
     penalties = torch.logspace(-6, 6, 7, dtype=torch.float64)
     fits = probe.fit(torch.from_numpy(x), target, penalties, tolerance=1e-6)
     assert fits.weight.isfinite().all() and fits.bias.isfinite().all()
-    assert float(fits.gradient.max()) <= 1e-6
+    assert float(fits.gradient.max()) <= 1e-6 and fits.gap.isfinite().all()
     share = np.bincount(y) / len(y)
     prior = -float((share * np.log(share)).sum())
     z = fits.logits(torch.from_numpy(x))[:, 0]

@@ -333,6 +333,9 @@ def lacking(state: dict[str, Any]) -> dict[str, Any]:
         ),
         (lambda: {**tiny(), "extra.weight": torch.zeros(1)}, r"does not fit test_resnet: 1 unexpected \(extra.weight\)"),
         (lambda: {**tiny(), "bn1.weight": torch.zeros(3)}, r"1 of another shape \(bn1.weight \(3,\) instead of \(\d+,\)\)"),
+        (lambda: {**tiny(), "bn1.weight": tiny()["bn1.weight"].to(torch.complex64)}, r"1 no real numbers \(bn1.weight complex64\)"),
+        (lambda: {**tiny(), "bn1.weight": tiny()["bn1.weight"].to(torch.int8)}, r"1 no real numbers \(bn1.weight int8\)"),
+        (lambda: {**tiny(), "bn1.weight": tiny()["bn1.weight"] / 0}, r"does not fit test_resnet: 1 not finite \(bn1.weight\)"),
         (
             lambda: timm.create_model("test_vit").state_dict(),
             r"does not fit test_resnet: \d+ missing \(conv1.*; \d+ unexpected \(cls_token, ",

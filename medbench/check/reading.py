@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medbench.spec import Cell, Row, UserError
+from medbench.spec import Cell, Row, UserError, parsed
 from medbench.store import Store
 
 
@@ -51,6 +50,6 @@ def read(place: Path, then: str = "medbench run --out FOLDER writes FOLDER/rows.
 
 def _row(file: Path, number: int, line: str) -> Row:
     try:
-        return Row.from_json(json.loads(line))
+        return Row.from_json(parsed(line))
     except (ValueError, TypeError) as error:
         raise UserError(f"{file}, line {number}, is not a row of medbench ({error}).", then="mend or remove that line") from error

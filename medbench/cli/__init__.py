@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a check differs, 2 bad input (one line says what), 3 some 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 
@@ -36,6 +37,9 @@ def main() -> None:
     layer (a pretraining step on two busy cores takes 4 to 9 times as long).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # none, where a caller closed it
+            stream.reconfigure(errors="backslashreplace")  # a terminal or a pipe that has no "–"
     try:
         app()
     except SystemExit as ending:  # typer's, for every command
@@ -48,5 +52,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in PLACES:
             raise
-        print(f"medbench: {error.filename or 'the results folder'}: {error.strerror}. Next: mend that, then run again", file=sys.stderr)
+        print(
+            f"medbench: {f'{error.filename}: ' if error.filename else ''}{error.strerror}. Next: mend that, then run again", file=sys.stderr
+        )
         sys.exit(2)

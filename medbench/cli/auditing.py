@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.options import Data, Device, Ordinal, app, outputs, put
+from medbench.cli.options import Data, Device, Ordinal, app, outputs, path_option, put
 from medbench.spec import UserError, user_path
 
 
@@ -21,9 +21,9 @@ def audit(
     fast: Annotated[bool, typer.Option("--fast", help="Hashes alone: no features, no suspicious labels, fewer cropped copies.")] = False,
     device: Device = "auto",
     ordinal: Ordinal = False,
-    json: Annotated[Path | None, typer.Option("--json", help="Write everything that was found to this file.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write the pairs of copies to this file.")] = None,
-    sheet: Annotated[Path | None, typer.Option("--sheet", help="Draw the pairs of copies, side by side, into this PNG file.")] = None,
+    json: Annotated[Path | None, path_option("--json", help="Write everything that was found to this file.")] = None,
+    csv: Annotated[Path | None, path_option("--csv", help="Write the pairs of copies to this file.")] = None,
+    sheet: Annotated[Path | None, path_option("--sheet", help="Draw the pairs of copies, side by side, into this PNG file.")] = None,
 ) -> None:
     """Find leaks, copies, contradicting labels and metadata that gives the label away. Opens what run refuses. Exit code 1 for a leak."""
     from medbench import audit as audits

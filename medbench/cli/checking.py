@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medbench.cli.options import app, outputs, put
+from medbench.cli.options import app, outputs, path_option, put
 from medbench.spec import UserError, check_writable
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @app.command()
 def check(
     study: Annotated[str | None, typer.Argument(help="A study: its cells are run first, with nothing from the cache.")] = None,
-    against: Annotated[Path | None, typer.Option(help="The reference: a rows.jsonl or its folder, with repeatability.json in it.")] = None,
+    against: Annotated[Path | None, path_option(help="The reference: a rows.jsonl or its folder, with repeatability.json in it.")] = None,
     rows: Annotated[
         list[Path] | None, typer.Option(help="Instead of a study: a results folder or a rows.jsonl. With --measure several.")
     ] = None,
@@ -40,10 +40,10 @@ def check(
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda. Default: the kind that the reference was made on.")] = "",
     out: Annotated[
-        Path | None, typer.Option(help="Keep the rows here, and go on with those that are there. Default: a temporary folder.")
+        Path | None, path_option(help="Keep the rows here, and go on with those that are there. Default: a temporary folder.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
-    junit_file: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")] = None,
+    json_file: Annotated[Path | None, path_option("--json", help="Write everything to this file.")] = None,
+    junit_file: Annotated[Path | None, path_option("--junit", help="Write JUnit XML to this file.")] = None,
     annotate: Annotated[bool, typer.Option("--github", help="Print annotations for GitHub Actions.")] = False,
 ) -> None:
     """Compare cells with committed reference rows. Exit code 1 where one is worse, better, missing or another experiment."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, outputs, put, quiet
+from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, outputs, path_option, put, quiet
 
 
 @app.command()
@@ -23,7 +23,7 @@ def clinical(
     only: Only = None,
     metric: Metric = None,
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead of the screen.")] = None,
+    out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
 ) -> None:
     """Each class, each case, each subgroup and the calibration of the best line, or of the one that is named."""
     from medbench import screen

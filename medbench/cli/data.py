@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medbench.cli.options import DEFAULT, AllowLeak, AllowPartial, Data, Labels, Ordinal, Seeds, data_app, outputs, split
+from medbench.cli.options import DEFAULT, AllowLeak, AllowPartial, Data, Labels, Ordinal, Seeds, data_app, outputs, path_option, split
 from medbench.spec import PARTS, Grid, UserError, user_path
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def data_list(
     """What was found of each task's data, its size, licence, and whether it takes an account."""
     from medbench import datasets, images, registry, screen
 
-    cache = images.cache_folder()
+    cache = images.cache_folder(to_write=False)
     if task is not None or long:
         for entry in [registry.task(task)] if task is not None else registry.tasks().values():
             print("\n".join(datasets.details(entry, data, cache)))
@@ -121,7 +121,7 @@ def data_show(
     data: Data = None,
     n: Annotated[int, typer.Option("-n", help="Images of each class.")] = 8,
     part: Annotated[str | None, typer.Option(help=f"One part alone: {', '.join(PARTS)}.")] = None,
-    out: Annotated[Path | None, typer.Option(help="PNG file. Default: runs/data/TASK.png.")] = None,
+    out: Annotated[Path | None, path_option(help="PNG file. Default: runs/data/TASK.png.")] = None,
     ordinal: Ordinal = False,
 ) -> None:
     """A sheet of images of each class, always the same ones, as one picture."""

@@ -23,7 +23,7 @@ def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, e
     if what == "checkpoints":
         from medbench import checkpoints, images
 
-        print("\n".join(checkpoints.lines(images.cache_folder())))
+        print("\n".join(checkpoints.lines(images.cache_folder(to_write=False))))
         return
     if what == "tasks":
         lines = [(task.name, task.title) for task in registry.tasks().values()]
@@ -81,7 +81,7 @@ def cache(
     """Show what the cache holds, or prune it."""
     from medbench import images
 
-    folder = images.cache_folder()
+    folder = images.cache_folder(to_write=prune)
     for name in ("packs", "pretrained", "features", "cells"):
         if prune:
             images.prune(folder, name)

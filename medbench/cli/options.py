@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,6 +30,17 @@ def _filled(param: typer.CallbackParam, value: str | None) -> str | None:
     if value is not None and not value.strip():
         raise UserError(f"--{param.name} is empty.", then=f"give it a value, or leave --{param.name} out")
     return value
+
+
+def path_option(*names: str, help: str) -> Any:
+    """An option that names a file or a folder. Raises UserError for an empty text, a shell's unset variable: it would be the working folder."""
+    return typer.Option(*names, help=help, parser=_place, metavar="PATH")
+
+
+def _place(text: str | Path) -> Path:
+    if not str(text).strip():
+        raise UserError("A file or folder is named by an empty text.", then="give it a name, or leave the option out")
+    return Path(text)
 
 
 DEFAULT = Grid()
@@ -62,7 +73,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
 Precision = Annotated[
     str, typer.Option(help="Of the encoder: fp32, tf32 or bf16. On a GPU tf32 is faster, and rounds the factors of products to 10 bits.")
 ]
-Out = Annotated[Path | None, typer.Option(help="Results folder. Default: runs/TASK in the working folder.")]
+Out = Annotated[Path | None, path_option(help="Results folder. Default: runs/TASK in the working folder.")]
 
 
 Folders = Annotated[list[Path], typer.Argument(help="Results folders.")]

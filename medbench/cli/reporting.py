@@ -10,7 +10,22 @@ from typing import Annotated
 import typer
 
 from medbench import garbage
-from medbench.cli.options import Data, Folders, Metric, Only, app, boards_of, choice, named, outputs, put, quiet, split, stores_of
+from medbench.cli.options import (
+    Data,
+    Folders,
+    Metric,
+    Only,
+    app,
+    boards_of,
+    choice,
+    named,
+    outputs,
+    path_option,
+    put,
+    quiet,
+    split,
+    stores_of,
+)
 from medbench.spec import UserError, check_writable
 
 Margin = Annotated[float, typer.Option(help="A difference that is too small to matter, in the metric's own unit.")]
@@ -32,7 +47,7 @@ def table(
             "--methods-text", help="A paper's paragraph that says what was done, and its BibTeX; --out FILE.tex puts that in FILE.bib."
         ),
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead of the screen.")] = None,
+    out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
 ) -> None:
     """Print leaderboards. One folder and no option: also write leaderboard.md and leaderboard.csv anew; else a table as a paper needs it."""
     from medbench import paper, screen
@@ -53,6 +68,7 @@ def table(
     if len(folder) == 1 and not (rows or cols or form or spread or out):
         tables.known_metric(found, metric)
         if not only:
+            check_writable(folder[0] / "leaderboard.md", f"medbench table {folder[0]} --format terminal, which writes nothing")
             tables.write(Store(folder[0]), found)  # first, as it reads all metrics in one go
         screen.show(tables.terminal(Store(folder[0]), metric, found))
         return
@@ -78,8 +94,8 @@ def compare(
     from medbench import compare as compares
     from medbench import screen
 
-    if not 0 <= margin < 1 or permutations < 0:
-        raise UserError(f"A margin lies from 0 to 1 and permutations are 0 or more; given {margin:g} and {permutations}.")
+    if not 0 <= margin < 1 or not 0 <= permutations <= 100_000:
+        raise UserError(f"A margin lies from 0 to 1 and permutations from 0 to 100,000; given {margin:g} and {permutations}.")
     with screen.Screen() as display:
         said = compares.sentences(stores_of(folder), metric, margin, permutations, display.stage if display.live else quiet, only or ())
     print("\n".join(said))
@@ -88,7 +104,7 @@ def compare(
 @app.command()
 def merge(
     folder: Folders,
-    out: Annotated[Path, typer.Option(help="The folder that shall hold all rows.")],
+    out: Annotated[Path, path_option(help="The folder that shall hold all rows.")],
     without_predictions: Annotated[
         bool, typer.Option("--without-predictions", help="Leave out what belongs to single images: a folder to publish or to commit.")
     ] = False,
@@ -116,7 +132,7 @@ def plot(
     form: Annotated[str, typer.Option("--format", help="png, svg, pdf; several with commas.")] = "pdf,png",
     width: Annotated[str, typer.Option(help="Of a paper: column (3.3 in) or page (6.9 in). Default: as the figure needs.")] = "",
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the figures. Default: figures/ in the first results folder, figures-only/ with --only.")
+        Path | None, path_option(help="Folder for the figures. Default: figures/ in the first results folder, figures-only/ with --only.")
     ] = None,
 ) -> None:
     """Draw figures for a paper: readable in grey and by the colour-blind."""
@@ -127,13 +143,13 @@ def plot(
     forms = [choice("format", name, plots.FORMATS) for name in named("--format", form)]
     if width:
         choice("width", width, plots.WIDTHS)
-    place = out or folder[0] / ("figures-only" if only else "figures")
-    check_writable(place, "medbench plot --out FOLDER")
+    into = out or folder[0] / ("figures-only" if only else "figures")
+    check_writable(into, "medbench plot --out FOLDER")
     aside, found = partial(print, file=sys.stderr), boards_of(folder, only)
     for file in plots.draw(
         found,
         kinds,
-        place,
+        into,
         forms,
         metric=metric,
         width=width,
@@ -148,7 +164,7 @@ def plot(
 def report(
     folder: Folders,
     out: Annotated[
-        Path | None, typer.Option(help="The file. Default: report.html in the first results folder, report-only.html with --only.")
+        Path | None, path_option(help="The file. Default: report.html in the first results folder, report-only.html with --only.")
     ] = None,
     metric: Metric = None,
     only: Only = None,

@@ -27,6 +27,7 @@ from medbench.cli.options import (
     WeightsFile,
     app,
     named,
+    path_option,
     split,
 )
 from medbench.spec import Grid, UserError
@@ -162,7 +163,7 @@ def pretrain_(
     data: Data = None,
     precision: Precision = DEFAULT.precision,
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder for weights and pictures. Default: runs/pretrain/TASK-METHOD.")] = None,
+    out: Annotated[Path | None, path_option(help="Folder for weights and pictures. Default: runs/pretrain/TASK-METHOD.")] = None,
 ) -> None:
     """Pretrain one encoder on a task's training part: weights that timm loads, its history, a picture of the loss and one of the views."""
     from medbench import pretraining, screen

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, outputs, put
+from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, outputs, path_option, put
 from medbench.spec import UserError
 
 
@@ -18,7 +18,7 @@ def shift(
     only: Only = None,
     each: Annotated[bool, typer.Option("--each", help="Every level of a corruption, not the mean over its levels.")] = False,
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv (every level and every mean).")] = "terminal",
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead of the screen.")] = None,
+    out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
 ) -> None:
     """Say what each method loses where the images change, with its paired interval, and which loses least."""
     from medbench import screen

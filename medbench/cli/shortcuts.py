@@ -23,6 +23,7 @@ from medbench.cli.options import (
     choice,
     named,
     outputs,
+    path_option,
     split,
 )
 from medbench.spec import PARTS, Grid, UserError
@@ -48,8 +49,8 @@ def shortcuts(
     device: Device = "auto",
     allow_leak: AllowLeak = False,
     allow_partial: AllowPartial = False,
-    as_json: Annotated[Path | None, typer.Option("--json", help="Also write everything to this JSON file.")] = None,
-    as_csv: Annotated[Path | None, typer.Option("--csv", help="Also write the table to this CSV file.")] = None,
+    as_json: Annotated[Path | None, path_option("--json", help="Also write everything to this JSON file.")] = None,
+    as_csv: Annotated[Path | None, path_option("--csv", help="Also write the table to this CSV file.")] = None,
 ) -> None:
     """Can scanner, site, view, sex be read out of the features, and do an image's neighbours share them rather than its class?"""
     from medbench import screen

@@ -17,11 +17,12 @@ def device_report() -> list[str]:
     from medbench.machine import machine
 
     known = machine("cuda:0" if torch.cuda.is_available() else "cpu")
-    cache = cache_folder()
+    cache = cache_folder(to_write=False)
     lines = ["  ".join(f"{name} {version}" for name, version in known["versions"].items())]
     lines.append(f"device: {known['device']}; {os.cpu_count()} cores; {_memory()}")
     for name, place in (("cache", cache), ("results", Path.cwd())):
-        lines.append(f"{name}: {shortened(place)}, {shutil.disk_usage(place).free / 1e9:.1f} GB free")
+        disk = next(folder for folder in (place, *place.parents) if folder.exists())
+        lines.append(f"{name}: {shortened(place)}, {shutil.disk_usage(disk).free / 1e9:.1f} GB free")
     roots = {task.name: data.locate(task, None, cache)[0] for task in registry.tasks().values()}
     lines += [f"{name}: {shortened(root)}" for name, root in roots.items() if root]
     lacking = [name for name, root in roots.items() if not root]
@@ -37,5 +38,5 @@ def _memory() -> str:
 
 def shortened(path: Path) -> str:
     """The path with the home folder as ~, or its last part alone where it lies elsewhere: folders above it may name somebody."""
-    path, home = path.absolute(), Path.home()
+    path, home = path.absolute(), Path(os.path.expanduser("~"))  # as it stands, where nobody has a home
     return str("~" / path.relative_to(home) if path.is_relative_to(home) else Path("...", path.name))

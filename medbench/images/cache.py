@@ -10,25 +10,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medbench.spec import UserError
+from medbench.spec import DiskError, UserError, user_path
 
 _MOVE = "set MEDBENCH_CACHE to a folder on a larger disk, or free some space (medbench cache --prune)"
 #: Their presence says that an entry of the cache is finished, or how far it is.
 _MARKS = ("about.json", "done.json", "done.npy", "weights.pth")
 
 
-def cache_folder() -> Path:
-    """The folder that all studies share: MEDBENCH_CACHE, else the user's cache folder. Made if missing.
+def cache_folder(*, to_write: bool = True) -> Path:
+    """The folder that all studies share: MEDBENCH_CACHE, else the user's cache folder. Made if missing, where it is `to_write`.
 
-    Raises UserError where it cannot be written.
+    Raises UserError where it cannot be written, or nobody says where it is.
     """
     named = os.environ.get("MEDBENCH_CACHE")
     if named:
-        folder = Path(named).expanduser().absolute()
+        folder = user_path(named).absolute()
     else:
         import platformdirs
 
-        folder = Path(platformdirs.user_cache_dir("medbench", appauthor=False))
+        folder = user_path(platformdirs.user_cache_dir("medbench", appauthor=False))  # with ~ where there is no home
+    if not to_write:
+        return folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -45,7 +47,7 @@ def check_space(folder: Path, needed: int) -> None:
     """Raises UserError where the disk of `folder` has less than `needed` bytes free: before the work, not in the middle of it."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise UserError(f"{folder} needs {_size(needed)} of disk space and has {_size(free)}.", then=_MOVE)
+        raise DiskError(f"{folder} needs {_size(needed)} of disk space and has {_size(free)}.", then=_MOVE)
 
 
 def reserve(file: Path) -> None:
@@ -69,9 +71,9 @@ def disk_errors(folder: Path, needed: int) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"The disk is full: {folder} needs {_size(needed)} in all.", then=_MOVE) from error
+            raise DiskError(f"The disk is full: {folder} needs {_size(needed)} in all.", then=_MOVE) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise UserError(f"{folder} cannot be written: {error.strerror}.", then="set MEDBENCH_CACHE to a folder that can") from error
+            raise DiskError(f"{folder} cannot be written: {error.strerror}.", then="set MEDBENCH_CACHE to a folder that can") from error
         raise
 
 

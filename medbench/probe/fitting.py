@@ -247,7 +247,7 @@ def _unpack(problems: Problems, spaces: list[_Space], w: torch.Tensor, iteration
     mean, scale = torch.stack([s.mean for s in spaces]), torch.stack([s.scale for s in spaces])
     limit = torch.tensor([max(len(s.rotated) - 1, 1) for s in spaces], dtype=torch.float64, device=w.device).sqrt()
     flat = gradient.flatten(2)
-    gap = gradient[..., :-1].double().square().sum((2, 3)) / (2 * problems.ridge[:, :, 0, 0].double())
+    gap = (gradient[..., :-1].double().square() / (2 * problems.ridge[..., :-1].double())).sum((2, 3))  # 0 where no feature varies
     certificate = (iterations, flat.norm(dim=2), flat.abs().amax(2), gap, gradient[..., -1].abs().amax(2))
     shape = (size, penalties, members // penalties)
     weight, bias = weight.reshape(*shape, classes, weight.shape[-1]), w[..., -1].double().reshape(*shape, classes)

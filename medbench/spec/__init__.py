@@ -6,11 +6,11 @@ defined here, so that a reader of one stage needs this folder and that stage alo
 
 from medbench.spec.budgets import ALL, Budget, parse_budget
 from medbench.spec.cells import Cell, Grid, Row, fingerprint
-from medbench.spec.errors import UserError, check_writable, user_path
+from medbench.spec.errors import DiskError, UserError, check_writable, user_path
 from medbench.spec.images import Drawn, Image, Split
 from medbench.spec.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
 from medbench.spec.protocols import HeldOut, Network, Protocol, Scores, Train
-from medbench.spec.records import checked
+from medbench.spec.records import checked, parsed
 from medbench.spec.tasks import KINDS, MODALITIES, NOTHING, PARTS, PRIMARY, Download, Kind, Official, Shift, Task, TaskFamily
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "READOUTS",
     "Budget",
     "Cell",
+    "DiskError",
     "Download",
     "Drawn",
     "Encoder",
@@ -49,5 +50,6 @@ __all__ = [
     "checked",
     "fingerprint",
     "parse_budget",
+    "parsed",
     "user_path",
 ]

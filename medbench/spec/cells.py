@@ -111,6 +111,7 @@ class Row:
             checked(entry, _VALUES, name)
         checked(cost, dict.fromkeys(["seconds", *cost], NUMBER), "cost")
         checked(provenance, _PROVENANCE, "provenance")
+        checked(provenance, {name: kind for name, kind in _LATER.items() if name in provenance}, "provenance")
         if not all(isinstance(name, str) for name in provenance["trained_on"]):
             raise TypeError(f"trained_on is {provenance['trained_on']!r:.60}")
         return Row(**{**record, "cell": Cell.from_json(record["cell"])})
@@ -123,6 +124,10 @@ _ROW = {
 }
 _VALUES = dict.fromkeys(("value", "low", "high"), NUMBER)
 _PROVENANCE = {"weights": str, "trained_on": list, "precision": str, "target": str}
+_LATER = {  # what rows of older versions lack
+    **dict.fromkeys(("parts", "identity", "protocol", "scores", "versions", "subset_classes"), dict),
+    **dict.fromkeys(("features", "pretraining", "members", "marks"), list),
+}
 
 
 def fingerprint(*parts: Any) -> str:

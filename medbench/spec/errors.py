@@ -27,7 +27,12 @@ class UserError(Exception):
             message += f" Did you mean '{near[0]}'?"
         if then:
             message += f" Next: {then}"
-        super().__init__(" ".join(message.split()))  # one line, whatever the parts held
+        message = " ".join(message.split())  # one line, whatever the parts held, and nothing that a terminal obeys
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+
+
+class DiskError(UserError):
+    """The disk is full, or a place on it cannot be written: nothing else would work either."""
 
 
 def user_path(text: str) -> Path:
@@ -36,7 +41,7 @@ def user_path(text: str) -> Path:
         path = Path(text).expanduser()
         path.exists()
     except (RuntimeError, OSError, ValueError) as error:
-        raise UserError(f"'{text[:80]}' cannot be a path: {error}.") from error
+        raise UserError(f"'{text[:80]}' cannot be a path: {str(error).rstrip('.')}.") from error
     return path
 
 
@@ -46,8 +51,12 @@ def check_writable(place: Path, then: str) -> None:
     try:
         while not near.exists() and near != near.parent:
             near = near.parent
-        why = errno.ENOTDIR if near != place.absolute() and not near.is_dir() else 0 if os.access(near, os.W_OK) else errno.EACCES
+        if near != place.absolute() and not near.is_dir():
+            why = errno.ENOTDIR
+        elif os.access(near, os.W_OK):
+            return
+        else:
+            why = errno.EROFS if os.statvfs(near).f_flag & os.ST_RDONLY else errno.EACCES
     except OSError as error:
         raise UserError(f"{place} cannot be written: {error.strerror}.", then=then) from error
-    if why:
-        raise UserError(f"{place} cannot be written: {near}: {os.strerror(why)}.", then=then)
+    raise UserError(f"{place} cannot be written: {near}: {os.strerror(why)}.", then=then)

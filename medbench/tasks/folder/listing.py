@@ -106,6 +106,8 @@ def _images(folder: Path, ignored: Counter[str]) -> list[Path]:
         visited.add(real)
         inner[:] = [name for name in inner if not _left_behind(name)]
         for file in (Path(place, name) for name in names if not _left_behind(name)):
+            if not file.exists():
+                raise UserError(f"{file} is a link to nothing.", then="fetch what it names (git annex get, datalad get), or remove it")
             if _is_image(file):
                 found.append(file)
             else:
@@ -150,10 +152,10 @@ def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
     """Column name -> N stripped values, and each row's line number. Reserved names are found in upper case too."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            head = stream.readline()
+            head = next(filter(str.strip, stream), "")
             stream.seek(0)
             reader = csv.reader(stream, delimiter=max(",;\t", key=head.count), strict=True)
-            names = [name.strip() for name in next(reader, [])]
+            names = [name.strip() for name in next(filter(None, reader), [])]
             names = [name.lower() if name.lower() in RESERVED else name for name in names]
             rows, lines = [], []
             for row in reader:
@@ -166,7 +168,8 @@ def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
         raise UserError(f"{file.name} is not a CSV file: {error}.") from error
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise UserError(f"{file.name} has two columns '{twice}'.")
+        called = f"'{twice}'" if twice else "without a name"
+        raise UserError(f"{file.name} has two columns {called}.")
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(names):
             raise UserError(f"{file.name} line {line} has {len(row)} fields, the header {len(names)}.")

@@ -63,7 +63,7 @@ def load(name: str, size: int, root: Path) -> dict[str, Split]:
     file = reading.existing(root, [_file(name, size)], f"medmnist:{name}")
     again = f"download it again from {_url(name, size)}"
     says = lambda why: UserError(f"{file} is not {about.title}'s archive, or broken ({why}).", then=again)
-    with broken.reading(says), np.load(file, allow_pickle=False) as archive:
+    with broken.reading(says), file.open("rb") as stream, np.load(stream) as archive:  # np.load alone leaves a broken file open
         labels = [np.asarray(archive[f"{part}_labels"]) for part in PARTS]
     images = rows.from_npz(file, [f"{part}_images" for part in PARTS], about.md5[SIZES.index(size)], again)
     parts = {}
