@@ -32,7 +32,8 @@ class Readout(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Raises NoReadout."""
         model, prefix = self.model, getattr(self.model, "num_prefix_tokens", None)
-        has_cls = bool(prefix) and getattr(model, "cls_token", None) is not None
+        holder = getattr(model, "embeds", model)  # NaFlexViT's tokens lie in a module of their own
+        has_cls = bool(prefix) and getattr(holder, "cls_token", None) is not None
         if self.readout == "last4":
             if not has_cls or "return_prefix_tokens" not in signature(model.forward_intermediates).parameters:
                 raise NoReadout("this model has no class token after each block")

@@ -15,7 +15,7 @@ import torch
 from test_fetch import with_bit
 
 from medbench import Grid, Store, UserError, encoders, given, grid, prepare, readout, registry, run, weights
-from medbench.spec import Weights
+from medbench.spec import READOUTS, Weights
 
 Medbench = Callable[..., int]
 VIT = "test_vit"  # timm's own small ViT for tests: class token, 64 values, 6 blocks
@@ -253,6 +253,18 @@ def test_an_image_that_is_not_needed_may_be_missing(vectors: Callable[..., Path]
     out = given.features(vectors(ids=["c", "a"], features=np.array([[3.0], [1.0]])), ["a", "b", "c"], [True, False, True])
     assert out[[0, 2], 0].tolist() == [1, 3]
     assert np.isnan(out[1, 0])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "having"),
+    [
+        ("naflexvit_huge_patch16_radio_v3", {"pool", "cls", "mean", "cls+mean", "last4"}),
+        ("naflexvit_base_patch16_gap", {"pool", "mean"}),  # four registers, no class token
+        ("vit_medium_patch16_reg1_gap_256", {"pool", "mean"}),
+    ],
+)
+def test_a_register_is_no_class_token(architecture: str, having: set[str]) -> None:
+    assert {name for name in READOUTS if readout.exists(architecture, name)} == having
 
 
 def test_a_fault_inside_a_model_is_no_missing_readout(monkeypatch: pytest.MonkeyPatch) -> None:
