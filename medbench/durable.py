@@ -8,11 +8,14 @@ from pathlib import Path
 
 
 def write(file: Path, make: Callable[[Path], object]) -> None:
-    """`make` writes a file beside it, which takes its place once it is on the disk. Raises OSError."""
+    """`make` writes a file beside it, which takes its place once it is on the disk, or is removed. Raises OSError."""
     partial = file.with_suffix(f".{os.getpid()}")
-    make(partial)
-    sync(partial)
-    partial.replace(file)
+    try:
+        make(partial)
+        sync(partial)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def sync(file: Path) -> None:

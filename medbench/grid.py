@@ -25,6 +25,8 @@ from medbench.spec import (
     Encoder,
     Grid,
     Method,
+    PlanFile,
+    Planned,
     Protocol,
     Task,
     UserError,
@@ -32,7 +34,6 @@ from medbench.spec import (
     parse_budget,
     user_path,
 )
-from medbench.store import PlanFile, Planned
 from medbench.targets import Target, common, corrupted, corruptions_of, own_part, shifted, shifts_of
 from medbench.units import Unit, unit_of
 

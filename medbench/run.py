@@ -28,8 +28,8 @@ from medbench.prepare import (
     unit_features,
 )
 from medbench.provenance import cost, provenance
-from medbench.spec import DiskError, Grid, Kind, Protocol, Row, Scores, Train, UserError, fingerprint
-from medbench.store import Planned, Store
+from medbench.spec import DiskError, Grid, Kind, Planned, Protocol, Row, Scores, Train, UserError, fingerprint
+from medbench.store import Store
 from medbench.targets import Target
 from medbench.units import Unit
 

@@ -16,42 +16,16 @@ import os
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from medbench import broken, garbage, npz
-from medbench.spec import KINDS, PRIMARY, Cell, Row, UserError, check_writable, checked, parsed
+from medbench import broken, durable, garbage, npz
+from medbench.spec import Cell, PlanFile, Planned, Row, UserError, check_writable, checked, parsed
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A cell that was asked for, and the fingerprint its row must have.
-
-    setting: hash of everything beside the cell's fields that can change its result; seeds are averaged only within one. target: the name of
-    the scored set; only scores on one set are compared.
-    """
-
-    cell: Cell
-    fingerprint: str
-    n_requested: int
-    setting: str
-    target: str
-
-
-@dataclass(frozen=True)
-class PlanFile:
-    """What `plan.json` holds. tasks: "task|data|target" -> kind, classes, metric, groups, marks, as a table needs them. commands: that made the
-    folder, without places on the machine (`Grid.command`); an older medbench wrote none.
-    """
-
-    cells: tuple[Planned, ...] = ()
-    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    commands: tuple[str, ...] = ()
 
 
 class Damaged(UserError):
@@ -65,35 +39,6 @@ class NoPredictions(UserError):
 def _reading(file: Path | str) -> AbstractContextManager[None]:
     then = "copy the folder anew, or delete that file: medbench run computes its cell again"
     return broken.reading(lambda why: Damaged(f"{file} is damaged, or not medbench's ({why}).", then=then))
-
-
-def _planned(record: Any) -> Planned:
-    checked(record, {"cell": dict, "fingerprint": str, "n_requested": int, "setting": str, "target": str})
-    return Planned(**{**record, "cell": Cell.from_json(record["cell"])})
-
-
-_ABOUT: dict[str, type | tuple[type, ...]] = {
-    "identity": str,
-    "title": str,
-    "kind": str,
-    "classes": list,
-    "metric": str,
-    "groups": (str, type(None)),
-    "marks": list,
-    "parts": dict,
-}
-
-
-def _check_about(about: Any, target: str) -> None:
-    """Raises TypeError or ValueError where a plan does not say of a scored set what tables read."""
-    checked(about, _ABOUT)
-    checked(about["parts"], dict.fromkeys([target, *about["parts"]], list), "parts")
-    if about["kind"] not in KINDS or about["metric"] not in PRIMARY.values():
-        raise ValueError(f"kind and metric are {about['kind']!r:.60} and {about['metric']!r:.60}")
-    if not all(isinstance(text, str) for text in (*about["classes"], *about["marks"])):
-        raise TypeError("classes or marks are no texts")
-    if not all(len(pair) == 2 and all(isinstance(n, int) for n in pair) for pair in about["parts"].values()):
-        raise ValueError(f"parts are {about['parts']!r:.60}, not images and groups of each")
 
 
 def _line(cell: Cell) -> Cell:
@@ -159,13 +104,7 @@ class Store:
 
     def _read_plan(self, file: Path) -> PlanFile:
         try:
-            record = parsed(file.read_text(encoding="utf-8"))
-            checked(record, {"cells": list, "tasks": dict})
-            plan = PlanFile(tuple(map(_planned, record["cells"])), record["tasks"], tuple(record.get("commands", ())))
-            for key in {f"{entry.cell.task}|{entry.cell.data}|{entry.cell.target}" for entry in plan.cells}:
-                checked(plan.tasks, {key: dict}, "tasks")
-                _check_about(plan.tasks[key], key.rpartition("|")[2])
-            return plan
+            return PlanFile.from_json(parsed(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise UserError(
                 f"{file} is not a plan of this medbench ({error}).", then="medbench run --out another folder, or delete it"
@@ -358,15 +297,7 @@ class Store:
             os.fsync(file.fileno())
 
     def _write(self, name: str, content: bytes) -> None:
-        partial = self.folder / f"{name}.{os.getpid()}.partial"
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.folder / name)
-        finally:
-            partial.unlink(missing_ok=True)
+        durable.write(self.folder / name, lambda partial: partial.write_bytes(content))
 
     def _write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         import io

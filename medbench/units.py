@@ -7,8 +7,7 @@ from pathlib import Path
 
 from medbench import checkpoints, encoders, images, pretrain, registry
 from medbench.data import TaskData
-from medbench.spec import Encoder, Grid, Member, Method, UserError, Weights, fingerprint
-from medbench.store import Planned
+from medbench.spec import Encoder, Grid, Member, Method, Planned, UserError, Weights, fingerprint
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,7 @@ from medbench.clinical import measures, sheets
 from medbench.clinical.calibration import SMALLEST, recalibration
 from medbench.plot import answers as plot_answers
 from medbench.plot import style
-from medbench.spec import Cell, Kind, Row, fingerprint
-from medbench.store import PlanFile, Planned
+from medbench.spec import Cell, Kind, PlanFile, Planned, Row, fingerprint
 
 CLASSES = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "ordinal": ("0", "1", "2"), "multilabel": ("edema", "mass", "node")}
 N, R = 300, 1000

@@ -28,7 +28,7 @@ MAY = {
     "garbage": set(),
     "npz": set(),
     "broken": set(),
-    "store": {"spec", "garbage", "npz", "broken"},
+    "store": {"spec", "garbage", "npz", "broken", "durable"},
     "probe": {"spec", "sampling"},
     "embed": {"spec", "images", "machine", "sketch", "precision", "durable"},
     "machine": set(),

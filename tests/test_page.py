@@ -21,8 +21,7 @@ from medbench import Store, UserError, page, table
 from medbench.command import command
 from medbench.page import figures
 from medbench.page.markup import placeless, tag, text
-from medbench.spec import Cell, Grid
-from medbench.store import PlanFile, Planned
+from medbench.spec import Cell, Grid, PlanFile, Planned
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = """</script><script>window.hit=1</script><img src=x onerror="window.hit=1">'"&amp;"""

@@ -18,8 +18,7 @@ from PIL import Image
 from medbench import Store, UserError, metrics, plot, stats, table
 from medbench.plot import answers, forked, results, style
 from medbench.plot.attention import attention_picture
-from medbench.spec import Cell, Row, fingerprint
-from medbench.store import PlanFile, Planned
+from medbench.spec import Cell, PlanFile, Planned, Row, fingerprint
 
 
 def study(folder: Path, tasks: int = 1, methods: tuple[str, ...] = ("random", "supervised", "sim$clr")) -> Store:

@@ -14,7 +14,7 @@ from medbench import Store, UserError, page, paper, table
 from medbench.clinical import sheets
 from medbench.compare import compare, sentences
 from medbench.plot import answers, results, style
-from medbench.store import PlanFile, Planned
+from medbench.spec import PlanFile, Planned
 
 PICK = ("method=random,sim$clr", "labels=10")
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from medbench import Store, compare, paper, plot, stats, table
-from medbench.spec import Cell, Row, fingerprint
-from medbench.store import PlanFile, Planned
+from medbench.spec import Cell, PlanFile, Planned, Row, fingerprint
 
 RNG = np.random.default_rng(0)
 NOISE = {"home": RNG.normal(0, 0.02, 1000), "away": RNG.normal(0, 0.03, 1000)}  # of each test set: the same for every method

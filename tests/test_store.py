@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from test_table import ABOUT
 
-from medbench.spec import Cell, Row, UserError
-from medbench.store import PlanFile, Planned, Store
+from medbench.spec import Cell, PlanFile, Planned, Row, UserError
+from medbench.store import Store
 
 ARRAYS = {"probabilities": np.zeros((2, 2), np.float32), "metrics": np.array(["auc"]), "resamples": np.zeros((1, 3), np.float32)}
 

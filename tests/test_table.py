@@ -22,8 +22,7 @@ import pytest
 from medbench import Store, UserError, paper, stats, table
 from medbench.compare import compare, sentences
 from medbench.merge import merge
-from medbench.spec import Cell, Row, fingerprint
-from medbench.store import PlanFile, Planned
+from medbench.spec import Cell, PlanFile, Planned, Row, fingerprint
 from medbench.table import leaderboards
 
 RNG = np.random.default_rng(0)

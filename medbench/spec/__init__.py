@@ -9,6 +9,7 @@ from medbench.spec.cells import Cell, Grid, Row, fingerprint
 from medbench.spec.errors import DiskError, UserError, check_writable, user_path
 from medbench.spec.images import Drawn, Image, Split
 from medbench.spec.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
+from medbench.spec.plans import PlanFile, Planned
 from medbench.spec.protocols import HeldOut, Network, Protocol, Scores, Train
 from medbench.spec.records import checked, parsed
 from medbench.spec.tasks import KINDS, MODALITIES, NOTHING, PARTS, PRIMARY, Download, Kind, Official, Shift, Task, TaskFamily
@@ -36,6 +37,8 @@ __all__ = [
     "Method",
     "Network",
     "Official",
+    "PlanFile",
+    "Planned",
     "Protocol",
     "Row",
     "Scores",

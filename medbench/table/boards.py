@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
-from medbench.spec import Cell, Row, UserError, parse_budget
-from medbench.store import Planned, Store
+from medbench.spec import Cell, Planned, Row, UserError, parse_budget
+from medbench.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
