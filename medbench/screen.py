@@ -121,11 +121,18 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
 
 def show(parts: Sequence[RenderableType]) -> None:
     """Print tables and lines to standard output; a log file gets room for a whole line."""
+    print(text(parts), end="")
+
+
+def text(parts: Sequence[RenderableType]) -> str:
+    """What `show` prints."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
-    for part in parts:
-        console.print(part, markup=False, highlight=False)
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part, markup=False, highlight=False)
+    return captured.get()
 
 
 def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:

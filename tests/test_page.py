@@ -105,6 +105,7 @@ def test_it_stands_alone(markup: str) -> None:
 
 def test_the_same_results_give_the_same_bytes(store: Store, markup: str) -> None:
     assert page.build([store]) == markup
+    assert page.build([store], processes=2) == markup
 
 
 def test_every_picture_has_words(markup: str) -> None:

@@ -494,3 +494,18 @@ def test_a_screen_shows_the_best_of_many_lines_and_all_that_are_not_complete() -
         assert first == sorted({"m7", *(f"m{i}" for i in best)}, key=lambda name: int(name[1:]))
         assert len(shown) + left_out == len(body) and len(shown) == 21
     assert leaderboards._best(body[:100], header, lowest=False) == (body[:100], 0)
+
+
+def test_what_is_worked_out_side_by_side_is_the_same(tmp_path: Path) -> None:
+    store = golden_store(tmp_path, read_golden())
+    alone, shared = table.boards(store), table.boards(store)
+    for all_metrics in (False, True):
+        table.prepare(shared, all_metrics=all_metrics, processes=3)
+    for one, other in zip(alone, shared, strict=True):
+        assert list(other._marks) == ["auc"] and all("auc" in line._summaries for line in other.lines)
+        assert list(table.marks(one, "auc").values()) == list(table.marks(other, "auc").values())
+        assert [repr(line.summary("auc")) for line in one.lines] == [repr(line.summary("auc")) for line in other.lines]  # NaN equals itself
+    table.write(store)
+    written = (tmp_path / "leaderboard.md").read_text(), (tmp_path / "leaderboard.csv").read_text()
+    table.write(store, shared)
+    assert written == ((tmp_path / "leaderboard.md").read_text(), (tmp_path / "leaderboard.csv").read_text())

@@ -104,8 +104,9 @@ def main() -> None:
             "import numpy": ["-c", "import numpy"],
             "table (writes leaderboard.md and .csv)": ["-m", "medbench", "table", str(folder)],
             "table --format csv": ["-m", "medbench", "table", str(folder), "--format", "csv"],
-            "plot --kind curves": ["-m", "medbench", "plot", str(folder), "--kind", "curves", "--format", "svg", "--out", f"{temporary}/f"],
-            "plot (all kinds)": ["-m", "medbench", "plot", str(folder), "--format", "svg", "--out", f"{temporary}/f"],
+            "plot --kind curves (svg)": ["-m", "medbench", "plot", str(folder), "--kind", "curves", "--format", "svg", "--out", f"{temporary}/f"],
+            "plot (all kinds, svg)": ["-m", "medbench", "plot", str(folder), "--format", "svg", "--out", f"{temporary}/f"],
+            "plot (all kinds, pdf and png)": ["-m", "medbench", "plot", str(folder), "--out", f"{temporary}/f"],
             "report": ["-m", "medbench", "report", str(folder), "--out", f"{temporary}/page.html"],
         }
         print(f"{asked.rows} rows; CPU seconds, wall seconds:")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,6 +93,13 @@ def boards_of(folders: list[Path], only: list[str] | None) -> list[Board]:
 
     found = table.boards(*stores_of(folders))
     return table.only(found, only) if only else found
+
+
+def processes_for(found: Sequence[Board]) -> int:
+    """How many processes work out what these leaderboards show: a second one takes longer to start than a few hundred rows do."""
+    from medbench.images.workforce import cores
+
+    return cores() if sum(len(line.rows) for board in found for line in board.lines) >= 500 else 1
 
 
 def stores_of(folders: list[Path]) -> list[Store]:

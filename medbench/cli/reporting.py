@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from medbench import garbage
+from medbench import forked, garbage
 from medbench.cli.options import (
     Data,
     Folders,
@@ -21,6 +21,7 @@ from medbench.cli.options import (
     named,
     outputs,
     path_option,
+    processes_for,
     put,
     quiet,
     split,
@@ -69,12 +70,17 @@ def table(
         tables.known_metric(found, metric)
         if not only:
             check_writable(folder[0] / "leaderboard.md", f"medbench table {folder[0]} --format terminal, which writes nothing")
-            tables.write(Store(folder[0]), found)  # first, as it reads all metrics in one go
-        screen.show(tables.terminal(Store(folder[0]), metric, found))
+        store, processes = Store(folder[0]), processes_for(found)
+        tables.prepare(found, metric, all_metrics=not only, processes=processes)
+        acts = [] if only else [lambda: tables.write(store, found)]  # first, as it reads all metrics in one go
+        acts.append(lambda: print(screen.text(tables.terminal(store, metric, found)), end="", flush=True))
+        forked.each(lambda act: act(), acts, processes)
         return
     form = choice("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
     spread = choice("spread", spread or "interval", tables.SPREADS)
-    pivot = tables.pivot(tables.standing(found), split(rows), split(cols), metric)
+    found = tables.standing(found)
+    tables.prepare(found, metric, processes=processes_for(found))
+    pivot = tables.pivot(found, split(rows), split(cols), metric)
     if form == "terminal" and not out:
         screen.show(tables.pivot_terminal(pivot, spread))
     else:
@@ -176,6 +182,7 @@ def report(
 ) -> None:
     """Write one HTML page of a study: the answer, leaderboard, curves, classes, verdicts, provenance. It loads nothing and sends nothing."""
     from medbench import page, screen
+    from medbench.images.workforce import cores
 
     if not 0 <= margin < 1:
         raise UserError(f"A margin lies from 0 to 1; given {margin:g}.")
@@ -185,6 +192,8 @@ def report(
     outputs(file)
     with screen.Screen() as display:
         watched = display.stage if display.live else quiet
-        made = page.build(stores, metric=metric, margin=margin, images=images, data=data, only=only or (), progress=watched)
+        made = page.build(
+            stores, metric=metric, margin=margin, images=images, data=data, only=only or (), progress=watched, processes=cores()
+        )
     put(made, file)
     print(f"{file} ({len(made.encode()) / 1e3:,.0f} kB). It needs nothing beside it: open it in a browser, send it as it is")

@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Sequence
 from importlib import resources
 
+from medbench import forked
 from medbench.page import answers, clinic, details, leaderboard, made
 from medbench.page.markup import Html, tag
 from medbench.spec import UserError
 from medbench.store import Store
-from medbench.table import Board, at_home, boards, known_metric, standing
+from medbench.table import Board, at_home, boards, known_metric, prepare, standing
 from medbench.table import only as picks
 
 Progress = Callable[[str, int, int], None]
@@ -30,12 +31,13 @@ def build(
     data: str | None = None,
     only: Sequence[str] = (),
     progress: Progress = lambda stage, done, total: None,
+    processes: int = 1,
 ) -> str:
     """The page as text. A part whose inputs are not there is left out. The same results give the same bytes.
 
     metric: None: each task's primary one. margin: what is too small to matter, in the metric's own unit. images: show mistakes; data:
-    where the images are, as in `run`. only: as `table.only` takes it. Raises UserError for a metric that is not there, where nothing was planned, for
-    images that are not there or not those that were scored; and as `table.only`.
+    where the images are, as in `run`. only: as `table.only` takes it. processes: how many work on it at once (`forked.each`). Raises UserError
+    for a metric that is not there, where nothing was planned, for images that are not there or not those that were scored; and as `table.only`.
     """
     found = boards(*stores)
     if not found:
@@ -44,24 +46,27 @@ def build(
         found = picks(found, only)
     known_metric(found, metric)
     shown, home = standing(found), at_home(found)
-    answers.prepare(found, metric)
-    parts = [
-        answers.answer(shown, metric, margin, progress),
-        made.study(shown),
-        leaderboard.leaderboard(shown, metric),
-        details.curves(home, metric),
-        answers.over_tasks(home, metric),
-        answers.verdicts(shown, metric, margin, progress),
-        *clinic.parts(home, metric, progress),
-        details.shifted(found, metric),
-        clinic.calibration(home, metric, progress),
-        _pictures(home, metric, data, progress) if images else None,
-        made.audits(home),
-        made.costs(home),
-        made.provenance(shown, stores),
-        made.methods(shown),
+    processes = forked.possible(processes)
+    prepare(found, metric, processes=processes)
+    inner = progress if processes < 2 else lambda stage, done, total: None  # a copy of this process has no screen
+    parts: list[Callable[[], Html | None]] = [
+        lambda: answers.answer(shown, metric, margin, inner),
+        lambda: made.study(shown),
+        lambda: leaderboard.leaderboard(shown, metric),
+        lambda: details.curves(home, metric),
+        lambda: answers.over_tasks(home, metric),
+        lambda: answers.verdicts(shown, metric, margin, inner),
+        lambda: clinic.parts(home, metric, inner),
+        lambda: details.shifted(found, metric),
+        lambda: clinic.calibration(home, metric, inner),
+        lambda: _pictures(home, metric, data, inner) if images else None,
+        lambda: made.audits(home),
+        lambda: made.costs(home),
+        lambda: made.provenance(shown, stores),
+        lambda: made.methods(shown),
     ]
-    return _page(shown, [part for part in parts if part is not None])
+    written = forked.each(lambda part: part(), parts, processes, lambda done: progress("the page's parts", done, len(parts)))
+    return _page(shown, [part for part in written if part is not None])
 
 
 def _pictures(found: Sequence[Board], metric: str | None, data: str | None, progress: Progress) -> Html | None:
@@ -89,8 +94,7 @@ def _page(found: Sequence[Board], parts: Sequence[Html]) -> str:
     about = f"{rows:,} results of {len(methods)} method{'s' * (len(methods) != 1)} on {len(tasks)} task{'s' * (len(tasks) != 1)}"
     if found[0].selection:
         about += f". A selection: {found[0].selection}"
-    named = [re.search(r'<h2 id="(\w+)-title">(.*?)</h2>', part) for part in parts]
-    links = [tag("a", Html(match[2]), href=f"#{match[1]}") for match in named if match]
+    links = [tag("a", Html(title), href=f"#{key}") for part in parts for key, title in re.findall(r'<h2 id="(\w+)-title">(.*?)</h2>', part)]
     head = tag(
         "head",
         tag("meta", charset="utf-8"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from medbench import compare, stats
 from medbench.page.markup import Html, bar, between, ends_of, items, number, section, table, tag, text
-from medbench.table import TITLES, Board, Line, marks, pairs, picked, pivot, summarise
+from medbench.table import TITLES, Board, Line, marks, pairs, picked, pivot
 
 Progress = Callable[[str, int, int], None]
 _TOLD = {"better": "is better than", "worse": "is worse than"}
@@ -182,9 +182,3 @@ def _labels(lines: Sequence[Line]) -> str:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 6 else ", ".join(names[:5]) + f" and {len(names) - 5} others"
-
-
-def prepare(boards: Sequence[Board], metric: str | None) -> None:
-    """Everything that later parts read, worked out together."""
-    for board in boards:
-        summarise(board.lines, [metric or str(board.about["metric"])])

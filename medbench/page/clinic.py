@@ -27,7 +27,7 @@ def best_lines(boards: Sequence[Board], metric: str | None) -> list[tuple[Board,
     return found[:DETAILED]
 
 
-def parts(boards: Sequence[Board], metric: str | None, progress: Progress) -> list[Html | None]:
+def parts(boards: Sequence[Board], metric: str | None, progress: Progress) -> Html | None:
     """Classes, cases and subgroups of the best line of each board with the most labels."""
     chosen = best_lines(boards, metric)
     classes: list[Html] = []
@@ -51,10 +51,11 @@ def parts(boards: Sequence[Board], metric: str | None, progress: Progress) -> li
     small = (
         "A subgroup against all other images, on the same resamples of whole groups; p values Holm-corrected over the subgroups of a task."
     )
-    return [
-        section("classes", "Each class, and each case", tag("p", intro, class_="small"), classes) if classes else None,
-        section("subgroups", "Subgroups", tag("p", small, class_="small"), subgroups) if subgroups else None,
+    made = [
+        *([section("classes", "Each class, and each case", tag("p", intro, class_="small"), classes)] if classes else []),
+        *([section("subgroups", "Subgroups", tag("p", small, class_="small"), subgroups)] if subgroups else []),
     ]
+    return Html("".join(made)) if made else None
 
 
 _OF_CLASS = {

@@ -96,18 +96,27 @@ class Estimate:
 
     def _beyond(self, gap: float) -> float:
         """The one-sided p whose interval has the half `gap`."""
-        from scipy.special import stdtr, stdtrit
+        from scipy.special import stdtr
 
-        tails = [float(stdtr(df, -gap / np.sqrt(variance))) for variance, df in self.parts if variance > 0]
-        if len(tails) == 1:
-            return tails[0]
-        low, high = max(*tails, 1e-300), 0.5  # more variance, more doubt: p lies above that of any part alone
-        for _ in range(5):  # each finds the place among 32, for many p at once
-            p = np.geomspace(low, high, 33)
-            halves = np.sqrt(np.sum([variance * stdtrit(df, p) ** 2 for variance, df in self.parts], axis=0))
-            at = int(np.clip(np.searchsorted(-halves, -gap), 1, 32))
-            low, high = float(p[at - 1]), float(p[at])
-        return high
+        parts = [(variance, df) for variance, df in self.parts if variance > 0]
+        if len(parts) == 1:
+            ((variance, df),) = parts
+            return float(stdtr(df, -gap / np.sqrt(variance)))
+        variances, dfs = np.array(parts).T[..., None]
+        return float(beyond(np.array([gap]), variances, dfs)[0])
+
+
+def beyond(gap: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """The one-sided p whose interval has the half `gap` (L,) >= 0, of several sources of chance: variances > 0 and degrees of freedom (P, L)."""
+    from scipy.special import stdtr, stdtrit
+
+    low = np.maximum(stdtr(df, -gap / np.sqrt(variance)).max(0), 1e-300)  # more variance, more doubt: p lies above that of any part alone
+    high = np.full(len(gap), 0.5)
+    for _ in range(26):  # to 1e-7 of p
+        p = np.sqrt(low) * np.sqrt(high)
+        wide = (variance * stdtrit(df, p) ** 2).sum(0) > gap * gap  # halves fall as p grows
+        low, high = np.where(wide, p, low), np.where(wide, high, p)
+    return high
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from medbench.stats.contrasts import Estimate, Sample, Summary, mean_over_seeds, paired_difference, t_quantile
+from medbench.stats.contrasts import Estimate, Sample, Summary, beyond, mean_over_seeds, paired_difference, t_quantile
 
 _CHUNK = 500_000  # numbers that are worked on at once: 4 MB, that they stay in a core's cache
 
@@ -25,8 +25,8 @@ def means_over_seeds(samples: Sequence[Sample], level: float = 0.95) -> list[Sum
             rows = zip(values.tolist(), [None] * len(places), low.tolist(), high.tolist(), strict=True)
         else:
             spread = np.std(means, axis=1, ddof=1)
-            estimates = _estimates(plain, resamples, groups)
-            halves = np.array([estimate.half(level) for estimate in estimates])
+            variances = _variances(plain, resamples, groups)[1]
+            halves = np.sqrt(sum(variance * t_quantile(level, df) ** 2 for variance, _, df in variances))
             with np.errstate(all="ignore"):
                 stretch = np.maximum(halves / (spread * t_quantile(level, float("inf"))), 1.0)
             flat = low == high  # nothing to stretch
@@ -66,27 +66,13 @@ def tails(estimates: Sequence[Estimate], null: float, above: Sequence[bool]) -> 
     gap = np.where([above[place] for place in two], value - null, null - value)
     parts = np.array([estimates[place].parts for place in two]).reshape(-1, 2, 2)
     known = np.isfinite(parts).all((1, 2)) & np.isfinite(gap)
-    beyond = np.full(len(two), np.nan)
-    beyond[known] = _beyond(np.abs(gap[known]), parts[known, :, 0].T, parts[known, :, 1].T)
-    found = dict(zip(np.array(two)[known].tolist(), np.where(gap >= 0, beyond, 1 - beyond)[known].tolist(), strict=True)) if two else {}
+    p = np.full(len(two), np.nan)
+    p[known] = beyond(np.abs(gap[known]), parts[known, :, 0].T, parts[known, :, 1].T)
+    found = dict(zip(np.array(two)[known].tolist(), np.where(gap >= 0, p, 1 - p)[known].tolist(), strict=True)) if two else {}
     return [
         found[place] if place in found else estimate.tail(null, above=on)
         for place, (estimate, on) in enumerate(zip(estimates, above, strict=True))
     ]
-
-
-def _beyond(gap: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """`Estimate._beyond` of gaps (L,) >= 0 with variances and degrees of freedom (2, L), all above 0."""
-    from scipy.special import stdtr, stdtrit
-
-    low = np.maximum(stdtr(df, -gap / np.sqrt(variance)).max(0), 1e-300)
-    high, every = np.full(len(gap), 0.5), np.arange(len(gap))
-    for _ in range(5):
-        p = np.geomspace(low, high, 33)  # (33, L)
-        halves = np.sqrt((variance[:, None] * stdtrit(df[:, None], p) ** 2).sum(0))
-        at = np.clip((halves > gap).sum(0), 1, 32)  # they fall as p grows
-        low, high = p[at - 1, every], p[at, every]
-    return high
 
 
 def _alike(samples: Sequence[Sample]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
@@ -107,6 +93,15 @@ def _alike(samples: Sequence[Sample]) -> Iterator[tuple[list[int], np.ndarray, n
 
 def _estimates(plain: np.ndarray, resamples: np.ndarray, groups: int) -> list[Estimate]:
     """`contrast` of each of (L, S), (L, S, R), all defined, more than one group."""
+    values, parts = _variances(plain, resamples, groups)
+    lists = [(variance.tolist(), there.tolist(), df) for variance, there, df in parts]
+    return [
+        Estimate(value, tuple((variance[i], df) for variance, there, df in lists if there[i])) for i, value in enumerate(values.tolist())
+    ]
+
+
+def _variances(plain: np.ndarray, resamples: np.ndarray, groups: int) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, float]]]:
+    """Values (L,) of `_estimates`, and for each source of chance: variances (L,), where it is a part at all (0 elsewhere), degrees of freedom."""
     seeds, small = plain.shape[1], groups / (groups - 1)
     values = plain.mean(1)
     cases = small * resamples.mean(1).var(axis=1, ddof=1)
@@ -114,10 +109,7 @@ def _estimates(plain: np.ndarray, resamples: np.ndarray, groups: int) -> list[Es
     parts = [(np.where(cases > nothing, cases, 0.0), np.ones(len(plain), bool), float(groups - 1))]
     if seeds > 1:
         own = (small * resamples.var(axis=2, ddof=1).mean(1) - cases) * seeds / (seeds - 1)
-        beyond = plain.var(axis=1, ddof=1) - np.maximum(own, 0.0)
-        share = beyond / seeds
-        parts.append((np.where(share > nothing, share, 0.0), beyond > 0, float(seeds - 1)))
-    return [
-        Estimate(float(value), tuple((float(variance[i]), df) for variance, there, df in parts if there[i]))
-        for i, value in enumerate(values)
-    ]
+        excess = plain.var(axis=1, ddof=1) - np.maximum(own, 0.0)
+        share = excess / seeds
+        parts.append((np.where(share > nothing, share, 0.0), excess > 0, float(seeds - 1)))
+    return values, parts

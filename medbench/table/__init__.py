@@ -6,14 +6,10 @@ from medbench.table.boards import (
     TITLES,
     Board,
     Line,
-    Mark,
     Selection,
     boards,
     known_metric,
     leaderboard,
-    legend,
-    marks,
-    pairs,
     picked,
     records,
     shown_axes,
@@ -22,6 +18,7 @@ from medbench.table.boards import (
 from medbench.table.formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, render
 from medbench.table.formats import terminal as pivot_terminal
 from medbench.table.leaderboards import markdown, notes, shift_markdown, terminal, weights_in_words, write
+from medbench.table.marking import Mark, legend, marks, pairs, prepare
 from medbench.table.pivot import KEYS, Entry, Pivot, Places, pivot, places, tasks_by_lines
 from medbench.table.selection import only
 from medbench.table.shifts import ALL, EACH, MEAN, Drop, at_home, drops, measured, shift_terminal, standing
@@ -63,6 +60,7 @@ __all__ = [
     "pivot",
     "pivot_terminal",
     "places",
+    "prepare",
     "records",
     "render",
     "shift_markdown",

@@ -19,6 +19,8 @@ from medbench.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
+    from medbench.table.marking import Mark
+
 TITLES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced acc.",
@@ -171,15 +173,6 @@ class Board:
         return [line for line in self.lines if line.cell.labels == budget]
 
 
-@dataclass(frozen=True)
-class Mark:
-    """What the table says of a line. sign: * best, = not shown to differ from it, ? too few groups to say. to_best: line minus best."""
-
-    sign: str = ""
-    to_best: stats.Estimate | None = None
-    p: float = float("nan")  # corrected
-
-
 def boards(*stores: Store) -> list[Board]:
     """The leaderboards of results folders, budgets from few labels to many. Rows of an old fingerprint take no part.
 
@@ -223,20 +216,6 @@ def known_metric(found: Sequence[Board], metric: str | None) -> None:
             raise UserError(f"No metric '{metric}' here.", allowed=available, given=metric)
 
 
-def pairs(board: Board, metric: str) -> int:
-    """How many comparisons of two lines at equal labels the board holds: the family of its marks."""
-    counts = [sum(metric in line.plain for line in board.at(budget)) for budget in board.budgets()]
-    return sum(n * (n - 1) // 2 for n in counts)
-
-
-def legend(board: Board, metric: str) -> str:
-    n = pairs(board, metric)
-    of = " of this selection" if board.selection else ""
-    corrected = f", Holm-corrected over the {n} pairs of lines with equal labels{of}" if n > 1 else ""
-    alone = "; intervals are of each comparison alone" if n > 1 else ""
-    return f"* best   = not shown to differ from the best: paired, 5 %{corrected}{alone}   ? too few groups to say"
-
-
 def picked(board: Board) -> list[str]:
     """What a reader of a selection must know; [] of all lines."""
     return (
@@ -244,36 +223,6 @@ def picked(board: Board) -> list[str]:
         if board.selection
         else []
     )
-
-
-def marks(board: Board, metric: str) -> Mapping[Line, Mark]:
-    """What is the best at each budget, and what is not shown to differ from it.
-
-    Nothing is called the best before all lines of the budget are there; of equal means the first is. The family of Holm's correction is every
-    pair of lines at equal labels, although only those with the best are computed: the best was picked after looking.
-    """
-    if metric not in board._marks:
-        board._marks[metric] = _marks(board, metric)
-    return board._marks[metric]
-
-
-def _marks(board: Board, metric: str) -> dict[Line, Mark]:
-    sign = -1.0 if metric == "ece" else 1.0
-    found = dict.fromkeys(board.lines, Mark())
-    gaps: dict[Line, stats.Estimate] = {}
-    for budget in board.budgets():
-        lines = [line for line in board.at(budget) if metric in line.plain]
-        defined = [line for line in lines if not np.isnan(line.plain[metric]).any()]
-        if not defined or len(lines) < len(board.at(budget)):
-            continue
-        best = max(defined, key=lambda line: sign * float(np.mean(line.plain[metric])))
-        found[best] = Mark("*")
-        others = [line for line in lines if line is not best]
-        gaps |= zip(others, stats.differences_to([line.sample(metric) for line in others], best.sample(metric)), strict=True)
-    corrected = stats.holm(stats.p_values(list(gaps.values())), pairs(board, metric))
-    for (line, gap), p in zip(gaps.items(), corrected, strict=True):
-        found[line] = Mark("?" if np.isnan(p) else "=" if p > 0.05 else "", gap, p)
-    return found
 
 
 def records(found: Sequence[Board]) -> list[dict[str, Any]]:

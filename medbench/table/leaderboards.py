@@ -19,14 +19,13 @@ from medbench.table.boards import (
     Line,
     boards,
     known_metric,
-    legend,
-    marks,
     picked,
     records,
     shown_axes,
     summarise,
 )
 from medbench.table.fitting import Fitted
+from medbench.table.marking import legend, marks
 from medbench.table.shifts import ALL, MEAN, drops, shift_terminal, standing, tables
 
 if TYPE_CHECKING:

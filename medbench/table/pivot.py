@@ -10,8 +10,9 @@ import numpy as np
 
 from medbench import stats
 from medbench.spec import UserError
-from medbench.table.boards import AXES, TITLES, Board, Line, Mark, known_metric, marks, pairs, summarise
+from medbench.table.boards import AXES, TITLES, Board, Line, known_metric, summarise
 from medbench.table.leaderboards import notes
+from medbench.table.marking import Mark, marks, pairs
 
 #: What rows and columns may be named by. "task" says the data, too, where they are drawn, and the part where it is not the test part.
 KEYS = ("task", *AXES, "labels")
