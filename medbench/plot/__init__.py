@@ -14,7 +14,7 @@ from medbench.plot.shifts import shift
 from medbench.plot.style import FORMATS, WIDTHS, paper, save
 from medbench.spec import UserError
 from medbench.store import Damaged
-from medbench.table import Board, at_home, known_metric, prepare
+from medbench.table import Board, at_home, known_metric
 
 KINDS = {
     "curves": curves,
@@ -47,7 +47,6 @@ def draw(
     """
     known_metric(boards, metric)
     home = at_home(boards)
-    prepare(home, metric, processes=processes)
 
     def drawn(kind: str) -> tuple[list[Path], list[tuple[str, str]]] | str:
         """Files of one kind, and (name, what it says) of those that do not show all; or why there are none."""
