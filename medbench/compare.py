@@ -10,7 +10,7 @@ import numpy as np
 
 from medbench import metrics, stats
 from medbench.store import Store
-from medbench.table import Board, Line, boards, known_metric, pairs, picked, standing
+from medbench.table import Board, Line, boards, known_metric, marks, pairs, picked, standing
 from medbench.table import only as picks
 
 
@@ -24,7 +24,7 @@ class Pair:
     p_permuted: float | None
 
 
-#: Pairs of a board that are all shown; of more, only those with the best.
+#: Pairs of a board that are all shown; of more, only those with the best, and the labels that are saved against it and `supervised`.
 MOST = 60
 
 
@@ -77,45 +77,63 @@ def sentences(
     n_permutations: int = 0,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     only: Sequence[str] = (),
+    *,
+    every_pair: bool = False,
 ) -> list[str]:
-    """What `medbench compare` prints. only: as `table.only` takes it. Raises UserError for a metric that is not there, and as `table.only`."""
+    """What `medbench compare` prints: of more than MOST pairs of a board those with the best, unless it shall be `every_pair`.
+
+    only: as `table.only` takes it. Raises UserError for a metric that is not there, and as `table.only`.
+    """
     every = standing(picks(boards(*stores), only) if only else boards(*stores))
     known_metric(every, metric)
     said = []
     for board in every:
         shown = metric or str(board.about["metric"])
         group = board.about["groups"] or "image"
-        judged = compare(board, shown, margin, n_permutations, progress=progress)
+        family = pairs(board, shown)
+        short = family > MOST and not every_pair
+        judged = compare(board, shown, margin, n_permutations, progress=progress, with_best=short)
         lower = "; sign turned round, so that + is better" if shown == "ece" else ""
         said += [
             f"{board.title}: {shown}, margin {margin:g}{lower}",
             *(f"  {line}" for line in picked(board)),
-            f"  Pairs of lines with equal labels, Holm-corrected over all {len(judged)} (5 %); differences with the 95 % interval of each alone.",
+            f"  Pairs of lines with equal labels, Holm-corrected over all {family} (5 %); differences with the 95 % interval of each alone.",
+            *([f"  Shown are the {len(judged)} with the best at each budget; every pair: --all."] if short else []),
         ]
         for pair in judged:
             beside = "" if pair.p_permuted is None else f" Permuted over {group}s: p {stats.format_p(pair.p_permuted)} (uncorrected)."
             first, second = names(board, pair.first, pair.second)
             said.append(f"  {pair.first.cell.labels}: {pair.verdict.sentence(first, second, group)}{beside}")
-        said += [f"  {line}" for line in label_savings(board, shown, progress=progress)]
+        said += [
+            f"  {line}" for line in label_savings(board, shown, against=_references(board, shown) if short else None, progress=progress)
+        ]
     return said
+
+
+def _references(board: Board, metric: str) -> list[Line]:
+    """The best line with the most labels, and the supervised ones beside it: whose scores a reader wants to reach with fewer."""
+    last = board.at(board.budgets()[-1])
+    found = marks(board, metric)
+    return [line for line in last if found[line].sign == "*" or line.cell.method == "supervised"]
 
 
 def label_savings(
     board: Board,
     metric: str,
     *,
-    against: Line | None = None,
+    against: Sequence[Line] | None = None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> list[str]:
     """For each method: with which share of the labels it reaches each other's score with all labels, and its area under the label curve.
 
-    against: only the score of this line's method.
+    against: only the scores of these lines' methods.
     """
     curves: dict[str, list[Line]] = {}
     for line in board.lines:
         if metric in line.plain and not np.isnan(line.plain[metric]).any():
             curves.setdefault(line.name, []).append(line)
     whole = {name: lines for name, lines in curves.items() if len({_images(line) for line in lines}) == len(board.budgets()) > 1}
+    asked = {line.name for line in against} if against is not None else whole.keys()
     said = []
     stage = f"{board.task} label curves"
     for done, (name, lines) in enumerate(whole.items()):
@@ -123,14 +141,21 @@ def label_savings(
         curve = [(_images(line), line.sample(metric)) for line in lines]
         area = stats.area(curve)
         low, high = np.clip(area.interval(), -1.0 if "kappa" in metric else 0.0, 1.0)
-        said.append(f"{names(board, lines[0])[0]}: area under the label curve {area.value:.3f} [{low:.3f}, {high:.3f}].")
+        (mine,) = names(board, lines[0])
+        said.append(f"{mine}: area under the label curve {area.value:.3f} [{low:.3f}, {high:.3f}].")
+        untold: list[tuple[stats.LabelEfficiency, Line]] = []
         for other, others in whole.items():
-            if other != name and (against is None or other == against.name):
+            if other != name and other in asked:
                 full = max(others, key=_images)
                 reached = stats.label_efficiency(curve, full.sample(metric), higher_is_better=metric != "ece")
-                said.append(
-                    f"{names(board, lines[0])[0]} {reached.share(_images(full), f'{names(board, full)[0]} at {full.cell.labels}')}."
-                )
+                if reached.told:
+                    said.append(f"{mine} {reached.share(_images(full), f'{names(board, full)[0]} at {full.cell.labels}')}.")
+                else:
+                    untold.append((reached, full))
+        if untold:
+            reached, full = untold[0]
+            those = ", ".join(names(board, *(line for _, line in untold)))
+            said.append(f"{mine} {reached.share(_images(full), f'{those} at {full.cell.labels}')}.")
     progress(stage, len(whole), len(whole))
     return said
 

@@ -245,6 +245,8 @@ def test_reports_escape_what_is_in_them() -> None:
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     (failure,) = suite.iter("failure")
     assert "auc 0.5000, was 0.8000 (-0.3000, tolerance 0.0004)" in str(failure.text)
+    added = ElementTree.fromstring(check.junit(check.compare(given(row()), given(row(), row(1)), check.Repeatability())))
+    assert (added.get("tests"), added.get("failures"), added.get("skipped"), len(list(added.iter("skipped")))) == ("2", "0", "1", 1)
     (line,) = check.github(comparison)
     assert line.startswith("::error file=results/smoke/rows.jsonl,line=1,title=medbench check%3A worse::derm <b>&")
     assert "\n" not in line and "\r" not in line

@@ -311,6 +311,12 @@ def test_subgroups_against_a_slow_loop_and_what_is_too_small(tmp_path: Path) -> 
     assert got["value"] == pytest.approx(parts[0][0].mean())
     raw = clinical.subgroups(line, "auc", by="sex").set_index("subgroup")["p"]
     assert (frame["p"].dropna() >= 0).all() and frame["p"].max() <= 1 and raw["male"] <= got["p"], "corrected over fewer"
+    answers = clinical.read(line)
+    two = replace(answers, meta={"sex": np.where(male, "male", "female"), "site": answers.meta["site"]})
+    alone = clinical.subgroups(two, "auc", by="sex").set_index("subgroup")["p"]
+    assert alone["male"] == alone["female"] == pytest.approx(gap.p(), rel=1e-6), "one comparison, seen from both sides"
+    both = clinical.subgroups(two, "auc").set_index(["column", "subgroup"])["p"]
+    assert both["sex", "male"] == both["sex", "female"] >= alone["male"]
     worst = frame[frame["worst"]].set_index("column")["subgroup"]
     for column, part in frame.groupby("column"):
         assert worst[column] == part.loc[part["difference"].idxmin(), "subgroup"]

@@ -369,6 +369,10 @@ def test_a_score_out_of_reach_is_never_reached() -> None:
     assert math.isinf(found.value) and math.isinf(found.low)
     assert found.share(1000, "B") == "never reaches B in this range (up to 100 % of the labels)"
     assert stats.label_efficiency(curve, sample([0.5])).share(1000, "B") == "reaches B with <= 1 % [<= 1 %, <= 1 %] of the labels"
+    wide = [(n, sample([y], 0.1 * standard(np.random.default_rng(0), 400), groups=10**6)) for n, y in ((10.0, 0.6), (1000.0, 0.7))]
+    untold = stats.label_efficiency(wide, sample([0.65], groups=10**6))
+    assert not untold.told and found.told
+    assert untold.share(1000, "B") == "reaches B anywhere from <= 1 % to > 100 % of the labels: these results cannot tell"
     assert stats.label_efficiency(
         [(n, sample([-s.mean])) for n, s in curve], sample([-0.65]), higher_is_better=False
     ).value == pytest.approx(100)

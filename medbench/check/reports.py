@@ -104,8 +104,10 @@ def json_text(comparison: Comparison) -> str:
 
 def junit(comparison: Comparison) -> str:
     """JUnit XML, a test case a cell, as CI servers read it."""
-    red = sum(finding.status in RED for finding in comparison.findings)
-    suite = ElementTree.Element("testsuite", name="medbench check", tests=str(len(comparison.findings)), failures=str(red), errors="0")
+    red, new = sum(finding.status in RED for finding in comparison.findings), comparison.counts.get("new", 0)
+    suite = ElementTree.Element(
+        "testsuite", name="medbench check", tests=str(len(comparison.findings)), failures=str(red), errors="0", skipped=str(new)
+    )
     for finding in comparison.findings:
         cell = finding.cell
         case = ElementTree.SubElement(
@@ -114,6 +116,8 @@ def junit(comparison: Comparison) -> str:
         if finding.status in RED:
             failure = ElementTree.SubElement(case, "failure", type=finding.status, message=clean(_sentence(finding)))
             failure.text = clean("\n".join([_sentence(finding), *(_change(change) for change in finding.changes)]))
+        elif finding.status == "new":
+            ElementTree.SubElement(case, "skipped", message=clean(_sentence(finding)))
     ElementTree.indent(suite)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
 

@@ -95,6 +95,10 @@ def compare(
     only: Only = None,
     margin: Margin = 0.01,
     permutations: Annotated[int, typer.Option(help="Also a permutation test beside each pair, of so many permutations; 0: none.")] = 0,
+    every_pair: Annotated[
+        bool,
+        typer.Option("--all", help="Every pair, and the labels saved against each. Default: of more than 60 pairs those with the best."),
+    ] = False,
 ) -> None:
     """Say of each two methods which is better, that they are practically equal, or what it would take to know; and the labels each saves."""
     from medbench import compare as compares
@@ -103,7 +107,8 @@ def compare(
     if not 0 <= margin < 1 or not 0 <= permutations <= 100_000:
         raise UserError(f"A margin lies from 0 to 1 and permutations from 0 to 100,000; given {margin:g} and {permutations}.")
     with screen.Screen() as display:
-        said = compares.sentences(stores_of(folder), metric, margin, permutations, display.stage if display.live else quiet, only or ())
+        watched = display.stage if display.live else quiet
+        said = compares.sentences(stores_of(folder), metric, margin, permutations, watched, only or (), every_pair=every_pair)
     print("\n".join(said))
 
 

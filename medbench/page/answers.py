@@ -55,7 +55,7 @@ def _savings(board: Board, metric: str, progress: Progress) -> Html | None:
         return None
     from medbench.page.figures import readable
 
-    said = compare.label_savings(readable(board, metric, [base.name]), metric, against=base, progress=progress)
+    said = compare.label_savings(readable(board, metric, [base.name]), metric, against=[base], progress=progress)
     reached = [sentence for sentence in said if "area under" not in sentence]
     return tag("div", tag("h4", "Labels saved"), items(reached)) if reached else None
 

@@ -27,6 +27,11 @@ class LabelEfficiency:
     first: float
     last: float
 
+    @property
+    def told(self) -> bool:
+        """Whether the interval leaves out anything at all."""
+        return not (self.low == self.first and np.isinf(self.high))
+
     def share(self, of: float, reference: str) -> str:
         """As a sentence's end, in percent of `of` labels: `reaches B with 12 % [5 %, 31 %] of the labels`."""
 
@@ -37,6 +42,8 @@ class LabelEfficiency:
 
         if np.isnan(self.low):
             return f"against {reference}: no interval, too few groups"
+        if not self.told:
+            return f"reaches {reference} anywhere from {shown(self.low)} to {shown(self.high)} of the labels: these results cannot tell"
         if np.isinf(self.low):
             return f"never reaches {reference} in this range (up to {_percent(self.last / of)} of the labels)"
         if np.isinf(self.value):
