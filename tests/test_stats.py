@@ -266,7 +266,10 @@ def test_ranks_over_tasks() -> None:
 def test_few_tasks_prove_little() -> None:
     """Friedman by counting: all of n tasks agree on k methods in one of (k!)^(n - 1) ways, times k! orders to agree on, over (k!)^n."""
     agree = np.array([[0.9, 0.8, 0.7]] * 3)
-    assert stats.ranking(agree[:2]).friedman == pytest.approx(1 / 6)
+    two = stats.ranking(agree[:2])
+    assert two.friedman == pytest.approx(1 / 6)
+    share = 1 - math.sqrt(0.05)  # of tasks that may be otherwise, where two of two are not
+    assert two.low == pytest.approx([1, 2 - share, 3 - 2 * share]) and two.high == pytest.approx([1 + 2 * share, 2 + share, 3])
     assert stats.ranking(agree).friedman == pytest.approx(1 / 36)
     assert stats.ranking(np.full((3, 3), 0.5)).friedman == 1.0
     rng = np.random.default_rng(0)

@@ -49,7 +49,8 @@ def ranking(scores: np.ndarray, *, higher_is_better: bool = True) -> Ranking:
     """scores: (T, K), each method's mean on each task. Raises ValueError for NaN, or fewer than two methods or one task.
 
     The interval of a mean rank is Student's over tasks, cut at 1 and K: how well a rank is known on one task shows in how it changes
-    from task to task. Friedman's statistic is corrected for ties.
+    from task to task. Where all T tasks agree, the share u of other tasks that do not is at most 1 - 0.05^(1/T) (Clopper & Pearson 1934, of
+    none in T), and these may lie at either end. Friedman's statistic is corrected for ties.
     """
     if scores.ndim != 2 or len(scores) < 1 or scores.shape[1] < 2 or np.isnan(scores).any():
         raise ValueError(f"scores must be (tasks, methods), at least (1, 2), without NaN; got {scores.shape}")
@@ -61,9 +62,12 @@ def ranking(scores: np.ndarray, *, higher_is_better: bool = True) -> Ranking:
     if t == 1:
         nothing = np.full(k, np.nan)
         return Ranking(mean, nothing, nothing, float("nan"), float("nan"), t)
-    half = stdtrit(t - 1, 0.975) * each.std(0, ddof=1) / np.sqrt(t)
+    half, agree = stdtrit(t - 1, 0.975) * each.std(0, ddof=1) / np.sqrt(t), np.ptp(each, axis=0) == 0
+    elsewhere = 1 - 0.05 ** (1 / t)
+    low = np.where(agree, mean - elsewhere * (mean - 1), np.maximum(mean - half, 1.0))
+    high = np.where(agree, mean + elsewhere * (k - mean), np.minimum(mean + half, float(k)))
     critical = _studentized_range_at(0.05, k) / np.sqrt(2) * _unit(t, k)
-    return Ranking(mean, np.maximum(mean - half, 1.0), np.minimum(mean + half, float(k)), friedman(each), critical, t)
+    return Ranking(mean, low, high, friedman(each), critical, t)
 
 
 def _unit(tasks: int, k: int) -> float:
