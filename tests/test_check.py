@@ -235,6 +235,23 @@ def test_measure_is_the_range_over_runs() -> None:
         check.measure([given(row())])
 
 
+@pytest.mark.parametrize(
+    ("provenance", "said"),
+    [
+        ({"features": ["x"]}, "features is 'x'"),
+        ({"features": [{"checks": 3}]}, "checks is 3"),
+        ({"features": [{"checks": {"pixels": "x"}}]}, "checks pixels is 'x'"),
+        ({"features": [None, {"checks": {"input": [1.0, 2.0]}}]}, r"its sketch of input is \[1.0, 2.0\]"),
+        ({"scores": {"probabilities": ["a"] * 9}}, r"its sketch of probabilities is \['a'"),
+    ],
+)
+def test_a_sketch_that_was_edited_is_one_line(provenance: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(check.reading.UserError, match=rf"line 2, is not a row of medbench \({said}"):
+        check.read(write(tmp_path / "rows.jsonl", row(), row(1, provenance=provenance)))
+    with pytest.raises(check.reading.UserError, match="do not all have sketches of the same scores"):
+        check.measure([given(row()), given(row(provenance={"scores": {}}))])
+
+
 NASTY = "<b>&\"'\x1b[31m\r\n::error::]]>,:%0A\ud800"
 
 

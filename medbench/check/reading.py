@@ -6,8 +6,10 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from medbench.spec import Cell, Row, UserError, parsed
+from medbench.sketch import PROJECTIONS
+from medbench.spec import Cell, Row, UserError, checked, parsed
 from medbench.store import Store
 
 
@@ -50,6 +52,25 @@ def read(place: Path, then: str = "medbench run --out FOLDER writes FOLDER/rows.
 
 def _row(file: Path, number: int, line: str) -> Row:
     try:
-        return Row.from_json(parsed(line))
+        row = Row.from_json(parsed(line))
+        _check_sketches(row.provenance)
+        return row
     except (ValueError, TypeError) as error:
         raise UserError(f"{file}, line {number}, is not a row of medbench ({error}).", then="mend or remove that line") from error
+
+
+_SKETCHES = ("pixels", "input", "features", "probabilities")
+
+
+def _check_sketches(provenance: Mapping[str, Any]) -> None:
+    """Raises TypeError or ValueError where what a row says of its stages is not what is compared."""
+    stages = [provenance.get("scores", {})]
+    for made in provenance.get("features", []):
+        checked(made or {}, {}, "features")
+        stages.append((made or {}).get("checks", {}))
+    for stage in stages:
+        checked(stage, {}, "checks")
+        checked(stage, {name: list for name in (*_SKETCHES, "channel_means") if name in stage}, "checks")
+        for name, numbers in ((name, stage[name]) for name in _SKETCHES if name in stage):
+            if len(numbers) != 1 + PROJECTIONS or not all(type(number) in (int, float) for number in numbers):
+                raise ValueError(f"its sketch of {name} is {numbers!r:.60}")

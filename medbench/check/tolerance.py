@@ -158,6 +158,10 @@ def _widths(rows: Sequence[Row]) -> dict[str, float]:
                 found[metric if bound == "value" else f"{metric} {bound}"] = max(defined) - min(defined)
     for name in ("features", "scores"):
         pairs = [sketched(row, name) for row in rows]
+        if len({len(pair) for pair in pairs}) > 1:
+            raise UserError(
+                f"The rows of '{rows[0].cell}' do not all have sketches of the same {name}: a spread is of one study at one commit."
+            )
         apart = [distance(x, y) for a, b in combinations(pairs, 2) for x, y in zip(a, b, strict=True)]
         if apart:
             found[name] = max(apart)
