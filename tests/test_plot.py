@@ -179,6 +179,19 @@ def test_heat_map_shows_the_tables_numbers(many: list[table.Board]) -> None:
     assert sum(text.endswith("*") for text in texts) == 3
 
 
+@pytest.mark.parametrize("width", ["", "column", "page"])
+def test_heat_map_has_room_for_long_names(tmp_path: Path, width: str) -> None:
+    boards = table.boards(study(tmp_path, methods=("given", "supervised tf_efficientnet_lite0 112 linear")))
+    with style.paper():
+        (drawing,) = results.heatmap(boards, None, width)
+        drawing.figure.draw_without_rendering()
+    ax, inside = drawing.figure.axes[0], drawing.figure.bbox
+    cell = ax.bbox.width / len(ax.get_xticks())
+    assert all(text.get_window_extent().width < cell for text in ax.texts)
+    for text in (*ax.get_yticklabels(), drawing.figure._suptitle):
+        assert inside.x0 <= text.get_window_extent().x0 and text.get_window_extent().x1 <= inside.x1, text.get_text()
+
+
 def test_reliability_counts_by_hand(one: list[table.Board]) -> None:
     line = one[0].at("100%")[2]
     scores, target = line.stores[0].scores(line.rows[0]), line.stores[0].target("target0")
@@ -236,7 +249,7 @@ def test_of_many_lines_the_best_are_drawn_and_it_is_said(
             assert set(shown) == {"supervised", *best[:11]}
         (drawing,) = results.heatmap(boards, None, "")
         ax = drawing.figure.axes[0]
-        assert "36 of 40 rows: the best by their mean place" in ax.get_title(loc="left")
+        assert "36 of 40 rows: the best by their mean place" in drawing.figure.get_suptitle()
         marks = {line.cell.method: mark.sign for line, mark in table.marks(boards[0], "auc").items() if line.cell.labels == "100%"}
         rows = [label.get_text() for label in ax.get_yticklabels()]
         assert [text.get_text()[5:] for text in ax.texts[::2]] == [marks[row] for row in rows]

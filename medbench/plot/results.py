@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -95,12 +96,18 @@ def heatmap(boards: Sequence[Board], metric: str | None, width: str) -> list[Dra
         said = f"{_ROWS} of {len(table.rows)} rows: the best by their mean place"
     signs = {where: marks(board, table.shown[board])[line].sign for where, (board, line) in table.lines.items()}
     texts = [[f"{scores[i, j]:.3f}{signs.get((table.rows[i], column), '')}" for j, column in enumerate(columns)] for i in rows]
-    inches = WIDTHS[width or ("column" if len(columns) <= 3 else "page")]
-    figure = Figure(figsize=(inches, 0.75 + 0.24 * len(rows)), layout="constrained")
+    names = [" ".join(table.rows[i]) for i in rows]
+    beside = 0.8 + 0.42 * len(columns)  # inches of the cells and of the bar that explains the shades
+    longest = 0.055 * max(map(len, names))
+    inches = WIDTHS[width or ("column" if len(columns) <= 3 and longest + beside < WIDTHS["column"] else "page")]
+    names = [textwrap.fill(name, max(12, int((inches - beside) / 0.055)), break_on_hyphens=False) for name in names]
+    lines = max(name.count("\n") for name in names)
+    figure = Figure(figsize=(inches, 0.75 + (0.24 + 0.1 * lines) * len(rows)), layout="constrained")
     ax = figure.subplots()
-    mesh = shaded(ax, gap[rows], texts, ["\n".join(column) for column in columns], [" ".join(table.rows[i]) for i in rows], gaps=0.5)
+    mesh = shaded(ax, gap[rows], texts, ["\n".join(column) for column in columns], names, gaps=0.5)
     figure.colorbar(mesh, ax=ax, label="behind the best", shrink=0.9).outline.set_linewidth(0)
-    ax.set_title(plain(table.caption) + (f"\n{said}" if said else ""), loc="left")
+    title = [*textwrap.wrap(table.caption, int(inches / 0.055)), *([said] if said else [])]
+    figure.suptitle(plain("\n".join(title)), x=0.01, ha="left", size=7.5)  # above the names too: over the cells alone it may be cut off
     return [Drawing("heatmap", figure, "; ".join(filter(None, [picked_of(boards), said])))]
 
 
