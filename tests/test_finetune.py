@@ -13,7 +13,7 @@ from torch import nn
 
 from medbench import registry
 from medbench.finetune import MODERN, NIELSEN2023, TRUONG2021, Recipe, training
-from medbench.finetune.network import shares_by_depth
+from medbench.finetune.network import is_transformer, shares_by_depth
 from medbench.finetune.pixels import normalised
 from medbench.protocols import finetune, linear
 from medbench.spec import Network, Scores, Train
@@ -218,6 +218,36 @@ def test_a_vit_gets_the_rate_and_batch_that_truong_et_al_give_theirs(tmp_path: P
         train = job(labels, "multiclass", n, tmp_path, network=network)
         work = training.Job(train, network, TRUONG2021, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
         assert (work.rates(), work.batch) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    {
+        **dict.fromkeys(("vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "xcit_nano_12_p8_224", "cait_xxs24_224"), True),
+        **dict.fromkeys(("resnet18", "skresnet18", "resnet50_clip", "botnet26t_256", "convnext_atto", "tf_efficientnet_lite0"), False),
+    }.items(),
+)
+def test_a_transformer_is_one_whatever_its_attention_is_called(name: str, expected: bool) -> None:
+    """The others have no attention, or a layer of it (`SelectiveKernelAttn`, `AttentionPool2d`, `BottleneckAttn`)."""
+    import timm
+
+    with torch.device("meta"):
+        assert is_transformer(timm.create_model(name, num_classes=0)) is expected
+
+
+def test_the_head_is_clipped_too(tmp_path: Path) -> None:
+    """sparsam, reproduce_results.py: of `model.parameters()`."""
+    labels, n = LABELS["multiclass"]
+    train = job(labels, "multiclass", n, tmp_path)
+    everything = np.arange(len(labels))
+    steepness = []
+    for recipe in (replace(NIELSEN2023, adaptive_clip=None), replace(NIELSEN2023, adaptive_clip=1e-6)):
+        work = training.Job(train, NETWORK, recipe, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
+        with torch.random.fork_rng(devices=[]):
+            net = work.start()
+            work._step(net, training.optimiser_of(net, recipe, 1e-4), training.State(), 1e-4, 10)
+        steepness.append(float(torch.cat([parameter.grad.flatten() for parameter in net.head.parameters()]).norm()))
+    assert steepness[1] < 1e-3 * steepness[0]
 
 
 def test_the_plateau_lowers_the_rate_and_stops_as_the_paper_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,16 @@ def width(encoder: nn.Module, size: int, device: torch.device) -> int:
 
 
 def is_transformer(encoder: nn.Module) -> bool:
-    """Whether attention blocks do the work: Truong et al. give their ViT another rate and batch than their ResNets."""
-    return any(type(module).__name__.endswith("Attention") for module in encoder.modules())
+    """Whether attention blocks do the work: Truong et al. give their ViT another rate and batch than their ResNets.
+
+    Most are called `...Attention`. Others (XCiT, CaiT, Twins) are known by their heads, where most weights lie outside convolutions: a
+    ResNet with a layer of attention has heads, too.
+    """
+    modules = list(encoder.modules())
+    if any(type(module).__name__.endswith("Attention") for module in modules):
+        return True
+    convolved = sum(p.numel() for module in modules if isinstance(module, nn.modules.conv._ConvNd) for p in module.parameters())
+    return any(hasattr(module, "num_heads") for module in modules) and 2 * convolved < sum(p.numel() for p in encoder.parameters())
 
 
 def optimiser_of(net: Net, recipe: Recipe, rate: float) -> torch.optim.Optimizer:

@@ -77,9 +77,9 @@ MODERN = Recipe(
     freeze_norm=True,
     probe=True,
 )
-#: Truong et al. 2021 (PMLR 158, section 4): Adam 1e-3, batch 64, plateau x 0.1 with patience 5, early stopping with patience 10, 30-50
-#: epochs; DINO's ViT 1e-4 with batch 16. Their five folds hold out a fifth. Weight decay and loss are not stated: none, cross-entropy.
-#: The views are the suite's (`views.finetune`), not theirs (a crop out of 256 pixels, flips or rotations by modality).
+#: Truong et al. 2021 (PMLR 158:54-74): Adam 1e-3, batch 64, plateau x 0.1 with patience 5, early stopping with patience 10, 30-50 epochs;
+#: DINO's ViT 1e-4 with batch 16. Weight decay, loss and the share of the validation part are not stated: none, cross-entropy, a fifth, as of
+#: five folds. The views are the suite's (`views.finetune`), not theirs (a crop out of 256 pixels, flips or rotations by modality).
 TRUONG2021 = Recipe(
     "truong2021",
     optimiser="adam",
@@ -95,10 +95,12 @@ TRUONG2021 = Recipe(
     patience=5,
     stop=10,
 )
-#: The "DL baseline" of Nielsen et al. 2023 (their code, configs): AdamW 1e-4, weight decay 0.05, inverse-frequency class weights, plateau
-#: x 0.5 with patience and cooldown of 500 iterations, warm-up of 250, adaptive clipping 0.16, 30 % held out, the best balanced accuracy
-#: kept. The number of iterations is not stated: 5,000 here, scored every 50; batch 64 as in their machine file. The views are the suite's
-#: (`views.finetune`), not theirs (several crops, perspective, any rotation, blur), and the steps are taken to the end.
+#: The "DL baseline" of Nielsen et al. 2023 (IPMI-ICNS-UKE/sparsam, reproduce_results.py and configs): AdamW 1e-4, weight decay 0.05,
+#: inverse-frequency class weights, plateau x 0.5 with patience and cooldown of 500 iterations, warm-up of 250, adaptive clipping 0.16, 30 %
+#: held out, the best balanced accuracy kept; batch 64 as in their machine file. Ours: their plateau is of the training loss, here of the
+#: balanced accuracy, scored every 50 steps; they take 500 epochs at most (500 steps where the subset fills one batch) and stop early, after
+#: 4,000 steps at the soonest, here 5,000 steps are taken to the end; biases and norms do not decay here; and the views are the suite's
+#: (`views.finetune`), not theirs (several crops, perspective, any rotation, blur).
 NIELSEN2023 = Recipe(
     "nielsen2023",
     optimiser="adamw",

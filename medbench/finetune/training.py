@@ -219,7 +219,7 @@ class Job:
         if self.recipe.adaptive_clip:
             from timm.utils.agc import adaptive_clip_grad
 
-            adaptive_clip_grad(net.encoder.parameters(), self.recipe.adaptive_clip)  # type: ignore[no-untyped-call]
+            adaptive_clip_grad(net.parameters(), self.recipe.adaptive_clip)  # type: ignore[no-untyped-call]
         optimiser.step()
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -54,17 +54,18 @@ def linear_layer(
     return weight, bias
 
 
-def _protocol(name: str, title: str, recipe: Recipe, citation: str = "") -> Protocol:
+def _protocol(name: str, version: int, title: str, recipe: Recipe, citation: str = "") -> Protocol:
     run = partial(evaluate, recipe=recipe)
-    return Protocol(name, 1, title, KINDS, run, seeded=True, settings=recipe.settings(), citation=citation, needs="images")
+    return Protocol(name, version, title, KINDS, run, seeded=True, settings=recipe.settings(), citation=citation, needs="images")
 
 
-FINETUNE = _protocol("finetune", "Fine-tuning: AdamW, layer-wise decay, rate searched inside the subset", MODERN)
+FINETUNE = _protocol("finetune", 1, "Fine-tuning: AdamW, layer-wise decay, rate searched inside the subset", MODERN)
 FINETUNE_TRUONG2021 = _protocol(
-    "finetune-truong2021", "Fine-tuning as Truong et al. 2021", TRUONG2021, "Truong et al. 2021, PMLR 158:54-74"
+    "finetune-truong2021", 2, "Fine-tuning as Truong et al. 2021", TRUONG2021, "Truong et al. 2021, PMLR 158:54-74"
 )
 FINETUNE_NIELSEN2023 = _protocol(
     "finetune-nielsen2023",
+    2,
     "Fine-tuning: the DL baseline of Nielsen et al. 2023",
     NIELSEN2023,
     "Nielsen et al. 2023, Bioengineering 10(8):895",
