@@ -8,14 +8,8 @@ from pathlib import PurePath, PureWindowsPath
 
 from medbench.spec import Grid
 
-_FLAGS = {
-    "tasks": "--task",
-    "encoders": "--encoder",
-    "readouts": "--readout",
-    "target": "--on",
-    "shifts": "--shift",
-    "corruptions": "--corrupt",
-}
+#: Fields that an option of another name fills.
+OPTIONS = {"tasks": "task", "encoders": "encoder", "readouts": "readout", "target": "on", "shifts": "shift"}
 _REPEATED = ("tasks", "shifts")
 _ALWAYS = ("tasks", "labels", "seeds")
 
@@ -32,7 +26,7 @@ def command(grid: Grid) -> str:
         value = getattr(grid, name)
         if value == getattr(default, name) and name not in _ALWAYS:
             continue
-        flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+        flag = f"--{OPTIONS.get(name, name).replace('_', '-')}"
         if name == "data":
             words += [flag, value if value == "phantom" else "DATA"]
         elif isinstance(value, bool):

@@ -12,6 +12,7 @@ import typer
 
 from medbench import Grid, Store, study
 from medbench.cli import app, running
+from medbench.command import command
 from medbench.spec import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -41,10 +42,16 @@ def test_a_study_runs_and_options_come_before_its_choices(
 
 
 def test_every_option_of_run_fills_a_field_and_every_field_has_one() -> None:
-    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
-    names = {running.FIELDS.get(parameter.name, parameter.name) for parameter in command.params}
+    run = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    names = {running.FIELDS.get(parameter.name, parameter.name) for parameter in run.params}
     assert names - {field.name for field in fields(Grid)} == {"study", "device", "out", "plan", "help"} & names
     assert {field.name for field in fields(Grid)} <= names
+    options = {name for parameter in run.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    unlike = {
+        f.name: not f.default if isinstance(f.default, bool) else ("x",) if isinstance(f.default, tuple) else "x" for f in fields(Grid)
+    }
+    said = {word for word in command(Grid(**unlike)).split() if word.startswith("--")}
+    assert len(said) == len(unlike) and said <= options, "what a page says was run can be run"
 
 
 STUDIES = [file for file in sorted((ROOT / "benchmarks").glob("*.py")) if "\nGRID" in file.read_text()]

@@ -30,10 +30,11 @@ from medbench.cli.options import (
     path_option,
     split,
 )
+from medbench.command import OPTIONS
 from medbench.spec import Grid, UserError
 
 #: Options of `run` that fill a field of another name; all others fill their own, or are no part of the grid.
-FIELDS = {"task": "tasks", "encoder": "encoders", "readout": "readouts", "on": "target", "shift": "shifts"}
+FIELDS = {option: field for field, option in OPTIONS.items()}
 
 
 @app.command()
