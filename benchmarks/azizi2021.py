@@ -24,7 +24,8 @@ Where this departs from the paper:
   are the test part, and uncertain labels are left out of the loss and the score (`--task chexpert:ones`, `chexpert:zeros` read them).
 - ResNet-50; theirs are ResNet-50 (4x) and ResNet-152 (2x), for which no checkpoint of timm's fits.
 - Pretraining sees the training part alone; theirs a larger pool without labels. Rates and epochs are NOT FOUND: `paper` takes the defaults
-  of the authors' later code (google-research/medical-ai-research-foundations). Of its batch of 512 the loss compares 256 images at a time.
+  of the authors' later code (google-research/medical-ai-research-foundations). Of its batch of 512 (1,024 on chest radiographs in the paper,
+  as Truong et al. report) the loss compares 256 images at a time, and is the mean of both directions, there the sum.
 - MICLe's two stages see together what SimCLR sees alone. A bag of one image gives two views of it: their rule is NOT FOUND.
 - Fine-tuning is the suite's own, its rate searched; theirs is NOT FOUND. Shift to other hospitals is not part of this grid.
 """

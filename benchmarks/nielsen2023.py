@@ -16,22 +16,24 @@ Their figure of balanced accuracies, beside ours, for ISIC 2019 (isic2019), Hype
     medbench run benchmarks/nielsen2023.py --task marrow $BASELINE
 
 Pretrained here instead, by their recipe: `--methods dino --weights= --source imagenet+task --pretrain paper` (500 epochs; from DINO's own
-ImageNet XCiT, theirs from the supervised one). `medbench data list isic2019` says how to get the images; the weights are fetched from
-Zenodo (193 MB each, SHA-256 checked).
+ImageNet XCiT and on its pixel scale, theirs from the supervised one on [-1, 1]). `medbench data list isic2019` says how to get the images;
+the weights are fetched from Zenodo (193 MB each, SHA-256 checked).
 
 Hardware: a GPU. Time: not measured, this study was never run for want of the data. Expected on ISIC, balanced accuracy, read off the figure
 (spread NOT FOUND, nor the number of repeats): SVM .425, .617, .726 at 10, 100, 1,000 a class; their supervised baseline .283, .480, .658.
-On bone marrow SVM .560, .724, .696, baseline .313, .561, .645.
+On bone marrow SVM .560, .724, .696, baseline .313, .561, .645. Their second figure, of the classes with 250 training images, is not part of this.
 
 Where this departs from the paper:
 - Splits. Theirs of ISIC is by image, so that lesions stand on both sides; ours keeps lesions whole. Their published weights were trained on
   their training images, some of which are in our test part (without labels): every table says what the weights have seen. Their lists of
-  HyperKvasir share 2,628 of 2,666 test images with training and are not used: ours are the official folds. Their list for bone marrow was
-  NOT FOUND.
+  HyperKvasir share 2,628 of 2,666 test images with training, and so do the scores they print; ours are the official folds. Their list for
+  bone marrow was NOT FOUND.
 - kNN is the protocol's own (cosine, weighted); theirs takes 5 neighbours a class after a power transform and PCA.
-- `linear` is the exact solution of a logistic regression; theirs a layer trained by gradient on random crops, 30 % held out.
+- `linear` is the exact solution of a logistic regression; theirs a layer and the last norm, trained by gradient on random crops, 30 % held out.
 - SVM decisions are the decision function's: with argmax of calibrated probabilities, as in their script, a few labels a class fail.
-- Their baseline sees several crops with perspective, any rotation and blur; `finetune-nielsen2023` the suite's views, and takes all its steps.
+- Their baseline sees several crops with perspective, any rotation and blur, on [-1, 1]; `finetune-nielsen2023` the suite's views, on the scale
+  of the checkpoint. It takes 5,000 steps whatever the budget; theirs 500 epochs at most (500 steps where 70 % of the images fill no second
+  batch), and stops early. It lowers the rate on a plateau of the held-out score; theirs on one of the training loss.
 - Images are squashed to 256 px bicubic; theirs by nearest neighbour.
 """
 

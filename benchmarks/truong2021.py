@@ -40,7 +40,8 @@ best member on retina.
 
 Where this departs from the paper:
 - Test parts. PatchCam and APTOS were scored on Kaggle's hidden labels; here a part of the labelled images is held out, so B1, B2, B5, B6
-  are not the same images. Full PatchCam is 50,000 images there, the budget n50000 (classes in equal numbers) here.
+  are not the same images. Full PatchCam is 50,000 images there, the budget n50000 (classes in equal numbers) here. `all` is our training
+  part: seven tenths of APTOS's 3,662, nine tenths of Kermany's 5,232; their Full counts 3,662 and 5,216.
 - NIH: images with several findings are left out as the paper says; 2,167 and 1,613 remain, while its table 1 prints the 2,414 and 1,962
   from before. No oversampling of its rare classes. Which average of AUCs over classes it took is NOT FOUND: ours is macro, one against the
   rest.
@@ -49,7 +50,8 @@ Where this departs from the paper:
 - Images are squashed to the encoder's size, not resized to 256 and cropped to 224; fine-tuning sees the suite's views (resized crop, flips,
   rotation, colour), theirs flips or rotations. One validation part serves all seeds; theirs are five folds. The pixel normalisation of the
   paper is NOT FOUND: here each checkpoint's own.
-- Which epochs of VISSL's SimCLR and SwAV is NOT FOUND: here SimCLR of 1,000 and the SwAV authors' own file of 800.
+- Which epochs of VISSL's SimCLR and SwAV, and whose supervised ResNet-50, is NOT FOUND: here SimCLR of 1,000, the SwAV authors' own file of 800
+  and torchvision's first.
 - DVME is the reading that fits the listing and the printed count of parameters (`dvme-scalar`), one scale a source and the rate searched
   (medbench/fusion/recipe.py); `--methods dvme:...` is the other reading.
 """

@@ -81,7 +81,7 @@ def draws(labels: np.ndarray, groups: np.ndarray, budget: Budget, seeds: Sequenc
     For one seed every budget is a prefix of one sequence of whole groups, so that budgets nest: percentages of the sequence that keeps the
     classes in proportion, counts (`5/class`, `n50`) of the one that keeps them equal. Each begins with one group of every class, the
     rarest first. Groups are taken until the count of images is reached; a class that has run out lets the others go on (Truong et al.
-    2021, section 3, draw their NIH subsets so). In a multi-label task an image counts for each of its positives, and images without any
+    2021 draw their NIH subsets so). In a multi-label task an image counts for each of its positives, and images without any
     positive form one more class.
     """
     n = len(groups)

@@ -131,6 +131,20 @@ def test_dino_by_hand() -> None:
         np.testing.assert_allclose(objective.parts["loss"].center.flatten().numpy(), centre, rtol=1e-4, atol=1e-6)
 
 
+def test_dino_with_a_deeper_head_and_a_batch_in_parts() -> None:
+    recipe = SMALL["dino"].having(hyper={**DINO_HYPER, "layers": 4}, accumulate=2)
+    assert recipe.objective is not None
+    with torch.random.fork_rng(devices=[]):
+        objective = recipe.objective(encoder(), 10, recipe)
+    head, loss = objective.parts["head"], objective.parts["loss"]
+    assert [tuple(layer.weight.shape) for layer in head.layers if isinstance(layer, nn.Linear)] == [(16, 10), (16, 16), (16, 16), (8, 16)]
+    assert [type(layer) for layer in head.layers[1::2]] == [nn.GELU] * 3
+    loss.center.fill_(1.0)
+    for _ in range(2):  # the parts of one batch
+        objective.criterion([torch.zeros(8, 20)] * 7, Position(0, 10))
+    torch.testing.assert_close(loss.center, torch.full_like(loss.center, 0.9))
+
+
 def test_a_look_moves_neither_centre_nor_queue() -> None:
     for name in ("swav", "dino"):
         objective = made(name).eval()
@@ -310,7 +324,7 @@ def test_dino_on_paper() -> None:
     (recipe,) = DINO.recipes("cytology", "paper", 1000, "imagenet+task")  # type: ignore[misc]
     hyper = recipe.hyper
     assert [(c.count, c.scale, c.pixels(256)) for c in recipe.crops] == [(1, (0.5, 1), 256), (1, (0.5, 1), 256), (5, (0.1, 0.5), 96)]
-    assert (hyper["prototypes"], hyper["hidden"], hyper["width"]) == (65536, 2048, 256)
+    assert (hyper["prototypes"], hyper["hidden"], hyper["width"], hyper["layers"]) == (65536, 2048, 256, 4)
     assert (hyper["momentum"], hyper["student_temperature"], hyper["centre_momentum"]) == (0.9995, 0.1, 0.9)
     assert (recipe.batch, recipe.clip, recipe.clip_mode) == (256, 0.32, "agc")
     values = rates(recipe, 500)

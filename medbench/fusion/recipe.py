@@ -1,4 +1,4 @@
-"""How a fused head is trained: the recipe of Truong et al. 2021 (section 4), and what it leaves open.
+"""How a fused head is trained: the recipe of Truong et al. 2021, and what it leaves open.
 
 The paper states: Adam, rate 1e-3, batches of 64, the rate times 0.1 after 5 epochs without a better validation score, at most 50 epochs, an
 end after 10 without a better one, the weights that were best on the validation part are scored. It does not state weight decay (none

@@ -36,7 +36,8 @@ def dino(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
     teacher = copy.deepcopy(backbone)
     for module in (teacher, teacher_head):
         module.requires_grad_(False)
-    loss = DINOLoss(hyper["prototypes"], student_temp=hyper["student_temperature"], center_momentum=hyper["centre_momentum"])
+    momentum = hyper["centre_momentum"] ** (1 / recipe.accumulate)  # the centre moves with every part of a batch
+    loss = DINOLoss(hyper["prototypes"], student_temp=hyper["student_temperature"], center_momentum=momentum)
 
     def project(views: Sequence[torch.Tensor], position: Position) -> list[torch.Tensor]:
         with torch.no_grad():
@@ -73,13 +74,22 @@ def dino(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 
 
 def _head(dim: int, recipe: Recipe) -> Any:
+    """lightly's, which has three layers before the prototypes, and as many more of its hidden ones as `layers` asks for."""
     import warnings
 
+    import torch
     from lightly.models.modules.heads import DINOProjectionHead
 
+    hidden = recipe.hyper["hidden"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # lightly uses a form of weight norm that torch calls old
-        return DINOProjectionHead(dim, recipe.hyper["hidden"], recipe.hyper["width"], recipe.hyper["prototypes"])
+        head = DINOProjectionHead(dim, hidden, recipe.hyper["width"], recipe.hyper["prototypes"])
+    for _ in range(recipe.hyper.get("layers", 3) - 3):
+        more = torch.nn.Linear(hidden, hidden)
+        head._init_weights(more)
+        head.layers.insert(2, torch.nn.GELU())
+        head.layers.insert(2, more)
+    return head
 
 
 def _teacher_temperature(recipe: Recipe, position: Position) -> float:
@@ -122,6 +132,7 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
             clip_mode="agc",
             hyper={
                 **hyper,
+                "layers": 4,
                 "prototypes": 65_536,
                 "momentum": 0.9995,
                 "teacher_temperature": (0.02, 0.04),

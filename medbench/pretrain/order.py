@@ -29,7 +29,7 @@ def epoch(bags: np.ndarray, groups: np.ndarray, batch: int, rng: np.random.Gener
     """(batches, B, 2) int: positions in `bags` of the images of the two views of each member of a batch.
 
     Not paired: each image once, both views from it; what fills no batch is left out until the next epoch. Paired: each bag once, two
-    different images of it where there are two, else one image twice (Azizi et al. 2021, section 3.2; one image: not stated there), and
+    different images of it where there are two, else one image twice (Azizi et al. 2021; what they do with one image was NOT FOUND), and
     never two bags of a group in one batch: they would be each other's negatives.
     """
     n = len(bags)

@@ -104,7 +104,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Fusion:
-    """A method that joins the frozen features of several others, by a trained head (Truong et al. 2021, section 4) or side by side.
+    """A method that joins the frozen features of several others, by a trained head (Truong et al. 2021) or side by side.
 
     choose("swav+dino") -> the same method with other members; raises UserError.
     evaluate: as a protocol's, for the protocol `linear`; `Train.widths` says which columns are whose. None: every protocol judges the

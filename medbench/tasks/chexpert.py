@@ -17,7 +17,7 @@ from medbench.spec import Official, Shift, Split, Task, TaskFamily, UserError
 from medbench.tasks import phantom, reading
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
-#: What -1 becomes. `ignore` is the default: it invents no label, and Azizi et al. do not say what they did.
+#: What -1 becomes. `ignore` is the default: it invents no label, and what Azizi et al. did was NOT FOUND.
 POLICIES = {"ignore": np.nan, "ones": 1.0, "zeros": 0.0}
 _NIH = "another hospital, frontal views alone, labels mined from reports by other rules"
 _META = {"sex": "Sex", "view": "Frontal/Lateral", "projection": "AP/PA"}

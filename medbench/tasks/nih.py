@@ -99,7 +99,7 @@ def _listed(root: Path, name: str, row: dict[str, int]) -> np.ndarray:
 
 
 def load_expert(root: Path) -> dict[str, Split]:
-    """train: the experts' validation set, as Truong et al. 2021 (section 3 and Table 1) use it; test: their test set. No val. Raises UserError.
+    """train: the experts' validation set, as Truong et al. 2021 use it; test: their test set. No val. Raises UserError.
 
     Images with several findings are left out, as there; those without any are `other`.
     """

@@ -99,7 +99,7 @@ def finetune(modality: str = "") -> tuple[Crop, ...]:
 
 
 def _for(modality: str, *crops: Crop) -> tuple[Crop, ...]:
-    """The kinds as they are, but on X-ray: Azizi et al. 2021, section on augmentation of chest X-rays. A grey image stays grey."""
+    """The kinds as they are, but on X-ray as `simclr` says of Azizi et al. 2021. A grey image stays grey."""
     if modality != "x-ray":
         return crops
     return tuple(replace(crop, rotation=45.0, jitter=(0.4, 0.4, 0.0, 0.0), gray_p=0.0, blur_p=0.0, solarise_p=0.0) for crop in crops)
