@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from medbench import durable
 from medbench.audit.report import Report
 from medbench.spec import fingerprint
 
@@ -31,6 +31,4 @@ def save(cache_dir: Path, report: Report) -> None:
         return
     file = file_of(cache_dir, report.sha256)
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}")
-    partial.write_text(report.to_json(), encoding="utf-8")
-    partial.replace(file)
+    durable.write(file, lambda partial: partial.write_text(report.to_json(), encoding="utf-8"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medbench import durable
 from medbench.audit.report import Report
 from medbench.audit.subject import Subject
 from medbench.images import decoding
@@ -34,9 +35,7 @@ def sheet(report: Report, subject: Subject, file: Path) -> int:
             pen.text((left + 2, y + 15), _short(_words(pair, part, label, side)), fill="#b00020" if differs else "#555555")
             canvas.paste(_thumb(subject.images[pair["rows"][side]]), (left + 2, y + _TEXT))
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial.png")
-    canvas.save(partial, "PNG")
-    partial.replace(file)
+    durable.write(file, lambda partial: canvas.save(partial, "PNG"))
     return len(shown)
 
 

@@ -24,6 +24,7 @@ from medbench.cli.options import (
     named,
     outputs,
     path_option,
+    put,
     split,
 )
 from medbench.spec import PARTS, Grid, UserError
@@ -83,7 +84,7 @@ def shortcuts(
     for note in notes:
         print(note, file=sys.stderr)
     screen.show(report.terminal(found, k, on))
-    if as_json is not None:
-        report.write_json(as_json, found, on)
-    if as_csv is not None:
-        report.write_csv(as_csv, found)
+    if as_json:
+        put(report.to_json(found, on), as_json)
+    if as_csv:
+        put(report.to_csv(found), as_csv)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medbench import images
+from medbench import durable, images
 from medbench.spec import Drawn, Image, Split, Task, UserError
 
 if TYPE_CHECKING:
@@ -121,8 +121,6 @@ def save(picture: PIL.Image.Image, out: Path) -> None:
     """As PNG, complete or not at all. Raises UserError where it cannot be written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(f".{out.name}.partial")
-        picture.save(partial, "PNG")
-        partial.replace(out)
+        durable.write(out, lambda partial: picture.save(partial, "PNG"))
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror}.", then="medbench data show TASK --out FILE.png") from error

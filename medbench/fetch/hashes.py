@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
+from medbench import durable
 from medbench.spec import UserError
 
 _BLOCK = 1 << 23
@@ -41,6 +41,4 @@ def first_seen(record: Path, sha: str, what: str) -> None:
             )
         return
     record.parent.mkdir(parents=True, exist_ok=True)
-    partial = record.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps({"sha256": sha}))
-    partial.replace(record)
+    durable.write(record, lambda partial: partial.write_text(json.dumps({"sha256": sha})))

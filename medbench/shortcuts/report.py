@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,31 +142,20 @@ _SHOWN = {"follows the column": "yes", "no shortcut shown": "not shown", "away f
 _INDEX = ("k", "value", "low", "high", "expected", "difference", "difference_low", "difference_high")
 
 
-def write_csv(file: Path, examined: Sequence[Examined]) -> None:
+def to_csv(examined: Sequence[Examined]) -> str:
     """A line a finding; undefined is empty."""
     rows = records(examined)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    _put(file, text.getvalue())
+    return text.getvalue()
 
 
-def write_json(file: Path, examined: Sequence[Examined], part: str) -> None:
+def to_json(examined: Sequence[Examined], part: str) -> str:
     """{"part", "citation", "encoders": [{..., "findings": [...]}]}; undefined is null."""
     encoders = [{**one.__dict__, "findings": [finding.to_json() for finding in one.findings]} for one in examined]
-    _put(file, json.dumps({"part": part, "citation": CITATION, "encoders": encoders}, indent=1, ensure_ascii=False) + "\n")
-
-
-def _put(file: Path, text: str) -> None:
-    """Whole or not at all."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_name(f".{file.name}.{os.getpid()}")
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(file)
-    except OSError as error:
-        raise UserError(f"{file} cannot be written: {error.strerror}.") from error
+    return json.dumps({"part": part, "citation": CITATION, "encoders": encoders}, indent=1, ensure_ascii=False) + "\n"
 
 
 def _number(value: float) -> str:
