@@ -26,8 +26,8 @@ On bone marrow SVM .560, .724, .696, baseline .313, .561, .645. Their second fig
 Where this departs from the paper:
 - Splits. Theirs of ISIC is by image, so that lesions stand on both sides; ours keeps lesions whole. Their published weights were trained on
   their training images, some of which are in our test part (without labels): every table says what the weights have seen. Their lists of
-  HyperKvasir share 2,628 of 2,666 test images with training, and so do the scores they print; ours are the official folds. Their list for
-  bone marrow was NOT FOUND.
+  HyperKvasir share 2,628 of 2,666 test images with training and are not used: ours are the official folds. Whether the scores of their
+  figure come from those lists was NOT FOUND, nor was their list for bone marrow.
 - kNN is the protocol's own (cosine, weighted); theirs takes 5 neighbours a class after a power transform and PCA.
 - `linear` is the exact solution of a logistic regression; theirs a layer and the last norm, trained by gradient on random crops, 30 % held out.
 - SVM decisions are the decision function's: with argmax of calibrated probabilities, as in their script, a few labels a class fail.

@@ -3,20 +3,26 @@
     python benchmarks/published.py truong2021 B1 runs/truong2021
     python benchmarks/published.py nielsen2023 isic2019 runs/nielsen2023
 
+Beside a number stands what was made from the same kind of weights, with the same readout, at the same size, under the same protocol; what
+differs in those is left out and named. Below the table follow the study's departures from the paper: a difference is no verdict on either.
+
 `published.csv` holds the numbers. Truong et al. 2021 (PMLR 158:54-74): tables B1 to B8 and C1 to C4 of the appendix, as printed; a note
 marks cells that look like misprints. Nielsen et al. 2023: balanced accuracies read off the figure in their repository
-(IPMI-ICNS-UKE/sparsam, imgs/balanced_acc.png), for no table of them was found: about .002 off, .01 where a marker is hidden. Azizi et al.
-2021: no table was found. Each study's header says where its grid departs from the paper: a difference is no verdict on either.
+(IPMI-ICNS-UKE/sparsam, imgs/balanced_acc.png), for no table of them was found: about .002 off, .01 where a marker is hidden, as a note
+says. Azizi et al. 2021: no table was found.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import csv
 from pathlib import Path
 
 PUBLISHED = Path(__file__).with_suffix(".csv")
 KEY = ("task", "method", "encoder", "protocol", "labels", "metric")
+MADE = ("source", "readout", "size")  # as in the paper, or not comparable
+DOUBTFUL = ("suspected", "implausibly", "hidden")
 Cells = dict[tuple[str, ...], list[dict[str, str]]]
 
 
@@ -42,20 +48,35 @@ def table(published: list[dict[str, str]], own: Cells) -> list[str]:
     """Markdown lines: label budgets in rows, the paper's columns. Raises ValueError where two of our lines answer to one cell."""
     columns = list(dict.fromkeys(row["column"] for row in published))
     budgets = sorted({row["labels"] for row in published}, key=lambda text: ("%" in text, int(text.strip("n%").removesuffix("/class"))))
-    cells, notes = {}, []
+    cells: dict[tuple[str, str], str] = {}
+    notes: list[str] = []
+    others: set[str] = set()
     for row in published:
-        lines = own.get(tuple(row[name] for name in KEY), [])
+        found = own.get(tuple(row[name] for name in KEY), [])
+        lines = [line for line in found if all(line[name] == row[name] for name in MADE)]
         if len(lines) > 1:
-            differ = [name for name in ("data", "source", "readout", "size") if len({line[name] for line in lines}) > 1]
-            raise ValueError(f"{row['method']} at {row['labels']} stands there {len(lines)} times, with another {' and '.join(differ)}")
+            raise ValueError(f"{row['method']} at {row['labels']} stands there for {' and '.join(sorted(line['data'] for line in lines))}")
+        others.update(
+            f"not shown: {row['column']} with {name} {line[name]}; the paper's is {row[name]}"
+            for line in found
+            for name in MADE
+            if line[name] != row[name]
+        )
         mine = number(lines[0]["mean"], lines[0]["sd"]) if lines else "–"
         phantom = " PHANTOM" if lines and lines[0]["data"] == "phantom" else ""
-        doubt = " *" if "suspected" in row["note"] or "implausibly" in row["note"] else ""
+        doubt = " *" if any(word in row["note"] for word in DOUBTFUL) else ""
         cells[row["labels"], row["column"]] = f"{mine}{phantom} ({number(row['value'], row['sd'])}{doubt})"
         notes += [f"* {row['column']}, {row['labels']}: {row['note']}"] if doubt else []
     head = ["labels", *columns]
     body = [[budget, *(cells.get((budget, column), "") for column in columns)] for budget in budgets]
+    notes += sorted(others)
     return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body)] + (["", *notes] if notes else [])
+
+
+def departures(study: str) -> str:
+    """The part of a study's header that says where its grid is not the paper's."""
+    header = ast.get_docstring(ast.parse(PUBLISHED.with_name(f"{study}.py").read_text(encoding="utf-8"))) or ""
+    return header[header.index("Where this departs from the paper:") :]
 
 
 def main() -> None:
@@ -75,7 +96,7 @@ def main() -> None:
     kind = {"printed": "printed", "digitised": "read off a figure"}[first["kind"]]
     print(f"{args.study}, {args.table}: {first['task']}, {first['metric']}; ours (published, {kind})\n")
     try:
-        print("\n".join(table(published, ours(args.folder))))
+        print("\n".join(table(published, ours(args.folder))), departures(args.study), sep="\n\n")
     except ValueError as error:
         parser.error(f"{error}: give a folder that holds one of them")
 

@@ -117,16 +117,18 @@ def test_without_its_images_a_study_says_how_to_get_them(name: str, tmp_path: Pa
 PUBLISHED = runpy.run_path(str(BENCHMARKS / "published.py"), run_name="published")
 
 
+@pytest.mark.usefixtures("weights_at_hand")
 @pytest.mark.parametrize("name", ["nielsen2023", "truong2021"])
-def test_the_commands_give_every_published_cell(name: str) -> None:
+def test_the_commands_give_every_published_cell(name: str, data: str) -> None:
     """Whoever runs them all can print every table in full."""
+    parts = ("task", "method", "source", "encoder", "readout", "size", "protocol")
     given: set[tuple[str, ...]] = set()
     for asked in commands(name):
-        for task, method, encoder, protocol, labels in product(asked.tasks, asked.methods, encoders(asked), asked.protocols, asked.labels):
-            given.add((task, method, encoder, protocol, "100%" if labels == "all" else labels))
+        made = {tuple(str(getattr(planned.cell, part)) for part in parts) for planned in grid.plan(replace(asked, data=data)).cells}
+        given |= {(*cell, "100%" if labels == "all" else labels) for cell, labels in product(made, asked.labels)}
     missing = set()
     for row in PUBLISHED["rows"](PUBLISHED["PUBLISHED"]):
-        key = tuple(row[part] for part in ("task", "method", "encoder", "protocol", "labels"))
+        key = tuple(row[part] for part in (*parts, "labels"))
         if row["study"] == name and key not in given:
             missing.add(key)
     assert not missing
@@ -163,7 +165,7 @@ def test_a_papers_table_stands_beside_ours(beside: Callable[..., int], tmp_path:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "truong2021, B2: retina, weighted_kappa; ours (published, printed)"
     assert lines[2] == "| labels | Random | Supervised ImageNet | SwAV | SimCLR | DINO |"
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[4:]]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[4:] if line.startswith("|")]
     assert [line[0] for line in cells] == ["n50", "n100", "n200", "n500", "100%"]
     assert [line[-1] for line in cells[:3]] == [
         "0.610 ± 0.050 (0.600 ± 0.069)",
@@ -172,15 +174,38 @@ def test_a_papers_table_stands_beside_ours(beside: Callable[..., int], tmp_path:
     ]
     assert cells[3][-1].startswith("– (")
     assert beside("truong2021", "B6", str(folder)) == 0
-    assert "* Random, n100: suspected misprint" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "* Random, n100: suspected misprint" in printed
+    assert "Where this departs from the paper:\n- Test parts. PatchCam and APTOS" in printed, "a table never stands without it"
+    assert beside("nielsen2023", "marrow", str(folder)) == 0
+    printed = capsys.readouterr().out
+    assert "(0.278 *)" in printed and "* DINO, SVM, 1/class: marker hidden" in printed and "(0.700)" in printed
+
+
+def test_what_was_made_otherwise_does_not_stand_beside_a_papers_number(
+    beside: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapted = OURS.replace("imagenet", "imagenet+task").replace("0.61", "0.99")
+    folder = leaderboard(
+        tmp_path / "run", OURS, adapted, OURS.replace("last4", "pool").replace("n50", "n100"), OURS.replace(",224,", ",112,")
+    )
+    assert beside("truong2021", "B2", str(folder)) == 0
+    printed = capsys.readouterr().out
+    assert "0.610 ± 0.050 (0.600 ± 0.069)" in printed and "– (0.689 ± 0.043)" in printed and "0.990" not in printed
+    for difference in (
+        "source imagenet+task; the paper's is imagenet",
+        "readout pool; the paper's is last4",
+        "size 112; the paper's is 224",
+    ):
+        assert f"not shown: DINO with {difference}" in printed
 
 
 def test_what_a_table_cannot_be_made_of_is_one_line(beside: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = leaderboard(tmp_path / "twice", OURS, OURS.replace(",224,", ",112,"))
+    folder = leaderboard(tmp_path / "twice", OURS, OURS.replace("APTOS 2019", "phantom"))
     for arguments, message in [
         (("truong2021", "B9", str(folder)), "has no table 'B9': B1, B2"),
         (("truong2021", "B2", str(tmp_path)), "has no leaderboard.csv: medbench run benchmarks/truong2021.py"),
-        (("truong2021", "B2", str(folder)), "dino at n50 stands there 2 times, with another size"),
+        (("truong2021", "B2", str(folder)), "dino at n50 stands there for APTOS 2019 and phantom"),
     ]:
         assert beside(*arguments) == 2
         assert message in capsys.readouterr().err
