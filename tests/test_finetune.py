@@ -279,6 +279,8 @@ def test_the_papers_numbers() -> None:
     interval = n.steps / n.evaluations
     assert (n.patience * interval, n.cooldown * interval, n.warmup * n.steps) == (500, 500, 250)
     assert n.class_weights and n.watch == "balanced_accuracy"
+    titles = {name: protocol.title for name, protocol in registry.protocols().items() if name.startswith("finetune-")}
+    assert all("of our own" in title for title in titles.values()), "a paper's methods text prints them: they say what is not the paper's"
     assert {name for name in registry.protocols() if name.startswith("finetune")} == {
         "finetune",
         "finetune-truong2021",

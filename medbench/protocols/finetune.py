@@ -61,12 +61,16 @@ def _protocol(name: str, version: int, title: str, recipe: Recipe, citation: str
 
 FINETUNE = _protocol("finetune", 1, "Fine-tuning: AdamW, layer-wise decay, rate searched inside the subset", MODERN)
 FINETUNE_TRUONG2021 = _protocol(
-    "finetune-truong2021", 2, "Fine-tuning as Truong et al. 2021", TRUONG2021, "Truong et al. 2021, PMLR 158:54-74"
+    "finetune-truong2021",
+    2,
+    "Fine-tuning: optimiser, rates and stopping of Truong et al. 2021, views of our own",
+    TRUONG2021,
+    "Truong et al. 2021, PMLR 158:54-74",
 )
 FINETUNE_NIELSEN2023 = _protocol(
     "finetune-nielsen2023",
     2,
-    "Fine-tuning: the DL baseline of Nielsen et al. 2023",
+    "Fine-tuning after the DL baseline of Nielsen et al. 2023, views and number of steps of our own",
     NIELSEN2023,
     "Nielsen et al. 2023, Bioengineering 10(8):895",
 )

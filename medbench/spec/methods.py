@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 #: How an encoder's output becomes one vector: its own pooling, the class token, the mean over patches or positions, both concatenated,
-#: the class tokens of the last four blocks concatenated (Caron et al. 2021, appendix A.2 of arXiv:2104.14294, linear evaluation of ViT-S).
+#: the class tokens of the last four blocks concatenated (facebookresearch/dino, eval_linear.py, for ViT-S).
 READOUTS = ("pool", "cls", "mean", "cls+mean", "last4")
 
 
