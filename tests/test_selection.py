@@ -80,7 +80,7 @@ def test_everything_that_shows_it_says_so(store: Store) -> None:
             (drawing,) = draw(of, None, "")
             assert drawing.said == drawing.figure.legends[0].get_title().get_text() == "a selection of the lines"
         (drawing,) = results.heatmap(picked, None, "")
-        assert drawing.said and drawing.figure.axes[0].get_title(loc="left").endswith("; a selection")
+        assert drawing.said and drawing.figure.get_suptitle().endswith("; a selection")
         (drawing,) = answers.confusion(picked, None, "")[:1]
         assert drawing.said in drawing.figure.get_suptitle()
 

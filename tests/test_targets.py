@@ -17,6 +17,7 @@ from trees.files import picture
 
 from medbench import Grid, Store, UserError, images, registry, run, table
 from medbench.data import open_task
+from medbench.page.answers import loud
 from medbench.spec import NOTHING, Row, Scores, Shift
 from medbench.targets import Target, mapped_labels, shifted, shifts_of
 
@@ -315,9 +316,10 @@ def test_weights_that_saw_the_other_set_are_marked(grid: Grid, there: Path, tmp_
     file = Path(grid.encoders[0].rpartition(":")[0])
     file.write_text(file.read_text().replace("std=(1, 1, 1)", "std=(1, 1, 1), trained_on=('there',)"))
     store = run.run(replace(grid, shifts=(f"folder:{there}",), labels=("100",)), tmp_path / "out")
-    home, _, away = (table.notes(board) for board in table.boards(store))
-    assert any(note.startswith("SEEN: the weights of given have been trained on there") for note in away)
-    assert not any(note.startswith("SEEN") for note in home)
+    for say in (table.notes, loud):
+        home, _, away = ("\n".join(say(board)) for board in table.boards(store))
+        assert "SEEN" in away and ": the weights of given have been trained on there" in away.replace("</b>", "")
+        assert "SEEN" not in home
 
 
 def test_features_of_a_file_serve_another_set_when_they_are_there(grid: Grid, there: Path, tmp_path: Path) -> None:

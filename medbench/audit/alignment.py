@@ -10,8 +10,7 @@ image's border, as dermatoscopes and endoscopes leave it, is no part of the pict
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,6 +18,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+_BATCH = 16  # pairs at a time
+_SCALES = (1.0, 0.85, 0.72, 0.61)  # of one image in the other
 _COARSE, _MIDDLE = 40, 64  # px of the search, and of the first fit
 _STARTS = 2  # best places of the search that are fitted
 _STEPS = 8  # Gauss-Newton steps of each fit
@@ -26,21 +27,8 @@ _WIDE, _FINE = (1.0, 6.0), (0.7, 3.0)  # bands in px: finest and coarsest standa
 _FLOOR = 0.01  # of the grey range: contrast below it is noise of the camera or the compression
 _DARK, _RIM = 0.2, 6  # a frame's grey level, and how many px of its soft edge belong to it
 _OVERLAP = 0.3  # of an image's area: below it, a good correlation says little
-_STRETCH, _ZOOM = (
-    2.0,
-    2.2,
-)  # a map that stretches or zooms more is no copy's (4:3 turned by a quarter: 1.78): with it, much can be made to agree
-
-
-@dataclass(frozen=True)
-class Search:
-    """Which maps are tried. turns: degrees. scales: in (0, 1], of one image in the other. aspect: width / height of the images before
-    they were squeezed to squares, which matters for turns other than quarters."""
-
-    turns: Sequence[float] = (0, 90, 180, 270)
-    mirror: bool = True
-    scales: Sequence[float] = (1.0, 0.85, 0.72, 0.61)
-    aspect: float = 1.0
+#: A map that stretches or zooms more is no copy's (4:3 turned by a quarter: 1.78): with it, much can be made to agree.
+_STRETCH, _ZOOM = 2.0, 2.2
 
 
 class Detail(NamedTuple):
@@ -56,9 +44,7 @@ class Detail(NamedTuple):
 def align(
     a: np.ndarray,
     b: np.ndarray,
-    search: Search | None = None,
     *,
-    batch: int = 16,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How well each image of `b` can be laid over its partner in `a`: (correlation, overlap, map).
@@ -68,18 +54,17 @@ def align(
     """
     import torch
 
-    search = search or Search()
     n = len(a)
     correlation, overlap, maps = np.zeros(n), np.zeros(n), np.zeros((n, 2, 3))
     with torch.inference_mode():
-        for start in range(0, n, batch):
-            rows = slice(start, start + batch)
-            correlation[rows], overlap[rows], maps[rows] = _align(a[rows], b[rows], search)
-            progress(min(start + batch, n), n)
+        for start in range(0, n, _BATCH):
+            rows = slice(start, start + _BATCH)
+            correlation[rows], overlap[rows], maps[rows] = _align(a[rows], b[rows])
+            progress(min(start + _BATCH, n), n)
     return correlation, overlap, maps
 
 
-def _align(a: np.ndarray, b: np.ndarray, search: Search) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _align(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     import torch
 
     grey = [_grey(pixels) for pixels in (a, b)]
@@ -90,7 +75,7 @@ def _align(a: np.ndarray, b: np.ndarray, search: Search) -> tuple[np.ndarray, np
 
     size = a.shape[1]
     first, second = detail(min(_COARSE, size), (0.8, 4.0))
-    forth, back = _starts(first.values, second.values, search), _starts(second.values, first.values, search)
+    forth, back = _starts(first.values, second.values), _starts(second.values, first.values)
     score = torch.cat([forth[0], back[0]], 1)
     best = score.topk(min(_STARTS, score.shape[1]), 1).indices
     start = torch.cat([forth[1], _inverse(back[1])], 1).gather(1, best[..., None, None].expand(-1, -1, 2, 3))
@@ -104,7 +89,7 @@ def _align(a: np.ndarray, b: np.ndarray, search: Search) -> tuple[np.ndarray, np
     return correlation.numpy(), overlap.numpy(), maps.numpy()
 
 
-def _starts(a: torch.Tensor, b: torch.Tensor, search: Search) -> tuple[torch.Tensor, torch.Tensor]:
+def _starts(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Of every turn, mirror and scale of b within a, the best shift: correlations (P, T) and maps (P, T, 2, 3). a, b: (P, 1, s, s)."""
     import torch
     from torch.nn import functional
@@ -113,7 +98,7 @@ def _starts(a: torch.Tensor, b: torch.Tensor, search: Search) -> tuple[torch.Ten
     shape = (2 * s, 2 * s)  # padded, so that a shift does not wrap around
     spectrum, power, inside = (torch.fft.rfft2(x, s=shape) for x in (a[:, 0], a[:, 0] ** 2, torch.ones(s, s)))
     scores, maps = [], []
-    for matrix in _matrices(search):
+    for matrix in _matrices():
         where = torch.cat([matrix, torch.zeros(2, 1)], 1)
         net = functional.affine_grid(where[None], [1, 1, s, s], align_corners=False)
         mask = (net.abs().amax(-1) <= 1).float()[0]
@@ -132,17 +117,16 @@ def _starts(a: torch.Tensor, b: torch.Tensor, search: Search) -> tuple[torch.Ten
     return torch.stack(scores, 1), torch.stack(maps, 1)
 
 
-def _matrices(search: Search) -> list[torch.Tensor]:
+def _matrices() -> list[torch.Tensor]:
     """(2, 2) each: from the coordinates of a to those of b, which lies scaled down in it."""
     import torch
 
     found = []
-    for turn in search.turns:
-        aspect = 1.0 if turn % 90 == 0 else search.aspect
+    for turn in range(0, 360, 90):
         cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
-        for flip in (1.0, -1.0) if search.mirror else (1.0,):
-            matrix = torch.tensor([[flip * cos, flip * -sin / aspect], [sin * aspect, cos]])
-            found += [matrix / scale for scale in search.scales]
+        for flip in (1.0, -1.0):
+            matrix = torch.tensor([[flip * cos, flip * -sin], [sin, cos]])
+            found += [matrix / scale for scale in _SCALES]
     return found
 
 

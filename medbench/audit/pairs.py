@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medbench.audit import candidates
-from medbench.audit.alignment import Search, align
+from medbench.audit.alignment import align
 
 MARGIN = 0.15
 HIGHEST = 0.8  # of the threshold: what was seen on dermoscopy, endoscopy and chest films, see benchmarks/audit.py
@@ -123,6 +123,3 @@ def _random(pack: np.ndarray, groups: np.ndarray, n: int, progress: Progress) ->
     spread = float(np.quantile(values, 0.9) - np.quantile(values, 0.5))
     usual = values[values <= np.quantile(values, 0.9) + 4 * spread]
     return float(usual[-1])
-
-
-__all__ = ["Found", "Pair", "Search", "identical", "near"]

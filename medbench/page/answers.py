@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from medbench import compare, stats
 from medbench.page.markup import Html, bar, between, ends_of, items, number, section, table, tag, text
-from medbench.table import TITLES, Board, Line, marks, pairs, picked, pivot
+from medbench.table import TITLES, Board, Line, have_seen, is_quick, marks, pairs, picked, pivot
 
 Progress = Callable[[str, int, int], None]
 _TOLD = {"better": "is better than", "worse": "is worse than"}
@@ -160,10 +160,8 @@ def loud(board: Board) -> list[Html]:
     if board.data == "phantom":
         said.append(f"PHANTOM: drawn images. These numbers say that the machinery works, nothing about {board.task}.")
     said += [mark for mark in board.about["marks"] if mark.split(":")[0] in ("LEAK", "PARTIAL", "CONFLICT")]
-    rows = [row for line in board.lines for row in line.rows]
-    for method in sorted({row.cell.method for row in rows if board.data in row.provenance["trained_on"]}):
-        said.append(f"SEEN: the weights of {method} have been trained on {board.data}, its {board.target} images perhaps among them.")
-    if any("quick" in row.provenance["weights"].rsplit(", ", 1)[-1] for row in rows):
+    said += have_seen(board)
+    if is_quick(board):
         said.append("QUICK: pretraining of seconds shows the machinery, not what a method can do.")
     return [tag("p", tag("b", line.partition(":")[0]), line[len(line.partition(":")[0]) :], class_="mark", role="note") for line in said]
 

@@ -17,19 +17,14 @@ DETAILED = 4  # tasks whose classes, cases and subgroups are worked out: each ta
 
 
 def best_lines(boards: Sequence[Board], metric: str | None) -> list[tuple[Board, Line]]:
-    """Of each board the best line with the most labels; the first DETAILED of them."""
-    found = []
-    for board in boards:
-        signs = marks(board, metric or str(board.about["metric"]))
-        best = next((line for line in board.at(board.budgets()[-1]) if signs[line].sign == "*"), None)
-        if best is not None:
-            found.append((board, best))
-    return found[:DETAILED]
+    """The best line with the most labels of each board where all lines are there."""
+    signs = {board: marks(board, metric or str(board.about["metric"])) for board in boards}
+    return [(board, line) for board in boards for line in board.at(board.budgets()[-1]) if signs[board][line].sign == "*"]
 
 
 def parts(boards: Sequence[Board], metric: str | None, progress: Progress) -> Html | None:
     """Classes, cases and subgroups of the best line of each board with the most labels."""
-    chosen = best_lines(boards, metric)
+    chosen = best_lines(boards, metric)[:DETAILED]
     classes: list[Html] = []
     subgroups: list[Html] = []
     for place, (board, line) in enumerate(chosen):
@@ -125,7 +120,7 @@ def _subgroups(records: Records, who: str, metric: str) -> Html | None:
 def calibration(boards: Sequence[Board], metric: str | None, progress: Progress) -> Html | None:
     """Reliability curves of the lines with the most labels, and calibration before and after temperature scaling of the best."""
     drawn, tables = reliability(boards, metric), []
-    chosen = best_lines(boards, metric)
+    chosen = best_lines(boards, metric)[:DETAILED]
     for place, (board, line) in enumerate(chosen):
         progress("calibration", place, len(chosen))
         try:

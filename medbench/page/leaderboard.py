@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from medbench.page.markup import Html, bar, between, ends_of, number, section, tag, text
-from medbench.plot.results import seconds_of
-from medbench.table import TITLES, Board, Line, marks, shown_axes
+from medbench.plot.results import images_of, seconds_of
+from medbench.table import TITLES, Board, marks, shown_axes
 
 SIGNS = {"*": "best", "=": "=", "?": "?", "": ""}
 
@@ -63,14 +63,13 @@ def _rows(board: Board, metric: str, axes: Sequence[str], others: Sequence[str],
     rows = []
     for line in board.lines:
         s, mark = summaries[line], found[line]
-        images = _images(line)
         where = [place_of(board)] if tasks else []
         words = [*where, *([TITLES[metric]] if named else []), *(str(getattr(line.cell, axis)) for axis in axes)]
         cells = [f"<td{' class=k' if i == len(words) - len(axes) else ''}>{text(word)}</td>" for i, word in enumerate(words)]
         cells.append(f'<td data-v="{place[line.cell.labels]}">{text(line.cell.labels)}</td>')
         known = metric in line.plain
         cells.append(f"<td class=k>{SIGNS[mark.sign] if known else text('–' if line.complete else line.status)}</td>")
-        cells.append(f'<td class="n">{images:,.0f}</td>')
+        cells.append(f'<td class="n">{images_of(line):,.0f}</td>')
         cells.append(f'<td class="n k">{bar(s.mean, s.low, s.high, ends)}{number(s.mean)}</td>')
         cells.append(f'<td class="n">{between(s.low, s.high)}</td><td class="n">{number(s.sd)}</td>')
         gap = mark.to_best
@@ -91,7 +90,3 @@ def place_of(board: Board) -> str:
     """The task in few words: `derm (PHANTOM)`, `derm (HAM10000), isic2019`."""
     where = "PHANTOM" if board.data == "phantom" else board.data
     return f"{board.task} ({where})" + ("" if board.target == "test" else f", {board.target}")
-
-
-def _images(line: Line) -> float:
-    return float(np.mean([row.n_labels for row in line.rows])) if line.rows else float(line.planned[0].n_requested)

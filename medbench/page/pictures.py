@@ -12,10 +12,11 @@ import numpy as np
 
 from medbench import images, registry
 from medbench.data import open_task
+from medbench.page.clinic import best_lines
 from medbench.page.markup import Html, tag
 from medbench.page.markup import section as part
 from medbench.spec import Drawn, Grid, Image, Split, UserError
-from medbench.table import Board, Line, marks
+from medbench.table import Board, Line
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -54,18 +55,7 @@ def galleries(
 
     Raises UserError where a task's images are not there, or are not those that were scored.
     """
-    found = []
-    for board in boards:
-        best = best_line(board, metric or str(board.about["metric"]))
-        if best is not None:
-            found.append(_gallery(board, best, data, progress))
-    return found
-
-
-def best_line(board: Board, metric: str) -> Line | None:
-    """The best with the most labels; None before all lines are there."""
-    signs = marks(board, metric)
-    return next((line for line in board.at(board.budgets()[-1]) if signs[line].sign == "*"), None)
+    return [_gallery(board, best, data, progress) for board, best in best_lines(boards, metric)]
 
 
 def section(found: Sequence[Gallery]) -> Html | None:

@@ -31,8 +31,7 @@ def _best_first(shown: Mapping[Board, str]) -> list[str]:
     """Names of lines by their mean place on the boards with the most labels, as a share of the places there. shown: the metric of each board."""
     places: dict[str, list[float]] = {}
     for board, metric in shown.items():
-        sign = -1.0 if metric == "ece" else 1.0
-        last = {line.name: sign * float(np.mean(line.plain[metric])) for line in board.at(board.budgets()[-1]) if metric in line.plain}
+        last = {line.name: line.merit(metric) for line in board.at(board.budgets()[-1]) if metric in line.plain}
         ordered = sorted(last, key=lambda name: -np.nan_to_num(last[name], nan=-np.inf))
         for place, name in enumerate(ordered):
             places.setdefault(name, []).append((place + 1) / len(ordered))
@@ -56,5 +55,4 @@ def baseline(board: Board, metric: str) -> Line | None:
     """The best line of `supervised` with the most labels, else the first line."""
     lines = [line for line in board.at(board.budgets()[-1]) if metric in line.plain]
     known = [line for line in lines if line.cell.method == "supervised"] or lines[:1]
-    sign = -1.0 if metric == "ece" else 1.0
-    return max(known, key=lambda line: sign * float(np.mean(line.plain[metric])), default=None)
+    return max(known, key=lambda line: line.merit(metric), default=None)

@@ -195,8 +195,8 @@ def cost(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawin
 
 
 def images_of(line: Line) -> float:
-    """Labelled images, mean over draws."""
-    return float(np.mean([row.n_labels for row in line.rows]))
+    """Labelled images, mean over draws; what was asked for, where none is done."""
+    return float(np.mean([row.n_labels for row in line.rows] or [line.planned[0].n_requested]))
 
 
 def drawn(ax: Axes, x: np.ndarray, lines: Sequence[Line], metric: str, look: Look, band: bool) -> Any:

@@ -17,7 +17,7 @@ from medbench.table.boards import (
 )
 from medbench.table.formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, render
 from medbench.table.formats import terminal as pivot_terminal
-from medbench.table.leaderboards import markdown, notes, shift_markdown, terminal, weights_in_words, write
+from medbench.table.leaderboards import have_seen, is_quick, markdown, notes, shift_markdown, terminal, weights_in_words, write
 from medbench.table.marking import Mark, legend, marks, pairs, prepare
 from medbench.table.pivot import KEYS, Entry, Pivot, Places, pivot, places, tasks_by_lines
 from medbench.table.selection import only
@@ -47,6 +47,8 @@ __all__ = [
     "boards",
     "drops",
     "escape_tex",
+    "have_seen",
+    "is_quick",
     "known_metric",
     "leaderboard",
     "legend",

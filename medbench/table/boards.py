@@ -74,6 +74,10 @@ class Line:
             return {}
         return {name: np.array([_nan(row.metrics[name]["value"]) for row in self.rows]) for name in self.rows[0].metrics}
 
+    def merit(self, metric: str) -> float:
+        """Mean over seeds of a complete line, turned round where lower is better."""
+        return (-1.0 if metric == "ece" else 1.0) * float(np.mean(self.plain[metric]))
+
     @cached_property
     def pretrainings(self) -> int:
         """Under how many pretrainings each draw of labels was run. Raises UserError where not all draws were under all."""

@@ -123,10 +123,8 @@ def notes(board: Board, metric: str | None = None) -> list[str]:
     ):
         alike.setdefault(f"weights {weights[value]}{f', trained on {seen}' if seen else ''}.", []).append(method)
     found += [f"{', '.join(methods)}: {said}" for said, methods in alike.items()]
-    scored = board.shift.get("data", board.data)
-    for method in sorted({row.cell.method for row in rows if scored in row.provenance["trained_on"]}):
-        found.append(f"SEEN: the weights of {method} have been trained on {scored}, its {board.target} images perhaps among them.")
-    if any("quick" in row.provenance["weights"].rsplit(", ", 1)[-1] for row in rows):
+    found += have_seen(board)
+    if is_quick(board):
         found.append("Quick pretraining shows the machinery, not what a method can do: --pretrain standard or paper.")
     for line in board.lines:
         if line.reasons:
@@ -139,6 +137,19 @@ def notes(board: Board, metric: str | None = None) -> list[str]:
             f"AUC is the mean over {min(n for n in absent if n is not None)} of {len(about['classes'])} classes: the others have no image."
         )
     return found
+
+
+def have_seen(board: Board) -> list[str]:
+    """A sentence for each method whose weights have been trained on the data that is scored."""
+    scored = board.shift.get("data", board.data)
+    methods = {row.cell.method for line in board.lines for row in line.rows if scored in row.provenance["trained_on"]}
+    of = f"have been trained on {scored}, its {board.target} images perhaps among them."
+    return [f"SEEN: the weights of {method} {of}" for method in sorted(methods)]
+
+
+def is_quick(board: Board) -> bool:
+    """Whether any of its weights is of a quick pretraining."""
+    return any("quick" in row.provenance["weights"].rsplit(", ", 1)[-1] for line in board.lines for row in line.rows)
 
 
 def weights_in_words(rows: Sequence[Row]) -> dict[str, str]:

@@ -188,12 +188,7 @@ def tasks_by_lines(shown: Mapping[Board, str], budget: str) -> tuple[list[Board]
     """(boards, line names, scores (T, K)) at one budget, higher is better: of the boards which have the budget, and the lines that are complete
     on all of them. shown: the metric of each board."""
     having = [board for board in shown if board.at(budget)]
-    values: list[dict[str, float]] = []
-    for board in having:
-        sign = -1.0 if shown[board] == "ece" else 1.0
-        values.append(
-            {line.name: sign * float(np.mean(line.plain[shown[board]])) for line in board.at(budget) if shown[board] in line.plain}
-        )
+    values = [{line.name: line.merit(shown[board]) for line in board.at(budget) if shown[board] in line.plain} for board in having]
     names = [name for name in (values[0] if values else {}) if all(name in v and not np.isnan(v[name]) for v in values)]
     return having, names, np.array([[v[name] for name in names] for v in values]).reshape(len(values), len(names))
 
