@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from medbench import registry
-from medbench.spec import Row
+from medbench.spec import Row, Task
 from medbench.table import TITLES, Board, at_home, escape_tex, weights_in_words
 
 #: What `stats` does: `contrasts` and `verdicts`.
@@ -18,6 +18,8 @@ _JOINED = (
     "Zou and Donner 2008, Construction of confidence limits about effect measures, Statistics in Medicine 27(10):1693-1702, "
     "doi:10.1002/sim.3095"
 )
+#: Of a fusion's head: which reading of its paper.
+_TOKENS = {"source": "attention over one token a source", "scalar": "attention over every value as a token", "none": "no attention"}
 _CORRECTED = "Holm 1979, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6(2):65-70"
 
 
@@ -70,7 +72,7 @@ class _Cited:
 def _data(boards: Sequence[Board], cited: _Cited) -> str:
     each = []
     for board in boards:
-        entry = registry.tasks().get(board.task)
+        entry = _task(board.task)
         parts = ", ".join(
             f"{images:,} {name}" + (f" ({groups:,} {board.about['groups']}s)" if board.about["groups"] else "")
             for name, (images, groups) in board.about["parts"].items()
@@ -79,6 +81,13 @@ def _data(boards: Sequence[Board], cited: _Cited) -> str:
         citation = cited.cite(entry.citation) if entry and board.data != "phantom" else ""
         each.append(f"{escape_tex(board.about['title'])} ({escape_tex(where)}{citation}; images: {escape_tex(parts)})")
     return f"We compared encoders on {len(boards)} task{'s' if len(boards) > 1 else ''}: {'; '.join(each)}."
+
+
+def _task(name: str) -> Task | None:
+    """The task as it is registered; None for a folder of the user's, or one that was."""
+    head = name.partition(":")[0]
+    known = registry.tasks().get(name) or registry.tasks().get(head)
+    return known or (registry.task(name) if head in registry.families() and head != "folder" else None)
 
 
 def _encoders(rows: Sequence[Row], cited: _Cited) -> list[str]:
@@ -91,11 +100,12 @@ def _encoders(rows: Sequence[Row], cited: _Cited) -> list[str]:
     for row in rows:
         by_method.setdefault(row.cell.method, []).append(row)
     for method, of in by_method.items():
-        entry = registry.methods().get(method)
+        entry = registry.methods().get(method.partition(":")[0])
         weights = _and(escape_tex(text) for text in _unique(words[row.provenance["weights"]] for row in of))
         seen = _unique(name for row in of for name in row.provenance["trained_on"])
         trained = f", trained on {escape_tex(', '.join(seen))}" if seen else ""
-        found.append(f"{escape_tex(method)}{cited.cite(entry.citation) if entry else ''}: weights {weights}{trained}.")
+        head = f" ({_TOKENS[entry.settings['tokens']]})" if entry and "tokens" in entry.settings else ""
+        found.append(f"{escape_tex(method)}{cited.cite(entry.citation) if entry else ''}{head}: weights {weights}{trained}.")
     return found
 
 
@@ -134,7 +144,7 @@ def _elsewhere(boards: Sequence[Board], cited: _Cited) -> list[str]:
     found = []
     for board in (board for board in boards if board.shift.get("kind") == "data"):
         images, groups = board.about["parts"][board.target]
-        entry = registry.tasks().get(board.target)
+        entry = _task(board.target)
         cite = cited.cite(entry.citation) if entry else ""
         word = board.about["groups"] or "image"
         found.append(

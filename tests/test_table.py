@@ -415,6 +415,27 @@ def test_methods_text_says_what_was_done_and_cites(store: Store) -> None:
     assert "10\\%" in text and "medbench 1 and torch 2" in text
 
 
+@pytest.mark.parametrize(
+    ("task", "method", "said"),
+    [
+        (
+            "chexpert:ones",
+            "dvme-scalar:swav+dino",
+            ("irvin2019", "dvme-scalar:swav+dino~\\cite{truong2021}", "(attention over every value as a token)"),
+        ),
+        (
+            "medmnist:pathmnist",
+            "dvme",
+            ("doi = {10.1038/s41597-022-01721-8}", "dvme~\\cite{truong2021}", "(attention over one token a source)"),
+        ),
+    ],
+)
+def test_methods_text_cites_what_is_named_with_a_colon(task: str, method: str, said: tuple[str, ...], store: Store) -> None:
+    fill(store, [make(method, "10%", 0, 0.8, task=task, data="real")])
+    text = paper.methods_text(table.boards(store))
+    assert all(words in text for words in said)
+
+
 def test_a_fusion_is_said_by_its_members(store: Store) -> None:
     """Their weights stand beside it; alone, or where a member's name has two weights, the words are whole."""
     rows = [make(method, "10%", 0, 0.8)[0] for method in ("one", "two", "both", "side")]
