@@ -6,9 +6,8 @@ import argparse
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ import torch
 import torchvision
 from torch import Tensor
 from torch.nn import functional as F
+from trees.serving import Served, Server
 
 from medbench import checkpoints, encoders, weights
 from medbench.checkpoints import fetching
-from medbench.fetch import transfer
 from medbench.spec import UserError, Weights
 
 Shapes = dict[str, tuple[int, ...]]
@@ -328,42 +327,6 @@ def test_the_list_agrees_with_itself() -> None:
 # --- downloads, from a server on this machine ---
 
 
-class Server:
-    """Answers GET with `replies` in turn, the last one for ever: (status, headers, body, bytes of the body that are sent)."""
-
-    def __init__(self) -> None:
-        self.replies: list[tuple[int, dict[str, str], bytes, int | None]] = []
-        self.asked: list[str] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.asked.append(self.path)
-                status, headers, body, sent = outer.replies.pop(0) if len(outer.replies) > 1 else outer.replies[0]
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body[:sent])
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(transfer, "WAIT", 0.0)
-    server = Server()
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
-
-
 @pytest.fixture
 def body(tmp_path: Path) -> bytes:
     """A file in SwAV's layout, of full shapes and few bytes."""
@@ -380,20 +343,17 @@ def left(cache: Path) -> list[str]:
     return sorted(file.name for file in cache.rglob("*") if file.is_file() and file.suffix != ".lock")
 
 
-OK = 200, dict[str, str]()
-
-
 def test_a_download_is_shown_verified_and_done_once(
     server: Server, entry: checkpoints.Checkpoint, body: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    server.replies = [(302, {"Location": "/elsewhere"}, b"", None), (*OK, body, None)]
+    server.files = {f"/{entry.file}": Served(b"", status=302, location="/elsewhere"), "/elsewhere": Served(body)}
     cache = tmp_path / "cache"
     start = checkpoints.weights(entry, cache)
     assert "100%" in capfd.readouterr().err
     assert start.file == cache / "weights" / entry.name / entry.file and start.file.read_bytes() == body
     assert (start.sha256, start.layout, start.std, start.interpolation) == (hashlib.sha256(body).hexdigest(), "swav", entry.std, "bilinear")
     assert start.trained_on == ("ImageNet-1k",)
-    assert server.asked == ["/swav_800ep_pretrain.pth.tar", "/elsewhere"]
+    assert [path for path, _ in server.asked] == [f"/{entry.file}", "/elsewhere"]
     assert checkpoints.weights(entry, cache) == start and len(server.asked) == 2, "a second plan needs no network"
     assert left(cache) == ["swav-rn50-800ep.json", "swav_800ep_pretrain.pth.tar"]
     assert any("swav-rn50-800ep" in line and "in the cache" in line for line in checkpoints.lines(cache))
@@ -404,42 +364,30 @@ def test_a_download_is_shown_verified_and_done_once(
 
 
 def test_a_download_that_breaks_off_starts_again(server: Server, entry: checkpoints.Checkpoint, body: bytes, tmp_path: Path) -> None:
-    server.replies = [(*OK, body, 1000), (*OK, body, 2000), (*OK, body, None)]
+    server.files[f"/{entry.file}"] = Served(body, mark="", cut=[1000, 2000])
     assert checkpoints.weights(entry, tmp_path / "cache").sha256 == hashlib.sha256(body).hexdigest()
     assert len(server.asked) == 3
 
 
 @pytest.mark.parametrize(
-    ("reply", "published", "message"),
+    ("status", "published", "message"),
     [
-        (
-            (404, {}, b"no", None),
-            "",
-            r"cannot be fetched \(the server answered 404 Not Found\).* Next: with a network, .* or fetch http://127",
-        ),
-        (
-            (*OK, b"PK\x03\x04 something else", None),
-            "0" * 64,
-            r"What came from http://127.* is not the published .*published 000000000000\.",
-        ),
-        (
-            (*OK, b"PK\x03\x04 something else", None),
-            "0676ba61",
-            r"is not the published 'swav-rn50-800ep': SHA-256 \w{8}, published 0676ba61\.",
-        ),
+        (404, "", r"cannot be fetched \(the server answered 404 Not Found\).* Next: with a network, .* or fetch http://127"),
+        (200, "0" * 64, r"What came from http://127.* is not the published .*published 000000000000\."),
+        (200, "0676ba61", r"is not the published 'swav-rn50-800ep': SHA-256 \w{8}, published 0676ba61\."),
     ],
 )
 def test_a_download_that_fails_leaves_nothing(
-    reply: Any, published: str, message: str, server: Server, entry: checkpoints.Checkpoint, tmp_path: Path
+    status: int, published: str, message: str, server: Server, entry: checkpoints.Checkpoint, tmp_path: Path
 ) -> None:
-    server.replies = [reply]
+    server.files[f"/{entry.file}"] = Served(b"PK\x03\x04 something else", status=status)
     with pytest.raises(UserError, match=message):
         checkpoints.weights(replace(entry, sha256=published), tmp_path)
     assert left(tmp_path) == []
 
 
 def test_what_is_no_checkpoint_is_not_recorded_as_one(server: Server, entry: checkpoints.Checkpoint, tmp_path: Path) -> None:
-    server.replies = [(*OK, b"<html>Log in to the hospital's network</html>", None)]
+    server.files[f"/{entry.file}"] = Served(b"<html>Log in to the hospital's network</html>")
     with pytest.raises(UserError, match=r"What came from http://127.* is a web page: a download went wrong"):
         checkpoints.weights(entry, tmp_path)
     assert left(tmp_path) == []
@@ -464,7 +412,7 @@ def test_offline_says_what_to_do_and_a_file_put_there_by_hand_is_taken(
     assert (folder / entry.file).exists(), "a person's file is theirs"
 
     (folder / entry.file).unlink()
-    server.replies = [(*OK, body, None)]
+    server.files[f"/{entry.file}"] = Served(body)
     checkpoints.weights(entry, tmp_path)
     assert left(folder) == [entry.file]
 
@@ -480,7 +428,7 @@ def test_what_cannot_be_downloaded_says_how_to_get_it(tmp_path: Path) -> None:
 
 
 def test_two_runs_download_once(server: Server, entry: checkpoints.Checkpoint, body: bytes, tmp_path: Path) -> None:
-    server.replies = [(*OK, body, None)]
+    server.files[f"/{entry.file}"] = Served(body)
     found: list[Weights] = []
     threads = [threading.Thread(target=lambda: found.append(checkpoints.weights(entry, tmp_path / "cache"))) for _ in range(2)]
     for thread in threads:

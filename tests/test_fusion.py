@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.special import softmax
 
 from medbench import grid as grids
 from medbench import metrics, registry, run
@@ -32,11 +33,6 @@ def test_the_parameter_count_is_the_papers(classes: int, weights: int) -> None:
     assert count(head(PAPER, classes, tokens="source")) == weights + 4 * 512**2 + 512
 
 
-def softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
 def by_hand(state: dict[str, np.ndarray], sources: list[np.ndarray], tokens: str, width: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Logits (B, outputs) and the whole attention (B, t, t), image by image, from listing 1 of the paper."""
     k, outputs, maps = len(sources), [], []
@@ -45,7 +41,7 @@ def by_hand(state: dict[str, np.ndarray], sources: list[np.ndarray], tokens: str
         if tokens != "none":
             t = one.reshape(k * width, 1) if tokens == "scalar" else one.reshape(k, width)
             q, key, v = np.split(t @ state["attend.qkv.weight"][0], 3, axis=1)
-            weights = softmax(q @ key.T / math.sqrt(t.shape[1]))
+            weights = softmax(q @ key.T / math.sqrt(t.shape[1]), axis=-1)
             one = (weights @ v @ state["attend.proj.weight"][0] + state["attend.proj.bias"][0, 0]).reshape(-1)
             maps.append(weights)
         normal = (one - one.mean()) / np.sqrt(one.var() + 1e-5) * state["gain"][0, 0] + state["shift"][0, 0]

@@ -14,6 +14,7 @@ from lightly.loss import DINOLoss, NTXentLoss, SwaVLoss
 from lightly.models.modules.heads import SwaVPrototypes
 from lightly.models.utils import update_momentum
 from lightly.utils.scheduler import CosineWarmupScheduler, cosine_schedule
+from scipy.special import softmax
 from torch import nn
 
 from medbench.methods.dino import DINO, dino
@@ -57,11 +58,6 @@ def made(name: str) -> Objective:
 
 def outputs(n: int, width: int, b: int = 8) -> list[torch.Tensor]:
     return list(torch.randn(n, b, width, generator=torch.Generator().manual_seed(2), dtype=torch.float32))
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x - x.max())
-    return e / e.sum()
 
 
 def test_nt_xent_by_hand() -> None:

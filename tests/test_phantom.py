@@ -1,26 +1,18 @@
 from __future__ import annotations
 
-import hashlib
 import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from test_phantoms import FROZEN, auc_of_colour_and_size, pixel_hash
 
 from medbench import sampling
 from medbench.spec import PARTS, Split
 from medbench.tasks.derm import DERM
 from medbench.tasks.phantom import dermoscopy as phantom
 
-FROZEN = (
-    "The {what} of the derm phantom changed. Its difficulty is frozen: numbers from before and after cannot be compared. Undo the change, or raise "
-    "DERM_VERSION, measure random and supervised again and record the new hash (here: {now})."
-)
 #: Supervised ImageNet features reach a macro AUC of 0.89 with all labels (tf_efficientnet_lite0, 64 px, logistic regression, test part).
 SUPERVISED = 0.89
 
@@ -43,18 +35,14 @@ def sample() -> list[int]:
     return [int(lesion) * phantom.VIEWS for lesion in np.sort(np.concatenate(first))]
 
 
-def pixel_hash(seeds: list[int]) -> str:
-    return hashlib.sha256(b"".join(phantom.draw_derm(seed).tobytes() for seed in seeds)).hexdigest()
-
-
 def test_pixels_are_frozen():
-    now = pixel_hash(sample())
-    assert now == phantom.DERM_PIXELS, FROZEN.format(what="drawings", now=now)
+    now = pixel_hash(phantom.draw_derm, sample())
+    assert now == phantom.DERM_PIXELS, FROZEN.format(what="drawings", name="derm", now=now)
 
 
 def test_split_is_frozen(parts):
     now = sampling.ids_hash(parts["test"].ids)
-    assert now == phantom.DERM_TEST, FROZEN.format(what="test part", now=now)
+    assert now == phantom.DERM_TEST, FROZEN.format(what="test part", name="derm", now=now)
 
 
 def test_a_fresh_process_draws_the_same_pixels():
@@ -64,7 +52,7 @@ def test_a_fresh_process_draws_the_same_pixels():
         "print(hashlib.sha256(b''.join(drawn[::-1])).hexdigest())"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == pixel_hash(seeds)
+    assert answer.stdout.strip() == pixel_hash(phantom.draw_derm, seeds)
 
 
 def test_listing_imports_nothing_heavy():
@@ -148,16 +136,5 @@ def test_views_differ_but_show_one_lesion(parts, pixels):
     assert np.mean(np.array(same) < np.array(other)) > 0.75
 
 
-def colour_and_size(images: np.ndarray) -> np.ndarray:
-    """(N, 6): mean red, green, blue, and the share of pixels darker than three fractions of the image's bright level."""
-    image = images / 255.0
-    grey = image.mean(-1)
-    bright = np.quantile(grey, 0.9, axis=(1, 2))[:, None, None]
-    return np.column_stack([image.mean((1, 2)), *((grey < bright * share).mean((1, 2)) for share in (0.6, 0.75, 0.85))])
-
-
 def test_colour_and_size_do_not_give_the_class_away(parts, pixels):
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-    model.fit(colour_and_size(pixels["train"]), parts["train"].labels)
-    scores = model.predict_proba(colour_and_size(pixels["test"]))
-    assert roc_auc_score(parts["test"].labels, scores, multi_class="ovr") < SUPERVISED - 0.15
+    assert auc_of_colour_and_size(pixels, {name: part.labels for name, part in parts.items()}) < SUPERVISED - 0.15
