@@ -26,8 +26,9 @@ Where this departs from the paper:
 - Pretraining sees the training part alone; theirs a larger pool without labels. Rates and epochs are NOT FOUND: `paper` takes the defaults
   of the authors' later code (google-research/medical-ai-research-foundations). Of its batch of 512 (1,024 on chest radiographs in the paper,
   as Truong et al. report) the loss compares 256 images at a time, and is the mean of both directions, there the sum.
-- MICLe's two stages see together what SimCLR sees alone. A bag of one image gives two views of it: their rule is NOT FOUND.
-- Fine-tuning is the suite's own, its rate searched; theirs is NOT FOUND. Shift to other hospitals is not part of this grid.
+- MICLe's two stages see together what SimCLR sees alone. It pairs the images of CheXpert's studies, too; theirs is told of dermatology alone,
+  on cases with several images. A bag of one image gives two views of it here: their rule is NOT FOUND.
+- Fine-tuning is the suite's own, its rate searched, at 224 px; theirs is NOT FOUND. Shift to other hospitals is not part of this grid.
 """
 
 from medbench import Grid

@@ -49,8 +49,8 @@ Where this departs from the paper:
   DVME hold out a fifth, where that is 20 images: with n50 and less nothing is held out, fine-tuning takes all 50 epochs at its first rate,
   DVME 50 steps at a tenth of it. What share their folds hold out is NOT FOUND.
 - Images are squashed to the encoder's size, not resized to 256 and cropped to 224; fine-tuning sees the suite's views (resized crop, flips,
-  rotation, colour), theirs flips or rotations. One validation part serves all seeds; theirs are five folds. The pixel normalisation of the
-  paper is NOT FOUND: here each checkpoint's own.
+  rotation, colour), theirs flips or rotations. With all labels one validation part serves all seeds, theirs are five folds. The pixel
+  normalisation of the paper is NOT FOUND: here each checkpoint's own.
 - Which epochs of VISSL's SimCLR and SwAV, and whose supervised ResNet-50, is NOT FOUND: here SimCLR of 1,000, the SwAV authors' own file of 800
   and torchvision's first, timm's `tv_in1k`.
 - DVME is the reading that fits the listing and the printed count of parameters (`dvme-scalar`), one scale a source and the rate searched
