@@ -193,7 +193,7 @@ def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: 
     if not allow_leak:
         raise UserError(
             f"'{torn[0][0]}' and '{torn[0][1]}' are the same image in two parts ({len(torn)} such images): the score would be too good.",
-            then="mend the split, or run with --allow-leak, which marks every table",
+            then="put both into one part (one group), take one out, or run with --allow-leak, which marks every table",
         )
     return [*marks, f"LEAK: {len(torn)} images stand in two parts, byte for byte"]
 

@@ -50,6 +50,8 @@ def encoder(name: str, size: int | None = None, *, readout: str = "pool", phanto
         half = (0.5, 0.5, 0.5)
         found = Encoder(name, name, "", size or (64 if phantom else 112), half, half, "bicubic", readout)
     else:
+        if name.endswith(".py"):
+            raise UserError(f"'{name}' names no function.", then=f"medbench run --encoder {name}:NAME")
         architecture, _, tag = name.partition(".")
         if architecture not in architectures():
             allowed = [*architectures(), "FILE.py:NAME", "features:FILE"]

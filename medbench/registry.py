@@ -7,7 +7,7 @@ import pkgutil
 from functools import cache
 from typing import Any
 
-from medbench.spec import Method, Protocol, Task, TaskFamily, UserError
+from medbench.spec import Method, Protocol, Task, TaskFamily, UserError, user_path
 
 
 def tasks() -> dict[str, Task]:
@@ -37,6 +37,8 @@ def task(name: str, **options: Any) -> Task:
             flags = ", ".join(f"--{option}" for option in options)
             raise UserError(f"{flags} describes a folder of your own; task '{name}' is what it is.", then=f"medbench run --task {name}")
         return tasks()[name]
+    if user_path(name).exists():
+        raise UserError(f"'{name}' is a path, not the name of a task.", then=f"medbench run --task 'folder:{name}'")
     raise _unknown("task", name, [*tasks(), *(f.usage for f in families().values())])
 
 

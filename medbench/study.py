@@ -44,6 +44,8 @@ def load(text: str) -> Study:
         what = f"No study file '{text}'" if file.suffix == ".py" else f"'{text}' is not a study: a Python file with a constant GRID"
         near = [str(other) for folder in (file.parent, Path("benchmarks")) if folder.is_dir() for other in sorted(folder.glob("*.py"))]
         then = "medbench run FILE.py" if file.suffix == ".py" else f"medbench run --task {text}, or medbench run FILE.py"
+        if (file / "rows.jsonl").is_file():
+            then = f"medbench table '{text}', or check --rows '{text}': it is a results folder"
         raise UserError(f"{what}.", allowed=near, given=text, then=then)
     try:
         found = runpy.run_path(str(file), run_name=f"medbench_study_{file.stem}")

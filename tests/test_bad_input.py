@@ -50,6 +50,8 @@ def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[st
         ),
         (["--protocols", "liner"], r"re:Unknown protocol 'liner'\. Allowed: .*knn.*Did you mean 'linear'\? Next: medbench list protocols"),
         (["--encoder", "resnet_50"], r"re:Unknown encoder 'resnet_50'\. Allowed: .*Did you mean 'resnet50'\? Next: medbench list encoders"),
+        (["--task", ".."], r"re:'\.\.' is a path, not the name of a task\. Next: medbench run --task 'folder:\.\.'"),
+        (["--encoder", "mine.py"], r"re:'mine\.py' names no function\. Next: medbench run --encoder mine\.py:NAME"),
         (
             ["--encoder", "resnet18"],
             r"re:Encoder 'resnet18' has 7 checkpoints: say which .*resnet18\.tv_in1k.*Next: medbench run --encoder NAME.TAG",
@@ -169,9 +171,9 @@ def test_corrupt_images_among_good_ones_are_all_named(refused: Callable[..., str
 @pytest.mark.parametrize(
     ("rows", "line"),
     [
-        (["../secret.png,a"], r"leaves the CSV's folder"),
-        (["/etc/passwd,a"], r"leaves the CSV's folder"),
-        (["train/nv/none.png,a"], r"1 of 7 images do not exist in .*: train/nv/none\.png"),
+        (["../secret.png,a"], r"stays in the CSV's folder"),
+        (["/etc/passwd,a"], r"'/etc/passwd' is no relative path that stays in the CSV's folder"),
+        (["train/nv/none.png,a"], r"1 of 7 images do not exist in .*: train/nv/none\.png\. Next: mend their paths"),
         (["train/nv/train0.png,b"], r"images\.csv line 8 repeats 'train/nv/train0\.png' of line 2 with another label"),
         (["train/nv/train9.png,"], r"images\.csv line 8 has no label"),
     ],

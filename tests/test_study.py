@@ -101,10 +101,13 @@ def test_a_study_that_is_wrong(
         ("derm", r"'derm' is not a study: a Python file with a constant GRID\..* Next: medbench run --task derm, or medbench run FILE\.py"),
         ("smok.py", r"No study file 'smok\.py'\. Allowed: smoke\.py\. Did you mean 'smoke\.py'\? Next: medbench run FILE\.py"),
         ("~nosuchuser/x.py", r"cannot be a path"),
+        ("results", r"'results' is not a study: .* Next: medbench table 'results', or check --rows 'results': it is a results folder"),
     ],
 )
 def test_what_is_no_study(name: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "smoke.py").write_text("")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "rows.jsonl").touch()
     with pytest.raises(UserError, match=line):
         study.load(name)

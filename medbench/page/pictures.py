@@ -123,7 +123,9 @@ def _images(board: Board, data: str | None, progress: Callable[[str, int, int], 
     """The scored part with its images, and their licence. Raises UserError."""
     own = board.task.startswith("folder:")
     if own and (data is None or board.data == "phantom"):
-        raise UserError(f"--images needs the images of {board.task}.", then="medbench report ... --images --data FOLDER")
+        raise UserError(
+            f"--images needs the images of {board.task}.", then="medbench report ... --images --data PATH, as in --task folder:PATH"
+        )
     if own and data is not None:
         options: dict[str, Any] = {"ordinal": True} if board.about["kind"] == "ordinal" else {}
         task, root = registry.task(f"folder:{data}", **options), None

@@ -19,6 +19,8 @@ class UserError(Exception):
     def __init__(self, what: str, *, allowed: Iterable[str] = (), given: str | None = None, then: str | None = None):
         allowed = list(allowed)
         message = what
+        if (allowed or then) and what[-1:].isalnum():
+            message += "."
         if allowed:
             shown = allowed if len(allowed) <= 12 else [*allowed[:12], f"... ({len(allowed)} in all)"]
             message += f" Allowed: {', '.join(shown)}."

@@ -24,7 +24,7 @@ import numpy as np
 
 from medbench import sampling
 from medbench.spec import PARTS, Kind, Split, Task, TaskFamily, UserError
-from medbench.tasks.folder.listing import MULTI, RESERVED, Listing, existing, read_csv, walk
+from medbench.tasks.folder.listing import MULTI, RESERVED, Listing, existing, read_csv, table_in, walk
 
 VERSION = 1
 _ALL_PARTS = (0.7, 0.1, 0.2)
@@ -55,7 +55,8 @@ def open_folder(argument: str, *, ordinal: bool = False) -> Task:
     if made:
         marks.append(f"split made by medbench: {made} by {'group' if grouped else 'image'}")
     if not grouped:
-        marks.append("no group column: images of one patient may stand on both sides")
+        likely = next((f" (rename '{name}'?)" for name in listing.columns if re.search("patient|subject", name, re.IGNORECASE)), "")
+        marks.append(f"no group column{likely}: images of one patient may stand on both sides")
     if kind == "ordinal":
         marks.append(f"order of the classes: {' < '.join(classes)}")
     if "test" not in parts:
@@ -104,7 +105,8 @@ def _labels(listing: Listing, ordinal: bool) -> tuple[Kind, tuple[str, ...], np.
             raise UserError(f"The labels '{other}' and '{name}' look like one class.", then="spell them alike")
     if len(classes) < (3 if ordinal else 2):
         least = "three classes for an ordinal task" if ordinal else "two classes"
-        raise UserError(f"{listing.root.name} has {len(classes)} ({', '.join(classes)}); it takes at least {least}.")
+        then = table_in(listing.root) if listing.where == listing.ids else None
+        raise UserError(f"{listing.root.name} has {', '.join(classes)} alone; it takes at least {least}.", then=then or None)
     number = {name: c for c, name in enumerate(classes)}
     kind: Kind = "ordinal" if ordinal else "binary" if len(classes) == 2 else "multiclass"
     return kind, tuple(classes), np.array([number[text] for text in texts], np.int64)
@@ -137,7 +139,7 @@ def _split(listing: Listing, labels: np.ndarray) -> Split:
                 raise UserError(f"{line} has no {name}.", then=f"fill it in, or take the column {name} out")
     groups = listing.columns.get("group", listing.ids)
     whole = Split(
-        images=[listing.root / name for name in listing.ids],
+        images=[listing.file(name) for name in listing.ids],
         ids=np.array(listing.ids),
         labels=labels,
         groups=np.array(groups),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,10 @@ class Listing:
     where: list[str]
     columns: dict[str, list[str]]  # the reserved ones that are there, `label:NAME`, and metadata
     marks: list[str] = field(default_factory=list)
+    spelled: dict[str, str] = field(default_factory=dict)  # id -> its path on this disk, where that is another Unicode form
+
+    def file(self, name: str) -> Path:
+        return self.root / self.spelled.get(name, name)
 
 
 def existing(argument: str) -> Path:
@@ -50,13 +55,8 @@ def walk(root: Path) -> Listing:
     """Class folders, in parts or not."""
     folders = _folders(root)
     if not folders:
-        tables = sorted(file.name for file in root.glob("*.[ct]sv"))
-        then = (
-            f"name the CSV file: folder:{tables[0]}"
-            if tables
-            else "put the images of each class into a folder of its own, or list them in a CSV file"
-        )
-        raise UserError(f"{root} holds no class folders.", then=then)
+        then = "put the images of each class into a folder of its own, or list them in a CSV file"
+        raise UserError(f"{root} holds no class folders.", then=table_in(root) or then)
     given = [name for name in PARTS if name in folders]
     strange = next((name for name in folders if name not in PARTS), None) if given else None
     if strange:
@@ -80,6 +80,12 @@ def walk(root: Path) -> Listing:
     if ignored:
         listing.marks.append(f"{ignored.total()} files that are no images were left out ({', '.join(sorted(ignored))})")
     return listing
+
+
+def table_in(root: Path) -> str:
+    """What a person who named a CSV file's folder does next, "" where there is none."""
+    tables = sorted(file.name for file in root.glob("*.[ct]sv"))
+    return f"name the CSV file: folder:{root / tables[0]}" if tables else ""
 
 
 def _folders(folder: Path) -> list[str]:
@@ -144,8 +150,7 @@ def read_csv(file: Path) -> Listing:
         if j != i:
             same = all(columns[c][i] == columns[c][j] for c in named)
             raise UserError(f"{where[i]} repeats '{name}' of line {lines[j]}{'' if same else ' with another label'}.")
-    _check_files(file.parent, ids, where)
-    return Listing(file.parent, ids, where, columns)
+    return Listing(file.parent, ids, where, columns, spelled=_check_files(file.parent, ids, where))
 
 
 def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
@@ -184,23 +189,28 @@ def _relative(paths: Sequence[str], where: Sequence[str]) -> list[str]:
         if not path.parts:
             raise UserError(f"{line} has no path.")
         if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", text):
-            raise UserError(
-                f"{line}: '{text}' leaves the CSV's folder.", then="put the CSV file above its images, with paths relative to it"
-            )
+            what = f"{line}: '{text}' is no relative path that stays in the CSV's folder."
+            raise UserError(what, then="put the CSV file above its images, with paths relative to it")
         ids.append(path.as_posix())
     return ids
 
 
-def _check_files(root: Path, ids: Sequence[str], where: Sequence[str]) -> None:
-    """Raises UserError for files that are missing or that a link takes out of the folder. Each folder is resolved once, not each file."""
+def _check_files(root: Path, ids: Sequence[str], where: Sequence[str]) -> dict[str, str]:
+    """Names that this disk spells in another Unicode form (archives made on macOS do): id -> path.
+
+    Raises UserError for files that are missing or that a link takes out of the folder. Each folder is resolved once, not each file.
+    """
     real_root = root.resolve()
     inside: dict[Path, bool] = {}
-    missing = []
+    missing, spelled = [], {}
     for name, line in zip(ids, where, strict=True):
         file = root / name
         if not file.is_file():
-            missing.append(name)
-            continue
+            other = next((text for form in ("NFC", "NFD") if (root / (text := unicodedata.normalize(form, name))).is_file()), None)
+            if other is None:
+                missing.append(name)
+                continue
+            spelled[name], file = other, root / other
         start = file if file.is_symlink() else file.parent
         if start not in inside:
             inside[start] = start.resolve().is_relative_to(real_root)
@@ -209,5 +219,7 @@ def _check_files(root: Path, ids: Sequence[str], where: Sequence[str]) -> None:
     if missing:
         shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
         raise UserError(
-            f"{len(missing)} of {len(ids)} images do not exist in {root}: {shown}", then="paths are relative to the CSV's folder"
+            f"{len(missing)} of {len(ids)} images do not exist in {root}: {shown}.",
+            then="mend their paths, which are relative to the CSV's folder, or take the lines out",
         )
+    return spelled
