@@ -78,7 +78,6 @@ def _join(device: str) -> tuple[str, int, int]:
 def loss_picture(steps: list[dict[str, Any]], title: str, file: Path) -> None:
     """Loss of each step and of held-out training images, and the watch: effective rank of the features, kNN AUC. Against views seen."""
     import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     def curve(name: str) -> tuple[list[float], list[float]]:
@@ -87,7 +86,6 @@ def loss_picture(steps: list[dict[str, Any]], title: str, file: Path) -> None:
 
     with matplotlib.rc_context({"font.size": 8}):
         figure = Figure(figsize=(6.9, 2.4), layout="constrained")
-        FigureCanvasAgg(figure)
         loss, rank, knn = figure.subplots(1, 3)
         loss.plot(*curve("loss"), color="0.6", linewidth=0.8, label="training")
         loss.plot(*curve("held_out_loss"), "o--", color="black", markersize=3, label="held out")

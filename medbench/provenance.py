@@ -13,7 +13,7 @@ from medbench import sampling
 from medbench.embed import Features
 from medbench.machine import machine
 from medbench.sketch import sketch
-from medbench.spec import Scores, fingerprint
+from medbench.spec import Scores, fingerprint, of_class
 from medbench.targets import Target
 from medbench.units import Unit
 
@@ -115,5 +115,4 @@ def _stages(unit: Unit, history: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _class_counts(labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, int]:
-    count = [(labels == c).sum() if labels.ndim == 1 else (labels[:, c] == 1).sum() for c in range(len(classes))]
-    return {name: int(n) for name, n in zip(classes, count, strict=True)}
+    return {name: int(of_class(labels, c).sum()) for c, name in enumerate(classes)}

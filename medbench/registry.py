@@ -27,15 +27,15 @@ def protocols() -> dict[str, Protocol]:
     return _collect("protocols", Protocol)
 
 
-def task(name: str, **options: Any) -> Task:
-    """The task of that name; `folder:PATH` opens a family with the options given. Raises UserError with the nearest match."""
+def task(name: str, *, ordinal: bool = False) -> Task:
+    """The task of that name; `folder:PATH` opens a family. ordinal: what a folder's classes are. Raises UserError with the nearest match."""
     head, colon, argument = name.partition(":")
     if colon and head in families():
-        return families()[head].open(argument, **options)
+        return families()[head].open(argument, **({"ordinal": True} if ordinal else {}))
     if name in tasks():
-        if options:
-            flags = ", ".join(f"--{option}" for option in options)
-            raise UserError(f"{flags} describes a folder of your own; task '{name}' is what it is.", then=f"medbench run --task {name}")
+        if ordinal:
+            what = f"--ordinal describes a folder of your own; task '{name}' is what it is."
+            raise UserError(what, then=f"medbench run --task {name}")
         return tasks()[name]
     if user_path(name).exists():
         raise UserError(f"'{name}' is a path, not the name of a task.", then=f"medbench run --task 'folder:{name}'")

@@ -67,6 +67,11 @@ def _shareable(column: np.ndarray, groups: np.ndarray) -> bool:
     return bool(2 * len(np.unique(column)) <= len(np.unique(groups)))
 
 
+def _scores(fingerprint: str) -> str:
+    """The file of a row's scores."""
+    return f"scores/{fingerprint[:32]}.npz"
+
+
 class Store:
     """A results folder. Safe with several processes writing at once, and with a kill at any moment."""
 
@@ -79,9 +84,9 @@ class Store:
     def rows(self) -> dict[str, Row]:
         """fingerprint -> row, in the order of writing. A row whose scores were lost is not done. Raises UserError for what is no row."""
         rows = (self._parse("rows.jsonl", number, record, Row.from_json) for number, record in self._lines("rows.jsonl"))
-        scored = set(os.listdir(self.folder / "scores")) if (self.folder / "scores").is_dir() else set()
+        scored = {f"scores/{name}" for name in os.listdir(self.folder / "scores")} if (self.folder / "scores").is_dir() else set()
         with garbage.kept():  # of thousands of rows
-            return {row.fingerprint: row for row in rows if f"{row.fingerprint[:32]}.npz" in scored}
+            return {row.fingerprint: row for row in rows if _scores(row.fingerprint) in scored}
 
     def failures(self) -> dict[str, str]:
         """fingerprint -> reason of the last failure."""
@@ -118,18 +123,18 @@ class Store:
         """
         arrays = self._arrays(row)
         if "probabilities" not in arrays:
-            raise self._lacks(f"scores/{row.fingerprint[:32]}.npz has resamples alone")
+            raise self._lacks(f"{_scores(row.fingerprint)} has resamples alone")
         return arrays
 
     def _arrays(self, row: Row) -> dict[str, np.ndarray]:
-        file = self._scores_file(row.fingerprint)
+        file = self.folder / _scores(row.fingerprint)
         with _reading(file):
             return npz.arrays(file)
 
     def resamples(self, row: Row, metrics: Collection[str] = ()) -> dict[str, np.ndarray]:
         """metric -> (R,) float32: that part of `scores` alone, of `metrics` or of all, without numpy's own reader, which takes ten times as
         long over 10,000 rows."""
-        place = f"{self.folder}/scores/{row.fingerprint[:32]}.npz"
+        place = f"{self.folder}/{_scores(row.fingerprint)}"
         file = os.open(place, os.O_RDONLY)
         try:
             with _reading(place):
@@ -225,7 +230,7 @@ class Store:
 
     def add(self, row: Row, arrays: Mapping[str, np.ndarray]) -> bool:
         """Save a finished cell: scores first, then the row. False if another run was faster."""
-        self._write_arrays(f"scores/{row.fingerprint[:32]}.npz", arrays)
+        self._write_arrays(_scores(row.fingerprint), arrays)
         with self._lock():
             file = self.folder / "rows.jsonl"
             held = file.read_bytes() if file.exists() else b""
@@ -257,9 +262,6 @@ class Store:
 
         with FileLock(self.folder / ".lock"):
             yield
-
-    def _scores_file(self, fingerprint: str) -> Path:
-        return self.folder / "scores" / f"{fingerprint[:32]}.npz"
 
     def _parse(self, name: str, number: int, record: Any, make: Callable[[Any], T]) -> T:
         try:

@@ -13,6 +13,7 @@ from medbench.audit.labels import Column, Suspect
 from medbench.audit.pairs import Pair
 from medbench.audit.report import Finding
 from medbench.audit.subject import Subject
+from medbench.spec import of_class
 
 _EXAMPLES = 20
 GIVEN_AWAY = 0.9  # lower end of the interval of the AUC from metadata alone: the label stands in the column
@@ -119,12 +120,8 @@ def counts(subject: Subject) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part in _parts(subject):
         rows = subject.parts == part
-        labels = None if subject.labels is None else subject.labels[rows]
-        each = (
-            {name: int(((labels == c) if labels.ndim == 1 else (labels[:, c] == 1)).sum()) for c, name in enumerate(subject.classes)}
-            if (labels is not None)
-            else {}
-        )
+        labels = subject.labels
+        each = {} if labels is None else {name: int(of_class(labels[rows], c).sum()) for c, name in enumerate(subject.classes)}
         found[part] = {"images": int(rows.sum()), "groups": len(np.unique(subject.groups[rows])), "classes": each}
     return found
 

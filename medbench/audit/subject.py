@@ -57,7 +57,7 @@ def of_task(name: str, data: str | None, cache_dir: Path, progress: Progress, *,
     """The subject of a task. `folder:PATH` that no run would take is read as a list of its images. Raises UserError."""
     notes: list[str] = []
     try:
-        task = registry.task(name, **({"ordinal": True} if ordinal else {}))
+        task = registry.task(name, ordinal=ordinal)
         opened = open_task(task, Grid(data=data, allow_leak=True, allow_partial=True), cache_dir, notes, progress)
     except UserError as error:
         head, _, argument = name.partition(":")

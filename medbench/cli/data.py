@@ -88,7 +88,7 @@ def data_verify(
     from medbench import data as datas
     from medbench import datasets, images, registry, screen
 
-    entry, cache = registry.task(task, **({"ordinal": True} if ordinal else {})), images.cache_folder()
+    entry, cache = registry.task(task, ordinal=ordinal), images.cache_folder()
     root, why = datas.locate(entry, data, cache)
     if root is None:
         raise UserError(f"The data of '{task}' ({entry.data}) {why}.", then=f"medbench data get {task}")
@@ -132,7 +132,7 @@ def data_show(
         raise UserError(f"-n {n} is out of range.", allowed=["1 to 50"], then=f"medbench data show {task} -n 8")
     if out and out.suffix.lower() != ".png" and not out.is_dir():
         raise UserError(f"--out writes a PNG file, not '{out.name}'.", then=f"--out {out.with_suffix('.png')}")
-    entry, cache = registry.task(task, **({"ordinal": True} if ordinal else {})), images.cache_folder()
+    entry, cache = registry.task(task, ordinal=ordinal), images.cache_folder()
     file = out or Path("runs") / "data" / f"{''.join(c if c.isalnum() or c in '-_.' else '-' for c in entry.name)}.png"
     outputs(file)
     root, why = datas.locate(entry, data, cache)

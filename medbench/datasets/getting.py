@@ -119,7 +119,7 @@ def _bring(task: Task, item: Download, staging: Path, number: int, cache_dir: Pa
         shutil.rmtree(fresh)  # of a call that was killed
     if item.unpack:
         try:
-            fetch.unpack(file, item.unpack, fresh, _in_megabytes(progress, f"unpacking {name}"), nested=item.nested)
+            fetch.unpack(file, item.unpack, fresh, in_megabytes(progress, f"unpacking {name}"), nested=item.nested)
         except UserError:
             file.unlink()
             raise
@@ -197,5 +197,5 @@ def _merge(source: Path, target: Path) -> None:
         source.replace(target)
 
 
-def _in_megabytes(progress: Progress, stage: str) -> Callable[[int, int], None]:
+def in_megabytes(progress: Progress, stage: str) -> Callable[[int, int], None]:
     return lambda done, total: progress(f"{stage} (MB)", done >> 20, max(1, total >> 20))

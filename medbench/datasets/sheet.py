@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medbench import durable, images
-from medbench.spec import Drawn, Image, Split, Task, UserError
+from medbench.spec import Drawn, Image, Split, Task, UserError, of_class
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -75,9 +75,7 @@ def _rows(task: Task, parts: Mapping[str, Split], n: int) -> list[tuple[str, str
 
 def _masks(labels: np.ndarray, n_classes: int) -> list[np.ndarray]:
     """(N,) bool of each class; of a multi-label task of each label, and of images where all labels are 0."""
-    if labels.ndim == 1:
-        return [labels == c for c in range(n_classes)]
-    return [*(labels[:, c] == 1 for c in range(n_classes)), (labels == 0).all(1)]
+    return [*(of_class(labels, c) for c in range(n_classes)), *([(labels == 0).all(1)] if labels.ndim > 1 else [])]
 
 
 def _choose(found: Sequence[tuple[str, str, Image]], n: int) -> list[Image]:

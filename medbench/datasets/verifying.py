@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from medbench import fetch, images
+from medbench.datasets.getting import in_megabytes
 from medbench.images import decoding, workforce
-from medbench.spec import Drawn, Image, Official, Split, Task, UserError
+from medbench.spec import Drawn, Image, Official, Split, Task, UserError, of_class
 from medbench.tasks import reading
 
 Counts = Mapping[str, Mapping[str, tuple[int, int | None]]]
@@ -69,8 +70,7 @@ def _hashes(task: Task, root: Path, progress: Progress) -> list[str]:
         file = root / name
         for kind, published in (("md5", item.md5), ("sha256", item.sha256)):
             if published and name and file.is_file():
-                told = lambda done, total, name=name: progress(f"hashing {name} (MB)", done >> 20, max(1, total >> 20))
-                digest = fetch.digest(file, kind, told)
+                digest = fetch.digest(file, kind, in_megabytes(progress, f"hashing {name}"))
                 if digest != published:
                     found.append(f"HASH: {name} has the {kind.upper()} {digest}, published is {published}")
     return found
@@ -82,17 +82,15 @@ def _counts(task: Task, parts: Mapping[str, Split]) -> Counts:
     joint = [key for key in {**official.classes, **official.images} if key not in parts and key != "all"]
     table = {}
     for c, name in enumerate([*task.classes, "images"]):
-        found = {part: len(split) if c == len(task.classes) else _of(split, c) for part, split in parts.items()}
+        found = {
+            part: len(split) if c == len(task.classes) else int(of_class(np.asarray(split.labels), c).sum())
+            for part, split in parts.items()
+        }
         found |= {key: sum(found.get(part, 0) for part in key.split("+")) for key in joint}
         found["all"] = sum(found[part] for part in parts)
         stated = official.images if c == len(task.classes) else {key: counts[c] for key, counts in official.classes.items()}
         table[name] = {column: (n, stated.get(column)) for column, n in found.items()}
     return table
-
-
-def _of(split: Split, c: int) -> int:
-    labels = np.asarray(split.labels)
-    return int((labels == c).sum() if labels.ndim == 1 else (labels[:, c] == 1).sum())
 
 
 def _miscounts(counts: Counts) -> list[str]:

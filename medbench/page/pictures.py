@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -127,8 +127,7 @@ def _images(board: Board, data: str | None, progress: Callable[[str, int, int], 
             f"--images needs the images of {board.task}.", then="medbench report ... --images --data PATH, as in --task folder:PATH"
         )
     if own and data is not None:
-        options: dict[str, Any] = {"ordinal": True} if board.about["kind"] == "ordinal" else {}
-        task, root = registry.task(f"folder:{data}", **options), None
+        task, root = registry.task(f"folder:{data}", ordinal=board.about["kind"] == "ordinal"), None
     else:
         task, root = registry.task(board.task), "phantom" if board.data == "phantom" else data
     grid = Grid(tasks=(board.task,), data=root, target=board.target, allow_leak=True, allow_partial=True)

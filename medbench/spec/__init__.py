@@ -7,7 +7,7 @@ defined here, so that a reader of one stage needs this folder and that stage alo
 from medbench.spec.budgets import ALL, Budget, parse_budget
 from medbench.spec.cells import Cell, Grid, Row, fingerprint
 from medbench.spec.errors import DiskError, UserError, check_writable, user_path
-from medbench.spec.images import Drawn, Image, Split
+from medbench.spec.images import Drawn, Image, Split, of_class
 from medbench.spec.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
 from medbench.spec.plans import PlanFile, Planned
 from medbench.spec.protocols import HeldOut, Network, Protocol, Scores, Train
@@ -52,6 +52,7 @@ __all__ = [
     "check_writable",
     "checked",
     "fingerprint",
+    "of_class",
     "parse_budget",
     "parsed",
     "user_path",

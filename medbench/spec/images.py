@@ -27,6 +27,12 @@ class Drawn:
 Image = Path | Drawn
 
 
+def of_class(labels: np.ndarray, c: int) -> np.ndarray:
+    """(N,) bool: the images of class c by labels as in `Split`; where there are several an image, those that have label c."""
+    found: np.ndarray = (labels if labels.ndim == 1 else labels[:, c]) == (c if labels.ndim == 1 else 1)
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """One part of a task: N images and what is known of each.
