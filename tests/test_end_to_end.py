@@ -226,7 +226,7 @@ def test_two_results_folders_do_not_share_a_fine_tunings_scratch(
     import torch
 
     short = replace(MODERN, steps=4, epochs=0.1, rates=(1e-3,), batch=8)
-    monkeypatch.setitem(registry.protocols(), "finetune", finetune._protocol("finetune", "short", short))
+    monkeypatch.setitem(registry.protocols(), "finetune", finetune._protocol("finetune", 1, "short", short))
     asked = Grid(tasks=(f"folder:{folder}",), encoders=(mine,), labels=("100",), protocols=("finetune",), seeds=1)
     save = torch.save
     others: list[Store] = []
