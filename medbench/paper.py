@@ -105,8 +105,22 @@ def _encoders(rows: Sequence[Row], cited: _Cited) -> list[str]:
         seen = _unique(name for row in of for name in row.provenance["trained_on"])
         trained = f", trained on {escape_tex(', '.join(seen))}" if seen else ""
         head = f" ({_TOKENS[entry.settings['tokens']]})" if entry and "tokens" in entry.settings else ""
-        found.append(f"{escape_tex(method)}{cited.cite(entry.citation) if entry else ''}{head}: weights {weights}{trained}.")
+        found.append(
+            f"{escape_tex(method)}{cited.cite(entry.citation) if entry else ''}{head}: weights {weights}{_pretrained(of)}{trained}."
+        )
     return found
+
+
+def _pretrained(rows: Sequence[Row]) -> str:
+    """How much a method was trained on the task's images; "" for a fusion, whose members say it, and where nothing was learnt."""
+    made = [one for row in rows for one in row.provenance.get("pretraining", []) if one["method"] == row.cell.method and one["views"]]
+    told = _unique(
+        f"{one['views']:,.0f} views, batch {stage['batch']}, {stage['optimiser']} at {stage['lr']:g}"
+        for one in made
+        for stage in one["stages"][:1]
+        if stage["objective"]
+    )
+    return f" ({escape_tex('; '.join(told))})" if told else ""
 
 
 def _judged(boards: Sequence[Board], rows: Sequence[Row], cited: _Cited) -> list[str]:

@@ -415,6 +415,13 @@ def test_methods_text_says_what_was_done_and_cites(store: Store) -> None:
     assert "10\\%" in text and "medbench 1 and torch 2" in text
 
 
+def test_methods_text_says_how_much_was_pretrained() -> None:
+    """`quick` alone tells a reader nothing."""
+    text = paper.methods_text(table.boards(Store(Path(__file__).parents[1] / "results" / "derm")))
+    assert "(supervised), quick (3,840 views, batch 64, adamw at 0.0001), trained on" in text
+    assert "supervised: weights efficientnet-lite0-57934424 (supervised), trained on ImageNet-1k." in text
+
+
 @pytest.mark.parametrize(
     ("task", "method", "said"),
     [
