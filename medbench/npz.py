@@ -68,7 +68,7 @@ def member(file: int, name: bytes) -> bytes:
             if len(raw) >= start + count:
                 _SEEN[size, name] = (offset, raw[:start], count)
                 return raw[start : start + count]
-    with zipfile.ZipFile(os.fdopen(os.dup(file), "rb")) as archive:
+    with os.fdopen(os.dup(file), "rb") as stream, zipfile.ZipFile(stream) as archive:
         return archive.read(name.decode())
 
 
