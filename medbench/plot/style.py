@@ -128,11 +128,11 @@ def shaded(
 ) -> QuadMesh:
     """values (R, C) as shades, NaN left white without its text; texts likewise, or none; columns, rows: the names at the axes, rows may be none.
 
-    gaps: points of white between cells. scale: size of the texts; vmin, vmax, cmap of the shades, edgecolors of the gaps. By hand: seaborn's
-    `heatmap` draws the whole figure once for each, and takes longer to import than to draw.
+    gaps: points of white between cells. scale: size of the texts, vmin and vmax of the shades. By hand: seaborn's `heatmap` draws the whole
+    figure once for each, and takes longer to import than to draw.
     """
-    size, look = scale.pop("size", 6.5), {"cmap": SHADES, "edgecolors": "white" if gaps else "none"} | scale
-    mesh = ax.pcolormesh(np.ma.masked_invalid(values), linewidths=gaps, **look)
+    size = scale.pop("size", 6.5)
+    mesh = ax.pcolormesh(np.ma.masked_invalid(values), cmap=SHADES, linewidths=gaps, edgecolors="white" if gaps else "none", **scale)
     ax.invert_yaxis()
     ax.set_xticks(np.arange(values.shape[1]) + 0.5, [plain(name) for name in columns])
     ax.set_yticks(np.arange(values.shape[0]) + 0.5 if rows else [], [plain(name) for name in rows], va="center")
