@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,6 +75,18 @@ def medbench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., i
         return int(caught.value.code or 0)
 
     monkeypatch.chdir(tmp_path)
+    return call
+
+
+@pytest.fixture
+def without_torch() -> Callable[..., str]:
+    """The command line where torch cannot be imported, in a process of its own: without_torch("table", ...) -> what it prints."""
+
+    def call(*arguments: str, **environment: str) -> str:
+        code = "import sys; sys.modules.update(dict.fromkeys(('torch', 'timm', 'torchvision'))); from medbench.cli import main; main()"
+        command, around = [sys.executable, "-c", code, *arguments], {**os.environ, **environment}
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=around).stdout
+
     return call
 
 

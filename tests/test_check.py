@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -393,15 +390,12 @@ def test_what_is_refused(arguments: list[str], line: str, medbench: Medbench, tm
     assert line in error
 
 
-def test_rows_are_checked_without_torch_and_without_a_cache(tmp_path: Path) -> None:
-    reference = write(tmp_path / "rows.jsonl", row())
-    for more in ([], ["--measure", "--rows", str(reference)], ["--update"]):
-        arguments = ["check", "--rows", str(reference), "--against", str(reference), *more]
-        code = f"import sys; sys.modules['torch'] = None; sys.argv[1:] = {arguments!r}; from medbench.cli import main; main()"
-        nowhere = {**os.environ, "MEDBENCH_CACHE": str(reference)}  # a file: a command that asked for the folder would end here
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=nowhere)
-        assert done.returncode == 0, done.stderr
-        assert ("the spread of 2 runs" if "--measure" in more else "passed: 1 cells") in done.stdout
+def test_rows_are_checked_without_torch_and_without_a_cache(without_torch: Callable[..., str], tmp_path: Path) -> None:
+    reference = str(write(tmp_path / "rows.jsonl", row()))
+    for more in ([], ["--measure", "--rows", reference], ["--update"]):
+        # as its cache a file: a command that asked for the folder would end here
+        said = without_torch("check", "--rows", reference, "--against", reference, *more, MEDBENCH_CACHE=reference)
+        assert ("the spread of 2 runs" if "--measure" in more else "passed: 1 cells") in said
 
 
 def test_a_name_with_an_exotic_line_break_does_not_tear_its_row(tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -216,20 +214,9 @@ def test_an_unfinished_run_has_a_page(tmp_path: Path) -> None:
     assert "no answer yet" in page.build([store])
 
 
-def test_the_page_does_without_torch(tmp_path: Path) -> None:
+def test_the_page_does_without_torch(without_torch: Callable[..., str], tmp_path: Path) -> None:
     folder = study(tmp_path / "out").folder
-    script = f"""
-import sys
-class Without:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "timm", "torchvision"):
-            raise ImportError(name)
-sys.meta_path.insert(0, Without())
-from medbench import cli
-sys.argv = ["medbench", "report", {str(folder)!r}]
-cli.main()
-"""
-    subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    without_torch("report", str(folder))
     assert (folder / "report.html").exists()
 
 

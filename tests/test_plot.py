@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -291,19 +290,7 @@ def test_an_unfinished_run_is_drawn_as_far_as_it_goes(tmp_path: Path) -> None:
         plot.draw(table.boards(store), [], tmp_path / "figures", ["png"])
 
 
-def test_figures_do_without_torch(tmp_path: Path) -> None:
+def test_figures_do_without_torch(without_torch: Callable[..., str], tmp_path: Path) -> None:
     folder = study(tmp_path / "out").folder
-    script = f"""
-import sys
-import time
-class Without:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "timm", "torchvision"):
-            raise ImportError(name)
-sys.meta_path.insert(0, Without())
-from medbench import cli
-sys.argv = ["medbench", "plot", {str(folder)!r}, "--kind", "curves", "--format", "png"]
-cli.main()
-"""
-    subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    without_torch("plot", str(folder), "--kind", "curves", "--format", "png")
     assert (folder / "figures" / "curves.png").exists()

@@ -36,7 +36,7 @@ def clinical(
     with screen.Screen() as display:
         for board, line in found:
             numbers = {"specificity": specificity, "sensitivity": sensitivity}
-            metric_shown = metric or str(board.about["metric"])
+            metric_shown = board.shown(metric)
             tables_of_line = sheets.sheets(
                 board, line, metric=metric_shown, by=by, **numbers, progress=display.stage if display.live else quiet
             )

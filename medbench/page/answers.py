@@ -14,7 +14,7 @@ _TOLD = {"better": "is better than", "worse": "is worse than"}
 
 def answer(boards: Sequence[Board], metric: str | None, margin: float, progress: Progress) -> Html:
     """For each board what is best at each budget in a sentence, and what each method saves in labels. The proof stands in `verdicts`."""
-    return section("answer", "The answer", [_headline(board, metric or str(board.about["metric"]), margin, progress) for board in boards])
+    return section("answer", "The answer", [_headline(board, board.shown(metric), margin, progress) for board in boards])
 
 
 def _headline(board: Board, metric: str, margin: float, progress: Progress) -> Html:
@@ -62,7 +62,7 @@ def _savings(board: Board, metric: str, progress: Progress) -> Html | None:
 
 def verdicts(boards: Sequence[Board], metric: str | None, margin: float, progress: Progress) -> Html | None:
     """Each comparison as a sentence's parts: who, verdict, difference with its interval, p."""
-    found = [_judged(board, metric or str(board.about["metric"]), margin, progress) for board in boards]
+    found = [_judged(board, board.shown(metric), margin, progress) for board in boards]
     found = [one for one in found if one is not None]
     if not found:
         return None

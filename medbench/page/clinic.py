@@ -18,7 +18,7 @@ DETAILED = 4  # tasks whose classes, cases and subgroups are worked out: each ta
 
 def best_lines(boards: Sequence[Board], metric: str | None) -> list[tuple[Board, Line]]:
     """The best line with the most labels of each board where all lines are there."""
-    signs = {board: marks(board, metric or str(board.about["metric"])) for board in boards}
+    signs = {board: marks(board, board.shown(metric)) for board in boards}
     return [(board, line) for board in boards for line in board.at(board.budgets()[-1]) if signs[board][line].sign == "*"]
 
 
@@ -38,7 +38,7 @@ def parts(boards: Sequence[Board], metric: str | None, progress: Progress) -> Ht
         cases, _ = measured.case_records(answers)
         if cases:
             classes.append(_cases(cases, who))
-        shown = metric or str(board.about["metric"])
+        shown = board.shown(metric)
         of_columns = _subgroups(measured.subgroup_records(answers, shown), who, shown)
         subgroups += [of_columns] if of_columns is not None else []
     progress("classes and subgroups", len(chosen), len(chosen))

@@ -15,7 +15,7 @@ def curves(boards: Sequence[Board], metric: str | None) -> Html | None:
     """Label-efficiency curves and score against cost, a figure a board."""
     drawn = []
     for board in boards:
-        shown = metric or str(board.about["metric"])
+        shown = board.shown(metric)
         few = figures.readable(board, shown)
         n = len({line.name for line in board.lines})
         some = f" {said[0].upper()}{said[1:]}." if (said := left_out([board], [few])) else ""
@@ -35,7 +35,7 @@ def reliability(boards: Sequence[Board], metric: str | None) -> list[Html]:
     drawn = []
     for board in boards:
         alt = f"Share of right answers over confidence on {board.title}; a calibrated method lies on the diagonal."
-        few = figures.readable(board, metric or str(board.about["metric"]))
+        few = figures.readable(board, board.shown(metric))
         some = f" {said[0].upper()}{said[1:]}." if (said := left_out([board], [few])) else ""
         drawn.append(figures.reliability(few, alt, f"{board.title}: share of right answers over confidence.{some}"))
     return [one for one in drawn if one is not None]

@@ -17,14 +17,14 @@ def leaderboard(boards: Sequence[Board], metric: str | None) -> Html:
     """One row a line: where, how, the metric with its interval, the paired difference to the best, the other metrics' means, seconds."""
     axes = list(dict.fromkeys(axis for board in boards for axis in shown_axes(board.lines)))
     tasks = len({(board.task, board.data, board.target) for board in boards}) > 1
-    primary = list(dict.fromkeys(metric or str(board.about["metric"]) for board in boards))
+    primary = list(dict.fromkeys(board.shown(metric) for board in boards))
     others = [name for name in TITLES if any(name in line.plain for board in boards for line in board.lines) and primary != [name]]
     title = TITLES[primary[0]] if len(primary) == 1 else "primary metric"
     words = [*(["task"] if tasks else []), *(["metric"] if len(primary) > 1 else []), *axes, "labels", "mark"]
     numbers = ["images", title, "95 %", "sd", "to best", *(TITLES[name] for name in others), "seconds"]
     head = [tag("th", name, scope="col", data_kind="word" if name != "labels" else "number", data_key=name) for name in words]
     head += [tag("th", name, scope="col", data_kind="number", class_="n") for name in numbers]
-    body = [row for board in boards for row in _rows(board, metric or str(board.about["metric"]), axes, others, tasks, len(primary) > 1)]
+    body = [row for board in boards for row in _rows(board, board.shown(metric), axes, others, tasks, len(primary) > 1)]
     made = tag(
         "table",
         tag("caption", f"{len(body)} lines: a method judged in one way with one label budget, its draws averaged."),

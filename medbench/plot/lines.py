@@ -17,7 +17,7 @@ def readable(boards: Sequence[Board], metric: str | None, most: int = MOST, also
 
     Of several boards those with the best mean place. also: names of lines that stay in any case, as the supervised baseline does.
     """
-    shown = {board: metric or str(board.about["metric"]) for board in boards}
+    shown = {board: board.shown(metric) for board in boards}
     names = {line.name for board in boards for line in board.lines if shown[board] in line.plain}
     if len(names) <= most:
         return list(boards)

@@ -49,7 +49,7 @@ def curves(boards: Sequence[Board], metric: str | None, width: str) -> list[Draw
     figure, axes, inches = panels(len(boards), width, legend=rows)
     handles = {}
     for ax, board in zip(axes, boards, strict=True):
-        shown = metric or str(board.about["metric"])
+        shown = board.shown(metric)
         summarise(board.lines, [shown])
         for place, name in enumerate(names):
             points = [line for line in board.lines if line.name == name and shown in line.plain]
@@ -65,7 +65,7 @@ def curves(boards: Sequence[Board], metric: str | None, width: str) -> list[Draw
         ax.set_title(plain(board.title), loc="left")
         ax.set_ylabel(TITLES[shown])
         ax.spines[["top", "right"]].set_visible(False)
-    base = baseline(boards[0], metric or str(boards[0].about["metric"]))
+    base = baseline(boards[0], boards[0].shown(metric))
     if base is not None:
         names[""] = f"{names[base.name]}, all labels"
     legend(figure, list(handles.values()), [names[name] for name in handles], inches, title)
@@ -116,7 +116,7 @@ def critical_difference(boards: Sequence[Board], metric: str | None, width: str)
     lines those of the best mean rank; ranks and tests are over all."""
     from matplotlib.figure import Figure
 
-    shown = {board: metric or str(board.about["metric"]) for board in boards}
+    shown = {board: board.shown(metric) for board in boards}
     budgets = [
         budget for budget in dict.fromkeys(b for board in boards for b in board.budgets()) if len(tasks_by_lines(shown, budget)[0]) > 1
     ]
@@ -173,7 +173,7 @@ def cost(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawin
     figure, axes, inches = panels(len(boards), width, legend=legend_lines(list(names.values()), width, len(boards), title))
     handles = {}
     for ax, board in zip(axes, boards, strict=True):
-        shown = metric or str(board.about["metric"])
+        shown = board.shown(metric)
         for line in board.at(board.budgets()[-1]):
             seconds = seconds_of(line)
             if shown in line.plain and seconds > 0:

@@ -165,6 +165,10 @@ class Board:
         found: Mapping[str, Any] = self.about.get("shift", {})
         return found
 
+    def shown(self, metric: str | None) -> str:
+        """The metric that is asked for, else the task's primary one."""
+        return metric or str(self.about["metric"])
+
     @cached_property
     def axes(self) -> list[str]:
         """`shown_axes` of its lines."""

@@ -63,12 +63,12 @@ def terminal(store: Store, metric: str | None = None, found: Sequence[Board] = (
     every = found or boards(store)
     known_metric(every, metric)
     for board in standing(every):
-        header, *body = _cells(board, metric or board.about["metric"])
+        header, *body = _cells(board, board.shown(metric))
         body, left_out = _best(body, header, lowest=metric == "ece")
         names = [i for i, name in enumerate(header) if name in AXES]
         best = frozenset(i for i, cells in enumerate(body) if cells[header.index("")] == "*")
         more = [f"The best {BEST} lines at each budget; {left_out} more stand in leaderboard.md and leaderboard.csv."] if left_out else []
-        shown += [Fitted(board.title, header, body, names, best), *more, legend(board, metric or board.about["metric"]), *notes(board)]
+        shown += [Fitted(board.title, header, body, names, best), *more, legend(board, board.shown(metric)), *notes(board)]
     return [*shown, *shift_terminal(every, metric, ALL)]
 
 

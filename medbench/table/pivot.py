@@ -81,7 +81,7 @@ def places(found: Sequence[Board], rows: Sequence[str] = (), columns: Sequence[s
         sorted({place[at] for place in where}, key=lambda names: [order[a][n] for a, n in zip(axes, names, strict=True)])
         for at, axes in ((0, row_axes), (1, column_axes))
     )
-    shown = {board: metric or str(board.about["metric"]) for board in found}
+    shown = {board: board.shown(metric) for board in found}
     return Places(row_axes, column_axes, row_names, column_names, where, shown, _caption(shown))
 
 

@@ -93,7 +93,7 @@ def measured(found: Sequence[Board], metric: str | None = None) -> list[Drop]:
             name = first.target if spread == EACH else "corrupted" if several else f"corrupted-{corruption}"
             home = homes.get(str(shift["of"]))
             if home is not None:
-                shown = metric or str(first.about["metric"])
+                shown = first.shown(metric)
                 drops += _marked([_drop(home, line, away, name, kind, corruption, levels, spread, shown) for line in home.lines])
     return drops
 
