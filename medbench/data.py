@@ -89,9 +89,12 @@ def open_task(
         parts, data = task.phantom(), "phantom"
         task = replace(task, groups=task.phantom_groups or task.groups)
         notes.append(f"{task.name}: {task.data} {why_phantom}, so this run uses its PHANTOM (drawn images): medbench data list {task.name}")
+    if "train" not in parts or not set(parts) <= set(PARTS):
+        raise ValueError(f"{task.name}: load gives {', '.join(parts)}, not train and test, or train, val and test")
     if grid.target not in parts:
+        others = [p for p in parts if p != "train"]
         raise UserError(
-            f"Task '{task.name}' has no {grid.target} part.", allowed=[p for p in parts if p != "train"], then="medbench run --on test"
+            f"Task '{task.name}' has no {grid.target} part.", allowed=others, then=f"medbench run --on {others[0]}" if others else None
         )
     parts = {name: tidy(task, name, parts[name]) for name in PARTS if name in parts}
     marks = [
@@ -199,13 +202,15 @@ def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: 
 
 
 def tidy(task: Task, part: str, split: Split) -> Split:
-    """The part with the dtypes that `Split` promises. Raises ValueError, for the author of a task, where lengths or ids do not fit."""
+    """The part with the dtypes that `Split` promises. Raises ValueError, for the author of a task, where lengths, ids or labels do not fit."""
     n = len(split.images)
     labels = np.asarray(split.labels, float if task.kind == "multilabel" else np.int64)
     ids, groups, bags = (np.asarray(column, str) for column in (split.ids, split.groups, split.bags))
     meta = {name: np.asarray(column) for name, column in split.meta.items()}
     if {len(labels), len(ids), len(groups), len(bags), *map(len, meta.values())} != {n} or len(set(ids.tolist())) < n:
         raise ValueError(f"{task.name}: the {part} part has {n} images, and other numbers of ids, labels, groups, bags or metadata")
+    if task.kind != "multilabel" and not set(labels.tolist()) <= set(range(len(task.classes))):
+        raise ValueError(f"{task.name}: the {part} part has labels that are not 0 to {len(task.classes) - 1}")
     return Split(split.images, ids, labels, groups, bags, meta)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from medbench import embed, encoders, given, images, metrics, pretrain, registry, sampling, stats
+from medbench import embed, encoders, given, images, metrics, pretrain, registry, sampling, stats, study
 from medbench.audit import audited
 from medbench.command import command
 from medbench.data import TaskData, open_task
@@ -101,6 +101,7 @@ class Plan:
 
 def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, done, total: None) -> Plan:
     """The planned cells of a grid. Raises UserError for anything a person got wrong."""
+    study.check(grid, "Grid")
     protocols = [registry.protocol(name) for name in _distinct("protocol", grid.protocols)]
     budgets = [parse_budget(text) for text in _distinct("label budget", grid.labels)]
     methods = _methods(grid)
@@ -171,6 +172,7 @@ class Subset:
 
 def splits(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, done, total: None) -> tuple[list[Subset], list[str]]:
     """Every part and labelled subset of the grid's first task, as a run would use them, and notes. Raises UserError."""
+    study.check(grid, "Grid")
     _check_options(grid)
     budgets = [parse_budget(text) for text in _distinct("label budget", grid.labels)]
     task = registry.task(grid.tasks[0], **({"ordinal": True} if grid.ordinal else {}))

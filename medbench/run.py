@@ -38,7 +38,7 @@ log = logging.getLogger("medbench")
 
 def run(
     grid: Grid,
-    out: Path,
+    out: Path | str,
     *,
     device: str = "auto",
     progress: Progress = lambda *stage: None,
@@ -49,7 +49,7 @@ def run(
     A cell that fails is recorded with its reason; the others go on. OSError and DiskError (a full disk) end the run.
     """
     Store(out).check()
-    return execute(plan_grid(grid, progress), out, device=device, progress=progress, on_row=on_row)
+    return execute(plan_grid(grid, progress), Path(out), device=device, progress=progress, on_row=on_row)
 
 
 def execute(

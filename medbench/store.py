@@ -75,8 +75,8 @@ def _scores(fingerprint: str) -> str:
 class Store:
     """A results folder. Safe with several processes writing at once, and with a kill at any moment."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
         self._plan: tuple[tuple[int, int, int], PlanFile] | None = None  # with the time, number and size of the file it was read from
 
     # Reading ---------------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from trees import chest, others, skin
 from trees.files import picture, write_csv
 from trees.serving import Served, Server
@@ -387,6 +387,17 @@ def test_the_table_fits_a_hundred_columns(
     assert medbench("data", "list", "--long") == 0
     long = capsys.readouterr().out
     assert all(task.citation in long for task in registry.tasks().values())
+
+
+def test_a_sheet_has_letters_for_every_european_class() -> None:
+    from medbench.datasets.sheet import _write
+
+    def drawn(text: str) -> bytes:
+        picture = Image.new("L", (40, 40))
+        _write(ImageDraw.Draw(picture), (5, 5), text, 20, (255,), 40)  # type: ignore[arg-type]
+        return picture.tobytes()
+
+    assert len({drawn(letter) for letter in "aäßøłč\uffff"}) == 7, "each its own, none the box of a letter that is missing"
 
 
 def test_a_sheet_shows_the_same_images_of_each_class(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from medbench import Grid, UserError, data, grid, registry
+from medbench import Grid, UserError, data, grid, registry, run
 from medbench.spec import Split, Task
 
 BASE = Task("t", 1, "T", "multiclass", ("a", "b", "c"), "T", load=lambda root: {}, find=lambda root: None, groups="patient")
@@ -69,6 +70,21 @@ def test_one_subset_has_one_spelling_and_is_run_once() -> None:
     for labels in [("1", "1.0%", "5/class", "100"), ("1%", "5/class", "all", "2000/class", "n99999")]:
         found = [(labels, seed) for method, labels, seed in cells(labels=labels, seeds=2, methods=("random",))]
         assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "line"),
+    [
+        ("tasks", "derm", r"Grid\.tasks is 'derm'; it must be a tuple of texts, as tasks=\('derm',\)\."),
+        ("labels", (1, 10), r"Grid\.labels is \(1, 10\); it must be a tuple of texts, as labels=\('1', '10'\)\."),
+        ("seeds", "3", r"Grid\.seeds is '3'; it must be a whole number\."),
+    ],
+)
+def test_a_grid_from_python_is_checked_as_a_studys_is(field: str, value: object, line: str, tmp_path: Path) -> None:
+    for call in (grid.plan, grid.splits, lambda wrong: run.run(wrong, str(tmp_path / "out"))):
+        with pytest.raises(UserError, match=line):
+            call(replace(Grid(data="phantom"), **{field: value}))  # type: ignore[arg-type]
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_plan_is_the_same_each_time() -> None:

@@ -58,6 +58,7 @@ MAY = {
         "targets",
         "audit",
         "precision",
+        "study",
     },
     "provenance": {"spec", "sampling", "embed", "units", "machine", "sketch", "targets"},
     "prepare": {"spec", "images", "embed", "pretrain", "fusion", "data", "units", "grid", "targets", "corruptions", "precision"},

@@ -148,6 +148,11 @@ def test_an_axis_has_round_ticks_inside(low: float, high: float, log: bool) -> N
     assert (axis.at(low), axis.at(high)) == (0, 100)
 
 
+def test_a_table_of_one_line_says_which(tmp_path: Path) -> None:
+    markup = page.build([study(tmp_path, methods=("random", "supervised"), protocols=("linear", "knn"))])
+    assert {"task0 (T), test: supervised knn at 100% labels"} == set(re.findall(r"[^<>]* at 100% labels(?=<)", markup))
+
+
 def test_loud_marks_and_audit(tmp_path: Path) -> None:
     store = study(tmp_path / "out")
     record = json.loads((store.folder / "plan.json").read_text())

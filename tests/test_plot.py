@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,12 @@ from medbench.plot.attention import attention_picture
 from medbench.spec import Cell, PlanFile, Planned, Row, fingerprint
 
 
-def study(folder: Path, tasks: int = 1, methods: tuple[str, ...] = ("random", "supervised", "sim$clr")) -> Store:
+def study(
+    folder: Path,
+    tasks: int = 1,
+    methods: tuple[str, ...] = ("random", "supervised", "sim$clr"),
+    protocols: tuple[str, ...] = ("linear",),
+) -> Store:
     """Rows with real scores: binary tasks of 240 images, 120 patients; three methods, two budgets, two draws of the smaller."""
     store, rng, planned, abouts = Store(folder), np.random.default_rng(0), [], {}
     store.create()
@@ -42,12 +47,12 @@ def study(folder: Path, tasks: int = 1, methods: tuple[str, ...] = ("random", "s
             },
             "parts": {"train": [100, 50], "test": [240, 120]},
         }
-        for m, method in enumerate(methods):
+        for m, (method, protocol) in enumerate(product(methods, protocols)):
             for budget, n, seed in (("10%", 10, 0), ("10%", 10, 1), ("100%", 100, 0)):
                 p = 1 / (1 + np.exp(-(labels - 0.5) * (0.5 + 2 * m) - rng.normal(0, 1, 240)))
                 answer = (labels, np.stack([1 - p, p], 1), (p > 0.5).astype(int), "binary")
                 plain, resampled = metrics.score(*answer).values, metrics.score(*answer, weights).values
-                cell = Cell(f"task{t}", "T", method, "imagenet", "net", "pool", 64, 0, "linear", budget, seed)
+                cell = Cell(f"task{t}", "T", method, "imagenet", "net", "pool", 64, 0, protocol, budget, seed)
                 provenance = {"weights": "w", "trained_on": [], "precision": "fp32", "target": f"target{t}"}
                 values = {name: {"value": value, "low": None, "high": None} for name, value in plain.items()}
                 row = Row(cell, fingerprint(str(cell)), values, n, n, {}, {"seconds": 1.0 + m, "embed_seconds": 10.0}, provenance)

@@ -104,12 +104,14 @@ def _tile(image: Image) -> PIL.Image.Image:
 
 def _write(pen: PIL.ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, ink: tuple[int, int, int], width: int) -> None:
     """One line, smaller or cut where it is too long for `width` pixels."""
+    import matplotlib
     from PIL import ImageFont
 
-    font = ImageFont.load_default(size)
+    file = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")  # Pillow's own font knows no umlaut
+    font = ImageFont.truetype(file, size)
     while pen.textlength(text, font) > width and size > 10:
         size -= 1
-        font = ImageFont.load_default(size)
+        font = ImageFont.truetype(file, size)
     while pen.textlength(text, font) > width and len(text) > 4:
         text = f"{text[:-4]}..."
     pen.text(at, text, ink, font)

@@ -8,6 +8,7 @@ from typing import Any
 from medbench import clinical as measured
 from medbench.page.details import reliability
 from medbench.page.markup import Html, bar, between, ends_of, number, section, table, tag
+from medbench.plot.results import short_names
 from medbench.store import NoPredictions
 from medbench.table import TITLES, Board, Line, marks
 
@@ -22,6 +23,11 @@ def best_lines(boards: Sequence[Board], metric: str | None) -> list[tuple[Board,
     return [(board, line) for board in boards for line in board.at(board.budgets()[-1]) if signs[board][line].sign == "*"]
 
 
+def titled(board: Board, line: Line) -> str:
+    """What a table of one line stands under: all that tells it from the board's other lines."""
+    return f"{board.title}: {short_names([board])[line.name]} at {line.cell.labels} labels"
+
+
 def parts(boards: Sequence[Board], metric: str | None, progress: Progress) -> Html | None:
     """Classes, cases and subgroups of the best line of each board with the most labels."""
     chosen = best_lines(boards, metric)[:DETAILED]
@@ -33,7 +39,7 @@ def parts(boards: Sequence[Board], metric: str | None, progress: Progress) -> Ht
             answers = measured.read(line)
         except NoPredictions:
             continue
-        who = f"{board.title}: {line.cell.method} at {line.cell.labels} labels"
+        who = titled(board, line)
         classes.append(_classes(measured.class_records(answers), who))
         cases, _ = measured.case_records(answers)
         if cases:
@@ -127,7 +133,7 @@ def calibration(boards: Sequence[Board], metric: str | None, progress: Progress)
             records = measured.calibration_records(line)
         except NoPredictions:
             continue
-        tables.append(_calibrated(records, f"{board.title}: {line.cell.method} at {line.cell.labels} labels"))
+        tables.append(_calibrated(records, titled(board, line)))
     progress("calibration", len(chosen), len(chosen))
     if not drawn and not tables:
         return None

@@ -12,7 +12,7 @@ import numpy as np
 
 from medbench import images, registry
 from medbench.data import open_task
-from medbench.page.clinic import best_lines
+from medbench.page.clinic import best_lines, titled
 from medbench.page.markup import Html, tag
 from medbench.page.markup import section as part
 from medbench.spec import Drawn, Grid, Image, Split, UserError
@@ -101,8 +101,7 @@ def _gallery(board: Board, line: Line, data: str | None, progress: Callable[[str
         if len(mistakes) == SHOWN:
             break
     progress(f"example images of {board.task}", SHOWN, SHOWN)
-    title = f"{board.title}: {line.cell.method} at {line.cell.labels} labels, first draw"
-    return Gallery(title, licence, mistakes)
+    return Gallery(f"{titled(board, line)}, first draw", licence, mistakes)
 
 
 def _wrong(probabilities: np.ndarray, decisions: np.ndarray, labels: np.ndarray) -> list[tuple[int, int, float, int]]:

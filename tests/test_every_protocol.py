@@ -1,0 +1,56 @@
+"""Contracts over the registry of protocols that judge features: what `run.py` and the tables rely on."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from medbench import metrics, registry
+from medbench.spec import KINDS, Kind, Protocol, Train
+
+CASES = [(protocol, kind) for protocol in registry.protocols().values() if protocol.needs == "features" for kind in protocol.kinds]
+
+
+def pool(kind: Kind, n: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Features (n, 6) with signal, labels of that kind with every class in the first ten, number of classes."""
+    rng = np.random.default_rng(0)
+    classes = 2 if kind == "binary" else 3
+    if kind == "multilabel":
+        labels = (np.arange(n)[:, None] // np.array([1, 2, 4]) % 2).astype(float)
+        signal = labels.copy()
+        labels[3, 1] = np.nan
+    else:
+        labels = np.arange(n) % classes
+        signal = np.eye(classes)[labels]
+    return (
+        np.hstack([signal + rng.normal(0, 0.7, signal.shape), rng.normal(size=(n, 6 - signal.shape[1]))]).astype(np.float32),
+        labels,
+        classes,
+    )
+
+
+@pytest.mark.parametrize(("protocol", "kind"), CASES, ids=lambda value: getattr(value, "name", value))
+def test_every_protocol_keeps_its_word(protocol: Protocol, kind: Kind) -> None:
+    features, labels, classes = pool(kind, 90)
+    train = Train(features[:60], labels[:60], np.arange(60).astype(str), kind, classes, seeds=(0, 1))
+    draws = [np.arange(60), np.arange(24)]
+    half = np.random.default_rng(1).permutation(30)[:15]
+    answers = list(protocol.evaluate(train, {"all": features[60:], "half": features[60:][half]}, draws))
+    assert len(answers) == len(draws)
+    for answer, draw in zip(answers, draws, strict=True):
+        scores, alone = answer["all"], answer["half"]
+        assert metrics.score(labels[60:], scores.probabilities, scores.decisions, kind).values["auc"] > 0.6, "it learns"
+        np.testing.assert_allclose(alone.probabilities, scores.probabilities[half], atol=1e-5, err_msg="an image's score is its own")
+        np.testing.assert_array_equal(alone.decisions, scores.decisions[half])
+        json.dumps([dict(scores.chosen), dict(scores.extra)], allow_nan=False)
+        if scores.held_out is not None:
+            assert len(set(scores.held_out.index.tolist())) == len(scores.held_out.index) <= len(draw)
+            assert scores.held_out.probabilities.shape == (len(scores.held_out.index), scores.probabilities.shape[1])
+
+
+@pytest.mark.parametrize("protocol", registry.protocols().values(), ids=lambda protocol: protocol.name)
+def test_every_protocol_says_what_it_is(protocol: Protocol) -> None:
+    assert protocol.title and protocol.version >= 1 and protocol.kinds and set(protocol.kinds) <= set(KINDS)
+    json.dumps(dict(protocol.settings))  # the fingerprint's part
