@@ -65,6 +65,14 @@ def cells(**changes: object) -> dict[tuple[object, ...], str]:
     return {(p.cell.method, p.cell.labels, p.cell.seed): p.fingerprint for p in planned}
 
 
+def test_the_author_of_a_task_is_told_what_load_gave(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"t: the train part has labels that are not 0 to 2"):
+        data.tidy(BASE, "train", part([1, 2, 3], ["x", "y", "z"]))
+    wrong = replace(BASE, load=lambda root: {"training": part([0, 1], ["x", "y"]), "test": part([0], ["z"])}, find=lambda root: root)
+    with pytest.raises(ValueError, match=r"t: load gives training, test, not train and test"):
+        data.open_task(wrong, Grid(data=str(tmp_path)), tmp_path, [])
+
+
 def test_one_subset_has_one_spelling_and_is_run_once() -> None:
     expected = [("1%", 0), ("1%", 1), ("5/class", 0), ("5/class", 1), ("100%", 0)]
     for labels in [("1", "1.0%", "5/class", "100"), ("1%", "5/class", "all", "2000/class", "n99999")]:
