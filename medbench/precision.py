@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,11 @@ def products(precision: str) -> Iterator[None]:
     before = [switch.fp32_precision for switch in (*gpu, *cpu)]
 
     def turn(values: list[str]) -> None:
-        backends.cudnn.allow_tf32 = values[0] == "tf32"  # the older switch: torch refuses to answer code that asks it while they disagree
+        with warnings.catch_warnings():  # torch 2.9 says once that there are newer switches
+            warnings.filterwarnings("ignore", message="Please use the new API settings", category=UserWarning)
+            backends.cudnn.allow_tf32 = (
+                values[0] == "tf32"
+            )  # the older switch: torch refuses to answer code that asks it while they disagree
         for switch, value in zip((*gpu, *cpu), values, strict=True):
             switch.fp32_precision = value
 

@@ -237,7 +237,7 @@ def vectors(tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"ids": ["a", "b"], "features": np.ones((2, 3))}, r"f\.npz lacks 1 of 2 images: c Next: medbench data split TASK --ids"),
+        ({"ids": ["a", "b"], "features": np.ones((2, 3))}, r"f\.npz lacks 1 of 2 images: c\. Next: medbench data split TASK --ids"),
         ({"ids": ["a", "c", "a"], "features": np.ones((3, 3))}, r"holds the id 'a' twice \(rows 1 and 3\)"),
         ({"ids": ["a", "c"], "features": np.array([[1.0], [np.nan]])}, r"not finite, for 1 images: c is the first"),
         ({"ids": ["a", "c"], "features": np.ones(2)}, r"holds 2 ids and features of shape \(2,\)"),
@@ -264,6 +264,8 @@ def test_an_image_that_is_not_needed_may_be_missing(vectors: Callable[..., Path]
     ],
 )
 def test_a_register_is_no_class_token(architecture: str, having: set[str]) -> None:
+    if architecture not in timm.list_models():
+        pytest.skip(f"this timm has no {architecture}")
     assert {name for name in READOUTS if readout.exists(architecture, name)} == having
 
 
