@@ -88,7 +88,7 @@ def sentences(
     known_metric(every, metric)
     said = []
     for board in every:
-        shown = metric or str(board.about["metric"])
+        shown = board.shown(metric)
         group = board.about["groups"] or "image"
         family = pairs(board, shown)
         short = family > MOST and not every_pair

@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from medbench import embed
+from medbench import devices, embed
 from medbench.grid import Plan
 from medbench.prepare import build_encoder, features_key, have_features, pretrained_folder
-from medbench.run import missing, resolve_device, sets_of
+from medbench.run import missing, sets_of
 from medbench.store import Store
 from medbench.units import Unit
 
@@ -31,7 +31,7 @@ class Cost:
 
 def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
     """The work left in each unit, without doing any of it but a trial batch where the encoder's speed is not known."""
-    device = resolve_device(device)
+    device = devices.resolve(device)
     past: dict[tuple[str, str, str], list[float]] = {}
     for row in store.rows().values():
         past.setdefault((row.cell.protocol, row.cell.labels, row.cell.target), []).append(row.cost["seconds"])

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from medbench import registry
+from medbench import devices, registry
 from medbench.grid import Plan, plan
 from medbench.prepare import Progress, pack, trained
-from medbench.run import resolve_device
 from medbench.spec import Grid, UserError, check_writable
 from medbench.units import Unit
 
@@ -37,7 +36,7 @@ def alone(grid: Grid, out: Path, device: str, progress: Progress) -> list[str]:
     unit = planned.units[-1]
     if not unit.recipes:
         raise UserError(f"Source '{grid.source}' takes the official checkpoint as it is.", allowed=["task", "imagenet+task"])
-    device, rank, processes = _join(resolve_device(device))
+    device, rank, processes = _join(devices.resolve(device))
     weights = trained(planned, unit, device, progress, processes).weights
     assert weights.file is not None
     if rank > 0:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from medbench import embed, metrics, registry, stats
+from medbench import devices, embed, metrics, registry, stats
 from medbench.grid import Plan, ingredients
 from medbench.grid import plan as plan_grid
-from medbench.precision import check_rounds, kind, products
+from medbench.precision import kind, products
 from medbench.prepare import (
     Progress,
     have_features,
@@ -62,12 +62,12 @@ def execute(
 ) -> Store:
     """Compute a plan's missing cells. See `run`."""
     for precision in dict.fromkeys(unit.precision for unit in plan.units):
-        check_device(device, precision)
+        devices.check(device, precision)
     store = Store(out)
     lacking = set(missing(plan, store))  # read once: of a folder with ten thousand rows that takes a second
     work = [(unit, todo) for unit in plan.units if (todo := [planned for planned in unit.cells if planned in lacking])]
     if work:
-        device = resolve_device(device)
+        device = devices.resolve(device)
     for unit, todo in work:  # decodes every image, so that a bad one is named before anything is written
         for part, target in product(unit.members or (unit,), sets_of(plan, unit, todo)):
             if needs_images(todo) or not have_features(plan, part, device, target):
@@ -86,29 +86,6 @@ def missing(plan: Plan, store: Store, unit: Unit | None = None) -> list[Planned]
     """Planned cells (of a unit, or of all) without a row of their fingerprint."""
     done = store.rows()
     return [planned for planned in (unit or plan).cells if planned.fingerprint not in done]
-
-
-def check_device(device: str, precision: str = "fp32") -> None:
-    """Raises UserError for a device that is not there, or that cannot compute so. `auto` and `cpu` need no look, but for tf32."""
-    if device not in ("auto", "cpu"):
-        _check_there(device)
-    if precision == "tf32":
-        check_rounds(resolve_device(device))
-
-
-def _check_there(device: str) -> None:
-    import torch
-
-    count = torch.cuda.device_count()
-    allowed = ["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
-    if device not in allowed:
-        raise UserError(f"Device '{device}' is not there.", allowed=allowed, given=device, then="medbench run --device cpu")
-
-
-def resolve_device(device: str) -> str:
-    import torch
-
-    return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise, product
@@ -15,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medbench import Store, UserError, forked, metrics, plot, stats, table
+from medbench import Store, UserError, metrics, plot, stats, table
 from medbench.plot import answers, results, style
 from medbench.plot.attention import attention_picture
 from medbench.spec import Cell, PlanFile, Planned, Row, fingerprint
@@ -132,33 +128,6 @@ def test_several_processes_draw_the_same(many: list[table.Board], tmp_path: Path
     assert [file.read_bytes() for file in alone] == [file.read_bytes() for file in shared]
     with pytest.raises(UserError, match=r"three methods, finished on two tasks"):
         plot.draw(many[:1], ["curves", "cd"], tmp_path / "some", processes=2)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
-def test_a_killed_process_is_said_and_one_that_fails_is_heard() -> None:
-    me = os.getpid()
-    with pytest.raises(UserError, match="A worker process was killed"):
-        forked.each(lambda job: time.sleep(0.2) if os.getpid() == me else os.kill(os.getpid(), signal.SIGKILL), range(8), 2)
-    with pytest.raises(ZeroDivisionError):
-        forked.each(lambda job: 1 // job, [1, 0], 2)
-    assert forked.each(lambda job: (job, os.getpid()), [3, 1], 1) == [(3, me), (1, me)]
-    begun: list[int] = []
-    done = forked.each(lambda job: (job, time.sleep(0.2), os.getpid()), range(8), 2, begun.append)
-    assert [job for job, _, _ in done] == list(range(8))
-    assert len({process for _, _, process in done}) == 2 and me in {process for _, _, process in done}
-    assert begun == sorted(begun) and begun[-1] <= 8
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
-def test_after_an_error_no_job_is_begun(tmp_path: Path) -> None:
-    def job(place: int) -> None:
-        (tmp_path / str(place)).touch()
-        time.sleep(0.1)
-        raise ValueError(place)
-
-    with pytest.raises(ValueError, match=r"19|18"):
-        forked.each(job, range(20), 2)
-    assert {file.name for file in tmp_path.iterdir()} <= {"19", "18"}
 
 
 def test_curves_show_the_tables_numbers(one: list[table.Board]) -> None:

@@ -27,16 +27,15 @@ def audit(
 ) -> None:
     """Find leaks, copies, contradicting labels and metadata that gives the label away. Opens what run refuses. Exit code 1 for a leak."""
     from medbench import audit as audits
+    from medbench import devices, screen
     from medbench import images as pictures
-    from medbench import run as runs
-    from medbench import screen
 
     if (task is None) == (images is None):
         raise UserError("Name a task or --images, one of them.", then="medbench audit folder:PATH")
     if sheet and sheet.suffix.lower() != ".png":
         raise UserError(f"--sheet writes a PNG file, not '{sheet.name}'.", then=f"--sheet {sheet.with_suffix('.png').name}")
     outputs(json, csv, sheet)
-    runs.check_device(device)
+    devices.check(device)
     cache = pictures.cache_folder()
     with screen.Screen() as display:
         if task is not None:
@@ -51,7 +50,7 @@ def audit(
             subject,
             cache,
             depth="hashes" if fast else "full",
-            device="cpu" if fast else runs.resolve_device(device),
+            device="cpu" if fast else devices.resolve(device),
             progress=display.stage,
         )
     if subject.refused:

@@ -124,15 +124,15 @@ def _rows(study: str | None, rows: list[Path], reference: Given, device: str, ou
 
 def _run(study: str, folder: Path, device: str) -> None:
     """The study's cells, computed with nothing from the cache: code that changed without its version would hide behind what was kept."""
+    from medbench import devices, screen
     from medbench import grid as grids
     from medbench import run as runs
-    from medbench import screen
     from medbench import study as studies
     from medbench import table as tables
     from medbench.store import Store
 
     grid = studies.load(study).grid
-    runs.check_device(device, grid.precision)
+    devices.check(device, grid.precision)
     with screen.Screen() as display:
         planned = grids.plan(grid, display.stage)
     for note in planned.notes:

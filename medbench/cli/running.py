@@ -83,7 +83,7 @@ def run(
     plan: Annotated[bool, typer.Option("--plan", help="Print the cells and what they will cost, and stop.")] = False,
 ) -> None:
     """Compare pretraining methods over tasks and label budgets, and write a leaderboard. Run it again to go on where it stopped."""
-    from medbench import forecast, screen
+    from medbench import devices, forecast, screen
     from medbench import grid as grids
     from medbench import run as runs
     from medbench import study as studies
@@ -117,7 +117,7 @@ def run(
     )
     chosen = studies.load(study) if study is not None else None
     grid = chosen.but(grid, fields_given(context)) if chosen else grid
-    runs.check_device(device, grid.precision)
+    devices.check(device, grid.precision)
     if not plan:
         Store(out or Path("runs/TASK")).check()
     with screen.Screen() as display:
@@ -167,8 +167,7 @@ def pretrain_(
     out: Annotated[Path | None, path_option(help="Folder for weights and pictures. Default: runs/pretrain/TASK-METHOD.")] = None,
 ) -> None:
     """Pretrain one encoder on a task's training part: weights that timm loads, its history, a picture of the loss and one of the views."""
-    from medbench import pretraining, screen
-    from medbench import run as runs
+    from medbench import devices, pretraining, screen
 
     grid = Grid(
         tasks=(task,),
@@ -181,7 +180,7 @@ def pretrain_(
         precision=precision,
         pretrain_seeds=seed + 1,
     )
-    runs.check_device(device, grid.precision)
+    devices.check(device, grid.precision)
     if not 0 <= seed < 1000:
         raise UserError(f"--seed {seed} is out of range.", allowed=["0 to 999"], then="medbench pretrain --seed 0")
     with screen.Screen() as display:

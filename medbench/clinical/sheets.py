@@ -61,7 +61,7 @@ def choose(
             raise UserError(f"No line with {axis} '{given}' is in these results.", allowed=there, given=given)
     found = []
     for board in boards:
-        shown = metric or str(board.about["metric"])
+        shown = board.shown(metric)
         sign = -1.0 if shown == "ece" else 1.0
         lines = [line for line in board.lines if all(given in (None, str(getattr(line.cell, axis))) for axis, given in asked.items())]
         done = [line for line in lines if shown in line.plain and not np.isnan(line.plain[shown]).any()]

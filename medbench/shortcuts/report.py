@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medbench import devices, prepare
 from medbench import grid as grids
-from medbench import prepare, run
 from medbench.protocols.features import check_finite
 from medbench.shortcuts.probing import Auc
 from medbench.shortcuts.survey import Finding, chosen_columns, survey
@@ -47,7 +47,7 @@ def examine(
 
     Raises UserError for everything that `grid.plan` refuses, for a task without metadata, an unknown column, and a fusion.
     """
-    run.check_device(device, grid.precision)
+    devices.check(device, grid.precision)
     plan = grids.plan(grid, progress)
     data = plan.tasks[0]
     if part not in data.parts:
@@ -60,7 +60,7 @@ def examine(
             f"'{fused[0]}' fuses several encoders: there is no one set of features.",
             then="medbench shortcuts with its members as --methods",
         )
-    device = run.resolve_device(device)
+    device = devices.resolve(device)
     examined = []
     for unit in plan.units:
         if not prepare.have_features(plan, unit, device):

@@ -48,19 +48,26 @@ def marks(board: Board, metric: str) -> Mapping[Line, Mark]:
 
 def prepare(found: Sequence[Board], metric: str | None = None, *, all_metrics: bool = False, processes: int = 1) -> None:
     """Work out `Line.summary` and `marks` of one metric (default: each task's primary one), for them to return: budgets side by side in
-    `processes`; a single one waits until they are asked for. all_metrics: the summaries of every metric."""
+    `processes`; a single one leaves the marks until they are asked for. all_metrics: the summaries of every metric."""
+    shown, marked = {board: board.shown(metric) for board in found}, set(standing(found))
+
+    def summarised(board: Board, lines: Sequence[Line]) -> None:
+        known = [name for name in TITLES if any(name in line.plain for line in lines)] if all_metrics else []
+        summarise(lines, known or [shown[board]])
+
     if processes < 2:
+        for board in found:
+            summarised(board, board.lines)
         return
     import scipy.special  # noqa: F401  # once, and not in each copy of this process
 
-    shown, marked = {board: metric or str(board.about["metric"]) for board in found}, set(standing(found))
     jobs = [(board, budget) for board in found for budget in board.budgets()]
 
     def worked_out(job: tuple[Board, str]) -> tuple[list[dict[str, stats.Summary]], _Gaps | None]:
-        lines, metric = job[0].at(job[1]), shown[job[0]]
-        known = [name for name in TITLES if any(name in line.plain for line in lines)] if all_metrics else []
-        summarise(lines, known or [metric])
-        return [line._summaries for line in lines], _gaps(lines, metric) if job[0] in marked else None
+        board, budget = job
+        lines = board.at(budget)
+        summarised(board, lines)
+        return [line._summaries for line in lines], _gaps(lines, shown[board]) if board in marked else None
 
     gaps: dict[Board, list[_Gaps | None]] = {}
     for (board, budget), (summaries, found_there) in zip(jobs, forked.each(worked_out, jobs, processes), strict=True):
@@ -76,13 +83,12 @@ _Gaps = tuple[int, list[int], list[stats.Estimate], list[float]]
 
 
 def _gaps(lines: Sequence[Line], metric: str) -> _Gaps | None:
-    sign = -1.0 if metric == "ece" else 1.0
     if not all(metric in line.plain for line in lines):
         return None
     defined = [place for place, line in enumerate(lines) if not np.isnan(line.plain[metric]).any()]
     if not defined:
         return None
-    best = max(defined, key=lambda place: sign * float(np.mean(lines[place].plain[metric])))
+    best = max(defined, key=lambda place: lines[place].merit(metric))
     others = [place for place in range(len(lines)) if place != best]
     gaps = stats.differences_to([lines[place].sample(metric) for place in others], lines[best].sample(metric))
     return best, others, gaps, stats.p_values(gaps)
