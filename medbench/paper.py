@@ -18,6 +18,9 @@ _JOINED = (
     "Zou and Donner 2008, Construction of confidence limits about effect measures, Statistics in Medicine 27(10):1693-1702, "
     "doi:10.1002/sim.3095"
 )
+_EXPANDED = (
+    "Hesterberg 2014, What teachers should know about the bootstrap: resampling in the undergraduate statistics curriculum, arXiv:1411.5279"
+)
 #: Of a fusion's head: which reading of its paper.
 _TOKENS = {"source": "attention over one token a source", "scalar": "attention over every value as a token", "none": "no attention"}
 _CORRECTED = "Holm 1979, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6(2):65-70"
@@ -143,13 +146,13 @@ def _judged(boards: Sequence[Board], rows: Sequence[Row], cited: _Cited) -> list
 
 
 def _uncertainty(boards: Sequence[Board], cited: _Cited) -> str:
-    factors, joined, corrected = map(cited.cite, (_FACTORS, _JOINED, _CORRECTED))
+    expanded, factors, joined, corrected = map(cited.cite, (_EXPANDED, _FACTORS, _JOINED, _CORRECTED))
     metrics = _and(_unique(TITLES[board.about["metric"]] for board in boards))
     groups = _and(_unique((board.about["groups"] or "image") + "s" for board in boards))
     return (
-        f"The primary metric is {metrics}. Intervals (95\\,\\%) take test {groups} (bootstrap, 1,000 resamples of whole {groups}) and draws of "
-        f"labels as crossed random factors{factors}, their parts joined by squares{joined}; differences between methods are paired on the same "
-        f"test images and draws, and corrected for their number by Holm's method{corrected}."
+        f"The primary metric is {metrics}. Intervals (95\\,\\%) take test {groups} (bootstrap, 1,000 resamples of whole {groups}, "
+        f"percentiles expanded for their number{expanded}) and draws of labels as crossed random factors{factors}, their parts "
+        f"joined by squares{joined}; differences between methods are paired on the same test images and draws, and corrected for their number by Holm's method{corrected}."
     )
 
 

@@ -101,8 +101,22 @@ def standard(rng: np.random.Generator, *shape: int) -> np.ndarray:
 def test_one_seed_is_the_bootstrap_over_test_groups() -> None:
     values = np.random.default_rng(0).normal(size=(1, 400))
     summary = stats.mean_over_seeds(stats.Sample(np.array([0.25]), values, 50))
-    assert (summary.low, summary.high) == stats.interval(values[0])
+    level = 1 - 2 * 0.0211794  # scipy.stats: norm.cdf(t.ppf(0.025, 49) * sqrt(50 / 49))
+    assert (summary.low, summary.high) == pytest.approx(stats.interval(values[0], level), abs=1e-5)
+    assert (summary.low, summary.high) == pytest.approx(stats.expanded_interval(values[0], 50))
     assert summary.mean == 0.25 and summary.sd is None
+    assert all(map(math.isnan, stats.expanded_interval(values[0], 1)))
+
+
+@pytest.mark.parametrize("n", [10, 20, 40])
+def test_an_interval_of_few_groups_covers(n: int) -> None:
+    """2,000 test sets of n groups of 1 to 9 images, mean 0.7 between 0 and 1; 0.03: Student's own interval misses by as much on such numbers."""
+    rng = np.random.default_rng(n)
+    groups = np.repeat(np.arange(n), rng.integers(1, 10, n))
+    resampled = resample(correlated(2000, groups, rng), stats.group_weights(groups, 500))
+    ends = np.array([stats.expanded_interval(values, n) for values in resampled])
+    assert np.mean((ends[:, 0] <= 0.7) & (ends[:, 1] >= 0.7)) == pytest.approx(0.95, abs=0.03)
+    assert n > 20 or covered(resampled, 0.7) < 0.91
 
 
 def test_three_seeds_without_test_variance_are_students_interval() -> None:

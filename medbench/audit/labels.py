@@ -128,7 +128,7 @@ def _auc(name: str, matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
     decisions = (scores > 0.5).astype(int) if labels.ndim > 1 else scores.argmax(1)
     auc = metrics.score(labels, scores, decisions, kind).values["auc"]
     resampled = metrics.score(labels, scores, decisions, kind, stats.group_weights(groups)).values["auc"]
-    low, high = stats.interval(resampled)
+    low, high = stats.expanded_interval(resampled, len(np.unique(groups)))
     if auc is None or not np.isfinite([auc, low, high]).all():
         return None
     return Column(name, float(auc), float(low), float(high))

@@ -59,5 +59,6 @@ def auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, kind: Kind) 
     """Mean AUC over classes, one against the rest (binary: of class 1), of labels (N,) and probabilities (N, C); interval over groups."""
     decisions = scores.argmax(1)
     value = metrics.score(labels, scores, decisions, kind).values["auc"]
-    low, high = stats.interval(metrics.score(labels, scores, decisions, kind, stats.group_weights(groups)).values["auc"])
+    resampled = metrics.score(labels, scores, decisions, kind, stats.group_weights(groups)).values["auc"]
+    low, high = stats.expanded_interval(resampled, len(np.unique(groups)))
     return Auc(float(value), low, high)

@@ -83,7 +83,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A finished cell. metrics: name -> {"value", "low", "high"} (None = undefined), all in the metric's own range, not in percent.
+    """A finished cell. metrics: name -> {"value", "low", "high"} (None = undefined), all in the metric's own range, not in percent; low, high: the
+    bare 95 % percentiles of its resamples, which few groups make too narrow (`stats.expanded_interval` is what tables show).
 
     n_labels: images in the labelled subset; n_requested: what the budget asked for, in images, or in
     positives for `5/class` of a multi-label task (whole groups are taken, so the first may be larger).

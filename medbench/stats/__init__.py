@@ -1,6 +1,6 @@
 """What chance alone could have done: intervals, paired differences and verdicts, ranks over tasks, label efficiency. Never imports torch."""
 
-from medbench.stats.contrasts import Estimate, Sample, Summary, across, contrast, mean_over_seeds, paired_difference
+from medbench.stats.contrasts import Estimate, Sample, Summary, across, contrast, expanded_interval, mean_over_seeds, paired_difference
 from medbench.stats.curves import LabelEfficiency, area, area_difference, label_efficiency
 from medbench.stats.ranks import Ranking, cliques, ranking, ranks
 from medbench.stats.resampling import MAX_UNDEFINED, VERSION, group_weights, interval
@@ -22,6 +22,7 @@ __all__ = [
     "cliques",
     "contrast",
     "differences_to",
+    "expanded_interval",
     "format_p",
     "group_weights",
     "holm",

@@ -183,23 +183,39 @@ def across(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Estimate:
 def mean_over_seeds(sample: Sample, level: float = 0.95) -> Summary:
     """Mean, sd and interval over test groups and seeds.
 
-    The percentile interval of the bootstrap over test groups, its two halves stretched to the width that seeds and degrees of freedom ask
-    for: it keeps the bootstrap's skewness, and for a single seed it is the percentile interval itself. Undefined for one group,
-    of which all resamples are the same, and for a faultless sample.
+    The expanded percentile interval of the bootstrap over test groups, its two halves stretched from the width that the groups alone ask for to
+    the one that seeds and groups ask for: it keeps the bootstrap's skewness. Undefined for one group, of which all resamples are the same, and
+    for a faultless sample.
     """
     sd = float(np.std(sample.plain, ddof=1)) if len(sample.plain) > 1 else None
     means = sample.resamples.mean(0)
-    low, high = interval(means, level)
     estimate = contrast([(1.0, sample)])
     if not np.isfinite(estimate.error):
         return Summary(sample.mean, sd, np.nan, np.nan)
-    if sd is None:
-        return Summary(sample.mean, sd, low, high)
-    if low == high:  # nothing to stretch
+    low, high = expanded_interval(means, sample.groups, level)
+    (variance, df), *_ = estimate.parts
+    if low == high or variance == 0:  # nothing to stretch
         return Summary(sample.mean, sd, *estimate.interval(level))
     centre = float(np.nanmedian(means) if np.isnan(means).any() else np.median(means))
-    stretch = max(estimate.half(level) / (np.sqrt(_variance(means)) * t_quantile(level, float("inf"))), 1.0)
+    stretch = estimate.half(level) / (np.sqrt(variance) * t_quantile(level, df))
     return Summary(sample.mean, sd, centre - stretch * (centre - low), centre + stretch * (high - centre))
+
+
+def expanded_interval(values: np.ndarray, groups: int, level: float = 0.95) -> tuple[float, float]:
+    """(low, high): the percentile interval at `expanded` of a number's values (R,) on resamples of so many test groups, NaN = undefined; NaN as
+    `interval` has it, and of one group."""
+    return interval(values, expanded(level, groups)) if groups > 1 else (float("nan"), float("nan"))
+
+
+def expanded(level: float, groups: int) -> float:
+    """The level whose percentiles hold the truth as often as `level` promises (Hesterberg 2014, arXiv:1411.5279, expanded percentile interval).
+
+    A bootstrap of G groups sees (G - 1) / G of the variance, and its percentiles take that for known: of a normal mean they reach as far as
+    Student's interval at 2 Phi(t sqrt(G / (G - 1))) - 1.
+    """
+    from scipy.special import ndtr
+
+    return float(2 * ndtr(t_quantile(level, groups - 1) * np.sqrt(groups / (groups - 1))) - 1)
 
 
 def paired_difference(a: Sample, b: Sample) -> Estimate:
