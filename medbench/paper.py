@@ -152,7 +152,8 @@ def _uncertainty(boards: Sequence[Board], cited: _Cited) -> str:
     return (
         f"The primary metric is {metrics}. Intervals (95\\,\\%) take test {groups} (bootstrap, 1,000 resamples of whole {groups}, "
         f"percentiles expanded for their number{expanded}) and draws of labels as crossed random factors{factors}, their parts "
-        f"joined by squares{joined}; differences between methods are paired on the same test images and draws, and corrected for their number by Holm's method{corrected}."
+        f"joined by squares{joined}; differences between methods are paired on the same test images and draws, "
+        f"and corrected for their number by Holm's method{corrected}."
     )
 
 
