@@ -32,7 +32,6 @@ class State:
     """Where one training stands; everything but the network and the optimiser. `best` holds copies, not references."""
 
     step: int = 0
-    evaluated: int = 0
     best_score: float = -math.inf
     best_step: int = 0
     best: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -240,7 +239,6 @@ class Job:
     def _evaluate(self, net: Net, state: State) -> None:
         """Score the held-out images, keep a copy of the weights where they are the best so far, lower the rate on a plateau."""
         score = self.score(self.predict(net, self.train_.features[self.val]))
-        state.evaluated += 1
         state.curve.append((state.step, score))
         if score > state.best_score:
             state.best_score, state.best_step, state.best, state.since, state.bad = score, state.step, _copy(net), 0, 0

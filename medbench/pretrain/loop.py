@@ -84,7 +84,7 @@ def run(
         if not wanted:
             return
         diary = Diary(folder, world, device, total, progress)
-        saved = diary.load(device)
+        saved = diary.load()
         for stage in stages[saved["stage"] if saved else 0 :]:
             torch.manual_seed(_seed(seed, stage.number))  # for the heads
             training = _prepare(stage, build, data, world, diary, seed, device, precision, saved)

@@ -90,19 +90,18 @@ class Diary:
     total: int
     progress: Progress
     history: list[dict[str, Any]] = field(default_factory=list)
-    about: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0  # of the runs before this one
     started: float = field(default_factory=time.perf_counter)
     saved_at: float = field(default_factory=time.perf_counter)
     saving: float = 0.0
 
-    def load(self, device: str) -> dict[str, Any] | None:
+    def load(self) -> dict[str, Any] | None:
         """The state that a killed run left, or None."""
         file = self.folder / "checkpoint.pth"
         if not file.exists():
             return None
-        saved: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
-        self.history, self.seconds, self.about = saved["history"], saved["seconds"], saved["about"]
+        saved: dict[str, Any] = torch.load(file, map_location=self.device, weights_only=True)
+        self.history, self.seconds = saved["history"], saved["seconds"]
         return saved
 
     def note(self, views: float, record: Mapping[str, Any]) -> None:
@@ -118,7 +117,7 @@ class Diary:
     def save(self, state: Mapping[str, Any]) -> None:
         start = time.perf_counter()
         if self.world.rank == 0:
-            whole = {**state, "history": self.history, "seconds": self._seconds(), "about": self.about}
+            whole = {**state, "history": self.history, "seconds": self._seconds()}
             durable.write(self.folder / "checkpoint.pth", lambda file: torch.save(whole, file))
             self.write_history()
         self.saved_at = time.perf_counter()
@@ -137,7 +136,7 @@ class Diary:
             return
         views = self.history[-1]["views"] if self.history else 0
         speed = {"seconds": round(self._seconds(), 1), "views_per_second": round(views / max(self._seconds(), 1e-9), 1)}
-        record = {**machine(self.device), **self.about, **speed, "processes": self.world.size, "steps": self.history}
+        record = {**machine(self.device), **speed, "processes": self.world.size, "steps": self.history}
         durable.write(self.folder / "history.json", lambda file: file.write_text(json.dumps(record, indent=1)))
 
     def _seconds(self) -> float:
