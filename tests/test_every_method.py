@@ -158,7 +158,7 @@ def test_the_weights_identity_holds_everything_that_makes_them(bagged: Path, few
     assert base == sha(labels=("10",), seeds=2), "budgets and seeds of the labels change no weights"
     others = [sha(pretrain="standard"), sha(size=40), sha(source="task"), sha(methods=("swav",)), sha(precision="bf16")]
     assert len({base, *others}) == 6
-    monkeypatch.setattr(recipe, "ADAPT_LR", {"quick": 5e-4})
+    monkeypatch.setattr(recipe, "ADAPT_LR", 5e-4)
     assert sha() != base
 
 

@@ -137,7 +137,7 @@ def test_the_informative_source_is_found_among_noise(tokens: str) -> None:
 
 
 def test_the_scalar_map_follows_scale_before_anything_is_learnt() -> None:
-    model = head((64, 64, 64), 2, tokens="scalar", width=32)
+    model = network.Head((64, 64, 64), 2, "scalar", width=32, dropout=0.2)
     noise = [torch.randn(16, 64, generator=torch.Generator().manual_seed(i)) for i in range(3)]
     noise[2] *= 30
     attended = model.attention(noise).mean((0, 1))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TOGETHER = {"cpu": 4}
 
 
-def head(dims: Sequence[int], n_outputs: int, *, tokens: Tokens = "source", width: int = 512, dropout: float = 0.2) -> Head:
+def head(dims: Sequence[int], n_outputs: int, *, tokens: Tokens = "source") -> Head:
     """The DVME head for sources of `dims` features: forward(k tensors (B, d_i)) -> logits (B, n_outputs); attention(...) -> (B, k, k).
 
     tokens: `scalar` as in the paper's listing, k width tokens of dimension 1 (its parameter count fits no other reading); `source`, one
@@ -29,7 +29,7 @@ def head(dims: Sequence[int], n_outputs: int, *, tokens: Tokens = "source", widt
     """
     from medbench.fusion.network import Head
 
-    return Head(dims, n_outputs, tokens, width, dropout)
+    return Head(dims, n_outputs, tokens, TRUONG2021.width, TRUONG2021.dropout)
 
 
 def fit_predict(

@@ -113,7 +113,7 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
         }
         crops = views.dino(modality)
         one = Recipe(dino, crops, budgeted(budget, n_images), 0, hyper={**hyper, **small, "frozen_until": 0.1})
-        return (one.having(**gentle(budget, source)).having(weight_decay=(0.04, 0.4)),)
+        return (one.having(**gentle(source)).having(weight_decay=(0.04, 0.4)),)
     # Nielsen et al. 2023, who pretrain in-domain (sparsam's dino_config.yml over its defaults); views by modality where theirs do not fit
     crops = views.nielsen2023() if modality in ("dermoscopy", "endoscopy", "cytology") else views.dino(modality)
     epochs = 500

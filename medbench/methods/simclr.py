@@ -43,7 +43,7 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
     # temperature and width: SimCLR's and Azizi et al.'s; lightly's default temperature is 0.5
     common = Recipe(simclr, views.simclr(modality), 0, 0, hyper={"temperature": 0.1, "width": 128, "head_norm": True})
     if budget != "paper":
-        return (common.having(views=budgeted(budget, n_images), **gentle(budget, source)),)
+        return (common.having(views=budgeted(budget, n_images), **gentle(source)),)
     # Azizi et al.'s own were NOT FOUND; these are the defaults of the authors' later code (google-research/medical-ai-research-foundations,
     # run.py): LARS without norms and biases, 0.3 for 256 images, 10 of 100 epochs of warm-up. It adds the loss of both directions, of which
     # lightly takes the mean: LARS evens that out, norms and biases learn at half its rate

@@ -71,7 +71,7 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
     if budget != "paper":
         # ours: equal clusters of a batch of 64 need fewer prototypes, and a queue of older embeddings; frozen and without queue at first
         small = {"prototypes": {"quick": 100, "standard": 300}[budget], "hidden": 512, "queue": 512, "queue_from": 0.3, "frozen_until": 0.1}
-        return (Recipe(swav, crops, budgeted(budget, n_images), 0, hyper={**hyper, **small}).having(**gentle(budget, source)),)
+        return (Recipe(swav, crops, budgeted(budget, n_images), 0, hyper={**hyper, **small}).having(**gentle(source)),)
     epochs = 800
     return (
         Recipe(

@@ -20,11 +20,8 @@ BUDGETS = ("quick", "standard", "paper")
 QUICK_VIEWS = 4_000
 #: Views of a standard one, and what it sees of a small task: 50 epochs of two views.
 STANDARD_VIEWS, STANDARD_VIEWS_AN_IMAGE = 200_000, 100
-#: Learning rates of AdamW by budget. From pretrained weights it must be gentle: a larger rate unlearns more than a short run can teach.
-ADAPT_LR: Mapping[str, float] = {"quick": 1e-4, "standard": 1e-4}
-SCRATCH_LR: Mapping[str, float] = {"quick": 1e-3, "standard": 1e-3}
-ADAPT_FREEZES_NORM = True
-ADAPT_FROZEN = 0.0
+#: Learning rates of AdamW. From pretrained weights it must be gentle: a larger rate unlearns more than a short run can teach.
+ADAPT_LR, SCRATCH_LR = 1e-4, 1e-3
 
 
 @dataclass(frozen=True)
@@ -98,16 +95,15 @@ def budgeted(budget: str, n_images: int) -> int:
     return QUICK_VIEWS if budget == "quick" else min(STANDARD_VIEWS, STANDARD_VIEWS_AN_IMAGE * n_images)
 
 
-def gentle(budget: str, source: str) -> dict[str, Any]:
+def gentle(source: str) -> dict[str, Any]:
     """The optimiser of a quick or standard pretraining, the same for every method: AdamW; our own settings, of no paper."""
     adapting = source != "task"
     return {
         "batch": 64,
         "optimiser": "adamw",
-        "lr": (ADAPT_LR if adapting else SCRATCH_LR)[budget],
+        "lr": ADAPT_LR if adapting else SCRATCH_LR,
         "warmup": 0.1,
         "weight_decay": (0.05, 0.05),
         "clip": 1.0,
-        "freeze_norm": adapting and ADAPT_FREEZES_NORM,
-        "frozen": ADAPT_FROZEN if adapting else 0.0,
+        "freeze_norm": adapting,
     }

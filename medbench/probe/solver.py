@@ -192,11 +192,11 @@ def _keep(problems: Problems, kept: torch.Tensor, first: torch.Tensor) -> Proble
     return replace(problems, ridge=_pick(problems.ridge, kept, first), **each)
 
 
-def settle_bias(problems: Problems, w: torch.Tensor, steps: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    """Newton steps on the bias alone, kept where they help: w and its gradient. Makes the duality gap exact."""
+def settle_bias(problems: Problems, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """At most three Newton steps on the bias alone, kept where they help: w and its gradient. Makes the duality gap exact."""
     gradient = problems.evaluate(w)[1]
     rounding = 8 * torch.finfo(w.dtype).eps
-    for _ in range(steps):
+    for _ in range(3):
         if not (gradient[..., -1].abs() > rounding).any():
             break
         inverse = torch.linalg.pinv(problems.covariance(w).double(), hermitian=True, rtol=1e-9)
