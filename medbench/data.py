@@ -157,7 +157,7 @@ def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_le
             marks.append(f"LEAK: {len(torn)} {word}s stand in both {a} and {b}")
     for part in ("train", target):
         labels = parts[part].labels
-        shown = [_shows(labels, c) for c in range(len(task.classes))]
+        shown = [shows(labels, c) for c in range(len(task.classes))]
         absent = [name for name, there in zip(task.classes, shown, strict=True) if not there]
         if absent:
             if not allow_partial:
@@ -214,7 +214,8 @@ def tidy(task: Task, part: str, split: Split) -> Split:
     return Split(split.images, ids, labels, groups, bags, meta)
 
 
-def _shows(labels: np.ndarray, c: int) -> bool:
+def shows(labels: np.ndarray, c: int) -> bool:
+    """Whether there is an image of class c; of a label (N, C), one with it and one without."""
     return bool((labels == c).any()) if labels.ndim == 1 else bool((labels[:, c] == 1).any() and (labels[:, c] == 0).any())
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench import images, registry
-from medbench.data import TaskData, check_content, data_roots, tidy
+from medbench.data import TaskData, check_content, data_roots, shows, tidy
 from medbench.spec import NOTHING, Grid, Shift, Split, Task, UserError, fingerprint, user_path
 from medbench.targets.target import VERSION, Target, what_then
 
@@ -76,7 +76,7 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid, progress: Pro
         why[f"that {data.data} has, too"] = int((kept & same).sum())
     rows = np.flatnonzero(kept & ~same)
     split = replace(whole.take(rows), labels=labels[rows])
-    shown = [name for c, name in enumerate(classes) if _occurs(split.labels, c)]
+    shown = [name for c, name in enumerate(classes) if shows(split.labels, c)]
     if len(shown) < (1 if task.kind == "multilabel" else 2):
         what = f"Of '{other.name}' {len(rows)} of {len(whole)} images can be scored by a model of '{task.name}', of {len(shown)} classes"
         left = "; ".join(f"{n} {reason}" for reason, n in why.items())
@@ -171,10 +171,6 @@ def _shared(data: TaskData, whole: Split, hashes: Sequence[str], *, by_ids: bool
         lesions = np.unique(np.concatenate([whole.groups[same], *(part.groups for part in data.parts.values())]))
         same |= np.isin(whole.groups, lesions)
     return same
-
-
-def _occurs(labels: np.ndarray, c: int) -> bool:
-    return bool((labels == c).any()) if labels.ndim == 1 else bool((labels[:, c] == 1).any() and (labels[:, c] == 0).any())
 
 
 def _said(classes: Sequence[str], shift: Shift, other: Task) -> str:
