@@ -104,6 +104,16 @@ def score(labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray, 
     return Result(whole, counted)
 
 
+def decided(probabilities: np.ndarray, multilabel: bool) -> np.ndarray:
+    """Decisions of probabilities (N, C): the most probable class (N,) int64, or (N, C) int64 the labels from 0.5 on.
+
+    >>> decided(np.array([[0.5, 0.2], [0.1, 0.9]]), multilabel=True).tolist()
+    [[1, 0], [0, 1]]
+    """
+    decisions: np.ndarray = (probabilities >= 0.5).astype(np.int64) if multilabel else probabilities.argmax(1)
+    return decisions
+
+
 def _check(labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray, kind: Kind) -> None:
     if probabilities.ndim != 2:
         raise ValueError(f"probabilities must be (N, C); got {probabilities.shape}")

@@ -125,7 +125,7 @@ def _auc(name: str, matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
             else:
                 scores[np.ix_(out, model.classes_)] = p
     scores = np.nan_to_num(scores, nan=0.0)
-    decisions = (scores > 0.5).astype(int) if labels.ndim > 1 else scores.argmax(1)
+    decisions = metrics.decided(scores, labels.ndim > 1)
     auc = metrics.score(labels, scores, decisions, kind).values["auc"]
     resampled = metrics.score(labels, scores, decisions, kind, stats.group_weights(groups)).values["auc"]
     low, high = stats.expanded_interval(resampled, len(np.unique(groups)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medbench import stats
+from medbench import metrics, stats
 from medbench.spec import Kind, UserError
 from medbench.table import Line
 
@@ -130,8 +130,7 @@ def by_case(answers: Answers) -> tuple[Answers, int]:
         mean = np.zeros((len(size), draw.probabilities.shape[1]))
         np.add.at(mean, case, draw.probabilities)
         mean = np.clip(mean / size[:, None], 0, 1)
-        decided = (mean >= 0.5).astype(np.int64) if answers.labels.ndim == 2 else mean.argmax(1)
-        draws.append(replace(draw, probabilities=mean, decisions=decided))
+        draws.append(replace(draw, probabilities=mean, decisions=metrics.decided(mean, answers.labels.ndim == 2)))
     labels = answers.labels[first]
     if labels.ndim == 2:
         low, high = np.full(labels.shape, np.inf), np.full(labels.shape, -np.inf)

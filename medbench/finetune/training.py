@@ -81,7 +81,7 @@ def fine_tune(
         "searched": searched,
     }
     extra = {"recipe": recipe.name, "trained_on": len(fit), "held_out": len(val), "steps_run": state.step, "curve": state.curve}
-    return {name: Scores(p, _decide(p, train.kind), chosen, extra, held_out) for name, p in scores.items()}
+    return {name: Scores(p, metrics.decided(p, train.kind == "multilabel"), chosen, extra, held_out) for name, p in scores.items()}
 
 
 def hold_out(labels: np.ndarray, groups: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -256,7 +256,7 @@ class Job:
         if self.recipe.watch == "log_loss":
             return -_log_loss(labels, probabilities)
         name = PRIMARY[kind] if self.recipe.watch == "primary" else self.recipe.watch
-        value = metrics.score(labels, probabilities, _decide(probabilities, kind), kind).values[name]
+        value = metrics.score(labels, probabilities, metrics.decided(probabilities, kind == "multilabel"), kind).values[name]
         return float(value) if np.isfinite(value) else -_log_loss(labels, probabilities)
 
     def _stopped(self, state: State) -> bool:
@@ -310,8 +310,3 @@ def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     if labels.ndim == 1:
         return float(-np.log(p[np.arange(len(labels)), labels]).mean())
     return float(-np.nanmean(labels * np.log(p) + (1 - labels) * np.log(1 - p)))
-
-
-def _decide(probabilities: np.ndarray, kind: str) -> np.ndarray:
-    decisions: np.ndarray = (probabilities >= 0.5).astype(np.int64) if kind == "multilabel" else probabilities.argmax(1)
-    return decisions

@@ -107,13 +107,10 @@ class Learner:
         """The primary metric on the held-out images, larger is better; where it is not defined there, minus the loss."""
         import torch
 
-        truth = self.truth[self.held]
-        if self.kind == "multilabel":
-            probabilities = logits.sigmoid().cpu().numpy()
-            decisions = (probabilities >= 0.5).astype(np.int64)
-        else:
-            probabilities = logits.masked_fill(~self.usable, -torch.inf).softmax(1).cpu().numpy()
-            decisions = probabilities.argmax(1)
+        truth, several = self.truth[self.held], self.kind == "multilabel"
+        found = logits.sigmoid() if several else logits.masked_fill(~self.usable, -torch.inf).softmax(1)
+        probabilities = found.cpu().numpy()
+        decisions = metrics.decided(probabilities, several)
         value = metrics.score(truth.cpu().numpy(), probabilities, decisions, self.kind).values[PRIMARY[self.kind]]
         return float(value) if np.isfinite(value) else -float(losses(logits[None], truth[None], self.usable[None]))
 
@@ -203,14 +200,10 @@ def score(model: Head, learner: Learner, target: Sequence[np.ndarray], held: Hel
         for i in range(0, len(target[0]), BLOCK):
             block = [torch.as_tensor(np.asarray(x[i : i + BLOCK], np.float32), device=learner.rows.device) for x in target]
             blocks.append(model(learner.standard(block)).double().cpu())
-    logits, usable = torch.cat(blocks), learner.usable.cpu()
-    if learner.kind == "multilabel":
-        probabilities = np.where(usable.numpy(), logits.sigmoid().numpy(), learner.base)
-        decisions = (probabilities >= 0.5).astype(np.int64)
-    else:
-        logits = logits.masked_fill(~usable, -torch.inf)
-        probabilities, decisions = logits.softmax(1).numpy(), logits.argmax(1).numpy()
-    return Scores(probabilities.astype(np.float32), decisions, learner.chosen(), held_out=held)
+    logits, usable, several = torch.cat(blocks), learner.usable.cpu(), learner.kind == "multilabel"
+    found = logits.sigmoid() if several else logits.masked_fill(~usable, -torch.inf).softmax(1)
+    probabilities = np.where(usable.numpy(), found.numpy(), learner.base)
+    return Scores(probabilities.astype(np.float32), metrics.decided(probabilities, several), learner.chosen(), held_out=held)
 
 
 def score_held_out(model: Head, learner: Learner, pool: Sequence[torch.Tensor]) -> HeldOut | None:
