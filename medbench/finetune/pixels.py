@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from medbench import views
 from medbench.spec import Network
 
 BATCH = 256  # images scored at a time
@@ -31,8 +32,5 @@ class Pixels:
 
 def normalised(pixels: np.ndarray, network: Network, device: torch.device) -> Iterator[torch.Tensor]:
     """(M, S, S, 3) uint8 in batches (B, 3, S, S) float32, as the network takes them."""
-    mean = torch.tensor(network.mean, device=device).view(3, 1, 1)
-    std = torch.tensor(network.std, device=device).view(3, 1, 1)
     for start in range(0, len(pixels), BATCH):
-        block = torch.from_numpy(np.array(pixels[start : start + BATCH])).to(device)
-        yield (block.permute(0, 3, 1, 2).float() / 255 - mean) / std
+        yield views.plain(torch.from_numpy(np.array(pixels[start : start + BATCH])).to(device), network.mean, network.std)

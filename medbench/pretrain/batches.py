@@ -33,9 +33,7 @@ class Data:
 
     def plain(self, positions: np.ndarray, device: str) -> torch.Tensor:
         """(B, 3, S, S) float32, normalised, channels_last."""
-        images = self.images(positions, device).permute(0, 3, 1, 2).float()
-        mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (self.mean, self.std))
-        return images.div_(255).sub_(mean).div_(std)
+        return views.plain(self.images(positions, device), self.mean, self.std)
 
 
 def views_of(

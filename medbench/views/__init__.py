@@ -7,6 +7,20 @@ besides (benchmarks/speed/views.py).
 
 from medbench.views.crops import Crop, dino, finetune, nielsen2023, simclr, swav
 from medbench.views.drawing import Parameters, draw
-from medbench.views.making import finished, render, sheet, views
+from medbench.views.making import finished, plain, render, sheet, views
 
-__all__ = ["Crop", "Parameters", "dino", "draw", "finetune", "finished", "nielsen2023", "render", "sheet", "simclr", "swav", "views"]
+__all__ = [
+    "Crop",
+    "Parameters",
+    "dino",
+    "draw",
+    "finetune",
+    "finished",
+    "nielsen2023",
+    "plain",
+    "render",
+    "sheet",
+    "simclr",
+    "swav",
+    "views",
+]

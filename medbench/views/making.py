@@ -37,8 +37,20 @@ def finished(images: torch.Tensor, drawn: Parameters, crop: Crop, size: int, mea
 
     with torch.autocast(images.device.type, enabled=False):  # the caller's half precision is for the encoder
         view = render(images, drawn, crop, crop.pixels(size))
-    centre, spread = (torch.tensor(v, dtype=torch.float32, device=view.device).view(3, 1, 1) for v in (mean, std))
-    return view.sub_(centre).div_(spread).contiguous(memory_format=torch.channels_last)
+    return _normalised(view, mean, std).contiguous(memory_format=torch.channels_last)
+
+
+def plain(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """The images as they are, (B, 3, S, S) float32, channels_last, normalised as a view is. images: (B, S, S, 3) uint8."""
+    return _normalised(images.permute(0, 3, 1, 2).float().div_(255), mean, std)
+
+
+def _normalised(x: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """In place."""
+    import torch
+
+    centre, spread = (torch.tensor(v, dtype=torch.float32, device=x.device).view(3, 1, 1) for v in (mean, std))
+    return x.sub_(centre).div_(spread)
 
 
 def render(images: torch.Tensor, drawn: Parameters, crop: Crop, s: int) -> torch.Tensor:
