@@ -16,7 +16,7 @@ from medbench.audit import checks, labels, pairs, record
 from medbench.audit.report import Report, worst_first
 from medbench.audit.subject import Subject, of_data
 from medbench.data import TaskData
-from medbench.spec import Drawn, Encoder, Grid, UserError
+from medbench.spec import Encoder, Grid, UserError
 
 SIZES = (112, 64, 32)  # px: the embedded encoder's own size, and what smaller images are compared at
 _SAMPLED = 24  # images whose size is looked at
@@ -147,12 +147,8 @@ def _size(subject: Subject) -> int:
 
     short = []
     for i in np.linspace(0, len(subject) - 1, min(_SAMPLED, len(subject))).astype(int):
-        image = subject.images[i]
-        if isinstance(image, Drawn):
-            short.append(min(image.draw(image.seed).shape[:2]))
-            continue
         try:
-            short.append(min(decoding.picture(image, wanted=SIZES[0]).size))
+            short.append(min(decoding.picture(subject.images[i], wanted=SIZES[0]).size))
         except UserError:
             continue  # packing names every image that cannot be decoded
     typical = float(np.median(short)) if short else SIZES[0]

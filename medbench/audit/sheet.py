@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medbench import durable
 from medbench.audit.report import Report
 from medbench.audit.subject import Subject
 from medbench.images import decoding
-from medbench.spec import Drawn
+from medbench.spec import Image
 
 MOST = 48  # pairs on a sheet: across parts first, then the best
 _SIDE, _TEXT, _COLUMNS = 160, 30, 3  # px of an image's longer side, of the two lines above it, pairs in a row
@@ -19,13 +17,14 @@ _SIDE, _TEXT, _COLUMNS = 160, 30, 3  # px of an image's longer side, of the two 
 
 def sheet(report: Report, subject: Subject, file: Path) -> int:
     """Write the pairs as a PNG and return how many it shows. Each: ids, parts, labels, and the correlation, above both images."""
-    from PIL import Image, ImageDraw
+    import PIL.Image
+    import PIL.ImageDraw
 
     shown = sorted(report.pairs, key=lambda pair: pair["part"] == pair["other_part"])[:MOST]
     width, height = 2 * _SIDE + 14, _SIDE + _TEXT + 10
     rows = -(-len(shown) // _COLUMNS)
-    canvas = Image.new("RGB", (min(_COLUMNS, max(1, len(shown))) * width, max(1, rows) * height), "white")
-    pen = ImageDraw.Draw(canvas)
+    canvas = PIL.Image.new("RGB", (min(_COLUMNS, max(1, len(shown))) * width, max(1, rows) * height), "white")
+    pen = PIL.ImageDraw.Draw(canvas)
     for k, pair in enumerate(shown):
         x, y = (k % _COLUMNS) * width, (k // _COLUMNS) * height
         for side, (name, part, label) in enumerate((("image", "part", "label"), ("other", "other_part", "other_label"))):
@@ -48,10 +47,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 26 else "..." + text[-23:]
 
 
-def _thumb(image: Path | Drawn) -> Any:
-    from PIL import Image
-
-    picture = Image.fromarray(np.asarray(image.draw(image.seed))) if isinstance(image, Drawn) else decoding.picture(image, wanted=_SIDE)
-    picture = picture.convert("RGB")
+def _thumb(image: Image) -> Any:
+    picture = decoding.picture(image, wanted=_SIDE).convert("RGB")
     picture.thumbnail((_SIDE, _SIDE))
     return picture

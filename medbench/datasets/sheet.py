@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medbench import durable, images
-from medbench.spec import Drawn, Image, Split, Task, UserError, of_class
+from medbench.spec import Image, Split, Task, UserError, of_class
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -97,7 +97,7 @@ def _tile(image: Image) -> PIL.Image.Image:
     """The whole image, its own aspect ratio, within TILE x TILE."""
     from PIL import Image as pillow
 
-    source = pillow.fromarray(image.draw(image.seed)) if isinstance(image, Drawn) else images.picture(image, wanted=TILE).convert("RGB")
+    source = images.picture(image, wanted=TILE).convert("RGB")
     scale = TILE / max(source.size)
     return source.resize((max(1, round(source.width * scale)), max(1, round(source.height * scale))), pillow.Resampling.BICUBIC)
 

@@ -15,7 +15,7 @@ import numpy as np
 from medbench import fetch, images
 from medbench.datasets.getting import in_megabytes
 from medbench.images import decoding, workforce
-from medbench.spec import Drawn, Image, Official, Split, Task, UserError, of_class
+from medbench.spec import Image, Official, Split, Task, UserError, of_class
 from medbench.tasks import reading
 
 Counts = Mapping[str, Mapping[str, tuple[int, int | None]]]
@@ -116,10 +116,7 @@ def decode_all(job: Job) -> list[tuple[int, str]]:
     bad = []
     for number, image in enumerate(job.images, start=job.start):
         try:
-            if isinstance(image, Drawn):
-                image.draw(image.seed)
-            else:
-                decoding.picture(image)
+            decoding.picture(image)
         except (UserError, OSError) as error:
             bad.append((number, str(error)))
     return bad

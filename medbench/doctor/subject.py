@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import nn
 
 from medbench import data, encoders, given, images, registry, weights
 from medbench.doctor.passing import reference_images
-from medbench.spec import Drawn, Encoder, UserError, user_path
+from medbench.spec import Encoder, UserError, user_path
 
 IMAGES = 24
 
@@ -48,8 +47,4 @@ def _of_task(name: str, root: str | None) -> list[np.ndarray]:
     index = np.random.default_rng(0).permutation(len(split))[:IMAGES]
     if len(index) < 8:
         raise UserError(f"The training part of '{task.name}' has {len(index)} images; 8 are needed.")
-    return [_pixels(split.images[i]) for i in index]
-
-
-def _pixels(image: Path | Drawn) -> np.ndarray:
-    return image.draw(image.seed) if isinstance(image, Drawn) else images.decode(image)
+    return [images.decode(split.images[i]) for i in index]

@@ -1,4 +1,4 @@
-"""Image files -> 8-bit pixels: JPEG, PNG, TIFF, BMP, WebP by Pillow, DICOM by pydicom.
+"""Images -> 8-bit pixels: JPEG, PNG, TIFF, BMP, WebP by Pillow, DICOM by pydicom; drawings by their own function.
 
 The file's bytes alone decide the pixels: its type is found by content, never by name. So the hash of the bytes is the image's identity.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medbench.spec import UserError
+from medbench.spec import Drawn, Image, UserError
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -26,8 +26,8 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # MPO is found as JPEG
 _DRAFT_GAP = 3
 
 
-def decode(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an image file.
+def decode(image: Image) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an image file, or of a drawing.
 
     Pillow's formats: EXIF orientation is applied; palettes, CMYK and 1-bit become RGB; what is transparent is laid over black, the
     background of radiographs, endoscopy and fundus images. Embedded colour profiles are not applied. A file of several frames is
@@ -40,20 +40,24 @@ def decode(path: Path) -> np.ndarray:
 
     DICOM: see `dicom.pixels`. Raises UserError that names the file, for one that is missing, empty, corrupt, truncated, or no image.
     """
-    return np.asarray(picture(path).convert("RGB"))
+    return np.asarray(picture(image).convert("RGB"))
 
 
-def picture(path: Path, wanted: int | None = None) -> PIL.Image.Image:
+def picture(image: Image, wanted: int | None = None) -> PIL.Image.Image:
     """The image as Pillow's, mode L or RGB; as `decode`, but where `wanted` (pixels) is far below a JPEG's size, a smaller copy of it."""
-    data = _read(path)
+    if isinstance(image, Drawn):
+        from PIL import Image as pillow
+
+        return pillow.fromarray(image.draw(image.seed))
+    data = _read(image)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd but readable headers: 300,000 files would print 300,000 lines
             return _decode_dicom(data) if is_dicom(data) else _decode_pillow(data, wanted)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{image}: {error}") from error
     except Exception as error:  # decoders meet corrupt bytes with errors of every type
-        raise UserError(f"{path} is corrupt or truncated ({type(error).__name__}: {error}).") from error
+        raise UserError(f"{image} is corrupt or truncated ({type(error).__name__}: {error}).") from error
 
 
 def grey8(x: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 
 from medbench.images.cache import check_space, disk_errors, reserve
 from medbench.images.decoding import picture
-from medbench.spec import Drawn, Image, UserError, fingerprint
+from medbench.spec import Image, UserError, fingerprint
 
 VERSION = 1  # raise it with every change of a pixel
 INTERPOLATIONS = ("bicubic", "bilinear")
@@ -129,13 +129,7 @@ def squeeze(image: Image, size: int, interpolation: str) -> np.ndarray:
     """(size, size, 3) uint8 RGB of a file or a drawing. Raises UserError for a file that cannot be decoded."""
     from PIL import Image as pillow
 
-    if isinstance(image, Drawn):
-        drawn = image.draw(image.seed)
-        if drawn.shape == (size, size, 3):
-            return drawn
-        source = pillow.fromarray(drawn)
-    else:
-        source = picture(image, wanted=size)
+    source = picture(image, wanted=size)
     if source.size != (size, size):
         source = source.resize((size, size), pillow.Resampling[interpolation.upper()])
     return np.asarray(source.convert("RGB"))

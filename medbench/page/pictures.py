@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +14,8 @@ from medbench.data import open_task
 from medbench.page.clinic import best_lines, titled
 from medbench.page.markup import Html, tag
 from medbench.page.markup import section as part
-from medbench.spec import Drawn, Grid, Image, Split, UserError
+from medbench.spec import Grid, Image, Split, UserError
 from medbench.table import Board, Line
-
-if TYPE_CHECKING:
-    import PIL.Image
 
 SHOWN = 12
 SIDE = 160  # pixels of a thumbnail's longer side
@@ -147,10 +143,7 @@ def _images(board: Board, data: str | None, progress: Callable[[str, int, int], 
 
 def _thumbnail(image: Image) -> str:
     """A small JPEG without metadata, as a data: URI."""
-    import PIL.Image
-
-    pixels = image.draw(image.seed) if isinstance(image, Drawn) else images.decode(image)
-    small: PIL.Image.Image = PIL.Image.fromarray(pixels)
+    small = images.picture(image).convert("RGB")
     small.thumbnail((SIDE, SIDE))
     out = io.BytesIO()
     small.save(out, "JPEG", quality=82)
