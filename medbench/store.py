@@ -288,7 +288,7 @@ class Store:
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
         """One line, whole or not at all: a torn tail that a killed run left is cut first."""
         line = json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n"
-        with (self.folder / name).open("a+b") as file:
+        with durable.naming(self.folder / name), (self.folder / name).open("a+b") as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -107,3 +108,21 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="full"):
         durable.write(file, fails)
     assert file.read_text() == "old"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the test writes to /dev/full")
+def test_a_full_disk_is_told_by_the_file_that_did_not_fit(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    file.write_bytes(b"older")
+    record = {"weight": torch.zeros(100_000)}
+    for write in (
+        lambda: durable.stream(file, lambda opened: torch.save(record, opened)),
+        lambda: durable.write(file, lambda partial: partial.write_bytes(b"newer")),
+    ):
+        file.with_suffix(f".{os.getpid()}").symlink_to("/dev/full")
+        with pytest.raises(OSError, match="No space left") as raised:
+            write()
+        assert raised.value.errno == errno.ENOSPC and raised.value.filename == str(file)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["weights.pth"] and file.read_bytes() == b"older"
+    durable.stream(file, lambda opened: torch.save(record, opened))
+    assert torch.equal(torch.load(file)["weight"], record["weight"])

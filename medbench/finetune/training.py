@@ -297,7 +297,7 @@ class Job:
         record: dict[str, Any] = {"state": vars(state), "done": done}
         if not done:
             record |= {"net": net.state_dict(), "optimiser": optimiser.state_dict()}
-        durable.write(file, lambda partial: torch.save(record, partial))
+        durable.stream(file, lambda opened: torch.save(record, opened))
 
 
 def _copy(net: nn.Module) -> dict[str, torch.Tensor]:

@@ -118,7 +118,7 @@ class Diary:
         start = time.perf_counter()
         if self.world.rank == 0:
             whole = {**state, "history": self.history, "seconds": self._seconds()}
-            durable.write(self.folder / "checkpoint.pth", lambda file: torch.save(whole, file))
+            durable.stream(self.folder / "checkpoint.pth", lambda file: torch.save(whole, file))
             self.write_history()
         self.saved_at = time.perf_counter()
         self.saving = self.saved_at - start
@@ -128,7 +128,7 @@ class Diary:
         if self.world.rank == 0:
             self.write_history()
             plain = {name: value.cpu().contiguous() for name, value in weights.items()}
-            durable.write(self.folder / "weights.pth", lambda file: torch.save(plain, file))
+            durable.stream(self.folder / "weights.pth", lambda file: torch.save(plain, file))
             (self.folder / "checkpoint.pth").unlink(missing_ok=True)
 
     def write_history(self) -> None:
