@@ -132,13 +132,13 @@ def label_savings(
     for line in board.lines:
         if metric in line.plain and not np.isnan(line.plain[metric]).any():
             curves.setdefault(line.name, []).append(line)
-    whole = {name: lines for name, lines in curves.items() if len({_images(line) for line in lines}) == len(board.budgets()) > 1}
+    whole = {name: lines for name, lines in curves.items() if len({line.n_labels for line in lines}) == len(board.budgets()) > 1}
     asked = {line.name for line in against} if against is not None else whole.keys()
     said = []
     stage = f"{board.task} label curves"
     for done, (name, lines) in enumerate(whole.items()):
         progress(stage, done, len(whole))
-        curve = [(_images(line), line.sample(metric)) for line in lines]
+        curve = [(line.n_labels, line.sample(metric)) for line in lines]
         area = stats.area(curve)
         low, high = np.clip(area.interval(), -1.0 if "kappa" in metric else 0.0, 1.0)
         (mine,) = names(board, lines[0])
@@ -146,16 +146,16 @@ def label_savings(
         untold: list[tuple[stats.LabelEfficiency, Line]] = []
         for other, others in whole.items():
             if other != name and other in asked:
-                full = max(others, key=_images)
+                full = max(others, key=lambda line: line.n_labels)
                 reached = stats.label_efficiency(curve, full.sample(metric), higher_is_better=metric != "ece")
                 if reached.told:
-                    said.append(f"{mine} {reached.share(_images(full), f'{names(board, full)[0]} at {full.cell.labels}')}.")
+                    said.append(f"{mine} {reached.share(full.n_labels, f'{names(board, full)[0]} at {full.cell.labels}')}.")
                 else:
                     untold.append((reached, full))
         if untold:
             reached, full = untold[0]
             those = ", ".join(names(board, *(line for _, line in untold)))
-            said.append(f"{mine} {reached.share(_images(full), f'{those} at {full.cell.labels}')}.")
+            said.append(f"{mine} {reached.share(full.n_labels, f'{those} at {full.cell.labels}')}.")
     progress(stage, len(whole), len(whole))
     return said
 
@@ -163,11 +163,6 @@ def label_savings(
 def names(board: Board, *lines: Line) -> list[str]:
     """The method of each, and the words in which the board's lines differ."""
     return [" ".join(str(getattr(line.cell, axis)) for axis in board.axes) for line in lines]
-
-
-def _images(line: Line) -> float:
-    """Labelled images, mean over seeds."""
-    return float(np.mean([row.n_labels for row in line.rows]))
 
 
 def _permuted(board: Board, metric: str, a: Line, b: Line, n_permutations: int) -> float:

@@ -13,7 +13,7 @@ from medbench.page.markup import Html, tag
 from medbench.plot import readable as best_of
 from medbench.plot.answers import calibration_curves
 from medbench.plot.lines import baseline
-from medbench.plot.results import budget_ticks, images_of, line_looks, seconds_of, short_names
+from medbench.plot.results import budget_ticks, line_looks, seconds_of, short_names
 from medbench.plot.style import Look
 from medbench.stats import Summary
 from medbench.store import NoPredictions
@@ -81,7 +81,7 @@ def curves(board: Board, metric: str, alt: str, caption: str) -> Html | None:
         return None
     names, look = short_names([board]), line_looks([board])
     found = {name: [line for line in board.lines if line.name == name and metric in line.plain] for name in names}
-    shown = {name: [(images_of(line), line.summary(metric)) for line in lines] for name, lines in found.items() if lines}
+    shown = {name: [(line.n_labels, line.summary(metric)) for line in lines] for name, lines in found.items() if lines}
     ticks = budget_ticks(board)
     x = _around([n for n, _ in ticks], _LEFT, _RIGHT, log_=True)
     y = _over(s for points in shown.values() for _, s in points)

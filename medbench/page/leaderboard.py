@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medbench.page.markup import Html, bar, between, ends_of, number, section, tag, text
-from medbench.plot.results import images_of, seconds_of
+from medbench.plot.results import seconds_of
 from medbench.table import TITLES, Board, marks, shown_axes
 
 SIGNS = {"*": "best", "=": "=", "?": "?", "": ""}
@@ -69,7 +69,7 @@ def _rows(board: Board, metric: str, axes: Sequence[str], others: Sequence[str],
         cells.append(f'<td data-v="{place[line.cell.labels]}">{text(line.cell.labels)}</td>')
         known = metric in line.plain
         cells.append(f"<td class=k>{SIGNS[mark.sign] if known else text('–' if line.complete else line.status)}</td>")
-        cells.append(f'<td class="n">{images_of(line):,.0f}</td>')
+        cells.append(f'<td class="n">{line.n_labels:,.0f}</td>')
         cells.append(f'<td class="n k">{bar(s.mean, s.low, s.high, ends)}{number(s.mean)}</td>')
         cells.append(f'<td class="n">{between(s.low, s.high)}</td><td class="n">{number(s.sd)}</td>')
         gap = mark.to_best

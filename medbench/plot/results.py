@@ -55,7 +55,7 @@ def curves(boards: Sequence[Board], metric: str | None, width: str) -> list[Draw
             points = [line for line in board.lines if line.name == name and shown in line.plain]
             if points:
                 aside = (place - (len(names) - 1) / 2) * (len(names) > 4)
-                x = np.array([images_of(line) for line in points]) * 1.03**aside
+                x = np.array([line.n_labels for line in points]) * 1.03**aside
                 handles[name] = drawn(ax, x, points, shown, look[name], band=len(names) <= 4)
         base = baseline(board, shown)
         if base is not None:
@@ -194,11 +194,6 @@ def cost(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawin
     return [Drawing("cost", figure, title)]
 
 
-def images_of(line: Line) -> float:
-    """Labelled images, mean over draws; what was asked for, where none is done."""
-    return float(np.mean([row.n_labels for row in line.rows] or [line.planned[0].n_requested]))
-
-
 def drawn(ax: Axes, x: np.ndarray, lines: Sequence[Line], metric: str, look: Look, band: bool) -> Any:
     """The means of `lines` over x (n,), with their intervals as a band or as bars; its handle for a legend."""
     found = [line.summary(metric) for line in lines]
@@ -215,7 +210,7 @@ def drawn(ax: Axes, x: np.ndarray, lines: Sequence[Line], metric: str, look: Loo
 
 def budget_ticks(board: Board) -> list[tuple[float, str]]:
     """(labelled images, name and number) of each budget. What stands too close to its right neighbour has no words."""
-    where = list({line.cell.labels: images_of(line) for line in board.lines if line.rows}.items())
+    where = list({line.cell.labels: line.n_labels for line in board.lines if line.rows}.items())
     width = np.log(max(n for _, n in where) / min(n for _, n in where))
     near = [i + 1 < len(where) and np.log(where[i + 1][1] / n) < 0.18 * width for i, (_, n) in enumerate(where)]
     return [(n, "" if close else f"{budget}\n{n:,.0f}") for (budget, n), close in zip(where, near, strict=True)]

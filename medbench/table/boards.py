@@ -63,6 +63,11 @@ class Line:
             return "done"
         return f"{'failed' if self.reasons else 'missing'} {len(self.planned) - len(self.rows)} of {len(self.planned)}"
 
+    @property
+    def n_labels(self) -> float:
+        """Labelled images, mean over draws; what was asked for, where none is done."""
+        return float(np.mean([row.n_labels for row in self.rows] or [self.planned[0].n_requested]))
+
     @cached_property
     def name(self) -> str:
         return " ".join(str(getattr(self.cell, axis)) for axis in AXES)
@@ -240,7 +245,7 @@ def records(found: Sequence[Board]) -> list[dict[str, Any]]:
         summarise(board.lines, [metric for metric in TITLES if any(metric in line.plain for line in board.lines)])
         for line in board.lines:
             common = {name: getattr(line.cell, name) for name in ("task", "data", *AXES, "labels", "target")}
-            n_labels = float(np.mean([row.n_labels for row in line.rows])) if line.rows else np.nan
+            n_labels = line.n_labels if line.rows else np.nan
             for metric in line.plain or [board.about["metric"]]:
                 s = line.summary(metric)
                 number = {"mean": s.mean, "sd": s.sd, "low": s.low, "high": s.high, "seeds": len(line.rows), "n_labels": n_labels}
