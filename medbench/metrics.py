@@ -91,7 +91,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray, 
         part = _agreement(hits, support, predicted, multilabel)
         if kind == "ordinal":
             part["weighted_kappa"] = _weighted_kappa(support[0], predicted[0], squares)
-        part["ece"] = _ratio(np.abs(gaps).sum(0), support.sum((0, 1)))
+        part["ece"] = ratio(np.abs(gaps).sum(0), support.sum((0, 1)))
         integers = np.ascontiguousarray(chunk, np.int32)
         aucs = np.stack([_auc(integers, *ranking) for ranking in rankings])
         part["auc"] = _mean(aucs)
@@ -173,12 +173,12 @@ def _agreement(hits: np.ndarray, support: np.ndarray, predicted: np.ndarray, mul
     """accuracy, balanced_accuracy, f1, kappa, each (r,), from sums (Q, K, r)."""
     n = support.sum(1)
     chance = (support * predicted).sum(1)  # n^2 p_e
-    f1 = _ratio(2 * hits, support + predicted)
+    f1 = ratio(2 * hits, support + predicted)
     return {
-        "accuracy": _mean(_ratio(hits.sum(1), n)),
-        "balanced_accuracy": _mean(_mean(_ratio(hits, support).swapaxes(0, 1))),
+        "accuracy": _mean(ratio(hits.sum(1), n)),
+        "balanced_accuracy": _mean(_mean(ratio(hits, support).swapaxes(0, 1))),
         "f1": _mean(f1[:, 1] if multilabel else f1[0]),
-        "kappa": _mean(_ratio(n * hits.sum(1) - chance, n * n - chance)),
+        "kappa": _mean(ratio(n * hits.sum(1) - chance, n * n - chance)),
     }
 
 
@@ -187,7 +187,7 @@ def _weighted_kappa(support: np.ndarray, predicted: np.ndarray, squares: np.ndar
     n = support.sum(0)
     i = np.arange(len(support))
     expected = n * (i**2 @ (support + predicted)) - 2 * (i @ support) * (i @ predicted)  # n sum_ij (i - j)^2 a_i b_j / n
-    return 1 - _ratio(n * squares, expected)
+    return 1 - ratio(n * squares, expected)
 
 
 def _rankings(labels: np.ndarray, probabilities: np.ndarray, kind: Kind) -> Iterator[tuple[np.ndarray, ...]]:
@@ -233,10 +233,10 @@ def _auc(weights: np.ndarray, order: np.ndarray, positives: np.ndarray, first: n
     own = weights[positives]
     doubled = np.multiply(own, cumulative[first] + cumulative[past], dtype=np.int64).sum(0)
     positive = own.sum(0, dtype=np.int64)
-    return _ratio(doubled - positive**2, 2 * positive * (cumulative[-1] - positive))
+    return ratio(doubled - positive**2, 2 * positive * (cumulative[-1] - positive))
 
 
-def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """top / bottom, NaN where bottom is 0."""
     quotient = np.full(bottom.shape, np.nan)
     np.divide(top, bottom, out=quotient, where=bottom != 0)
@@ -246,4 +246,4 @@ def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
 def _mean(values: np.ndarray) -> np.ndarray:
     """Mean over the first axis of what is defined, NaN where nothing is."""
     defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0).sum(0), defined.sum(0))
+    return ratio(np.where(defined, values, 0).sum(0), defined.sum(0))

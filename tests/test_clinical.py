@@ -125,7 +125,7 @@ def test_one_class_is_scikit_learns_with_and_without_weights() -> None:
     y, s = rng.random(90) < 0.3, np.round(rng.random(90), 1)  # ties
     decided, weights = s > 0.6, rng.integers(0, 4, (90, 30)).astype(np.uint8)
     found = measures.agreement(y, decided, weights)
-    found["auc"], found["ap"] = measures.auc(y, s, weights), measures.average_precision(y, s, weights)
+    found["auc"], found["ap"] = metrics.auc(y, s, weights), measures.average_precision(y, s, weights)
     for r in range(30):
         w = weights[:, r]
         expected = {

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
-from medbench.clinical.measures import ratio
 from medbench.clinical.reading import Answers, Draw, read
-from medbench.metrics import ECE_BINS, calibration_gaps
+from medbench.metrics import ECE_BINS, calibration_gaps, ratio
 from medbench.spec import Kind
 from medbench.table import Line
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medbench import stats
+from medbench import metrics, stats
 from medbench.clinical import measures
 from medbench.clinical.reading import Answers, Draw, by_case, positives, read
 from medbench.spec import UserError
@@ -94,7 +94,7 @@ def _measured(
     above = measures.above_for_specificity(held_positive, held, specificity)
     least = measures.least_for_sensitivity(held_positive, held, sensitivity)
     found, specific, sensitive = measures.agreements(positive, [decided, scores > above, scores >= least], weights)
-    found["auc"] = measures.auc(positive, scores, weights)
+    found["auc"] = metrics.auc(positive, scores, weights)
     found["average_precision"] = measures.average_precision(positive, scores, weights)
     nothing = np.full(weights.shape[1], np.nan)
     for names, threshold, at in (

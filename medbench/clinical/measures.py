@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medbench import metrics
+from medbench.metrics import ratio
 
 _COLUMNS = 250  # resamples at a time
 _CACHED = 200_000  # elements whose cumulative sums stay in the second-level cache
@@ -58,18 +58,6 @@ def average_precision(positive: np.ndarray, scores: np.ndarray, weights: np.ndar
         hits = np.cumsum(gained, axis=0, dtype=np.int32)
         means.append(ratio((gained * (hits / np.maximum(taken, 1))).sum(0), hits[-1].astype(float)))
     return np.concatenate(means)
-
-
-def auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(R,) float64, as the leaderboard's."""
-    return metrics.auc(positive, scores, weights)
-
-
-def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """top / bottom, NaN where bottom is 0."""
-    quotient = np.full(np.shape(bottom), np.nan)
-    np.divide(top, bottom, out=quotient, where=bottom != 0)
-    return quotient
 
 
 def above_for_specificity(positive: np.ndarray, scores: np.ndarray, specificity: float) -> float:

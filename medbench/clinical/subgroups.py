@@ -195,7 +195,7 @@ def _value(part: Answers, draw: Draw, metric: str, classes: list[int]) -> np.nda
     for c in classes:
         known, positive = positives(part.labels, c)
         if metric == "auc":
-            each.append(measures.auc(positive, draw.probabilities[known, c], part.weights[known]))
+            each.append(metrics.auc(positive, draw.probabilities[known, c], part.weights[known]))
             continue
         decided = draw.decisions[known, c] == 1 if draw.decisions.ndim == 2 else draw.decisions == c
         found = measures.agreement(positive, decided, part.weights[known])
