@@ -81,7 +81,7 @@ MAY = {
     },
     "forecast": {"devices", "embed", "store", "units", "grid", "prepare", "run"},
     "study": {"spec"},
-    "check": {"spec", "sketch", "store"},
+    "check": {"spec", "durable", "sketch", "store"},
     "table": {"spec", "forked", "stats", "store"},
     "datasets": {"spec", "durable", "images", "data", "fetch", "tasks"},
     "screen": {"grid", "forecast", "units"},  # their types only

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from medbench import durable
 from medbench.check.reading import Given
 from medbench.spec import UserError
 
@@ -33,12 +33,8 @@ def update(reference: Path, given: Given, *, board: Path | None = None) -> None:
 
 def write(file: Path, text: str) -> None:
     """A file, whole or not at all. Raises UserError."""
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
+        durable.write(file, lambda partial: partial.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
