@@ -26,34 +26,21 @@ def products(precision: str) -> Iterator[None]:
     import torch
 
     backends: Any = torch.backends  # torch has no types for the newer ones
-    rounded = precision == "tf32"
-    if not hasattr(backends.cudnn, "conv"):  # torch before 2.9 has the two older switches alone
-        older = backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32
-        try:
-            backends.cudnn.allow_tf32 = backends.cuda.matmul.allow_tf32 = rounded
-            yield
-        finally:
-            backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32 = older
-        return
     gpu = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
-    cpu = (
-        backends.mkldnn.conv,
-        backends.mkldnn.rnn,
-        backends.mkldnn.matmul,
-    )  # rounds too, where torch.set_float32_matmul_precision says so
+    # a CPU rounds too, where torch.set_float32_matmul_precision says so
+    cpu = (backends.mkldnn.conv, backends.mkldnn.rnn, backends.mkldnn.matmul)
     before = [switch.fp32_precision for switch in (*gpu, *cpu)]
 
     def turn(values: list[str]) -> None:
         with warnings.catch_warnings():  # torch 2.9 says once that there are newer switches
             warnings.filterwarnings("ignore", message="Please use the new API settings", category=UserWarning)
-            backends.cudnn.allow_tf32 = (
-                values[0] == "tf32"
-            )  # the older switch: torch refuses to answer code that asks it while they disagree
+            # the older switch: torch refuses to answer code that asks it while they disagree
+            backends.cudnn.allow_tf32 = values[0] == "tf32"
         for switch, value in zip((*gpu, *cpu), values, strict=True):
             switch.fp32_precision = value
 
     try:
-        turn(["tf32" if rounded else "ieee"] * len(gpu) + ["ieee"] * len(cpu))
+        turn(["tf32" if precision == "tf32" else "ieee"] * len(gpu) + ["ieee"] * len(cpu))
         yield
     finally:
         turn(before)

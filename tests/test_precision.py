@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -106,15 +105,6 @@ def test_code_that_asks_torchs_older_switch_gets_an_answer() -> None:
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), precision.products("tf32"):
             assert torch.backends.cudnn.allow_tf32
     assert torch.backends.cudnn.allow_tf32
-
-
-def test_an_older_torch_has_two_switches(monkeypatch: pytest.MonkeyPatch) -> None:
-    older: Any = SimpleNamespace(cudnn=SimpleNamespace(allow_tf32=True), cuda=SimpleNamespace(matmul=SimpleNamespace(allow_tf32=False)))
-    monkeypatch.setattr(torch, "backends", older)
-    for name, rounds in (("fp32", False), ("tf32", True), ("bf16", False)):
-        with precision.products(name):
-            assert (older.cudnn.allow_tf32, older.cuda.matmul.allow_tf32) == (rounds, rounds)
-        assert (older.cudnn.allow_tf32, older.cuda.matmul.allow_tf32) == (True, False)
 
 
 def test_tf32_is_refused_where_nothing_would_be_rounded(
