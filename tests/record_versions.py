@@ -51,7 +51,7 @@ def entries() -> dict[str, tuple[int, list[Path]]]:
         "metrics": (metrics.VERSION, [ROOT / "metrics.py"]),
         "images": (images.VERSION, sorted((ROOT / "images").glob("*.py"))),
         "embed": (embed.VERSION, [ROOT / "embed.py", ROOT / "precision.py"]),
-        "grid": (grids.VERSION, [ROOT / "grid.py"]),
+        "grid": (grids.VERSION, sorted((ROOT / "grid").glob("*.py"))),
         "pretrain": (pretrain.VERSION, [*sorted((ROOT / "pretrain").glob("*.py")), ROOT / "precision.py"]),
         "corruptions": (corruptions.VERSION, sorted((ROOT / "corruptions").glob("*.py"))),
         "targets": (targets.VERSION, sorted((ROOT / "targets").glob("*.py"))),

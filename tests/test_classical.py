@@ -15,7 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PowerTransformer
 from sklearn.svm import SVC
 
-from medbench import grid, registry, sampling
+from medbench import registry, sampling
+from medbench.grid import asking
 from medbench.protocols import classical, features, knn, linear, power
 from medbench.protocols.classical import LOGREG, SVM
 from medbench.protocols.knn import KNN
@@ -243,10 +244,10 @@ def test_labels_of_a_multilabel_task_are_voted_on_by_those_who_know_them():
 def test_what_a_protocol_does_not_serve_is_refused_at_plan_time(kind):
     task = replace(registry.tasks()["derm"], kind=kind)
     served = [KNN, linear.LINEAR] if kind == "multilabel" else [KNN, linear.LINEAR, SVM, LOGREG]
-    grid._check_protocols(task, served)
+    asking._check_protocols(task, served)
     for protocol in (SVM, LOGREG) if kind == "multilabel" else ():
         with pytest.raises(UserError, match=f"Protocol '{protocol.name}' does not serve 'derm', a multilabel task.") as refused:
-            grid._check_protocols(task, [KNN, protocol])
+            asking._check_protocols(task, [KNN, protocol])
         assert "linear" in str(refused.value) and "knn" in str(refused.value)
 
 
