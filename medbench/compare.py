@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from medbench import metrics, stats
+from medbench.spec import Progress, silent
 from medbench.store import Store
 from medbench.table import Board, Line, boards, known_metric, marks, pairs, picked, standing
 from medbench.table import only as picks
@@ -33,7 +34,7 @@ def compare(
     metric: str,
     margin: float,
     n_permutations: int = 0,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = silent,
     *,
     with_best: bool = False,
     budgets: Collection[str] = (),
@@ -75,7 +76,7 @@ def sentences(
     metric: str | None,
     margin: float,
     n_permutations: int = 0,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = silent,
     only: Sequence[str] = (),
     *,
     every_pair: bool = False,
@@ -122,7 +123,7 @@ def label_savings(
     metric: str,
     *,
     against: Sequence[Line] | None = None,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> list[str]:
     """For each method: with which share of the labels it reaches each other's score with all labels, and its area under the label curve.
 

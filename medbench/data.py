@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medbench import images, sampling
-from medbench.spec import PARTS, Grid, Split, Task, UserError, fingerprint, user_path
+from medbench.spec import PARTS, Grid, Progress, Split, Task, UserError, fingerprint, silent, user_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ def open_task(
     grid: Grid,
     cache_dir: Path,
     notes: list[str],
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> TaskData:
     """Find a task's images, or its phantom, and check the parts. Raises UserError."""
     root, why_phantom = locate(task, grid.data, cache_dir)

@@ -96,7 +96,7 @@ MAY = {
     "doctor": {"spec", "given", "data", "encoders", "weights", "machine", "images", "registry"},
     "plot": {"spec", "forked", "metrics", "stats", "store", "table", "clinical"},
     "clinical": {"spec", "metrics", "stats", "table"},
-    "compare": {"metrics", "stats", "store", "table"},
+    "compare": {"spec", "metrics", "stats", "store", "table"},
     "merge": {"spec", "store"},
     "paper": {"spec", "registry", "table"},
     "page": {"spec", "forked", "registry", "images", "data", "stats", "store", "table", "plot", "compare", "paper", "clinical"},

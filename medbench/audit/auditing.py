@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +15,11 @@ from medbench.audit import checks, labels, pairs, record
 from medbench.audit.report import Report, worst_first
 from medbench.audit.subject import Subject, of_data
 from medbench.data import TaskData
-from medbench.spec import Encoder, Grid, UserError
+from medbench.spec import Encoder, Grid, Progress, UserError, silent
 
 SIZES = (112, 64, 32)  # px: the embedded encoder's own size, and what smaller images are compared at
 _SAMPLED = 24  # images whose size is looked at
 AT_PLAN = 20_000  # images: a larger folder is audited by a command of its own, not while a run is planned
-Progress = Callable[[str, int, int], None]
 
 
 def audit(
@@ -31,7 +29,7 @@ def audit(
     depth: str = "full",
     effort: pairs.Effort | None = None,
     device: str = "cpu",
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> Report:
     """What is wrong with the data. depth: "full", or "hashes" without features: no suspicious labels and fewer cropped copies. effort: how
     long the search for copies goes on, else as the depth has it.

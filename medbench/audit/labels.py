@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from medbench import metrics, sampling, stats
 from medbench.audit.subject import Subject
-from medbench.spec import Kind, Train
+from medbench.spec import Kind, Progress, Train
 
 MOST = 20_000  # images that the probe learns from: beyond, a part of the groups, the same ones each time
 SHOWN = 50
 _FOLDS = 5
 _RARE = 10  # images with one value of a column: with fewer it counts as missing
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

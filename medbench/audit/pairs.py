@@ -9,18 +9,18 @@ high two different pictures of this data set come, and the threshold lies `MARGI
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from medbench.audit import candidates
 from medbench.audit.alignment import align
+from medbench.spec import Progress
 
 MARGIN = 0.15
 HIGHEST = 0.8  # of the threshold: what was seen on dermoscopy, endoscopy and chest films, see benchmarks/audit.py
 _BLOCK = 64
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +13,8 @@ import numpy as np
 from medbench import images, registry
 from medbench.data import TaskData, open_task
 from medbench.images import decoding
-from medbench.spec import Grid, Image, Kind, UserError, fingerprint, user_path
+from medbench.spec import Grid, Image, Kind, Progress, UserError, fingerprint, user_path
 
-Progress = Callable[[str, int, int], None]
 _PARTS = {"train", "val", "test"}
 
 

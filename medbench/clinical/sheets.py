@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from medbench.clinical.cases import cases
 from medbench.clinical.classes import check_shares, per_class
 from medbench.clinical.reading import Answers, read
 from medbench.clinical.subgroups import MIN_GROUPS, MIN_OF_CLASS, subgroups
-from medbench.spec import UserError, parse_budget
+from medbench.spec import Progress, UserError, parse_budget, silent
 from medbench.table import TITLES, Board, Line, escape_tex, known_metric, shown_axes
 from medbench.table.leaderboards import grid
 
@@ -92,7 +92,7 @@ def sheets(
     by: str | None,
     specificity: float,
     sensitivity: float,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> list[Sheet]:
     """All tables of one line; those that these results cannot give are left out (a named column `by` is refused)."""
     check_shares(specificity, sensitivity)

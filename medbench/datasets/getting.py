@@ -14,10 +14,9 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from medbench import fetch
-from medbench.spec import Download, Task, UserError, fingerprint
+from medbench.spec import Download, Progress, Task, UserError, fingerprint
 from medbench.tasks import reading
 
-Progress = Callable[[str, int, int], None]
 STAGING = ".medbench-get"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +15,10 @@ import numpy as np
 from medbench import fetch, images
 from medbench.datasets.getting import in_megabytes
 from medbench.images import decoding, workforce
-from medbench.spec import Image, Official, Split, Task, UserError, of_class
+from medbench.spec import Image, Official, Progress, Split, Task, UserError, of_class
 from medbench.tasks import reading
 
 Counts = Mapping[str, Mapping[str, tuple[int, int | None]]]
-Progress = Callable[[str, int, int], None]
 _CHUNK = 32  # images a job
 _SHOWN = 8  # of a list, in a line
 

@@ -5,7 +5,7 @@ A plan knows each cell's fingerprint, so it also tells which rows are there alre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -27,9 +27,11 @@ from medbench.spec import (
     Method,
     PlanFile,
     Planned,
+    Progress,
     Protocol,
     UserError,
     fingerprint,
+    silent,
 )
 from medbench.targets import Target, common, corrupted, corruptions_of, own_part, shifted, shifts_of
 from medbench.units import Unit, unit_of
@@ -92,7 +94,7 @@ class Plan:
         return PlanFile(self.cells, tasks, (self.command,) if self.command else ())
 
 
-def plan(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, done, total: None) -> Plan:
+def plan(grid: Grid, progress: Progress = silent) -> Plan:
     """The planned cells of a grid. Raises UserError for anything a person got wrong."""
     asked = look_up(grid)
     (shifts, notes), (damages, more) = shifts_of(asked.tasks, grid.shifts), corruptions_of(asked.tasks, grid)
@@ -149,7 +151,7 @@ class Subset:
         return sampling.ids_hash(self.ids)
 
 
-def splits(grid: Grid, progress: Callable[[str, int, int], None] = lambda stage, done, total: None) -> tuple[list[Subset], list[str]]:
+def splits(grid: Grid, progress: Progress = silent) -> tuple[list[Subset], list[str]]:
     """Every part and labelled subset of the grid's first task, as a run would use them, and notes. Raises UserError."""
     check_options(grid)
     budgets = budgets_of(grid)

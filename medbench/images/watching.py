@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-Progress = Callable[[str, int, int], None]
+from medbench.spec import Progress
+
 _listener: ContextVar[Progress | None] = ContextVar("listener", default=None)
 
 

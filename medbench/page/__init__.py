@@ -14,12 +14,10 @@ from importlib import resources
 from medbench import forked
 from medbench.page import answers, clinic, details, leaderboard, made
 from medbench.page.markup import Html, tag
-from medbench.spec import UserError
+from medbench.spec import Progress, UserError, silent
 from medbench.store import Store
 from medbench.table import Board, at_home, boards, known_metric, prepare, standing
 from medbench.table import only as picks
-
-Progress = Callable[[str, int, int], None]
 
 
 def build(
@@ -30,7 +28,7 @@ def build(
     images: bool = False,
     data: str | None = None,
     only: Sequence[str] = (),
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
     processes: int = 1,
 ) -> str:
     """The page as text. A part whose inputs are not there is left out. The same results give the same bytes.
@@ -48,7 +46,7 @@ def build(
     shown, home = standing(found), at_home(found)
     processes = forked.possible(processes)
     prepare(found, metric, processes=processes)
-    inner = progress if processes < 2 else lambda stage, done, total: None  # a copy of this process has no screen
+    inner = progress if processes < 2 else silent  # a copy of this process has no screen
     parts: list[Callable[[], Html | None]] = [
         lambda: answers.answer(shown, metric, margin, inner),
         lambda: made.study(shown),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from medbench import compare, stats
 from medbench.page.markup import Html, bar, between, ends_of, items, number, section, table, tag, text
+from medbench.spec import Progress
 from medbench.table import TITLES, Board, Line, have_seen, is_quick, marks, pairs, picked, pivot
 
-Progress = Callable[[str, int, int], None]
 _TOLD = {"better": "is better than", "worse": "is worse than"}
 
 

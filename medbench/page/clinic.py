@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from medbench import clinical as measured
 from medbench.page.details import reliability
 from medbench.page.markup import Html, bar, between, ends_of, number, section, table, tag
 from medbench.plot.results import short_names
+from medbench.spec import Progress
 from medbench.store import NoPredictions
 from medbench.table import TITLES, Board, Line, marks
 
 Records = Sequence[dict[str, Any]]
-Progress = Callable[[str, int, int], None]
 DETAILED = 4  # tasks whose classes, cases and subgroups are worked out: each takes seconds
 
 

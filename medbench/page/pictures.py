@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from medbench.data import open_task
 from medbench.page.clinic import best_lines, titled
 from medbench.page.markup import Html, tag
 from medbench.page.markup import section as part
-from medbench.spec import Grid, Image, Split, UserError
+from medbench.spec import Grid, Image, Progress, Split, UserError, silent
 from medbench.table import Board, Line
 
 SHOWN = 12
@@ -45,7 +45,7 @@ def galleries(
     boards: Sequence[Board],
     metric: str | None,
     data: str | None,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> list[Gallery]:
     """A gallery for each board of a task's own part that has a best line. data: as in `run`; for `folder:NAME` that folder itself.
 
@@ -74,7 +74,7 @@ def section(found: Sequence[Gallery]) -> Html | None:
     return part("mistakes", "The most confident mistakes", shown) if shown else None
 
 
-def _gallery(board: Board, line: Line, data: str | None, progress: Callable[[str, int, int], None]) -> Gallery:
+def _gallery(board: Board, line: Line, data: str | None, progress: Progress) -> Gallery:
     row, store = line.rows[0], line.stores[0]
     split, licence = _images(board, data, progress)
     scores, target = store.scores(row), store.target(str(row.provenance["target"]))
@@ -114,7 +114,7 @@ def _wrong(probabilities: np.ndarray, decisions: np.ndarray, labels: np.ndarray)
     return list(zip(image[order].tolist(), c[order].tolist(), p[order].astype(float).tolist(), truth[order].tolist(), strict=True))
 
 
-def _images(board: Board, data: str | None, progress: Callable[[str, int, int], None]) -> tuple[Split, str]:
+def _images(board: Board, data: str | None, progress: Progress) -> tuple[Split, str]:
     """The scored part with its images, and their licence. Raises UserError."""
     own = board.task.startswith("folder:")
     if own and (data is None or board.data == "phantom"):

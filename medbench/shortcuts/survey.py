@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from medbench.shortcuts.columns import FEWEST, Column, cramers_v, read
 from medbench.shortcuts.neighbours import Index, K, nearest, robustness
 from medbench.shortcuts.probing import Auc, auc, out_of_fold
-from medbench.spec import Kind, Split, UserError
+from medbench.spec import Kind, Progress, Split, UserError, silent
 
 CONFOUNDED = 0.1  # Cramér's V from which on a table says so: Cohen (1988), small
 MOST = 10_000  # images; of more, whole groups are taken until there are so many
@@ -70,7 +70,7 @@ def survey(
     *,
     k: int = K,
     device: str = "cpu",
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> list[Finding]:
     """One finding a column, of a multi-label task one a column and label. features: (N, D) float32, of the split's images in its order.
 
@@ -141,9 +141,7 @@ def _labels(part: Split, kind: Kind, classes: Sequence[str]) -> list[tuple[str, 
     return [(name, np.where(np.isnan(part.labels[:, c]), -1, part.labels[:, c]).astype(np.int64)) for c, name in enumerate(classes)]
 
 
-def _class_aucs(
-    features: np.ndarray, part: Split, kind: Kind, classes: Sequence[str], device: str, progress: Callable[[str, int, int], None]
-) -> dict[str, Auc]:
+def _class_aucs(features: np.ndarray, part: Split, kind: Kind, classes: Sequence[str], device: str, progress: Progress) -> dict[str, Auc]:
     """ "" -> the class's AUC, or label -> its own, from one probe."""
     labels = part.labels
     if kind != "multilabel":
@@ -168,9 +166,7 @@ def _class_aucs(
     return found
 
 
-def _column_auc(
-    features: np.ndarray, column: Column, groups: np.ndarray, device: str, progress: Callable[[str, int, int], None]
-) -> Auc | None:
+def _column_auc(features: np.ndarray, column: Column, groups: np.ndarray, device: str, progress: Progress) -> Auc | None:
     seen = column.codes >= 0
     codes, n = column.codes[seen], len(column.values)
     kind: Kind = "binary" if n == 2 else "multiclass"

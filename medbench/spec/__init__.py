@@ -10,6 +10,7 @@ from medbench.spec.errors import DiskError, UserError, check_writable, user_path
 from medbench.spec.images import Drawn, Image, Split, of_class
 from medbench.spec.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
 from medbench.spec.plans import PlanFile, Planned
+from medbench.spec.progress import Progress, silent
 from medbench.spec.protocols import HeldOut, Network, Protocol, Scores, Train
 from medbench.spec.records import checked, parsed
 from medbench.spec.tasks import KINDS, MODALITIES, NOTHING, PARTS, PRIMARY, Download, Kind, Official, Shift, Task, TaskFamily
@@ -39,6 +40,7 @@ __all__ = [
     "Official",
     "PlanFile",
     "Planned",
+    "Progress",
     "Protocol",
     "Row",
     "Scores",
@@ -55,5 +57,6 @@ __all__ = [
     "of_class",
     "parse_budget",
     "parsed",
+    "silent",
     "user_path",
 ]

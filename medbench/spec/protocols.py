@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from medbench.spec.progress import Progress, silent
 from medbench.spec.tasks import Kind
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Train:
     folders: Sequence[Path] = ()
     widths: tuple[int, ...] = ()
     network: Network | None = None
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None
+    progress: Progress = silent
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +10,8 @@ import numpy as np
 
 from medbench import images, registry
 from medbench.data import TaskData, check_content, data_roots, shows, tidy
-from medbench.spec import NOTHING, Grid, Shift, Split, Task, UserError, fingerprint, user_path
+from medbench.spec import NOTHING, Grid, Progress, Shift, Split, Task, UserError, fingerprint, silent, user_path
 from medbench.targets.target import VERSION, Target, what_then
-
-Progress = Callable[[str, int, int], None]
 
 
 def shifts_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[dict[str, list[tuple[Task, Shift]]], list[str]]:
@@ -64,7 +62,7 @@ def _by_name(task: Task, other: Task) -> Shift:
     return Shift({name: (name,) for name in task.classes if name in other.classes}, "a folder of the user's")
 
 
-def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid, progress: Progress = lambda stage, done, total: None) -> Target:
+def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid, progress: Progress = silent) -> Target:
     """The other task's images with labels in the words of `data.task`. Raises UserError where they are not found, or too few classes are left."""
     whole, lacking = _all_parts(other, grid)
     task = data.task
