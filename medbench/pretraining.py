@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from medbench.units import Unit
 SHOWN = 6  # training images on the sheet of views
 
 
-def alone(grid: Grid, out: Path, device: str, progress: Progress) -> list[str]:
+def alone(grid: Grid, out: Path | None, device: str, progress: Progress) -> list[str]:
     """Pretrain the grid's one method on its one task, from its last pretraining seed. Returns what a person should read.
 
-    Writes METHOD.pth, history.json, loss.png and views.png into `out`. A killed one goes on. Under torchrun the processes share every batch.
+    Writes METHOD.pth, history.json, loss.png and views.png into `out`, by default runs/pretrain/TASK-METHOD. A killed one goes on. Under
+    torchrun the processes share every batch.
     Raises UserError.
     """
     method = registry.method(grid.methods[0])
@@ -31,9 +33,11 @@ def alone(grid: Grid, out: Path, device: str, progress: Progress) -> list[str]:
         raise UserError(
             f"Method '{method.name}' trains no encoder.", allowed=allowed, given=method.name, then="medbench pretrain --method simclr"
         )
-    check_writable(out, "medbench pretrain --out FOLDER")
+    parent = Path("runs/pretrain")
+    check_writable(out or parent / "TASK", "medbench pretrain --out FOLDER")
     planned = plan(grid, progress)
     unit = planned.units[-1]
+    out = out or parent / f"{unit.data.task.name.replace(':', '-')}-{method.name}"
     if not unit.recipes:
         raise UserError(f"Source '{grid.source}' takes the official checkpoint as it is.", allowed=["task", "imagenet+task"])
     device, rank, processes = _join(devices.resolve(device))
@@ -53,8 +57,15 @@ def alone(grid: Grid, out: Path, device: str, progress: Progress) -> list[str]:
         *planned.notes,
         f"{weights.name}: {history['steps'][-1]['views']} views in {history['seconds']:.0f} s, {history['views_per_second']:.0f} a second{watched}",
         f"{out}/{method.name}.pth (timm.create_model('{unit.encoder.architecture}', num_classes=0).load_state_dict), history.json, loss.png, views.png",
-        f"Judge it: medbench run --task {unit.data.task.name} --encoder {unit.encoder.name} --weights {out}/{method.name}.pth",
+        f"Judge it: {_judging(grid, unit, out / f'{method.name}.pth')}",
     ]
+
+
+def _judging(grid: Grid, unit: Unit, weights: Path) -> str:
+    """The command that scores these weights on the same images, at the same size."""
+    words = ["medbench", "run", "--task", grid.tasks[0], "--encoder", unit.encoder.name, "--weights", str(weights)]
+    words += [word for name in ("data", "size") if (value := getattr(grid, name)) for word in (f"--{name}", str(value))]
+    return shlex.join(words)
 
 
 def _join(device: str) -> tuple[str, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -130,21 +131,25 @@ def test_what_several_processes_pretrained_is_not_taken_for_what_one_would(
 
 
 @pytest.mark.usefixtures("few_views")
-def test_pretrain_alone(bagged: Path, medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pretrain_alone(
+    bagged: Path, medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import timm
 
-    out = tmp_path / "alone"
-    assert medbench("pretrain", "--task", f"folder:{bagged}", "--size", "32", "--method", "simclr", "--out", str(out)) == 0
-    assert re.search(r" views in \d+ s, [\d.]+ a second", capsys.readouterr().out) and (out / "history.json").exists()
+    monkeypatch.chdir(tmp_path)
+    out = Path("runs", "pretrain", f"folder-{bagged.name}-simclr")
+    assert medbench("pretrain", "--task", f"folder:{bagged}", "--size", "32", "--method", "simclr") == 0
+    said = capsys.readouterr().out
+    assert re.search(r" views in \d+ s, [\d.]+ a second", said) and (out / "history.json").exists()
     model = timm.create_model("tf_efficientnet_lite0", num_classes=0)
     model.load_state_dict(torch.load(out / "simclr.pth", weights_only=True), strict=True)
     for name in ("loss.png", "views.png"):
         with Image.open(out / name) as picture:
             assert np.asarray(picture.convert("L")).std() > 5
-    arguments = ["--encoder", "tf_efficientnet_lite0", "--weights", str(out / "simclr.pth"), "--out", str(tmp_path / "judged")]
-    assert medbench("run", "--task", f"folder:{bagged}", *SMALL, *arguments) == 0
+    (judging,) = re.findall("Judge it: medbench (.*)", said)
+    assert medbench(*shlex.split(judging), "--labels", "all", "--out", str(tmp_path / "judged")) == 0
     (row,) = Store(tmp_path / "judged").rows().values()
-    assert row.cell.method == "given" and row.cell.encoder == "tf_efficientnet_lite0:simclr.pth"
+    assert row.cell.method == "given" and (row.cell.encoder, row.cell.size) == ("tf_efficientnet_lite0:simclr.pth", 32)
     assert medbench("pretrain", "--task", f"folder:{bagged}", "--method", "random") == 2
     assert "trains no encoder" in capsys.readouterr().err
 

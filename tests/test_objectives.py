@@ -22,10 +22,11 @@ from medbench.methods.micle import MICLE
 from medbench.methods.simclr import SIMCLR, simclr
 from medbench.methods.supervised_bn import SUPERVISED_BN
 from medbench.methods.swav import SWAV, swav
-from medbench.pretrain import Position, Recipe, loop, pretrain
+from medbench.pretrain import Position, Recipe, batches, loop, pretrain, state
 from medbench.pretrain.objective import Objective
 from medbench.pretrain.optimising import make_optimiser, set_rates
 from medbench.pretrain.recipe import QUICK_VIEWS
+from medbench.spec import Method
 from medbench.views import Crop
 
 HALF = (0.5, 0.5, 0.5)
@@ -302,13 +303,13 @@ def test_simclr_on_paper() -> None:
 
 
 def test_swav_on_paper() -> None:
-    (recipe,) = SWAV.recipes("", "paper", 1000, "imagenet+task")  # type: ignore[misc]
+    (recipe,) = SWAV.recipes("", "paper", 10_000, "imagenet+task")  # type: ignore[misc]
     hyper = recipe.hyper
     assert (hyper["prototypes"], hyper["epsilon"], hyper["sinkhorn_iterations"], hyper["temperature"]) == (3000, 0.05, 3, 0.1)
     assert (recipe.batch, hyper["width"]) == (4096, 128)
     assert recipe.batch // recipe.accumulate + hyper["queue"] == 4096  # images among which clusters are kept equal
     assert [(c.count, c.scale, c.pixels(224)) for c in recipe.crops] == [(2, (0.14, 1.0), 224), (6, (0.05, 0.14), 96)]
-    assert recipe.views == pytest.approx(800 * 1000 * (2 + 6 * (96 / 224) ** 2), abs=1)
+    assert recipe.views == pytest.approx(800 * 10_000 * (2 + 6 * (96 / 224) ** 2), abs=1)
     values = rates(recipe, 8000)[:, 0]
     assert values[0] == pytest.approx(0.3 + (4.8 - 0.3) / 100)
     assert values[99] == values.max() == pytest.approx(4.8)  # 10 of 800 epochs
@@ -329,6 +330,20 @@ def test_dino_on_paper() -> None:
     (elsewhere,) = DINO.recipes("x-ray", "paper", 1000, "imagenet+task")  # type: ignore[misc]
     assert [(c.count, c.scale) for c in elsewhere.crops] == [(1, (0.4, 1)), (1, (0.4, 1)), (8, (0.05, 0.4))]
     assert all(c.rotation == 45 and c.blur_p == 0 for c in elsewhere.crops)
+
+
+@pytest.mark.parametrize("method", [SIMCLR, SWAV, DINO], ids=lambda method: method.name)
+def test_few_images_make_a_smaller_step_at_a_rate_in_proportion(method: Method) -> None:
+    """The recipe says what the loop does: a row's settings are those of the training. Parts stay as large as the paper's batch has them."""
+    assert method.recipes is not None
+    (full,), (few,) = (method.recipes("", "paper", n, "task") for n in (10_000, 200))
+    for name in ("lr", "final_lr", "warmup_lr"):
+        assert getattr(few, name) / few.batch == pytest.approx(getattr(full, name) / full.batch)
+    names = np.arange(200).astype(str)
+    data = batches.Data(np.zeros((200, 8, 8, 3), np.uint8), np.arange(200), names, names, None, HALF, HALF, 8)
+    (stage,) = loop.plan(data, [few], state.World(0, 1))
+    assert stage.batch == few.batch == 190
+    assert stage.batch / stage.parts >= min(190, full.batch // full.accumulate) / 2
 
 
 @pytest.mark.parametrize("budget", ["quick", "standard", "paper"])

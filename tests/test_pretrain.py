@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -204,6 +205,7 @@ def shared_recipes() -> dict[str, list[Recipe]]:
 
 
 def one_of_two(rank: int, folder: str) -> None:
+    warnings.simplefilter("error", FutureWarning)
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for name, recipes in shared_recipes().items():

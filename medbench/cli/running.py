@@ -184,6 +184,6 @@ def pretrain_(
     if not 0 <= seed < 1000:
         raise UserError(f"--seed {seed} is out of range.", allowed=["0 to 999"], then="medbench pretrain --seed 0")
     with screen.Screen() as display:
-        made = pretraining.alone(grid, out or Path("runs/pretrain") / f"{task.replace(':', '-')}-{method}", device, display.stage)
+        made = pretraining.alone(grid, out, device, display.stage)
     if made:  # under torchrun one process speaks
         print("\n".join(made))

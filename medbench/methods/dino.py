@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from medbench import views, weights
-from medbench.pretrain.recipe import Position, Recipe, budgeted, gentle
+from medbench.pretrain.recipe import Position, Recipe, budgeted, gentle, step_of
 from medbench.pretrain.start import SOURCES, starting
 from medbench.spec import Method
 
@@ -117,15 +117,16 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
     # Nielsen et al. 2023, who pretrain in-domain (sparsam's dino_config.yml over its defaults); views by modality where theirs do not fit
     crops = views.nielsen2023() if modality in ("dermoscopy", "endoscopy", "cytology") else views.dino(modality)
     epochs = 500
+    batch, parts = step_of(256, 128, n_images)
     return (
         Recipe(
             dino,
             crops,
             round(epochs * n_images * sum(crop.count * crop.size**2 for crop in crops)),
-            batch=256,
-            accumulate=2,
+            batch=batch,
+            accumulate=parts,
             optimiser="adamw",
-            lr=5e-4,
+            lr=5e-4 * batch / 256,
             warmup=2 / epochs,
             weight_decay=(0.04, 0.4),
             clip=0.32,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from medbench import views, weights
-from medbench.pretrain.recipe import Position, Recipe, budgeted, gentle
+from medbench.pretrain.recipe import Position, Recipe, budgeted, gentle, step_of
 from medbench.pretrain.start import SOURCES, starting
 from medbench.spec import Method
 
@@ -47,13 +47,14 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
     # Azizi et al.'s own were NOT FOUND; these are the defaults of the authors' later code (google-research/medical-ai-research-foundations,
     # run.py): LARS without norms and biases, 0.3 for 256 images, 10 of 100 epochs of warm-up. It adds the loss of both directions, of which
     # lightly takes the mean: LARS evens that out, norms and biases learn at half its rate
+    batch, parts = step_of(512, 256, n_images)
     return (
         common.having(
             views=100 * 2 * n_images,
-            batch=512,
-            accumulate=2,
+            batch=batch,
+            accumulate=parts,
             optimiser="lars",
-            lr=0.3 * 512 / 256,
+            lr=0.3 * batch / 256,
             warmup=0.1,
             weight_decay=(1e-6, 1e-6),
             momentum=0.9,

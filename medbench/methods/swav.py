@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from medbench import views, weights
-from medbench.pretrain.recipe import Position, Recipe, budgeted, gentle
+from medbench.pretrain.recipe import Position, Recipe, budgeted, gentle, step_of
 from medbench.pretrain.start import SOURCES, starting
 from medbench.spec import Method
 
@@ -73,23 +73,25 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
         small = {"prototypes": {"quick": 100, "standard": 300}[budget], "hidden": 512, "queue": 512, "queue_from": 0.3, "frozen_until": 0.1}
         return (Recipe(swav, crops, budgeted(budget, n_images), 0, hyper={**hyper, **small}).having(**gentle(source)),)
     epochs = 800
+    batch, parts = step_of(4096, 256, n_images)
+    share = batch / 4096
     return (
         Recipe(
             swav,
             crops,
             round(epochs * n_images * sum(crop.count * crop.size**2 for crop in crops)),
-            batch=4096,
-            accumulate=16,
+            batch=batch,
+            accumulate=parts,
             optimiser="lars",
-            lr=4.8,
-            final_lr=0.0048,
+            lr=4.8 * share,
+            final_lr=0.0048 * share,
             warmup=10 / epochs,
-            warmup_lr=0.3,
+            warmup_lr=0.3 * share,
             weight_decay=(1e-6, 1e-6),
             momentum=0.9,
             # prototypes frozen for the first epoch. A part of the batch has 256 images: the queue brings the 4,096 among which the paper keeps
             # its clusters equal. Of 256 alone none could give more than 256 / 3,000 of itself to one of 3,000 clusters.
-            hyper={**hyper, "queue": 4096 - 4096 // 16, "queue_from": 0.0, "frozen_until": 1 / epochs},
+            hyper={**hyper, "queue": 4096 - 256, "queue_from": 0.0, "frozen_until": 1 / epochs},
         ),
     )
 

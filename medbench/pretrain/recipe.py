@@ -95,6 +95,15 @@ def budgeted(budget: str, n_images: int) -> int:
     return QUICK_VIEWS if budget == "quick" else min(STANDARD_VIEWS, STANDARD_VIEWS_AN_IMAGE * n_images)
 
 
+def step_of(batch: int, part: int, n_images: int) -> tuple[int, int]:
+    """Images of a step, and in how many parts of `part` at most: a paper's batch, or what n_images without the twentieth that may be held out allow.
+
+    A recipe's rate goes with its batch, as the papers' codes have it.
+    """
+    fits = min(batch, n_images - n_images // 20)
+    return fits, -(-fits // part)
+
+
 def gentle(source: str) -> dict[str, Any]:
     """The optimiser of a quick or standard pretraining, the same for every method: AdamW; our own settings, of no paper."""
     adapting = source != "task"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,9 +46,12 @@ class World:
             from timm.layers.norm_act import convert_sync_batchnorm  # torch's own drops the activation that timm's norms carry
 
             convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
-        return torch.nn.parallel.DistributedDataParallel(
-            module, device_ids=[torch.device(device)] if cuda else None, broadcast_buffers=False
-        )
+        with warnings.catch_warnings():
+            # torch's new name for it (2.15) is not there in 2.9, and means a little less
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return torch.nn.parallel.DistributedDataParallel(
+                module, device_ids=[torch.device(device)] if cuda else None, broadcast_buffers=False
+            )
 
     def mean(self, value: torch.Tensor) -> float:
         """Over the processes."""
