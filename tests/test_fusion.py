@@ -84,7 +84,7 @@ def test_forward_and_attention_agree_with_a_pass_by_hand(tokens: str, monkeypatc
 def test_self_attention_is_timms_with_one_head(dim: int) -> None:
     from timm.models.vision_transformer import Attention
 
-    theirs, ours = Attention(dim, num_heads=1).double(), network.SelfAttention(1, dim).double()
+    theirs, ours = Attention(dim, num_heads=1).double(), network.SelfAttention(dim).double()
     for name in ("qkv", "proj"):
         getattr(ours, name).weight.data = getattr(theirs, name).weight.data.T[None].contiguous()
     ours.proj.bias.data = theirs.proj.bias.data[None, None]

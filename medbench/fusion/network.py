@@ -16,13 +16,13 @@ BLOCK = 2**24
 
 
 class Linear(nn.Module):
-    """(R, n, inputs) -> (R, n, outputs), a layer of its own for each of R members. Initialised as torch's."""
+    """(R, n, inputs) -> (R, n, outputs), a layer of its own for each of R members. Made for one, initialised as torch's."""
 
-    def __init__(self, members: int, inputs: int, outputs: int, *, bias: bool = True):
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True):
         super().__init__()
-        layers = [nn.Linear(inputs, outputs, bias=bias) for _ in range(members)]
-        self.weight = nn.Parameter(torch.stack([layer.weight.detach().T for layer in layers]))
-        self.bias = nn.Parameter(torch.stack([layer.bias.detach()[None] for layer in layers])) if bias else None
+        layer = nn.Linear(inputs, outputs, bias=bias)
+        self.weight = nn.Parameter(layer.weight.detach().T[None].contiguous())
+        self.bias = nn.Parameter(layer.bias.detach()[None, None]) if bias else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
@@ -34,11 +34,11 @@ class SelfAttention(nn.Module):
     forward: tokens (R, B, t, dim) -> (R, B, t, dim). The t x t weights are never stored: memory grows with R B t.
     """
 
-    def __init__(self, members: int, dim: int):
+    def __init__(self, dim: int):
         super().__init__()
         self.scale = dim**-0.5
-        self.qkv = Linear(members, dim, 3 * dim, bias=False)
-        self.proj = Linear(members, dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias=False)
+        self.proj = Linear(dim, dim)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         shape, dim = tokens.shape, tokens.shape[-1]
@@ -57,23 +57,24 @@ class SelfAttention(nn.Module):
 
 
 class Head(nn.Module):
-    """One Linear a source, concatenation, self-attention, LayerNorm, Linear, ReLU, dropout, Linear. See `training.head`.
+    """One Linear a source, concatenation, self-attention, LayerNorm, Linear, ReLU, dropout, Linear. See `training.head`; made for one
+    member, `training` stacks several.
 
     forward(sources): k tensors (B, d_i) -> (B, outputs); for R members, (R, B, d_i) -> (R, B, outputs). keep: (R, B, width), the dropout
     mask to use, already divided by the share that is kept; None: drawn by torch in training mode, no dropout in eval mode.
     """
 
-    def __init__(self, dims: Sequence[int], n_outputs: int, tokens: str, width: int, dropout: float, members: int = 1):
+    def __init__(self, dims: Sequence[int], n_outputs: int, tokens: str, width: int, dropout: float):
         super().__init__()
         if tokens not in ("source", "scalar", "none"):
             raise ValueError(f"tokens must be 'source', 'scalar' or 'none'; got '{tokens}'")
         self.tokens, self.width, self.dropout = tokens, width, dropout
-        self.project = nn.ModuleList(Linear(members, d, width) for d in dims)
-        self.attend = None if tokens == "none" else SelfAttention(members, width if tokens == "source" else 1)
-        self.gain = nn.Parameter(torch.ones(members, 1, len(dims) * width))
-        self.shift = nn.Parameter(torch.zeros(members, 1, len(dims) * width))
-        self.hidden = Linear(members, len(dims) * width, width)
-        self.classify = Linear(members, width, n_outputs)
+        self.project = nn.ModuleList(Linear(d, width) for d in dims)
+        self.attend = None if tokens == "none" else SelfAttention(width if tokens == "source" else 1)
+        self.gain = nn.Parameter(torch.ones(1, 1, len(dims) * width))
+        self.shift = nn.Parameter(torch.zeros(1, 1, len(dims) * width))
+        self.hidden = Linear(len(dims) * width, width)
+        self.classify = Linear(width, n_outputs)
 
     def forward(self, sources: Sequence[torch.Tensor], keep: torch.Tensor | None = None) -> torch.Tensor:
         alone = sources[0].ndim == 2

@@ -45,10 +45,10 @@ class Verdict:
     p_equal: float
     more_groups: float = 0.0
 
-    def sentence(self, first: str, second: str, group: str, digits: int = 3) -> str:
+    def sentence(self, first: str, second: str, group: str) -> str:
         """`A is better than B: +0.056 [+0.034, +0.081], p = 0.001.`"""
         low, high = self.difference.interval()
-        numbers = f"{self.difference.value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+        numbers = f"{self.difference.value:+.3f} [{low:+.3f}, {high:+.3f}]"
         if np.isnan(low):
             return f"{first} and {second}: not decidable; the difference has no interval, too few {group}s."
         if self.word == "practically equal":
@@ -125,14 +125,14 @@ def more_groups(difference: Estimate, groups: int, margin: float, alpha: float =
     return float(max(math.ceil(groups * (high - 1)), 1))
 
 
-def swaps(groups: np.ndarray, n_permutations: int = 1000, seed: int = 0) -> np.ndarray:
+def swaps(groups: np.ndarray, n_permutations: int) -> np.ndarray:
     """(N, P) uint8 of 0 and 1: the images whose answers two methods exchange in each of P permutations; whole groups, by fair coin.
 
     The two methods' answers stacked, (2N, ...), with weights [1 - s, s] and [s, 1 - s] are both sides of every permutation in one call of
     `metrics.score`. Scores of two methods are on one scale only as ranks: see `permutation_p`.
     """
     names, member = np.unique(groups, return_inverse=True)
-    drawn = np.random.default_rng(seed).integers(2, size=(len(names), n_permutations), dtype=np.uint8)
+    drawn = np.random.default_rng(0).integers(2, size=(len(names), n_permutations), dtype=np.uint8)
     return drawn[member]
 
 
