@@ -137,10 +137,13 @@ def test_the_informative_source_is_found_among_noise(tokens: str) -> None:
 
 
 def test_the_scalar_map_follows_scale_before_anything_is_learnt() -> None:
-    model = network.Head((64, 64, 64), 2, "scalar", width=32, dropout=0.2)
     noise = [torch.randn(16, 64, generator=torch.Generator().manual_seed(i)) for i in range(3)]
     noise[2] *= 30
-    attended = model.attention(noise).mean((0, 1))
+    maps = []
+    for seed in range(20):  # about one head in ten leans by less
+        torch.manual_seed(seed)
+        maps.append(network.Head((64, 64, 64), 2, "scalar", width=32, dropout=0.2).attention(noise).mean((0, 1)))
+    attended = torch.stack(maps).mean(0)
     assert attended[2] > 0.5 and abs(attended[0] - attended[1]) < 0.05
 
 
