@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from medbench import audit as audits
@@ -87,13 +88,42 @@ def test_alignment_finds_the_map(lesions: list[Image.Image]) -> None:
     """A known crop, mirrored: every point must land where the crop took it from."""
     whole = np.stack([np.asarray(picture.resize((112, 112))) for picture in lesions[:4]])
     part = np.stack([np.asarray(Image.fromarray(x[10:94, 20:104, :][:, ::-1]).resize((112, 112))) for x in whole])
-    correlation, overlap, maps = alignment.align(whole, part)
+    correlation, overlap, maps = alignment.align(np.concatenate([whole, part]), np.arange(8).reshape(2, 4).T)
     assert (correlation > 0.9).all()
     assert overlap == pytest.approx((84 / 112) ** 2, abs=0.05)
     middle = np.array([2 * 62 / 112 - 1, 2 * 52 / 112 - 1, 1.0])  # of the crop, in the whole's coordinates
     assert maps @ middle == pytest.approx(np.zeros((4, 2)), abs=0.05)
     assert maps[:, 0, 0] == pytest.approx([-112 / 84] * 4, abs=0.06), "mirrored"
     assert maps[:, 1, 1] == pytest.approx([112 / 84] * 4, abs=0.06)
+
+
+def test_the_search_is_the_plain_sum_over_every_shift() -> None:
+    """Unscaled, in each of the eight ways; a shift that leaves less than half of the area in common is none."""
+    a, b = torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = alignment._starts(alignment._search(a[None]), alignment._search(b[None]))
+    unscaled = found[0][0].reshape(8, -1)[:, 0].numpy()
+    for way, x in enumerate(alignment._ways(a[None])[0].numpy()):
+        best = -1.0
+        for dy in range(-15, 16):
+            for dx in range(-15, 16):
+                one = x[max(dy, 0) : 16 + dy, max(dx, 0) : 16 + dx]
+                other = b.numpy()[max(-dy, 0) : 16 - dy, max(-dx, 0) : 16 - dx]
+                if one.size > 128:
+                    best = max(best, (one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()) * np.sqrt(one.size / 256))
+        assert unscaled[way] == pytest.approx(best, abs=1e-4)
+
+
+def test_a_copy_is_not_left_on_the_way(lesions: list[Image.Image]) -> None:
+    """Pairs that end as copies are fitted to the end; what is left early is none, and is never said to be more than it is."""
+    sizes = [np.asarray(picture.resize((112, 112))) for picture in lesions[:16]]
+    made = [np.asarray(changed(lesions[i], HOWS[i % 4]).resize((112, 112))) for i in range(8)]
+    pack = np.stack([*sizes, *made])
+    index = np.array([*((i, 16 + i) for i in range(8)), *((i, i + 1) for i in range(15))])
+    whole, quick = (alignment.align(pack, index, all_the_way=way)[0] for way in (True, False))
+    assert quick[:8] == pytest.approx(whole[:8], abs=0.01)
+    assert (whole[:8] > pairs.Effort().lowest).all()
+    assert (quick[8:] <= whole[8:] + 0.01).all()
+    assert (quick[8:] == 0).any(), "some are left before the fine fit"
 
 
 def test_eight_hashes_are_those_of_the_turned_images(lesions: list[Image.Image]) -> None:
@@ -354,8 +384,8 @@ def test_lesions_that_look_alike_are_two(real_data: Path) -> None:
     ]
     one = [("ISIC_0027027", "ISIC_0029036"), ("ISIC_0033421", "ISIC_0033481")]
     places = {file.stem: file for file in (real_data / "ham10000").rglob("*.jpg")}
-    a, b = (np.stack([np.asarray(Image.open(places[pair[k]]).resize((112, 112))) for pair in (*alike, *one)]) for k in (0, 1))
-    correlation, _, _ = alignment.align(a, b)
+    pack = np.stack([np.asarray(Image.open(places[name]).resize((112, 112))) for pair in (*alike, *one) for name in pair])
+    correlation, _, _ = alignment.align(pack, np.arange(len(pack)).reshape(-1, 2))
     assert (correlation[:4] < pairs.Effort().lowest).all()
     assert (correlation[4:] > pairs.Effort().lowest + 0.1).all()
 

@@ -99,8 +99,7 @@ def near(pack: np.ndarray, features: np.ndarray | None, groups: np.ndarray, prog
                 complete = False
                 break
             block = queue[start : start + step]
-            index = np.array(block)
-            correlation, overlap, _ = align(pack[index[:, 0]], pack[index[:, 1]])
+            correlation, overlap, _ = align(pack, np.array(block))
             tried.update(zip(block, zip(correlation.tolist(), overlap.tolist(), strict=True), strict=True))
             hits = np.flatnonzero(correlation >= threshold)
             vain = len(block) - 1 - int(hits[-1]) if len(hits) else vain + len(block)
@@ -117,9 +116,8 @@ def _random(pack: np.ndarray, groups: np.ndarray, n: int, progress: Progress) ->
     index = index[groups[index[:, 0]] != groups[index[:, 1]]][:n]
     if not len(index):
         return 0.0
-    values = np.sort(
-        align(pack[index[:, 0]], pack[index[:, 1]], progress=lambda done, total: progress("aligning random pairs", done, total))[0]
-    )
+    stage = lambda done, total: progress("aligning random pairs", done, total)
+    values = np.sort(align(pack, index, all_the_way=True, progress=stage)[0])
     spread = float(np.quantile(values, 0.9) - np.quantile(values, 0.5))
     usual = values[values <= np.quantile(values, 0.9) + 4 * spread]
     return float(usual[-1])
