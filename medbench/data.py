@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medbench import images, sampling
-from medbench.spec import PARTS, Grid, Progress, Split, Task, UserError, fingerprint, silent, user_path
+from medbench.spec import PARTS, Grid, Progress, Split, Task, UserError, fingerprint, place_of, silent, user_path, written_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ def open_task(
         raise UserError(f"{root} holds a part of {task.data}: {lacking}.", then="complete the download, or run with --allow-partial")
     if root is not None:
         with images.watched(progress):
-            parts, data = task.load(root), task.data
+            parts, data = loaded(task, root), task.data
     else:
         if task.phantom is None:
             raise UserError(
@@ -90,7 +90,10 @@ def open_task(
         task = replace(task, groups=task.phantom_groups or task.groups)
         notes.append(f"{task.name}: {task.data} {why_phantom}, so this run uses its PHANTOM (drawn images): medbench data list {task.name}")
     if "train" not in parts or not set(parts) <= set(PARTS):
-        raise ValueError(f"{task.name}: load gives {', '.join(parts)}, not train and test, or train, val and test")
+        raise UserError(
+            f"{place_of(task.load)}: {task.name}: load gives {', '.join(parts) or 'no part'}.",
+            allowed=["train and test", "train, val and test"],
+        )
     if grid.target not in parts:
         others = [p for p in parts if p != "train"]
         raise UserError(
@@ -201,17 +204,47 @@ def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: 
     return [*marks, f"LEAK: {len(torn)} images stand in two parts, byte for byte"]
 
 
+def loaded(task: Task, root: Path) -> dict[str, Split]:
+    """What a task's reader gives of the images in `root`. Raises UserError that names the line of its file where it fails."""
+    with written_by(task.load, f"load of '{task.name}'"):
+        parts = task.load(root)
+    if not isinstance(parts, Mapping) or not all(isinstance(split, Split) for split in parts.values()):
+        given = type(parts).__name__ if not isinstance(parts, Mapping) else f"a {type(next(iter(parts.values()), None)).__name__} as a part"
+        raise UserError(f"{place_of(task.load)}: load gives {given}.", allowed=['{"train": Split(...), "test": Split(...)}'])
+    return dict(parts)
+
+
 def tidy(task: Task, part: str, split: Split) -> Split:
-    """The part with the dtypes that `Split` promises. Raises ValueError, for the author of a task, where lengths, ids or labels do not fit."""
-    n = len(split.images)
-    labels = np.asarray(split.labels, float if task.kind == "multilabel" else np.int64)
+    """The part with the dtypes that `Split` promises. Raises UserError, for the author of a task, where lengths, ids or labels do not fit."""
+    n, multilabel = len(split.images), task.kind == "multilabel"
+
+    def wrong(what: str, *allowed: str) -> UserError:
+        return UserError(f"{place_of(task.load)}: {task.name}: the {part} part has {what}.", allowed=allowed)
+
+    labels = np.asarray(split.labels)
+    wanted = f"(N, {len(task.classes)}) numbers: 1, 0, NaN" if multilabel else f"(N,) whole numbers, 0 to {len(task.classes) - 1}"
+    if labels.dtype.kind not in "biuf":
+        text = "" if not labels.size else f" ({labels.flat[0]!r} is the first)"
+        raise wrong(f"labels that are no numbers{text}", wanted)
+    if labels.shape[1:] != ((len(task.classes),) if multilabel else ()):
+        raise wrong(f"labels of shape {labels.shape}", wanted)
     ids, groups, bags = (np.asarray(column, str) for column in (split.ids, split.groups, split.bags))
-    meta = {name: np.asarray(column) for name, column in split.meta.items()}
-    if {len(labels), len(ids), len(groups), len(bags), *map(len, meta.values())} != {n} or len(set(ids.tolist())) < n:
-        raise ValueError(f"{task.name}: the {part} part has {n} images, and other numbers of ids, labels, groups, bags or metadata")
-    if task.kind != "multilabel" and not set(labels.tolist()) <= set(range(len(task.classes))):
-        raise ValueError(f"{task.name}: the {part} part has labels that are not 0 to {len(task.classes) - 1}")
-    return Split(split.images, ids, labels, groups, bags, meta)
+    columns = {
+        "labels": labels,
+        "ids": ids,
+        "groups": groups,
+        "bags": bags,
+        **{name: np.asarray(column) for name, column in split.meta.items()},
+    }
+    for name, column in columns.items():
+        if column.ndim == 0 or len(column) != n:
+            raise wrong(f"{n} images, and {len(column) if column.ndim else 'no list of'} {name}")
+    if len(set(ids.tolist())) < n:
+        raise wrong("an id twice")
+    if not multilabel and not set(labels.tolist()) <= set(range(len(task.classes))):
+        raise wrong(f"labels that are not 0 to {len(task.classes) - 1}", wanted)
+    meta = {name: columns[name] for name in split.meta}
+    return Split(split.images, ids, labels.astype(float if multilabel else np.int64), groups, bags, meta)
 
 
 def shows(labels: np.ndarray, c: int) -> bool:

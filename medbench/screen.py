@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
     from medbench.units import Unit
 
 SILENCE = 60.0  # seconds after which a log hears how far a stage is
+EACH = 100  # rows of a run that a log hears of one by one; of more, one in so many seconds:
+APART = 30.0
 
 
 class Screen:
     """`with Screen(...) as screen:` run with progress=screen.stage, on_row=screen.row.
 
     On a terminal everything is drawn in place. Elsewhere (a CI log) each stage prints when it begins and ends, and once a minute in between; each
-    row is a line.
+    row of a small run is a line, of a large one a row now and then; each failure is.
     """
 
     def __init__(self, cells: int = 0, table: Callable[[], Sequence[RenderableType]] = list):
@@ -45,21 +48,27 @@ class Screen:
         self.table = table
         self.shown: Sequence[RenderableType] = ()
         self.next_table = 0.0
-        self.start = self.last_line = time.perf_counter()
+        self.start = self.last_line = self.last_row = time.perf_counter()
         self.cells = cells
         self.done = 0
         if cells:
             self.overall = self.progress.add_task("cells", total=cells)
+        self.failures = logging.Handler()
         self.display = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._render)
 
     def __enter__(self) -> Screen:
         if self.live:
             self.display.start()
+        else:
+            self.failures.setLevel(logging.ERROR)
+            self.failures.emit = self._failure  # type: ignore[method-assign]
+            logging.getLogger("medbench").addHandler(self.failures)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if self.live:
             self.display.stop()
+        logging.getLogger("medbench").removeHandler(self.failures)
 
     def stage(self, name: str, done: int, total: int, word: str = "") -> None:
         """Report that `done` of `total` images of a stage are finished, and in a word how it goes (a loss)."""
@@ -81,12 +90,21 @@ class Screen:
         """Report a finished cell."""
         self.done += 1
         self.progress.update(self.overall, completed=self.done)
-        self._line(f"row {self.done}/{self.cells} {getattr(row, 'cell', row)}")
+        now = time.perf_counter()
+        if self.cells <= EACH or self.done in (1, self.cells) or now - self.last_row > APART:
+            self.last_row = now
+            left = (now - self.start) / self.done * (self.cells - self.done)
+            self._line(f"row {self.done}/{self.cells} {getattr(row, 'cell', row)}{f', {_spell(left)} left' if left else ''}")
         if self.live and time.perf_counter() > self.next_table:
             began = time.perf_counter()
             self.shown = self.table()
             spent = time.perf_counter() - began
             self.next_table = began + 20 * spent  # a large leaderboard must not slow the run down
+
+    def _failure(self, record: logging.LogRecord) -> None:
+        """What the log file beside the rows tells with its whole story."""
+        error = record.exc_info[1] if record.exc_info else None
+        self._line(" ".join(f"{record.getMessage()}{f': {type(error).__name__}: {error}' if error else ''}".split()))
 
     def _render(self) -> RenderableType:
         return Group(*self.shown, self.progress)
@@ -95,6 +113,11 @@ class Screen:
         if not self.live:
             self.last_line = time.perf_counter()
             print(f"{self.last_line - self.start:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+
+def _spell(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager

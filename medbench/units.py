@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medbench import checkpoints, encoders, images, pretrain, registry
 from medbench.data import TaskData
-from medbench.spec import Encoder, Grid, Member, Method, Planned, UserError, Weights, fingerprint
+from medbench.spec import Encoder, Grid, Member, Method, Planned, UserError, Weights, fingerprint, written_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,8 @@ def unit_of(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int
     assert method.weights is not None, f"{method.name} has neither weights nor members"
     official = method.recipes is not None and checkpoints.listed(method.name, encoder.architecture) is not None
     source = grid.source if grid.source != "auto" else "imagenet" if official else method.sources[0]
-    start = method.weights(encoder, source, pretrain_seed, cache_dir)
+    with written_by(method.weights, f"weights of '{method.name}'"):
+        start = method.weights(encoder, source, pretrain_seed, cache_dir)
     encoder = replace(
         encoder,  # a checkpoint sees its images as it was trained with them
         mean=start.mean or encoder.mean,

@@ -378,6 +378,20 @@ def test_unknown_split_name(table):
     refused(table("path label split", ["1.png", "a", "train"], ["2.png", "b", ""]), "line 3: unknown split ''")
 
 
+@pytest.mark.parametrize(
+    ("called", "ours"),
+    [("validation", "val"), ("valid", "val"), ("Dev", "val"), ("training", "train"), ("testing", "test"), ("Test", "test")],
+)
+def test_a_part_by_another_name_is_understood_and_refused(called, ours, table, tree, tmp_path):
+    file = table("path label split", ["1.png", "a", "train"], ["2.png", "b", called])
+    refused(file, f"line 3: unknown split '{called}'.*Did you mean '{ours}'")
+    for place in ("beside/train" if ours != "train" else "beside/test", f"beside/{called}", f"alone/{called}", "alone/other"):
+        for c in "ab":
+            (tmp_path / place / c).mkdir(parents=True)
+    refused(tmp_path / "beside", f"'{called}' stands beside.*Did you mean '{ours}'")
+    refused(tmp_path / "alone", f"'{called}' holds folders and is called like a part.*Did you mean '{ours}'")
+
+
 def test_one_image_with_two_labels(table):
     refused(table("path label", ["1.png", "a"], ["2.png", "b"], ["./1.png", "b"]), "line 4 repeats '1.png' of line 2 with another label")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,11 +67,58 @@ def cells(**changes: object) -> dict[tuple[object, ...], str]:
 
 
 def test_the_author_of_a_task_is_told_what_load_gave(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"t: the train part has labels that are not 0 to 2"):
+    with pytest.raises(UserError, match=r"line \d+: t: the train part has labels that are not 0 to 2"):
         data.tidy(BASE, "train", part([1, 2, 3], ["x", "y", "z"]))
     wrong = replace(BASE, load=lambda root: {"training": part([0, 1], ["x", "y"]), "test": part([0], ["z"])}, find=lambda root: root)
-    with pytest.raises(ValueError, match=r"t: load gives training, test, not train and test"):
+    with pytest.raises(UserError, match=r"t: load gives training, test\. Allowed: train and test"):
         data.open_task(wrong, Grid(data=str(tmp_path)), tmp_path, [])
+
+
+WRITTEN = """
+import numpy as np
+from medbench.spec import Split
+
+def load(root):
+    ids = np.array(["x", "y"])
+    labels = np.array([0, 1])
+    {line}
+    return {{"train": Split(list(ids), ids, labels, ids, ids)}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("labels = {}['label']", r"mine\.py, line 8: load of 't' failed: KeyError: 'label'.* Next: mend that file"),
+        ("import pandas; pandas.DataFrame({'a': [1]})['label']", r"mine\.py, line 8: load of 't' failed: KeyError: 'label'"),
+        ("open(root / 'gone.csv')", r"mine\.py, line 8: load of 't' failed: FileNotFoundError: .*gone\.csv"),
+        ("return None", r"mine\.py, line 5: load gives NoneType\. Allowed: .*Split"),
+        ("return {'train': ids}", r"mine\.py, line 5: load gives a ndarray as a part"),
+        ("labels = np.array(['polyp', 'ulcer'])", r"mine\.py, line 5: t: the train part has labels that are no numbers \(.*polyp.*0 to 2"),
+        ("labels = np.eye(2)", r"mine\.py, line 5: t: the train part has labels of shape \(2, 2\)\. Allowed: \(N,\) whole numbers"),
+        ("labels = np.array([0.5, 1])", r"labels that are not 0 to 2"),
+        ("labels = np.array([0])", r"mine\.py, line 5: t: the train part has 2 images, and 1 labels"),
+        ("ids = np.array(['x', 'x'])", r"mine\.py, line 5: t: the train part has an id twice"),
+    ],
+)
+def test_what_fails_in_a_tasks_own_file_is_told_with_its_line(line: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(WRITTEN.format(line=line))
+    task = replace(BASE, load=runpy.run_path(str(file))["load"])
+    with pytest.raises(UserError, match=said) as caught:
+        data.tidy(task, "train", data.loaded(task, tmp_path)["train"])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_reader_with_other_arguments_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"test_grid\.py, line \d+: load of 't' failed: TypeError: .*takes 0 positional arguments"):
+        data.loaded(replace(BASE, load=lambda: {}), tmp_path)  # type: ignore[arg-type]
+
+
+def test_what_fails_in_medbench_itself_stays_a_traceback(tmp_path: Path) -> None:
+    """A reader that calls our code, where that breaks: its author can mend nothing."""
+    with pytest.raises(AttributeError):
+        data.loaded(replace(BASE, load=lambda root: data.tidy(None, "train", None)), tmp_path)  # type: ignore[arg-type]
 
 
 def test_one_subset_has_one_spelling_and_is_run_once() -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from test_table import ABOUT
 
+from medbench import npz
 from medbench.spec import Cell, PlanFile, Planned, Row, UserError
-from medbench.store import Store
+from medbench.store import Damaged, Store
 
 ARRAYS = {"probabilities": np.zeros((2, 2), np.float32), "metrics": np.array(["auc"]), "resamples": np.zeros((1, 3), np.float32)}
 
@@ -77,6 +78,22 @@ def test_broken_scores_are_not_read(store: Store) -> None:
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"is damaged.*BadZipFile"):
         store.scores(row)
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_broken_resamples_are_not_read_alone(seen: bool, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bit of one number; also where a sound file of that size was read just before."""
+    monkeypatch.setattr(npz, "_SEEN", {})
+    row = replace(make_row(0), metrics={"auc": {}})
+    file = store.folder / "scores" / f"{row.fingerprint[:32]}.npz"
+    np.savez(file, **{**ARRAYS, "resamples": np.full((1, 500), 0.7, np.float32)})
+    whole = file.read_bytes()
+    if seen:
+        store.resamples(row)
+    at = whole.index(np.float32(0.7).tobytes()) + 400
+    file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with pytest.raises(Damaged, match=r"is damaged.*CRC"):
+        store.resamples(row)
 
 
 def test_resamples_are_found_in_files_of_one_size_that_hold_them_elsewhere(store: Store) -> None:

@@ -40,7 +40,7 @@ def subject(
 def _of_task(name: str, root: str | None) -> list[np.ndarray]:
     task = registry.task(name)
     found, why = data.locate(task, root, images.cache_folder())
-    parts = task.load(found) if found else task.phantom() if task.phantom else None
+    parts = data.loaded(task, found) if found else task.phantom() if task.phantom else None
     if parts is None:
         raise UserError(f"The data of '{task.name}' ({task.data}) {why}, and it has no phantom.", then=f"medbench data list {task.name}")
     split = parts["train"]

@@ -6,7 +6,7 @@ defined here, so that a reader of one stage needs this folder and that stage alo
 
 from medbench.spec.budgets import ALL, Budget, parse_budget
 from medbench.spec.cells import Cell, Grid, Row, fingerprint
-from medbench.spec.errors import DiskError, UserError, check_writable, user_path
+from medbench.spec.errors import DiskError, UserError, check_writable, place_of, user_path, written_by
 from medbench.spec.images import Drawn, Image, Split, of_class
 from medbench.spec.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
 from medbench.spec.plans import PlanFile, Planned
@@ -57,6 +57,8 @@ __all__ = [
     "of_class",
     "parse_budget",
     "parsed",
+    "place_of",
     "silent",
     "user_path",
+    "written_by",
 ]

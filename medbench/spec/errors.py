@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import difflib
 import errno
+import inspect
 import os
-from collections.abc import Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+_PACKAGE = Path(__file__).parents[1]
 
 
 class UserError(Exception):
@@ -31,6 +38,35 @@ class UserError(Exception):
             message += f" Next: {then}"
         message = " ".join(message.split())  # one line, whatever the parts held, and nothing that a terminal obeys
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+
+
+def place_of(function: Callable[..., Any], line: int | None = None) -> str:
+    """Where a person finds a function that a file of theirs defines: "FILE, line N"; the line that is given, or where it begins."""
+    while isinstance(function, partial):
+        function = function.func
+    code = inspect.unwrap(function).__code__
+    return f"{code.co_filename}, line {line or code.co_firstlineno}"
+
+
+@contextmanager
+def written_by(function: Callable[..., Any], what: str) -> Iterator[None]:
+    """Around a call of a function that an entry's file defines: what fails there raises UserError with the line of that file, and the reason.
+
+    An error of another file of medbench, called by it or not, stays what it is: it is ours, and needs its whole story.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # somebody else's code can fail in every way; the message carries the reason
+        own = place_of(function).rpartition(", line ")[0]
+        steps = traceback.extract_tb(error.__traceback__)[1:]  # without the `yield` above
+        known = [step for step in steps if step.filename == own or Path(step.filename).is_relative_to(_PACKAGE)]
+        called_wrongly = isinstance(error, TypeError) and len(steps) == 1  # its signature is another one
+        if known[-1].filename != own and not called_wrongly:
+            raise
+        line = known[-1].lineno if known[-1].filename == own else None
+        raise UserError(f"{place_of(function, line)}: {what} failed: {type(error).__name__}: {error}", then="mend that file") from error
 
 
 class DiskError(UserError):

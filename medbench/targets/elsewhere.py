@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench import images, registry
-from medbench.data import TaskData, check_content, data_roots, shows, tidy
+from medbench.data import TaskData, check_content, data_roots, loaded, shows, tidy
 from medbench.spec import NOTHING, Grid, Progress, Shift, Split, Task, UserError, fingerprint, silent, user_path
 from medbench.targets.target import VERSION, Target, what_then
 
@@ -143,7 +143,7 @@ def _all_parts(other: Task, grid: Grid) -> tuple[Split, str]:
     lacking = other.partial(root) if other.partial else ""
     if lacking and not grid.allow_partial:
         raise UserError(f"{root} holds a part of {other.data}: {lacking}.", then="complete the download, or run with --allow-partial")
-    parts = [tidy(other, name, split) for name, split in other.load(root).items()]
+    parts = [tidy(other, name, split) for name, split in loaded(other, root).items()]
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "labels", "groups", "bags")}
     known = set.intersection(*(set(part.meta) for part in parts))
     meta = {name: np.concatenate([part.meta[name] for part in parts]) for name in parts[0].meta if name in known}

@@ -24,7 +24,7 @@ import numpy as np
 
 from medbench import sampling
 from medbench.spec import PARTS, Kind, Split, Task, TaskFamily, UserError
-from medbench.tasks.folder.listing import MULTI, RESERVED, Listing, existing, read_csv, table_in, walk
+from medbench.tasks.folder.listing import MULTI, RESERVED, Listing, existing, meant, read_csv, table_in, walk
 
 VERSION = 1
 _ALL_PARTS = (0.7, 0.1, 0.2)
@@ -162,7 +162,7 @@ def _parts(listing: Listing, whole: Split) -> tuple[np.ndarray, str]:
     given = dict(zip(listing.ids, listing.columns.get("split", ["train"] * len(whole)), strict=True))
     for name, line in zip(listing.columns.get("split", []), listing.where, strict=False):
         if name not in PARTS:
-            raise UserError(f"{line}: unknown split '{name}'.", allowed=PARTS, given=name)
+            raise UserError(f"{line}: unknown split '{name}'.", allowed=PARTS, given=meant(name))
     part = np.array([PARTS.index(given[i]) for i in whole.ids])
     train, val, test = ((part == p).any() for p in range(3))
     if not train:

@@ -17,6 +17,7 @@ from medbench.spec import PARTS, UserError, user_path
 
 RESERVED = ("path", "label", "group", "bag", "split")
 MULTI = "label:"  # of several label columns
+_CALLED = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "development": "val", "testing": "test"}
 _LEFT_BEHIND = {"thumbs.db", "desktop.ini", "__macosx"}  # and everything that starts with a dot
 
 
@@ -60,7 +61,10 @@ def walk(root: Path) -> Listing:
     given = [name for name in PARTS if name in folders]
     strange = next((name for name in folders if name not in PARTS), None) if given else None
     if strange:
-        raise UserError(f"In {root}, '{strange}' stands beside {' and '.join(given)}.", allowed=PARTS, given=strange)
+        raise UserError(f"In {root}, '{strange}' stands beside {' and '.join(given)}.", allowed=PARTS, given=meant(strange))
+    part = next((name for name in folders if meant(name) in PARTS and _folders(root / name)), None)
+    if part and not given:  # else it would be a class
+        raise UserError(f"In {root}, '{part}' holds folders and is called like a part.", allowed=PARTS, given=meant(part), then="rename it")
     listing = Listing(root, [], [], {"label": [], **({"split": []} if given else {})})
     ignored: Counter[str] = Counter()
     for part in given or [""]:
@@ -80,6 +84,12 @@ def walk(root: Path) -> Listing:
     if ignored:
         listing.marks.append(f"{ignored.total()} files that are no images were left out ({', '.join(sorted(ignored))})")
     return listing
+
+
+def meant(part: str) -> str:
+    """The name of ours for what is also called validation, dev or Training; other names as they are."""
+    low = part.casefold()
+    return low if low in PARTS else _CALLED.get(low, part)
 
 
 def table_in(root: Path) -> str:
