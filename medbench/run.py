@@ -33,6 +33,7 @@ from medbench.store import Store
 from medbench.targets import Target
 from medbench.units import Unit
 
+UNEVEN = 0.01  # of a sum of probabilities: rounding in half precision is a tenth of it
 log = logging.getLogger("medbench")
 
 
@@ -249,7 +250,9 @@ def _solve(
         draw = plan.draw(fit.first.cell)
         for planned in fit.missing:
             target = targets[planned.cell.target]
-            scores = target.read(answer[target.name])
+            given = answer[target.name]
+            _check_sums(given.probabilities, data.task.kind, f"{protocol.name} on {target.name}")
+            scores = target.read(given)
             values, resamples = _score(target, data.task.kind, scores)
             saved = {
                 "probabilities": scores.probabilities.astype(np.float32),
@@ -313,6 +316,16 @@ def _score(target: Target, kind: Kind, scores: Scores) -> tuple[dict[str, Any], 
         values[name] = {"value": _number(value), "low": _number(low), "high": _number(high)}
     values["auc"]["classes"] = plain.auc_classes  # over how many the mean was taken
     return values, resampled.values
+
+
+def _check_sums(probabilities: np.ndarray, kind: Kind, where: str) -> None:
+    """Raises ValueError where classes of which one is right have probabilities (N, C) that do not sum to 1: calibration would mean nothing."""
+    sums = probabilities.sum(1)
+    wrong = np.flatnonzero(np.abs(sums - 1) > UNEVEN)
+    if kind != "multilabel" and len(wrong):
+        raise ValueError(
+            f"{where} gives {len(wrong)} of {len(sums)} images probabilities that do not sum to 1: image {wrong[0]} {sums[wrong[0]]:.3g}"
+        )
 
 
 def _save_target(target: Target, store: Store) -> None:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from medbench import metrics, registry
+from medbench import metrics, registry, run
 from medbench.spec import KINDS, Kind, Protocol, Train
 
 CASES = [(protocol, kind) for protocol in registry.protocols().values() if protocol.needs == "features" for kind in protocol.kinds]
@@ -54,3 +54,13 @@ def test_every_protocol_keeps_its_word(protocol: Protocol, kind: Kind) -> None:
 def test_every_protocol_says_what_it_is(protocol: Protocol) -> None:
     assert protocol.title and protocol.version >= 1 and protocol.kinds and set(protocol.kinds) <= set(KINDS)
     json.dumps(dict(protocol.settings))  # the fingerprint's part
+
+
+def test_probabilities_that_do_not_sum_to_one_are_refused() -> None:
+    """A protocol that gives what a softmax takes, or one-against-rest scores, fails its cells and says for which image."""
+    good = np.array([[0.2, 0.8], [0.5, 0.5]], np.float16)
+    bad = good + np.array([[0.0], [0.1]])
+    run._check_sums(good, "binary", "mine on test")
+    run._check_sums(bad, "multilabel", "mine on test")
+    with pytest.raises(ValueError, match=r"mine on test gives 1 of 2 images probabilities that do not sum to 1: image 1 1\.2"):
+        run._check_sums(bad, "binary", "mine on test")
