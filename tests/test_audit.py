@@ -190,6 +190,23 @@ def test_a_folder_with_the_overlap_is_named_too(lesions: list[Image.Image], tmp_
     assert found["identical copies across parts"]["count"] == 28
 
 
+def test_a_folder_with_copies_is_decoded_once_for_its_audit_and_its_run(
+    lesions: list[Image.Image], tmp_path: Path, medbench: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "QUICK", pairs.Effort(far=8, random=16, lowest=0.75, patience=16, limit=60, per_image=0))
+    make_leaking(tmp_path / "mine", lesions)
+    shutil.rmtree(tmp_path / "mine" / "test")
+    shutil.copy(tmp_path / "mine" / "train" / "a" / "004.png", tmp_path / "mine" / "train" / "a" / "104.png")
+    (tmp_path / "mine" / "train").rename(tmp_path / "whole")
+    place = "folder:whole"
+    medbench("audit", place)
+    packs, features = (len(list((images.cache_folder() / name).iterdir())) for name in ("packs", "features"))
+    medbench("run", "--task", place, "--labels", "100", "--seeds", "1", "--methods", "supervised", "--out", "out", "--allow-leak")
+    assert (tmp_path / "out" / "rows.jsonl").is_file()
+    assert packs == features == 1
+    assert [len(list((images.cache_folder() / name).iterdir())) for name in ("packs", "features")] == [1, 1]
+
+
 def make_leaking(root: Path, lesions: list[Image.Image]) -> None:
     """Three test images are mirrored training images; nothing that a plain run sees."""
     for i, picture in enumerate(lesions[:60]):

@@ -21,6 +21,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+    from medbench.audit.pairs import Rows
+
 _BATCH = 16  # pairs at a time
 _SCALES = (1.0, 0.85, 0.72, 0.61)  # of one image in the other
 _COARSE, _MIDDLE = 40, 64  # px of the search, and of the first fit
@@ -68,7 +70,7 @@ class Search(NamedTuple):
 
 
 def align(
-    pack: np.ndarray,
+    pack: np.ndarray | Rows,
     pairs: np.ndarray,
     *,
     all_the_way: bool = False,

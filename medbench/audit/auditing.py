@@ -41,19 +41,23 @@ def audit(
     same = pairs.identical(subject.hashes)
     first = np.setdiff1d(np.arange(len(subject)), [pair.j for pair in same])
     encoder = encoders.encoder(encoders.EMBEDDED, _size(subject))
-    pack = images.pack(
-        [subject.images[i] for i in first],
-        [subject.hashes[i] for i in first],
+    pack = images.pack(  # of copies too: a run needs the same one, and its features
+        subject.images,
+        subject.hashes,
         encoder.size,
         encoder.interpolation,
         cache_dir,
         lambda done, total: progress(f"packing {subject.name} at {encoder.size} px", done, total),
     )
     features = _features(pack, encoder, subject.name, cache_dir, device, progress) if depth == "full" else None
+    if features is not None and len(first) < len(subject):
+        features = features[first]
     # a group that stands in two parts is torn: its images must be compared across them
     keys = np.char.add(np.char.add(subject.parts[first], "\n"), subject.groups[first])
     _, groups = np.unique(keys, return_inverse=True)
-    found = pairs.near(pack.array, features, groups, progress, effort or (pairs.Effort() if depth == "full" else pairs.QUICK))
+    found = pairs.near(
+        pairs.Rows(pack.array, first), features, groups, progress, effort or (pairs.Effort() if depth == "full" else pairs.QUICK)
+    )
     near = [replace(pair, i=int(first[pair.i]), j=int(first[pair.j])) for pair in found.pairs]
     every = [*same, *near]
     suspects: list[labels.Suspect] = []

@@ -15,6 +15,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+    from medbench.audit.pairs import Rows
+
 BITS = 63
 NEIGHBOURS = 4
 _WHITE = 256  # most directions of the features that are kept, each with unit variance: copies stand out more than in plain cosine
@@ -22,7 +24,7 @@ _BLOCK_CELLS = 20_000_000  # float32 of one block of similarities: 80 MB
 Progress = Callable[[int, int], None]
 
 
-def hashes(pack: np.ndarray) -> np.ndarray:
+def hashes(pack: np.ndarray | Rows) -> np.ndarray:
     """(8, N, 63) bool: perceptual hashes of the images (N, S, S, 3) uint8 as they are, and mirrored and turned in the other seven ways."""
     import torch
     from scipy import fft

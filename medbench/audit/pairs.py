@@ -64,13 +64,27 @@ class Found:
     complete: bool
 
 
+class Rows:
+    """Some rows of a pack (N, S, S, 3) uint8 as if they were all: mapped, and read where they are asked for."""
+
+    def __init__(self, pack: np.ndarray, index: np.ndarray):
+        self.pack, self.index = pack, index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        chosen: np.ndarray = self.pack[self.index[rows]]
+        return chosen
+
+
 def identical(hashes: Sequence[str]) -> list[Pair]:
     """Each image with the first one of the same bytes."""
     first: dict[str, int] = {}
     return [Pair(j, i, "identical", 0, 1.0, 1.0) for i, name in enumerate(hashes) if (j := first.setdefault(name, i)) != i]
 
 
-def near(pack: np.ndarray, features: np.ndarray | None, groups: np.ndarray, progress: Progress, effort: Effort) -> Found:
+def near(pack: np.ndarray | Rows, features: np.ndarray | None, groups: np.ndarray, progress: Progress, effort: Effort) -> Found:
     """Pairs of different groups that show one picture. pack (N, S, S, 3) uint8, features (N, D) float32 or None, groups (N,) int64."""
     n = len(pack)
     if n < 2:
@@ -109,7 +123,7 @@ def near(pack: np.ndarray, features: np.ndarray | None, groups: np.ndarray, prog
     return Found(sorted(pairs, key=lambda pair: (-pair.correlation, pair.i, pair.j)), threshold, random, len(tried), complete)
 
 
-def _random(pack: np.ndarray, groups: np.ndarray, n: int, progress: Progress) -> float:
+def _random(pack: np.ndarray | Rows, groups: np.ndarray, n: int, progress: Progress) -> float:
     """The highest correlation of n random pairs of different groups, but for those that stand far above all others: a copy may be among them."""
     rng = np.random.default_rng(0)
     index = rng.integers(0, len(pack), (4 * n, 2))
