@@ -98,7 +98,9 @@ def sentences(
         said += [
             f"{board.title}: {shown}, margin {margin:g}{lower}",
             *(f"  {line}" for line in picked(board)),
-            f"  Pairs of lines with equal labels, Holm-corrected over all {family} (5 %); differences with the 95 % interval of each alone.",
+            f"  Pairs of lines with equal labels, Holm-corrected over all {family} (5 %); differences with the 95 % interval of each alone."
+            if family
+            else "  No two finished lines have equal labels: nothing to compare. Next: medbench run with another method, into the same folder",
             *([f"  Shown are the {len(judged)} with the best at each budget; every pair: --all."] if short else []),
         ]
         for pair in judged:

@@ -52,7 +52,7 @@ def test_the_main_job(folder: Path, medbench: Callable[..., int], capsys: pytest
     assert len(rows) == 6, "2 methods x (10 % at two seeds, 100 % once)"
     printed = capsys.readouterr().out
     assert "images of one patient may stand on both sides" in printed
-    assert "6 new rows" in printed
+    assert "6 new rows" in printed and f"Next: medbench compare {out.relative_to(tmp_path)}" in printed
     board = table.leaderboard(store)
     assert set(board.status) == {"done"}
     assert list(board.columns) == list(table.COLUMNS)

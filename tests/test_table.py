@@ -334,6 +334,12 @@ def test_of_many_pairs_those_with_the_best_are_shown(store: Store) -> None:
     assert len(saved) == 2 and "m00 at 100%" in saved[0] + saved[1] and "supervised at 100%" in saved[0] + saved[1]
 
 
+def test_one_line_has_nothing_to_be_compared_with(store: Store) -> None:
+    fill(store, [make("a", "10%", 0, 0.8)])
+    said = sentences([store], None, 0.01)
+    assert any("nothing to compare. Next: medbench run" in line for line in said) and not any("over all" in line for line in said)
+
+
 def test_permutations_of_unequal_seeds_against_all_of_them(store: Store) -> None:
     """Two runs beside three on 8 patients: accuracy is a mean, so each of the 256 exchanges turns the sign of a patient's mean difference."""
     from medbench import metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -143,6 +144,8 @@ def run(
     if runs.missing(planned, store):
         print(f"{len(runs.missing(planned, store))} cells failed; {folder}/run.log has the whole story. The same command tries them again")
         raise typer.Exit(3)
+    shown = shlex.quote(str(folder))
+    print(f"Next: medbench compare {shown} (is the difference real?), medbench report {shown} (all of it as one page)")
 
 
 def fields_given(context: typer.Context) -> list[str]:
