@@ -4,7 +4,8 @@
     python benchmarks/published.py nielsen2023 isic2019 runs/nielsen2023
 
 Beside a number stands what was made from the same kind of weights, with the same readout, at the same size, under the same protocol; what
-differs in those is left out and named. Below the table follow the study's departures from the paper: a difference is no verdict on either.
+differs in those is left out and named; a drawn or incomplete data set is marked. Below the table follow the marks of our data and the
+study's departures from the paper: a difference is no verdict on either.
 
 `published.csv` holds the numbers. Truong et al. 2021 (PMLR 158:54-74): tables B1 to B8 and C1 to C4 of the appendix, as printed; a note
 marks cells that look like misprints. Nielsen et al. 2023: balanced accuracies read off the figure in their repository
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import ast
 import csv
+import json
 from pathlib import Path
 
 PUBLISHED = Path(__file__).with_suffix(".csv")
@@ -40,12 +42,18 @@ def ours(folder: Path) -> Cells:
     return found
 
 
+def marks(folder: Path) -> dict[str, list[str]]:
+    """What our tables say of the images, by "task|data|target"."""
+    tasks = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["tasks"]
+    return {where: about["marks"] for where, about in tasks.items()}
+
+
 def number(mean: str, sd: str) -> str:
     return f"{float(mean):.3f} ± {float(sd):.3f}" if sd else f"{float(mean):.3f}"
 
 
-def table(published: list[dict[str, str]], own: Cells) -> list[str]:
-    """Markdown lines: label budgets in rows, the paper's columns. Raises ValueError where two of our lines answer to one cell."""
+def table(published: list[dict[str, str]], own: Cells, said: dict[str, list[str]]) -> list[str]:
+    """Markdown lines; said: marks of our data. Label budgets in rows, the paper's columns. Raises ValueError where two of our lines answer to one cell."""
     columns = list(dict.fromkeys(row["column"] for row in published))
     budgets = sorted({row["labels"] for row in published}, key=lambda text: ("%" in text, int(text.strip("n%").removesuffix("/class"))))
     cells: dict[tuple[str, str], str] = {}
@@ -63,9 +71,13 @@ def table(published: list[dict[str, str]], own: Cells) -> list[str]:
             if line[name] != row[name]
         )
         mine = number(lines[0]["mean"], lines[0]["sd"]) if lines else "–"
-        phantom = " PHANTOM" if lines and lines[0]["data"] == "phantom" else ""
+        data = lines[0]["data"] if lines else ""
+        about = said[f"{row['task']}|{data}|test"] if lines else []
+        partial = any(mark.startswith("PARTIAL") for mark in about)
+        images = " PHANTOM" if data == "phantom" else " PARTIAL" if partial else ""
+        others.update(f"{data}: {mark}" for mark in about)
         doubt = " *" if any(word in row["note"] for word in DOUBTFUL) else ""
-        cells[row["labels"], row["column"]] = f"{mine}{phantom} ({number(row['value'], row['sd'])}{doubt})"
+        cells[row["labels"], row["column"]] = f"{mine}{images} ({number(row['value'], row['sd'])}{doubt})"
         notes += [f"* {row['column']}, {row['labels']}: {row['note']}"] if doubt else []
     head = ["labels", *columns]
     body = [[budget, *(cells.get((budget, column), "") for column in columns)] for budget in budgets]
@@ -89,14 +101,15 @@ def main() -> None:
     tables = list(dict.fromkeys(row["table"] for row in every if row["study"] == args.study))
     if args.table not in tables:
         parser.error(f"{args.study} has no table '{args.table}': {', '.join(tables)}")
-    if not (args.folder / "leaderboard.csv").is_file():
-        parser.error(f"{args.folder} has no leaderboard.csv: medbench run benchmarks/{args.study}.py, or medbench table {args.folder}")
+    lacks = [name for name in ("leaderboard.csv", "plan.json") if not (args.folder / name).is_file()]
+    if lacks:
+        parser.error(f"{args.folder} has no {lacks[0]}: medbench run benchmarks/{args.study}.py, or medbench table {args.folder}")
     published = [row for row in every if (row["study"], row["table"]) == (args.study, args.table)]
     first = published[0]
     kind = {"printed": "printed", "digitised": "read off a figure"}[first["kind"]]
     print(f"{args.study}, {args.table}: {first['task']}, {first['metric']}; ours (published, {kind})\n")
     try:
-        print("\n".join(table(published, ours(args.folder))), departures(args.study), sep="\n\n")
+        print("\n".join(table(published, ours(args.folder), marks(args.folder))), departures(args.study), sep="\n\n")
     except ValueError as error:
         parser.error(f"{error}: give a folder that holds one of them")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
@@ -134,10 +135,17 @@ def test_the_commands_give_every_published_cell(name: str, data: str) -> None:
     assert not missing
 
 
+MARKS = {"half of it": ["PARTIAL: the first half alone"], "APTOS 2019": ["patients are not known"]}
+
+
 def leaderboard(folder: Path, *lines: str) -> Path:
     folder.mkdir()
     head = "task,data,method,source,encoder,readout,size,protocol,labels,target,metric,mean,sd,status"
     (folder / "leaderboard.csv").write_text("\n".join([head, *lines]) + "\n")
+    tasks = {
+        f"{task}|{data}|{line.split(',')[9]}": {"marks": MARKS.get(data, [])} for line in lines for task, data in [line.split(",")[:2]]
+    }
+    (folder / "plan.json").write_text(json.dumps({"tasks": tasks}))
     return folder
 
 
@@ -159,10 +167,12 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 def test_a_papers_table_stands_beside_ours(beside: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drawn = OURS.replace("APTOS 2019", "phantom").replace("n50", "n100")
+    part = OURS.replace("APTOS 2019", "half of it").replace("n50", "100%")
     on_val, unfinished = OURS.replace("n50,test", "n200,val"), OURS.replace("n50", "n500").replace("done", "missing")
-    folder = leaderboard(tmp_path / "run", OURS, drawn, on_val, unfinished)
+    folder = leaderboard(tmp_path / "run", OURS, drawn, part, on_val, unfinished)
     assert beside("truong2021", "B2", str(folder)) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert {"half of it: PARTIAL: the first half alone", "APTOS 2019: patients are not known"} <= set(lines)
     assert lines[0] == "truong2021, B2: retina, weighted_kappa; ours (published, printed)"
     assert lines[2] == "| labels | Random | Supervised ImageNet | SwAV | SimCLR | DINO |"
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[4:] if line.startswith("|")]
@@ -172,7 +182,7 @@ def test_a_papers_table_stands_beside_ours(beside: Callable[..., int], tmp_path:
         "0.610 ± 0.050 PHANTOM (0.689 ± 0.043)",
         "– (0.734 ± 0.024)",
     ]
-    assert cells[3][-1].startswith("– (")
+    assert cells[3][-1].startswith("– (") and cells[4][-1] == "0.610 ± 0.050 PARTIAL (0.779 ± 0.008)"
     assert beside("truong2021", "B6", str(folder)) == 0
     printed = capsys.readouterr().out
     assert "* Random, n100: suspected misprint" in printed
