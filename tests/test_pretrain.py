@@ -325,17 +325,20 @@ def test_a_loss_that_never_leaves_chance_or_is_no_number_is_a_collapse() -> None
     steps = list(range(1, 400))
     stuck, falling = [np.log(15)] * 399, list(np.log(15) - np.linspace(0, 1, 399))
     ranks = [9.0] * 399
-    watch.check(steps[:240], stuck[:240], ranks[:240], np.log(15), warmup=50)
-    watch.check(steps, falling, ranks, np.log(15), warmup=50)
+    watch.check(steps[:240], stuck[:240], ranks[:240], np.log(15), warmup=50, planned=400)
+    watch.check(steps, falling, ranks, np.log(15), warmup=50, planned=400)
     with pytest.raises(watch.Collapsed, match=r"2\.708, for 200 steps"):
-        watch.check(steps, stuck, ranks, np.log(15), warmup=50)
-    watch.check(steps[:200], falling[:200], [1.01] * 200, 5.0, warmup=50)  # a network whose first embeddings point one way may still learn
+        watch.check(steps, stuck, ranks, np.log(15), warmup=50, planned=400)
+    watch.check(steps, stuck, ranks, np.log(15), warmup=50, planned=13_685)  # DINO's teacher of `paper` is still where it began
+    watch.check(
+        steps[:200], falling[:200], [1.01] * 200, 5.0, warmup=50, planned=400
+    )  # a network whose first embeddings point one way may still learn
     with pytest.raises(watch.Collapsed, match="one way at step 250"):
-        watch.check(steps[:250], falling[:250], [1.01] * 250, 5.0, warmup=50)
+        watch.check(steps[:250], falling[:250], [1.01] * 250, 5.0, warmup=50, planned=400)
     with pytest.raises(watch.Collapsed, match="one way at step 20"):
-        watch.check(steps[:20], falling[:20], [9.0] * 15 + [1.01] * 5, 5.0, warmup=50)
+        watch.check(steps[:20], falling[:20], [9.0] * 15 + [1.01] * 5, 5.0, warmup=50, planned=400)
     with pytest.raises(watch.Collapsed, match="the loss is nan at step 3"):
-        watch.check([1, 2, 3], [1, 1, float("nan")], [9.0] * 3, 2.7, warmup=0)
+        watch.check([1, 2, 3], [1, 1, float("nan")], [9.0] * 3, 2.7, warmup=0, planned=400)
 
 
 def test_a_look_at_held_out_images_costs_the_training_nothing(tmp_path: Path) -> None:

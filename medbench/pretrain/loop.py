@@ -236,7 +236,8 @@ def _log(training: Training, step: int, pairs: np.ndarray, losses: Sequence[torc
         now["from_two_images"] = float((pairs[:, 0] != pairs[:, 1]).mean())
     _note(training, step + 1, {**now, "lr": training.optimiser.param_groups[0]["lr"]})
     try:
-        watch.check(seen["step"], seen["loss"], seen["rank"], training.objective.chance(stage.batch // stage.parts), stage.warmup)
+        chance = training.objective.chance(stage.batch // stage.parts)
+        watch.check(seen["step"], seen["loss"], seen["rank"], chance, stage.warmup, stage.steps)
     except watch.Collapsed:
         training.diary.write_history()
         raise

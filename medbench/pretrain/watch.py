@@ -13,7 +13,7 @@ NEAR_ONE = 1.1  # effective rank at which all embeddings point one way
 AT_CHANCE = 0.995  # of the loss of constant outputs
 RANKED = 128  # embeddings that a rank is taken over
 _LOOKS = 5  # a collapse lasts: so many measurements in a row
-_STUCK = 200  # steps at chance after the warm-up
+_STUCK = 200  # steps at chance after the warm-up, or a quarter of all: a teacher that moves by 0.0005 a step is at its start for a thousand
 
 
 class Collapsed(RuntimeError):
@@ -53,8 +53,8 @@ def knn_auc(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, labe
     return float(np.mean(areas)) if areas else None
 
 
-def check(steps: Sequence[float], losses: Sequence[float], ranks: Sequence[float], chance: float, warmup: int) -> None:
-    """Raises Collapsed. steps, losses, ranks: measured so far in this stage, in order; warmup: its steps of rising learning rate."""
+def check(steps: Sequence[float], losses: Sequence[float], ranks: Sequence[float], chance: float, warmup: int, planned: int) -> None:
+    """Raises Collapsed. steps, losses, ranks: measured so far in this stage, in order; warmup: its steps of rising learning rate; planned: all."""
     step, loss = int(steps[-1]), losses[-1]
     if not math.isfinite(loss):
         raise Collapsed(f"the loss is {loss} at step {step}: a smaller learning rate may help")
@@ -62,6 +62,7 @@ def check(steps: Sequence[float], losses: Sequence[float], ranks: Sequence[float
     fallen = max(ranks) > 2 * NEAR_ONE  # the embeddings of some random networks point one way before they learn
     if (fallen or late) and len(ranks) >= _LOOKS and max(ranks[-_LOOKS:]) < NEAR_ONE:
         raise Collapsed(f"all embeddings point one way at step {step} (effective rank {ranks[-1]:.2f}, loss {loss:.3f})")
-    after = [value for at, value in zip(steps, losses, strict=True) if at >= max(warmup, step - _STUCK)]
-    if late and min(after) >= AT_CHANCE * chance:
-        raise Collapsed(f"the loss has stayed at that of constant outputs, {chance:.3f}, for {_STUCK} steps until step {step}")
+    patience = max(_STUCK, planned // 4)
+    after = [value for at, value in zip(steps, losses, strict=True) if at >= max(warmup, step - patience)]
+    if step >= warmup + patience and min(after) >= AT_CHANCE * chance:
+        raise Collapsed(f"the loss has stayed at that of constant outputs, {chance:.3f}, for {patience} steps until step {step}")
