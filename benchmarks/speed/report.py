@@ -33,6 +33,7 @@ CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
 BUDGETS = {"1%": 70, "5%": 350, "10%": 700, "25%": 1750, "100%": 7000}
 PROTOCOLS = ("linear", "knn", "svm", "logreg")
 IMAGES, GROUPS = 400, 300
+KINDS = ("curves", "heatmap", "cd", "cost", "reliability", "confusion")  # what made-up rows have
 VERSIONS = {"python": "3.11.7", "medbench": "0.1.0", "numpy": "2.4.6", "scikit-learn": "1.9.1", "timm": "1.0.31", "torch": "2.15.0"}
 
 
@@ -99,26 +100,17 @@ def main() -> None:
         folder = asked.folder or Path(temporary) / "made"
         if not (folder / "rows.jsonl").exists():
             make(folder, asked.rows)
+        medbench = ["-m", "medbench"]
+        plot = [*medbench, "plot", str(folder), "--out", f"{temporary}/figures"]
         commands = {
             "nothing": ["-c", "pass"],
             "import numpy": ["-c", "import numpy"],
-            "table (writes leaderboard.md and .csv)": ["-m", "medbench", "table", str(folder)],
-            "table --format csv": ["-m", "medbench", "table", str(folder), "--format", "csv"],
-            "plot --kind curves (svg)": [
-                "-m",
-                "medbench",
-                "plot",
-                str(folder),
-                "--kind",
-                "curves",
-                "--format",
-                "svg",
-                "--out",
-                f"{temporary}/f",
-            ],
-            "plot (all kinds, svg)": ["-m", "medbench", "plot", str(folder), "--format", "svg", "--out", f"{temporary}/f"],
-            "plot (all kinds, pdf and png)": ["-m", "medbench", "plot", str(folder), "--out", f"{temporary}/f"],
-            "report": ["-m", "medbench", "report", str(folder), "--out", f"{temporary}/page.html"],
+            "table (writes leaderboard.md and .csv)": [*medbench, "table", str(folder)],
+            "table --format csv": [*medbench, "table", str(folder), "--format", "csv"],
+            **{f"plot --kind {kind} (pdf and png)": [*plot, "--kind", kind] for kind in KINDS},
+            "plot (all of these, svg)": [*plot, "--format", "svg"],
+            "plot (all of these, pdf and png)": plot,
+            "report": [*medbench, "report", str(folder), "--out", f"{temporary}/page.html"],
         }
         print(f"{asked.rows} rows; CPU seconds, wall seconds:")
         for name, arguments in commands.items():

@@ -42,11 +42,11 @@ def draw(
     """Write the figures of `kinds` (keys of KINDS; none: all that can be drawn) and return their files.
 
     width: a key of WIDTHS, "" for what each figure needs. say: is told which figures show the best of many lines alone, as they say
-    themselves. processes: how many kinds are drawn at once (`forked.each`). Raises UserError for a kind that was named and cannot be drawn
-    from these results, or where none can.
+    themselves. processes: how many kinds are drawn at once, or files of a single kind written (`forked.each`). Raises UserError for a kind
+    that was named and cannot be drawn from these results, or where none can.
     """
     known_metric(boards, metric)
-    home = at_home(boards)
+    home, asked = at_home(boards), list(kinds or KINDS)
 
     def drawn(kind: str) -> tuple[list[Path], list[tuple[str, str]]] | str:
         """Files of one kind, and (name, what it says) of those that do not show all; or why there are none."""
@@ -56,10 +56,12 @@ def draw(
             if kinds or isinstance(error, Damaged):
                 raise
             return str(error)
-        return save(drawings, folder, forms), [(drawing.name, drawing.said) for drawing in drawings if drawing.said]
+        return save(drawings, folder, forms, processes if len(asked) == 1 else 1), [
+            (drawing.name, drawing.said) for drawing in drawings if drawing.said
+        ]
 
     with paper():
-        made = forked.each(drawn, list(kinds or KINDS), processes)
+        made = forked.each(drawn, asked, processes)
     done = [entry for entry in made if not isinstance(entry, str)]
     if not done:
         raise UserError(f"Nothing can be drawn. {' '.join(entry for entry in made if isinstance(entry, str))}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medbench import forked
 from medbench.spec import UserError
 
 if TYPE_CHECKING:
@@ -157,9 +159,15 @@ def plain(name: str) -> str:
     return name.replace("$", r"\$")
 
 
-def save(drawings: Sequence[Drawing], folder: Path, forms: Sequence[str]) -> list[Path]:
-    """Each figure in each format. Raises UserError where the folder cannot be written."""
-    files = []
+def save(drawings: Sequence[Drawing], folder: Path, forms: Sequence[str], processes: int = 1) -> list[Path]:
+    """Each figure in each format, so many at once (`forked.each`). Raises UserError where the folder cannot be written."""
+
+    def written(job: tuple[Drawing, str]) -> Path:
+        drawing, form = job
+        file = folder / f"{drawing.name}.{form}"
+        drawing.figure.savefig(file, dpi=300, metadata={"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form))
+        return file
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for drawing in drawings:
@@ -167,11 +175,6 @@ def save(drawings: Sequence[Drawing], folder: Path, forms: Sequence[str]) -> lis
             if engine := drawing.figure.get_layout_engine():  # once for all formats: each would draw everything for it, and then again
                 engine.execute(drawing.figure)
                 drawing.figure.set_layout_engine(None)  # "none" leaves a placeholder, for which everything is still drawn twice
-            for form in forms:
-                file = folder / f"{drawing.name}.{form}"
-                undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
-                drawing.figure.savefig(file, dpi=300, metadata=undated)
-                files.append(file)
+        return forked.each(written, list(product(drawings, forms)), processes)
     except OSError as error:
         raise UserError(f"Figures cannot be written to {folder}: {error.strerror}.", then="medbench plot --out FOLDER") from error
-    return files
