@@ -153,6 +153,17 @@ def test_a_killed_training_ends_with_the_same_scores(tmp_path: Path, monkeypatch
     assert resumed.chosen == whole.chosen and resumed.extra == whole.extra
 
 
+def test_what_another_medbench_kept_is_begun_anew(tmp_path: Path) -> None:
+    labels, n = LABELS["multiclass"]
+    pixels = pictures(labels[:20], seed=1)
+    whole = scored(job(labels, "multiclass", n, tmp_path / "scratch"), pixels)
+    kept = list((tmp_path / "scratch").rglob("*.pth"))
+    for file in kept:
+        torch.save({"state": {"evaluated": 3}, "done": True}, file)
+    again = scored(job(labels, "multiclass", n, tmp_path / "scratch"), pixels)
+    assert kept and np.array_equal(again.probabilities, whole.probabilities)
+
+
 def test_the_global_generator_is_left_alone_and_the_seed_decides(tmp_path: Path) -> None:
     labels, n = LABELS["binary"]
     pixels = pictures(labels[:20], seed=1)

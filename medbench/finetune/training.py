@@ -150,8 +150,8 @@ class Job:
         file = self.folder / f"{rate:g}-{share:g}.pth"
         net, state = self.start(), State()
         optimiser = optimiser_of(net, self.recipe, rate)
-        if file.exists():
-            saved = torch.load(file, map_location=self.device, weights_only=True)
+        saved = torch.load(file, map_location=self.device, weights_only=True) if file.exists() else None
+        if saved and saved["state"].keys() == vars(state).keys():  # else another medbench kept it: from the start
             state = State(**saved["state"])
             if saved["done"]:
                 return state
