@@ -53,15 +53,13 @@ class Screen:
         self.done = 0
         if cells:
             self.overall = self.progress.add_task("cells", total=cells)
-        self.failures = logging.Handler()
+        self.failures = _Failures(self._line)
         self.display = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._render)
 
     def __enter__(self) -> Screen:
         if self.live:
             self.display.start()
         else:
-            self.failures.setLevel(logging.ERROR)
-            self.failures.emit = self._failure  # type: ignore[method-assign]
             logging.getLogger("medbench").addHandler(self.failures)
         return self
 
@@ -101,11 +99,6 @@ class Screen:
             spent = time.perf_counter() - began
             self.next_table = began + 20 * spent  # a large leaderboard must not slow the run down
 
-    def _failure(self, record: logging.LogRecord) -> None:
-        """What the log file beside the rows tells with its whole story."""
-        error = record.exc_info[1] if record.exc_info else None
-        self._line(" ".join(f"{record.getMessage()}{f': {type(error).__name__}: {error}' if error else ''}".split()))
-
     def _render(self) -> RenderableType:
         return Group(*self.shown, self.progress)
 
@@ -113,6 +106,18 @@ class Screen:
         if not self.live:
             self.last_line = time.perf_counter()
             print(f"{self.last_line - self.start:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+
+class _Failures(logging.Handler):
+    """Tells in a line what the log file beside the rows tells with its whole story."""
+
+    def __init__(self, tell: Callable[[str], None]):
+        super().__init__(logging.ERROR)
+        self.tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self.tell(" ".join(f"{record.getMessage()}{f': {type(error).__name__}: {error}' if error else ''}".split()))
 
 
 def _spell(seconds: float) -> str:
