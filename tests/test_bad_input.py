@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_table import ABOUT, fill, make
+from fakes.results import ABOUT, fill, make
 
 from medbench import Store
 from medbench.spec import DiskError

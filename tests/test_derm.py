@@ -8,33 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from trees.skin import COLUMNS, make_ham
 
 from medbench import sampling
 from medbench.spec import UserError
 from medbench.tasks import lesions
-from medbench.tasks.derm import CLASSES, DERM, SPLIT, find, load
-
-COLUMNS = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization", "dataset"]
-
-
-def make_ham(root: Path, folders: tuple[str, ...], metadata: str = "HAM10000_metadata.csv", delimiter: str = ",") -> Path:
-    """A small set of the true layout: 70 lesions of 7 classes, every third with two images."""
-    records = []
-    for lesion in range(70):
-        for view in range(1 + (lesion % 3 == 0)):
-            name = f"ISIC_{lesion * 2 + view:07d}"
-            age = "" if lesion == 5 else f"{20 + lesion}.0"
-            row = [f"HAM_{lesion:07d}", name, CLASSES[lesion % 7], "histo", age, "female", "back", "vidir_modern"]
-            records.append(dict(zip(COLUMNS, row, strict=True)))
-            folder = root / folders[lesion % len(folders)]
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (12, 9), (lesion, view, 0)).save(folder / f"{name}.jpg")
-    with (root / metadata).open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, delimiter=delimiter)
-        writer.writeheader()
-        writer.writerows(records)
-    return root
+from medbench.tasks.derm import DERM, SPLIT, find, load
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_finetune import LABELS, SHORT, job, pictures, scored
-from test_pretrain import small, train
+from fakes.finetuning import LABELS, SHORT, job, pictures, scored
+from fakes.pretraining import small, train
 from torch import nn
 
 from medbench import durable, embed, images

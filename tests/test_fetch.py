@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from trees.files import with_bit
 from trees.serving import Served, Server
 
 from medbench import fetch
@@ -241,17 +242,6 @@ def test_a_bomb_is_stopped_while_it_is_written(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(UserError, match=r"holds 'a' twice"), pytest.warns(UserWarning, match="Duplicate name"):
         fetch.unpack(zipped(tmp_path / "w", {"a": b"1", "b": b"2"}, lambda info: setattr(info, "filename", "a")), "zip", tmp_path / "out")
     assert names(tmp_path) == ["w", "x", "y", "z"]
-
-
-def with_bit(archive: bytes, central: int, local: int, value: int) -> bytes:
-    """A zip with `value` set at these places of each record of its directory, and of each member's own header."""
-    content = bytearray(archive)
-    for mark, place in ((b"PK\1\2", central), (b"PK\3\4", local)):
-        at = content.find(mark)
-        while at >= 0 and place:
-            content[at + place] |= value
-            at = content.find(mark, at + 4)
-    return bytes(content)
 
 
 @pytest.mark.parametrize(

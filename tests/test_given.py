@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
-from test_fetch import with_bit
+from trees.files import with_bit
 
 from medbench import Grid, Store, UserError, encoders, given, grid, prepare, readout, registry, run, weights
 from medbench.spec import READOUTS, Weights

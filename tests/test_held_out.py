@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.finetuning import LABELS, SHORT, job, pictures, scored
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import PowerTransformer, StandardScaler
 from sklearn.svm import SVC
-from test_finetune import LABELS, SHORT, job, pictures, scored
 
 from medbench import registry, run, sampling
 from medbench.clinical import bands

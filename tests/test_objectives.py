@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fakes.pretraining import DINO_HYPER, HALF, SMALL, SWAV_HYPER
 from lightly.loss import DINOLoss, NTXentLoss, SwaVLoss
 from lightly.models.modules.heads import SwaVPrototypes
 from lightly.models.utils import update_momentum
@@ -17,11 +18,11 @@ from lightly.utils.scheduler import CosineWarmupScheduler, cosine_schedule
 from scipy.special import softmax
 from torch import nn
 
-from medbench.methods.dino import DINO, dino
+from medbench.methods.dino import DINO
 from medbench.methods.micle import MICLE
-from medbench.methods.simclr import SIMCLR, simclr
+from medbench.methods.simclr import SIMCLR
 from medbench.methods.supervised_bn import SUPERVISED_BN
-from medbench.methods.swav import SWAV, swav
+from medbench.methods.swav import SWAV
 from medbench.pretrain import Position, Recipe, batches, loop, pretrain, state
 from medbench.pretrain.objective import Objective
 from medbench.pretrain.optimising import make_optimiser, set_rates
@@ -29,17 +30,8 @@ from medbench.pretrain.recipe import QUICK_VIEWS
 from medbench.spec import Method
 from medbench.views import Crop
 
-HALF = (0.5, 0.5, 0.5)
-SWAV_HYPER = {"temperature": 0.1, "epsilon": 0.05, "sinkhorn_iterations": 3, "hidden": 16, "width": 8, "prototypes": 12}
 SWAV_HYPER |= {"queue": 16, "queue_from": 0.5, "frozen_until": 0.2}
-DINO_HYPER = {"hidden": 16, "width": 8, "prototypes": 20, "student_temperature": 0.1, "centre_momentum": 0.9, "momentum": 0.9}
 DINO_HYPER |= {"teacher_temperature": (0.02, 0.04), "temperature_until": 0.5, "frozen_until": 0.3}
-MULTI = (Crop(2, scale=(0.4, 1)), Crop(3, size=0.5, scale=(0.1, 0.4)))
-SMALL = {
-    "simclr": Recipe(simclr, (Crop(2),), 160, 8, hyper={"temperature": 0.1, "width": 8, "head_norm": True}),
-    "swav": Recipe(swav, MULTI, 1, 8, hyper=SWAV_HYPER),
-    "dino": Recipe(dino, MULTI, 1, 8, hyper=DINO_HYPER),
-}
 
 
 def encoder() -> nn.Module:

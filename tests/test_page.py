@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes.results import study
 from PIL import Image
-from test_plot import study
 
 from medbench import Store, UserError, page, table
 from medbench.command import command

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from test_phantoms import FROZEN, auc_of_colour_and_size, pixel_hash
+from fakes.phantom_checks import FROZEN, auc_of_colour_and_size, pixel_hash
 
 from medbench import sampling
 from medbench.spec import PARTS, Split

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,10 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from fakes.phantom_checks import FROZEN, auc_of_colour_and_size, pixel_hash
 
 from medbench import registry, sampling
 from medbench.data import open_task
@@ -41,10 +37,6 @@ PHANTOMS = (
     Phantom("retina", ophthalmoscopy, ophthalmoscopy.retina, ophthalmoscopy.draw_retina, 0.89),
     Phantom("lymph", histology, histology.lymph, histology.draw_lymph, 0.90),
 )
-FROZEN = (
-    "The {what} of the {name} phantom changed. Its difficulty is frozen: numbers from before and after cannot be compared. Undo the change, or raise "
-    "its VERSION, measure random and supervised again and record the new hash (here: {now})."
-)
 
 
 @pytest.fixture(scope="module", params=PHANTOMS, ids=lambda phantom: phantom.name)
@@ -55,10 +47,6 @@ def phantom(request: pytest.FixtureRequest) -> Phantom:
 def seeds_of(parts: dict[str, Split]) -> list[int]:
     """Every 19th image."""
     return [image.seed for part in parts.values() for image in part.images][::19]
-
-
-def pixel_hash(draw: Callable[[int], np.ndarray], seeds: list[int]) -> str:
-    return hashlib.sha256(b"".join(draw(seed).tobytes() for seed in seeds)).hexdigest()
 
 
 def test_pixels_and_split_are_frozen(phantom):
@@ -175,14 +163,6 @@ def test_eyes_are_mirrored_and_the_disc_lies_on_the_nose_side():
         assert (bright > 32) == (side == "right"), image.seed
 
 
-def colour_and_size(images: np.ndarray) -> np.ndarray:
-    """(N, 6): mean red, green, blue, and the share of pixels darker than three fractions of the image's bright level."""
-    image = images / 255.0
-    grey = image.mean(-1)
-    bright = np.quantile(grey, 0.9, axis=(1, 2))[:, None, None]
-    return np.column_stack([image.mean((1, 2)), *((grey < bright * share).mean((1, 2)) for share in (0.6, 0.75, 0.85))])
-
-
 def test_colour_and_size_do_not_give_the_class_away(phantom):
     """On every third image of train, and on the test part. The drawings are images, none blank, no two equal."""
     parts = phantom.make()
@@ -197,22 +177,6 @@ def test_colour_and_size_do_not_give_the_class_away(phantom):
     assert len({image.tobytes() for image in whole}) == len(whole)
     assert whole.reshape(len(whole), -1).std(1).min() > 3
     assert phantom.supervised - auc_of_colour_and_size(pixels, labels) > 0.1
-
-
-def auc_of_colour_and_size(pixels: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> float:
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-    train, test = colour_and_size(pixels["train"]), colour_and_size(pixels["test"])
-    truth = labels["train"]
-    if truth.ndim == 1:
-        model.fit(train, truth)
-        scores = model.predict_proba(test)
-        return float(roc_auc_score(labels["test"], scores[:, 1] if scores.shape[1] == 2 else scores, multi_class="ovr"))
-    aucs = []
-    for c in range(truth.shape[1]):
-        known = ~np.isnan(truth[:, c])
-        model.fit(train[known], truth[known, c])
-        aucs.append(roc_auc_score(labels["test"][:, c], model.predict_proba(test)[:, 1]))
-    return float(np.mean(aucs))
 
 
 @pytest.mark.parametrize(("name", "word"), [("chest", "patient"), ("retina", "patient"), ("lymph", "slide"), ("lymph-kaggle", "slide")])

@@ -4,59 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.results import study
 from PIL import Image
 
-from medbench import Store, UserError, metrics, plot, stats, table
+from medbench import UserError, plot, table
 from medbench.plot import answers, results, style
 from medbench.plot.attention import attention_picture
-from medbench.spec import Cell, PlanFile, Planned, Row, fingerprint
-
-
-def study(
-    folder: Path,
-    tasks: int = 1,
-    methods: tuple[str, ...] = ("random", "supervised", "sim$clr"),
-    protocols: tuple[str, ...] = ("linear",),
-) -> Store:
-    """Rows with real scores: binary tasks of 240 images, 120 patients; three methods, two budgets, two draws of the smaller."""
-    store, rng, planned, abouts = Store(folder), np.random.default_rng(0), [], {}
-    store.create()
-    groups = np.arange(240) // 2
-    weights = stats.group_weights(groups, 200)
-    for t in range(tasks):
-        labels = rng.integers(0, 2, 240)
-        store.add_target(f"target{t}", np.arange(240).astype(str), labels, groups)
-        abouts[f"task{t}|T|test"] = {
-            **{
-                "identity": "i",
-                "kind": "binary",
-                "classes": ["no", "yes"],
-                "metric": "auc",
-                "groups": "patient",
-                "marks": [],
-                "title": "T",
-            },
-            "parts": {"train": [100, 50], "test": [240, 120]},
-        }
-        for m, (method, protocol) in enumerate(product(methods, protocols)):
-            for budget, n, seed in (("10%", 10, 0), ("10%", 10, 1), ("100%", 100, 0)):
-                p = 1 / (1 + np.exp(-(labels - 0.5) * (0.5 + 2 * m) - rng.normal(0, 1, 240)))
-                answer = (labels, np.stack([1 - p, p], 1), (p > 0.5).astype(int), "binary")
-                plain, resampled = metrics.score(*answer).values, metrics.score(*answer, weights).values
-                cell = Cell(f"task{t}", "T", method, "imagenet", "net", "pool", 64, 0, protocol, budget, seed)
-                provenance = {"weights": "w", "trained_on": [], "precision": "fp32", "target": f"target{t}"}
-                values = {name: {"value": value, "low": None, "high": None} for name, value in plain.items()}
-                row = Row(cell, fingerprint(str(cell)), values, n, n, {}, {"seconds": 1.0 + m, "embed_seconds": 10.0}, provenance)
-                arrays = {"probabilities": answer[1], "decisions": answer[2], "metrics": np.array(list(resampled))}
-                store.add(row, {**arrays, "resamples": np.stack(list(resampled.values())).astype(np.float32)})
-                planned.append(Planned(cell, row.fingerprint, n, "s", f"target{t}"))
-    store.add_plan(PlanFile(tuple(planned), abouts))
-    return store
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_finetune import LABELS, NETWORK, SHORT, Tiny, job, pictures
-from test_pretrain import small, train
+from fakes.finetuning import LABELS, NETWORK, SHORT, Tiny, job, pictures
+from fakes.pretraining import small, train
 from torch import nn
 
 from medbench import embed, grid, images, precision

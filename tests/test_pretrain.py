@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from test_objectives import DINO_HYPER, HALF, MULTI, SMALL
+from fakes.pretraining import BAGS, DINO_HYPER, GROUPS, HALF, INDEX, MULTI, PIXELS, SMALL, N, plain_encoder, small, train
 from torch import nn
 
 from medbench import checkpoints, encoders, pretrain, pretraining, views, weights
@@ -27,39 +25,10 @@ from medbench.pretrain.objective import Objective, fit_sizes
 from medbench.spec import Encoder, Split, UserError
 from medbench.views import Crop
 
-N = 60
-PIXELS = np.random.default_rng(0).integers(0, 255, (N + 5, 16, 16, 3), np.uint8)  # row 0 to 4: not in the training split
-INDEX = np.arange(5, N + 5)
-BAGS = np.array([f"lesion{i // 2}" for i in range(N)])
-GROUPS = np.array([f"patient{i // 4}" for i in range(N)])
-
-
-def plain_encoder() -> nn.Module:
-    """(B, 3, S, S) -> (B, 8) without batch norm, with dropout, which uses torch's own generator."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Conv2d(3, 8, 5, 3), nn.GELU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 8), nn.Dropout(0.1))
-
-
-def train(folder: Path, recipes: Sequence[Recipe], build: Callable[[], nn.Module] = plain_encoder, **more: Any) -> dict[str, torch.Tensor]:
-    args = {"seed": 0, "folder": folder, "device": "cpu", **more}
-    file = pretrain.pretrain(PIXELS, INDEX, BAGS, GROUPS, None, build, HALF, HALF, 16, recipes, **args)
-    assert file == folder / "weights.pth"
-    found: dict[str, torch.Tensor] = torch.load(file, weights_only=True)
-    return found
-
 
 def history(folder: Path) -> list[dict[str, Any]]:
     """Without times."""
     return [{k: v for k, v in line.items() if k != "seconds"} for line in json.loads((folder / "history.json").read_text())["steps"]]
-
-
-def small(name: str, steps: int = 6, **changes: Any) -> Recipe:
-    """A recipe of so many steps at 16 px, where a small crop has 32 px."""
-    recipe = replace(SMALL[name], lr=0.02, **changes)
-    if name == "simclr":
-        recipe = recipe.having(hyper={**recipe.hyper, "head_norm": False})
-    return recipe.having(views=round(recipe.views_an_image(16) * recipe.batch * steps))
 
 
 # -- batches and pairs -----------------------------------------------------------------------------------------------------------------------

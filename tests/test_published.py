@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_plot import study
+from fakes.results import study
 
 from medbench import Store, page, table
 from medbench.compare import sentences

@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_plot import study
-from test_table import ABOUT, make
+from fakes.results import ABOUT, make, study
 
 from medbench import Store, UserError, page, paper, table
 from medbench.clinical import sheets

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.features import drawn
 from PIL import Image
 
 from medbench.shortcuts import chosen_columns, cramers_v, nearest, neighbours, read, robustness, survey
@@ -88,18 +89,6 @@ def test_columns_are_cut_named_and_counted() -> None:
     assert read("few", np.array([1, 2] * 20), groups).values == ("1", "2")
     # Twenty images of one patient are one patient.
     assert read("site", np.array(["a"] * 20 + ["b"] * 20), np.array(["p"] * 20 + list(groups[:20]))).values == ("b",)
-
-
-def drawn(strength: float, seed: int, n_groups: int = 120, skew: float = 0.5) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Features (N, 16), classes, codes and groups: three images a patient, classes that half overlap, a scanner that shifts one direction."""
-    rng = np.random.default_rng(seed)
-    groups = np.repeat(np.arange(n_groups), 3)
-    classes = (rng.random(n_groups) < 0.3).astype(int)[groups]
-    codes = (rng.random(n_groups) < np.where(rng.permutation(n_groups) < 0, 0, skew)).astype(int)[groups]
-    features = rng.normal(size=(n_groups, 16))[groups] + 0.7 * rng.normal(size=(len(groups), 16))
-    features[:, 0] += 2.5 * classes
-    features[:, 1] += strength * (2 * codes - 1)
-    return features, classes, codes, groups.astype(str)
 
 
 def difference(strength: float, seed: int, skew: float = 0.5) -> tuple[float, float, float]:

@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from test_shortcuts import drawn
+from fakes.features import drawn
 
 from medbench import clinical, metrics, stats
 from medbench.clinical import Answers, Draw

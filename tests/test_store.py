@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_table import ABOUT
+from fakes.results import ABOUT
 
 from medbench import npz
 from medbench.spec import Cell, PlanFile, Planned, Row, UserError

@@ -17,35 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.results import ABOUT, fill, make
 
 from medbench import Store, UserError, paper, stats, table
 from medbench.compare import compare, sentences
 from medbench.merge import merge
-from medbench.spec import Cell, PlanFile, Planned, Row, fingerprint
+from medbench.spec import Cell, PlanFile, Planned, Row
 from medbench.table import leaderboards
-
-RNG = np.random.default_rng(0)
-NOISE = RNG.normal(0, 0.02, 1000)  # of the test set: the same for every method
-ABOUT = {
-    "identity": "data 1",
-    "title": "T",
-    "kind": "multiclass",
-    "classes": ["a", "b", "c"],
-    "metric": "auc",
-    "groups": "patient",
-    "marks": [],
-    "parts": {"train": [70, 60], "test": [30, 25]},
-}
-
-
-def make(method: str, labels: str, seed: int, auc: float, *, task: str = "t", data: str = "T", own: float = 0.0) -> tuple[Row, np.ndarray]:
-    """A row with that AUC; `own`: the sd of what its resamples do apart from the test set's noise."""
-    cell = Cell(task, data, method, "imagenet", "net", "pool", 64, 0, "linear", labels, seed)
-    n = {"1%": 1, "10%": 7, "100%": 70}[labels]
-    provenance = {"weights": f"{method} weights", "trained_on": [], "precision": "fp32", "target": "none"}
-    metrics = {"auc": {"value": auc, "low": None, "high": None, "classes": 3}}
-    row = Row(cell, fingerprint(str(cell)), metrics, n, n, {}, {"seconds": 1.0}, provenance)
-    return row, np.stack([auc + NOISE + RNG.normal(0, own, 1000)]) if own else np.stack([auc + NOISE])
 
 
 @pytest.fixture
@@ -53,13 +31,6 @@ def store(tmp_path: Path) -> Store:
     store = Store(tmp_path / "out")
     store.create()
     return store
-
-
-def fill(store: Store, rows: list[tuple[Row, np.ndarray]], *, left_out: int = 0, about: dict[str, object] = ABOUT) -> None:
-    planned = [Planned(row.cell, row.fingerprint, row.n_requested, "setting", "target") for row, _ in rows]
-    store.add_plan(PlanFile(tuple(planned), {f"{row.cell.task}|{row.cell.data}|test": about for row, _ in rows}))
-    for row, resamples in rows[: len(rows) - left_out]:
-        store.add(row, {"metrics": np.array(["auc"]), "resamples": resamples.astype(np.float32)})
 
 
 def marks(store: Store) -> dict[tuple[str, str], str]:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_derm import make_ham
 from trees import chest, skin
 from trees.files import picture
+from trees.skin import make_ham
 
 from medbench import Grid, Store, UserError, images, registry, run, table
 from medbench.data import open_task

@@ -26,3 +26,14 @@ def write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     with file.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, delimiter=delimiter).writerows([header, *rows])
     return file
+
+
+def with_bit(archive: bytes, central: int, local: int, value: int) -> bytes:
+    """A zip with `value` set at these places of each record of its directory, and of each member's own header."""
+    content = bytearray(archive)
+    for mark, place in ((b"PK\1\2", central), (b"PK\3\4", local)):
+        at = content.find(mark)
+        while at >= 0 and place:
+            content[at + place] |= value
+            at = content.find(mark, at + 4)
+    return bytes(content)

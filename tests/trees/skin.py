@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
+from PIL import Image
 from trees.files import picture, write_csv
 
 from medbench.tasks import isic, pad_ufes, scin
+from medbench.tasks.derm import CLASSES
 
 
 def make_isic(root: Path) -> Path:
@@ -51,4 +54,26 @@ def make_scin(root: Path, names: str = "dermatologist_skin_condition_on_label_na
     header = ["case_id", "age_group", "sex_at_birth", "fitzpatrick_skin_type", "image_1_path", "image_2_path", "image_3_path"]
     write_csv(root / "scin_cases.csv", header, cases)
     write_csv(root / "scin_labels.csv", ["case_id", names, "weighted_skin_condition_label"], labels)
+    return root
+
+
+COLUMNS = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization", "dataset"]
+
+
+def make_ham(root: Path, folders: tuple[str, ...], metadata: str = "HAM10000_metadata.csv", delimiter: str = ",") -> Path:
+    """A small set of the true layout: 70 lesions of 7 classes, every third with two images."""
+    records = []
+    for lesion in range(70):
+        for view in range(1 + (lesion % 3 == 0)):
+            name = f"ISIC_{lesion * 2 + view:07d}"
+            age = "" if lesion == 5 else f"{20 + lesion}.0"
+            row = [f"HAM_{lesion:07d}", name, CLASSES[lesion % 7], "histo", age, "female", "back", "vidir_modern"]
+            records.append(dict(zip(COLUMNS, row, strict=True)))
+            folder = root / folders[lesion % len(folders)]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (12, 9), (lesion, view, 0)).save(folder / f"{name}.jpg")
+    with (root / metadata).open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(records)
     return root

@@ -1,0 +1,57 @@
+"""Recipes, pixels and an encoder so small that a pretraining takes a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from medbench import pretrain
+from medbench.methods.dino import dino
+from medbench.methods.simclr import simclr
+from medbench.methods.swav import swav
+from medbench.pretrain import Recipe
+from medbench.views import Crop
+
+HALF = (0.5, 0.5, 0.5)
+SWAV_HYPER = {"temperature": 0.1, "epsilon": 0.05, "sinkhorn_iterations": 3, "hidden": 16, "width": 8, "prototypes": 12}
+DINO_HYPER = {"hidden": 16, "width": 8, "prototypes": 20, "student_temperature": 0.1, "centre_momentum": 0.9, "momentum": 0.9}
+MULTI = (Crop(2, scale=(0.4, 1)), Crop(3, size=0.5, scale=(0.1, 0.4)))
+SMALL = {
+    "simclr": Recipe(simclr, (Crop(2),), 160, 8, hyper={"temperature": 0.1, "width": 8, "head_norm": True}),
+    "swav": Recipe(swav, MULTI, 1, 8, hyper=SWAV_HYPER),
+    "dino": Recipe(dino, MULTI, 1, 8, hyper=DINO_HYPER),
+}
+N = 60
+PIXELS = np.random.default_rng(0).integers(0, 255, (N + 5, 16, 16, 3), np.uint8)  # row 0 to 4: not in the training split
+INDEX = np.arange(5, N + 5)
+BAGS = np.array([f"lesion{i // 2}" for i in range(N)])
+GROUPS = np.array([f"patient{i // 4}" for i in range(N)])
+
+
+def plain_encoder() -> nn.Module:
+    """(B, 3, S, S) -> (B, 8) without batch norm, with dropout, which uses torch's own generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 8, 5, 3), nn.GELU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 8), nn.Dropout(0.1))
+
+
+def train(folder: Path, recipes: Sequence[Recipe], build: Callable[[], nn.Module] = plain_encoder, **more: Any) -> dict[str, torch.Tensor]:
+    args = {"seed": 0, "folder": folder, "device": "cpu", **more}
+    file = pretrain.pretrain(PIXELS, INDEX, BAGS, GROUPS, None, build, HALF, HALF, 16, recipes, **args)
+    assert file == folder / "weights.pth"
+    found: dict[str, torch.Tensor] = torch.load(file, weights_only=True)
+    return found
+
+
+def small(name: str, steps: int = 6, **changes: Any) -> Recipe:
+    """A recipe of so many steps at 16 px, where a small crop has 32 px."""
+    recipe = replace(SMALL[name], lr=0.02, **changes)
+    if name == "simclr":
+        recipe = recipe.having(hyper={**recipe.hyper, "head_norm": False})
+    return recipe.having(views=round(recipe.views_an_image(16) * recipe.batch * steps))
