@@ -23,15 +23,29 @@ RECORD = Path(__file__).parent / "golden" / "versions.json"
 
 
 def code_hash(*files: Path) -> str:
-    """SHA-256 of the files' syntax trees without docstrings: comments, layout and prose may change freely."""
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:]
-        digest.update(_dump(tree).encode())
-    return digest.hexdigest()[:16]
+    """SHA-256 of the files' syntax trees without docstrings, imports and `__all__`: comments, layout and prose may change freely, and so may the
+    place of a file, its name and the places of what it uses. The same files in another order have the same hash."""
+    return hashlib.sha256("".join(sorted(_text_hash(file.read_text(encoding="utf-8")) for file in files)).encode()).hexdigest()[:16]
+
+
+@cache
+def _text_hash(text: str) -> str:
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+        for field, value in ast.iter_fields(node):
+            if isinstance(value, list):
+                setattr(node, field, [one for one in value if not _names_alone(one)])
+    if not tree.body:
+        return ""  # a package's own file that says where its names are
+    return hashlib.sha256(_dump(tree).encode()).hexdigest()
+
+
+def _names_alone(node: object) -> bool:
+    """Whether a statement says nothing but where names come from, or which are public."""
+    exported = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__"
+    return exported or isinstance(node, ast.Import | ast.ImportFrom)
 
 
 def _dump(node: object) -> str:
@@ -96,6 +110,7 @@ def files_behind(file: Path) -> list[Path]:
     return sorted(found)
 
 
+@cache
 def _imports(file: Path) -> set[Path]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -18,10 +18,15 @@ def test_code_and_version_belong_together(name: str) -> None:
     assert current()[name] == recorded[name], f"the code of {name} is not the recorded one: {HELP}"
 
 
-def test_prose_does_not_count_and_code_does(tmp_path: Path) -> None:
-    versions = ['"""A."""\ndef f():\n    """B."""\n    return 1\n', "def f():\n    # why\n    return 1\n", "def f():\n    return 2\n"]
+def test_prose_imports_and_places_do_not_count_and_code_does(tmp_path: Path) -> None:
+    same = [
+        '"""A."""\nimport a\nfrom b import c\n\ndef f():\n    """B."""\n    from d import e\n    return c + e\n',
+        "from x.y import c\n\ndef f():\n    from z import g as e  # why\n    return c + e\n",
+    ]
     hashes = []
-    for text in versions:
-        (tmp_path / "a.py").write_text(text)
-        hashes.append(code_hash(tmp_path / "a.py"))
-    assert hashes[0] == hashes[1] != hashes[2]
+    for name, text in zip("ab", [*same, same[0].replace("c + e", "c - e")], strict=False):
+        (tmp_path / f"{name}.py").write_text(text)
+        hashes.append(code_hash(tmp_path / f"{name}.py"))
+    (tmp_path / "a.py").write_text(same[0].replace("c + e", "c - e"))
+    assert hashes[0] == hashes[1] != code_hash(tmp_path / "a.py")
+    assert code_hash(tmp_path / "a.py", tmp_path / "b.py") == code_hash(tmp_path / "b.py", tmp_path / "a.py") not in hashes

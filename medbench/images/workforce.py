@@ -90,7 +90,7 @@ def cores() -> int:
 
 def _start() -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-W", "ignore", "-c", "from medbench.images.workforce import serve; serve()"]
+    command = [sys.executable, "-P", "-W", "ignore", "-c", f"from {__name__} import serve; serve()"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
 
