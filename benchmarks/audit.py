@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medbench import audit as audits
 from medbench import images
-from medbench.audit.sheet import sheet
+from medbench.audit import dataset as audits
+from medbench.audit.dataset.duplicates_picture import sheet
 
 KINDS = ("resized", "recompressed", "mirrored", "cropped", "all four")
 

@@ -31,9 +31,10 @@ import timm
 import torch
 from torch import nn
 
-from medbench import doctor, encoders, registry, weights
+from medbench.audit import encoder as doctor
 from medbench.images import decode
-from medbench.spec import Encoder
+from medbench.models import encoders, weights
+from medbench.schema import Encoder, registry
 
 SIZE = 64  # of the trained networks
 SIZE_LITE = 144  # above half of what they were trained at, for speed

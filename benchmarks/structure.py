@@ -125,6 +125,7 @@ def main(root: Path) -> None:
     between, names, rings = arrows(graph), shared_names(trees), circles(graph)
     print(f"entries                                    {len(entries(root))}")
     print(f"arrows between entries                     {len(between)}")
+    print(f"  without the package's own two files      {sum(not {'__init__', '__main__'} & set(arrow) for arrow in between)}")
     print(f"upward arrows                              {len(upward(between))}")
     print(f"circles of modules                         {len(rings)}")
     print(f"public names defined in several modules    {len(names)}")

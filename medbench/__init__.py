@@ -3,35 +3,68 @@
 What the command line does, as functions:
 
     from pathlib import Path
-    from medbench import Grid, Store, data, grid, registry, run, table
+    from medbench import Grid, Store, data, registry, run, table
 
     store = run.run(Grid(tasks=("derm",), labels=("1", "10", "100")), Path("runs/derm"))   # medbench run
     table.leaderboard(store)        # a tidy pandas frame; table.markdown, table.terminal, table.write       (medbench table)
-    grid.plan(Grid())               # every cell with its fingerprint, before any work                      (medbench run --plan)
-    grid.splits(Grid())             # ids and hash of every part and label budget                           (medbench data split)
+    run.plan(Grid())                # every cell with its fingerprint, before any work                      (medbench run --plan)
+    run.splits(Grid())              # ids and hash of every part and label budget                           (medbench data split)
     registry.tasks()                # registry.methods(), registry.protocols()                              (medbench list)
     data.locate(task, None, cache)  # where a task's data lies, or why it was not found                     (medbench data list)
 
-`medbench.LinearProbe` is the linear probe alone, as a scikit-learn classifier.
+A task's or a method's own file needs `Task`, `Split`, `Method`, `Weights`, `Protocol`, `Scores` of this package. `medbench.LinearProbe` is the linear
+probe alone, as a scikit-learn classifier.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from medbench.spec import Grid, UserError
-from medbench.store import Store
+from medbench.run.store import Store
+from medbench.schema import Grid, Method, Protocol, Scores, Split, Task, UserError, Weights
 
 if TYPE_CHECKING:
-    from medbench.estimator import LinearProbe
+    from medbench.protocols._sklearn import LinearProbe
+    from medbench.report import compare
+    from medbench.report import leaderboard as table
+    from medbench.run import cost_estimate as forecast
+    from medbench.run import planning as grid
+    from medbench.schema import registry
 
-__all__ = ["Grid", "LinearProbe", "Store", "UserError"]
+__all__ = [
+    "Grid",
+    "LinearProbe",
+    "Method",
+    "Protocol",
+    "Scores",
+    "Split",
+    "Store",
+    "Task",
+    "UserError",
+    "Weights",
+    "compare",
+    "forecast",
+    "grid",
+    "registry",
+    "table",
+]
 __version__ = "0.1.0"
+#: The modules behind the public names, loaded on demand.
+_MODULES = {
+    "compare": "medbench.report.compare",
+    "forecast": "medbench.run.cost_estimate",
+    "grid": "medbench.run.planning",
+    "registry": "medbench.schema.registry",
+    "table": "medbench.report.leaderboard",
+}
 
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     if name == "LinearProbe":  # on demand: it needs scikit-learn and torch, which take seconds to import
-        from medbench.estimator import LinearProbe
+        from medbench.protocols._sklearn import LinearProbe
 
         return LinearProbe
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

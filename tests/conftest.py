@@ -14,7 +14,7 @@ from PIL import Image
 from trees.serving import Server
 
 from medbench import cli
-from medbench.fetch import transfer
+from medbench.system.download import http as transfer
 
 # Two test processes share two cores: a second thread in each would only wait. Set before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

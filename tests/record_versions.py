@@ -15,8 +15,15 @@ from pathlib import Path
 from types import ModuleType
 
 import medbench
-from medbench import corruptions, embed, images, metrics, pretrain, registry, sampling, stats, targets
-from medbench import grid as grids
+from medbench import images, stats
+from medbench.data import evaluation_sets as targets
+from medbench.images.corruptions import catalogue as corruptions
+from medbench.models import features as embed
+from medbench.models import pretrain
+from medbench.run import planning as grids
+from medbench.schema import registry
+from medbench.stats import metrics
+from medbench.stats import splits as sampling
 
 ROOT = Path(medbench.__file__).parent
 RECORD = Path(__file__).parent / "golden" / "versions.json"
@@ -61,14 +68,17 @@ def _dump(node: object) -> str:
 def entries() -> dict[str, tuple[int, list[Path]]]:
     """Name -> version and the files that make its result. An entry's file is found by the registry's own rule: one file an entry."""
     found: dict[str, tuple[int, list[Path]]] = {
-        "sampling": (sampling.VERSION, [ROOT / "sampling.py"]),
-        "metrics": (metrics.VERSION, [ROOT / "metrics.py"]),
-        "images": (images.VERSION, sorted((ROOT / "images").glob("*.py"))),
-        "embed": (embed.VERSION, [ROOT / "embed.py", ROOT / "precision.py"]),
-        "grid": (grids.VERSION, sorted((ROOT / "grid").glob("*.py"))),
-        "pretrain": (pretrain.VERSION, [*sorted((ROOT / "pretrain").glob("*.py")), ROOT / "precision.py"]),
-        "corruptions": (corruptions.VERSION, sorted((ROOT / "corruptions").glob("*.py"))),
-        "targets": (targets.VERSION, sorted((ROOT / "targets").glob("*.py"))),
+        "sampling": (sampling.VERSION, [ROOT / "stats" / "splits.py"]),
+        "metrics": (metrics.VERSION, [ROOT / "stats" / "metrics.py"]),
+        "images": (
+            images.VERSION,
+            [*_files("images"), *(ROOT / "system" / f"{name}.py" for name in ("cache_folder", "progress_listener", "worker_pool"))],
+        ),
+        "embed": (embed.VERSION, [ROOT / "models" / "features.py", ROOT / "system" / "precision.py"]),
+        "grid": (grids.VERSION, [ROOT / "run" / "planning.py", ROOT / "run" / "validation.py"]),
+        "pretrain": (pretrain.VERSION, [*_files("models", "pretrain"), ROOT / "system" / "precision.py"]),
+        "corruptions": (corruptions.VERSION, _files("images", "corruptions")),
+        "targets": (targets.VERSION, _files("data", "evaluation_sets")),
     }
     kinds = {"tasks": registry.tasks, "methods": registry.methods, "protocols": registry.protocols}
     for kind, entry_of in kinds.items():
@@ -76,26 +86,33 @@ def entries() -> dict[str, tuple[int, list[Path]]]:
             found[f"{kind}/{name}"] = (entry.version, files_behind(_file_of(kind, entry)))
     for family in registry.families().values():
         found[f"tasks/{family.name}"] = (getattr(_module_of("tasks", family), "VERSION", 1), files_behind(_file_of("tasks", family)))
-    found["stats"] = (stats.VERSION, [ROOT / "stats" / "resampling.py"])
-    found["run"] = (grids.VERSION, [ROOT / f"{stage}.py" for stage in ("run", "data", "units", "prepare")])
+    found["stats"] = (stats.VERSION, [ROOT / "stats" / "bootstrap.py"])
+    stages = ("run/execution", "data/task_data", "run/units", "run/prepare")
+    found["run"] = (grids.VERSION, [ROOT / f"{stage}.py" for stage in stages])
     return found
 
 
-#: Stages whose code makes an entry's result. Others have a version of their own, or decide nothing.
+def _files(*folder: str) -> list[Path]:
+    """The modules of one folder, without those of the folders in it."""
+    return sorted(ROOT.joinpath(*folder).glob("*.py"))
+
+
+#: Modules and packages whose code makes an entry's result. Others have a version of their own, or decide nothing.
 BEHIND = (
     "tasks",
     "methods",
     "protocols",
-    "pretrain",
-    "views",
-    "finetune",
-    "fusion",
-    "probe",
-    "precision",
-    "weights",
-    "encoders",
-    "given",
-    "readout",
+    "models.pretrain",
+    "images.augment",
+    "models.finetune",
+    "models.fusion",
+    "models.logistic",
+    "models.power_transform",
+    "system.precision",
+    "models.weights",
+    "models.encoders",
+    "models.user_encoder",
+    "models.readout",
 )
 
 
@@ -106,8 +123,13 @@ def files_behind(file: Path) -> list[Path]:
     while waiting:
         one = waiting.pop()
         found.add(one)
-        waiting |= {other for other in _imports(one) if other.relative_to(ROOT).parts[0].removesuffix(".py") in BEHIND} - found
+        waiting |= {other for other in _imports(one) if _is_behind(other)} - found
     return sorted(found)
+
+
+def _is_behind(file: Path) -> bool:
+    module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    return any(f"{module}.".startswith(f"{place}.") for place in BEHIND)
 
 
 @cache

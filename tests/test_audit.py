@@ -15,11 +15,28 @@ import pytest
 import torch
 from PIL import Image
 
-from medbench import audit as audits
-from medbench import images, registry
-from medbench.audit import alignment, candidates, checks, labels, pairs, record
-from medbench.data import TaskData
-from medbench.spec import Grid, Split, UserError
+from medbench import images
+from medbench.audit import dataset as audits
+from medbench.audit.dataset import (
+    candidate_pairs as candidates,
+)
+from medbench.audit.dataset import (
+    checks,
+)
+from medbench.audit.dataset import (
+    duplicates as pairs,
+)
+from medbench.audit.dataset import (
+    label_errors as labels,
+)
+from medbench.audit.dataset import (
+    registration as alignment,
+)
+from medbench.audit.dataset import (
+    saved_reports as record,
+)
+from medbench.data.task_data import TaskData
+from medbench.schema import Grid, Split, UserError, registry
 
 QUIET = lambda *stage: None
 
@@ -252,7 +269,7 @@ def test_a_run_on_a_leaking_folder_says_so_on_every_table(
 
 
 def test_another_task_brings_what_the_audit_of_its_data_found(tmp_path: Path) -> None:
-    from medbench.data import open_task
+    from medbench.data.task_data import open_task
 
     notes: list[str] = []
     cache, grid = images.cache_folder(), Grid(data="phantom")

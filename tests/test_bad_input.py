@@ -15,7 +15,7 @@ import pytest
 from fakes.results import ABOUT, fill, make
 
 from medbench import Store
-from medbench.spec import DiskError
+from medbench.schema import DiskError
 from medbench.tasks.folder import listing
 
 PROVENANCE = {"weights": "w", "trained_on": [], "precision": "fp32", "target": "t"}
@@ -272,7 +272,7 @@ def test_ctrl_c_says_so_wherever_it_falls(medbench: Medbench, monkeypatch: pytes
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("medbench.grid.plan", interrupted)
+    monkeypatch.setattr("medbench.run.planning.plan", interrupted)
     assert medbench("run", "--data", "phantom") == 130
     assert capsys.readouterr().err == "medbench: stopped. The same command goes on with what was finished.\n"
 
@@ -343,7 +343,7 @@ def test_a_cache_that_fills_up_ends_the_run(
     def full(*arguments: object, **more: object) -> None:
         raise DiskError("it needs 10 MB of disk space and has 1 MB.")
 
-    monkeypatch.setattr("medbench.run.unit_features", full)
+    monkeypatch.setattr("medbench.run.execution.unit_features", full)
     assert medbench("run", "--task", f"folder:{folder}", "--size", "32", "--methods", "random,supervised", "--out", "out") == 2
     assert "medbench: it needs 10 MB of disk space and has 1 MB." in capsys.readouterr().err
     assert not Path("out/failed.jsonl").exists()

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medbench import broken, npz
+from medbench.system import archive_errors as broken
+from medbench.system import fast_npz as npz
 
 CONTENT = b"hello " * 20
 

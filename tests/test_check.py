@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from trees import planted
 
-from medbench import check, metrics
-from medbench.check.tolerance import step
-from medbench.spec import Cell, Kind, Row
+from medbench.report import check
+from medbench.report.check.tolerance import step
+from medbench.schema import Cell, Kind, Row
+from medbench.stats import metrics
 
 Medbench = Callable[..., int]
 

@@ -12,10 +12,16 @@ import numpy as np
 import pytest
 from trees import planted
 
-from medbench import Grid, check, embed, images, metrics, prepare, provenance, registry, run, sampling
+from medbench import Grid, images
 from medbench.images import packing
-from medbench.probe import fitting
-from medbench.spec import Scores, Train
+from medbench.models import features as embed
+from medbench.models.logistic import fitting
+from medbench.report import check
+from medbench.run import execution as run
+from medbench.run import prepare, provenance
+from medbench.schema import Scores, Train, registry
+from medbench.stats import metrics
+from medbench.stats import splits as sampling
 
 Patch = pytest.MonkeyPatch
 

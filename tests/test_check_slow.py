@@ -18,9 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medbench import grid, images, metrics, prepare, registry, sampling, study
-from medbench.probe import fitting
-from medbench.spec import PARTS, Split
+from medbench import images
+from medbench.models.logistic import fitting
+from medbench.run import planning as grid
+from medbench.run import prepare, study
+from medbench.schema import PARTS, Split, registry
+from medbench.stats import metrics
+from medbench.stats import splits as sampling
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]

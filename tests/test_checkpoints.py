@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from trees.serving import Served, Server
 
-from medbench import checkpoints, encoders, weights
-from medbench.checkpoints import fetching
-from medbench.spec import UserError, Weights
+from medbench.models import checkpoints, encoders, weights
+from medbench.models.checkpoints import download as fetching
+from medbench.schema import UserError, Weights
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -15,12 +15,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PowerTransformer
 from sklearn.svm import SVC
 
-from medbench import registry, sampling
-from medbench.grid import asking
-from medbench.protocols import classical, features, knn, linear, power
-from medbench.protocols.classical import LOGREG, SVM
+from medbench.models import power_transform as power
+from medbench.protocols import _features as features
+from medbench.protocols import knn, linear
+from medbench.protocols import svm_logreg as classical
 from medbench.protocols.knn import KNN
-from medbench.spec import Protocol, Scores, Train, UserError
+from medbench.protocols.svm_logreg import LOGREG, SVM
+from medbench.run import validation as asking
+from medbench.schema import Protocol, Scores, Train, UserError, registry
+from medbench.stats import splits as sampling
 
 ALL = pytest.mark.parametrize("protocol", [KNN, SVM, LOGREG], ids=lambda protocol: protocol.name)
 FITTED = pytest.mark.parametrize("protocol", [SVM, LOGREG], ids=lambda protocol: protocol.name)

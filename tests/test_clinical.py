@@ -15,12 +15,16 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
-from medbench import Store, UserError, clinical, metrics, stats, table
-from medbench.clinical import measures, sheets
-from medbench.clinical.calibration import SMALLEST, recalibration
-from medbench.plot import answers as plot_answers
-from medbench.plot import style
-from medbench.spec import Cell, Kind, PlanFile, Planned, Row, fingerprint
+from medbench import Store, UserError, stats
+from medbench.report import clinical
+from medbench.report import leaderboard as table
+from medbench.report.clinical import one_vs_rest as measures
+from medbench.report.clinical import tables as sheets
+from medbench.report.clinical.temperature_scaling import SMALLEST, recalibration
+from medbench.report.figures import calibration_confusion as plot_answers
+from medbench.report.figures import style
+from medbench.schema import Cell, Kind, PlanFile, Planned, Row, fingerprint
+from medbench.stats import metrics
 
 CLASSES = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "ordinal": ("0", "1", "2"), "multilabel": ("edema", "mass", "node")}
 N, R = 300, 1000

@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medbench import Grid, UserError, corruptions, embed, images, registry, run, table
-from medbench.corruptions import BY_MODALITY, LEVELS, Corrupted, Corruption
-from medbench.corruptions.pixels import KINDS, corrupt
-from medbench.spec import MODALITIES
-from medbench.tasks import phantom
+from medbench import Grid, UserError, images
+from medbench.images.corruptions import catalogue as corruptions
+from medbench.images.corruptions.catalogue import BY_MODALITY, LEVELS, Corrupted, Corruption
+from medbench.images.corruptions.transforms import KINDS, corrupt
+from medbench.models import features as embed
+from medbench.report import leaderboard as table
+from medbench.run import execution as run
+from medbench.schema import MODALITIES, registry
+from medbench.tasks import phantoms as phantom
 
 Medbench = Callable[..., int]
 EVERY = {f"{modality or 'any'}-{name}": kind for modality, kinds in BY_MODALITY.items() for name, kind in kinds.items()}
@@ -186,7 +190,7 @@ def test_each_level_is_a_target_of_the_same_fit(asked: Grid, tmp_path: Path, mon
 
 def test_fine_tuned_networks_see_damaged_pixels(asked: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The protocol gets them as it gets all pixels; a stand-in looks at what it was given."""
-    from medbench.spec import Scores
+    from medbench.schema import Scores
 
     seen = {}
 
@@ -231,7 +235,7 @@ def test_features_of_a_file_cannot_be_damaged(folder: Path, tmp_path: Path) -> N
 
 
 def test_what_fits_one_of_two_tasks_is_noted_for_the_other() -> None:
-    from medbench.targets import corruptions_of
+    from medbench.data.evaluation_sets import corruptions_of
 
     tasks = [registry.task("derm"), registry.task("chexpert")]
     found, notes = corruptions_of(tasks, Grid(corruptions=("gamma-up", "blur"), levels=("3", "1", "3")))

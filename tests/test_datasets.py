@@ -19,11 +19,15 @@ from trees import chest, others, skin
 from trees.files import picture, write_csv
 from trees.serving import Served, Server
 
-from medbench import datasets, images, registry
-from medbench.datasets import getting
-from medbench.fetch import unpacking
-from medbench.spec import Download, Task, UserError
-from medbench.tasks import hyperkvasir, kermany, pad_ufes, pcam
+from medbench import images
+from medbench.data import manage as datasets
+from medbench.data.manage import download as getting
+from medbench.schema import Download, Task, UserError, registry
+from medbench.system.download import archives as unpacking
+from medbench.tasks import endoscopy as hyperkvasir
+from medbench.tasks import lymph as pcam
+from medbench.tasks import pad_ufes
+from medbench.tasks import pneumonia as kermany
 
 
 def packed(root: Path, *names: str, wrapper: str = "") -> bytes:
@@ -390,7 +394,7 @@ def test_the_table_fits_a_hundred_columns(
 
 
 def test_a_sheet_has_letters_for_every_european_class() -> None:
-    from medbench.datasets.sheet import _write
+    from medbench.data.manage.contact_sheet import _write
 
     def drawn(text: str) -> bytes:
         picture = Image.new("L", (40, 40))
@@ -437,7 +441,7 @@ def test_a_label_has_a_row_and_so_have_images_without_any(tmp_path: Path) -> Non
 
 
 def datasets_rows(task: Task, parts: dict) -> list:
-    from medbench.datasets.sheet import _rows
+    from medbench.data.manage.contact_sheet import _rows
 
     return _rows(task, parts, 2)
 

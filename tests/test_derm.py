@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from trees.skin import COLUMNS, make_ham
 
-from medbench import sampling
-from medbench.spec import UserError
-from medbench.tasks import lesions
+from medbench.schema import UserError
+from medbench.stats import splits as sampling
+from medbench.tasks import _ham10000_lesions as lesions
 from medbench.tasks.derm import DERM, SPLIT, find, load
 
 

@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from medbench import doctor, encoders, weights
-from medbench.doctor import bug_report
-from medbench.spec import Encoder
+from medbench.audit import encoder as doctor
+from medbench.audit.encoder import environment_report as bug_report
+from medbench.models import encoders, weights
+from medbench.schema import Encoder
 
 SIZE = 64
 

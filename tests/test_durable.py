@@ -15,8 +15,10 @@ from fakes.finetuning import LABELS, SHORT, job, pictures, scored
 from fakes.pretraining import small, train
 from torch import nn
 
-from medbench import durable, embed, images
-from medbench.spec import Drawn, Encoder
+from medbench import images
+from medbench.models import features as embed
+from medbench.schema import Drawn, Encoder
+from medbench.system import atomic_write as durable
 
 
 class Disk:

@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medbench import Grid, Store, images, prepare, registry, run, table
-from medbench.finetune import MODERN
-from medbench.grid import Plan
+from medbench import Grid, Store, images
+from medbench.data.evaluation_sets import Target
+from medbench.models.finetune import MODERN
 from medbench.protocols import finetune
-from medbench.spec import Protocol, Row
-from medbench.targets import Target
-from medbench.units import Unit
+from medbench.report import leaderboard as table
+from medbench.run import execution as run
+from medbench.run import prepare
+from medbench.run.planning import Plan
+from medbench.run.units import Unit
+from medbench.schema import Protocol, Row, registry
 
 
 def job(folder: Path, *more: str) -> list[str]:

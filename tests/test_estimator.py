@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import medbench
 from medbench import LinearProbe
 from medbench.protocols import linear
-from medbench.spec import Train
+from medbench.schema import Train
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")

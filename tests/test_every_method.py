@@ -14,10 +14,16 @@ import pytest
 import torch
 from PIL import Image
 
-from medbench import Grid, Store, grid, prepare, pretrain, pretraining, registry, table
-from medbench.finetune import MODERN
-from medbench.pretrain import BUDGETS, recipe
+from medbench import Grid, Store
+from medbench.models import pretrain
+from medbench.models.finetune import MODERN
+from medbench.models.pretrain import BUDGETS, recipe
 from medbench.protocols import finetune
+from medbench.report import leaderboard as table
+from medbench.run import planning as grid
+from medbench.run import prepare
+from medbench.run import pretrain_only as pretraining
+from medbench.schema import registry
 
 Medbench = Callable[..., int]
 SMALL = ("--size", "32", "--labels", "100", "--seeds", "1")
@@ -87,7 +93,7 @@ def test_all_methods_in_one_run(bagged: Path, medbench: Medbench, tmp_path: Path
     notes = " ".join(table.notes(table.boards(Store(out))[0]))
     assert "Quick pretraining shows the machinery" in notes and "One pretraining seed" in notes
 
-    monkeypatch.setattr("medbench.pretrain.pretrain", lambda *_, **__: pytest.fail("it was trained before"))
+    monkeypatch.setattr("medbench.models.pretrain.pretrain", lambda *_, **__: pytest.fail("it was trained before"))
     before = (out / "rows.jsonl").read_text()
     assert medbench("run", "--task", f"folder:{bagged}", *SMALL, "--out", str(out)) == 0
     assert (out / "rows.jsonl").read_text() == before

@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from medbench import metrics, registry, run
-from medbench.spec import KINDS, Kind, Protocol, Train
+from medbench.run import execution as run
+from medbench.schema import KINDS, Kind, Protocol, Train, registry
+from medbench.stats import metrics
 
 CASES = [(protocol, kind) for protocol in registry.protocols().values() if protocol.needs == "features" for kind in protocol.kinds]
 

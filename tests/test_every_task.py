@@ -7,8 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from medbench import registry
-from medbench.spec import KINDS, MODALITIES, PARTS, Drawn, Task
+from medbench.schema import KINDS, MODALITIES, PARTS, Drawn, Task, registry
 
 TASKS = list(registry.tasks().values())
 PHANTOMS = [task for task in TASKS if task.phantom]

@@ -19,9 +19,10 @@ import pytest
 from trees.files import with_bit
 from trees.serving import Served, Server
 
-from medbench import fetch
-from medbench.fetch import transfer, unpacking
-from medbench.spec import UserError
+from medbench.schema import UserError
+from medbench.system import download as fetch
+from medbench.system.download import archives as unpacking
+from medbench.system.download import http as transfer
 
 BODY = np.random.default_rng(0).integers(0, 256, 300_000, np.uint8).tobytes()
 

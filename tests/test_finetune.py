@@ -11,12 +11,12 @@ import pytest
 import torch
 from fakes.finetuning import LABELS, NETWORK, SHORT, SIZE, Tiny, build, job, pictures, scored
 
-from medbench import registry
-from medbench.finetune import NIELSEN2023, TRUONG2021, training
-from medbench.finetune.network import is_transformer, shares_by_depth
-from medbench.finetune.pixels import normalised
+from medbench.models.finetune import NIELSEN2023, TRUONG2021
+from medbench.models.finetune import loop as training
+from medbench.models.finetune.network import is_transformer, shares_by_depth
+from medbench.models.finetune.pixel_batches import normalised
 from medbench.protocols import finetune, linear
-from medbench.spec import Train
+from medbench.schema import Train, registry
 
 
 @pytest.mark.parametrize("kind", LABELS)

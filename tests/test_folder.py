@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medbench import images, registry, sampling
-from medbench.spec import UserError
+from medbench import images
+from medbench.schema import UserError, registry
+from medbench.stats import splits as sampling
 
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from medbench import UserError, forked
+from medbench import UserError
+from medbench.system import fork_pool as forked
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
 

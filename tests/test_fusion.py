@@ -13,10 +13,14 @@ import torch
 from PIL import Image
 from scipy.special import softmax
 
-from medbench import grid as grids
-from medbench import metrics, registry, run
-from medbench.fusion import TRUONG2021, fit_predict, head, learner, network, training
-from medbench.spec import Grid, Kind, Scores, UserError
+from medbench.models.fusion import TRUONG2021, fit_predict, head
+from medbench.models.fusion import attention_head as network
+from medbench.models.fusion import draw_state as learner
+from medbench.models.fusion import loop as training
+from medbench.run import execution as run
+from medbench.run import planning as grids
+from medbench.schema import Grid, Kind, Scores, UserError, registry
+from medbench.stats import metrics
 
 SMALL = replace(TRUONG2021, width=16, epochs=8)
 PAPER = (2048, 2048, 1536)

@@ -14,8 +14,13 @@ import timm
 import torch
 from trees.files import with_bit
 
-from medbench import Grid, Store, UserError, encoders, given, grid, prepare, readout, registry, run, weights
-from medbench.spec import READOUTS, Weights
+from medbench import Grid, Store, UserError
+from medbench.models import encoders, readout, weights
+from medbench.models import user_encoder as given
+from medbench.run import execution as run
+from medbench.run import planning as grid
+from medbench.run import prepare
+from medbench.schema import READOUTS, Weights, registry
 
 Medbench = Callable[..., int]
 VIT = "test_vit"  # timm's own small ViT for tests: class token, 64 values, 6 blocks

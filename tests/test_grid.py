@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medbench import Grid, UserError, data, grid, registry, run
-from medbench.spec import Split, Task
+from medbench import Grid, UserError
+from medbench.data import task_data as data
+from medbench.run import execution as run
+from medbench.run import planning as grid
+from medbench.schema import Split, Task, registry
 
 BASE = Task("t", 1, "T", "multiclass", ("a", "b", "c"), "T", load=lambda root: {}, find=lambda root: None, groups="patient")
 

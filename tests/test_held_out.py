@@ -15,13 +15,16 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import PowerTransformer, StandardScaler
 from sklearn.svm import SVC
 
-from medbench import registry, run, sampling
-from medbench.clinical import bands
-from medbench.finetune import training
-from medbench.fusion import TRUONG2021, fit_predict, learner
-from medbench.protocols import classical, knn, linear
-from medbench.spec import HeldOut, Kind, Scores, Split, Train
-from medbench.store import Store
+from medbench.models.finetune import loop as training
+from medbench.models.fusion import TRUONG2021, fit_predict
+from medbench.models.fusion import draw_state as learner
+from medbench.protocols import knn, linear
+from medbench.protocols import svm_logreg as classical
+from medbench.report.clinical import bands
+from medbench.run import execution as run
+from medbench.run.store import Store
+from medbench.schema import HeldOut, Kind, Scores, Split, Train, registry
+from medbench.stats import splits as sampling
 
 
 def _drawn(kind: Kind, n: int = 90, dimensions: int = 12, seed: int = 0) -> Train:

@@ -20,8 +20,9 @@ import pytest
 from PIL import Image
 
 from medbench import images
-from medbench.images import batching, decoding, packing, workforce
-from medbench.spec import Drawn, Encoder, UserError
+from medbench.images import batching, decoding, packing
+from medbench.schema import Drawn, Encoder, UserError
+from medbench.system import worker_pool as workforce
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (24, 36, 3), dtype=np.uint8)
@@ -757,7 +758,7 @@ def test_entries_and_prune(cache):
 
 
 def test_a_killed_prune_leaves_nothing_that_looks_whole(cache, monkeypatch):
-    from medbench import embed
+    from medbench.models import features as embed
 
     entry = cache / "features" / "key"
     entry.mkdir(parents=True)
@@ -782,7 +783,7 @@ def test_a_killed_prune_leaves_nothing_that_looks_whole(cache, monkeypatch):
 def test_features_need_no_reserved_space_either(cache, monkeypatch):
     import torch
 
-    from medbench import embed
+    from medbench.models import features as embed
 
     def unsupported(*args):
         raise OSError(errno.EOPNOTSUPP, "not supported")
@@ -796,7 +797,7 @@ def test_features_need_no_reserved_space_either(cache, monkeypatch):
 def test_a_speed_is_that_of_the_same_device(cache, monkeypatch):
     import torch
 
-    from medbench import embed
+    from medbench.models import features as embed
 
     encoder = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
     net = lambda: torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from medbench import Store
-from medbench.spec import Row
+from medbench.schema import Row
 
 pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, "-m", "medbench", "run", "--task", "derm", "--labels", "1,10,100", "--methods", "random,simclr,supervised"]

@@ -8,9 +8,10 @@ import torch
 from sklearn import datasets
 from sklearn.linear_model import LogisticRegression
 
-from medbench import probe, sampling
+from medbench.models import logistic as probe
 from medbench.protocols import linear
-from medbench.spec import Train, UserError
+from medbench.schema import Train, UserError
+from medbench.stats import splits as sampling
 
 
 def _drawn(n: int, dimensions: int, classes: int, seed: int, *, per_group: int = 1, skew: float = 1.0) -> tuple[np.ndarray, ...]:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from medbench import metrics
-from medbench.spec import KINDS, Kind
+from medbench.schema import KINDS, Kind
+from medbench.stats import metrics
 
 Problem = tuple[np.ndarray, np.ndarray, np.ndarray]
 

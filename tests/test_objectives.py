@@ -18,17 +18,18 @@ from lightly.utils.scheduler import CosineWarmupScheduler, cosine_schedule
 from scipy.special import softmax
 from torch import nn
 
+from medbench.images.augment import Crop
 from medbench.methods.dino import DINO
 from medbench.methods.micle import MICLE
 from medbench.methods.simclr import SIMCLR
-from medbench.methods.supervised_bn import SUPERVISED_BN
+from medbench.methods.supervised_adapted_bn import SUPERVISED_BN
 from medbench.methods.swav import SWAV
-from medbench.pretrain import Position, Recipe, batches, loop, pretrain, state
-from medbench.pretrain.objective import Objective
-from medbench.pretrain.optimising import make_optimiser, set_rates
-from medbench.pretrain.recipe import QUICK_VIEWS
-from medbench.spec import Method
-from medbench.views import Crop
+from medbench.models.pretrain import Position, Recipe, batches, loop, pretrain
+from medbench.models.pretrain import checkpointing as state
+from medbench.models.pretrain.objective import Objective
+from medbench.models.pretrain.optimizer import make_optimiser, set_rates
+from medbench.models.pretrain.recipe import QUICK_VIEWS
+from medbench.schema import Method
 
 SWAV_HYPER |= {"queue": 16, "queue_from": 0.5, "frozen_until": 0.2}
 DINO_HYPER |= {"teacher_temperature": (0.02, 0.04), "temperature_until": 0.5, "frozen_until": 0.3}

@@ -15,11 +15,13 @@ import pytest
 from fakes.results import study
 from PIL import Image
 
-from medbench import Store, UserError, page, table
-from medbench.command import command
-from medbench.page import figures
-from medbench.page.markup import placeless, tag, text
-from medbench.spec import Cell, Grid, PlanFile, Planned
+from medbench import Store, UserError
+from medbench.report import html as page
+from medbench.report import leaderboard as table
+from medbench.report.html import svg_charts as figures
+from medbench.report.html.elements import placeless, tag, text
+from medbench.run.command_line import command
+from medbench.schema import Cell, Grid, PlanFile, Planned
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = """</script><script>window.hit=1</script><img src=x onerror="window.hit=1">'"&amp;"""

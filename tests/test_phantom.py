@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from fakes.phantom_checks import FROZEN, auc_of_colour_and_size, pixel_hash
 
-from medbench import sampling
-from medbench.spec import PARTS, Split
+from medbench.schema import PARTS, Split
+from medbench.stats import splits as sampling
 from medbench.tasks.derm import DERM
-from medbench.tasks.phantom import dermoscopy as phantom
+from medbench.tasks.phantoms import dermoscopy as phantom
 
 #: Supervised ImageNet features reach a macro AUC of 0.89 with all labels (tf_efficientnet_lite0, 64 px, logistic regression, test part).
 SUPERVISED = 0.89

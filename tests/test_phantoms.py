@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from fakes.phantom_checks import FROZEN, auc_of_colour_and_size, pixel_hash
 
-from medbench import registry, sampling
-from medbench.data import open_task
-from medbench.spec import PARTS, Grid, Split
-from medbench.tasks.phantom import histology, ophthalmoscopy, radiography
+from medbench.data.task_data import open_task
+from medbench.schema import PARTS, Grid, Split, registry
+from medbench.stats import splits as sampling
+from medbench.tasks.phantoms import chest_xray as radiography
+from medbench.tasks.phantoms import fundus as ophthalmoscopy
+from medbench.tasks.phantoms import histology
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +136,7 @@ def test_meta_is_independent_of_the_labels(phantom):
 
 def test_a_positive_patch_holds_tumour_in_its_centre_and_a_negative_one_does_not():
     """PCam's rule, on the masks that the drawings use."""
-    from medbench.tasks.phantom.strokes import SIZE, Canvas
+    from medbench.tasks.phantoms.drawing import SIZE, Canvas
 
     rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5
     canvas = Canvas((columns - SIZE / 2) / 16, (rows - SIZE / 2) / 16, complex(16, 0), complex(SIZE / 2, SIZE / 2))

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from medbench import Grid, grid
-from medbench import study as studies
+from medbench import Grid
+from medbench.run import planning as grid
+from medbench.run import study as studies
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,9 +12,13 @@ import pytest
 from fakes.results import study
 from PIL import Image
 
-from medbench import UserError, plot, table
-from medbench.plot import answers, results, style
-from medbench.plot.attention import attention_picture
+from medbench import UserError
+from medbench.report import figures as plot
+from medbench.report import leaderboard as table
+from medbench.report.figures import calibration_confusion as answers
+from medbench.report.figures import performance as results
+from medbench.report.figures import style
+from medbench.report.figures.attention_map import attention_picture
 
 
 @pytest.fixture(scope="module")

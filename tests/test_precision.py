@@ -14,9 +14,12 @@ from fakes.finetuning import LABELS, NETWORK, SHORT, Tiny, job, pictures
 from fakes.pretraining import small, train
 from torch import nn
 
-from medbench import embed, grid, images, precision
+from medbench import images
+from medbench.models import features as embed
 from medbench.protocols import finetune
-from medbench.spec import Drawn, Encoder, Grid, UserError
+from medbench.run import planning as grid
+from medbench.schema import Drawn, Encoder, Grid, UserError
+from medbench.system import precision
 
 EXACT = {"conv": "ieee", "matmul": "ieee", "cpu": "ieee"}
 ROUNDED = {"conv": "tf32", "matmul": "tf32", "cpu": "ieee"}
@@ -88,7 +91,7 @@ def test_a_fine_tuning_is_as_the_precision_says_and_its_probe_exact(name: str, t
         solved.append(switches())
         return finetune.linear_layer(*given)
 
-    from medbench.finetune.training import fine_tune
+    from medbench.models.finetune.loop import fine_tune
 
     labels, n = LABELS["multiclass"]
     asked = job(labels, "multiclass", n, tmp_path, network=replace(NETWORK, build=lambda: Noting(Tiny(), seen).eval(), precision=name))

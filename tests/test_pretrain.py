@@ -15,15 +15,20 @@ import torch
 from fakes.pretraining import BAGS, DINO_HYPER, GROUPS, HALF, INDEX, MULTI, PIXELS, SMALL, N, plain_encoder, small, train
 from torch import nn
 
-from medbench import checkpoints, encoders, pretrain, pretraining, views, weights
+from medbench.images import augment as views
+from medbench.images.augment import Crop
 from medbench.methods.dino import DINO
 from medbench.methods.micle import MICLE
 from medbench.methods.simclr import SIMCLR
-from medbench.methods.supervised_bn import SUPERVISED_BN
-from medbench.pretrain import Position, Recipe, batches, order, state, watch
-from medbench.pretrain.objective import Objective, fit_sizes
-from medbench.spec import Encoder, Split, UserError
-from medbench.views import Crop
+from medbench.methods.supervised_adapted_bn import SUPERVISED_BN
+from medbench.models import checkpoints, encoders, pretrain, weights
+from medbench.models.pretrain import Position, Recipe, batches
+from medbench.models.pretrain import batch_order as order
+from medbench.models.pretrain import checkpointing as state
+from medbench.models.pretrain import monitor as watch
+from medbench.models.pretrain.objective import Objective, fit_sizes
+from medbench.run import pretrain_only as pretraining
+from medbench.schema import Encoder, Split, UserError
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

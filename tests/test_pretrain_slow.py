@@ -16,15 +16,17 @@ import pytest
 import torch
 from torch import nn
 
-from medbench import LinearProbe, metrics, pretrain, stats
+from medbench import LinearProbe, stats
+from medbench.images.augment import Crop
 from medbench.images.packing import squeeze
 from medbench.methods.dino import dino
 from medbench.methods.simclr import simclr
 from medbench.methods.swav import swav
-from medbench.pretrain import Recipe
-from medbench.pretrain.watch import Collapsed
-from medbench.tasks import phantom
-from medbench.views import Crop
+from medbench.models import pretrain
+from medbench.models.pretrain import Recipe
+from medbench.models.pretrain.monitor import Collapsed
+from medbench.stats import metrics
+from medbench.tasks import phantoms as phantom
 
 pytestmark = pytest.mark.slow
 SIZE, VIEWS, BATCH = 32, 50_000, 64

@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 from fakes.results import study
 
-from medbench import Store, page, table
-from medbench.compare import sentences
-from medbench.merge import merge
+from medbench import Store
+from medbench.report import html as page
+from medbench.report import leaderboard as table
+from medbench.report.compare import sentences
+from medbench.run.merge import merge
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = sorted(file.parent for file in (ROOT / "results").glob("*/plan.json"))

@@ -11,9 +11,14 @@ import pytest
 from trees import chest
 from trees.files import write_csv
 
-from medbench import data, datasets, images, registry, sampling
-from medbench.spec import Grid, UserError
-from medbench.tasks import chexpert, kermany, nih
+from medbench import images
+from medbench.data import manage as datasets
+from medbench.data import task_data as data
+from medbench.schema import Grid, UserError, registry
+from medbench.stats import splits as sampling
+from medbench.tasks import chexpert
+from medbench.tasks import nih14 as nih
+from medbench.tasks import pneumonia as kermany
 
 
 @pytest.mark.parametrize("name", ["CheXpert-v1.0", "CheXpert-v1.0-small"])
@@ -154,7 +159,7 @@ def test_the_real_test_part_is_a_partial_download(real_data: Path) -> None:
 
 def test_hannover_through_folder(real_data: Path, tmp_path: Path) -> None:
     """Two labels a radiograph, grouped by patient, from the repository's own table."""
-    from medbench.tasks import reading
+    from medbench.tasks import _reading as reading
 
     source, mine = real_data / "hannover_cxr", tmp_path / "hannover"
     shutil.copytree(source / "png", mine / "png")

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from trees import chest, others, skin
 
-from medbench import images, registry
-from medbench.data import open_task
-from medbench.spec import Grid, Task, UserError
-from medbench.tasks import reading
+from medbench import images
+from medbench.data.task_data import open_task
+from medbench.schema import Grid, Task, UserError, registry
+from medbench.tasks import _reading as reading
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,17 @@ import numpy as np
 import pytest
 from trees import others
 
-from medbench import images, registry
-from medbench.data import open_task
-from medbench.images import hashing, watching
-from medbench.spec import Drawn, Grid, UserError
-from medbench.tasks import fundus, hyperkvasir, matek, medmnist, pcam, rows
+from medbench import images
+from medbench.data.task_data import open_task
+from medbench.images import hashing
+from medbench.schema import Drawn, Grid, UserError, registry
+from medbench.system import progress_listener as watching
+from medbench.tasks import _array_rows as rows
+from medbench.tasks import endoscopy as hyperkvasir
+from medbench.tasks import lymph as pcam
+from medbench.tasks import marrow as matek
+from medbench.tasks import medmnist
+from medbench.tasks import retina as fundus
 from medbench.tasks.medmnist.sets import SETS
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from trees import skin
 
-from medbench.spec import PARTS, Split, UserError
-from medbench.tasks import isic, pad_ufes, reading, scin
+from medbench.schema import PARTS, Split, UserError
+from medbench.tasks import _reading as reading
+from medbench.tasks import isic2019 as isic
+from medbench.tasks import pad_ufes, scin
 
 
 def joined(parts: dict[str, Split], column: str) -> np.ndarray:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medbench import registry
-from medbench.spec import Protocol, UserError
+from medbench.schema import Protocol, UserError, registry
 
 
 @pytest.mark.parametrize(

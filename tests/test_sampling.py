@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medbench import sampling
-from medbench.spec import UserError, parse_budget
+from medbench.schema import UserError, parse_budget
+from medbench.stats import splits as sampling
 
 CASES = ["lesions", "patients", "multilabel", "single"]
 

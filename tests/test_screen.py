@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from medbench import screen
+from medbench.cli import screen
 
 
 def test_a_long_stage_is_heard_of_once_a_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,16 @@ from pathlib import Path
 import pytest
 from fakes.results import ABOUT, make, study
 
-from medbench import Store, UserError, page, paper, table
-from medbench.clinical import sheets
-from medbench.compare import compare, sentences
-from medbench.plot import answers, results, style
-from medbench.spec import PlanFile, Planned
+from medbench import Store, UserError
+from medbench.report import html as page
+from medbench.report import leaderboard as table
+from medbench.report import methods_text as paper
+from medbench.report.clinical import tables as sheets
+from medbench.report.compare import compare, sentences
+from medbench.report.figures import calibration_confusion as answers
+from medbench.report.figures import performance as results
+from medbench.report.figures import style
+from medbench.schema import PlanFile, Planned
 
 PICK = ("method=random,sim$clr", "labels=10")
 

@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medbench import Store, compare, paper, plot, stats, table
-from medbench.spec import Cell, PlanFile, Planned, Row, fingerprint
+from medbench import Store, stats
+from medbench.report import compare
+from medbench.report import figures as plot
+from medbench.report import leaderboard as table
+from medbench.report import methods_text as paper
+from medbench.schema import Cell, PlanFile, Planned, Row, fingerprint
 
 RNG = np.random.default_rng(0)
 NOISE = {"home": RNG.normal(0, 0.02, 1000), "away": RNG.normal(0, 0.03, 1000)}  # of each test set: the same for every method

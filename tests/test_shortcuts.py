@@ -14,8 +14,20 @@ import pytest
 from fakes.features import drawn
 from PIL import Image
 
-from medbench.shortcuts import chosen_columns, cramers_v, nearest, neighbours, read, robustness, survey
-from medbench.spec import Split, UserError
+from medbench.audit.features import (
+    chosen_columns,
+    cramers_v,
+    nearest,
+    read,
+    robustness,
+)
+from medbench.audit.features import (
+    metadata_survey as survey,
+)
+from medbench.audit.features import (
+    robustness_index as neighbours,
+)
+from medbench.schema import Split, UserError
 
 
 def test_nearest_leaves_out_the_own_group_and_breaks_ties_by_number() -> None:
@@ -205,7 +217,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 def tinted(root: Path, strength: float, *, n_slides: int = 40, a_slide: int = 5) -> Path:
     """Drawn lymph node patches of which every second slide was scanned with less red, as a CSV folder with a `scanner` column."""
-    from medbench.tasks.phantom.histology import lymph
+    from medbench.tasks.phantoms.histology import lymph
 
     root.mkdir()
     whole = lymph()["train"]
@@ -272,7 +284,7 @@ def test_nearest_is_a_stable_sort_with_many_equals() -> None:
 
 def test_given_features_on_the_command_line(tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     """Features that know the scanner of a drawn slide and nothing else; table, CSV and JSON say the same."""
-    from medbench.tasks.phantom import lymph
+    from medbench.tasks.phantoms import lymph
 
     parts = lymph()
     ids = np.concatenate([part.ids for part in parts.values()])

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from medbench.sketch import distance, sketch
+from medbench.stats.array_sketch import distance, sketch
 
 
 @pytest.mark.parametrize("share", [1e-6, 1e-3, 0.1])

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from medbench import metrics, stats
-from medbench.stats import curves
-from medbench.stats.together import tails
+from medbench import stats
+from medbench.stats import label_curves as curves
+from medbench.stats import metrics
+from medbench.stats.estimates_batched import tails
 
 #: scipy.stats.t.ppf(0.975, df)
 T = {(0.975, 2): 4.302652729749464, (0.975, 3): 3.182446305284263, (0.975, 49): 2.009575234489209}

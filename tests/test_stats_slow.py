@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from fakes.features import drawn
 
-from medbench import clinical, metrics, stats
-from medbench.clinical import Answers, Draw
-from medbench.shortcuts import nearest, robustness
+from medbench import stats
+from medbench.audit.features import nearest, robustness
+from medbench.report import clinical
+from medbench.report.clinical import Answers, Draw
+from medbench.stats import metrics
 
 pytestmark = pytest.mark.slow
 STUDIES = 1000

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from fakes.results import ABOUT
 
-from medbench import npz
-from medbench.spec import Cell, PlanFile, Planned, Row, UserError
-from medbench.store import Damaged, Store
+from medbench.run.store import Damaged, Store
+from medbench.schema import Cell, PlanFile, Planned, Row, UserError
+from medbench.system import fast_npz as npz
 
 ARRAYS = {"probabilities": np.zeros((2, 2), np.float32), "metrics": np.array(["auc"]), "resamples": np.zeros((1, 3), np.float32)}
 

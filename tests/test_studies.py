@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from trees import chest, others, skin
 
-from medbench import checkpoints, grid, weights
-from medbench import study as studies
-from medbench.spec import Encoder, Grid, UserError, Weights
+from medbench.models import checkpoints, weights
+from medbench.run import planning as grid
+from medbench.run import study as studies
+from medbench.schema import Encoder, Grid, UserError, Weights
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PAPERS = ("azizi2021", "nielsen2023", "truong2021")

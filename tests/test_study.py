@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import typer
 
-from medbench import Grid, Store, study
-from medbench.cli import app, running
-from medbench.command import command
-from medbench.spec import UserError
+from medbench import Grid, Store
+from medbench.cli import app
+from medbench.cli import run as running
+from medbench.run import study
+from medbench.run.command_line import command
+from medbench.schema import UserError
 
 ROOT = Path(__file__).parents[1]
 OWN = """'''What this study asks.

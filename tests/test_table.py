@@ -19,11 +19,13 @@ import numpy as np
 import pytest
 from fakes.results import ABOUT, fill, make
 
-from medbench import Store, UserError, paper, stats, table
-from medbench.compare import compare, sentences
-from medbench.merge import merge
-from medbench.spec import Cell, PlanFile, Planned, Row
-from medbench.table import leaderboards
+from medbench import Store, UserError, stats
+from medbench.report import leaderboard as table
+from medbench.report import methods_text as paper
+from medbench.report.compare import compare, sentences
+from medbench.report.leaderboard import standard_tables as leaderboards
+from medbench.run.merge import merge
+from medbench.schema import Cell, PlanFile, Planned, Row
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ def test_a_long_name_breaks_at_its_members_and_every_column_keeps_its_place(stor
 
 
 def test_names_with_markup_come_out_as_they_are(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    from medbench import screen
+    from medbench.cli import screen
 
     about = {**ABOUT, "marks": ["LEAK: [bold]3[/bold] patients"]}
     fill(store, [make("a|b[red]", "10%", 0, 0.8, task="folder:[x]|y")], about=about)
@@ -262,7 +264,7 @@ def answers(store: Store, groups: int = 40) -> None:
     labels, names = rng.integers(0, 2, groups), np.arange(groups).astype(str)
     weights = stats.group_weights(names)
     rows = []
-    from medbench import metrics
+    from medbench.stats import metrics
 
     store.add_target("target", names, labels, names)
     for method, noise in (("sharp", 0.3), ("dull", 2.5)):
@@ -313,7 +315,7 @@ def test_one_line_has_nothing_to_be_compared_with(store: Store) -> None:
 
 def test_permutations_of_unequal_seeds_against_all_of_them(store: Store) -> None:
     """Two runs beside three on 8 patients: accuracy is a mean, so each of the 256 exchanges turns the sign of a patient's mean difference."""
-    from medbench import metrics
+    from medbench.stats import metrics
 
     rng, n = np.random.default_rng(28), 8
     labels, names = np.arange(n) % 2, np.arange(n).astype(str)

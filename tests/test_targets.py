@@ -15,11 +15,13 @@ from trees import chest, skin
 from trees.files import picture
 from trees.skin import make_ham
 
-from medbench import Grid, Store, UserError, images, registry, run, table
-from medbench.data import open_task
-from medbench.page.answers import loud
-from medbench.spec import NOTHING, Row, Scores, Shift
-from medbench.targets import Target, mapped_labels, shifted, shifts_of
+from medbench import Grid, Store, UserError, images
+from medbench.data.evaluation_sets import Target, mapped_labels, shifted, shifts_of
+from medbench.data.task_data import open_task
+from medbench.report import leaderboard as table
+from medbench.report.html.summary import loud
+from medbench.run import execution as run
+from medbench.schema import NOTHING, Row, Scores, Shift, registry
 
 Medbench = Callable[..., int]
 NAN = float("nan")

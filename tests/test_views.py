@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
-from medbench import views
-from medbench.spec import MODALITIES
-from medbench.views import Crop, Parameters
+from medbench.images import augment as views
+from medbench.images.augment import Crop, Parameters
+from medbench.schema import MODALITIES
 
 STILL = Crop(scale=(1.0, 1.0), flip=0.0)  # the image itself
 HALF = ((0.5,) * 3, (0.5,) * 3)

@@ -16,8 +16,10 @@ import pytest
 import timm
 import torch
 
-from medbench import checkpoints, encoders, grid, registry, run, weights
-from medbench.spec import Encoder, Grid, UserError
+from medbench.models import checkpoints, encoders, weights
+from medbench.run import execution as run
+from medbench.run import planning as grid
+from medbench.schema import Encoder, Grid, UserError, registry
 
 
 def test_architectures_are_timms() -> None:

@@ -22,7 +22,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medbench import embed, encoders, images, weights
+from medbench import images
+from medbench.models import encoders, weights
+from medbench.models import features as embed
 
 SIZE = 112
 

@@ -22,11 +22,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from medbench import encoders, weights
-from medbench.finetune import MODERN, training
-from medbench.finetune.network import optimiser_of
+from medbench.models import encoders, weights
+from medbench.models.finetune import MODERN
+from medbench.models.finetune import loop as training
+from medbench.models.finetune.network import optimiser_of
 from medbench.protocols.finetune import linear_layer
-from medbench.spec import Network, Train
+from medbench.schema import Network, Train
 
 CLASSES = 7
 STEPS = 12  # of a turn

@@ -21,7 +21,8 @@ import sklearn
 from sklearn import metrics as sklearn_metrics
 from threadpoolctl import threadpool_limits
 
-from medbench import metrics, stats
+from medbench import stats
+from medbench.stats import metrics
 
 
 def test_set(n: int, c: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -82,9 +82,9 @@ def make_pcam(root: Path, n: int) -> None:
 
 def stage(name: str, task_name: str, folder: Path, workers: int) -> dict[str, float]:
     """Run one stage in this process: seconds and peak memory of it, and of its workers, in MB."""
-    from medbench import images, registry
-    from medbench.data import open_task
-    from medbench.spec import Grid
+    from medbench import images
+    from medbench.data.task_data import open_task
+    from medbench.schema import Grid, registry
 
     began, busy = time.perf_counter(), time.process_time()
     found = open_task(registry.task(task_name), Grid(data=str(folder)), images.cache_folder(), [])

@@ -14,7 +14,7 @@ import time
 import numpy as np
 from sklearn.preprocessing import PowerTransformer
 
-from medbench.protocols import power
+from medbench.models import power_transform as power
 
 
 def main() -> None:

@@ -26,11 +26,11 @@ import torch
 from lightly.transforms import DINOTransform, SimCLRTransform, SwaVTransform
 from PIL import Image
 
-from medbench import encoders, pretrain, weights
 from medbench.methods.dino import DINO
 from medbench.methods.simclr import SIMCLR
 from medbench.methods.swav import SWAV
-from medbench.pretrain import Position, Recipe, loop
+from medbench.models import encoders, pretrain, weights
+from medbench.models.pretrain import Position, Recipe, loop
 
 SIZE, SMALL, BATCH, STEPS, ROUNDS = 64, 32, 64, 6, 3
 METHODS = {"simclr": SIMCLR, "swav": SWAV, "dino": DINO}

@@ -49,10 +49,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from medbench import grid, metrics, prepare, sampling
-from medbench import probe as engine
+from medbench.models import logistic as engine
 from medbench.protocols import linear
-from medbench.spec import Grid
+from medbench.run import planning as grid
+from medbench.run import prepare
+from medbench.schema import Grid
+from medbench.stats import metrics
+from medbench.stats import splits as sampling
 
 FOLDS = 5
 SOLVERS = ("lbfgs", "newton-cg", "newton-cholesky")

@@ -25,8 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.spec import Cell, PlanFile, Planned, Row, fingerprint
-from medbench.store import Store
+from medbench.run.store import Store
+from medbench.schema import Cell, PlanFile, Planned, Row, fingerprint
 
 METRICS = ("accuracy", "balanced_accuracy", "auc", "f1", "kappa", "ece")
 CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]

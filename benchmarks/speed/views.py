@@ -27,8 +27,8 @@ import torch
 from lightly.transforms.simclr_transform import SimCLRViewTransform
 from PIL import Image
 
-from medbench import views
-from medbench.views import Crop
+from medbench.images import augment as views
+from medbench.images.augment import Crop
 
 MEAN = STD = (0.5, 0.5, 0.5)
 BILINEAR = replace(views.simclr()[0], count=1, interpolation="bilinear")

@@ -11,17 +11,17 @@ import os
 import sys
 
 # Each adds its commands, in the order in which --help shows them.
-from medbench.cli import running  # noqa: F401  # isort: skip
-from medbench.cli import reporting  # noqa: F401  # isort: skip
+from medbench.cli import run as running  # noqa: F401  # isort: skip
+from medbench.cli import results as reporting  # noqa: F401  # isort: skip
 from medbench.cli import clinical  # noqa: F401  # isort: skip
-from medbench.cli import checking  # noqa: F401  # isort: skip
-from medbench.cli import shifting  # noqa: F401  # isort: skip
+from medbench.cli import check as checking  # noqa: F401  # isort: skip
+from medbench.cli import shift as shifting  # noqa: F401  # isort: skip
 from medbench.cli import data  # noqa: F401  # isort: skip
-from medbench.cli import auditing  # noqa: F401  # isort: skip
-from medbench.cli import looking  # noqa: F401  # isort: skip
+from medbench.cli import audit as auditing  # noqa: F401  # isort: skip
+from medbench.cli import info as looking  # noqa: F401  # isort: skip
 from medbench.cli import shortcuts  # noqa: F401  # isort: skip
 from medbench.cli.options import app
-from medbench.spec import UserError
+from medbench.schema import UserError
 
 #: What a disk or a place that a person named can do to any command: full, not theirs, a file where a folder is meant or the other way round.
 PLACES = (

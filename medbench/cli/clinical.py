@@ -26,8 +26,8 @@ def clinical(
     out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
 ) -> None:
     """Each class, each case, each subgroup and the calibration of the best line, or of the one that is named."""
-    from medbench import screen
-    from medbench.clinical import sheets
+    from medbench.cli import screen
+    from medbench.report.clinical import tables as sheets
 
     form = choice("format", form or (sheets.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), sheets.FORMATS)
     outputs(out)

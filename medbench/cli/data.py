@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medbench.cli.options import DEFAULT, AllowLeak, AllowPartial, Data, Labels, Ordinal, Seeds, data_app, outputs, path_option, split
-from medbench.spec import PARTS, Grid, UserError, user_path
+from medbench.schema import PARTS, Grid, UserError, user_path
 
 if TYPE_CHECKING:
-    from medbench.datasets import Report
+    from medbench.data.manage import Report
 
 OneTask = Annotated[str, typer.Argument(help="A task: derm, medmnist:path:64, folder:PATH.")]
 
@@ -31,7 +31,10 @@ def data_list(
     long: Annotated[bool, typer.Option("--long", help="All tasks in detail: where, how to get it, citation.")] = False,
 ) -> None:
     """What was found of each task's data, its size, licence, and whether it takes an account."""
-    from medbench import datasets, images, registry, screen
+    from medbench import images
+    from medbench.cli import screen
+    from medbench.data import manage as datasets
+    from medbench.schema import registry
 
     cache = images.cache_folder(to_write=False)
     if task is not None or long:
@@ -49,8 +52,11 @@ def data_get(
     data: Annotated[str | None, typer.Option(help="Folder that data sets are kept in. Default: the cache's data folder.")] = None,
 ) -> None:
     """Download a task's data, where it is given without an account; else say step by step how to get it (exit code 1)."""
-    from medbench import data as datas
-    from medbench import datasets, images, registry, screen
+    from medbench import images
+    from medbench.cli import screen
+    from medbench.data import manage as datasets
+    from medbench.data import task_data as datas
+    from medbench.schema import registry
 
     entry, cache = registry.task(task), images.cache_folder()
     if not entry.get:
@@ -85,8 +91,11 @@ def data_verify(
     ordinal: Ordinal = False,
 ) -> None:
     """Compare the data with what its publisher says, and decode every image. Exit code 1 where something differs."""
-    from medbench import data as datas
-    from medbench import datasets, images, registry, screen
+    from medbench import images
+    from medbench.cli import screen
+    from medbench.data import manage as datasets
+    from medbench.data import task_data as datas
+    from medbench.schema import registry
 
     entry, cache = registry.task(task, ordinal=ordinal), images.cache_folder()
     root, why = datas.locate(entry, data, cache)
@@ -100,7 +109,7 @@ def data_verify(
 
 
 def _print(report: Report) -> None:
-    from medbench import screen
+    from medbench.cli import screen
 
     task = report.task
     print(f"{task.name}: {task.data} in {report.root}")
@@ -125,8 +134,11 @@ def data_show(
     ordinal: Ordinal = False,
 ) -> None:
     """A sheet of images of each class, always the same ones, as one picture."""
-    from medbench import data as datas
-    from medbench import datasets, images, registry, screen
+    from medbench import images
+    from medbench.cli import screen
+    from medbench.data import manage as datasets
+    from medbench.data import task_data as datas
+    from medbench.schema import registry
 
     if not 1 <= n <= 50:
         raise UserError(f"-n {n} is out of range.", allowed=["1 to 50"], then=f"medbench data show {task} -n 8")
@@ -159,8 +171,8 @@ def datasplit(
     allow_partial: AllowPartial = False,
 ) -> None:
     """Which images each part and label budget holds: counts and a hash, or every id (--ids)."""
-    from medbench import grid as grids
-    from medbench import screen
+    from medbench.cli import screen
+    from medbench.run import planning as grids
 
     grid = Grid(
         tasks=(task,), labels=split(labels), seeds=seeds, data=data, ordinal=ordinal, allow_leak=allow_leak, allow_partial=allow_partial

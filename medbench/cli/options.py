@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medbench.spec import Grid, UserError, check_writable
+from medbench.schema import Grid, UserError, check_writable
 
 if TYPE_CHECKING:
-    from medbench.store import Store
-    from medbench.table import Board
+    from medbench.report.leaderboard import Board
+    from medbench.run.store import Store
 
 app = typer.Typer(
     help="Which pretrained encoder should a medical image classifier start from, how few labels will do, and can the difference be trusted?",
@@ -89,7 +89,7 @@ Only = Annotated[
 
 def boards_of(folders: list[Path], only: list[str] | None) -> list[Board]:
     """The leaderboards of results folders, with the lines that `--only` names."""
-    from medbench import table
+    from medbench.report import leaderboard as table
 
     found = table.boards(*stores_of(folders))
     return table.only(found, only) if only else found
@@ -97,13 +97,13 @@ def boards_of(folders: list[Path], only: list[str] | None) -> list[Board]:
 
 def processes_for(found: Sequence[Board]) -> int:
     """How many processes work out what these leaderboards show: a second one takes longer to start than a few hundred rows do."""
-    from medbench.images.workforce import cores
+    from medbench.system.worker_pool import cores
 
     return cores() if sum(len(line.rows) for board in found for line in board.lines) >= 500 else 1
 
 
 def stores_of(folders: list[Path]) -> list[Store]:
-    from medbench.store import Store
+    from medbench.run.store import Store
 
     for folder in folders:
         if not (folder / "plan.json").is_file():

@@ -27,7 +27,7 @@ from medbench.cli.options import (
     put,
     split,
 )
-from medbench.spec import PARTS, Grid, UserError
+from medbench.schema import PARTS, Grid, UserError
 
 
 @app.command()
@@ -54,8 +54,9 @@ def shortcuts(
     as_csv: Annotated[Path | None, path_option("--csv", help="Also write the table to this CSV file.")] = None,
 ) -> None:
     """Can scanner, site, view, sex be read out of the features, and do an image's neighbours share them rather than its class?"""
-    from medbench import screen
-    from medbench.shortcuts import report
+    from medbench.audit.features import report
+    from medbench.cli import screen
+    from medbench.run import feature_audit
 
     choice("part", on, PARTS)
     if not 1 <= k <= 1000:
@@ -80,7 +81,7 @@ def shortcuts(
         allow_partial=allow_partial,
     )
     with screen.Screen() as display:
-        found, notes = report.examine(grid, named("--columns", columns), on, k, device, display.stage)
+        found, notes = feature_audit.examine(grid, named("--columns", columns), on, k, device, display.stage)
     for note in notes:
         print(note, file=sys.stderr)
     screen.show(report.terminal(found, k, on))

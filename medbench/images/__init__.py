@@ -6,11 +6,11 @@ Pillow, pydicom and torch are imported where they are needed, so that importing 
 """
 
 from medbench.images.batching import batches
-from medbench.images.cache import cache_entries, cache_folder, check_space, prune, reserve
 from medbench.images.decoding import decode, picture
 from medbench.images.hashing import content_hashes
 from medbench.images.packing import VERSION, Pack, Pixels, pack, pack_key
-from medbench.images.watching import report, watched
+from medbench.system.cache_folder import cache_entries, cache_folder, check_space, prune, reserve
+from medbench.system.progress_listener import report, watched
 
 __all__ = [
     "VERSION",

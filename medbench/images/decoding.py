@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medbench.spec import Drawn, Image, UserError
+from medbench.schema import Drawn, Image, UserError
 
 if TYPE_CHECKING:
     import PIL.Image

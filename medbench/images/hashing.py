@@ -15,8 +15,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from medbench.images import watching
-from medbench.spec import Drawn, Image, UserError
+from medbench.schema import Drawn, Image, UserError
+from medbench.system import progress_listener as watching
 
 if TYPE_CHECKING:
     from hashlib import _Hash

@@ -15,9 +15,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from medbench.images.cache import check_space, disk_errors, reserve
 from medbench.images.decoding import picture
-from medbench.spec import Image, UserError, fingerprint
+from medbench.schema import Image, UserError, fingerprint
+from medbench.system.cache_folder import check_space, disk_errors, reserve
 
 VERSION = 1  # raise it with every change of a pixel
 INTERPOLATIONS = ("bicubic", "bilinear")
@@ -137,7 +137,7 @@ def squeeze(image: Image, size: int, interpolation: str) -> np.ndarray:
 
 def _fill(result: Pack, images: Sequence[Image], interpolation: str, progress: Callable[[int, int], None], workers: int | None) -> None:
     """Under the lock: write images.partial.npy chunk by chunk, count chunks in done.npy, rename at the end."""
-    from medbench.images import workforce
+    from medbench.system import worker_pool as workforce
 
     total = len(result)
     partial, done_file = result.file.with_name("images.partial.npy"), result.file.with_name("done.npy")

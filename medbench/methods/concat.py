@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from medbench.methods.dvme import MEMBERS, parse
-from medbench.spec import Fusion, Member, Method
+from medbench.schema import Fusion, Member, Method
 
 
 def _method(members: tuple[Member, ...] = MEMBERS, chosen: str = "") -> Method:

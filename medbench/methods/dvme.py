@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from medbench.fusion import TRUONG2021, Tokens, fit_predict, head
-from medbench.spec import Fusion, Member, Method, Scores, Train, UserError
+from medbench.models.fusion import TRUONG2021, Tokens, fit_predict, head
+from medbench.schema import Fusion, Member, Method, Scores, Train, UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +47,7 @@ def evaluate(
 
 def trained_head(widths: Sequence[int], outputs: int, *, tokens: Tokens) -> torch.nn.Module:
     """The head that is trained together with the members."""
-    from medbench.fusion.members import FlatHead
+    from medbench.models.fusion.joint_encoder import FlatHead
 
     return FlatHead(head(widths, outputs, tokens=tokens), widths)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from medbench import weights
 from medbench.methods.simclr import recipes as simclr_recipes
-from medbench.pretrain.recipe import Recipe
-from medbench.pretrain.start import starting
-from medbench.spec import Encoder, Method, Split
+from medbench.models import weights
+from medbench.models.pretrain.initial_weights import starting
+from medbench.models.pretrain.recipe import Recipe
+from medbench.schema import Encoder, Method, Split
 
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from medbench import views, weights
-from medbench.pretrain.recipe import Position, Recipe, budgeted, gentle, step_of
-from medbench.pretrain.start import SOURCES, starting
-from medbench.spec import Method
+from medbench.images import augment as views
+from medbench.models import weights
+from medbench.models.pretrain.initial_weights import SOURCES, starting
+from medbench.models.pretrain.recipe import Position, Recipe, budgeted, gentle, step_of
+from medbench.schema import Method
 
 if TYPE_CHECKING:
     import torch
 
-    from medbench.pretrain.objective import Objective
+    from medbench.models.pretrain.objective import Objective
 
 
 def simclr(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
@@ -23,7 +24,7 @@ def simclr(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
     from lightly.loss import NTXentLoss
     from lightly.models.modules.heads import SimCLRProjectionHead
 
-    from medbench.pretrain.objective import Objective, embed
+    from medbench.models.pretrain.objective import Objective, embed
 
     head = SimCLRProjectionHead(dim, dim, recipe.hyper["width"], batch_norm=recipe.hyper["head_norm"])
     loss = NTXentLoss(recipe.hyper["temperature"], gather_distributed=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medbench import weights
-from medbench.spec import Encoder, Method, Weights
+from medbench.models import weights
+from medbench.schema import Encoder, Method, Weights
 
 
 def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: Path) -> Weights:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from medbench import views, weights
-from medbench.pretrain.recipe import Position, Recipe, budgeted, gentle, step_of
-from medbench.pretrain.start import SOURCES, starting
-from medbench.spec import Method
+from medbench.images import augment as views
+from medbench.models import weights
+from medbench.models.pretrain.initial_weights import SOURCES, starting
+from medbench.models.pretrain.recipe import Position, Recipe, budgeted, gentle, step_of
+from medbench.schema import Method
 
 if TYPE_CHECKING:
     import torch
 
-    from medbench.pretrain.objective import Objective
+    from medbench.models.pretrain.objective import Objective
 
 
 def swav(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
@@ -25,8 +26,8 @@ def swav(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
     from lightly.models.modules.heads import SwaVProjectionHead
     from lightly.models.utils import normalize_weight
 
-    from medbench.pretrain.objective import Objective, embed
-    from medbench.pretrain.queue import Queue
+    from medbench.models.pretrain.feature_queue import Queue
+    from medbench.models.pretrain.objective import Objective, embed
 
     hyper = recipe.hyper
     large = sum(crop.count for crop in recipe.crops if crop.size == 1)

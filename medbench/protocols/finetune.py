@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from medbench.finetune import MODERN, NIELSEN2023, TRUONG2021, Recipe
-from medbench.spec import KINDS, Protocol, Scores, Train
+from medbench.models.finetune import MODERN, NIELSEN2023, TRUONG2021, Recipe
+from medbench.schema import KINDS, Protocol, Scores, Train
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from medbench.spec import Kind
+    from medbench.schema import Kind
 
 ABSENT = -20.0  # a logit that no other falls below
 
@@ -22,7 +22,7 @@ def evaluate(
     train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray], *, recipe: Recipe
 ) -> Iterator[dict[str, Scores]]:
     """Scores of every target, draw after draw; features are (N, S, S, 3) uint8 pixels."""
-    from medbench.finetune.training import fine_tune
+    from medbench.models.finetune.loop import fine_tune
 
     for draw, seed, folder in zip(draws, train.seeds, train.folders, strict=True):
         yield fine_tune(train, targets, draw, seed, folder, recipe, linear_layer)
@@ -38,7 +38,7 @@ def linear_layer(
     import torch
 
     from medbench.protocols import linear
-    from medbench.protocols.features import MAX_FOLDS
+    from medbench.protocols._features import MAX_FOLDS
 
     model = linear.learn(features, labels, groups, kind, outputs, linear.PENALTIES, linear.FIXED_PENALTY, MAX_FOLDS)
     weight = torch.zeros(outputs, features.shape[1])

@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from medbench.protocols.features import MAX_FOLDS, blocks, check_finite
-from medbench.spec import KINDS, HeldOut, Protocol, Scores, Train
+from medbench.protocols._features import MAX_FOLDS, blocks, check_finite
+from medbench.schema import KINDS, HeldOut, Protocol, Scores, Train
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ def choose_k(
     import numpy as np
     import torch
 
-    from medbench import sampling
+    from medbench.stats import splits as sampling
 
     n_parts = sampling.n_folds(labels, groups, MAX_FOLDS)
     if n_parts < 2:

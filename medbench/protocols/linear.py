@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from medbench.protocols.features import MAX_FOLDS, check_finite
-from medbench.spec import KINDS, HeldOut, Kind, Protocol, Scores, Train
+from medbench.protocols._features import MAX_FOLDS, check_finite
+from medbench.schema import KINDS, HeldOut, Kind, Protocol, Scores, Train
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from medbench.probe import Fits, Model, Pool
+    from medbench.models.logistic import Fits, Model, Pool
 
 Choice = dict[str, Any]  # the penalty, and how it was chosen
 #: 1e-3 to 1e3, four a decade. On HAM10000 (1280 features) the optimum lies near 0.1 with 7,000 images, 0.6 with 700 and 6 with 70 or less.
@@ -48,7 +48,7 @@ def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np
     import numpy as np
     import torch
 
-    from medbench.probe import Pool
+    from medbench.models.logistic import Pool
 
     check_finite({"training": train.features, **targets})
     features = torch.as_tensor(train.features, device=train.device)
@@ -79,7 +79,7 @@ def _like(draws: Sequence[np.ndarray], i: int, done: set[int]) -> list[int]:
 
 def _shared_basis(features: torch.Tensor, most: int) -> torch.Tensor | None:
     """Of all images of the pool, where a draw has more images than features."""
-    from medbench.probe import eigenbasis
+    from medbench.models.logistic import eigenbasis
 
     return eigenbasis(features, CONSTANT) if most > features.shape[1] else None
 
@@ -97,7 +97,7 @@ def learn(
     """Choose the penalty (of an ascending path) on a labelled subset and fit it. features (n, D) float, finite."""
     import numpy as np
 
-    from medbench.probe import Pool
+    from medbench.models.logistic import Pool
 
     pool = Pool(features, labels, groups, kind, n_classes, _shared_basis(features, len(features)))
     ((choice, _),) = choose(pool, [np.arange(len(labels))], penalties, fixed_penalty, max_folds)
@@ -108,7 +108,7 @@ def settle(subset: Pool, choice: Choice) -> Model:
     """The whole subset at the chosen penalty, in float64. It starts from zero: what was solved beside it in the choice changes no digit."""
     import torch
 
-    from medbench import probe as engine
+    from medbench.models import logistic as engine
 
     target, columns = subset.target()
     features, basis = subset.features, subset.basis
@@ -124,7 +124,7 @@ def choose(
     solved together."""
     import numpy as np
 
-    from medbench import sampling
+    from medbench.stats import splits as sampling
 
     folds = []
     for draw in draws:
@@ -153,7 +153,7 @@ def _held_out(pool: Pool, fits: Fits, first: int, draw: np.ndarray, folds: Seque
     import numpy as np
     import torch
 
-    from medbench import probe as engine
+    from medbench.models import logistic as engine
 
     target, columns = pool.target()
     index, found = [], []
@@ -192,7 +192,7 @@ def cross_validate(
     """
     import torch
 
-    from medbench import probe as engine
+    from medbench.models import logistic as engine
 
     target, _ = pool.target()
     features, device = pool.features, pool.features.device

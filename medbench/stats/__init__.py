@@ -1,11 +1,11 @@
 """What chance alone could have done: intervals, paired differences and verdicts, ranks over tasks, label efficiency. Never imports torch."""
 
-from medbench.stats.contrasts import Estimate, Sample, Summary, across, contrast, expanded_interval, mean_over_seeds, paired_difference
-from medbench.stats.curves import LabelEfficiency, area, area_difference, label_efficiency
-from medbench.stats.ranks import Ranking, cliques, ranking, ranks
-from medbench.stats.resampling import MAX_UNDEFINED, VERSION, group_weights, interval
-from medbench.stats.together import differences_to, means_over_seeds, p_values
-from medbench.stats.verdicts import Verdict, format_p, holm, more_groups, permutation_p, swaps, verdicts
+from medbench.stats.bootstrap import MAX_UNDEFINED, VERSION, group_weights, interval
+from medbench.stats.estimates import Estimate, Sample, Summary, across, contrast, expanded_interval, mean_over_seeds, paired_difference
+from medbench.stats.estimates_batched import differences_to, means_over_seeds, p_values
+from medbench.stats.hypothesis_tests import Verdict, format_p, holm, more_groups, permutation_p, swaps, verdicts
+from medbench.stats.label_curves import LabelEfficiency, area, area_difference, label_efficiency
+from medbench.stats.rank_tests import Ranking, cliques, ranking, ranks
 
 __all__ = [
     "MAX_UNDEFINED",

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.spec import Official, Shift, Split, Task, TaskFamily, UserError
-from medbench.tasks import phantom, reading
+from medbench.schema import Official, Shift, Split, Task, TaskFamily, UserError
+from medbench.tasks import _reading as reading
+from medbench.tasks import phantoms as phantom
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 #: What -1 becomes. `ignore` is the default: it invents no label, and what Azizi et al. did was NOT FOUND.

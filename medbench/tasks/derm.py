@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench import sampling
-from medbench.spec import PARTS, Download, Official, Shift, Split, Task, UserError
-from medbench.tasks import lesions as same
-from medbench.tasks import phantom
+from medbench.schema import PARTS, Download, Official, Shift, Split, Task, UserError
+from medbench.stats import splits as sampling
+from medbench.tasks import _ham10000_lesions as same
+from medbench.tasks import phantoms as phantom
 
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 SHARES = (0.7, 0.1, 0.2)

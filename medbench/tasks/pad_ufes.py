@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.spec import Download, Split, Task
-from medbench.tasks import reading
+from medbench.schema import Download, Split, Task
+from medbench.tasks import _reading as reading
 
 CLASSES = ("NEV", "BCC", "ACK", "SEK", "SCC", "MEL")
 _PARTS = tuple(f"imgs_part_{i}" for i in (1, 2, 3))

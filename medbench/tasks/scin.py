@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.spec import Split, Task, UserError
-from medbench.tasks import reading
+from medbench.schema import Split, Task, UserError
+from medbench.tasks import _reading as reading
 
 CONDITIONS = (
     "Eczema",

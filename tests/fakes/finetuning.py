@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from medbench.finetune import MODERN, Recipe
+from medbench.models.finetune import MODERN, Recipe
 from medbench.protocols import finetune
-from medbench.spec import Network, Scores, Train
+from medbench.schema import Network, Scores, Train
 
 SIZE = 32
 SHORT = replace(MODERN, steps=30, epochs=1, evaluations=3, rates=(1e-3, 1e-2), batch=16)

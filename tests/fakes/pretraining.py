@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from medbench import pretrain
+from medbench.images.augment import Crop
 from medbench.methods.dino import dino
 from medbench.methods.simclr import simclr
 from medbench.methods.swav import swav
-from medbench.pretrain import Recipe
-from medbench.views import Crop
+from medbench.models import pretrain
+from medbench.models.pretrain import Recipe
 
 HALF = (0.5, 0.5, 0.5)
 SWAV_HYPER = {"temperature": 0.1, "epsilon": 0.05, "sinkhorn_iterations": 3, "hidden": 16, "width": 8, "prototypes": 12}

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench import Store, metrics, stats
-from medbench.spec import Cell, PlanFile, Planned, Row, fingerprint
+from medbench import Store, stats
+from medbench.schema import Cell, PlanFile, Planned, Row, fingerprint
+from medbench.stats import metrics
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.normal(0, 0.02, 1000)  # of the test set: the same for every method

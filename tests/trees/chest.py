@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trees.files import picture, write_csv
 
-from medbench.tasks import nih
+from medbench.tasks import nih14 as nih
 
 CHEXPERT_HEADER = (
     "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,Edema,Consolidation,"

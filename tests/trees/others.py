@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from trees.files import picture, write_csv
 
-from medbench.tasks import hyperkvasir, matek
+from medbench.tasks import endoscopy as hyperkvasir
+from medbench.tasks import marrow as matek
 
 
 def make_aptos(root: Path) -> Path:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench import sampling
-from medbench.spec import PARTS, Drawn, Split, Task
+from medbench.schema import PARTS, Drawn, Split, Task
+from medbench.stats import splits as sampling
 
 LESIONS, VIEWS, CLASSES = 99, 2, ("mel", "nv", "vasc")
 ENCODER = """

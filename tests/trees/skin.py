@@ -8,7 +8,8 @@ from pathlib import Path
 from PIL import Image
 from trees.files import picture, write_csv
 
-from medbench.tasks import isic, pad_ufes, scin
+from medbench.tasks import isic2019 as isic
+from medbench.tasks import pad_ufes, scin
 from medbench.tasks.derm import CLASSES
 
 

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench import sampling
-from medbench.spec import PARTS, Kind, Split, Task, TaskFamily, UserError
+from medbench.schema import PARTS, Kind, Split, Task, TaskFamily, UserError
+from medbench.stats import splits as sampling
 from medbench.tasks.folder.listing import MULTI, RESERVED, Listing, existing, meant, read_csv, table_in, walk
 
 VERSION = 1

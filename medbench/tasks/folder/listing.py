@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from medbench.images import decoding
 from medbench.images.hashing import check_names
-from medbench.spec import PARTS, UserError, user_path
+from medbench.schema import PARTS, UserError, user_path
 
 RESERVED = ("path", "label", "group", "bag", "split")
 MULTI = "label:"  # of several label columns

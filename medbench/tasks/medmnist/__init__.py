@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench import broken
-from medbench.spec import PARTS, Download, Official, Split, Task, TaskFamily, UserError
-from medbench.tasks import reading, rows
+from medbench.schema import PARTS, Download, Official, Split, Task, TaskFamily, UserError
+from medbench.system import archive_errors as broken
+from medbench.tasks import _array_rows as rows
+from medbench.tasks import _reading as reading
 from medbench.tasks.medmnist.sets import SETS, Set
 
 VERSION = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medbench.spec import Kind
+from medbench.schema import Kind
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,9 @@
+"""Can a task's data be trusted? Leaks between parts, copies, contradicting labels, metadata that gives the label away. See `auditing.audit`."""
+
+from __future__ import annotations
+
+from medbench.audit.dataset.audited_data import Subject, of_data, of_list, of_task
+from medbench.audit.dataset.auditing import audit, audited
+from medbench.audit.dataset.report import Finding, Report
+
+__all__ = ["Finding", "Report", "Subject", "audit", "audited", "of_data", "of_list", "of_task"]

@@ -1,0 +1,173 @@
+"""What is audited: a task, opened even where a run refuses it, or a list of files of which nothing else is known."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from medbench import images
+from medbench.data.task_data import TaskData, open_task
+from medbench.images import decoding
+from medbench.schema import Grid, Image, Kind, Progress, UserError, fingerprint, registry, user_path
+
+_PARTS = {"train", "val", "test"}
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """N images and what is known of each.
+
+    ids, parts, groups: (N,) str; an id may occur twice. labels: (N,) int64, or (N, C) float64 with NaN = uncertain, or None.
+    hashes: of the images' content. sha256: of all of this. refused: why a run would not take it, "" where it would.
+    """
+
+    name: str
+    images: Sequence[Image]
+    ids: np.ndarray
+    parts: np.ndarray
+    groups: np.ndarray
+    labels: np.ndarray | None
+    kind: Kind
+    classes: tuple[str, ...]
+    hashes: list[str]
+    sha256: str
+    grouped: str = ""  # what a group is; "" where none is known
+    meta: Mapping[str, np.ndarray] = field(default_factory=dict)
+    refused: str = ""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def label(self, i: int) -> str:
+        """The label of an image in words."""
+        if self.labels is None:
+            return ""
+        if self.labels.ndim == 1:
+            return self.classes[int(self.labels[i])]
+        return "+".join(name for name, value in zip(self.classes, self.labels[i], strict=True) if value == 1) or "none"
+
+
+def of_task(name: str, data: str | None, cache_dir: Path, progress: Progress, *, ordinal: bool = False) -> Subject:
+    """The subject of a task. `folder:PATH` that no run would take is read as a list of its images. Raises UserError."""
+    notes: list[str] = []
+    try:
+        task = registry.task(name, ordinal=ordinal)
+        opened = open_task(task, Grid(data=data, allow_leak=True, allow_partial=True), cache_dir, notes, progress)
+    except UserError as error:
+        head, _, argument = name.partition(":")
+        place = user_path(argument) if head == "folder" and argument else None
+        if place is None or not place.exists():
+            raise
+        return of_list(place, cache_dir, progress, refused=str(error))
+    return of_data(opened, refused=refusal(opened))
+
+
+def refusal(data: TaskData) -> str:
+    """Why a run takes this data only with --allow-leak or --allow-partial; "" where it takes it."""
+    return "; ".join(mark for mark in data.marks if mark.startswith(("LEAK", "CONFLICT", "PARTIAL", "no image of")))
+
+
+def of_data(data: TaskData, refused: str = "") -> Subject:
+    task, splits = data.task, list(data.parts.values())
+    columns = [name for name in splits[0].meta if all(name in split.meta for split in splits)]
+    meta = {name: np.concatenate([split.meta[name] for split in splits]) for name in columns}
+    return Subject(
+        name=task.name,
+        images=[image for split in splits for image in split.images],
+        ids=np.concatenate([split.ids for split in splits]),
+        parts=np.concatenate([np.full(len(split), name) for name, split in data.parts.items()]),
+        groups=np.concatenate([split.groups for split in splits]),
+        labels=np.concatenate([split.labels for split in splits]),
+        kind=task.kind,
+        classes=task.classes,
+        hashes=data.hashes,
+        sha256=fingerprint(
+            "data", data.sha256, task.classes, task.groups, [[name, column.astype(str).tolist()] for name, column in meta.items()]
+        ),
+        grouped=task.groups or "",
+        meta=meta,
+        refused=refused,
+    )
+
+
+def of_list(place: Path, cache_dir: Path, progress: Progress, *, refused: str = "") -> Subject:
+    """The images in a folder; or those that a .txt (one path a line) or .csv file (columns path[,label][,group][,split]) lists.
+
+    Paths are relative to the file's folder, or absolute; a CSV may list one twice. Raises UserError.
+    """
+    if place.is_dir():
+        rows = _walk(place)
+        root = place
+    else:
+        rows, root = (_table(place) if place.suffix.lower() in (".csv", ".tsv") else _lines(place)), place.parent
+    if not rows:
+        raise UserError(f"{place} lists no image.", allowed=decoding.SUFFIXES)
+    files = [root / row["path"] for row in rows]
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(files)} images that {place} lists do not exist: {', '.join(missing[:3])}.",
+            then="paths are relative to the list's folder, or absolute",
+        )
+    words = [row.get("label", "") for row in rows]
+    classes = tuple(sorted(set(words) - {""}))
+    labelled = len(classes) > 1 and "" not in words
+    hashes = images.content_hashes(files, cache_dir, lambda done, total: progress(f"reading {place.name}", done, total))
+    parts = [row.get("split") or "all" for row in rows]
+    groups = [row.get("group") or row["path"] for row in rows]
+    return Subject(
+        name=place.name,
+        images=files,
+        ids=np.array([row["path"] for row in rows]),
+        parts=np.array(parts),
+        groups=np.array(groups),
+        labels=np.array([classes.index(word) for word in words], np.int64) if labelled else None,
+        kind="multiclass" if len(classes) > 2 else "binary",
+        classes=classes if labelled else (),
+        hashes=hashes,
+        sha256=fingerprint("list", [row["path"] for row in rows], parts, groups, words, hashes),
+        grouped="group" if any(row.get("group") for row in rows) else "",
+        refused=refused,
+    )
+
+
+def _walk(root: Path) -> list[dict[str, str]]:
+    """Every image file below a folder. A folder above it that is called train, val or test is its part."""
+    rows = []
+    for place, inner, names in os.walk(root):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in sorted(names):
+            file = Path(place, name)
+            if not name.startswith(".") and file.suffix.lower() in decoding.SUFFIXES:
+                path = file.relative_to(root)
+                part = next((step for step in path.parts[:-1] if step in _PARTS), "")
+                rows.append({"path": path.as_posix(), "split": part})
+    return rows
+
+
+def _lines(file: Path) -> list[dict[str, str]]:
+    try:
+        return [{"path": line.strip()} for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(
+            f"{file} is no list of paths ({type(error).__name__}).", then="one path a line, or a .csv with a column path"
+        ) from error
+
+
+def _table(file: Path) -> list[dict[str, str]]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            head = stream.readline()
+            stream.seek(0)
+            rows = list(csv.DictReader(stream, delimiter=max(",;\t", key=head.count)))
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise UserError(f"{file} is not a CSV file of UTF-8 text ({type(error).__name__}).") from error
+    rows = [{str(name).strip().lower(): (value or "").strip() for name, value in row.items() if name} for row in rows]
+    if rows and "path" not in rows[0]:
+        raise UserError(f"{file} has no column path; it has: {', '.join(rows[0])}.", then="name the column with the files path")
+    return [row for row in rows if row["path"]]

@@ -1,0 +1,190 @@
+"""The audit of a subject from beginning to end, and what a run makes of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medbench import images
+from medbench.audit.dataset import checks
+from medbench.audit.dataset import duplicates as pairs
+from medbench.audit.dataset import label_errors as labels
+from medbench.audit.dataset import saved_reports as record
+from medbench.audit.dataset.audited_data import Subject, of_data
+from medbench.audit.dataset.report import Report, worst_first
+from medbench.data.task_data import TaskData
+from medbench.models import encoders
+from medbench.models import features as embed
+from medbench.schema import Encoder, Grid, Progress, UserError, registry, silent
+
+SIZES = (112, 64, 32)  # px: the embedded encoder's own size, and what smaller images are compared at
+_SAMPLED = 24  # images whose size is looked at
+AT_PLAN = 20_000  # images: a larger folder is audited by a command of its own, not while a run is planned
+
+
+def audit(
+    subject: Subject,
+    cache_dir: Path,
+    *,
+    depth: str = "full",
+    effort: pairs.Effort | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Report:
+    """What is wrong with the data. depth: "full", or "hashes" without features: no suspicious labels and fewer cropped copies. effort: how
+    long the search for copies goes on, else as the depth has it.
+
+    Memory: no array larger than the features (N x 1280 float32, mapped) and blocks of 80 MB. The report is kept in the cache.
+    Raises UserError for images that cannot be decoded.
+    """
+    began = time.perf_counter()
+    same = pairs.identical(subject.hashes)
+    first = np.setdiff1d(np.arange(len(subject)), [pair.j for pair in same])
+    encoder = encoders.encoder(encoders.EMBEDDED, _size(subject))
+    pack = images.pack(  # of copies too: a run needs the same one, and its features
+        subject.images,
+        subject.hashes,
+        encoder.size,
+        encoder.interpolation,
+        cache_dir,
+        lambda done, total: progress(f"packing {subject.name} at {encoder.size} px", done, total),
+    )
+    features = _features(pack, encoder, subject.name, cache_dir, device, progress) if depth == "full" else None
+    if features is not None and len(first) < len(subject):
+        features = features[first]
+    # a group that stands in two parts is torn: its images must be compared across them
+    keys = np.char.add(np.char.add(subject.parts[first], "\n"), subject.groups[first])
+    _, groups = np.unique(keys, return_inverse=True)
+    found = pairs.near(
+        pairs.Rows(pack.array, first), features, groups, progress, effort or (pairs.Effort() if depth == "full" else pairs.QUICK)
+    )
+    near = [replace(pair, i=int(first[pair.i]), j=int(first[pair.j])) for pair in found.pairs]
+    every = [*same, *near]
+    suspects: list[labels.Suspect] = []
+    n_suspects = 0
+    if features is not None and subject.labels is not None:
+        suspects, n_suspects = labels.suspects(subject, first, features, progress)
+    columns = labels.columns(subject, progress) if depth == "full" else []
+    findings = [
+        *checks.torn_groups(subject),
+        *checks.copies(subject, every),
+        *checks.conflicts(subject, every),
+        *checks.suspicious(subject, suspects, n_suspects),
+        *checks.given_away(columns),
+        *checks.classes(subject),
+    ]
+    report = Report(
+        name=subject.name,
+        sha256=subject.sha256,
+        depth=depth,
+        parts=checks.counts(subject),
+        findings=worst_first(findings),
+        pairs=tuple(_pair(subject, pair) for pair in every),
+        suspects=tuple(_suspect(subject, suspect) for suspect in suspects),
+        columns=tuple({"column": c.name, "auc": c.auc, "low": c.low, "high": c.high} for c in columns),
+        settings={
+            "size": encoder.size,
+            "threshold": round(found.threshold, 3),
+            "highest_of_random_pairs": round(found.random, 3),
+            "pairs_aligned": found.aligned,
+            "search_complete": found.complete,
+            "refused": subject.refused,
+        },
+        seconds=round(time.perf_counter() - began, 1),
+    )
+    record.save(cache_dir, report)
+    return report
+
+
+def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[str], progress: Progress) -> TaskData:
+    """The data of a run with what its audit says: sentences, and a LEAK mark for each leak that the checks of every run do not see.
+
+    A folder of a person's own is audited now, by hashes, if it was not before; other tasks bring what `medbench audit` found on the same data.
+    Raises UserError for a leak where the run is strict.
+    """
+    if not grid.audit:
+        return data
+    subject = of_data(data)
+    report = record.load(cache_dir, subject.sha256)
+    if report is None and data.task.name.startswith("folder:") and data.data != "phantom":
+        if len(data.hashes) > AT_PLAN:
+            notes.append(f"{data.task.name} is not audited: more than {AT_PLAN:,} images. Next: medbench audit {data.task.name}")
+        else:
+            report = audit(subject, cache_dir, depth="hashes", progress=progress)
+    leaks = [mark for mark in data.marks if mark.startswith("LEAK")]
+    if report is not None:
+        known = {"groups across parts", "identical copies across parts"}  # marked already, with --allow-leak
+        new = [f"LEAK: {found.sentence} (audit)" for found in report.leaks if found.check not in known]
+        notes += [f"{data.task.name}: {mark}. Next: medbench audit {data.task.name}" for mark in new]
+        leaks += new
+        data = replace(data, marks=(*data.marks, *new), audit=tuple(report.sentences()))
+    if leaks and grid.strict:
+        raise UserError(f"{data.task.name}: {leaks[0]}.", then="mend the split, or run without --strict, which marks every table")
+    return data
+
+
+def _features(pack: images.Pack, encoder: Encoder, name: str, cache_dir: Path, device: str, progress: Progress) -> np.ndarray:
+    """(N, D) float32 of the embedded encoder with its supervised weights, cached as those of a run are."""
+    method = registry.method("supervised")
+    assert method.weights is not None and method.encoder is not None, "the supervised method has both"
+    weights = method.weights(encoder, method.sources[0], 0, cache_dir)
+    key = embed.key(pack.key, encoder, weights, method, "fp32", device)
+    found = embed.features(
+        pack,
+        partial(method.encoder, encoder, weights, 0),
+        encoder,
+        key,
+        cache_dir,
+        device=device,
+        precision="fp32",
+        progress=lambda done, total: progress(f"embedding {name}", done, total),
+    )
+    return found.array
+
+
+def _size(subject: Subject) -> int:
+    """Of `SIZES`, the largest that is not far above the images' own. Some enlargement does no harm: copies of drawings of 64 px
+    and different ones are further apart at 112 than at 64."""
+    from medbench.images import decoding
+
+    short = []
+    for i in np.linspace(0, len(subject) - 1, min(_SAMPLED, len(subject))).astype(int):
+        try:
+            short.append(min(decoding.picture(subject.images[i], wanted=SIZES[0]).size))
+        except UserError:
+            continue  # packing names every image that cannot be decoded
+    typical = float(np.median(short)) if short else SIZES[0]
+    return next((size for size in SIZES if typical >= 0.4 * size), SIZES[-1])
+
+
+def _pair(subject: Subject, pair: pairs.Pair) -> dict[str, Any]:
+    return {
+        "image": str(subject.ids[pair.i]),
+        "other": str(subject.ids[pair.j]),
+        "kind": pair.kind,
+        "part": str(subject.parts[pair.i]),
+        "other_part": str(subject.parts[pair.j]),
+        "label": subject.label(pair.i),
+        "other_label": subject.label(pair.j),
+        "correlation": round(pair.correlation, 3),
+        "overlap": round(pair.overlap, 3),
+        "bits": pair.bits,
+        "rows": [pair.i, pair.j],
+    }
+
+
+def _suspect(subject: Subject, suspect: labels.Suspect) -> dict[str, Any]:
+    return {
+        "image": str(subject.ids[suspect.row]),
+        "part": str(subject.parts[suspect.row]),
+        "column": suspect.column,
+        "label": suspect.label,
+        "likely": suspect.likely,
+        "probability_of_label": round(suspect.own, 4),
+        "probability_of_likely": round(suspect.other, 4),
+    }

@@ -1,0 +1,103 @@
+"""Which pairs of N images are worth a closer look, without an N x N matrix: by perceptual hash and by nearest neighbours in feature space.
+
+The hash is the sign of the 63 lowest cosine frequencies of the grey image against their median (pHash: Zauner 2010, Implementation and
+benchmarking of perceptual image hash functions). Own code, because mirrored and turned images only flip signs of frequencies and swap their
+axes: all eight hashes of an image come from one transform, which a library that hashes one image at a time cannot give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    from medbench.audit.dataset.duplicates import Rows
+
+BITS = 63
+NEIGHBOURS = 4
+_WHITE = 256  # most directions of the features that are kept, each with unit variance: copies stand out more than in plain cosine
+_BLOCK_CELLS = 20_000_000  # float32 of one block of similarities: 80 MB
+Progress = Callable[[int, int], None]
+
+
+def hashes(pack: np.ndarray | Rows) -> np.ndarray:
+    """(8, N, 63) bool: perceptual hashes of the images (N, S, S, 3) uint8 as they are, and mirrored and turned in the other seven ways."""
+    import torch
+    from scipy import fft
+    from torch.nn import functional
+
+    found = np.empty((8, len(pack), BITS), bool)
+    sign = (-1.0) ** np.arange(8)
+    for start in range(0, len(pack), 512):
+        grey = torch.from_numpy(np.array(pack[start : start + 512])).float().mean(-1)[:, None]
+        small = functional.interpolate(grey, size=(32, 32), mode="area")[:, 0].numpy()
+        low = fft.dctn(small, axes=(1, 2), norm="ortho")[:, :8, :8]
+        ways = [way * rows * columns for way in (low, low.transpose(0, 2, 1)) for rows in (1, sign[:, None]) for columns in (1, sign)]
+        for way, values in zip(found, ways, strict=True):
+            flat = values.reshape(len(values), 64)[:, 1:]
+            way[start : start + 512] = flat > np.median(flat, axis=1, keepdims=True)
+    return found
+
+
+def by_hash(codes: np.ndarray, groups: np.ndarray, far: int, progress: Progress) -> list[tuple[int, int, int]]:
+    """(i, j, bits) with i < j, nearest first: pairs of different groups (N,) int whose hashes differ in at most `far` bits, `NEIGHBOURS` an
+    image. Hashes of unrelated images differ in about 32."""
+    import torch
+
+    signs = [torch.from_numpy(way).float() * 2 - 1 for way in codes]
+
+    def similarity(rows: slice) -> torch.Tensor:
+        best = signs[0][rows] @ signs[0].T
+        for way in signs[1:]:
+            torch.maximum(best, way[rows] @ signs[0].T, out=best)
+        return best
+
+    near = _nearest(similarity, groups, progress)
+    return sorted(
+        ((i, j, round((BITS - value) / 2)) for (i, j), value in near.items() if value >= BITS - 2 * far), key=lambda x: (x[2], x[0], x[1])
+    )
+
+
+def by_features(features: np.ndarray, groups: np.ndarray, progress: Progress) -> list[tuple[int, int, float]]:
+    """(i, j, cosine) with i < j, nearest first: each image's `NEIGHBOURS` of another group in whitened features (N, D) float32."""
+    x = _whitened(features)
+    near = _nearest(lambda rows: x[rows] @ x.T, groups, progress)
+    return sorted(((i, j, value) for (i, j), value in near.items()), key=lambda found: (-found[2], found[0], found[1]))
+
+
+def _nearest(similarity: Callable[[slice], torch.Tensor], groups: np.ndarray, progress: Progress) -> dict[tuple[int, int], float]:
+    import torch
+
+    n = len(groups)
+    of = torch.from_numpy(groups)
+    k = min(NEIGHBOURS, n - 1)
+    step = max(1, min(1024, _BLOCK_CELLS // n))
+    near: dict[tuple[int, int], float] = {}
+    for start in range(0, n if k > 0 else 0, step):
+        rows = slice(start, min(start + step, n))
+        values = similarity(rows)
+        values[of[rows, None] == of[None]] = -torch.inf
+        top, at = values.topk(k, 1)
+        for i, (row, columns) in enumerate(zip(top.tolist(), at.tolist(), strict=True), start):
+            near.update({(min(i, j), max(i, j)): value for value, j in zip(row, columns, strict=True) if value > -np.inf})
+        progress(rows.stop, n)
+    return near
+
+
+def _whitened(features: np.ndarray) -> torch.Tensor:
+    """(N, d) float32, rows of length 1: principal directions with unit variance, found on at most 20,000 images."""
+    import torch
+
+    mean = features[:: max(1, len(features) // 20_000)].mean(0)
+    sample = torch.from_numpy(features[:: max(1, len(features) // 20_000)] - mean)
+    covariance = sample.T @ sample / len(sample)
+    variance, directions = torch.linalg.eigh(covariance)
+    keep = min(_WHITE, len(features) // 8 + 1)
+    variance, directions = variance[-keep:], directions[:, -keep:]
+    scale = directions / (variance + 1e-4 * variance[-1]).sqrt()
+    blocks = [torch.from_numpy(features[i : i + 4096] - mean) @ scale for i in range(0, len(features), 4096)]
+    return torch.nn.functional.normalize(torch.cat(blocks), dim=1)

@@ -1,0 +1,140 @@
+"""One function a question: groups across parts, copies, conflicts, labels to look at, metadata that gives the label away, empty classes."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from medbench.audit.dataset.audited_data import Subject
+from medbench.audit.dataset.duplicates import Pair
+from medbench.audit.dataset.label_errors import Column, Suspect
+from medbench.audit.dataset.report import Finding
+from medbench.schema import of_class
+
+_EXAMPLES = 20
+GIVEN_AWAY = 0.9  # lower end of the interval of the AUC from metadata alone: the label stands in the column
+HELPED = 0.6  # above it, a model that sees the column needs few pixels
+
+
+def torn_groups(subject: Subject) -> list[Finding]:
+    """Groups that stand in two parts."""
+    found = []
+    word = subject.grouped or "image"
+    members = {part: set(subject.groups[subject.parts == part].tolist()) for part in _parts(subject)}
+    for a, b in combinations(members, 2):
+        torn = sorted(members[a] & members[b])
+        if torn:
+            sentence = f"{len(torn)} {word}s stand in both {a} and {b}, of {len(members[b])} in {b}"
+            found.append(Finding("groups across parts", "leak", len(torn), sentence, tuple(torn[:_EXAMPLES]), "split by whole groups"))
+    return found
+
+
+def copies(subject: Subject, pairs: Sequence[Pair]) -> list[Finding]:
+    """Identical and near-identical images, across parts and within them."""
+    found = []
+    for kind, word in (("identical", "byte for byte"), ("near", "nearly: a copy that was changed, or the same thing taken again")):
+        between: dict[tuple[str, str], list[Pair]] = defaultdict(list)
+        for pair in pairs:
+            if pair.kind == kind:
+                a, b = sorted((str(subject.parts[pair.i]), str(subject.parts[pair.j])), key=_order)
+                between[a, b].append(pair)
+        for (a, b), those in sorted(between.items(), key=lambda item: tuple(map(_order, item[0]))):
+            examples = tuple(_show(subject, pair) for pair in those[:_EXAMPLES])
+            if a != b:
+                rows = {row for pair in those for row in (pair.i, pair.j) if subject.parts[row] == b}
+                total = int((subject.parts == b).sum())
+                sentence = f"{len(rows)} of {total} images of {b} {'are' if len(rows) != 1 else 'is'} also in {a}, {word}"
+                then = "put both into one part (join their groups), or take one out"
+                found.append(Finding(f"{kind} copies across parts", "leak", len(rows), sentence, examples, then))
+            else:
+                apart = sum(subject.groups[pair.i] != subject.groups[pair.j] for pair in those)
+                rest = f", {apart} of them of two groups" if subject.grouped and apart else ""
+                sentence = f"{len(those)} {'pairs' if len(those) != 1 else 'pair'} of one picture within {a}, {word}{rest}"
+                severity = "look" if apart and subject.grouped else "note"
+                then = "join their groups, so that no other split can part them" if severity == "look" else ""
+                found.append(Finding(f"{kind} copies within {a}", severity, len(those), sentence, examples, then))
+    return found
+
+
+def conflicts(subject: Subject, pairs: Sequence[Pair]) -> list[Finding]:
+    """Copies with two labels."""
+    labels = subject.labels
+    if labels is None:
+        return []
+    those = [pair for pair in pairs if not np.array_equal(labels[pair.i], labels[pair.j], equal_nan=labels.ndim > 1)]
+    if not those:
+        return []
+    examples = tuple(f"{_show(subject, pair)}: {subject.label(pair.i)} / {subject.label(pair.j)}" for pair in those[:_EXAMPLES])
+    sentence = f"{len(those)} {'pairs of copies have' if len(those) != 1 else 'pair of copies has'} two labels"
+    return [Finding("label conflicts", "conflict", len(those), sentence, examples, "look at both and mend the label, or take both out")]
+
+
+def suspicious(subject: Subject, suspects: Sequence[Suspect], count: int) -> list[Finding]:
+    """Labels that the other images contradict."""
+    if not suspects:
+        return []
+    examples = tuple(
+        f"{subject.ids[s.row]}: {f'{s.column} ' if s.column else ''}{s.label}, {s.likely} looks likelier ({s.own:.2f} against {s.other:.2f})"
+        for s in suspects[:_EXAMPLES]
+    )
+    sentence = (
+        f"{count} labels are contradicted by the features of the other images (probe, out of fold). A list to look at, not a verdict:"
+        f" hard images stand in it too"
+    )
+    return [Finding("suspicious labels", "look" if count else "note", count, sentence, examples, "look at the first ones (--json has 50)")]
+
+
+def given_away(columns: Sequence[Column]) -> list[Finding]:
+    """Metadata that predicts the label without the image."""
+    found = []
+    for column in columns:
+        what = f"{column.name} without the image: AUC {column.auc:.2f} (95 % {column.low:.2f} to {column.high:.2f}) for the label"
+        if column.low > GIVEN_AWAY:
+            then = "do not give it to a model; ask whether what it records came after the diagnosis, and whether it shows in the pixels"
+            found.append(Finding("metadata predicts the label", "look", 1, f"{what}: it gives the label away", (), then))
+        elif column.low > HELPED:
+            then = "report scores by this column too; a model may read it off the pixels"
+            found.append(Finding("metadata predicts the label", "note", 1, what, (), then))
+    return found
+
+
+def classes(subject: Subject) -> list[Finding]:
+    """Classes that a part lacks."""
+    if subject.labels is None:
+        return []
+    found = []
+    for name, part in counts(subject).items():
+        absent = [label for label, n in part["classes"].items() if n == 0]
+        if absent:
+            sentence = f"{name} has no image of {', '.join(absent)}"
+            found.append(Finding("classes a part", "look", len(absent), sentence, (), "add images, or leave the class out of the task"))
+    return found
+
+
+def counts(subject: Subject) -> dict[str, Any]:
+    """Part -> images, groups, and images of each class (of a multi-label task: positives)."""
+    found: dict[str, Any] = {}
+    for part in _parts(subject):
+        rows = subject.parts == part
+        labels = subject.labels
+        each = {} if labels is None else {name: int(of_class(labels[rows], c).sum()) for c, name in enumerate(subject.classes)}
+        found[part] = {"images": int(rows.sum()), "groups": len(np.unique(subject.groups[rows])), "classes": each}
+    return found
+
+
+def _parts(subject: Subject) -> list[str]:
+    return sorted(Counter(subject.parts.tolist()), key=_order)
+
+
+def _order(part: str) -> tuple[int, str]:
+    known = ("train", "val", "test")
+    return (known.index(part) if part in known else len(known), part)
+
+
+def _show(subject: Subject, pair: Pair) -> str:
+    a, b = (f"{subject.ids[row]} ({subject.parts[row]})" for row in (pair.i, pair.j))
+    return f"{a} = {b}" + (f", correlation {pair.correlation:.2f}" if pair.kind == "near" else "")

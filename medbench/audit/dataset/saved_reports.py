@@ -1,0 +1,34 @@
+"""Audits in the cache, by what the data are, and what a run says of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from medbench.audit.dataset.report import Report
+from medbench.schema import fingerprint
+from medbench.system import atomic_write as durable
+
+VERSION = 3  # raise it with every change of what is found
+
+
+def file_of(cache_dir: Path, sha256: str) -> Path:
+    return cache_dir / "audits" / f"{fingerprint('audit', VERSION, sha256)[:32]}.json"
+
+
+def load(cache_dir: Path, sha256: str) -> Report | None:
+    """The audit of data of that hash, the deepest that was made; None where there was none."""
+    try:
+        return Report.from_json(file_of(cache_dir, sha256).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError, TypeError, KeyError):  # a broken entry is made anew
+        return None
+
+
+def save(cache_dir: Path, report: Report) -> None:
+    """Keep it, unless a deeper one of the same data is there."""
+    known = load(cache_dir, report.sha256)
+    if known and known.depth == "full" and report.depth != "full":
+        return
+    file = file_of(cache_dir, report.sha256)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    durable.write(file, lambda partial: partial.write_text(report.to_json(), encoding="utf-8"))

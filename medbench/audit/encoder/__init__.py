@@ -1,0 +1,24 @@
+"""Does this encoder get its images as it was trained, and what does it run on? See `diagnosis`."""
+
+from __future__ import annotations
+
+from medbench.audit.encoder.activations import is_norm, reference_images, resize, training_pixels
+from medbench.audit.encoder.diagnosis import KNOWN, Candidate, Finding, Report, diagnose, examine, judge
+from medbench.audit.encoder.environment_report import device_report
+from medbench.audit.encoder.loading import subject
+
+__all__ = [
+    "KNOWN",
+    "Candidate",
+    "Finding",
+    "Report",
+    "device_report",
+    "diagnose",
+    "examine",
+    "is_norm",
+    "judge",
+    "reference_images",
+    "resize",
+    "subject",
+    "training_pixels",
+]

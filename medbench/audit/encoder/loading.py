@@ -1,0 +1,53 @@
+"""What is examined: an encoder with its weights as a run would use it, images to show it, and what its checkpoint declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from medbench import images
+from medbench.audit.encoder.activations import reference_images
+from medbench.data import task_data as data
+from medbench.models import encoders, weights
+from medbench.models import user_encoder as given
+from medbench.schema import Encoder, UserError, registry, user_path
+
+IMAGES = 24
+
+
+def subject(
+    name: str, *, file: str | None = None, size: int | None = None, readout: str = "pool", task: str | None = None, root: str | None = None
+) -> tuple[nn.Module, Encoder, list[np.ndarray], Mapping[str, Any]]:
+    """(network in eval mode, encoder, images of (H, W, 3) uint8, declaration) for `diagnose`.
+
+    file: a checkpoint of the user's, or the name of an official one (`--weights`). task, root: show it 24 training images of this task,
+    found as a run finds them, instead of natural ones: for weights that were trained on such images. Raises UserError.
+    """
+    encoder = encoders.encoder(name, size, readout=readout, weights=user_path(file) if file else None)
+    if encoder.kind == "features":
+        raise UserError(f"{encoder.name} holds features: there is no encoder to examine.", then="medbench doctor --encoder FILE.py:NAME")
+    shown = _of_task(task, root) if task else reference_images(IMAGES)
+    if encoder.kind == "function":
+        return given.module(encoder), encoder, shown, {}
+    cache = images.cache_folder()
+    start = weights.own(encoder, cache) if encoder.kind == "weights" else weights.supervised(encoder, cache)
+    own = {key: value for key in ("mean", "std", "interpolation") if (value := getattr(start, key)) is not None}
+    declared = encoders.config_of(encoder.architecture, encoder.checkpoint).to_dict() | own
+    return weights.build(encoder, start, 0), replace(encoder, **own), shown, declared
+
+
+def _of_task(name: str, root: str | None) -> list[np.ndarray]:
+    task = registry.task(name)
+    found, why = data.locate(task, root, images.cache_folder())
+    parts = data.loaded(task, found) if found else task.phantom() if task.phantom else None
+    if parts is None:
+        raise UserError(f"The data of '{task.name}' ({task.data}) {why}, and it has no phantom.", then=f"medbench data list {task.name}")
+    split = parts["train"]
+    index = np.random.default_rng(0).permutation(len(split))[:IMAGES]
+    if len(index) < 8:
+        raise UserError(f"The training part of '{task.name}' has {len(index)} images; 8 are needed.")
+    return [images.decode(split.images[i]) for i in index]

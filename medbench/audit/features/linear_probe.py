@@ -1,0 +1,66 @@
+"""How well features tell something: out-of-fold scores of the suite's linear probe, and their AUC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from medbench import stats
+from medbench.protocols import linear
+from medbench.schema import Kind
+from medbench.stats import metrics
+from medbench.stats import splits as sampling
+
+FOLDS, INNER = 5, 3  # outer, that the scores come from; inner, that choose the penalty
+PATH = linear.PENALTIES[::4]  # 1e-3 to 1e3, one a decade: enough to say whether something can be read
+
+
+@dataclass(frozen=True)
+class Auc:
+    """In [0, 1], with its 95 % interval over groups; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+def out_of_fold(
+    features: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    kind: Kind,
+    n_classes: int,
+    device: str,
+    progress: Callable[[int, int], None],
+) -> np.ndarray | None:
+    """(N, C) probabilities (binary: C = 2) of each image from a probe that saw no image of its group; None where a class has one group.
+
+    features (N, D) float32; labels (N,) int, all of range(n_classes) present, or (N, C) float with NaN. Folds are stratified; the penalty is
+    chosen inside the training folds.
+    """
+    import torch
+
+    k = sampling.n_folds(labels, groups, FOLDS)
+    if k < 2:
+        return None
+    fold = sampling.folds(labels, groups, k)
+    scores = np.zeros((len(labels), max(2, n_classes) if labels.ndim == 1 else n_classes))
+    for f in range(k):
+        progress(f, k)
+        rest = fold != f
+        pool = torch.as_tensor(np.ascontiguousarray(features[rest]), device=device)
+        model = linear.learn(pool, labels[rest], groups[rest], kind, n_classes, PATH, linear.FIXED_PENALTY, INNER)
+        scores[~rest] = model.score(features[~rest])[0]
+    progress(k, k)
+    return scores
+
+
+def auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, kind: Kind) -> Auc:
+    """Mean AUC over classes, one against the rest (binary: of class 1), of labels (N,) and probabilities (N, C); interval over groups."""
+    decisions = scores.argmax(1)
+    value = metrics.score(labels, scores, decisions, kind).values["auc"]
+    resampled = metrics.score(labels, scores, decisions, kind, stats.group_weights(groups)).values["auc"]
+    low, high = stats.expanded_interval(resampled, len(np.unique(groups)))
+    return Auc(float(value), low, high)

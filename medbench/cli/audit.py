@@ -1,0 +1,69 @@
+"""`audit`: can the data be trusted?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medbench.cli.options import Data, Device, Ordinal, app, outputs, path_option, put
+from medbench.schema import UserError, user_path
+
+
+@app.command()
+def audit(
+    task: Annotated[str | None, typer.Argument(help="A task, or folder:PATH of images with or without labels.")] = None,
+    images: Annotated[
+        str | None, typer.Option("--images", help="Instead of a task: a .txt of paths, or a .csv with path[,label][,group][,split].")
+    ] = None,
+    data: Data = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Hashes alone: no features, no suspicious labels, fewer cropped copies.")] = False,
+    device: Device = "auto",
+    ordinal: Ordinal = False,
+    json: Annotated[Path | None, path_option("--json", help="Write everything that was found to this file.")] = None,
+    csv: Annotated[Path | None, path_option("--csv", help="Write the pairs of copies to this file.")] = None,
+    sheet: Annotated[Path | None, path_option("--sheet", help="Draw the pairs of copies, side by side, into this PNG file.")] = None,
+) -> None:
+    """Find leaks, copies, contradicting labels and metadata that gives the label away. Opens what run refuses. Exit code 1 for a leak."""
+    from medbench import images as pictures
+    from medbench.audit import dataset as audits
+    from medbench.cli import screen
+    from medbench.system import devices
+
+    if (task is None) == (images is None):
+        raise UserError("Name a task or --images, one of them.", then="medbench audit folder:PATH")
+    if sheet and sheet.suffix.lower() != ".png":
+        raise UserError(f"--sheet writes a PNG file, not '{sheet.name}'.", then=f"--sheet {sheet.with_suffix('.png').name}")
+    outputs(json, csv, sheet)
+    devices.check(device)
+    cache = pictures.cache_folder()
+    with screen.Screen() as display:
+        if task is not None:
+            subject = audits.of_task(task, data, cache, display.stage, ordinal=ordinal)
+        else:
+            assert images is not None
+            place = user_path(images)
+            if not place.exists():
+                raise UserError(f"--images {images} does not exist.", then="medbench audit --images LIST.csv")
+            subject = audits.of_list(place, cache, display.stage)
+        report = audits.audit(
+            subject,
+            cache,
+            depth="hashes" if fast else "full",
+            device="cpu" if fast else devices.resolve(device),
+            progress=display.stage,
+        )
+    if subject.refused:
+        print(f"a run would refuse this: {subject.refused}")
+    print("\n".join(report.lines()))
+    if json:
+        put(report.to_json(), json)
+    if csv:
+        put(report.to_csv(), csv)
+    if sheet:
+        from medbench.audit.dataset.duplicates_picture import sheet as draw
+
+        print(f"{draw(report, subject, sheet)} of {len(report.pairs)} pairs in {sheet}")
+    if report.leaks:
+        raise typer.Exit(1)

@@ -1,0 +1,91 @@
+"""`list`, `doctor`, `cache`: what there is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from medbench.cli.options import DEFAULT, Data, app
+from medbench.schema import UserError
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, encoders or checkpoints")]) -> None:
+    """List what can be named."""
+    from medbench.models import encoders
+    from medbench.schema import registry
+
+    if what == "encoders":
+        print(f"{encoders.EMBEDDED}  (default: its supervised weights are installed)")
+        print("\n".join(name for name in encoders.architectures() if name != encoders.EMBEDDED))
+        print("FILE.py:NAME  (a function of yours that returns a module)\nfeatures:FILE  (ids and vectors in a .npz or .parquet file)")
+        return
+    if what == "checkpoints":
+        from medbench import images
+        from medbench.models import checkpoints
+
+        print("\n".join(checkpoints.lines(images.cache_folder(to_write=False))))
+        return
+    if what == "tasks":
+        lines = [(task.name, task.title) for task in registry.tasks().values()]
+        lines += [(family.usage, family.title) for family in registry.families().values()]
+    elif what == "methods":
+        lines = [(method.name, method.title) for method in registry.methods().values()]
+    elif what == "protocols":
+        lines = [(protocol.name, protocol.title) for protocol in registry.protocols().values()]
+    else:
+        allowed = ["tasks", "methods", "protocols", "encoders", "checkpoints"]
+        raise UserError(f"Cannot list '{what}'.", allowed=allowed, given=what, then="medbench list tasks")
+    width = max(len(name) for name, _ in lines)
+    for name, title in lines:
+        print(f"{name:<{width}}  {title}")
+
+
+@app.command()
+def doctor(
+    encoder: Annotated[
+        str | None, typer.Option(help="A timm encoder or FILE.py:NAME. Without one: device, versions, disk and data.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="A checkpoint file of yours, or the name of an official one.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Show it this task's images: for weights trained on such. Default: natural images.")
+    ] = None,
+    data: Data = None,
+    size: Annotated[int | None, typer.Option(help="Image size in pixels. Default: as in run.")] = None,
+    readout: Annotated[str, typer.Option(help="pool (the encoder's own), cls, mean, cls+mean, last4.")] = DEFAULT.readouts[0],
+) -> None:
+    """Does an encoder get its images as it was trained? Exit code 1 where something was found."""
+    from medbench.audit import encoder as doctors
+
+    if encoder is None and (
+        weights is not None or task is not None or data is not None or size is not None or readout != DEFAULT.readouts[0]
+    ):
+        raise UserError(
+            "Without --encoder the machine is examined, and no other option applies.", then="medbench doctor --encoder NAME ..."
+        )
+    if encoder is None:
+        print("\n".join(doctors.device_report()))
+        return
+    net, examined, shown, declared = doctors.subject(encoder, file=weights, size=size, readout=readout, task=task, root=data)
+    report = doctors.diagnose(net, examined, shown, declared)
+    print("\n".join([f"{examined.name}, {examined.size} px:", *report.lines()]))
+    if report.findings:
+        raise typer.Exit(1)
+
+
+@app.command()
+def cache(
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete packed images, pretrained weights and features. They are made again when needed.")
+    ] = False,
+) -> None:
+    """Show what the cache holds, or prune it."""
+    from medbench import images
+
+    folder = images.cache_folder(to_write=prune)
+    for name in ("packs", "pretrained", "features", "cells"):
+        if prune:
+            images.prune(folder, name)
+        entries = images.cache_entries(folder, name)
+        print(f"{folder / name}: {len(entries)} entries, {sum(entries.values()) / 1e6:.1f} MB")

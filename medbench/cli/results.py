@@ -1,0 +1,207 @@
+"""What reads results folders: `table`, `compare`, `merge`, `plot`, `report`."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medbench.cli.options import (
+    Data,
+    Folders,
+    Metric,
+    Only,
+    app,
+    boards_of,
+    choice,
+    named,
+    outputs,
+    path_option,
+    processes_for,
+    put,
+    quiet,
+    split,
+    stores_of,
+)
+from medbench.schema import UserError, check_writable
+from medbench.system import fork_pool as forked
+from medbench.system import gc_pause as garbage
+
+Margin = Annotated[float, typer.Option(help="A difference that is too small to matter, in the metric's own unit.")]
+
+
+@app.command()
+@garbage.kept()
+def table(
+    folder: Folders,
+    metric: Metric = None,
+    only: Only = None,
+    rows: Annotated[str, typer.Option(help="What stands in rows, as method,protocol. What differs and is not named joins them.")] = "",
+    cols: Annotated[str, typer.Option(help="What stands in columns, as task,labels.")] = "",
+    form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex, html.")] = "",
+    spread: Annotated[str, typer.Option(help="Beside each mean: interval (95 %), sd (over seeds), none.")] = "",
+    methods_text: Annotated[
+        bool,
+        typer.Option(
+            "--methods-text", help="A paper's paragraph that says what was done, and its BibTeX; --out FILE.tex puts that in FILE.bib."
+        ),
+    ] = False,
+    out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
+) -> None:
+    """Print leaderboards. One folder and no option: also write leaderboard.md and leaderboard.csv anew; else a table as a paper needs it."""
+    from medbench.cli import screen
+    from medbench.report import leaderboard as tables
+    from medbench.report import methods_text as paper
+    from medbench.run.store import Store
+
+    outputs(out)
+    found = boards_of(folder, only)
+    if methods_text:
+        words, _, entries = paper.methods_text(found).partition("\n\n")
+        if out and out.suffix == ".tex":
+            put(f"{words}\n", out)
+            put(entries, out.with_suffix(".bib"))
+            print(f"{out} (\\input it), {out.with_suffix('.bib')} (its entries)")
+        else:
+            put(f"{words}\n\n{entries}", out)
+        return
+    if len(folder) == 1 and not (rows or cols or form or spread or out):
+        tables.known_metric(found, metric)
+        if not only:
+            check_writable(folder[0] / "leaderboard.md", f"medbench table {folder[0]} --format terminal, which writes nothing")
+        store, processes = Store(folder[0]), processes_for(found)
+        tables.prepare(found, metric, all_metrics=not only, processes=processes)
+        acts = [] if only else [lambda: tables.write(store, found)]  # first, as it reads all metrics in one go
+        acts.append(lambda: print(screen.text(tables.terminal(store, metric, found)), end="", flush=True))
+        forked.each(lambda act: act(), acts, processes)
+        return
+    form = choice("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
+    spread = choice("spread", spread or "interval", tables.SPREADS)
+    found = tables.standing(found)
+    tables.prepare(found, metric, processes=processes_for(found))
+    pivot = tables.pivot(found, split(rows), split(cols), metric)
+    if form == "terminal" and not out:
+        screen.show(tables.pivot_terminal(pivot, spread))
+    else:
+        put(tables.render(pivot, "markdown" if form == "terminal" else form, spread), out)
+
+
+@app.command()
+@garbage.kept()
+def compare(
+    folder: Folders,
+    metric: Metric = None,
+    only: Only = None,
+    margin: Margin = 0.01,
+    permutations: Annotated[int, typer.Option(help="Also a permutation test beside each pair, of so many permutations; 0: none.")] = 0,
+    every_pair: Annotated[
+        bool,
+        typer.Option("--all", help="Every pair, and the labels saved against each. Default: of more than 60 pairs those with the best."),
+    ] = False,
+) -> None:
+    """Say of each two methods which is better, that they are practically equal, or what it would take to know; and the labels each saves."""
+    from medbench.cli import screen
+    from medbench.report import compare as compares
+
+    if not 0 <= margin < 1 or not 0 <= permutations <= 100_000:
+        raise UserError(f"A margin lies from 0 to 1 and permutations from 0 to 100,000; given {margin:g} and {permutations}.")
+    with screen.Screen() as display:
+        watched = display.stage if display.live else quiet
+        said = compares.sentences(stores_of(folder), metric, margin, permutations, watched, only or (), every_pair=every_pair)
+    print("\n".join(said))
+
+
+@app.command()
+def merge(
+    folder: Folders,
+    out: Annotated[Path, path_option(help="The folder that shall hold all rows.")],
+    without_predictions: Annotated[
+        bool, typer.Option("--without-predictions", help="Leave out what belongs to single images: a folder to publish or to commit.")
+    ] = False,
+) -> None:
+    """Join results folders of several machines into one, or make a copy of one that can be published."""
+    from medbench.run import merge as merges
+
+    check_writable(out, "medbench merge --out FOLDER")
+    added, done = merges.merge(folder, out, predictions=not without_predictions)
+    print(f"{added} new rows, {done} in all in {out}. Next: medbench table {out}")
+
+
+@app.command()
+@garbage.kept()
+def plot(
+    folder: Folders,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="curves, heatmap, cd, cost, reliability, confusion, attention, shift; several with commas. Default: all that can be drawn."
+        ),
+    ] = None,
+    metric: Metric = None,
+    only: Only = None,
+    form: Annotated[str, typer.Option("--format", help="png, svg, pdf; several with commas.")] = "pdf,png",
+    width: Annotated[str, typer.Option(help="Of a paper: column (3.3 in) or page (6.9 in). Default: as the figure needs.")] = "",
+    out: Annotated[
+        Path | None, path_option(help="Folder for the figures. Default: figures/ in the first results folder, figures-only/ with --only.")
+    ] = None,
+) -> None:
+    """Draw figures for a paper: readable in grey and by the colour-blind."""
+    from medbench.report import figures as plots
+    from medbench.system.worker_pool import cores
+
+    kinds = [choice("kind", name, plots.KINDS) for name in named("--kind", kind)]
+    forms = [choice("format", name, plots.FORMATS) for name in named("--format", form)]
+    if width:
+        choice("width", width, plots.WIDTHS)
+    into = out or folder[0] / ("figures-only" if only else "figures")
+    check_writable(into, "medbench plot --out FOLDER")
+    aside, found = partial(print, file=sys.stderr), boards_of(folder, only)
+    for file in plots.draw(
+        found,
+        kinds,
+        into,
+        forms,
+        metric=metric,
+        width=width,
+        say=aside,
+        processes=cores(),
+    ):
+        print(file)
+
+
+@app.command()
+@garbage.kept()
+def report(
+    folder: Folders,
+    out: Annotated[
+        Path | None, path_option(help="The file. Default: report.html in the first results folder, report-only.html with --only.")
+    ] = None,
+    metric: Metric = None,
+    only: Only = None,
+    margin: Margin = 0.01,
+    images: Annotated[
+        bool, typer.Option("--images", help="Show the most confident mistakes, as small copies inside the page. Needs the data.")
+    ] = False,
+    data: Data = None,
+) -> None:
+    """Write one HTML page of a study: the answer, leaderboard, curves, classes, verdicts, provenance. It loads nothing and sends nothing."""
+    from medbench.cli import screen
+    from medbench.report import html as page
+    from medbench.system.worker_pool import cores
+
+    if not 0 <= margin < 1:
+        raise UserError(f"A margin lies from 0 to 1; given {margin:g}.")
+    if data is not None and not images:
+        raise UserError("--data is only for --images.", then="medbench report FOLDER --images --data FOLDER")
+    stores, file = stores_of(folder), out or folder[0] / ("report-only.html" if only else "report.html")
+    outputs(file)
+    with screen.Screen() as display:
+        watched = display.stage if display.live else quiet
+        made = page.build(
+            stores, metric=metric, margin=margin, images=images, data=data, only=only or (), progress=watched, processes=cores()
+        )
+    put(made, file)
+    print(f"{file} ({len(made.encode()) / 1e3:,.0f} kB). It needs nothing beside it: open it in a browser, send it as it is")

@@ -1,0 +1,242 @@
+"""What a person sees while a run works: the leaderboard so far, and a bar for each stage with the time left."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from medbench.run.cost_estimate import Cost
+    from medbench.run.planning import Subset
+    from medbench.run.units import Unit
+
+SILENCE = 60.0  # seconds after which a log hears how far a stage is
+EACH = 100  # rows of a run that a log hears of one by one; of more, one in so many seconds:
+APART = 30.0
+
+
+class Screen:
+    """`with Screen(...) as screen:` run with progress=screen.stage, on_row=screen.row.
+
+    On a terminal everything is drawn in place. Elsewhere (a CI log) each stage prints when it begins and ends, and once a minute in between; each
+    row of a small run is a line, of a large one a row now and then; each failure is.
+    """
+
+    def __init__(self, cells: int = 0, table: Callable[[], Sequence[RenderableType]] = list):
+        self.console = Console(stderr=True)
+        self.live = self.console.is_terminal
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self.stages: dict[str, TaskID] = {}
+        self.table = table
+        self.shown: Sequence[RenderableType] = ()
+        self.next_table = 0.0
+        self.start = self.last_line = self.last_row = time.perf_counter()
+        self.cells = cells
+        self.done = 0
+        if cells:
+            self.overall = self.progress.add_task("cells", total=cells)
+        self.failures = _Failures(self._line)
+        self.display = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._render)
+
+    def __enter__(self) -> Screen:
+        if self.live:
+            self.display.start()
+        else:
+            logging.getLogger("medbench").addHandler(self.failures)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self.live:
+            self.display.stop()
+        logging.getLogger("medbench").removeHandler(self.failures)
+
+    def stage(self, name: str, done: int, total: int, word: str = "") -> None:
+        """Report that `done` of `total` images of a stage are finished, and in a word how it goes (a loss)."""
+        if name not in self.stages:
+            if done >= total:
+                return  # it was finished before: nothing to show
+            self.stages[name] = self.progress.add_task(name, total=total)
+            what = {"pretraining": " views", "fine-tuning,": " steps", "probing": " folds", "aligning": " pairs"}.get(
+                name.split()[0], "" if name.endswith("(MB)") else " images"
+            )
+            self._line(f"{name}: {total}{what}")
+        elif done >= total and not self.progress.tasks[self.stages[name]].finished:
+            self._line(f"{name}: done {word}".rstrip())
+        elif done < total and time.perf_counter() - self.last_line > SILENCE:
+            self._line(f"{name}: {done} of {total} {word}".rstrip())
+        self.progress.update(self.stages[name], completed=done, description=f"{name} {word}".rstrip())
+
+    def row(self, row: object) -> None:
+        """Report a finished cell."""
+        self.done += 1
+        self.progress.update(self.overall, completed=self.done)
+        now = time.perf_counter()
+        if self.cells <= EACH or self.done in (1, self.cells) or now - self.last_row > APART:
+            self.last_row = now
+            left = (now - self.start) / self.done * (self.cells - self.done)
+            self._line(f"row {self.done}/{self.cells} {getattr(row, 'cell', row)}{f', {_spell(left)} left' if left else ''}")
+        if self.live and time.perf_counter() > self.next_table:
+            began = time.perf_counter()
+            self.shown = self.table()
+            spent = time.perf_counter() - began
+            self.next_table = began + 20 * spent  # a large leaderboard must not slow the run down
+
+    def _render(self) -> RenderableType:
+        return Group(*self.shown, self.progress)
+
+    def _line(self, text: str) -> None:
+        if not self.live:
+            self.last_line = time.perf_counter()
+            print(f"{self.last_line - self.start:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+
+class _Failures(logging.Handler):
+    """Tells in a line what the log file beside the rows tells with its whole story."""
+
+    def __init__(self, tell: Callable[[str], None]):
+        super().__init__(logging.ERROR)
+        self.tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self.tell(" ".join(f"{record.getMessage()}{f': {type(error).__name__}: {error}' if error else ''}".split()))
+
+
+def _spell(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """progress(stage, done, total) as one bar after another, beside the bars of downloads, which a live display would draw over."""
+    from tqdm import tqdm
+
+    seconds = 0.2 if sys.stderr.isatty() else 10.0
+    drawn: dict[str, tqdm] = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage not in drawn:
+            drawn[stage] = tqdm(total=total, desc=stage, mininterval=seconds, maxinterval=seconds, file=sys.stderr)
+        drawn[stage].update(done - drawn[stage].n)
+        if done >= total:
+            drawn[stage].close()
+
+    try:
+        yield progress
+    finally:
+        for one in drawn.values():
+            one.close()
+
+
+def show(parts: Sequence[RenderableType]) -> None:
+    """Print tables and lines to standard output; a log file gets room for a whole line."""
+    print(text(parts), end="")
+
+
+def text(parts: Sequence[RenderableType]) -> str:
+    """What `show` prints."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part, markup=False, highlight=False)
+    return captured.get()
+
+
+def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
+    """What each unit will cost: cells, images to embed, seconds at this machine's speed; and all of it. What all units share stands in the
+    title."""
+    alone = {cost.unit.weights.sha256: cost.unit.method.name for cost in costs if not cost.unit.members}
+    table = {
+        "task": [cost.unit.data.task.name for cost in costs],
+        "data": [cost.unit.data.data for cost in costs],
+        "method": [cost.unit.method.name for cost in costs],
+        "weights": [_weights(cost.unit, alone) for cost in costs],
+        "encoder": [f"{cost.unit.encoder.name} {cost.unit.encoder.size} px" for cost in costs],
+    }
+    shared = [name for name in ("task", "data", "encoder") if len(set(table[name])) == 1]
+    columns = {name: values for name, values in table.items() if name not in shared}
+    title = f"plan: {', '.join(table[name][0] for name in shared)}" if shared else "plan"
+    drawn = Table(title=Text(title), title_justify="left", show_footer=len(costs) > 1)
+    for i, name in enumerate(columns):
+        drawn.add_column(name, "" if i else "all", justify="left", overflow="fold")
+    numbers = {
+        "cells": [cost.cells for cost in costs],
+        "missing": [cost.missing for cost in costs],
+        "views to train": [cost.to_train for cost in costs],
+        "images to embed": [cost.to_embed for cost in costs],
+    }
+    for name, counts in numbers.items():
+        drawn.add_column(name, f"{sum(counts):,}", justify="right")
+    seconds = [cost.seconds + (cost.solve_seconds or 0) for cost in costs]
+    solving = [cost.solve_seconds is None for cost in costs]
+    drawn.add_column("seconds", f"{sum(seconds):.0f}{' + solving' if any(solving) else ''}", justify="right")
+    for i in range(len(costs)):
+        counted = [f"{counts[i]:,}" for counts in numbers.values()]
+        drawn.add_row(*(Text(values[i]) for values in columns.values()), *counted, f"{seconds[i]:.0f}{' + solving' if solving[i] else ''}")
+    cells = Table(title="cells", title_justify="left")
+    for name in ("method", "encoder", "protocol", "labels", "images asked", "seeds", "scored on"):
+        cells.add_column(name)
+    grouped: dict[tuple[str, ...], list[str]] = {}  # -> what each of its cells is scored on
+    for cost in costs:
+        for planned in cost.unit.cells:
+            c = planned.cell
+            kind = (c.method, c.encoder, c.protocol, c.labels, str(planned.n_requested))
+            grouped.setdefault(kind, []).append(c.target)
+    for key, targets in grouped.items():
+        sets = list(dict.fromkeys(targets))
+        cells.add_row(
+            *map(Text, key), str(targets.count(sets[0])), Text(sets[0] if len(sets) == 1 else f"{sets[0]} and {len(sets) - 1} more")
+        )
+    return [drawn, cells]
+
+
+def _weights(unit: Unit, alone: Mapping[str, str]) -> str:
+    """A unit's weights; of a fusion the names of its members, where all of them are units of their own. alone: weights -> such a unit's method."""
+    names = [alone.get(member.weights.sha256) for member in unit.members]
+    return f"of {' + '.join(filter(None, names))}" if names and all(names) else unit.weights.name
+
+
+def split_table(splits: Sequence[Subset]) -> list[RenderableType]:
+    """Counts and hashes of parts and labelled subsets."""
+    table = Table()
+    for name in ("part", "labels", "seed", "images", "asked", "groups", "SHA-256 of the sorted ids"):
+        table.add_column(name, no_wrap=True, justify="left" if name in ("part", "labels") else "right")
+    for s in splits:
+        table.add_row(
+            s.part, s.labels or "all images", str(s.seed) if s.labels else "", str(len(s.ids)), str(s.requested), str(s.groups), s.sha256
+        )
+    return [table]
+
+
+def counts_table(counts: Mapping[str, Mapping[str, tuple[int, int | None]]]) -> Table:
+    """Row name -> column name -> (number found, number expected or None): "6 of 9", or "6"."""
+    table = Table()
+    table.add_column("", no_wrap=True)
+    for name in next(iter(counts.values())):
+        table.add_column(name, justify="right")
+    for name, row in counts.items():
+        if name == list(counts)[-1]:
+            table.add_section()
+        table.add_row(Text(name), *(f"{found:,}" if expected is None else f"{found:,} of {expected:,}" for found, expected in row.values()))
+    return table

@@ -1,0 +1,42 @@
+"""`shift`: what fitted models lose on other data sets and on damaged images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, outputs, path_option, put
+from medbench.schema import UserError
+
+
+@app.command()
+def shift(
+    folder: Folders,
+    metric: Metric = None,
+    only: Only = None,
+    each: Annotated[bool, typer.Option("--each", help="Every level of a corruption, not the mean over its levels.")] = False,
+    form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv (every level and every mean).")] = "terminal",
+    out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
+) -> None:
+    """Say what each method loses where the images change, with its paired interval, and which loses least."""
+    from medbench.cli import screen
+    from medbench.report import leaderboard as tables
+
+    choice("format", form, ("terminal", "markdown", "csv"))
+    outputs(out)
+    found = boards_of(folder, only)
+    tables.known_metric(found, metric)
+    if not any(board.shift for board in found):
+        what = "These results hold the task's own images alone."
+        raise UserError(
+            what, then="medbench run --shift NAME or --corruptions all, with the same options: nothing at home is computed again"
+        )
+    detail = tables.EACH if each else tables.MEAN
+    if form == "csv":
+        put(tables.drops(found, metric).to_csv(index=False), out)
+    elif form == "markdown" or out:
+        put(tables.shift_markdown(found, metric, detail), out)
+    else:
+        screen.show(tables.shift_terminal(found, metric, detail))

@@ -1,0 +1,54 @@
+"""The task's own test images, damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from medbench.data.evaluation_sets.evaluation_set import Target, own_part
+from medbench.data.task_data import TaskData
+from medbench.images.corruptions import catalogue as corruptions
+from medbench.images.corruptions.catalogue import Corruption
+from medbench.schema import Grid, Task, UserError
+
+
+def corrupted(data: TaskData, part: str, corruption: Corruption, level: int) -> Target:
+    """The task's own images, damaged. Ids, labels and groups are those of the part, so that a drop is paired."""
+    name = corruption.name
+    about = (
+        f"CORRUPTED: the {part} images with {name}, level {level} of {corruptions.LEVELS} (strength {corruption.strengths[level - 1]:.3g})"
+    )
+    return replace(
+        own_part(data, part),
+        name=f"corrupted-{name}-{level}",
+        marks=(about, *data.marks),
+        identity=corruption.identity(level),
+        corruption=(corruption, level),
+        shift={"kind": "corruption", "corruption": name, "level": level, "of": part},
+    )
+
+
+def corruptions_of(tasks: Sequence[Task], grid: Grid) -> tuple[dict[str, list[tuple[Corruption, int]]], list[str]]:
+    """Task name -> the kinds and levels of damage that its test images get; and notes on kinds that fit some of several tasks alone.
+
+    Raises UserError for a kind that fits none of the tasks, or is unknown, and for a level that is none.
+    """
+    found: dict[str, list[tuple[Corruption, int]]] = {task.name: [] for task in tasks}
+    notes: list[str] = []
+    if not grid.corruptions:
+        return found, notes
+    asked = corruptions.levels(grid.levels)
+    for name in dict.fromkeys(grid.corruptions):
+        refusals = []
+        for task in tasks:
+            try:
+                kinds = corruptions.chosen(task.name, task.modality, [name])
+            except UserError as error:
+                refusals.append(error)
+                notes.append(f"{task.name} is scored without the corruption {name}: it does not fit its images")
+                continue
+            both = [(kind, level) for kind in kinds for level in asked]
+            found[task.name] += [each for each in both if each not in found[task.name]]
+        if len(refusals) == len(tasks):
+            raise refusals[0]
+    return found, notes

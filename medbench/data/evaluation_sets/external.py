@@ -1,0 +1,180 @@
+"""Another data set's images, with labels in the task's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from medbench import images
+from medbench.data.evaluation_sets.evaluation_set import VERSION, Target, what_then
+from medbench.data.task_data import TaskData, check_content, data_roots, loaded, shows, tidy
+from medbench.schema import NOTHING, Grid, Progress, Shift, Split, Task, UserError, fingerprint, registry, silent, user_path
+
+
+def shifts_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[dict[str, list[tuple[Task, Shift]]], list[str]]:
+    """Task name -> the other tasks it is scored on, with their mapped labels; and notes on those that some of several tasks have no labels for.
+
+    Raises UserError, before any image is looked for, for a name that no task of the run has a mapping for, and for one that is given twice.
+    """
+    found: dict[str, list[tuple[Task, Shift]]] = {task.name: [] for task in tasks}
+    notes = []
+    for name in dict.fromkeys(names):
+        refusals = []
+        for task in tasks:
+            try:
+                other, shift = _mapped(task, name)
+            except UserError as error:
+                refusals.append(error)
+                notes.append(f"{task.name} is not scored on {name}: no labels are mapped")
+                continue
+            if other.name in (known.name for known, _ in found[task.name]):
+                raise UserError(f"Two shifts of this run are called '{other.name}'.", then="rename one of the folders")
+            found[task.name].append((other, shift))
+        if len(refusals) == len(tasks):
+            raise refusals[0]
+    return found, notes
+
+
+def _mapped(task: Task, name: str) -> tuple[Task, Shift]:
+    if name.startswith("folder:"):
+        other = registry.task(name)
+        return other, _by_name(task, other)
+    if name not in task.shifts:
+        what = f"Unknown shift '{name}'" if name not in registry.tasks() else f"No labels of '{name}' are mapped to those of '{task.name}'"
+        raise UserError(f"{what}.", allowed=[*task.shifts, "folder:PATH"], given=name, then="medbench run --shift NAME")
+    return registry.task(name), task.shifts[name]
+
+
+def _by_name(task: Task, other: Task) -> Shift:
+    """The mapping of a user's own folder, whose classes are called as the task's. Raises UserError."""
+    if (task.kind == "multilabel") != (other.kind == "multilabel"):
+        has = ["one label an image", "several labels an image"]
+        multilabel = other.kind == "multilabel"
+        what = f"{other.name} has {has[multilabel]}, and '{task.name}' has {has[not multilabel]}"
+        raise UserError(f"{what}: the one cannot be read as the other.", then="a CSV file with the task's own columns")
+    unknown = [name for name in other.classes if name not in task.classes]
+    if unknown:
+        what = f"{other.name} has the class '{unknown[0]}', which '{task.name}' does not have."
+        raise UserError(what, allowed=task.classes, given=unknown[0], then="rename it, or take it out")
+    return Shift({name: (name,) for name in task.classes if name in other.classes}, "a folder of the user's")
+
+
+def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid, progress: Progress = silent) -> Target:
+    """The other task's images with labels in the words of `data.task`. Raises UserError where they are not found, or too few classes are left."""
+    whole, lacking = _all_parts(other, grid)
+    task = data.task
+    classes = tuple(name for name in task.classes if name in shift.classes)
+    labels, kept, why = mapped_labels(task, other, whole.labels, [shift.classes[name] for name in classes])
+    hashes = images.content_hashes(whole.images, images.cache_folder(), lambda done, total: progress(f"reading {other.name}", done, total))
+    same = _shared(data, whole, hashes, by_ids=shift.shared_ids)
+    if (kept & same).any():
+        why[f"that {data.data} has, too"] = int((kept & same).sum())
+    rows = np.flatnonzero(kept & ~same)
+    split = replace(whole.take(rows), labels=labels[rows])
+    shown = [name for c, name in enumerate(classes) if shows(split.labels, c)]
+    if len(shown) < (1 if task.kind == "multilabel" else 2):
+        what = f"Of '{other.name}' {len(rows)} of {len(whole)} images can be scored by a model of '{task.name}', of {len(shown)} classes"
+        left = "; ".join(f"{n} {reason}" for reason, n in why.items())
+        raise UserError(f"{what}: too few{f' ({left})' if left else ''}.", then="run it without this --shift")
+    kept_hashes = [hashes[i] for i in rows]
+    own = np.array([task.classes.index(name) for name in classes])
+    content = (split.ids.tolist(), np.nan_to_num(split.labels, nan=-1).tolist(), split.groups.tolist(), kept_hashes)
+    identity = fingerprint("shifted", VERSION, other.version, classes, fingerprint(*content))
+    absent = [name for name in task.classes if name not in classes]
+    marks = [
+        f"SHIFT: trained on {data.data}, scored unchanged on {len(split)} of the {len(whole)} images of {other.data}, all parts together",
+        f"labels: {_said(classes, shift, other)}{f'. {shift.note[0].upper()}{shift.note[1:]}' if shift.note else ''}",
+        *(f"left out: {n} images {reason}" for reason, n in why.items()),
+        *([f"{', '.join(absent)}: not in {other.data}; {what_then(task)}"] if absent else []),
+        *([f"no image of {', '.join(name for name in classes if name not in shown)}"] if len(shown) < len(classes) else []),
+        *([f"PARTIAL: {lacking}"] if lacking else []),
+        *check_content({"all": split}, kept_hashes, allow_leak=True),
+        *(f"{other.name}: {mark}" for mark in other.marks if not mark.startswith("split made")),  # no part of it is used apart
+        *(f"{task.name}: {mark}" for mark in data.marks),
+    ]
+    return Target(
+        other.name,
+        f"{other.name.partition(':')[0]}-{fingerprint(data.identity, identity)[:16]}",
+        split,
+        classes,
+        other.groups,
+        tuple(marks),
+        identity,
+        kept_hashes,
+        own=None if len(own) == len(task.classes) else own,
+        shift={
+            "kind": "data",
+            "data": other.data,
+            "of": grid.target if len(own) == len(task.classes) else f"{grid.target}-common-{other.name}",
+        },
+    )
+
+
+def mapped_labels(
+    task: Task, other: Task, labels: np.ndarray, means: Sequence[tuple[str, ...]]
+) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Labels of the other task in the words of this one: (N,) int or (N, K) float, which images have one (N,) bool, why the others have not.
+
+    means: for each of K classes the other's classes that mean it. A class that several labels mean is present where one of them is, and
+    uncertain where one is and none is present.
+    """
+    if other.kind == "multilabel":
+        nothing = np.where(np.isnan(labels).any(1) & ~(labels == 1).any(1), np.nan, (labels == 0).all(1).astype(float))
+        columns = {NOTHING: nothing, **{name: labels[:, c] for c, name in enumerate(other.classes)}}
+    else:
+        columns = {name: (labels == c).astype(float) for c, name in enumerate(other.classes)}
+    several = [np.stack([columns[name] for name in names]) for names in means]
+    present = np.stack([np.where((v == 1).any(0), 1.0, np.where(np.isnan(v).any(0), np.nan, 0.0)) for v in several], axis=1)
+    if task.kind == "multilabel":
+        return present, np.ones(len(labels), bool), {}
+    one = ((present == 1).sum(1) == 1) & ~np.isnan(present).any(1)
+    none, uncertain = (present == 0).all(1), np.isnan(present).any(1)
+    reasons = {"of no common class": int(none.sum()), "of several common classes": int((~one & ~none & ~uncertain).sum())}
+    reasons["whose label is uncertain"] = int(uncertain.sum())
+    return np.nan_to_num(present).argmax(1), one, {reason: n for reason, n in reasons.items() if n}
+
+
+def _all_parts(other: Task, grid: Grid) -> tuple[Split, str]:
+    """All images of the other task as one part, and what of its official download is missing. Raises UserError."""
+    root = _root(other, grid)
+    lacking = other.partial(root) if other.partial else ""
+    if lacking and not grid.allow_partial:
+        raise UserError(f"{root} holds a part of {other.data}: {lacking}.", then="complete the download, or run with --allow-partial")
+    parts = [tidy(other, name, split) for name, split in loaded(other, root).items()]
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "labels", "groups", "bags")}
+    known = set.intersection(*(set(part.meta) for part in parts))
+    meta = {name: np.concatenate([part.meta[name] for part in parts]) for name in parts[0].meta if name in known}
+    return Split([image for part in parts for image in part.images], **columns, meta=meta), lacking
+
+
+def _root(other: Task, grid: Grid) -> Path:
+    """Where the other data set lies: `--data`, MEDBENCH_DATA or the cache, whichever holds it. Raises UserError that says how to get it."""
+    named = [user_path(grid.data)] if grid.data not in (None, "phantom") else []
+    places = [*named, *data_roots(images.cache_folder())]
+    found = next(filter(None, map(other.find, places)), None)
+    if found is None:
+        what = f"The images of the shift '{other.name}' ({other.data}) are not in {' or '.join(map(str, places))}"
+        raise UserError(f"{what}. To get them: {other.get}.", then=f"medbench data list {other.name}")
+    return found
+
+
+def _shared(data: TaskData, whole: Split, hashes: Sequence[str], *, by_ids: bool) -> np.ndarray:
+    """(N,) bool: the images that the task has, too, in whichever part."""
+    same = np.isin(hashes, data.hashes)
+    if by_ids:
+        same |= np.isin(whole.ids, np.concatenate([part.ids for part in data.parts.values()]))
+        lesions = np.unique(np.concatenate([whole.groups[same], *(part.groups for part in data.parts.values())]))
+        same |= np.isin(whole.groups, lesions)
+    return same
+
+
+def _said(classes: Sequence[str], shift: Shift, other: Task) -> str:
+    """`mel = MEL, akiec = AK`; a class that is called the same is named once."""
+    words = []
+    for name in classes:
+        theirs = " or ".join(word or "no finding" for word in shift.classes[name])
+        words.append(name if theirs == name else f"{name} = {theirs}")
+    return ", ".join(words)

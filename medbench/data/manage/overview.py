@@ -1,0 +1,74 @@
+"""`data list`: what there is of each task, as a table of 100 columns and in detail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from medbench.data import task_data as datas
+from medbench.schema import Task
+
+
+def state(task: Task, root: str | None, cache_dir: Path) -> tuple[str, Path | None, str]:
+    """("found" | "partial" | "missing" | "phantom", folder or None, why)."""
+    place, why = datas.locate(task, root, cache_dir)
+    if place is None:
+        return ("phantom" if root == "phantom" else "missing"), None, why
+    lacking = task.partial(place) if task.partial else ""
+    return ("partial" if lacking else "found"), place, lacking
+
+
+def table(tasks: Iterable[Task], root: str | None, cache_dir: Path) -> Table:
+    """A line a task, at most 100 columns wide; what does not fit is cut, and whole in `details`."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    widths = {"task": 12, "data": 18, "state": 7, "images": 7, "GB": 4, "get": 8, "account": 8}
+    for name, width in widths.items():
+        made.add_column(name, width=width, justify="right" if name in ("images", "GB") else "left", no_wrap=True)
+    made.add_column("licence", width=20, no_wrap=True)
+    for task in tasks:
+        images, size = f"{task.n_images:,}" if task.n_images else "", gigabytes(task)
+        how = "by hand" if not task.downloads else "in part" if task.steps else "download"
+        word = state(task, root, cache_dir)[0]
+        cells = (task.name, task.data, word, images, f"{size:.1f}" if size else "", how, account(task), task.licence)
+        made.add_row(*map(Text, cells))
+    return made
+
+
+def account(task: Task) -> str:
+    """With whom one needs an account, "no" where none is needed."""
+    return task.registration or "no"
+
+
+def gigabytes(task: Task) -> float | None:
+    """Of the download: as published, else the sum of published sizes; None where either is not known."""
+    if task.gigabytes is not None:
+        return task.gigabytes
+    sizes = [item.size for item in task.downloads]
+    return sum(size for size in sizes if size) / 1e9 if sizes and all(sizes) else None
+
+
+def details(task: Task, root: str | None, cache_dir: Path) -> Iterator[str]:
+    """All that a person needs to get, use and cite a task's data, line by line."""
+    word, place, why = state(task, root, cache_dir)
+    size = gigabytes(task)
+    yield f"{task.name}: {task.title} ({task.data}, {task.licence or 'licence not known'})"
+    yield f"  {word}: {place}{f' ({why})' if why else ''}" if place else f"  {word}: it {why}"
+    counted = f"{task.n_images:,}" if task.n_images else "number not stated"
+    yield f"  images: {counted}; download: {f'{size:.1f} GB' if size else 'size not stated'}; account: {account(task)}"
+    if word != "found" and (task.downloads or task.get):
+        if task.downloads:
+            yield f"  to get it: medbench data get {task.name}; or by hand: {task.get}"
+        else:
+            yield f"  to get it: {task.get}"
+            yield f"  step by step: medbench data get {task.name}"
+        if task.folders:
+            named = ", ".join(task.folders)
+            yield f"  then: medbench run --task {task.name} --data FOLDER, or set MEDBENCH_DATA; FOLDER or one of {named} in it"
+    for mark in task.marks:
+        yield f"  note: {mark}"
+    if task.citation:
+        yield f"  cite: {task.citation}"

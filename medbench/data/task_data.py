@@ -1,0 +1,276 @@
+"""A task's data: found, checked, hashed. Everything that could make a score too good or meaningless is refused or marked here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medbench import images
+from medbench.schema import PARTS, Grid, Progress, Split, Task, UserError, fingerprint, place_of, silent, user_path, written_by
+from medbench.stats import splits as sampling
+
+
+@dataclass(frozen=True, eq=False)
+class TaskData:
+    """A task with its images found. hashes: content of each image, part after part in the order train, val, test, as in the pack.
+
+    audit: what an audit of the same data found, in sentences; () where none was made.
+    """
+
+    task: Task
+    data: str  # "phantom" or the data set's name
+    parts: Mapping[str, Split]
+    hashes: list[str]
+    sha256: str
+    marks: tuple[str, ...]
+    audit: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """What every score on this task depends on: its definition and its data."""
+        task = self.task
+        return fingerprint(task.version, task.kind, task.classes, dict(task.settings), self.sha256)
+
+    @cached_property
+    def digests(self) -> dict[str, dict[str, Any]]:
+        """Of each part, and of `all` of them: images (count), of each class too (of positives, where a task is multi-label), and 16 digits
+        each for its ids, their content, labels and groups.
+        """
+        splits = list(self.parts.values())
+        ids, labels, groups = (np.concatenate([getattr(s, name) for s in splits]) for name in ("ids", "labels", "groups"))
+        whole = Split([image for s in splits for image in s.images], ids, labels, groups, groups)
+        parts = {name: digest(split, self.hashes[self.where(name)], len(self.task.classes)) for name, split in self.parts.items()}
+        return {**parts, "all": digest(whole, self.hashes, len(self.task.classes))}
+
+    def target(self, part: str) -> str:
+        """The name under which a results folder keeps that part's ids, labels and groups."""
+        return f"{self.task.name.partition(':')[0]}-{fingerprint(self.identity, part)[:16]}"
+
+    @property
+    def pool(self) -> Split:
+        return self.parts["train"]
+
+    def where(self, part: str) -> slice:
+        """The rows of that part in the pack and in the features."""
+        start = 0
+        for name, split in self.parts.items():
+            if name == part:
+                return slice(start, start + len(split))
+            start += len(split)
+        raise KeyError(part)
+
+
+def open_task(
+    task: Task,
+    grid: Grid,
+    cache_dir: Path,
+    notes: list[str],
+    progress: Progress = silent,
+) -> TaskData:
+    """Find a task's images, or its phantom, and check the parts. Raises UserError."""
+    root, why_phantom = locate(task, grid.data, cache_dir)
+    lacking = task.partial(root) if root is not None and task.partial else ""
+    if lacking and not grid.allow_partial:
+        raise UserError(f"{root} holds a part of {task.data}: {lacking}.", then="complete the download, or run with --allow-partial")
+    if root is not None:
+        with images.watched(progress):
+            parts, data = loaded(task, root), task.data
+    else:
+        if task.phantom is None:
+            raise UserError(
+                f"The data of '{task.name}' ({task.data}) {why_phantom}, and it has no phantom.", then=f"medbench data list {task.name}"
+            )
+        parts, data = task.phantom(), "phantom"
+        task = replace(task, groups=task.phantom_groups or task.groups)
+        notes.append(f"{task.name}: {task.data} {why_phantom}, so this run uses its PHANTOM (drawn images): medbench data list {task.name}")
+    if "train" not in parts or not set(parts) <= set(PARTS):
+        raise UserError(
+            f"{place_of(task.load)}: {task.name}: load gives {', '.join(parts) or 'no part'}.",
+            allowed=["train and test", "train, val and test"],
+        )
+    if grid.target not in parts:
+        others = [p for p in parts if p != "train"]
+        raise UserError(
+            f"Task '{task.name}' has no {grid.target} part.", allowed=others, then=f"medbench run --on {others[0]}" if others else None
+        )
+    parts = {name: tidy(task, name, parts[name]) for name in PARTS if name in parts}
+    marks = [
+        *(task.marks if data != "phantom" else ()),  # of the real images: where they come from, what is known of them
+        *([f"PARTIAL: {lacking}"] if lacking else []),
+        *check_parts(task, parts, grid.target, allow_leak=grid.allow_leak, allow_partial=grid.allow_partial),
+    ]
+    total = sum(map(len, parts.values()))
+    if data != "phantom" and task.n_images not in (None, total):
+        marks.append(f"{total} of the {task.n_images} images of {task.data}: not the official set")
+    flat = [image for split in parts.values() for image in split.images]
+    hashes = images.content_hashes(flat, cache_dir, lambda done, total: progress(f"reading {task.name}", done, total))
+    marks += check_content(parts, hashes, allow_leak=grid.allow_leak)
+    content = [(name, s.ids.tolist(), _plain(s.labels), s.groups.tolist()) for name, s in parts.items()]
+    return TaskData(task, data, parts, hashes, fingerprint(content, hashes), tuple(marks))
+
+
+def locate(task: Task, data: str | None, cache_dir: Path) -> tuple[Path | None, str]:
+    """Where a task's data lies: `--data`, else MEDBENCH_DATA, else the cache. (None, why not) where it is not found.
+
+    Raises UserError for a `--data` that does not hold it: what a person names must not be replaced by a phantom.
+    """
+    if data == "phantom":
+        return None, "was left aside (--data phantom)"
+    if data is not None:
+        root = user_path(data)
+        found = task.find(root) if root.is_dir() else None
+        if found is None:
+            problem = f"--data {data} does not hold {task.data}" if root.is_dir() else f"--data {data} is not a folder"
+            raise UserError(f"{problem}.", allowed=[*task.folders, "phantom"], then=f"medbench data list {task.name}")
+        return found, ""
+    for root in data_roots(cache_dir):
+        found = task.find(root)
+        if found is not None:
+            return found, ""
+    return None, f"was not found in {' or '.join(str(root) for root in data_roots(cache_dir))}"
+
+
+def data_roots(cache_dir: Path) -> list[Path]:
+    """Where data sets are looked for when `--data` is not given."""
+    named = os.environ.get("MEDBENCH_DATA")
+    return [*([user_path(named)] if named else []), cache_dir / "data"]
+
+
+def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_leak: bool, allow_partial: bool) -> list[str]:
+    """Marks for what was allowed. Raises UserError for a group in two parts, and for a class that train or the target cannot show.
+
+    A label of a multi-label task needs a positive and a negative image.
+    """
+    marks = []
+    for a, b in combinations(parts, 2):
+        torn = np.intersect1d(parts[a].groups, parts[b].groups)
+        if len(torn):
+            word = task.groups or "image"
+            if not allow_leak:
+                raise UserError(
+                    f"{word} '{torn[0]}' stands in both {a} and {b} ({len(torn)} such {word}s): the score would be too good.",
+                    then="mend the split, or run with --allow-leak, which marks every table",
+                )
+            marks.append(f"LEAK: {len(torn)} {word}s stand in both {a} and {b}")
+    for part in ("train", target):
+        labels = parts[part].labels
+        shown = [shows(labels, c) for c in range(len(task.classes))]
+        absent = [name for name, there in zip(task.classes, shown, strict=True) if not there]
+        if absent:
+            if not allow_partial:
+                what = f"The {part} part of '{task.name}' has no image of class '{absent[0]}'" + (
+                    ", or none without it" if labels.ndim > 1 else ""
+                )
+                raise UserError(
+                    f"{what} ({len(absent)} of {len(task.classes)} classes).",
+                    then="add images, or run with --allow-partial, which leaves the class out of the means",
+                )
+            marks.append(f"no image of {', '.join(absent)} in the {part} part")
+    return marks
+
+
+def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: bool) -> list[str]:
+    """Marks for byte-identical images in two parts, where that is allowed. Raises UserError for them, and for one with two labels.
+
+    hashes: of the content of each image, part after part.
+    """
+    seen: dict[str, tuple[str, str, list[Any]]] = {}
+    torn: list[tuple[str, str]] = []
+    conflicts = 0
+    flat = ((name, i, label) for name, s in parts.items() for i, label in zip(s.ids.tolist(), _plain(s.labels), strict=True))
+    for (part, name, label), content in zip(flat, hashes, strict=True):
+        other_part, other, other_label = seen.setdefault(content, (part, name, label))
+        if other_label != label:
+            conflicts += 1
+            if not allow_leak:
+                what = f"'{other}' and '{name}' are the same image with two labels."
+                raise UserError(what, then="remove one of them, or run with --allow-leak, which marks every table")
+        if other_part != part:
+            torn.append((other, name))
+    marks = [f"CONFLICT: {conflicts} images are byte for byte another one with another label"] if conflicts else []
+    if not torn:
+        return marks
+    if not allow_leak:
+        raise UserError(
+            f"'{torn[0][0]}' and '{torn[0][1]}' are the same image in two parts ({len(torn)} such images): the score would be too good.",
+            then="put both into one part (one group), take one out, or run with --allow-leak, which marks every table",
+        )
+    return [*marks, f"LEAK: {len(torn)} images stand in two parts, byte for byte"]
+
+
+def loaded(task: Task, root: Path) -> dict[str, Split]:
+    """What a task's reader gives of the images in `root`. Raises UserError that names the line of its file where it fails."""
+    with written_by(task.load, f"load of '{task.name}'"):
+        parts = task.load(root)
+    if not isinstance(parts, Mapping) or not all(isinstance(split, Split) for split in parts.values()):
+        given = type(parts).__name__ if not isinstance(parts, Mapping) else f"a {type(next(iter(parts.values()), None)).__name__} as a part"
+        raise UserError(f"{place_of(task.load)}: load gives {given}.", allowed=['{"train": Split(...), "test": Split(...)}'])
+    return dict(parts)
+
+
+def tidy(task: Task, part: str, split: Split) -> Split:
+    """The part with the dtypes that `Split` promises. Raises UserError, for the author of a task, where lengths, ids or labels do not fit."""
+    n, multilabel = len(split.images), task.kind == "multilabel"
+
+    def wrong(what: str, *allowed: str) -> UserError:
+        return UserError(f"{place_of(task.load)}: {task.name}: the {part} part has {what}.", allowed=allowed)
+
+    labels = np.asarray(split.labels)
+    wanted = f"(N, {len(task.classes)}) numbers: 1, 0, NaN" if multilabel else f"(N,) whole numbers, 0 to {len(task.classes) - 1}"
+    if labels.dtype.kind not in "biuf":
+        text = "" if not labels.size else f" ({labels.flat[0]!r} is the first)"
+        raise wrong(f"labels that are no numbers{text}", wanted)
+    if labels.shape[1:] != ((len(task.classes),) if multilabel else ()):
+        raise wrong(f"labels of shape {labels.shape}", wanted)
+    ids, groups, bags = (np.asarray(column, str) for column in (split.ids, split.groups, split.bags))
+    columns = {
+        "labels": labels,
+        "ids": ids,
+        "groups": groups,
+        "bags": bags,
+        **{name: np.asarray(column) for name, column in split.meta.items()},
+    }
+    for name, column in columns.items():
+        if column.ndim == 0 or len(column) != n:
+            raise wrong(f"{n} images, and {len(column) if column.ndim else 'no list of'} {name}")
+    if len(set(ids.tolist())) < n:
+        raise wrong("an id twice")
+    if not multilabel and not set(labels.tolist()) <= set(range(len(task.classes))):
+        raise wrong(f"labels that are not 0 to {len(task.classes) - 1}", wanted)
+    meta = {name: columns[name] for name in split.meta}
+    return Split(split.images, ids, labels.astype(float if multilabel else np.int64), groups, bags, meta)
+
+
+def shows(labels: np.ndarray, c: int) -> bool:
+    """Whether there is an image of class c; of a label (N, C), one with it and one without."""
+    return bool((labels == c).any()) if labels.ndim == 1 else bool((labels[:, c] == 1).any() and (labels[:, c] == 0).any())
+
+
+def digest(split: Split, content: Sequence[str], classes: int) -> dict[str, Any]:
+    """A part in a few words, see `TaskData.digests`. content: what each image is. The order of images does not matter."""
+    columns = {"content": content, "labels": _plain(split.labels), "groups": split.groups.tolist()}
+    named = {name: dict(zip(split.ids.tolist(), values, strict=True)) for name, values in columns.items()}
+    return {
+        "images": len(split),
+        "classes": _counts(split.labels, classes),
+        "ids": sampling.ids_hash(split.ids)[:16],
+        **{name: fingerprint(values)[:16] for name, values in named.items()},
+    }
+
+
+def _counts(labels: np.ndarray, classes: int) -> list[int]:
+    counts: list[int] = (np.bincount(labels, minlength=classes) if labels.ndim == 1 else (labels == 1).sum(0)).tolist()
+    return counts
+
+
+def _plain(labels: np.ndarray) -> list[Any]:
+    """Labels as JSON values; NaN (uncertain) as None."""
+    plain: list[Any] = (labels if labels.ndim == 1 else np.where(np.isnan(labels), np.array(None), labels)).tolist()
+    return plain

@@ -1,5 +1,0 @@
-"""Fine-tuning: encoder and head trained end to end on the labelled subset. Recipes are light to import, the training needs torch."""
-
-from medbench.finetune.recipe import MODERN, NIELSEN2023, TRUONG2021, VERSION, Recipe
-
-__all__ = ["MODERN", "NIELSEN2023", "TRUONG2021", "VERSION", "Recipe"]

@@ -1,0 +1,82 @@
+"""Where a view's pixels come from: crop, resize and flip as matrix products, rotation and perspective by sampling."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from medbench.images.augment.parameters import CORNERS, Parameters, between
+from medbench.images.augment.policies import Crop
+
+if TYPE_CHECKING:
+    import torch
+
+
+def resize(pixels: torch.Tensor, drawn: Parameters, crop: Crop, s: int) -> torch.Tensor:
+    """Crop, resize and flip (B, S, 3 * S) pixels, rows of R, G, B, R, ...: two matrix products, (B, 3, s, s).
+
+    Antialiased as in Pillow: the filter widens with the scale.
+    """
+    b, side = pixels.shape[:2]
+    box, flip = drawn.box.to(pixels.device) * side, drawn.flip.to(pixels.device)
+    across, down = (_weights(box[:, axis], box[:, axis + 2], flip[:, axis], side, s, crop.interpolation) for axis in (0, 1))
+    rows = (down @ pixels).view(b, s, side, 3).permute(0, 3, 1, 2).reshape(b, 3 * s, side)
+    return (rows @ across.mT).view(b, 3, s, s).clamp_(0, 1)
+
+
+def _weights(low: torch.Tensor, high: torch.Tensor, flip: torch.Tensor, side: int, s: int, interpolation: str) -> torch.Tensor:
+    """(B, s, side) weights of the input pixels in each output pixel; low, high (B,) in pixels."""
+    import torch
+
+    scale = (high - low)[:, None] / s
+    steps = torch.arange(s, device=low.device) + 0.5
+    centres = torch.where(flip[:, None], high[:, None] - steps * scale, low[:, None] + steps * scale)
+    inputs = torch.arange(side, device=low.device) + 0.5
+    d = (inputs - centres[:, :, None]).div_(scale.clamp(min=1)[:, :, None]).abs_()
+    if interpolation == "bilinear":
+        weights = (1 - d).clamp_(min=0)
+    else:  # Keys' cubic with a = -0.5
+        d.clamp_(max=2)
+        weights = torch.where(d < 1, (1.5 * d - 2.5) * d * d + 1, ((-0.5 * d + 2.5) * d - 4) * d + 2)
+    return weights.div_(weights.sum(2, keepdim=True))
+
+
+def warp(pixels: torch.Tensor, drawn: Parameters, crop: Crop, s: int) -> torch.Tensor:
+    """Perspective, rotation about the image's centre, crop, resize and flip by one bilinear sampling; black outside the image.
+
+    Where crops may be larger than the view, a whole multiple of its pixels is sampled and averaged, against aliasing.
+    """
+    import torch
+    from torch.nn import functional
+
+    b, side = pixels.shape[:2]
+    dense = s * max(1, math.ceil(side / s * min(1, math.sqrt(crop.scale[1] * max(crop.ratio[1], 1 / crop.ratio[0])))))
+    start, end = drawn.box.view(b, 2, 2).mul(2).sub(1).unbind(1)
+    start, end = torch.where(drawn.flip, end, start), torch.where(drawn.flip, start, end)
+    steps = (torch.arange(dense) + 0.5) / dense
+    x, y = (between(steps, start[:, axis, None], end[:, axis, None]).to(pixels.device) for axis in (0, 1))  # each (B, dense)
+    m = _homography(drawn).to(pixels.device).view(b, 9, 1, 1)
+    x, y = x[:, None, :], y[:, :, None]
+    depth = (m[:, 6] * x + m[:, 7] * y + m[:, 8]).clamp(min=1e-6)  # what lies behind the viewer falls far outside the image
+    grid = torch.stack([(m[:, 0] * x + m[:, 1] * y + m[:, 2]) / depth, (m[:, 3] * x + m[:, 4] * y + m[:, 5]) / depth], 3)
+    planes = pixels.view(b, side, side, 3).permute(0, 3, 1, 2).contiguous()
+    sampled = functional.grid_sample(planes, grid, align_corners=False)
+    return functional.avg_pool2d(sampled, dense // s) if dense > s else sampled
+
+
+def _homography(drawn: Parameters) -> torch.Tensor:
+    """(B, 3, 3) float32: where a position in the rotated, distorted image lies in the original; both span [-1, 1]."""
+    import torch
+
+    moved, fixed = drawn.corners.double(), torch.tensor(CORNERS, dtype=torch.float64).expand(len(drawn.corners), 4, 2)
+    one, none = torch.ones_like(moved[..., :1]), torch.zeros_like(moved)
+    right = -fixed[..., None] * moved[..., None, :]  # (B, 4, 2, 2)
+    rows_x = torch.cat([moved, one, none, one * 0, right[..., 0, :]], 2)
+    rows_y = torch.cat([none, one * 0, moved, one, right[..., 1, :]], 2)
+    solved = torch.linalg.solve(torch.cat([rows_x, rows_y], 1), torch.cat([fixed[..., 0], fixed[..., 1]], 1))
+    perspective = torch.cat([solved, one[:, 0]], 1).view(-1, 3, 3)
+    turn = drawn.angle.double().deg2rad()
+    rotation = torch.eye(3, dtype=torch.float64).repeat(len(turn), 1, 1)
+    rotation[:, 0, 0] = rotation[:, 1, 1] = turn.cos()
+    rotation[:, 0, 1], rotation[:, 1, 0] = -turn.sin(), turn.sin()
+    return (perspective @ rotation).float()

@@ -1,0 +1,74 @@
+"""What chance decides about a view: the parameters of a whole batch, drawn at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medbench.images.augment.policies import Crop
+
+if TYPE_CHECKING:
+    import torch
+
+#: Uniform numbers a view takes, whatever its kind uses: switching one operation off leaves the draws of the others.
+_UNIFORM = {"area": 1, "ratio": 1, "place": 2, "flip": 2, "turned": 1, "angle": 1, "distorted": 1, "corners": 8, "jittered": 1, "jitter": 4}
+_UNIFORM |= {"order": 4, "gray": 1, "blurred": 1, "sigma": 1, "solarise": 1}
+_NO_JITTER = (1.0, 1.0, 1.0, 0.0)
+CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))  # of an image, clockwise from the top left
+
+
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    """What was drawn for B views of one kind. On the CPU, where also every decision is made: a GPU is never waited for.
+
+    box: (B, 4) left, top, right, bottom in [0, 1]. flip: (B, 2) bool, horizontal and vertical. angle: (B,) degrees, counter-clockwise.
+    corners: (B, 4, 2) x and y in [-1, 1], where perspective moves the image's corners (top left, then clockwise). jitter: (B, 4)
+    brightness, contrast and saturation factors and hue shift (turns); (1, 1, 1, 0) is none. order: (B, 4) which of them is applied when.
+    gray, solarise: (B,) bool. sigma: (B,) in pixels of a full view of `Crop.made_for`, 0 for no blur.
+    """
+
+    box: torch.Tensor
+    flip: torch.Tensor
+    angle: torch.Tensor
+    corners: torch.Tensor
+    jitter: torch.Tensor
+    order: torch.Tensor
+    gray: torch.Tensor
+    sigma: torch.Tensor
+    solarise: torch.Tensor
+
+
+def draw(crop: Crop, n: int, generator: torch.Generator) -> Parameters:
+    """The parameters of n views, in one go.
+
+    The area is uniform and the ratio log-uniform among those at which the crop fits; torchvision draws both anew until they fit, which
+    makes large crops rarer.
+    """
+    import torch
+
+    drawn = torch.split(torch.rand(n, sum(_UNIFORM.values()), generator=generator), list(_UNIFORM.values()), 1)
+    u = {name: block.squeeze(1) for name, block in zip(_UNIFORM, drawn, strict=True)}
+    area = between(u["area"], *crop.scale)
+    ratio = between(u["ratio"], area.clamp(min=crop.ratio[0]).log(), (1 / area).clamp(max=crop.ratio[1]).log()).exp()
+    extent = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp(max=1)
+    start = u["place"] * (1 - extent)
+    corners = torch.tensor(CORNERS)
+    distortion = crop.perspective * (u["distorted"] < crop.perspective_p)
+    strength, none = torch.tensor(crop.jitter), torch.tensor(_NO_JITTER)
+    jitter = between(u["jitter"], (none - strength).clamp(min=torch.tensor([0.0, 0, 0, -0.5])), none + strength)
+    return Parameters(
+        box=torch.cat([start, start + extent], 1),
+        flip=u["flip"] < torch.tensor([crop.flip, crop.vertical_flip]),
+        angle=between(u["angle"], -crop.rotation, crop.rotation) * (u["turned"] < crop.rotation_p),
+        corners=corners - corners * u["corners"].view(n, 4, 2) * distortion.view(n, 1, 1),
+        jitter=torch.where(u["jittered"][:, None] < crop.jitter_p, jitter, none),
+        order=torch.where(strength > 0, u["order"], 2).argsort(1),
+        gray=u["gray"] < crop.gray_p,
+        sigma=between(u["sigma"], *crop.blur_sigma) * (u["blurred"] < crop.blur_p),
+        solarise=u["solarise"] < crop.solarise_p,
+    )
+
+
+def between(u: torch.Tensor, low: torch.Tensor | float, high: torch.Tensor | float) -> torch.Tensor:
+    """Uniform numbers u in [0, 1) stretched to [low, high)."""
+    return low + u * (high - low)

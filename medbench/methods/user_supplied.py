@@ -1,0 +1,40 @@
+"""What the user brings: weights for a timm encoder, FILE.py:NAME, or features:FILE that were computed elsewhere (a gated model, an API)."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medbench.models import user_encoder as given
+from medbench.models import weights
+from medbench.schema import Encoder, Method, Weights
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: Path) -> Weights:
+    if encoder.kind == "weights":
+        return weights.own(encoder, cache_dir)
+    if encoder.kind == "function":
+        return Weights(encoder.name, given.module_hash(encoder), encoder.trained_on, None)
+    assert encoder.file is not None, "features have a file"
+    return Weights(encoder.name, weights.sha256(encoder.file), encoder.trained_on, encoder.file)
+
+
+def _encoder(encoder: Encoder, start: Weights, pretrain_seed: int) -> torch.nn.Module:
+    """A module of its own at each call, the user's too: it is moved and trained, and the next draw must not begin where this one ended."""
+    return weights.build(encoder, start, pretrain_seed) if encoder.kind == "weights" else copy.deepcopy(given.module(encoder))
+
+
+GIVEN = Method(
+    "given",
+    version=2,
+    title="The user's own: --weights FILE, FILE.py:NAME, or features:FILE",
+    sources=("given",),
+    weights=_weights,
+    encoder=_encoder,
+    seeded=False,
+    encoders=("weights", "function", "features"),
+)

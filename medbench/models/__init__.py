@@ -1,0 +1,1 @@
+"""Networks and classifiers: found, loaded, trained, run over images."""

@@ -1,0 +1,212 @@
+"""From a file of any common layout to a state dict in timm's names, without classifier and heads. Nothing in a file is ever executed."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medbench.schema import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a file keeps an encoder: the way down nested dicts, prefixes of its keys, and the parts that are left out."""
+
+    path: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()  # first components of keys, once the prefixes are gone
+
+    def __str__(self) -> str:
+        said = [" > ".join(self.path)] if self.path else []
+        said += [f"prefix {''.join(self.prefixes)}"] if self.prefixes else []
+        said += [f"without {', '.join(self.left_out)}"] if self.left_out else []
+        return ", ".join(said) or "as it is"
+
+
+#: The file is recognised, see `recognise`.
+OWN = "own"
+LAYOUTS: Mapping[str, Layout] = {
+    "encoder": Layout(),  # timm's names without a classifier, as pretraining writes them
+    "plain": Layout(left_out=("fc", "head")),  # torchvision's, facebookresearch/dino's and facebookresearch/xcit's names
+    "vissl": Layout(("classy_state_dict", "base_model", "model", "trunk"), ("_feature_blocks.",)),  # vissl, issues 235, 550 and 566
+    "swav": Layout((), ("module.",), ("projection_head", "prototypes")),  # facebookresearch/swav, resnet50.py
+    # facebookresearch/dino, main_dino.py; the teacher has no `module.` unless the network has batch norm
+    "dino-full": Layout(("teacher",), ("module.", "backbone."), ("head",)),
+    "simclr-google": Layout(("state_dict",), (), ("fc",)),  # tonylins/simclr-converter, convert.py
+    "sparsam": Layout((), ("backbone.",), ("projection_head",)),  # IPMI-ICNS-UKE/sparsam, reproduce_results.py
+}
+
+#: In the order in which they are looked for: of several networks in one file, the teacher, or the averaged one.
+WRAPPERS = ("classy_state_dict", "base_model", "teacher", "student", "state_dict", "model_state_dict", "model", "trunk")
+PREFIXES = (
+    *("module.", "_orig_mod.", "model.", "net."),
+    *("teacher.", "teacher_backbone.", "student.", "student_backbone.", "encoder_q."),
+    *("backbone.", "encoder.", "trunk.", "_feature_blocks."),
+)
+HEADS = {
+    *("fc", "head", "heads", "classifier", "head_dist", "last_linear", "predictor", "prediction_head", "prototypes"),
+    *("projection_head", "projection", "projector", "teacher_head", "student_head", "queue", "queue_ptr", "center", "centers"),
+}
+#: The other network of a pair, beside one whose prefix was found.
+TWINS = {"student", "student_backbone", "encoder_k", "backbone_momentum", "momentum_backbone", "projection_head_momentum"}
+
+
+def state_dict(file: Path, layout: str | None = None, names: Collection[str] = ()) -> dict[str, Tensor]:
+    """The encoder in a checkpoint file: name -> tensor on the CPU, in upstream's order.
+
+    layout: one of LAYOUTS; None or OWN: recognised. names: of the network that it is meant for: what it has is no head. Names are timm's but
+    for what timm's own key filter renames (XCiT's positions, class attention). Raises UserError for a file that is broken, that holds more
+    than tensors and plain values, or that holds something else.
+    """
+    tree = _read(file)
+    found = recognise(tree, names) if layout is None or layout == OWN else LAYOUTS[layout]
+    state = _descend(tree, found, file)
+    for prefix in found.prefixes:
+        kept = {key: value for key, value in state.items() if key.startswith(prefix) or _first(key) not in found.left_out}
+        state = {key.removeprefix(prefix): value for key, value in kept.items()}
+        if len(state) < len(kept):
+            raise UserError(
+                f"{file.name} holds two networks, with and without the prefix '{prefix}'.", then="save the one that is meant alone"
+            )
+    return {key: value for key, value in state.items() if _first(key) not in found.left_out or key in names}
+
+
+def recognise(checkpoint: Path | Mapping[str, Any], names: Collection[str] = ()) -> Layout:
+    """The layout of a checkpoint, by the usual wrappers, prefixes and heads. names: as in `state_dict`."""
+    tree = _read(checkpoint) if isinstance(checkpoint, Path) else checkpoint
+    path: list[str] = []
+    while wrapper := next((name for name in WRAPPERS if isinstance(tree.get(name), Mapping)), None):
+        path.append(wrapper)
+        tree = tree[wrapper]
+    keys = [str(key) for key in tree]
+    prefixes: list[str] = []
+    left_out: dict[str, None] = {}
+    while prefix := next((p for p in PREFIXES if _starts(keys, p) and not _starts(names, p)), None):
+        prefixes.append(prefix)
+        rest = [key for key in keys if not key.startswith(prefix)]
+        left_out |= dict.fromkeys(_first(key) for key in rest if _first(key) in HEADS | TWINS)
+        keys = [key.removeprefix(prefix) for key in keys if key.startswith(prefix)] + [key for key in rest if _first(key) not in left_out]
+    left_out |= dict.fromkeys(_first(key) for key in keys if _first(key) in HEADS and key not in names)
+    return Layout(tuple(path), tuple(prefixes), tuple(left_out))
+
+
+def _first(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _starts(keys: Collection[str], prefix: str) -> bool:
+    return any(key.startswith(prefix) for key in keys)
+
+
+def _descend(tree: Mapping[str, Any], layout: Layout, file: Path) -> dict[str, Tensor]:
+    """The flat dict of tensors at the end of a layout's path."""
+    import torch
+
+    for step in layout.path:
+        if not isinstance(tree.get(step), Mapping):
+            raise UserError(f"{file.name} has no '{step}' on the way {' > '.join(layout.path)}; it holds {_some(tree)}.")
+        tree = tree[step]
+    others = [str(key) for key, value in tree.items() if not (isinstance(key, str) and isinstance(value, torch.Tensor))]
+    if others or not tree:
+        what = f"{len(others)} entries are none, {_some(others)}" if others else "it is empty"
+        raise UserError(f"{file.name} is not a state dict, names with tensors: {what}.", then="torch.save(model.state_dict(), FILE)")
+    return dict(tree)
+
+
+def _some(names: Collection[Any]) -> str:
+    shown = ", ".join(str(name) for name in list(names)[:5])
+    return shown + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
+
+
+def container(file: Path, what: str = "") -> str:
+    """How a checkpoint file is packed, by its first bytes: "zip" or "pickle" (torch.save), "safetensors". Raises UserError for anything else.
+
+    what: the file in words, for the message.
+    """
+    with file.open("rb") as stream:
+        head = stream.read(40)
+    if head.startswith(b"PK\x03\x04"):
+        return "zip"
+    if head[8:9] == b"{":
+        return "safetensors"
+    if head.startswith(b"\x80"):
+        return "pickle"
+    raise UserError(f"{what or file} {_what(head)}.", allowed=["a file of torch.save or of safetensors"])
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    """What a file holds, tensors mapped into memory where its format allows. Raises UserError."""
+    packed = container(file)
+    try:
+        tree = _safetensors(file) if packed == "safetensors" else _torch(file, mmap=packed == "zip")
+    except pickle.UnpicklingError as error:
+        raise _refused(file, error) from error
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise UserError(f"{file} is broken or incomplete: {str(error).splitlines()[0]}", then="fetch it again") from error
+    if not isinstance(tree, Mapping):
+        raise UserError(f"{file.name} holds a {type(tree).__name__}, not a state dict.", then="torch.save(model.state_dict(), FILE)")
+    return tree
+
+
+def _what(head: bytes) -> str:
+    """What a file that is no checkpoint is, by its first bytes."""
+    if not head:
+        return "is empty"
+    if head.lstrip().startswith(b"<"):
+        return "is a web page: a download went wrong"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer: `git lfs pull` fetches the file itself"
+    return "is not a checkpoint"
+
+
+def _safetensors(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def _torch(file: Path, *, mmap: bool) -> Any:
+    import torch
+
+    with torch.serialization.safe_globals(_harmless()):
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def _harmless() -> list[Any]:
+    """Plain values that training scripts keep beside the weights: options, NumPy numbers and arrays, paths. Building one runs no code."""
+    import argparse
+    import pathlib
+
+    import numpy as np
+
+    found: list[Any] = [argparse.Namespace, pathlib.PosixPath, np.ndarray, np.dtype]
+    found += {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"}
+    makers: list[Any] = [np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
+    for make in makers:  # they moved in NumPy 2; files name both places
+        found += [(make, f"{module}.{make.__name__}") for module in ("numpy.core.multiarray", "numpy._core.multiarray")]
+    return found
+
+
+def _refused(file: Path, error: pickle.UnpicklingError) -> UserError:
+    """A checkpoint that holds objects of somebody's code, or is no pickle at all."""
+    import re
+
+    globals_ = re.findall(r"GLOBAL ([\w.]+)", str(error))
+    if not globals_:
+        return UserError(f"{file} is broken or incomplete: {str(error).splitlines()[0][:120]}", then="fetch it again")
+    convert = f"import torch; torch.save(torch.load('{file.name}', map_location='cpu', weights_only=False)[...], 'weights.pth')"
+    return UserError(
+        f"{file} holds more than weights ({globals_[0]}); reading that could run code of its author, so medbench does not.",
+        then="where you trust it, keep its state dict alone, with [...] the way to it or .state_dict() of a whole module, and give that to "
+        f'--weights: python -c "{convert}"',
+    )

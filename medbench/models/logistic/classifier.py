@@ -1,0 +1,104 @@
+"""From labelled images to what the engine solves for, and from its solution to probabilities and decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from medbench.models.logistic.fitting import Fits, Target
+from medbench.schema import Kind
+
+BLOCK = 4096  # images scored at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Labelled images that subsets are drawn from.
+
+    features (N, D) float, finite, on the device that solves; labels, groups as in `spec.Split`. basis: `eigenbasis` of the features, where a
+    subset has more images than features.
+    """
+
+    features: torch.Tensor
+    labels: np.ndarray
+    groups: np.ndarray
+    kind: Kind
+    n_classes: int
+    basis: torch.Tensor | None
+
+    def take(self, index: np.ndarray) -> Pool:
+        """The images at `index` (n,) int."""
+        rows = torch.as_tensor(index, device=self.features.device)
+        return replace(self, features=self.features[rows], labels=self.labels[index], groups=self.groups[index])
+
+    def target(self) -> tuple[Target, np.ndarray]:
+        return encode(self.labels, self.kind, str(self.features.device))
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What was learnt from one labelled subset.
+
+    fits: one set of images and one penalty. columns: the classes (or labels) that it has a column for. base (C,), binary (1,): the
+    probabilities of what could not be fitted. chosen: the penalty and how it was chosen.
+    """
+
+    fits: Fits
+    columns: np.ndarray
+    base: np.ndarray
+    kind: Kind
+    chosen: dict[str, Any]
+
+    @property
+    def certificate(self) -> dict[str, Any]:
+        """How exactly the fit was solved: the worst of its labels. Empty where there was nothing to fit."""
+        if self.fits.gap.numel() == 0:
+            return {}
+        whole = {"iterations": int(self.fits.iterations.max())}
+        return whole | {name: float(getattr(self.fits, name).max()) for name in ("gradient", "largest", "gap", "bias_gradient")}
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """(M, columns) float64 of images (M, D)."""
+        logits: np.ndarray = np.empty((len(images), len(self.columns)))
+        for i in range(0, len(images), BLOCK):
+            block = torch.as_tensor(images[i : i + BLOCK], device=self.fits.bias.device)
+            logits[i : i + BLOCK] = self.fits.logits(block)[0].flatten(0, 1).T.cpu().numpy()
+        return logits
+
+    def score(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (M, C) float64 and decisions (M,), multi-label (M, C), int64 of images (M, D)."""
+        logits = self.logits(images)
+        out = np.tile(self.base, (len(images), 1))
+        if self.kind in ("binary", "multilabel"):
+            out[:, self.columns] = torch.from_numpy(logits).sigmoid().numpy()
+            decisions = (out >= 0.5).astype(np.int64)
+            return (out, decisions) if self.kind == "multilabel" else (np.column_stack([1 - out, out]), decisions[:, 0])
+        out[:, self.columns] = torch.from_numpy(logits).softmax(1).numpy()
+        return out, self.columns[logits.argmax(1)]
+
+
+def encode(labels: np.ndarray, kind: Kind, device: str = "cpu") -> tuple[Target, np.ndarray]:
+    """What the engine solves for, and the classes (or labels) that it has a column for: those present, or with both values known."""
+    if kind == "multilabel" or kind == "binary":
+        matrix = np.asarray(labels, float).reshape(len(labels), -1)
+        positive, negative = (matrix == 1).any(0), (matrix == 0).any(0)
+        columns = np.flatnonzero(positive & negative)
+        values = torch.tensor(matrix[:, columns].T[:, None], dtype=torch.float64, device=device)
+        known = ~values.isnan()
+        return Target(values.nan_to_num(0.0), known.double(), softmax=False), columns
+    columns, index = np.unique(labels, return_inverse=True)
+    values = torch.tensor(index[None, None] == np.arange(len(columns))[None, :, None], dtype=torch.float64, device=device)
+    return Target(values, torch.ones_like(values[:, :1]), softmax=True), columns
+
+
+def base_rate(labels: np.ndarray, kind: Kind, n_classes: int) -> np.ndarray:
+    """(C,) float64, binary (1,): smoothed share of positives of each label; 0 for the classes of a softmax."""
+    if kind not in ("binary", "multilabel"):
+        return np.zeros(n_classes)
+    matrix = labels.reshape(len(labels), -1)
+    positive, negative = (matrix == 1).sum(0), (matrix == 0).sum(0)
+    rate: np.ndarray = (positive + 1) / (positive + negative + 2)
+    return rate

@@ -1,0 +1,254 @@
+"""The public face of the engine: targets, solutions, and the way from features to problems that the solver takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from medbench.models.logistic.lbfgs import LOW, MEMORY, Problems, settle_bias, solve
+
+BATCH_BYTES = 2**26  # parts are solved together while all that they need fits in this: beyond, a batch gains nothing
+ALIKE = 0.8  # and while the smallest has this share of the largest's images: a batch is padded to its largest
+_RANK = 1e-12  # eigenvalues of a float64 Gram matrix below this share of the largest are rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What is to be predicted. values: (T, c, n) float 0/1, known: (T, 1, n) float 0/1.
+
+    softmax: T = 1 and c classes. Otherwise T labels, each with a logistic loss of its own: c = 1, `known` is 0 for uncertain labels.
+    """
+
+    values: torch.Tensor
+    known: torch.Tensor
+    softmax: bool
+
+    def take(self, rows: torch.Tensor) -> Target:
+        return Target(self.values[..., rows], self.known[..., rows], self.softmax)
+
+    def fitted(self) -> torch.Tensor:
+        """(T, c, 1) bool: classes that have an image; labels that have both values among the known images."""
+        positive = (self.values * self.known).sum(2, keepdim=True)
+        return positive > 0 if self.softmax else (positive > 0) & (positive < self.known.sum(2, keepdim=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Fits:
+    """Solutions for B sets of images and P penalties, float64.
+
+    weight (B, P, T, c, D) of standardised features and bias (B, P, T, c). mean, scale (B, D): the standardisation (scale is 0 for a constant
+    feature). limit (B,): sqrt(n - 1) standard deviations; no training image can lie further out (Samuelson 1968), and others are scored as
+    if they lay there: a unit that is silent on all training images but one must not outweigh all others. The certificate, each (B, P, T):
+    iterations, gradient (Euclidean norm of the whole gradient), largest (its largest entry), gap (bound on objective - minimum),
+    bias_gradient (what is left of the bias's; the gap holds where it is 0).
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    mean: torch.Tensor
+    scale: torch.Tensor
+    limit: torch.Tensor
+    iterations: torch.Tensor
+    gradient: torch.Tensor
+    largest: torch.Tensor
+    gap: torch.Tensor
+    bias_gradient: torch.Tensor
+
+    def logits(self, features: torch.Tensor, part: int = 0) -> torch.Tensor:
+        """(P, T, c, M) float64 of features (M, D), from the solutions of one part."""
+        limit = float(self.limit[part])
+        x = ((features.double() - self.mean[part]) * self.scale[part]).clamp(-limit, limit)
+        bias = self.bias[part]
+        return (self.weight[part].flatten(0, 2) @ x.T).reshape(*bias.shape, len(features)) + bias[..., None]
+
+    def at(self, penalty: int) -> Fits:
+        """The solutions for one penalty of the path: P = 1."""
+        of_path = ("weight", "bias", "iterations", "gradient", "largest", "gap", "bias_gradient")
+        return replace(self, **{name: getattr(self, name)[:, penalty : penalty + 1] for name in of_path})
+
+
+def fit(
+    features: torch.Tensor,
+    target: Target,
+    penalties: torch.Tensor,
+    parts: list[torch.Tensor] | None = None,
+    *,
+    tolerance: float = 1e-7,
+    dtype: torch.dtype = torch.float64,
+    basis: torch.Tensor | None = None,
+    max_iterations: int = 3000,
+    constant: float = 1e-6,
+) -> Fits:
+    """Solve every penalty (P,) on every part (index arrays into the N images, of any subsets of them; None: all images, B = 1).
+
+    features (N, D) float, finite. tolerance: of the gradient's norm. dtype: of the products; float32 reaches about 1e-6, below that a
+    member stops where rounding lets it go no further, and its certificate says so. basis: `eigenbasis` of some images like these, for
+    parts with more than D images; None: it is computed here. constant: a feature whose deviation is at most this share of its mean holds
+    rounding alone, and is set to zero.
+    """
+    parts = [torch.arange(len(features), device=features.device)] if parts is None else parts
+    if basis is None and max(map(len, parts)) > features.shape[1]:
+        basis = eigenbasis(features, constant)
+    order = sorted(range(len(parts)), key=lambda i: len(parts[i]))
+    chunks = []
+    for batch in _batches(order, [len(part) for part in parts], features.shape[1], target, len(penalties), dtype):
+        spaces = [_rotate(features[parts[i]], dtype, constant, basis) for i in batch]
+        problems = _pack(spaces, [target.take(parts[i]) for i in batch], penalties.to(dtype))
+        w, iterations = solve(problems, _start(problems), tolerance, max_iterations)
+        chunks.append(_unpack(problems, spaces, w, iterations, len(penalties)))
+    back = torch.tensor(order, device=features.device).argsort()
+    return Fits(*(torch.cat([getattr(chunk, name) for chunk in chunks])[back] for name in Fits.__dataclass_fields__))
+
+
+def _batches(order: list[int], sizes: list[int], columns: int, target: Target, penalties: int, dtype: torch.dtype) -> Iterator[list[int]]:
+    """Parts, which come in ascending order of their sizes, in batches of like size whose problems and state take `BATCH_BYTES`."""
+    logits = penalties * target.values.shape[0] * target.values.shape[1]
+    batch: list[int] = []
+    for i in order:
+        rank = min(sizes[i], columns) + 1
+        needs = dtype.itemsize * (sizes[i] * rank + logits * (3 * sizes[i] + (2 * MEMORY + 8) * rank))
+        if batch and ((len(batch) + 1) * needs > BATCH_BYTES or sizes[batch[0]] < ALIKE * sizes[i]):
+            yield batch
+            batch = []
+        batch.append(i)
+    yield batch
+
+
+def held_out_loss(
+    fits: Fits, features: torch.Tensor, target: Target, parts: list[torch.Tensor], held: list[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, P) and (B,) float64: log-loss summed over the images (x labels) held out of each part, and over how many.
+
+    An image whose class the part's training images lack costs every penalty the same infinity: it is left out.
+    """
+    total = torch.zeros(fits.bias.shape[:2], dtype=torch.float64, device=features.device)
+    count = total.new_zeros(len(parts))
+    for b, (rows, outside) in enumerate(zip(parts, held, strict=True)):
+        fitted, truth = target.take(rows).fitted(), target.take(outside)
+        logits = fits.logits(features[outside], b)
+        if target.softmax:
+            known = (truth.values * fitted).sum(1, keepdim=True)
+            loss = -(logits.masked_fill(~fitted, LOW).log_softmax(2) * truth.values).sum(2, keepdim=True)
+        else:
+            known = truth.known * fitted
+            loss = torch.nn.functional.softplus(logits) - truth.values * logits
+        total[b] = (loss * known).sum((1, 2, 3))
+        count[b] = known.sum()
+    return total, count
+
+
+def held_out_probabilities(
+    fits: Fits, features: torch.Tensor, target: Target, rows: torch.Tensor, outside: torch.Tensor, part: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(M, T * c) float64 of the images `outside` by the single penalty of `fits`, solved on the images `rows`; and (M,) bool, whom they serve.
+
+    softmax: 0 for a class that `rows` lack; an image of such a class is not served. Otherwise NaN for a label that `rows` cannot fit.
+    """
+    fitted, truth = target.take(rows).fitted(), target.take(outside)
+    logits = fits.logits(features[outside], part)[0]
+    if target.softmax:
+        probabilities = logits.masked_fill(~fitted, -torch.inf).softmax(1)
+        served = (truth.values * fitted).sum((0, 1)) > 0
+    else:
+        probabilities = logits.sigmoid().masked_fill(~fitted, torch.nan)
+        served = torch.ones(len(outside), dtype=torch.bool, device=features.device)
+    return probabilities.flatten(0, 1).T, served
+
+
+@dataclass(frozen=True, eq=False)
+class _Space:
+    """Standardised features x of n images in r <= min(n, D) rotated dimensions: rotated (n, r) = x @ basis, basis (D, r) orthonormal.
+
+    With n <= D images basis = x.T @ inner, which is never formed.
+    """
+
+    rotated: torch.Tensor
+    spread: torch.Tensor  # (r,) mean square of each rotated column; float64, like all below
+    mean: torch.Tensor  # (D,)
+    scale: torch.Tensor  # (D,) 1 / standard deviation; 0 for a constant feature
+    inner: torch.Tensor  # (n, r), or basis itself
+    x: torch.Tensor | None = None  # (n, D)
+
+    def weight(self, w: torch.Tensor) -> torch.Tensor:
+        """(..., D) float64 of standardised features, from w (..., r) of the rotated ones."""
+        inside = w.double().flatten(0, -2) @ self.inner.T
+        return (inside if self.x is None else inside @ self.x).reshape(*w.shape[:-1], len(self.mean))
+
+
+def eigenbasis(features: torch.Tensor, constant: float) -> torch.Tensor:
+    """(D, D) float64 of the Gram matrix. Orthonormal, so exact for any images; only the preconditioner is then approximate."""
+    x = _standardise(features, constant)[0].float()
+    basis: torch.Tensor = torch.linalg.eigh((x.T @ x).double())[1]
+    return basis
+
+
+def _standardise(features: torch.Tensor, constant: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    x = features.to(torch.float64, copy=True)
+    mean = x.mean(0)
+    deviation = x.sub_(mean).square().mean(0).sqrt()
+    varies = deviation > constant * mean.abs()
+    scale = torch.where(varies, 1 / torch.where(varies, deviation, 1), 0)
+    return x.mul_(scale), mean, scale
+
+
+def _rotate(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: torch.Tensor | None) -> _Space:
+    x, mean, scale = _standardise(features, constant)
+    if basis is not None and len(x) > x.shape[1]:
+        rotated = x.to(dtype) @ basis.to(dtype)
+        return _Space(rotated, rotated.square().mean(0).double(), mean, scale, basis)
+    spread, left = torch.linalg.eigh(x @ x.T / len(x))
+    keep = spread > _RANK * spread[-1].clamp_min(_RANK)
+    spread, left = spread[keep], left[:, keep]
+    singular = (spread * len(x)).sqrt()
+    return _Space((left * singular).to(dtype), spread, mean, scale, left / singular, x)
+
+
+def _pack(spaces: list[_Space], targets: list[Target], penalties: torch.Tensor) -> Problems:
+    labels, classes = targets[0].values.shape[:2]
+    dtype, device = spaces[0].rotated.dtype, spaces[0].rotated.device
+    n, q = max(len(s.rotated) for s in spaces), max(len(s.spread) for s in spaces) + 1
+    size = len(spaces)
+    x = torch.zeros(size, n, q, dtype=dtype, device=device)
+    values, weight = x.new_zeros(size, labels, classes, n), x.new_zeros(size, labels, 1, n)
+    spread = x.new_zeros(size, 1, 1, q)
+    absent = torch.zeros(size, 1, classes, 1, dtype=torch.bool, device=device)
+    for b, (space, target) in enumerate(zip(spaces, targets, strict=True)):
+        rows, rank = space.rotated.shape
+        x[b, :rows, :rank], x[b, :rows, -1] = space.rotated, 1
+        spread[b, 0, 0, :rank], spread[b, 0, 0, -1] = space.spread.to(dtype), 1
+        values[b, ..., :rows] = target.values
+        usable = target.known if target.softmax else target.known * target.fitted()
+        weight[b, ..., :rows] = usable / usable.sum(2, keepdim=True).clamp_min(1)
+        if target.softmax:
+            absent[b] = ~target.fitted()
+    ridge = penalties.repeat_interleave(labels)[None, :, None, None].repeat(size, 1, 1, q)
+    ridge[..., -1] = 0
+    if labels > 1:
+        values, weight = (t.repeat(1, len(penalties), 1, 1) for t in (values, weight))
+    return Problems(x, values, weight, absent, spread, ridge, targets[0].softmax)
+
+
+def _start(problems: Problems) -> torch.Tensor:
+    """(B, K, c, q): zero weights with the bias of the class frequencies."""
+    size, members = problems.ridge.shape[:2]
+    w = problems.x.new_zeros(size, members, problems.values.shape[2], problems.x.shape[2])
+    share = (problems.values * problems.weight).sum(3)
+    bias = share.log() if problems.softmax else torch.logit(share)
+    w[..., -1] = torch.where(bias.isfinite(), bias, 0)
+    return w
+
+
+def _unpack(problems: Problems, spaces: list[_Space], w: torch.Tensor, iterations: torch.Tensor, penalties: int) -> Fits:
+    w, gradient = settle_bias(problems, w)
+    size, members, classes = w.shape[:3]
+    weight = torch.stack([s.weight(w[b, ..., : len(s.spread)]) for b, s in enumerate(spaces)])
+    mean, scale = torch.stack([s.mean for s in spaces]), torch.stack([s.scale for s in spaces])
+    limit = torch.tensor([max(len(s.rotated) - 1, 1) for s in spaces], dtype=torch.float64, device=w.device).sqrt()
+    flat = gradient.flatten(2)
+    gap = (gradient[..., :-1].double().square() / (2 * problems.ridge[..., :-1].double())).sum((2, 3))  # 0 where no feature varies
+    certificate = (iterations, flat.norm(dim=2), flat.abs().amax(2), gap, gradient[..., -1].abs().amax(2))
+    shape = (size, penalties, members // penalties)
+    weight, bias = weight.reshape(*shape, classes, weight.shape[-1]), w[..., -1].double().reshape(*shape, classes)
+    return Fits(weight, bias, mean, scale, limit, *(c.reshape(shape) for c in certificate))

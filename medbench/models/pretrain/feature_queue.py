@@ -1,0 +1,40 @@
+"""Embeddings of the last batches, for SwAV's clusters of equal size where a batch is smaller than their number."""
+
+from __future__ import annotations
+
+import torch
+from torch import distributed, nn
+
+from medbench.models.pretrain.checkpointing import World
+
+
+class Queue(nn.Module):
+    """For each large view, the unit embeddings (length, width) of the last images, newest first; the same in all processes."""
+
+    def __init__(self, n_views: int, length: int, width: int):
+        super().__init__()
+        self.register_buffer("stored", torch.zeros(n_views, length, width))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+        self.stored: torch.Tensor
+        self.count: torch.Tensor
+
+    def full(self) -> bool:
+        return 0 < self.stored.shape[1] <= int(self.count)
+
+    def mine(self) -> list[torch.Tensor]:
+        """This process's share for each view, so that all processes together bring the whole queue."""
+        share = World.here().share(self.stored.shape[1])
+        return [view[share] for view in self.stored]
+
+    def push(self, embeddings: torch.Tensor) -> None:
+        """embeddings: (n_views, B, width) of this process's images."""
+        length = self.stored.shape[1]
+        if not length:
+            return
+        world = World.here()
+        if world.size > 1:
+            parts = [torch.empty_like(embeddings) for _ in range(world.size)]
+            distributed.all_gather(parts, embeddings.contiguous())
+            embeddings = torch.cat(parts, 1)
+        self.stored = torch.cat([embeddings, self.stored], 1)[:, :length].contiguous()
+        self.count += embeddings.shape[1]

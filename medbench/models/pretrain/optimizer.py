@@ -1,0 +1,58 @@
+"""Optimiser, rates, and what of the networks moves."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from medbench.models.pretrain.objective import Objective
+from medbench.models.pretrain.recipe import Position, Recipe
+
+
+def make_optimiser(recipe: Recipe, objective: Objective) -> torch.optim.Optimizer:
+    """Over all parameters that have a gradient, in two groups: biases and norms (one dimension) have no weight decay, and LARS leaves them
+    unscaled, as the SimCLR, SwAV and DINO codes do. Rates are set before each step, see `set_rates`."""
+    moving = [p for p in objective.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in moving if p.ndim > 1], "decays": True},
+        {"params": [p for p in moving if p.ndim <= 1], "decays": False, "weight_decay": 0.0},
+    ]
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.lr)
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
+    from lightly.utils.lars import LARS
+
+    lars: torch.optim.Optimizer = LARS(groups, lr=recipe.lr, momentum=recipe.momentum)
+    return lars
+
+
+def set_rates(optimiser: torch.optim.Optimizer, recipe: Recipe, position: Position) -> float:
+    """Learning rate and weight decay of a step; returns the first."""
+    from lightly.utils.scheduler import cosine_schedule, cosine_warmup_schedule
+
+    step, steps = position.step, position.steps
+    warmup = round(recipe.warmup * steps)
+    rate: float = cosine_warmup_schedule(step, steps, recipe.lr, recipe.final_lr, warmup, recipe.warmup_lr)
+    decay = cosine_schedule(step, steps, *recipe.weight_decay)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+        group["weight_decay"] = decay if group["decays"] else 0.0
+    return rate
+
+
+def freeze(objective: Objective, recipe: Recipe) -> None:
+    """The first `recipe.frozen` of the encoder's parameter tensors, in the order of its definition, get no gradient."""
+    tensors = list(objective.parts["backbone"].parameters())
+    for tensor in tensors[: round(recipe.frozen * len(tensors))]:
+        tensor.requires_grad_(False)
+
+
+def train_mode(objective: Objective, recipe: Recipe) -> None:
+    """Training, but with the encoders' batch statistics as they are where the recipe says so."""
+    objective.train()
+    if recipe.freeze_norm:
+        for backbone in objective.backbones():
+            for module in backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()

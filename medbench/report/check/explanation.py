@@ -1,0 +1,251 @@
+"""Which part of a row's making moved, from what the two rows say of every stage.
+
+The stages stand in their order: data, split, weights, preprocessing, readout, probe, metrics; beside them library and device. The first
+that differs is named, for all later ones follow from it. A hash tells what was asked for, a sketch what was made of it: where all hashes are
+equal and the numbers are not, the sketches still tell the stage in which equal things became unequal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from medbench.report.check.tolerance import Repeatability, sketched
+from medbench.schema import Cell, Row
+from medbench.stats.array_sketch import distance
+
+PARTS = ("data", "split", "weights", "preprocessing", "readout", "probe", "metrics", "library", "device")
+#: Which part a field of a cell belongs to, for a cell that was replaced by one like it.
+FIELDS: Mapping[str, str] = {
+    "task": "data",
+    "data": "data",
+    "target": "data",
+    "labels": "split",
+    "seed": "split",
+    "method": "weights",
+    "source": "weights",
+    "encoder": "weights",
+    "pretrain_seed": "weights",
+    "size": "preprocessing",
+    "readout": "readout",
+    "protocol": "probe",
+}
+SPLIT = ("train", "val", "test")  # parts of the task itself; others are sets that were scored too
+EQUAL_SCORES = 1e-6  # rounding of float32
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """parts: those that can be the cause, one where it can be told. text: what was seen, in words. also: what differs beside it."""
+
+    parts: tuple[str, ...]
+    text: str
+    also: tuple[str, ...] = ()
+
+    @property
+    def part(self) -> str:
+        return " or ".join(self.parts)
+
+
+def explain(then: Row, now: Row, repeatability: Repeatability, *, beyond: bool = True) -> Explanation:
+    """The part that moved between a reference row and its like. beyond: whether metrics moved, so that something must have."""
+    found = differences(then, now)
+    around = [(part, text) for part, text in found if part in ("library", "device")]
+    stated = [(part, text) for part, text in found if part not in ("library", "device")]
+    if stated:
+        part = min((part for part, _ in stated), key=PARTS.index)
+        own = [text for p, text in stated if p == part]
+        return Explanation((part,), "; ".join(own), tuple(text for p, text in (*stated, *around) if p != part))
+    if not beyond:
+        return Explanation((around[0][0],), around[0][1]) if around else Explanation((), "nothing differs that a row tells")
+    parts, text = _made(then, now, repeatability)
+    if around and parts != ("metrics",):  # the same code on another library or processor, or other code: a row cannot tell
+        named = dict.fromkeys(part for part, _ in around)
+        words = "; ".join(text for _, text in around)
+        return Explanation((*named, *parts), f"{words}; {text}, so that one of these it is")
+    return Explanation(parts, text, tuple(text for _, text in around))
+
+
+def differences(then: Row, now: Row) -> list[tuple[str, str]]:
+    """(part, what) of everything that is known exactly and differs, stage after stage."""
+    a, b = then.provenance, now.provenance
+    return [*_data(a, b, then, now), *_weights(a, b), *_settings(a, b), *_surroundings(a, b)]
+
+
+def another_cell(cell: Cell, fresh: Sequence[Cell]) -> Explanation | None:
+    """The new cell that differs from a missing one in one field alone, and which part that is."""
+    for other in fresh:
+        changed = [name for name, value in asdict(cell).items() if getattr(other, name) != value]
+        if len(changed) == 1:
+            (name,) = changed
+            text = f"{name} is {getattr(other, name)}, was {getattr(cell, name)}"
+            return Explanation((FIELDS.get(name, "data"),), text)
+    return None
+
+
+def _data(a: Mapping[str, Any], b: Mapping[str, Any], then: Row, now: Row) -> list[tuple[str, str]]:
+    found = []
+    whole, now_whole = (p.get("parts", {}).get("all", {}) for p in (a, b))
+    both = bool(whole and now_whole)
+    known = [name for name in whole if name in now_whole]
+    moved = [name for name in ("content", "labels") if name in known and whole[name] != now_whole[name]]
+    if moved:
+        what = {"content": "the images", "labels": "the labels"}
+        count = f" ({now_whole['images']} images, were {whole['images']})" if whole["images"] != now_whole["images"] else ""
+        found.append(("data", f"{' and '.join(what[name] for name in moved)} of the task are others{count}"))
+    elif not both and a.get("data_sha256") != b.get("data_sha256"):
+        found.append(("data", "the data's hash is another: images, labels, groups or parts"))
+    elif _other(a, b, "task") and whole == now_whole and a.get("data_sha256") == b.get("data_sha256"):
+        found.append(("data", "the task's version or settings are others; images, labels and parts are the same"))
+    for name in sorted({*a.get("parts", {}), *b.get("parts", {})} - {"all"}) if both and not moved else ():
+        one, other = a["parts"].get(name, {}), b["parts"].get(name, {})
+        if name not in SPLIT and one.get("ids") == other.get("ids") and any(one.get(c) != other.get(c) for c in ("content", "labels")):
+            found.append(("data", f"images or labels of {name} are others"))
+        elif one.get("ids") != other.get("ids"):
+            found.append(
+                (
+                    "split",
+                    f"the {name} part holds {other.get('images', 0)} images, other ones than the {one.get('images', 0)} of the reference",
+                )
+            )
+        elif one.get("groups") != other.get("groups"):
+            found.append(("split", f"the {name} part has other groups"))
+    parts_moved = bool(found)  # the subsets follow from them
+    if not parts_moved and (a.get("subset_sha256") != b.get("subset_sha256") or then.n_labels != now.n_labels):
+        found.append(("split", f"the labelled subset holds other images ({now.n_labels}, were {then.n_labels})"))
+    counts, now_counts = a.get("subset_classes", {}), b.get("subset_classes", {})
+    if counts != now_counts and not parts_moved:
+        moved_classes = [f"{c} {now_counts.get(c, 0)}, was {counts.get(c, 0)}" for c in counts if counts[c] != now_counts.get(c)]
+        found.append(("split", f"labelled images a class: {', '.join(moved_classes) or 'other classes'}"))
+    if then.n_requested != now.n_requested and not found:
+        found.append(("split", f"{now.n_requested} labels were asked for, {then.n_requested} then"))
+    return found
+
+
+def _weights(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if a.get("weights_sha256") != b.get("weights_sha256"):
+        return [("weights", f"another file or recipe: {b.get('weights')}, was {a.get('weights')}")]
+    if _other(a, b, "method"):
+        return [("weights", "the method's version or settings are others")]
+    loaded = [_checks(p, "weights") for p in (a, b)]
+    if all(loaded) and loaded[0] != loaded[1] and not a.get("pretraining"):
+        return [("weights", "the file's hash is the same, what was loaded from it is not")]
+    return []
+
+
+def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = []
+    one, other = _identity(a, "encoder") or {}, _identity(b, "encoder") or {}
+    of = {"readout": "readout", "name": "weights", "architecture": "weights", "checkpoint": "weights", "kind": "weights"}
+    if one and other:
+        moved = [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
+        found += [(of.get(name, "preprocessing"), f"{name} is {other.get(name)}, was {one.get(name)}") for name in moved]
+    if not (one and other) and a.get("preprocessing") != b.get("preprocessing"):
+        found.append(("preprocessing", f"{b.get('preprocessing')}; was {a.get('preprocessing')}"))
+    if _other(a, b, "code"):
+        stages = ("probe", "split", "preprocessing", "preprocessing", "preprocessing", "metrics", "metrics")  # as in grid.ingredients
+        for part, x, y in zip(stages, _identity(a, "code"), _identity(b, "code"), strict=False):
+            if x != y:
+                found.append((part, f"the version of its code is {y}, was {x}"))
+    if _other(a, b, "protocol"):
+        found.append(("probe", f"the protocol's version or settings are others (version {_first(b)}, was {_first(a)})"))
+    return found
+
+
+def _surroundings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Libraries and device, of the features too, which may be older than the row."""
+    found = []
+    versions = [_all(p, "versions") for p in (a, b)]
+    for name in sorted({*versions[0], *versions[1]} - {"medbench"}):
+        one, other = versions[0].get(name), versions[1].get(name)
+        if one != other:
+            found.append(("library", f"{name} {other}, was {one}"))
+    return found + [("device", text) for text in [*other_kind(a, b), *_other_processor(a, b)]]
+
+
+def other_kind(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """What makes two rows' last digits incomparable: another kind of device (cpu, cuda) or another precision."""
+    kinds = [{"cpu" if str(made.get("device", "cpu")).startswith("cpu") else "cuda" for made in _machines(p)} for p in (a, b)]
+    found = [f"{b.get('device')}, was {a.get('device')}"] if kinds[0] != kinds[1] else []
+    return found + [f"precision {b[name]}, was {a[name]}" for name in ("precision",) if name in a and name in b and a[name] != b[name]]
+
+
+def _other_processor(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    units = [" and ".join(dict.fromkeys(str(made["vector_units"]) for made in _machines(p) if "vector_units" in made)) for p in (a, b)]
+    return [f"kernels for {units[1]}, were for {units[0]}"] if all(units) and units[0] != units[1] else []
+
+
+def _made(then: Row, now: Row, repeatability: Repeatability) -> tuple[tuple[str, ...], str]:
+    """Where all that was asked for is the same: the stage whose result is not."""
+    if not then.provenance.get("features") and not sketched(then, "features"):
+        unclear = ("weights", "preprocessing", "probe")
+        if _apart(then, now, "scores", repeatability) is not None:
+            return unclear, "all hashes are equal and the scores moved; it trains on pixels and keeps no features that could tell where"
+    for name, part, text in (
+        ("pixels", "preprocessing", "the decoded and resized pixels moved"),
+        ("input", "preprocessing", "the pixels are the same, what enters the network is not"),
+        ("features", "readout", "weights and the network's input are the same, the features are not: its readout or its own code"),
+    ):
+        apart = _apart(then, now, name, repeatability)
+        if apart is not None:
+            if name == "features" and then.provenance.get("pretraining"):
+                return (
+                    "weights",
+                ), f"the features moved by {apart:.1e} of their size, more than repeating does: the pretraining gave other weights"
+            channels = f" (channel means {_means(now)}, were {_means(then)})" if name == "input" else ""
+            return (part,), f"all hashes are equal; {text}{channels}, by {apart:.1e} of their size"
+    seen = bool(sketched(then, "features") and sketched(now, "features"))
+    scores = [row.provenance.get("scores") for row in (then, now)]
+    if not all(scores):
+        return PARTS[:7], "all hashes are equal, and the rows are older than the sketches that could tell more: run the reference again"
+    apart = max((distance(x, y) for x, y in zip(sketched(then, "scores"), sketched(now, "scores"), strict=True)), default=0.0)
+    if apart <= EQUAL_SCORES and len({score["decisions"] for score in scores if score}) == 1:
+        return ("metrics",), "the scores are the same, the numbers computed from them are not"
+    equal = "all hashes and the features are equal" if seen else "all hashes are equal, of the features nothing is known"
+    return ("probe",) if seen else PARTS[3:6], f"{equal}; the scores moved by {apart:.1e} of their size"
+
+
+def _apart(then: Row, now: Row, name: str, repeatability: Repeatability) -> float | None:
+    """How far the row's sketches of that name lie apart, None where they are equal or not known."""
+    pairs = sketched(then, name), sketched(now, name)
+    if not pairs[0] or len(pairs[0]) != len(pairs[1]):
+        return None
+    apart = max(distance(x, y) for x, y in zip(*pairs, strict=True))
+    return apart if repeatability.moved(then, name, apart) else None
+
+
+def _checks(provenance: Mapping[str, Any], name: str) -> list[Any]:
+    checks = [(made or {}).get("checks", {}).get(name) for made in provenance.get("features", [])]
+    return checks if all(check is not None for check in checks) else []
+
+
+def _means(row: Row) -> str:
+    return " / ".join(", ".join(f"{mean:.3f}" for mean in means) for means in _checks(row.provenance, "channel_means"))
+
+
+def _identity(provenance: Mapping[str, Any], name: str) -> Any:
+    return provenance.get("identity", {}).get(name)
+
+
+def _other(a: Mapping[str, Any], b: Mapping[str, Any], name: str) -> bool:
+    """Whether both say it and it is not the same."""
+    one, other = _identity(a, name), _identity(b, name)
+    return one is not None and other is not None and one != other
+
+
+def _first(provenance: Mapping[str, Any]) -> Any:
+    return (_identity(provenance, "protocol") or ["not known"])[0]
+
+
+def _machines(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [provenance, *(made for made in provenance.get("features", []) if made)]
+
+
+def _all(provenance: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Versions of the row and of its features: all of them, where they differ."""
+    found: dict[str, list[str]] = {}
+    for made in _machines(provenance):
+        for package, version in made.get(name, {}).items():
+            found.setdefault(package, []).append(str(version))
+    return {package: " and ".join(dict.fromkeys(versions)) for package, versions in found.items()}

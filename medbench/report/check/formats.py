@@ -1,0 +1,188 @@
+"""A comparison for people and machines: a table, JSON, JUnit XML, annotations of GitHub."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from medbench.report.check.comparison import RED, Change, Comparison, Finding
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+SHOWN = 20  # lines of the table; the rest is counted
+ANNOTATIONS = 10  # GitHub shows no more of one step
+COLOURS = {"worse": "red", "better": "magenta", "not comparable": "yellow", "missing": "yellow", "new": "blue", "same": "green"}
+
+
+def terminal(comparison: Comparison, *, explained: bool = False) -> list[RenderableType]:
+    """The cells that are not the same, worst first, and a line that sums up; with `explained`, which part moved and how often."""
+    from rich.table import Table
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    shown = [finding for finding in comparison.findings if finding.status != "same"]
+    if shown:
+        table = Table()
+        table.add_column("", no_wrap=True)
+        for name in ("cell", "what"):
+            table.add_column(name, overflow="fold")
+        only = {finding.cell.encoder for finding in comparison.findings}
+        for name in ("reference", "now", "change", "tolerance"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for finding in shown[:SHOWN]:
+            numbers = _numbers(finding.changes[0]) if finding.changes else ("", "", "", "")
+            what = _what(finding)
+            table.add_row(
+                Text(finding.status, COLOURS[finding.status]),
+                Text(clean(_name(finding, brief=len(only) == 1))),
+                Text(clean(what)),
+                *map(Text, numbers),
+            )
+        parts.append(table)
+        if len(shown) > SHOWN:
+            parts.append(f"... and {len(shown) - SHOWN} more; --json FILE has them all")
+    if explained:
+        parts += [clean(line) for line in explanations(comparison)]
+    return [*parts, clean(summary(comparison))]
+
+
+def explanations(comparison: Comparison) -> list[str]:
+    """A line for each cause: the part, what was seen, in how many cells."""
+    causes: dict[tuple[str, str], list[Finding]] = {}
+    for finding in comparison.findings:
+        if finding.status in RED and finding.explanation:
+            text = re.sub(r"\d\.\de[+-]\d\d", "#", finding.explanation.text)  # distances differ from cell to cell
+            causes.setdefault((finding.explanation.part, text), []).append(finding)
+    lines = []
+    for (part, _), findings in sorted(causes.items(), key=lambda item: -len(item[1])):
+        explanation = findings[0].explanation
+        assert explanation is not None
+        also = f" (beside it: {'; '.join(explanation.also)})" if explanation.also else ""
+        lines.append(f"{part or 'not known'}: {len(findings)} cells, as {_name(findings[0])}: {explanation.text}{also}")
+    return lines
+
+
+def summary(comparison: Comparison) -> str:
+    counts = ", ".join(f"{n} {status}" for status, n in comparison.counts.items()) or "none"
+    closest = max((finding.nearest for finding in comparison.findings if finding.status == "same"), default=None)
+    largest = f" (largest difference: {closest:.2f} of its tolerance)" if closest is not None else ""
+    how = f"tolerance: spread over {comparison.measured} environments" if comparison.measured else (
+        "tolerance: one image's decision, for no repeatability was measured (medbench check --measure)"
+    )  # fmt: skip
+    return f"{'FAILED' if comparison.red else 'passed'}: {len(comparison.findings)} cells against {comparison.reference.file}: {counts}{largest}; {how}"
+
+
+def json_text(comparison: Comparison) -> str:
+    """Everything, as JSON without NaN or Infinity."""
+    findings = [
+        {
+            "status": finding.status,
+            "cell": asdict(finding.cell),
+            "reason": finding.reason,
+            "line": finding.line,
+            "nearest": _finite(finding.nearest),
+            "changes": [
+                {**asdict(change), "tolerances": _finite(change.tolerances), "better": change.better} for change in finding.changes
+            ],
+            "explanation": asdict(finding.explanation) if finding.explanation else None,
+        }
+        for finding in comparison.findings
+    ]
+    whole = {
+        "red": comparison.red,
+        "reference": str(comparison.reference.file),
+        "environments_measured": comparison.measured,
+        "counts": comparison.counts,
+        "findings": findings,
+    }
+    return json.dumps(whole, indent=1, allow_nan=False) + "\n"
+
+
+def junit(comparison: Comparison) -> str:
+    """JUnit XML, a test case a cell, as CI servers read it."""
+    red, new = sum(finding.status in RED for finding in comparison.findings), comparison.counts.get("new", 0)
+    suite = ElementTree.Element(
+        "testsuite", name="medbench check", tests=str(len(comparison.findings)), failures=str(red), errors="0", skipped=str(new)
+    )
+    for finding in comparison.findings:
+        cell = finding.cell
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=clean(f"medbench.{cell.task}.{cell.method}.{cell.protocol}"), name=clean(_name(finding))
+        )
+        if finding.status in RED:
+            failure = ElementTree.SubElement(case, "failure", type=finding.status, message=clean(_sentence(finding)))
+            failure.text = clean("\n".join([_sentence(finding), *(_change(change) for change in finding.changes)]))
+        elif finding.status == "new":
+            ElementTree.SubElement(case, "skipped", message=clean(_sentence(finding)))
+    ElementTree.indent(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+def github(comparison: Comparison) -> list[str]:
+    """Workflow commands that show each failed cell beside its line of the reference."""
+    red = [finding for finding in comparison.findings if finding.status in RED]
+    lines = []
+    for finding in red[: ANNOTATIONS - 1] if len(red) > ANNOTATIONS else red:
+        place = {"file": str(comparison.reference.file), "line": str(finding.line or 1), "title": f"medbench check: {finding.status}"}
+        properties = ",".join(f"{name}={_escape(value, ':,')}" for name, value in place.items())
+        lines.append(f"::error {properties}::{_escape(f'{_name(finding)}: {_sentence(finding)}')}")
+    if len(red) > ANNOTATIONS:
+        lines.append(f"::error title=medbench check::{_escape(summary(comparison))}")
+    return lines
+
+
+def clean(text: str) -> str:
+    """Without characters that drive a terminal or that XML cannot hold."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "�", text)
+
+
+def _escape(text: str, more: str = "") -> str:
+    """As GitHub's own toolkit writes a workflow command's message, and with ":,", its properties."""
+    for character in "%\r\n" + more:
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
+
+
+def _name(finding: Finding, *, brief: bool = False) -> str:
+    """brief: without the encoder, for a table of one."""
+    cell = finding.cell
+    extra = [
+        *([cell.data] if cell.data != "phantom" else []),
+        *([cell.readout] if cell.readout != "pool" else []),
+        *([f"on {cell.target}"] if cell.target != "test" else []),
+        *([f"pretraining {cell.pretrain_seed}"] if cell.pretrain_seed else []),
+    ]
+    name = str(cell)
+    return " ".join([name.replace(f" {cell.encoder} ", " ", 1) if brief else name, *extra])
+
+
+def _what(finding: Finding) -> str:
+    if not finding.changes:
+        return finding.reason
+    more = f" and {len(finding.changes) - 1} more" if len(finding.changes) > 1 else ""
+    return finding.changes[0].name + more
+
+
+def _sentence(finding: Finding) -> str:
+    what = "; ".join(_change(change) for change in finding.changes[:3]) or finding.reason
+    part = f" [{finding.explanation.part}: {finding.explanation.text}]" if finding.explanation and finding.changes else ""
+    return f"{finding.status}: {what}{part}"
+
+
+def _change(change: Change) -> str:
+    then, now, by, tolerance = _numbers(change)
+    return f"{change.name} {now}, was {then} ({by}, tolerance {tolerance})"
+
+
+def _numbers(change: Change) -> tuple[str, str, str, str]:
+    by = "" if change.then is None or change.now is None else f"{change.now - change.then:+.4f}"
+    then, now = ("undefined" if value is None else f"{value:.4f}" for value in (change.then, change.now))
+    return then, now, by, f"{change.tolerance:.4f}"
+
+
+def _finite(value: float) -> Any:
+    return value if value != float("inf") else None

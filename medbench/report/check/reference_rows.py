@@ -1,0 +1,76 @@
+"""Rows to compare: of a results folder, or of a rows.jsonl alone. Every line is checked, for a reference is a file that people edit and merge."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medbench.run.store import Store
+from medbench.schema import Cell, Row, UserError, checked, parsed
+from medbench.stats.array_sketch import PROJECTIONS
+
+
+@dataclass(frozen=True)
+class Given:
+    """rows: one for each cell, in the order of the file, the last where there are several. lines: of each in its file, from 1. failures: why a
+    cell has no row. file: where they were read."""
+
+    file: Path
+    rows: Mapping[Cell, Row]
+    lines: Mapping[Cell, int] = field(default_factory=dict)
+    failures: Mapping[Cell, str] = field(default_factory=dict)
+
+
+def read(place: Path, then: str = "medbench run --out FOLDER writes FOLDER/rows.jsonl") -> Given:
+    """The rows of a results folder (those of its plan, where it has one) or of a file. Raises UserError; then: what it says to do next where
+    there are none."""
+    plan = Store(place).plan().cells if place.is_dir() else ()
+    file = place / "rows.jsonl" if place.is_dir() else place
+    if not file.is_file() and not plan:
+        near = [str(other) for other in sorted(Path("results").glob("*/rows.jsonl"))]
+        raise UserError(f"There are no rows in {place}.", allowed=near, given=str(place), then=then)
+    try:
+        text = file.read_text(encoding="utf-8") if file.exists() else ""  # of a plan whose cells all failed
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read: {error}.") from error
+    if place.is_dir():
+        text = text[: text.rfind("\n") + 1]  # without the line that a killed run was writing
+    wanted = {planned.fingerprint for planned in plan}
+    rows: dict[Cell, Row] = {}
+    lines: dict[Cell, int] = {}
+    for number, line in enumerate(io.StringIO(text), 1):
+        row = _row(file, number, line)
+        if not wanted or row.fingerprint in wanted:
+            rows.pop(row.cell, None)
+            rows[row.cell], lines[row.cell] = row, number
+    failed = Store(place).failures() if plan else {}
+    return Given(file, rows, lines, {planned.cell: failed[planned.fingerprint] for planned in plan if planned.fingerprint in failed})
+
+
+def _row(file: Path, number: int, line: str) -> Row:
+    try:
+        row = Row.from_json(parsed(line))
+        _check_sketches(row.provenance)
+        return row
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{file}, line {number}, is not a row of medbench ({error}).", then="mend or remove that line") from error
+
+
+_SKETCHES = ("pixels", "input", "features", "probabilities")
+
+
+def _check_sketches(provenance: Mapping[str, Any]) -> None:
+    """Raises TypeError or ValueError where what a row says of its stages is not what is compared."""
+    stages = [provenance.get("scores", {})]
+    for made in provenance.get("features", []):
+        checked(made or {}, {}, "features")
+        stages.append((made or {}).get("checks", {}))
+    for stage in stages:
+        checked(stage, {}, "checks")
+        checked(stage, {name: list for name in (*_SKETCHES, "channel_means") if name in stage}, "checks")
+        for name, numbers in ((name, stage[name]) for name in _SKETCHES if name in stage):
+            if len(numbers) != 1 + PROJECTIONS or not all(type(number) in (int, float) for number in numbers):
+                raise ValueError(f"its sketch of {name} is {numbers!r:.60}")

@@ -1,0 +1,40 @@
+"""A reference made anew: its rows, and beside them the leaderboard that people read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from medbench.report.check.reference_rows import Given
+from medbench.schema import UserError
+from medbench.system import atomic_write as durable
+
+
+def update(reference: Path, given: Given, *, board: Path | None = None) -> None:
+    """Make `given` the reference: `reference` is replaced, whole or not at all, in the order of cells, so that a diff shows what moved.
+
+    board: a results folder whose leaderboard.md and leaderboard.csv are copied beside it. Raises UserError where a cell failed: a reference
+    holds finished cells alone.
+    """
+    if given.failures:
+        cell, why = next(iter(given.failures.items()))
+        raise UserError(
+            f"{len(given.failures)} cells failed ({cell}: {why}): the reference stays as it was.", then="mend them, then run it again"
+        )
+    if not given.rows:
+        raise UserError(f"{given.file} holds no row: the reference stays as it was.")
+    rows = sorted(given.rows.values(), key=lambda row: row.cell)
+    lines = [json.dumps(row.to_json(), allow_nan=False, ensure_ascii=False) for row in rows]
+    write(reference, "".join(f"{line}\n" for line in lines))
+    for name in ("leaderboard.md", "leaderboard.csv"):
+        if board and (board / name).is_file():
+            write(reference.with_name(name), (board / name).read_text(encoding="utf-8"))
+
+
+def write(file: Path, text: str) -> None:
+    """A file, whole or not at all. Raises UserError."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        durable.write(file, lambda partial: partial.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}.") from error

@@ -1,0 +1,182 @@
+"""How far a number may lie from its reference: twice what it moved by between environments at one commit, and one image's decision.
+
+Repeatability is measured, never assumed, and never taken from the sampling interval: that one is thirty times as wide and would hide every
+regression. The doubling is for the machine that was not measured. One decision is the least that a counted metric can change by where
+rounding moves a score over a threshold, and so the least that a check on another processor must bear even if no measured environment did it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from medbench.report.check.reference_rows import Given
+from medbench.schema import Row, UserError
+from medbench.stats.array_sketch import distance
+
+NAME = "repeatability.json"
+FACTOR = 2.0
+#: Where a row does not say how many images of each class were scored: it is older than the record of them.
+UNKNOWN_STEP = 0.005
+ROUNDING = 1e-5  # of a sketch, as a share: float32 kernels on other vector units move the features of a deep network by 1e-6 to 1e-7
+BOUNDS = ("value", "low", "high")
+
+
+@dataclass(frozen=True)
+class Repeatability:
+    """What was measured. spread: "task data method protocol" -> name -> largest range over the environments; of `auc`, `auc low` and `auc high`
+    in the metric's own unit, of `features` and `scores` as `sketch.distance`."""
+
+    spread: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    environments: Sequence[Mapping[str, Any]] = ()
+
+    @staticmethod
+    def beside(reference: Path) -> Repeatability:
+        """What lies beside a reference's rows; nothing where none was measured. Raises UserError."""
+        file = reference.with_name(NAME)
+        if not file.is_file():
+            return Repeatability()
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            spread = {str(key): {str(k): float(v) for k, v in of.items()} for key, of in record["spread"].items()}
+            return Repeatability(spread, tuple(dict(entry) for entry in record["environments"]))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            then = "medbench check --measure makes it anew"
+            raise UserError(f"{file} is not a repeatability of medbench ({error!r}).", then=then) from error
+
+    def of(self, row: Row, name: str) -> float:
+        """The measured range of `name`: of this task, method and protocol; where they are new, the largest of this protocol."""
+        found = self.spread.get(key(row))
+        if found is None:
+            like = [of for other, of in self.spread.items() if other.rpartition(" ")[2] == row.cell.protocol]
+            return float(max((of.get(name, 0.0) for of in like), default=0.0))
+        return float(found.get(name, 0.0))
+
+    def tolerance(self, row: Row, metric: str, bound: str = "value") -> float:
+        """How far a metric's value (or the low or high end of its interval) may lie from `row`, the reference.
+
+        An end is a value on a resample, which holds the image of a decision more than once: two steps (kernels for SSE4 moved a mean AUC of
+        five findings by 1e-5, the low end of its interval by 8e-5).
+        """
+        if bound == "value":
+            return FACTOR * self.of(row, metric) + step(row, metric)
+        return FACTOR * self.of(row, f"{metric} {bound}") + 2 * step(row, metric)
+
+    def moved(self, row: Row, name: str, apart: float) -> bool:
+        """Whether sketches that lie `apart` are of arrays that differ by more than repeating does."""
+        return apart > max(ROUNDING, FACTOR * self.of(row, name))
+
+    def text(self) -> str:
+        return json.dumps({"environments": list(self.environments), "spread": self.spread}, indent=1, sort_keys=True) + "\n"
+
+
+def key(row: Row) -> str:
+    cell = row.cell
+    return f"{cell.task} {cell.data} {cell.method} {cell.protocol}".replace("\n", " ")
+
+
+def step(row: Row, metric: str) -> float:
+    """What one decision changes a metric by at most, to leading order: of an image of the rarest class that is scored (n of N, C classes).
+
+    accuracy 1/N; balanced accuracy 1/(Cn); f1 2/(Cn), since 2h / (support + predicted) gains a hit and a prediction; kappa 2/(N - m), m of
+    the largest class, where nearly all are decided to be of it; weighted kappa (C - 1)^2/S for a decision from one end to the other, S the
+    squared distances of the classes' numbers from their mean, the least disagreement to expect; ECE 2/N, an image that leaves one bin for
+    another. Multi-label: the decision on one of C labels, over which the metrics are averaged.
+    AUC has no decisions: an image of the rarest class (multi-label: of the fewest with, or without, a label) passes one of the N - n others, or one
+    in a hundred, as where scores lie close
+    (kernels for other vector units moved the interval's end of an SVM on random features, chosen from 14 images, by 1e-4; by a pair,
+    7e-5, it would have been red).
+    """
+    part = row.provenance.get("parts", {}).get(row.cell.target, {})
+    every = part.get("classes", [])
+    counts = [count for count in every if count]
+    if not counts:
+        return UNKNOWN_STEP
+    total, rarest, classes = int(part["images"]), min(counts), len(counts)
+    passed = max(1 / max(total - rarest, 1), 0.01) / rarest
+    each: dict[str, float] = {
+        "accuracy": 1 / total,
+        "balanced_accuracy": 1 / (classes * rarest),
+        "f1": 2 / (classes * rarest),
+        "kappa": 2 / max(total - max(counts), 1),
+        "weighted_kappa": (len(every) - 1) ** 2 / max(_squares(every), 1),
+        "ece": 2 / total,
+        "auc": passed / (classes if classes > 2 else 1),
+    }
+    if sum(counts) != total:  # of labels that do not exclude each other
+        smaller = max(min(min(count, total - count) for count in counts), 1)  # images with, or without, one of them
+        balanced, kappa = 1 / (2 * classes * smaller), 2 / (classes * smaller)
+        each |= {"accuracy": 1 / (classes * total), "balanced_accuracy": balanced, "kappa": kappa}
+        passed = max(1 / max(total - smaller, 1), 0.01) / smaller
+        each |= {"ece": 2 / (classes * total), "auc": passed / classes}
+    return each.get(metric, UNKNOWN_STEP)
+
+
+def _squares(counts: Sequence[int]) -> float:
+    """Sum over images of (class number - mean class number)^2."""
+    mean = sum(i * count for i, count in enumerate(counts)) / sum(counts)
+    return float(sum(count * (i - mean) ** 2 for i, count in enumerate(counts)))
+
+
+def measure(runs: Sequence[Given]) -> Repeatability:
+    """The spread of one commit's rows over several runs of one study. Raises UserError where they are not that."""
+    if len(runs) < 2:
+        raise UserError(
+            "A spread needs the rows of two runs at least.", then="medbench check --measure --rows A --rows B --against rows.jsonl"
+        )
+    first = runs[0]
+    spread: dict[str, dict[str, float]] = {}
+    for cell, row in first.rows.items():
+        rows = [run.rows.get(cell) for run in runs]
+        same = [other for other in rows if other is not None and other.fingerprint == row.fingerprint]
+        if len(same) < len(runs):
+            other = next(run.file for run, found in zip(runs, rows, strict=True) if found is None or found.fingerprint != row.fingerprint)
+            raise UserError(f"{other} has not the cell '{cell}' as {first.file} has it: a spread is of one study at one commit.")
+        commits = {str(other.provenance.get("commit")) for other in same}
+        if len(commits) > 1:
+            raise UserError(f"The rows of '{cell}' are of {len(commits)} commits ({', '.join(sorted(commits))}): a spread is of one.")
+        known = spread.setdefault(key(row), {})
+        for name, width in _widths(same).items():
+            known[name] = max(known.get(name, 0.0), width)
+    return Repeatability(
+        {name: {k: float(f"{v:.3g}") for k, v in of.items()} for name, of in spread.items()}, tuple(_environment(run) for run in runs)
+    )
+
+
+def _widths(rows: Sequence[Row]) -> dict[str, float]:
+    """The largest difference between two of the rows of one cell, for everything that has a tolerance."""
+    found: dict[str, float] = {}
+    for metric in rows[0].metrics:
+        for bound in BOUNDS:
+            values = [row.metrics[metric][bound] for row in rows]
+            defined = [float(value) for value in values if value is not None]
+            if defined:
+                found[metric if bound == "value" else f"{metric} {bound}"] = max(defined) - min(defined)
+    for name in ("features", "scores"):
+        pairs = [sketched(row, name) for row in rows]
+        if len({len(pair) for pair in pairs}) > 1:
+            raise UserError(
+                f"The rows of '{rows[0].cell}' do not all have sketches of the same {name}: a spread is of one study at one commit."
+            )
+        apart = [distance(x, y) for a, b in combinations(pairs, 2) for x, y in zip(a, b, strict=True)]
+        if apart:
+            found[name] = max(apart)
+    return found
+
+
+def sketched(row: Row, name: str) -> list[list[float]]:
+    """The row's sketches of its `scores`, or of each member's `features`, `pixels` or `input`; [] where it has none."""
+    if name == "scores":
+        scores = row.provenance.get("scores", {}).get("probabilities")
+        return [scores] if scores else []
+    checks = [(made or {}).get("checks", {}) for made in row.provenance.get("features", [])]
+    return [check[name] for check in checks if name in check]
+
+
+def _environment(run: Given) -> dict[str, Any]:
+    row = next(iter(run.rows.values()))
+    return {name: row.provenance.get(name) for name in ("device", "vector_units", "versions", "commit")}

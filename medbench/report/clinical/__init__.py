@@ -1,0 +1,46 @@
+"""What a clinician asks of a classifier, from saved scores alone: each class, each case, each subgroup, and whether probabilities mean it.
+
+Every number is the mean over the draws of one line of a leaderboard with the leaderboard's own interval (whole test groups resampled, the
+draws as a second source of chance). Thresholds and temperatures come from the labelled subset (`spec.HeldOut`), never from the set that is
+scored. Never imports torch.
+"""
+
+from medbench.report.clinical.case_metrics import CASE_COLUMNS, case_records, cases
+from medbench.report.clinical.class_metrics import CLASS_COLUMNS, class_records, per_class
+from medbench.report.clinical.one_vs_rest import above_for_specificity, least_for_sensitivity
+from medbench.report.clinical.predictions import Answers, Draw, by_case, draw_of, read
+from medbench.report.clinical.subgroup_analysis import SUBGROUP_COLUMNS, bands, subgroup_records, subgroups
+from medbench.report.clinical.temperature_scaling import (
+    CALIBRATION_COLUMNS,
+    calibration,
+    calibration_records,
+    ece_if_calibrated,
+    temperature,
+    tempered,
+)
+
+__all__ = [
+    "CALIBRATION_COLUMNS",
+    "CASE_COLUMNS",
+    "CLASS_COLUMNS",
+    "SUBGROUP_COLUMNS",
+    "Answers",
+    "Draw",
+    "above_for_specificity",
+    "bands",
+    "by_case",
+    "calibration",
+    "calibration_records",
+    "case_records",
+    "cases",
+    "class_records",
+    "draw_of",
+    "ece_if_calibrated",
+    "least_for_sensitivity",
+    "per_class",
+    "read",
+    "subgroup_records",
+    "subgroups",
+    "temperature",
+    "tempered",
+]

@@ -1,0 +1,146 @@
+"""A complete line's saved scores with what is known of the scored images; and the same a case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from medbench import stats
+from medbench.report.leaderboard import Line
+from medbench.schema import Kind, UserError
+from medbench.stats import metrics
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """One row's scores. probabilities (M, C) float64, decisions (M,) or (M, C). held (n, C) float64 and held_labels (n,) or (n, C): the scores
+    inside the labelled subset; None where nothing was held out."""
+
+    probabilities: np.ndarray
+    decisions: np.ndarray
+    held: np.ndarray | None = None
+    held_labels: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """M images (or cases) of one scored set with the answers of every draw.
+
+    labels as in `spec.Split`. weights (M, 1 + R) uint8: a column of ones, then the resamples of whole groups that every leaderboard uses.
+    bags (M,) int, meta: column -> (M,); empty where the folder is of an older run.
+    """
+
+    kind: Kind
+    classes: Sequence[str]
+    group: str  # what a group is: "patient"
+    labels: np.ndarray
+    groups: np.ndarray
+    weights: np.ndarray
+    bags: np.ndarray | None
+    meta: Mapping[str, np.ndarray]
+    draws: Sequence[Draw]
+
+    def take(self, which: np.ndarray) -> Answers:
+        """The images at `which` (index or mask); the labelled subset's scores stay."""
+        draws = [replace(draw, probabilities=draw.probabilities[which], decisions=draw.decisions[which]) for draw in self.draws]
+        return replace(
+            self,
+            labels=self.labels[which],
+            groups=self.groups[which],
+            weights=self.weights[which],
+            bags=None if self.bags is None else self.bags[which],
+            meta={name: column[which] for name, column in self.meta.items()},
+            draws=draws,
+        )
+
+    def positives(self, c: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of class (or label) c: known (k,) index, where it is known at all, and (k,) bool."""
+        return positives(self.labels, c)
+
+    def each(self) -> Iterator[int]:
+        """The classes that are reported: of a binary task the second alone, as the first is its mirror image."""
+        yield from [1] if self.kind == "binary" else range(len(self.classes))
+
+    def sample(self, values: Sequence[np.ndarray], groups: int | None = None) -> stats.Sample:
+        """From (1 + R,) a draw: the value itself, then its resamples. groups: how many stand behind it; default: all."""
+        whole = np.stack(values)
+        return stats.Sample(whole[:, 0], whole[:, 1:], groups or self.n_groups)
+
+    @property
+    def n_groups(self) -> int:
+        return len(np.unique(self.groups))
+
+
+def positives(labels: np.ndarray, c: int) -> tuple[np.ndarray, np.ndarray]:
+    """known (k,) index, where label c is known at all, and (k,) bool: whether it is positive there."""
+    if labels.ndim == 1:
+        return np.arange(len(labels)), labels == c
+    known = np.flatnonzero(~np.isnan(labels[:, c]))
+    return known, labels[known, c] == 1
+
+
+def read(line: Line) -> Answers:
+    """Raises UserError for a line that is not complete, and where the folder holds no predictions."""
+    if not line.complete or not line.rows:
+        raise UserError(f"{line.name} at {line.cell.labels} labels is not finished ({line.status}).", then="medbench run, the same command")
+    cell, store = line.cell, line.stores[0]
+    about = store.plan().tasks[f"{cell.task}|{cell.data}|{cell.target}"]
+    target = store.target(str(line.rows[0].provenance["target"]))
+    ones = np.ones((len(target["ids"]), 1), np.uint8)
+    return Answers(
+        kind=about["kind"],
+        classes=about["classes"],
+        group=about["groups"] or "image",
+        labels=target["labels"],
+        groups=target["groups"],
+        weights=np.concatenate([ones, stats.group_weights(target["groups"])], axis=1),
+        bags=target.get("bags"),
+        meta={key.removeprefix("meta_"): column for key, column in target.items() if key.startswith("meta_")},
+        draws=[draw_of(where.scores(row)) for where, row in zip(line.stores, line.rows, strict=True)],
+    )
+
+
+def draw_of(scores: Mapping[str, np.ndarray]) -> Draw:
+    """From what `Store.scores` reads."""
+    held = scores.get("held_out_probabilities")
+    return Draw(
+        scores["probabilities"].astype(float),
+        scores["decisions"],
+        None if held is None else held.astype(float),
+        scores.get("held_out_labels"),
+    )
+
+
+def by_case(answers: Answers) -> tuple[Answers, int]:
+    """The same a case (the images of one bag in one group): its probability is their mean; and how many cases were left out.
+
+    Left out are cases whose images have different labels (multi-label: that label of the case is unknown instead). A case is decided for the
+    class of the largest mean probability, a label from 0.5 on. Raises ValueError where the bags are not known.
+    """
+    if answers.bags is None:
+        raise ValueError("the bags of these answers are not known")
+    _, first, case = np.unique(
+        [np.unique(answers.groups, return_inverse=True)[1], answers.bags], axis=1, return_index=True, return_inverse=True
+    )
+    case = case.reshape(-1)
+    size = np.bincount(case)
+    draws = []
+    for draw in answers.draws:
+        mean = np.zeros((len(size), draw.probabilities.shape[1]))
+        np.add.at(mean, case, draw.probabilities)
+        mean = np.clip(mean / size[:, None], 0, 1)
+        draws.append(replace(draw, probabilities=mean, decisions=metrics.decided(mean, answers.labels.ndim == 2)))
+    labels = answers.labels[first]
+    if labels.ndim == 2:
+        low, high = np.full(labels.shape, np.inf), np.full(labels.shape, -np.inf)
+        np.fmin.at(low, case, answers.labels)
+        np.fmax.at(high, case, answers.labels)
+        labels = np.where(low == high, low, np.nan)
+        kept = np.arange(len(size))
+    else:
+        torn = np.unique(case[answers.labels != labels[case]])
+        kept = np.setdiff1d(np.arange(len(size)), torn)
+    whole = replace(answers.take(first), labels=labels, draws=draws)
+    return whole.take(kept), len(size) - len(kept)

@@ -1,0 +1,313 @@
+"""What `medbench clinical` prints: a few tables of one line of a leaderboard, in a terminal, as Markdown, LaTeX or tidy CSV."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medbench.report.clinical.case_metrics import cases
+from medbench.report.clinical.class_metrics import check_shares, per_class
+from medbench.report.clinical.predictions import Answers, read
+from medbench.report.clinical.subgroup_analysis import MIN_GROUPS, MIN_OF_CLASS, subgroups
+from medbench.report.clinical.temperature_scaling import MIN_HELD_OUT, RANGE, calibration
+from medbench.report.leaderboard import TITLES, Board, Line, escape_tex, known_metric, shown_axes
+from medbench.report.leaderboard.standard_tables import grid
+from medbench.schema import Progress, UserError, parse_budget, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+FORMATS = ("terminal", "markdown", "csv", "latex")
+FORMAT_OF = {".md": "markdown", ".csv": "csv", ".tex": "latex"}  # of a file's name
+_DECISIONS = {"recall": "recall", "precision": "precision", "specificity": "specificity", "f1": "F1"}
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """One table as plain words: its title, header and body, and what a reader must know. frame: the numbers behind it."""
+
+    title: str
+    header: Sequence[str]
+    body: Sequence[Sequence[str]]
+    notes: Sequence[str]
+    frame: pd.DataFrame
+
+
+def choose(
+    boards: Sequence[Board], method: str | None, labels: str | None, protocol: str | None, target: str | None, metric: str | None
+) -> list[tuple[Board, Line]]:
+    """The best complete line of each leaderboard among those asked for, at the largest budget asked for. Raises UserError where none is.
+
+    target: the name of the scored set; default: the test (else val) part alone, where there is one.
+    """
+    targets = sorted({board.target for board in boards})
+    own = [name for name in ("test", "val") if name in targets][:1] or targets
+    wanted = [target] if target else own
+    if target and target not in targets:
+        raise UserError(f"Nothing was scored on '{target}' here.", allowed=targets, given=target)
+    boards = [board for board in boards if board.target in wanted]
+    known_metric(boards, metric)
+    budget = None if labels is None else str(parse_budget(labels))
+    asked = {"method": method, "labels": budget, "protocol": protocol}
+    cells = [line.cell for board in boards for line in board.lines]
+    for axis, given in asked.items():
+        there = sorted({str(getattr(cell, axis)) for cell in cells})
+        if given is not None and given not in there:
+            raise UserError(f"No line with {axis} '{given}' is in these results.", allowed=there, given=given)
+    found = []
+    for board in boards:
+        shown = board.shown(metric)
+        sign = -1.0 if shown == "ece" else 1.0
+        lines = [line for line in board.lines if all(given in (None, str(getattr(line.cell, axis))) for axis, given in asked.items())]
+        done = [line for line in lines if shown in line.plain and not np.isnan(line.plain[shown]).any()]
+        if done:
+            last = done[-1].cell.labels  # budgets stand from few labels to many
+            found.append(
+                (board, max((line for line in done if line.cell.labels == last), key=lambda line: sign * np.mean(line.plain[shown])))
+            )
+    if not found:
+        raise UserError("No finished line is what was asked for.", then="medbench table FOLDER")
+    return found
+
+
+def caption(board: Board, line: Line) -> str:
+    """`derm (HAM10000), test: supervised linear, 10% labels, 3 draws`."""
+    axes = shown_axes(board.lines)
+    words = [str(getattr(line.cell, axis)) for axis in dict.fromkeys([*axes, "protocol"])]
+    draws = f"{len(line.rows)} draws" if len(line.rows) > 1 else "one draw"
+    of = f"; of a selection, {board.selection}" if board.selection else ""
+    return f"{board.title}: {' '.join(words)}, {line.cell.labels} labels, {draws}{of}"
+
+
+def sheets(
+    board: Board,
+    line: Line,
+    *,
+    metric: str,
+    by: str | None,
+    specificity: float,
+    sensitivity: float,
+    progress: Progress = silent,
+) -> list[Sheet]:
+    """All tables of one line; those that these results cannot give are left out (a named column `by` is refused)."""
+    check_shares(specificity, sensitivity)
+    answers, stage = read(line), f"tables of {line.name}"
+
+    def at(done: int, total: int) -> None:
+        progress(stage, done, total + 3)
+
+    frame = subgroups(answers, metric, by, at)  # first: a column that is not there is refused before any work
+    n = len(frame)
+    made = _classes(answers, specificity, sensitivity)
+    at(n + 1, n)
+    made += _cases(answers)
+    at(n + 2, n)
+    made += [*_subgroups(answers, metric, frame), _calibration(answers)]
+    at(n + 3, n)
+    return made
+
+
+def _classes(answers: Answers, specificity: float, sensitivity: float) -> list[Sheet]:
+    frame = per_class(answers, specificity=specificity, sensitivity=sensitivity)
+    found = {(row["class"], row["metric"]): row for row in frame.to_dict("records")}
+    names = list(dict.fromkeys(frame["class"]))
+
+    def count(name: str) -> str:
+        row = found[name, "recall"]
+        return f"{row['n']}/{row['of']}"
+
+    def at(name: str, metric: str, reached: str) -> str:
+        mean = found[name, reached]["mean"]
+        return _number(found[name, metric], 2) + ("" if np.isnan(mean) else f" at {mean:.2f}")
+
+    decided = [[name, count(name), *(_number(found[name, metric], 2) for metric in _DECISIONS)] for name in names]
+    ranked = [
+        [
+            name,
+            *(_number(found[name, metric], 2) for metric in ("auc", "average_precision")),
+            at(name, "sensitivity_at_specificity", "achieved_specificity"),
+            at(name, "specificity_at_sensitivity", "achieved_sensitivity"),
+        ]
+        for name in names
+    ]
+    where = (
+        "Thresholds are chosen for each class on the held-out scores of the labelled subset; behind 'at': what they reached on this set."
+    )
+    if not any(draw.held is not None for draw in answers.draws):
+        where = "No thresholds: nothing was held out inside the labelled subset, or these results are older than its saving."
+    elif frame.loc[frame["metric"].str.contains("_at_"), "mean"].isna().any():
+        where += f" –: fewer than {1 / (1 - specificity):.0f} held-out negatives, or {1 / (1 - sensitivity):.0f} positives, in a draw."
+    header = ["class", "AUC", "average precision", f"sensitivity at spec. {specificity:.10g}", f"specificity at sens. {sensitivity:.10g}"]
+    return [
+        Sheet(
+            "Each class, as decided",
+            ["class", "images", *_DECISIONS.values()],
+            decided,
+            [],
+            frame[frame.metric.isin([*_DECISIONS, "prevalence"])],
+        ),
+        Sheet("Each class against the rest", header, ranked, [where], frame[~frame.metric.isin([*_DECISIONS, "prevalence"])]),
+    ]
+
+
+def _cases(answers: Answers) -> list[Sheet]:
+    frame = cases(answers)
+    if frame.empty:
+        return []
+    body = [
+        [
+            TITLES[row["metric"]],
+            *(_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 3, name == "gain") for name in ("image", "case", "gain")),
+        ]
+        for row in frame.to_dict("records")
+    ]
+    n, m = frame["images"].iloc[0], frame["cases"].iloc[0]
+    torn = frame.attrs["torn"]
+    left_out = f" {torn} case{' is' if torn == 1 else 's are'} left out: images of one case have different labels." if torn else ""
+    note = f"A case is the images of one bag, its probability their mean.{left_out}"
+    return [Sheet("A case beside an image", ["", f"{n} images", f"{m} cases", "case - image"], body, [note], frame)]
+
+
+def _subgroups(answers: Answers, metric: str, frame: pd.DataFrame) -> list[Sheet]:
+    if frame.empty:
+        return []
+    made = []
+    over = len(list(answers.each()))
+    for name, part in frame.groupby("column", sort=False):
+        body = []
+        several = bool((part.loc[part["note"] == "", "classes"] < over).any())
+        for row in part.to_dict("records"):
+            numbers = [
+                _interval(row["value"], row["low"], row["high"], 3),
+                _interval(row["difference"], row["difference_low"], row["difference_high"], 3, True),
+            ]
+            p = "" if np.isnan(row["p"]) else "< 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
+            said = [row["note"].replace("too small to say", "too small"), "", ""] if row["note"] else [*numbers, p]
+            classes = [] if not several else ["" if row["note"] else f"{row['classes']} of {over}"]
+            body.append([row["subgroup"], str(row["images"]), str(row["groups"]), *classes, *said, "worst" if row["worst"] else ""])
+        header = [str(name), "images", f"{answers.group}s", *(["classes"] if several else []), TITLES[metric], "minus the others", "p", ""]
+        made.append(Sheet(f"{TITLES[metric]} by {name}", header, body, [], part))
+    n, tested = "two classes" if over > 1 else "a class", int(frame["p"].notna().sum())
+    note = (
+        f"p: of no difference, Holm-corrected over the {tested} subgroups; worst: the furthest behind, whether or not p shows it. "
+        if tested
+        else ""
+    )
+    note += (
+        f"Too small: fewer than {MIN_GROUPS} {answers.group}s on either side, or not {n} with {MIN_OF_CLASS} {answers.group}s that have it and "
+        f"{MIN_OF_CLASS} that do not."
+    )
+    if metric == "ece":
+        note += " ECE is not compared: chance alone makes it larger in the smaller part."
+    last = made[-1]
+    return [*made[:-1], Sheet(last.title, last.header, last.body, [note], last.frame)]
+
+
+def _calibration(answers: Answers) -> Sheet:
+    frame = calibration(answers)
+    found = {(row["state"], row["metric"]): row for row in frame.to_dict("records")}
+    names = {"ece": "ECE", "brier": "Brier", "log_loss": "log-loss", "slope": "slope", "intercept": "intercept"}
+    t, by_chance = found["after", "temperature"], found["if calibrated", "ece"]["mean"]
+    after = not np.isnan(t["mean"])
+    states = ("before", "after", "change") if after else ("before",)
+    body = [
+        [title, *(_number(found[state, metric], 3, state == "change") for state in states)]
+        for metric, title in names.items()
+        if ("before", metric) in found
+    ]
+    if after:
+        sd = "" if np.isnan(t["sd"]) else f" (sd {t['sd']:.2f} over draws)"
+        note = f"After: one temperature, {t['mean']:.2f}{sd}, fitted on the held-out scores of the labelled subset, never on this set."
+        if not RANGE[0] * 1.01 < t["mean"] < RANGE[1] * 0.99:
+            note += f" It lies at the end of what is looked at ({RANGE[0]:g} to {RANGE[1]:g})."
+    else:
+        note = f"No temperature: a draw has fewer than {MIN_HELD_OUT} held-out images, or these results are older than their saving."
+    chance = f"ECE: probabilities that are right would show {by_chance:.3f} on so many images, by chance; resamples lie higher still, and so the interval."
+    return Sheet("Calibration", ["", *(("as given", "after", "change") if after else ("as given",))], body, [note, chance], frame)
+
+
+def _number(row: dict[str, float], digits: int, signed: bool = False) -> str:
+    return _interval(row["mean"], row["low"], row["high"], digits, signed)
+
+
+def _interval(value: float, low: float, high: float, digits: int, signed: bool = False) -> str:
+    form = f"{'+' if signed else ''}.{digits}f"
+    if np.isnan(value):
+        return "–"
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]" if not np.isnan([low, high]).any() else f"{value:{form}} [undefined]"
+
+
+def terminal(title: str, made: Sequence[Sheet]) -> list[Table | str]:
+    from rich.table import Table
+    from rich.text import Text
+
+    found: list[Table | str] = [title]
+    for sheet in made:
+        shown = Table(title=Text(sheet.title), title_justify="left", title_style="bold")
+        for place, name in enumerate(sheet.header):
+            shown.add_column(Text(name), justify="left" if place == 0 else "right", no_wrap=place == 0)
+        for row in sheet.body:
+            shown.add_row(*map(Text, row), style="bold" if row[-1] == "worst" else None)
+        found += [shown, *sheet.notes]
+    return found
+
+
+def render(made: Sequence[tuple[str, Sequence[Sheet]]], form: str) -> str:
+    """The tables of several lines as text: "markdown", "latex" or "csv" (one tidy table: line, table, then every frame's columns)."""
+    if form == "csv":
+        import pandas as pd
+
+        frames = [sheet.frame.assign(line=title, table=sheet.title) for title, of_line in made for sheet in of_line]
+        whole = pd.concat([frame.dropna(axis=1, how="all") for frame in frames], ignore_index=True)
+        return str(
+            whole[["line", "table", *(c for c in whole.columns if c not in ("line", "table"))]].to_csv(index=False, lineterminator="\n")
+        )
+    parts = []
+    for title, of_line in made:
+        parts.append(f"**{title}**\n" if form == "markdown" else f"% {title}")
+        parts += [_markdown(sheet) if form == "markdown" else _latex(title, sheet) for sheet in of_line]
+    return "\n".join(parts) + ("" if form == "latex" else "\n")
+
+
+def _markdown(sheet: Sheet) -> str:
+    return "\n".join(
+        [
+            f"{sheet.title}:",
+            "",
+            *grid([sheet.header, *sheet.body]),
+            "",
+            *(f"- {note}" for note in sheet.notes),
+            *([""] if sheet.notes else []),
+        ]
+    )
+
+
+def _latex(title: str, sheet: Sheet) -> str:
+    minus = lambda cell: re.sub(r"(?<![\w.])-(?=\d)", "$-$", escape_tex(cell))  # of a number, not of a name or a range
+    header, *body = [[escape_tex(cell) for cell in sheet.header], *([escape_tex(row[0]), *map(minus, row[1:])] for row in sheet.body)]
+    rows = [" & ".join(cells) + " \\\\" for cells in (header, *body)]
+    notes = [f"  \\par {escape_tex(note)}" for note in sheet.notes]
+    return "\n".join(
+        [
+            "% \\usepackage{booktabs}",
+            "\\begin{table}",
+            "  \\centering",
+            f"  \\caption{{{escape_tex(f'{sheet.title}. {title}')}.}}",
+            f"  \\begin{{tabular}}{{l{'r' * (len(sheet.header) - 1)}}}",
+            "    \\toprule",
+            f"    {rows[0]}",
+            "    \\midrule",
+            *(f"    {row}" for row in rows[1:]),
+            "    \\bottomrule",
+            "  \\end{tabular}",
+            *(["  \\footnotesize\\raggedright"] if notes else []),
+            *notes,
+            "\\end{table}",
+            "",
+        ]
+    )

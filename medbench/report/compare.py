@@ -1,0 +1,198 @@
+"""Verdicts in sentences: which method is better on a task, by how much, how many labels it saves, and what more it would take to know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medbench import stats
+from medbench.report.leaderboard import Board, Line, boards, known_metric, marks, pairs, picked, standing
+from medbench.report.leaderboard import only as picks
+from medbench.run.store import Store
+from medbench.schema import Progress, silent
+from medbench.stats import metrics
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two lines at one budget. verdict: about `first`. p_permuted: of these draws, not corrected; None where it was not asked for."""
+
+    first: Line
+    second: Line
+    verdict: stats.Verdict
+    p_permuted: float | None
+
+
+#: Pairs of a board that are all shown; of more, only those with the best, and the labels that are saved against it and `supervised`.
+MOST = 60
+
+
+def compare(
+    board: Board,
+    metric: str,
+    margin: float,
+    n_permutations: int = 0,
+    progress: Progress = silent,
+    *,
+    with_best: bool = False,
+    budgets: Collection[str] = (),
+) -> list[Pair]:
+    """Every two complete lines at equal labels, the better first. The family of Holm's correction is all of them.
+
+    margin: what is too small to matter, in the metric's own unit. n_permutations: 0, or so many for a permutation test beside each.
+    with_best: only the pairs that the best of each budget stands in; the family stays all pairs, as the best was picked after looking.
+    budgets: only at these; the family stays.
+    """
+    sign = -1.0 if metric == "ece" else 1.0
+    found: list[tuple[Line, Line]] = []
+    differences: list[stats.Estimate] = []
+    stage = f"{board.task} pairs"
+    asked = [budget for budget in board.budgets() if not budgets or budget in budgets]
+    total = len(asked)
+    for done, budget in enumerate(asked):
+        progress(stage, done, total)
+        lines = sorted((line for line in board.at(budget) if metric in line.plain), key=lambda line: -sign * np.nanmean(line.plain[metric]))
+        samples = [line.sample(metric) for line in lines]
+        for i, line in enumerate(lines[:1] if with_best else lines):
+            found += [(line, other) for other in lines[i + 1 :]]
+            differences += stats.differences_to(samples[i + 1 :], samples[i])
+    progress(stage, total, total)
+    groups = found[0][0].groups if found else 1
+    towards = [stats.Estimate(-sign * d.value, d.parts) for d in differences]  # they are other minus first
+    judged = stats.verdicts(towards, groups, margin, family=pairs(board, metric))
+    made = []
+    for done, ((a, b), verdict) in enumerate(zip(found, judged, strict=True)):
+        if n_permutations:
+            progress(f"{board.task} permuted pairs", done, len(found))
+        made.append(Pair(a, b, verdict, _permuted(board, metric, a, b, n_permutations) if n_permutations else None))
+    progress(f"{board.task} permuted pairs", len(found), len(found))
+    return made
+
+
+def sentences(
+    stores: Sequence[Store],
+    metric: str | None,
+    margin: float,
+    n_permutations: int = 0,
+    progress: Progress = silent,
+    only: Sequence[str] = (),
+    *,
+    every_pair: bool = False,
+) -> list[str]:
+    """What `medbench compare` prints: of more than MOST pairs of a board those with the best, unless it shall be `every_pair`.
+
+    only: as `table.only` takes it. Raises UserError for a metric that is not there, and as `table.only`.
+    """
+    every = standing(picks(boards(*stores), only) if only else boards(*stores))
+    known_metric(every, metric)
+    said = []
+    for board in every:
+        shown = board.shown(metric)
+        group = board.about["groups"] or "image"
+        family = pairs(board, shown)
+        short = family > MOST and not every_pair
+        judged = compare(board, shown, margin, n_permutations, progress=progress, with_best=short)
+        lower = "; sign turned round, so that + is better" if shown == "ece" else ""
+        said += [
+            f"{board.title}: {shown}, margin {margin:g}{lower}",
+            *(f"  {line}" for line in picked(board)),
+            f"  Pairs of lines with equal labels, Holm-corrected over all {family} (5 %); differences with the 95 % interval of each alone."
+            if family
+            else "  No two finished lines have equal labels: nothing to compare. Next: medbench run with another method, into the same folder",
+            *([f"  Shown are the {len(judged)} with the best at each budget; every pair: --all."] if short else []),
+        ]
+        for pair in judged:
+            beside = "" if pair.p_permuted is None else f" Permuted over {group}s: p {stats.format_p(pair.p_permuted)} (uncorrected)."
+            first, second = names(board, pair.first, pair.second)
+            said.append(f"  {pair.first.cell.labels}: {pair.verdict.sentence(first, second, group)}{beside}")
+        said += [
+            f"  {line}" for line in label_savings(board, shown, against=_references(board, shown) if short else None, progress=progress)
+        ]
+    return said
+
+
+def _references(board: Board, metric: str) -> list[Line]:
+    """The best line with the most labels, and the supervised ones beside it: whose scores a reader wants to reach with fewer."""
+    last = board.at(board.budgets()[-1])
+    found = marks(board, metric)
+    return [line for line in last if found[line].sign == "*" or line.cell.method == "supervised"]
+
+
+def label_savings(
+    board: Board,
+    metric: str,
+    *,
+    against: Sequence[Line] | None = None,
+    progress: Progress = silent,
+) -> list[str]:
+    """For each method: with which share of the labels it reaches each other's score with all labels, and its area under the label curve.
+
+    against: only the scores of these lines' methods.
+    """
+    curves: dict[str, list[Line]] = {}
+    for line in board.lines:
+        if metric in line.plain and not np.isnan(line.plain[metric]).any():
+            curves.setdefault(line.name, []).append(line)
+    whole = {name: lines for name, lines in curves.items() if len({line.n_labels for line in lines}) == len(board.budgets()) > 1}
+    asked = {line.name for line in against} if against is not None else whole.keys()
+    said = []
+    stage = f"{board.task} label curves"
+    for done, (name, lines) in enumerate(whole.items()):
+        progress(stage, done, len(whole))
+        curve = [(line.n_labels, line.sample(metric)) for line in lines]
+        area = stats.area(curve)
+        low, high = np.clip(area.interval(), -1.0 if "kappa" in metric else 0.0, 1.0)
+        (mine,) = names(board, lines[0])
+        said.append(f"{mine}: area under the label curve {area.value:.3f} [{low:.3f}, {high:.3f}].")
+        untold: list[tuple[stats.LabelEfficiency, Line]] = []
+        for other, others in whole.items():
+            if other != name and other in asked:
+                full = max(others, key=lambda line: line.n_labels)
+                reached = stats.label_efficiency(curve, full.sample(metric), higher_is_better=metric != "ece")
+                if reached.told:
+                    said.append(f"{mine} {reached.share(full.n_labels, f'{names(board, full)[0]} at {full.cell.labels}')}.")
+                else:
+                    untold.append((reached, full))
+        if untold:
+            reached, full = untold[0]
+            those = ", ".join(names(board, *(line for _, line in untold)))
+            said.append(f"{mine} {reached.share(full.n_labels, f'{those} at {full.cell.labels}')}.")
+    progress(stage, len(whole), len(whole))
+    return said
+
+
+def names(board: Board, *lines: Line) -> list[str]:
+    """The method of each, and the words in which the board's lines differ."""
+    return [" ".join(str(getattr(line.cell, axis)) for axis in board.axes) for line in lines]
+
+
+def _permuted(board: Board, metric: str, a: Line, b: Line, n_permutations: int) -> float:
+    """The group-wise permutation test of one pair. Seeds are paired as they are; of unequal numbers each run stands equally often, against a
+    line of one run every seed. The exchange of nothing is the first column, so that what was seen is computed as the rest is.
+    """
+    kind = board.about["kind"]
+    target = a.stores[0].target(a.rows[0].provenance["target"])
+    groups = target["groups"]
+    swap = np.concatenate([np.zeros((len(groups), 1), np.uint8), stats.swaps(groups, n_permutations)], axis=1)
+    weights = np.concatenate([np.concatenate([1 - swap, swap]), np.concatenate([swap, 1 - swap])], axis=1)
+    labels = np.concatenate([target["labels"]] * 2)
+    differences = []
+    for seed in range(math.lcm(len(a.rows), len(b.rows))):
+        both = [line.stores[seed % len(line.rows)].scores(line.rows[seed % len(line.rows)]) for line in (a, b)]
+        probabilities = np.concatenate([_ranks(scores["probabilities"]) if metric == "auc" else scores["probabilities"] for scores in both])
+        decisions = np.concatenate([scores["decisions"] for scores in both])
+        values = metrics.score(labels, probabilities, decisions, kind, weights).values[metric]
+        differences.append(values[: n_permutations + 1] - values[n_permutations + 1 :])
+    seen, *permuted = np.mean(differences, axis=0)
+    return stats.permutation_p(float(seen), np.array(permuted))
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """(M, C) -> the mean rank of each score in its column, in (0, 1]: two methods' scores on one scale."""
+    from scipy.stats import rankdata
+
+    ranked: np.ndarray = rankdata(scores, axis=0) / len(scores)
+    return ranked

@@ -1,0 +1,170 @@
+"""Figures of saved scores: how far probabilities can be believed, and which classes are taken for which."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from medbench.report import clinical
+from medbench.report.figures.line_selection import left_out, readable
+from medbench.report.figures.performance import line_looks, short_names
+from medbench.report.figures.style import Drawing, legend, legend_lines, panels, plain, shaded
+from medbench.report.leaderboard import Board, Line
+from medbench.schema import UserError
+from medbench.stats.metrics import ECE_BINS
+
+_FEWEST = 10  # images in a bin that is drawn
+_MATRICES = 6  # of a figure: of more lines the best _BEST
+_BEST = 3
+
+
+def reliability(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+    """Share of right answers over confidence with the most labels, in the bins of the expected calibration error; all draws together.
+
+    Where scores were held out inside the labelled subset a second panel shows the same after each draw's temperature (`clinical.temperature`).
+    """
+    every, boards = boards, readable(boards, metric)
+    names, look, title = short_names(boards), line_looks(boards), left_out(every, boards)
+    found = {board: calibration_curves(board) for board in boards}
+    states = ("as given", "temperature scaled") if any(len(each) > 1 for of in found.values() for each in of.values()) else ("",)
+    count = len(boards) * len(states)
+    rows = legend_lines(list(names.values()), width, count, title)
+    height = 2.5 if len(states) == 1 else 1.9 if width == "column" else 3.0
+    figure, axes, inches = panels(count, width, height=height, legend=rows, across=len(states))
+    handles = {}
+    for ax, (board, place) in zip(axes, [(board, place) for board in boards for place in range(len(states))], strict=True):
+        ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=(0, (1, 1)))
+        for line, curves in found[board].items():
+            if place < len(curves):  # else it has no temperature
+                style = look[line.name]
+                (handles[line.name],) = ax.plot(
+                    *curves[place], color=style.colour, marker=style.marker, linestyle=style.stroke, clip_on=False
+                )
+        ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="share of right answers")
+        state = f"\n{states[place]}" if states[place] else ""
+        ax.set_title(f"{plain(board.title)}\n{board.budgets()[-1]} labels{state}", loc="left")
+        ax.spines[["top", "right"]].set_visible(False)
+    if not handles:
+        raise UserError("A reliability curve needs one finished line.", then="medbench run")
+    legend(figure, list(handles.values()), [names[name] for name in handles], inches, title)
+    return [Drawing("reliability", figure, title)]
+
+
+def calibration_curves(board: Board) -> dict[Line, list[tuple[list[float], list[float]]]]:
+    """Of each finished line with the most labels: mean confidence and share of right answers, a number a bin that holds ten images a draw; as
+    given, then after each draw's temperature, where every draw has one."""
+    lines = _finished(board)
+    labels = _labels(lines[0]) if lines else np.zeros(0)
+    found: dict[Line, list[tuple[list[float], list[float]]]] = {}
+    for line in lines:
+        for confidence, right in _calibrations(board, line, labels):
+            which = np.minimum((np.ceil(confidence * ECE_BINS) - 1).astype(int), ECE_BINS - 1)
+            kept = [which == b for b in range(ECE_BINS) if (which == b).sum() >= _FEWEST * len(line.rows)]
+            means = [[float(values[bin_].mean()) for bin_ in kept] for values in (confidence, right)]
+            found.setdefault(line, []).append((means[0], means[1]))
+    return found
+
+
+def attention(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+    """A figure a fusion and task: what each member's token takes of each other's, mean over images and draws, at every label budget."""
+    from medbench.report.figures.attention_map import attention_picture
+
+    found = []
+    for board in boards:
+        fused: dict[str, dict[str, np.ndarray]] = {}
+        members: dict[str, list[str]] = {}
+        for line in board.lines:
+            drawn = [row.provenance.get("protocol", {}).get("attention") for row in line.rows]
+            if line.complete and all(drawn):
+                name, first = line.name, line.rows[0].provenance
+                fused.setdefault(name, {})[f"{line.cell.labels} labels"] = np.mean(drawn, axis=0)
+                members[name] = first.get("members") or [made["method"] for made in first["pretraining"]]
+        for name, maps in fused.items():
+            k = len(next(iter(maps.values())))
+            known = members[name] if len(members[name]) == k else [str(i + 1) for i in range(k)]
+            slug = re.sub(r"[^\w.-]+", "-", f"attention-{board.task}-{name.split()[0]}")
+            found.append(Drawing(slug, attention_picture(maps, known)))
+    if not found:
+        raise UserError("An attention map needs one finished line of a fusion with attention.", then="medbench run --methods dvme")
+    return found
+
+
+def confusion(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+    """A figure a task: of each class, in percent, which class the images were taken for. The most labels, all draws together; of more than six
+    lines the best three. Several labels an image have no such matrix."""
+    found, names = [], short_names(boards)
+    for board in boards:
+        (few,) = readable([board], metric, _MATRICES)
+        (few,) = readable([board], metric, _BEST) if few is not board else [board]
+        lines = _finished(few)[:_MATRICES] if board.about["kind"] != "multilabel" else []
+        if not lines:
+            continue
+        figure, axes, _ = panels(len(lines), width, height=(2.2 if len(lines) > 1 else 2.9))
+        labels = _labels(lines[0])
+        classes, said = board.about["classes"], left_out([board], [few])
+        size = 5 if len(classes) > 6 and len(lines) > 1 else 6.5
+        for ax, line in zip(axes, lines, strict=True):
+            shares, first = 100 * _confusion(board, line, labels), ax.get_subplotspec().is_first_col()
+            texts = [[f"{share:.0f}" for share in row] for row in shares] if len(classes) <= 10 else []
+            shaded(ax, shares, texts, classes, classes if first else [], size=size, vmin=0, vmax=100)
+            ax.set_aspect("equal")
+            ax.tick_params(axis="x", rotation=90)
+            ax.set_title(plain(names[line.name]))
+            ax.set_xlabel("decision")
+            ax.set_ylabel("label, % of its images" if first else "")
+        figure.suptitle(f"{plain(board.title)}, {board.budgets()[-1]} labels{said and f'; {said}'}", fontsize=7.5)
+        word = re.sub(r"[^A-Za-z0-9]+", "-", f"{board.task} {board.data} {board.target}").strip("-")
+        found.append(Drawing(f"confusion-{word}", figure, said))
+    if not found:
+        raise UserError("A confusion matrix needs a finished line of a task with one label an image.", then="medbench plot --kind curves")
+    return found
+
+
+def _finished(board: Board) -> list[Line]:
+    return [line for line in board.at(board.budgets()[-1]) if line.complete]
+
+
+def _scores(line: Line) -> list[Mapping[str, np.ndarray]]:
+    """Of each draw."""
+    return [store.scores(row) for store, row in zip(line.stores, line.rows, strict=True)]
+
+
+def _labels(line: Line) -> np.ndarray:
+    """Of the scored set, which all lines of a board share."""
+    return line.stores[0].target(line.rows[0].provenance["target"])["labels"]
+
+
+def _calibrations(board: Board, line: Line, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Confidence in [0, 1] and whether the answer was right, of all draws one after another, as `metrics.score` takes them for `ece`; then the
+    same after each draw's temperature, where every draw has one."""
+    kind, draws = board.about["kind"], [clinical.draw_of(scores) for scores in _scores(line)]
+    given = [draw.probabilities for draw in draws]
+    temperatures = [clinical.temperature(draw, kind) for draw in draws]
+    scaled = [clinical.tempered(p, t, kind) for p, t in zip(given, temperatures, strict=True)] if not np.isnan(temperatures).any() else []
+    return [_pooled(labels, probabilities) for probabilities in (given, scaled) if probabilities]
+
+
+def _pooled(labels: np.ndarray, probabilities: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    confidence, right = [], []
+    for p in probabilities:
+        if labels.ndim == 2:
+            known = ~np.isnan(labels)
+            confidence.append(np.maximum(p, 1 - p)[known])
+            right.append(((p > 0.5) == (labels == 1))[known])
+        else:
+            confidence.append(p.max(1))
+            right.append(p.argmax(1) == labels)
+    return np.concatenate(confidence), np.concatenate(right)
+
+
+def _confusion(board: Board, line: Line, labels: np.ndarray) -> np.ndarray:
+    """(C, C): row = label, column = decision, shares of the row; NaN for a class without images."""
+    c = len(board.about["classes"])
+    counts = np.zeros((c, c))
+    for scores in _scores(line):
+        np.add.at(counts, (labels, scores["decisions"]), 1)
+    sums = counts.sum(1, keepdims=True)
+    shares: np.ndarray = np.divide(counts, sums, out=np.full((c, c), np.nan), where=sums > 0)
+    return shares

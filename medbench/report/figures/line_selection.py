@@ -1,0 +1,58 @@
+"""Which lines a figure shows: an eye tells a dozen apart, not eighty. What is left out is said in the figure, and stands in the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from medbench.report.leaderboard import Board, Line
+
+MOST = 12  # lines of a figure
+
+
+def readable(boards: Sequence[Board], metric: str | None, most: int = MOST, also: Collection[str] = ()) -> list[Board]:
+    """The boards with the lines that a figure shows: all, or of more than `most` names the best with the most labels, `most` in all.
+
+    Of several boards those with the best mean place. also: names of lines that stay in any case, as the supervised baseline does.
+    """
+    shown = {board: board.shown(metric) for board in boards}
+    names = {line.name for board in boards for line in board.lines if shown[board] in line.plain}
+    if len(names) <= most:
+        return list(boards)
+    bases = [base.name for board in boards if (base := baseline(board, shown[board])) is not None and base.cell.method == "supervised"]
+    kept = list(dict.fromkeys([*also, *bases]))
+    kept += [name for name in _best_first(shown) if name not in kept][: max(most - len(kept), 0)]
+    return [replace(board, lines=[line for line in board.lines if line.name in kept]) for board in boards]
+
+
+def _best_first(shown: Mapping[Board, str]) -> list[str]:
+    """Names of lines by their mean place on the boards with the most labels, as a share of the places there. shown: the metric of each board."""
+    places: dict[str, list[float]] = {}
+    for board, metric in shown.items():
+        last = {line.name: line.merit(metric) for line in board.at(board.budgets()[-1]) if metric in line.plain}
+        ordered = sorted(last, key=lambda name: -np.nan_to_num(last[name], nan=-np.inf))
+        for place, name in enumerate(ordered):
+            places.setdefault(name, []).append((place + 1) / len(ordered))
+    return sorted(places, key=lambda name: float(np.mean(places[name])))
+
+
+def left_out(boards: Sequence[Board], few: Sequence[Board]) -> str:
+    """What a figure of `few` must say, "" where they are all of `boards`."""
+    of, n = (len({line.name for board in some for line in board.lines}) for some in (boards, few))
+    base = any(line.cell.method == "supervised" for board in few for line in board.lines)
+    best = f"{n} of {of} lines: the best with the most labels{', and the supervised baseline' if base else ''}" if n < of else ""
+    return "; ".join(filter(None, [picked_of(boards), best]))
+
+
+def picked_of(boards: Sequence[Board]) -> str:
+    """What a figure of lines that a person picked says, "" of all lines."""
+    return "a selection of the lines" if any(board.selection for board in boards) else ""
+
+
+def baseline(board: Board, metric: str) -> Line | None:
+    """The best line of `supervised` with the most labels, else the first line."""
+    lines = [line for line in board.at(board.budgets()[-1]) if metric in line.plain]
+    known = [line for line in lines if line.cell.method == "supervised"] or lines[:1]
+    return max(known, key=lambda line: line.merit(metric), default=None)

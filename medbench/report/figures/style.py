@@ -1,0 +1,180 @@
+"""How every figure looks: sizes of a paper's column, colours that the colour-blind tell apart, marks and strokes that grey print keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medbench.schema import UserError
+from medbench.system import fork_pool as forked
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
+    from matplotlib.figure import Figure
+
+FORMATS = ("png", "svg", "pdf")
+#: Inches: one column and the whole width of a two-column paper.
+WIDTHS = {"column": 3.3, "page": 6.9}
+#: Okabe & Ito (2008), "Color universal design", without yellow, which white paper swallows; dark and light by turns.
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+STROKES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+SHADES = "Blues"  # of a heat map: one hue, its lightness alone says it
+
+
+@dataclass(frozen=True)
+class Look:
+    """Of one method, the same in every figure."""
+
+    colour: str
+    marker: str
+    stroke: str | tuple[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure and the name of its file. said: which lines it shows, where those are not all."""
+
+    name: str
+    figure: Figure
+    said: str = ""
+
+
+def looks(names: Sequence[str]) -> dict[str, Look]:
+    """By place: colours, markers and strokes repeat after 7, 9 and 5, so that the first 315 are all different."""
+    return {name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], STROKES[i % len(STROKES)]) for i, name in enumerate(names)}
+
+
+@contextmanager
+def paper() -> Iterator[None]:
+    """Fonts of 7 points and thin axes; text stays text in PDF and SVG; the same bytes from the same numbers. Ink and ticks are seaborn's "paper" and
+    "ticks", written out: importing seaborn takes three times as long as drawing."""
+    import matplotlib
+
+    ink = "0.15"
+    own: dict[str, Any] = {
+        "font.size": 7,
+        "font.sans-serif": ["Arial", "DejaVu Sans", "Liberation Sans", "Bitstream Vera Sans", "sans-serif"],
+        "axes.titlesize": 7.5,
+        "axes.labelsize": 7,
+        "xtick.labelsize": 6.5,
+        "ytick.labelsize": 6.5,
+        "legend.fontsize": 6.5,
+        "legend.handlelength": 3.2,
+        "lines.linewidth": 1.1,
+        "lines.markersize": 4,
+        "lines.solid_capstyle": "round",
+        "axes.linewidth": 0.6,
+        "axes.axisbelow": True,
+        **dict.fromkeys(("axes.labelcolor", "xtick.color", "ytick.color", "text.color", "axes.edgecolor"), ink),
+        "patch.edgecolor": "w",
+        "patch.force_edgecolor": True,
+        "patch.linewidth": 0.8,
+        **{f"{axis}tick.major.{what}": value for axis in "xy" for what, value in (("size", 2.5), ("width", 0.6))},
+        **{f"{axis}tick.minor.{what}": value for axis in "xy" for what, value in (("size", 3.2), ("width", 0.8))},
+        "pdf.fonttype": 42,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "medbench",
+    }
+    with matplotlib.rc_context(own):  # type: ignore[arg-type]  # newer stubs list every name
+        yield
+
+
+def panels(count: int, width: str, *, height: float = 2.1, legend: int = 0, across: int = 1) -> tuple[Figure, list[Any], float]:
+    """(figure, its `count` axes, inches of its width). width: "column", "page", or "" for what the panels need; legend: lines of names below.
+    across: how many panels belong side by side."""
+    from matplotlib.figure import Figure
+
+    inches = WIDTHS[width or ("column" if count == 1 else "page")]
+    across = across if across > 1 else min(count, 1 if inches == WIDTHS["column"] else 2 if count == 4 else 3)
+    down = -(-count // across)
+    figure = Figure(figsize=(inches, height * down + 0.16 * legend), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).ravel().tolist()
+    for spare in axes[count:]:
+        spare.set_axis_off()
+    return figure, axes[:count], inches
+
+
+def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], inches: float, title: str = "") -> None:
+    """All names below the panels, in as many columns as fit."""
+    columns = _legend_columns(names, inches)
+    said = {"title": title, "title_fontsize": 6.5} if title else {}
+    figure.legend(handles, [plain(name) for name in names], loc="outside lower center", ncols=columns, frameon=False, **said)
+
+
+def legend_lines(names: Sequence[str], width: str, count: int, title: str = "") -> int:
+    """How many lines the names take below `count` panels."""
+    return -(-len(names) // _legend_columns(names, WIDTHS[width or ("page" if count > 1 else "column")])) + bool(title)
+
+
+def _legend_columns(names: Sequence[str], inches: float) -> int:
+    return max(1, min(len(names), int(inches / (0.55 + 0.048 * max(map(len, names))))))
+
+
+def shaded(
+    ax: Axes,
+    values: np.ndarray,
+    texts: Sequence[Sequence[str]],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    *,
+    gaps: float = 0,
+    **scale: Any,
+) -> QuadMesh:
+    """values (R, C) as shades, NaN left white without its text; texts likewise, or none; columns, rows: the names at the axes, rows may be none.
+
+    gaps: points of white between cells. scale: size of the texts, vmin and vmax of the shades. By hand: seaborn's `heatmap` draws the whole
+    figure once for each, and takes longer to import than to draw.
+    """
+    size = scale.pop("size", 6.5)
+    mesh = ax.pcolormesh(np.ma.masked_invalid(values), cmap=SHADES, linewidths=gaps, edgecolors="white" if gaps else "none", **scale)
+    ax.invert_yaxis()
+    ax.set_xticks(np.arange(values.shape[1]) + 0.5, [plain(name) for name in columns])
+    ax.set_yticks(np.arange(values.shape[0]) + 0.5 if rows else [], [plain(name) for name in rows], va="center")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    shades = np.asarray(mesh.to_rgba(values))[..., :3]
+    light = np.where(shades <= 0.03928, shades / 12.92, ((shades + 0.055) / 1.055) ** 2.4) @ [
+        0.2126,
+        0.7152,
+        0.0722,
+    ]  # WCAG's relative luminance
+    for i, line in enumerate(texts):
+        for j, text in enumerate(line):
+            if not np.isnan(values[i, j]):
+                ink = "0.15" if light[i, j] > 0.408 else "white"
+                ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", size=size, color=ink, in_layout=False)
+    return mesh
+
+
+def plain(name: str) -> str:
+    """A user's name as it is: no mathematics between dollar signs."""
+    return name.replace("$", r"\$")
+
+
+def save(drawings: Sequence[Drawing], folder: Path, forms: Sequence[str], processes: int = 1) -> list[Path]:
+    """Each figure in each format, so many at once (`forked.each`). Raises UserError where the folder cannot be written."""
+
+    def written(job: tuple[Drawing, str]) -> Path:
+        drawing, form = job
+        file = folder / f"{drawing.name}.{form}"
+        drawing.figure.savefig(file, dpi=300, metadata={"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form))
+        return file
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for drawing in drawings:
+            drawing.figure.set_dpi(300)
+            if engine := drawing.figure.get_layout_engine():  # once for all formats: each would draw everything for it, and then again
+                engine.execute(drawing.figure)
+                drawing.figure.set_layout_engine(None)  # "none" leaves a placeholder, for which everything is still drawn twice
+        return forked.each(written, list(product(drawings, forms)), processes)
+    except OSError as error:
+        raise UserError(f"Figures cannot be written to {folder}: {error.strerror}.", then="medbench plot --out FOLDER") from error

@@ -1,0 +1,136 @@
+"""Results folders -> one HTML page that needs nothing else: no network, no script but its own, no place on a machine, no patient.
+
+Never imports torch. Whatever a person named (a folder, a class, a method) is text on the page, never markup: see `markup`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from importlib import resources
+
+from medbench.report.html import (
+    clinical_sections as clinic,
+)
+from medbench.report.html import (
+    curves_and_shift as details,
+)
+from medbench.report.html import (
+    leaderboard,
+)
+from medbench.report.html import (
+    provenance as made,
+)
+from medbench.report.html import (
+    summary as answers,
+)
+from medbench.report.html.elements import Html, tag
+from medbench.report.leaderboard import Board, at_home, boards, known_metric, prepare, standing
+from medbench.report.leaderboard import only as picks
+from medbench.run.store import Store
+from medbench.schema import Progress, UserError, silent
+from medbench.system import fork_pool as forked
+
+
+def build(
+    stores: Sequence[Store],
+    *,
+    metric: str | None = None,
+    margin: float = 0.01,
+    images: bool = False,
+    data: str | None = None,
+    only: Sequence[str] = (),
+    progress: Progress = silent,
+    processes: int = 1,
+) -> str:
+    """The page as text. A part whose inputs are not there is left out. The same results give the same bytes.
+
+    metric: None: each task's primary one. margin: what is too small to matter, in the metric's own unit. images: show mistakes; data:
+    where the images are, as in `run`. only: as `table.only` takes it. processes: how many work on it at once (`forked.each`). Raises UserError
+    for a metric that is not there, where nothing was planned, for images that are not there or not those that were scored; and as `table.only`.
+    """
+    found = boards(*stores)
+    if not found:
+        raise UserError("Nothing was planned in these folders.", then="medbench run --out FOLDER")
+    if only:
+        found = picks(found, only)
+    known_metric(found, metric)
+    shown, home = standing(found), at_home(found)
+    processes = forked.possible(processes)
+    prepare(found, metric, processes=processes)
+    inner = progress if processes < 2 else silent  # a copy of this process has no screen
+    parts: list[Callable[[], Html | None]] = [
+        lambda: answers.answer(shown, metric, margin, inner),
+        lambda: made.study(shown),
+        lambda: leaderboard.leaderboard(shown, metric),
+        lambda: details.curves(home, metric),
+        lambda: answers.over_tasks(home, metric),
+        lambda: answers.verdicts(shown, metric, margin, inner),
+        lambda: clinic.parts(home, metric, inner),
+        lambda: details.shifted(found, metric),
+        lambda: clinic.calibration(home, metric, inner),
+        lambda: _pictures(home, metric, data, inner) if images else None,
+        lambda: made.audits(home),
+        lambda: made.costs(home),
+        lambda: made.provenance(shown, stores),
+        lambda: made.methods(shown),
+    ]
+    written = forked.each(lambda part: part(), parts, processes, lambda done: progress("the page's parts", done, len(parts)))
+    return _page(shown, [part for part in written if part is not None])
+
+
+def _pictures(found: Sequence[Board], metric: str | None, data: str | None, progress: Progress) -> Html | None:
+    from medbench.report.html import mistakes as pictures  # a page without images needs no decoder
+
+    return pictures.section(pictures.galleries(found, metric, data, progress))
+
+
+def _page(found: Sequence[Board], parts: Sequence[Html]) -> str:
+    style, script = (resources.files(__name__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    policy = "; ".join(
+        [
+            "default-src 'none'",
+            f"style-src {_digest(style)}",
+            f"script-src {_digest(script)}",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+    tasks = list(dict.fromkeys(board.task for board in found))
+    title = "medbench: " + (", ".join(tasks) if len(tasks) <= 4 else f"{len(tasks)} tasks")
+    methods = {line.cell.method for board in found for line in board.lines}
+    rows = sum(len(line.rows) for board in found for line in board.lines)
+    about = f"{rows:,} results of {len(methods)} method{'s' * (len(methods) != 1)} on {len(tasks)} task{'s' * (len(tasks) != 1)}"
+    if found[0].selection:
+        about += f". A selection: {found[0].selection}"
+    links = [tag("a", Html(title), href=f"#{key}") for part in parts for key, title in re.findall(r'<h2 id="(\w+)-title">(.*?)</h2>', part)]
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=Html(policy)),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", title),
+        tag("link", rel="icon", href="data:,"),
+        Html(f"<style>{style}</style>"),
+    )
+    body = tag(
+        "body",
+        tag("a", "To the leaderboard", href="#leaderboard", class_="skip"),
+        tag("header", tag("h1", title.partition(": ")[2]), tag("p", about), tag("nav", links, aria_label="Contents")),
+        tag("main", parts),
+        tag("footer", "Made by medbench. This page loads nothing and sends nothing."),
+        Html(f"<script>{script}</script>"),
+    )
+    return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+__all__ = ["build"]

@@ -1,0 +1,163 @@
+"""Of the best line of each task: its classes, its cases, its subgroups, and whether its probabilities mean what they say; from `clinical`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from medbench.report import clinical as measured
+from medbench.report.figures.performance import short_names
+from medbench.report.html.curves_and_shift import reliability
+from medbench.report.html.elements import Html, bar, between, ends_of, number, section, table, tag
+from medbench.report.leaderboard import TITLES, Board, Line, marks
+from medbench.run.store import NoPredictions
+from medbench.schema import Progress
+
+Records = Sequence[dict[str, Any]]
+DETAILED = 4  # tasks whose classes, cases and subgroups are worked out: each takes seconds
+
+
+def best_lines(boards: Sequence[Board], metric: str | None) -> list[tuple[Board, Line]]:
+    """The best line with the most labels of each board where all lines are there."""
+    signs = {board: marks(board, board.shown(metric)) for board in boards}
+    return [(board, line) for board in boards for line in board.at(board.budgets()[-1]) if signs[board][line].sign == "*"]
+
+
+def titled(board: Board, line: Line) -> str:
+    """What a table of one line stands under: all that tells it from the board's other lines."""
+    return f"{board.title}: {short_names([board])[line.name]} at {line.cell.labels} labels"
+
+
+def parts(boards: Sequence[Board], metric: str | None, progress: Progress) -> Html | None:
+    """Classes, cases and subgroups of the best line of each board with the most labels."""
+    chosen = best_lines(boards, metric)[:DETAILED]
+    classes: list[Html] = []
+    subgroups: list[Html] = []
+    for place, (board, line) in enumerate(chosen):
+        progress("classes and subgroups", place, len(chosen))
+        try:
+            answers = measured.read(line)
+        except NoPredictions:
+            continue
+        who = titled(board, line)
+        classes.append(_classes(measured.class_records(answers), who))
+        cases, _ = measured.case_records(answers)
+        if cases:
+            classes.append(_cases(cases, who))
+        shown = board.shown(metric)
+        of_columns = _subgroups(measured.subgroup_records(answers, shown), who, shown)
+        subgroups += [of_columns] if of_columns is not None else []
+    progress("classes and subgroups", len(chosen), len(chosen))
+    intro = "Of the best line of each task with the most labels. Thresholds come from held-out scores inside the labelled subset, never from the scored set."
+    small = (
+        "A subgroup against all other images, on the same resamples of whole groups; p values Holm-corrected over the subgroups of a task."
+    )
+    made = [
+        *([section("classes", "Each class, and each case", tag("p", intro, class_="small"), classes)] if classes else []),
+        *([section("subgroups", "Subgroups", tag("p", small, class_="small"), subgroups)] if subgroups else []),
+    ]
+    return Html("".join(made)) if made else None
+
+
+_OF_CLASS = {
+    "recall": "recall (sensitivity)",
+    "precision": "precision (PPV)",
+    "specificity": "specificity",
+    "f1": "F1",
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "sensitivity_at_specificity": "sensitivity at 90 % specificity",
+}
+
+
+def _classes(records: Records, who: str) -> Html:
+    by_class: dict[str, dict[str, Any]] = {}
+    for record in records:
+        by_class.setdefault(str(record["class"]), {})[str(record["metric"])] = record
+    shown = [metric for metric in _OF_CLASS if any(metric in found for found in by_class.values())]
+    rows = []
+    for name, found in by_class.items():
+        first = next(iter(found.values()))
+        rows.append([name, f"{int(first['n']):,} of {int(first['of']):,}", *(_measure(found.get(metric)) for metric in shown)])
+    return table(["class", "images", *(_OF_CLASS[metric] for metric in shown)], rows, who, names=1)
+
+
+def _measure(record: dict[str, Any] | None) -> object:
+    if record is None or record["mean"] != record["mean"]:
+        return "–"
+    drawn = bar(record["mean"], record["low"], record["high"], (0.0, 1.0))
+    return [drawn, number(record["mean"]), " ", tag("small", between(record["low"], record["high"]))]
+
+
+def _cases(records: Records, who: str) -> Html:
+    rows = [
+        [
+            TITLES.get(record["metric"], record["metric"]),
+            [number(record["image"]), " ", tag("small", between(record["image_low"], record["image_high"]))],
+            [number(record["case"]), " ", tag("small", between(record["case_low"], record["case_high"]))],
+        ]
+        for record in records
+    ]
+    first = records[0]
+    header = ["metric", f"an image ({int(first['images']):,})", f"a case ({int(first['cases']):,}; mean over its images)"]
+    return table(header, rows, f"{who}, images and cases")
+
+
+def _subgroups(records: Records, who: str, metric: str) -> Html | None:
+    if not records:
+        return None
+    ends = ends_of([0.0, *(record[end] for record in records for end in ("difference_low", "difference_high"))])
+    rows = []
+    for record in records:
+        value = [number(record["value"]), " ", tag("small", between(record["low"], record["high"]))]
+        gap = [
+            bar(record["difference"], record["difference_low"], record["difference_high"], ends, zero=True),
+            number(record["difference"], "+.3f"),
+        ]
+        note = record["note"] or ("worst" if record["worst"] else "")
+        known = record["value"] == record["value"]
+        p = "–" if record["p"] != record["p"] else number(record["p"])
+        count = f"{int(record['images']):,} / {int(record['groups']):,}"
+        rows.append([record["column"], str(record["subgroup"]), note, count, value if known else "–", gap if known else "–", p])
+    header = ["column", "subgroup", "note", "images / groups", TITLES[metric], "minus the others", "p"]
+    return table(header, rows, who, names=3)
+
+
+def calibration(boards: Sequence[Board], metric: str | None, progress: Progress) -> Html | None:
+    """Reliability curves of the lines with the most labels, and calibration before and after temperature scaling of the best."""
+    drawn, tables = reliability(boards, metric), []
+    chosen = best_lines(boards, metric)[:DETAILED]
+    for place, (board, line) in enumerate(chosen):
+        progress("calibration", place, len(chosen))
+        try:
+            records = measured.calibration_records(line)
+        except NoPredictions:
+            continue
+        tables.append(_calibrated(records, titled(board, line)))
+    progress("calibration", len(chosen), len(chosen))
+    if not drawn and not tables:
+        return None
+    intro = "Can a probability be believed? After: one temperature, fitted on held-out scores inside the labelled subset."
+    return section(
+        "calibration", "Calibration", tag("p", intro, class_="small"), tag("div", drawn, class_="figures") if drawn else None, tables
+    )
+
+
+def _calibrated(records: Records, who: str) -> Html:
+    by_metric: dict[str, dict[str, Any]] = {}
+    for of in records:
+        by_metric.setdefault(str(of["metric"]), {})[str(of["state"])] = of
+    named = {"ece": "ECE", "log_loss": "log loss", "brier": "Brier score"}
+    states = ("before", "after", "change")
+    rows = []
+    for name, found in by_metric.items():
+        cells = []
+        for state in states:
+            record = found.get(state)
+            form = "+.3f" if state == "change" else ".3f"
+            known = record is not None and record["mean"] == record["mean"]
+            cells.append(
+                [number(record["mean"], form), " ", tag("small", between(record["low"], record["high"], form))] if known and record else "–"
+            )
+        rows.append([named.get(name, name), *cells])
+    return table(["measure", *states], rows, who)

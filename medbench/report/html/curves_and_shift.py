@@ -1,0 +1,51 @@
+"""Beyond the one number: curves over labels, each class, each case, each subgroup, shifted sets, and whether probabilities mean what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medbench.report.figures.line_selection import left_out
+from medbench.report.html import svg_charts as figures
+from medbench.report.html.elements import Html, items, section, table, tag
+from medbench.report.leaderboard import TITLES, Board
+from medbench.report.leaderboard.robustness import tables as shift_tables
+
+
+def curves(boards: Sequence[Board], metric: str | None) -> Html | None:
+    """Label-efficiency curves and score against cost, a figure a board."""
+    drawn = []
+    for board in boards:
+        shown = board.shown(metric)
+        few = figures.readable(board, shown)
+        n = len({line.name for line in board.lines})
+        some = f" {said[0].upper()}{said[1:]}." if (said := left_out([board], [few])) else ""
+        alt = (
+            f"{TITLES[shown]} over the number of labelled images on {board.title}, a curve a method; the numbers stand in the leaderboard."
+        )
+        drawn.append(figures.curves(few, shown, alt, f"{board.title}: {TITLES[shown]} over labelled images, with 95 % intervals.{some}"))
+        if n > 1:
+            alt = f"{TITLES[shown]} over seconds on {board.title}, a point a method."
+            drawn.append(figures.cost(few, shown, alt, f"{board.title}: {TITLES[shown]} with the most labels over what it took.{some}"))
+    made = [one for one in drawn if one is not None]
+    return section("curves", "Labels and cost", tag("div", made, class_="figures")) if made else None
+
+
+def reliability(boards: Sequence[Board], metric: str | None) -> list[Html]:
+    """A reliability curve of each board of a task's own part, of the lines with the most labels."""
+    drawn = []
+    for board in boards:
+        alt = f"Share of right answers over confidence on {board.title}; a calibrated method lies on the diagonal."
+        few = figures.readable(board, board.shown(metric))
+        some = f" {said[0].upper()}{said[1:]}." if (said := left_out([board], [few])) else ""
+        drawn.append(figures.reliability(few, alt, f"{board.title}: share of right answers over confidence.{some}"))
+    return [one for one in drawn if one is not None]
+
+
+def shifted(boards: Sequence[Board], metric: str | None) -> Html | None:
+    """What the fitted models lose elsewhere, as `medbench shift` has it; None where nothing was scored elsewhere."""
+    shown = [
+        [table(header, body, title, names=header.index("there") - 1), items(notes, class_="small")]
+        for title, (header, *body), notes in shift_tables(boards, metric)
+    ]
+    intro = "The same fitted models on images of another origin, or damaged ones. Nothing is trained or chosen there."
+    return section("shift", "Under shift", tag("p", intro, class_="small"), shown) if shown else None

@@ -1,0 +1,92 @@
+"""Every line of every board in one table, which the page's script sorts, filters and shows a part at a time; a plain table without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medbench.report.figures.performance import seconds_of
+from medbench.report.html.elements import Html, bar, between, ends_of, number, section, tag, text
+from medbench.report.leaderboard import TITLES, Board, marks, shown_axes
+
+SIGNS = {"*": "best", "=": "=", "?": "?", "": ""}
+
+
+def leaderboard(boards: Sequence[Board], metric: str | None) -> Html:
+    """One row a line: where, how, the metric with its interval, the paired difference to the best, the other metrics' means, seconds."""
+    axes = list(dict.fromkeys(axis for board in boards for axis in shown_axes(board.lines)))
+    tasks = len({(board.task, board.data, board.target) for board in boards}) > 1
+    primary = list(dict.fromkeys(board.shown(metric) for board in boards))
+    others = [name for name in TITLES if any(name in line.plain for board in boards for line in board.lines) and primary != [name]]
+    title = TITLES[primary[0]] if len(primary) == 1 else "primary metric"
+    words = [*(["task"] if tasks else []), *(["metric"] if len(primary) > 1 else []), *axes, "labels", "mark"]
+    numbers = ["images", title, "95 %", "sd", "to best", *(TITLES[name] for name in others), "seconds"]
+    head = [tag("th", name, scope="col", data_kind="word" if name != "labels" else "number", data_key=name) for name in words]
+    head += [tag("th", name, scope="col", data_kind="number", class_="n") for name in numbers]
+    body = [row for board in boards for row in _rows(board, board.shown(metric), axes, others, tasks, len(primary) > 1)]
+    made = tag(
+        "table",
+        tag("caption", f"{len(body)} lines: a method judged in one way with one label budget, its draws averaged."),
+        tag("thead", tag("tr", head)),
+        tag("tbody", Html("".join(body))),
+        id="board",
+    )
+    fields = [_choice(name) for name in ("task", "method", "protocol", "labels") if name in words]
+    find = tag("label", "Find ", tag("input", type="search", id="find", autocomplete="off"))
+    controls = tag("form", fields, find, tag("output", id="count", aria_live="polite"), id="filters", hidden=True)
+    more = tag(
+        "p",
+        tag("button", "Show more", type="button", id="more"),
+        tag("button", "Show all", type="button", id="all"),
+        id="paging",
+        hidden=True,
+    )
+    scroll = tag("div", made, class_="wide", tabindex="0", role="region", aria_label="Leaderboard")
+    of = "selection" if any(board.selection for board in boards) else "task"
+    legend = (
+        f"best: the highest mean at these labels. =: not shown to differ from it (paired, 5 %, Holm-corrected over the {of}'s pairs with equal "
+        "labels). ?: too few groups to say. Intervals are over test groups and draws; sd is over draws; seconds: pretraining, embedding, fitting."
+    )
+    return section("leaderboard", "Leaderboard", controls, scroll, more, tag("p", legend, class_="small"))
+
+
+def _choice(name: str) -> Html:
+    return tag("label", f"{name} ", tag("select", tag("option", "all", value=""), data_column=name))
+
+
+def _rows(board: Board, metric: str, axes: Sequence[str], others: Sequence[str], tasks: bool, named: bool) -> list[str]:
+    found = marks(board, metric)
+    summaries = {line: line.summary(metric) for line in board.lines}
+    ends = ends_of(end for s in summaries.values() for end in (s.mean, s.low, s.high))
+    place = {budget: i for i, budget in enumerate(board.budgets())}
+    rows = []
+    for line in board.lines:
+        s, mark = summaries[line], found[line]
+        where = [place_of(board)] if tasks else []
+        words = [*where, *([TITLES[metric]] if named else []), *(str(getattr(line.cell, axis)) for axis in axes)]
+        cells = [f"<td{' class=k' if i == len(words) - len(axes) else ''}>{text(word)}</td>" for i, word in enumerate(words)]
+        cells.append(f'<td data-v="{place[line.cell.labels]}">{text(line.cell.labels)}</td>')
+        known = metric in line.plain
+        cells.append(f"<td class=k>{SIGNS[mark.sign] if known else text('–' if line.complete else line.status)}</td>")
+        cells.append(f'<td class="n">{line.n_labels:,.0f}</td>')
+        cells.append(f'<td class="n k">{bar(s.mean, s.low, s.high, ends)}{number(s.mean)}</td>')
+        cells.append(f'<td class="n">{between(s.low, s.high)}</td><td class="n">{number(s.sd)}</td>')
+        gap = mark.to_best
+        low, high = gap.interval() if gap else (np.nan, np.nan)
+        cells.append(
+            f'<td class="n">{number(gap.value, "+.3f")} <small>{between(low, high, "+.3f")}</small></td>' if gap else '<td class="n"></td>'
+        )
+        for name in others:
+            mean = float(np.mean(line.plain[name])) if name in line.plain else np.nan
+            cells.append(f'<td class="n">{number(mean)}</td>')
+        seconds = seconds_of(line)
+        cells.append(f'<td class="n">{number(seconds, ",.0f" if seconds >= 10 else ".1f")}</td>')
+        rows.append(f"<tr{' class=best' if mark.sign == '*' else ''}>{''.join(cells)}</tr>")
+    return rows
+
+
+def place_of(board: Board) -> str:
+    """The task in few words: `derm (PHANTOM)`, `derm (HAM10000), isic2019`."""
+    where = "PHANTOM" if board.data == "phantom" else board.data
+    return f"{board.task} ({where})" + ("" if board.target == "test" else f", {board.target}")

@@ -1,0 +1,183 @@
+"""The answer first: which method is best at each label budget, what cannot be told from it, and how many labels it saves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medbench import stats
+from medbench.report import compare
+from medbench.report.html.elements import Html, bar, between, ends_of, items, number, section, table, tag, text
+from medbench.report.leaderboard import TITLES, Board, Line, have_seen, is_quick, marks, pairs, picked, pivot
+from medbench.schema import Progress
+
+_TOLD = {"better": "is better than", "worse": "is worse than"}
+
+
+def answer(boards: Sequence[Board], metric: str | None, margin: float, progress: Progress) -> Html:
+    """For each board what is best at each budget in a sentence, and what each method saves in labels. The proof stands in `verdicts`."""
+    return section("answer", "The answer", [_headline(board, board.shown(metric), margin, progress) for board in boards])
+
+
+def _headline(board: Board, metric: str, margin: float, progress: Progress) -> Html:
+    found, lines = marks(board, metric), []
+    for budget in reversed(board.budgets()):
+        at = board.at(budget)
+        best = next((line for line in at if found[line].sign == "*"), None)
+        if best is None:
+            lacking = sum(not line.complete for line in at)
+            lines.append(
+                tag("p", f"With {_labels(at)}: ", tag("strong", "no answer yet"), f", {lacking} of {len(at)} lines are not finished.")
+            )
+            continue
+        s = best.summary(metric)
+        ties = [line for line in at if found[line].sign == "="]
+        unsure = sum(found[line].sign == "?" for line in at)
+        score = f"{number(s.mean)} {between(s.low, s.high)}"
+        said: list[object] = [
+            f"With {_labels(at)} ",
+            tag("strong", compare.names(board, best)[0]),
+            f" has the best {TITLES[metric]}, {score}.",
+        ]
+        if len(at) > 1 and not ties and not unsure:
+            said.append(" It is shown to differ from every other.")
+        elif ties:
+            said.append(" Not shown to differ from it: " + _some([compare.names(board, line)[0] for line in ties]) + ".")
+        if unsure:
+            said.append(f" For {unsure} of the others there are too few {board.about['groups'] or 'image'}s to say.")
+        lines.append(tag("p", said))
+    return tag("article", tag("h3", board.title), *loud(board), lines, _savings(board, metric, progress))
+
+
+def _savings(board: Board, metric: str, progress: Progress) -> Html | None:
+    """With which share of the labels each method reaches the best and the baseline with all of them."""
+    last = [line for line in board.at(board.budgets()[-1]) if metric in line.plain]
+    base = next((line for line in last if line.cell.method == "supervised"), None) or (last[0] if last else None)
+    if base is None or len(board.budgets()) < 2:
+        return None
+    from medbench.report.html.svg_charts import readable
+
+    said = compare.label_savings(readable(board, metric, [base.name]), metric, against=[base], progress=progress)
+    reached = [sentence for sentence in said if "area under" not in sentence]
+    return tag("div", tag("h4", "Labels saved"), items(reached)) if reached else None
+
+
+def verdicts(boards: Sequence[Board], metric: str | None, margin: float, progress: Progress) -> Html | None:
+    """Each comparison as a sentence's parts: who, verdict, difference with its interval, p."""
+    found = [_judged(board, board.shown(metric), margin, progress) for board in boards]
+    found = [one for one in found if one is not None]
+    if not found:
+        return None
+    intro = (
+        f"A difference within {margin:g} counts as practically equal. Differences are paired: the same test images, the same labelled images; whole "
+        "groups are resampled, and draws are a second source of chance. p values are Holm-corrected over all pairs of lines with equal labels of a "
+        "task; the intervals are of each comparison alone."
+    )
+    return section("verdicts", "Verdicts", tag("p", intro), found)
+
+
+def _judged(board: Board, metric: str, margin: float, progress: Progress) -> Html | None:
+    family = pairs(board, metric)
+    many = family > compare.MOST
+    shown = board.budgets()[-1:] if many else ()  # of many pairs those that a reader asks about first
+    judged = compare.compare(board, metric, margin, progress=progress, with_best=many, budgets=shown)
+    if not judged:
+        return None
+    group = board.about["groups"] or "image"
+    parts = []
+    for budget in reversed(board.budgets()):
+        of = [pair for pair in judged if pair.first.cell.labels == budget]
+        if not of:
+            continue
+        intervals = [pair.verdict.difference.interval() for pair in of]
+        ends = ends_of([0.0, *(end for interval in intervals for end in interval)])
+        rows = []
+        for pair, (low, high) in zip(of, intervals, strict=True):
+            first, second = compare.names(board, pair.first, pair.second)
+            v = pair.verdict
+            word = tag("span", v.word, class_=f"verdict {v.word.replace(' ', '-')}")
+            who = [tag("b", first), " ", text(_TOLD.get(v.word, "and")), " ", tag("b", second)]
+            p = stats.format_p(v.p_equal if v.word == "practically equal" else v.p) if v.p == v.p else "–"
+            need = pair.verdict.need(group) if v.word == "not decidable" else ""
+            drawn = bar(v.difference.value, low, high, ends, zero=True)
+            value = number(v.difference.value, "+.3f")
+            rows.append(
+                [who, [word, tag("small", f" {need}") if need else None], [drawn, value], between(low, high, "+.3f"), p.removeprefix("= ")]
+            )
+        compared = table(
+            ["comparison", "verdict", f"difference in {TITLES[metric]}", "95 %", "p"], rows, f"{board.title}, {budget} labels", names=2
+        )
+        opened = budget == board.budgets()[-1] and len(of) <= 30
+        parts.append(
+            tag(
+                "details",
+                tag("summary", f"{board.title}: {budget} labels, {len(of)} comparison{'s' * (len(of) != 1)}"),
+                compared,
+                open=opened,
+            )
+        )
+    note = f"Of {family:,} pairs only those with the best at the most labels are shown; p values are corrected for all of them."
+    return tag("div", parts, tag("p", note, class_="small") if many else None)
+
+
+def over_tasks(boards: Sequence[Board], metric: str | None) -> Html | None:
+    """Methods by tasks with the mean rank last, where there are several tasks."""
+    if len({board.task for board in boards}) < 2:
+        return None
+    budgets = [set(board.budgets()) for board in boards]
+    shared = [budget for budget in boards[0].budgets() if all(budget in others for others in budgets)]
+    pivoted = pivot(boards, metric=metric)
+    columns = pivoted.columns
+    if "labels" in pivoted.column_axes and shared and len(columns) > 6:  # with the most labels alone: the leaderboard has the others
+        at = pivoted.column_axes.index("labels")
+        columns = [column for column in columns if column[at] == shared[-1]]
+    rows = []
+    for row in pivoted.rows:
+        cells: list[object] = [" ".join(row)]
+        for column in columns:
+            entry = pivoted.entries.get((row, column))
+            if entry is None or entry.status != "done":
+                cells.append("–" if entry is None else entry.status)
+                continue
+            score = number(entry.summary.mean)
+            cells.append([tag("strong", score) if entry.mark.sign == "*" else score, f" {entry.mark.sign.replace('*', '')}"])
+        if pivoted.ranks:
+            cells.append(number(pivoted.ranks[row], ".2f"))
+        rows.append(cells)
+    header = [" ".join(pivoted.row_axes), *(" ".join(column) for column in columns), *(["mean rank"] if pivoted.ranks else [])]
+    said = [note for note in pivoted.notes if note.startswith(("Bold", "Mean ranks", "?"))]
+    shown = table(header, rows, pivoted.caption)
+    return section(
+        "tasks",
+        "Across tasks",
+        shown,
+        items(said, class_="small"),
+        tag("p", "The mean rank is over every task and budget.", class_="small"),
+    )
+
+
+def loud(board: Board) -> list[Html]:
+    """What nobody may overlook: drawn images, leaks, partial data, weights that have seen the test images."""
+    said = picked(board)
+    if board.data == "phantom":
+        said.append(f"PHANTOM: drawn images. These numbers say that the machinery works, nothing about {board.task}.")
+    said += [mark for mark in board.about["marks"] if mark.split(":")[0] in ("LEAK", "PARTIAL", "CONFLICT")]
+    said += have_seen(board)
+    if is_quick(board):
+        said.append("QUICK: pretraining of seconds shows the machinery, not what a method can do.")
+    return [tag("p", tag("b", line.partition(":")[0]), line[len(line.partition(":")[0]) :], class_="mark", role="note") for line in said]
+
+
+def _labels(lines: Sequence[Line]) -> str:
+    """`10% of the labels (701 images)`."""
+    budget = lines[0].cell.labels
+    counts = sorted({row.n_labels for line in lines for row in line.rows}) or [lines[0].planned[0].n_requested]
+    images = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    return (
+        f"{'all' if budget == '100%' else budget + ' of'} the labels ({images} images)"
+        if budget.endswith("%")
+        else f"{budget} labels ({images} images)"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 6 else ", ".join(names[:5]) + f" and {len(names) - 5} others"

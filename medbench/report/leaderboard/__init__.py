@@ -1,0 +1,87 @@
+"""Plan + rows -> tables. Pure functions of results folders; never imports torch."""
+
+from medbench.report.leaderboard.formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, render
+from medbench.report.leaderboard.formats import terminal as pivot_terminal
+from medbench.report.leaderboard.lines import (
+    AXES,
+    COLUMNS,
+    TITLES,
+    Board,
+    Line,
+    Selection,
+    boards,
+    known_metric,
+    leaderboard,
+    picked,
+    records,
+    shown_axes,
+    summarise,
+)
+from medbench.report.leaderboard.pivot_table import KEYS, Entry, Pivot, Places, pivot, places, tasks_by_lines
+from medbench.report.leaderboard.robustness import ALL, EACH, MEAN, Drop, at_home, drops, measured, shift_terminal, standing
+from medbench.report.leaderboard.robustness import tables as shift_tables
+from medbench.report.leaderboard.selection import only
+from medbench.report.leaderboard.significance import Mark, legend, marks, pairs, prepare
+from medbench.report.leaderboard.standard_tables import (
+    have_seen,
+    is_quick,
+    markdown,
+    notes,
+    shift_markdown,
+    terminal,
+    weights_in_words,
+    write,
+)
+
+__all__ = [
+    "ALL",
+    "AXES",
+    "COLUMNS",
+    "EACH",
+    "FORMATS",
+    "FORMAT_OF",
+    "KEYS",
+    "MEAN",
+    "SPREADS",
+    "TITLES",
+    "Board",
+    "Drop",
+    "Entry",
+    "Line",
+    "Mark",
+    "Pivot",
+    "Places",
+    "Selection",
+    "at_home",
+    "boards",
+    "drops",
+    "escape_tex",
+    "have_seen",
+    "is_quick",
+    "known_metric",
+    "leaderboard",
+    "legend",
+    "markdown",
+    "marks",
+    "measured",
+    "notes",
+    "only",
+    "pairs",
+    "picked",
+    "pivot",
+    "pivot_terminal",
+    "places",
+    "prepare",
+    "records",
+    "render",
+    "shift_markdown",
+    "shift_tables",
+    "shift_terminal",
+    "shown_axes",
+    "standing",
+    "summarise",
+    "tasks_by_lines",
+    "terminal",
+    "weights_in_words",
+    "write",
+]

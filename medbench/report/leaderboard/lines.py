@@ -1,0 +1,288 @@
+"""Results folders -> leaderboards as values: lines with their numbers, what is the best of them and what ties with it.
+
+A mean is shown only when every planned seed has its row: what is missing shows as missing, what failed with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medbench import stats
+from medbench.run.store import Store
+from medbench.schema import Cell, Planned, Row, UserError, parse_budget
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medbench.report.leaderboard.significance import Mark
+
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced acc.",
+    "auc": "AUC",
+    "f1": "macro F1",
+    "kappa": "kappa",
+    "weighted_kappa": "weighted kappa",
+    "ece": "ECE",
+}
+#: Columns of leaderboard.csv. One row for each metric of each line of the leaderboard.
+COLUMNS = (
+    *("task", "data", "method", "source", "encoder", "readout", "size", "protocol", "labels", "target", "metric"),
+    *("mean", "sd", "low", "high", "seeds", "n_labels", "status"),
+)
+AXES = ("method", "source", "encoder", "readout", "size", "protocol")
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One line of a leaderboard: the planned cells that differ in seeds alone, and their rows. groups: in the scored set."""
+
+    cell: Cell  # of the first seed
+    planned: Sequence[Planned]
+    rows: Sequence[Row]
+    reasons: Sequence[str]  # of the cells that failed
+    stores: Sequence[Store]  # where each row lies
+    groups: int
+    _resamples: dict[str, np.ndarray] = field(
+        default_factory=dict, init=False, repr=False
+    )  # metric -> (S, R) float32, of what was asked for
+    _summaries: dict[str, stats.Summary] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def complete(self) -> bool:
+        return len(self.rows) == len(self.planned)
+
+    @property
+    def status(self) -> str:
+        if self.complete:
+            return "done"
+        return f"{'failed' if self.reasons else 'missing'} {len(self.planned) - len(self.rows)} of {len(self.planned)}"
+
+    @property
+    def n_labels(self) -> float:
+        """Labelled images, mean over draws; what was asked for, where none is done."""
+        return float(np.mean([row.n_labels for row in self.rows] or [self.planned[0].n_requested]))
+
+    @cached_property
+    def name(self) -> str:
+        return " ".join(str(getattr(self.cell, axis)) for axis in AXES)
+
+    @cached_property
+    def plain(self) -> Mapping[str, np.ndarray]:
+        """metric -> (S,), NaN = undefined; empty unless complete."""
+        if not self.complete:
+            return {}
+        return {name: np.array([_nan(row.metrics[name]["value"]) for row in self.rows]) for name in self.rows[0].metrics}
+
+    def merit(self, metric: str) -> float:
+        """Mean over seeds of a complete line, turned round where lower is better."""
+        return (-1.0 if metric == "ece" else 1.0) * float(np.mean(self.plain[metric]))
+
+    @cached_property
+    def pretrainings(self) -> int:
+        """Under how many pretrainings each draw of labels was run. Raises UserError where not all draws were under all."""
+        draws: dict[int, list[int]] = {}
+        for planned in self.planned:
+            draws.setdefault(planned.cell.pretrain_seed, []).append(planned.cell.seed)
+        if len({tuple(seeds) for seeds in draws.values()}) > 1:
+            what = f"{self.name} at {self.cell.labels}: not all seeds were run under all pretraining seeds."
+            raise UserError(what, then="medbench run with the larger --seeds and the larger --pretrain-seeds")
+        return len(draws)
+
+    def load(self, metrics: Collection[str]) -> None:
+        """Read the resamples of these metrics, once, each file in one go."""
+        lacking = [metric for metric in metrics if metric not in self._resamples]
+        if lacking:
+            read = [store.resamples(row, lacking) for store, row in zip(self.stores, self.rows, strict=True)]
+            self._resamples.update({metric: np.stack([values[metric] for values in read]) for metric in lacking})
+
+    def sample(self, metric: str) -> stats.Sample:
+        """Of a complete line."""
+        self.load([metric])
+        return stats.Sample(self.plain[metric], self._resamples[metric].astype(float), self.groups, self.pretrainings)
+
+    def _saved(self, metric: str) -> stats.Sample:
+        """`sample` in the float32 of the file."""
+        self.load([metric])
+        return stats.Sample(self.plain[metric], self._resamples[metric], self.groups, self.pretrainings)
+
+    def summary(self, metric: str) -> stats.Summary:
+        """Mean, sd over seeds and 95 % interval over test groups and seeds, cut at the metric's own range; NaN unless complete."""
+        if metric not in self._summaries:
+            summarise([self], [metric])
+        return self._summaries[metric]
+
+
+def summarise(lines: Sequence[Line], metrics: Collection[str]) -> None:
+    """Work out `Line.summary` of many lines and metrics at once, for it to return: one at a time they take ten times as long."""
+    for line in lines:
+        line.load([metric for metric in metrics if metric in line.plain and metric not in line._summaries])
+    for metric in metrics:
+        todo = [line for line in lines if metric not in line._summaries]
+        known = [line for line in todo if metric in line.plain]
+        low, high = -1.0 if "kappa" in metric else 0.0, 1.0
+        for line, s in zip(known, stats.means_over_seeds([line._saved(metric) for line in known]), strict=True):
+            cut = [low if end < low else high if end > high else end for end in (s.low, s.high)]  # NaN stays
+            line._summaries[metric] = stats.Summary(s.mean, s.sd, *cut)
+        line_less = stats.Summary(np.nan, None, np.nan, np.nan)
+        for line in todo:
+            line._summaries.setdefault(metric, line_less)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Lines that a person picked: so many, of how many in all the results, and what was asked for in words."""
+
+    shown: int
+    of: int
+    asked: str
+
+    def __str__(self) -> str:
+        return f"{self.shown} of {self.of} lines ({self.asked})"
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """All lines that were scored on one target set, so that any two are paired. about: the plan's notes on the task. selection: None, or these
+    are not all lines of the results (`table.only`)."""
+
+    task: str
+    data: str
+    target: str
+    about: Mapping[str, Any]
+    lines: Sequence[Line]
+    selection: Selection | None = None
+    _marks: dict[str, Mapping[Line, Mark]] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def title(self) -> str:
+        where = "PHANTOM: drawn images" if self.data == "phantom" else self.data
+        return f"{self.task} ({where}), {self.target}"
+
+    @property
+    def shift(self) -> Mapping[str, Any]:
+        """What the plan says of a set that is not the task's own part: kind "data" or "corruption", ...; {} of the part itself."""
+        found: Mapping[str, Any] = self.about.get("shift", {})
+        return found
+
+    def shown(self, metric: str | None) -> str:
+        """The metric that is asked for, else the task's primary one."""
+        return metric or str(self.about["metric"])
+
+    @cached_property
+    def axes(self) -> list[str]:
+        """`shown_axes` of its lines."""
+        return shown_axes(self.lines)
+
+    def budgets(self) -> list[str]:
+        return list(dict.fromkeys(line.cell.labels for line in self.lines))
+
+    def at(self, budget: str) -> list[Line]:
+        return [line for line in self.lines if line.cell.labels == budget]
+
+
+def boards(*stores: Store) -> list[Board]:
+    """The leaderboards of results folders, budgets from few labels to many. Rows of an old fingerprint take no part.
+
+    Raises UserError where two folders have one line under two settings: their rows cannot be averaged, nor told apart in a table.
+    """
+    grouped: dict[tuple[Any, ...], dict[str, Planned]] = {}
+    rows: dict[str, tuple[Row, Store]] = {}
+    failures: dict[str, str] = {}
+    about: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for store in stores:
+        plan = store.plan()
+        rows = {**{key: (row, store) for key, row in store.rows().items()}, **rows}
+        failures.update(store.failures())
+        for planned in plan.cells:
+            c = planned.cell
+            board = (c.task, c.data, c.target, planned.target)
+            about.setdefault(board, plan.tasks["|".join(board[:3])])
+            grouped.setdefault((*board, planned.setting, c.labels, *_axes(c)), {}).setdefault(planned.fingerprint, planned)
+    found: dict[tuple[Any, ...], list[Line]] = {}
+    seen: dict[tuple[Any, ...], str] = {}
+    for key, cells in grouped.items():
+        if seen.setdefault((*key[:4], *key[5:]), key[4]) != key[4]:
+            line = f"{key[0]} {key[6]} {key[5]}"
+            raise UserError(f"{line} stands in these folders under two settings.", then="medbench table of each folder alone")
+        found.setdefault(key[:4], []).append(_line(list(cells.values()), rows, failures, about[key[:4]]["parts"][key[2]][1]))
+    return [
+        Board(key[0], key[1], key[2], about[key], sorted(lines, key=lambda line: _budget_order(line.planned[0])))
+        for key, lines in found.items()
+    ]
+
+
+def known_metric(found: Sequence[Board], metric: str | None) -> None:
+    """Raises UserError for a metric that these leaderboards do not have."""
+    if not metric:
+        return
+    if metric not in TITLES:
+        raise UserError(f"Unknown metric '{metric}'.", allowed=TITLES, given=metric)
+    for board in found:
+        available = sorted({name for line in board.lines for name in line.plain})
+        if available and metric not in available:
+            raise UserError(f"No metric '{metric}' here.", allowed=available, given=metric)
+
+
+def picked(board: Board) -> list[str]:
+    """What a reader of a selection must know; [] of all lines."""
+    return (
+        [f"SELECTION: {board.selection}. The best, = and p are among these alone, and hold where they were picked before looking."]
+        if board.selection
+        else []
+    )
+
+
+def records(found: Sequence[Board]) -> list[dict[str, Any]]:
+    """The tidy leaderboard, a record for each metric of each line: keys COLUMNS, metrics in their own range, NaN where a line is not complete."""
+    made = []
+    for board in found:
+        summarise(board.lines, [metric for metric in TITLES if any(metric in line.plain for line in board.lines)])
+        for line in board.lines:
+            common = {name: getattr(line.cell, name) for name in ("task", "data", *AXES, "labels", "target")}
+            n_labels = line.n_labels if line.rows else np.nan
+            for metric in line.plain or [board.about["metric"]]:
+                s = line.summary(metric)
+                number = {"mean": s.mean, "sd": s.sd, "low": s.low, "high": s.high, "seeds": len(line.rows), "n_labels": n_labels}
+                made.append({**common, "metric": metric, **number, "status": line.status})
+    return made
+
+
+def leaderboard(*stores: Store) -> pd.DataFrame:
+    """`records` as a frame with the columns COLUMNS."""
+    import pandas as pd
+
+    return pd.DataFrame(records(boards(*stores)), columns=list(COLUMNS))
+
+
+def shown_axes(lines: Iterable[Line]) -> list[str]:
+    """The method, and every axis on which the lines differ."""
+    cells = [line.cell for line in lines]
+    found = ["method", *(axis for axis in AXES[1:] if len({getattr(cell, axis) for cell in cells}) > 1)]
+    if len({cell.method for cell in cells}) == len({(cell.method, cell.source) for cell in cells}):
+        return [axis for axis in found if axis != "source"]  # the method says it
+    return found
+
+
+def _axes(cell: Cell) -> tuple[Any, ...]:
+    return tuple(getattr(cell, axis) for axis in AXES)
+
+
+def _line(cells: Sequence[Planned], rows: Mapping[str, tuple[Row, Store]], failures: Mapping[str, str], groups: int) -> Line:
+    cells = sorted(cells, key=lambda planned: (planned.cell.pretrain_seed, planned.cell.seed))
+    done = [rows[planned.fingerprint] for planned in cells if planned.fingerprint in rows]
+    reasons = [failures[planned.fingerprint] for planned in cells if planned.fingerprint in failures and planned.fingerprint not in rows]
+    return Line(cells[0].cell, cells, [row for row, _ in done], reasons, [store for _, store in done], groups)
+
+
+def _budget_order(planned: Planned) -> tuple[int, float]:
+    return planned.n_requested, parse_budget(planned.cell.labels).amount
+
+
+def _nan(value: float | None) -> float:
+    return float("nan") if value is None else value

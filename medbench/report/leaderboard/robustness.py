@@ -1,0 +1,287 @@
+"""What a fitted model loses where the images change: its score at home, elsewhere, the drop with its interval, and who loses least.
+
+A drop is the score on the task's own part less that on the shifted set (for the calibration error the other way round), so that more is
+worse. Corrupted images are those of the part itself: groups are paired. Another data set has other groups: each set's are resampled on their
+own, and the draws of labels, the same fits, are paired (`stats.across`). Where a data set lacks some of the task's classes, home is the
+task's own images of the common classes (the target `test-common-...`). Only scores of one fit are compared: the rows say whose they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medbench import stats
+from medbench.report.leaderboard.lines import AXES, TITLES, Board, Line, picked, shown_axes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+EACH, MEAN, ALL = "each", "mean", "all"
+#: Columns of shift.csv and of `drops`, one row for each line and set, and for means over levels and over all corruptions.
+COLUMNS = (
+    *("task", "data", *AXES, "labels", "shift", "kind", "corruption", "level", "metric"),
+    *("in_domain", "shifted", "drop", "low", "high", "mark", "to_least", "to_least_low", "to_least_high", "p", "paired", "seeds", "status"),
+)
+LEGEND = "* drops least   = not shown to differ from it: paired, 5 %, Holm-corrected over the pairs of lines with equal labels   ? cannot be said"
+
+MORE = "Each corruption: medbench shift FOLDER; each level: --each, shift.csv, medbench plot --kind shift."
+
+
+@dataclass(frozen=True, eq=False)
+class Drop:
+    """One line on one shifted set, or its mean over several. away: the same fits there; () where they are not all there. board, there: theirs.
+
+    spread: "each" set, "mean" over a corruption's levels, "all" corruptions. drop: None unless complete. mark: as LEGEND says; to_least: this
+    drop less the least, p corrected.
+    """
+
+    board: Board
+    there: Sequence[Board]
+    home: Line
+    away: Sequence[Line]
+    name: str
+    kind: str
+    corruption: str
+    levels: tuple[int, ...]
+    spread: str
+    metric: str
+    drop: stats.Estimate | None
+    mark: str = ""
+    to_least: stats.Estimate | None = None
+    p: float = float("nan")
+
+    @property
+    def shifted(self) -> float:
+        return float(np.mean([line.plain[self.metric].mean() for line in self.away])) if self.drop else float("nan")
+
+    @property
+    def in_domain(self) -> float:
+        return float(self.home.plain[self.metric].mean()) if self.metric in self.home.plain else float("nan")
+
+
+def standing(found: Sequence[Board]) -> list[Board]:
+    """The boards that a reader wants one by one: not those of corrupted images and of common classes, which the drops sum up."""
+    return [board for board in found if board.shift.get("kind") in (None, "data")]
+
+
+def at_home(found: Sequence[Board]) -> list[Board]:
+    """The boards of tasks' own parts."""
+    return [board for board in found if not board.shift]
+
+
+def measured(found: Sequence[Board], metric: str | None = None) -> list[Drop]:
+    """Every drop: data sets first, then each corruption with the mean over its levels, then the mean over all corruptions.
+
+    metric: default each task's primary one.
+    """
+    drops: list[Drop] = []
+    for key in dict.fromkeys((board.task, board.data) for board in found):
+        boards = [board for board in found if (board.task, board.data) == key]
+        homes = {board.target: board for board in boards}
+        for away in _sets(boards):
+            first, shift = away[0], away[0].shift
+            kind = "corruption" if len({board.shift.get("corruption") for board in away}) > 1 else shift["kind"]
+            several = len({board.shift.get("corruption") for board in away}) > 1
+            corruption = "" if kind == "data" else ALL if several else str(shift["corruption"])
+            levels = tuple(dict.fromkeys(int(board.shift["level"]) for board in away)) if kind != "data" else ()
+            spread = EACH if len(away) == 1 else ALL if several else MEAN
+            name = first.target if spread == EACH else "corrupted" if several else f"corrupted-{corruption}"
+            home = homes.get(str(shift["of"]))
+            if home is not None:
+                shown = first.shown(metric)
+                drops += _marked([_drop(home, line, away, name, kind, corruption, levels, spread, shown) for line in home.lines])
+    return drops
+
+
+def drops(found: Sequence[Board], metric: str | None = None) -> pd.DataFrame:
+    """`measured` as a frame with the columns COLUMNS; NaN where undefined. level: a number, or `mean`; metrics in their own range."""
+    import pandas as pd
+
+    return pd.DataFrame([_record(drop) for drop in measured(found, metric)], columns=list(COLUMNS))
+
+
+def tables(found: Sequence[Board], metric: str | None = None, detail: str = MEAN) -> list[tuple[str, list[list[str]], list[str]]]:
+    """(title, header and body, notes) for each task with shifted sets. detail: of corruptions "each" level, the "mean" over levels, or the mean
+    over "all"."""
+    every = measured(found, metric)
+    shown = []
+    for key in dict.fromkeys((drop.board.task, drop.board.data) for drop in every):
+        mine = [drop for drop in every if (drop.board.task, drop.board.data) == key]
+        kept = [drop for drop in mine if _kept(drop, mine, detail)]
+        axes = shown_axes([drop.home for drop in kept])
+        title = replace(kept[0].board, target="what is lost elsewhere").title
+        header = ["shift", "labels", *axes, TITLES[kept[0].metric], "there", "drop", "95 %", "", "over least"]
+        body = [
+            [_label(drop), drop.home.cell.labels, *(str(getattr(drop.home.cell, axis)) for axis in axes), *_numbers(drop)] for drop in kept
+        ]
+        more = [MORE] if len(kept) < len(mine) and detail != EACH else []
+        said = [*([LEGEND] if any(drop.mark for drop in kept) else []), *_notes(kept), *more]
+        shown.append((title, [header, *body], said))
+    return shown
+
+
+def shift_terminal(found: Sequence[Board], metric: str | None = None, detail: str = MEAN) -> list[Table | str]:
+    """What `rich` prints."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown: list[Table | str] = []
+    for title, (header, *body), notes in tables(found, metric, detail):
+        table = Table(title=Text(title), title_justify="left", title_style="bold")
+        last = ""
+        for i, name in enumerate(header):
+            words = i < header.index("labels") or name in AXES
+            breaks = name in ("shift", "95 %", "over least", *AXES)  # at blanks, names where they must, on a narrow terminal
+            table.add_column(
+                name, justify="left" if words else "right", no_wrap=not breaks, min_width=8 if breaks else None, overflow="fold"
+            )
+        for cells in body:
+            if last and cells[0] != last:
+                table.add_section()
+            last = cells[0]
+            table.add_row(*map(Text, cells), style="bold" if cells[-2] == "*" else None)
+        shown += [table, *notes]
+    return shown
+
+
+def _sets(boards: Sequence[Board]) -> Iterator[list[Board]]:
+    """Each data set, each corrupted set, the levels of each corruption together, all corruptions together."""
+    yield from ([board] for board in boards if board.shift.get("kind") == "data")
+    damaged = sorted((board for board in boards if board.shift.get("kind") == "corruption"), key=lambda board: int(board.shift["level"]))
+    kinds = list(dict.fromkeys(board.shift["corruption"] for board in boards if board.shift.get("kind") == "corruption"))
+    for kind in kinds:
+        levels = [board for board in damaged if board.shift["corruption"] == kind]
+        yield from ([board] for board in levels)
+        if len(levels) > 1:
+            yield levels
+    if len(kinds) > 1:
+        yield damaged
+
+
+def _drop(
+    home: Board, line: Line, away: Sequence[Board], name: str, kind: str, corruption: str, levels: tuple[int, ...], spread: str, metric: str
+) -> Drop:
+    there = [_same_fits(line, board) for board in away]
+    lines = [found for found in there if found is not None and metric in found.plain]
+    whole = metric in line.plain and len(lines) == len(away)
+    made = Drop(home, away, line, lines if whole else (), name, kind, corruption, levels, spread, metric, None)
+    return replace(made, drop=stats.across(_terms(made, 1.0))) if whole else made
+
+
+def _same_fits(line: Line, board: Board) -> Line | None:
+    """The line of that board whose rows were scored by the fits of `line`, seed for seed."""
+    own = _fits(line)
+    alike = (other for other in board.lines if other.name == line.name and other.cell.labels == line.cell.labels)
+    return next((other for other in alike if own and own == _fits(other)), None)
+
+
+def _fits(line: Line) -> dict[tuple[int, int], str]:
+    """Seeds -> the setting of the fit that a row comes of; {} unless complete. Rows of shifted sets name it, a row at home has it itself."""
+    if not line.complete:
+        return {}
+    pairs = zip(line.planned, line.rows, strict=True)
+    return {(row.cell.pretrain_seed, row.cell.seed): row.provenance.get("fit", planned.setting) for planned, row in pairs}
+
+
+def _terms(drop: Drop, weight: float) -> list[list[tuple[float, stats.Sample]]]:
+    """A drop as weighted samples: on one test set where the images are the same, else on two."""
+    weight = -weight if drop.metric == "ece" else weight
+    home = [(weight, drop.home.sample(drop.metric))]
+    away = [(-weight / len(drop.away), line.sample(drop.metric)) for line in drop.away]
+    return [[*home, *away]] if drop.kind == "corruption" else [home, away]
+
+
+def _marked(found: Sequence[Drop]) -> list[Drop]:
+    """Who drops least at each budget, and who is not shown to drop more. Nothing is said before all lines of the budget are there."""
+    gaps: dict[int, stats.Estimate] = {}
+    signs = [""] * len(found)
+    pairs = 0
+    for labels in dict.fromkeys(drop.home.cell.labels for drop in found):
+        of = [i for i, drop in enumerate(found) if drop.home.cell.labels == labels]
+        known = [(i, drop) for i in of if (drop := found[i].drop) is not None and not np.isnan(drop.value)]
+        if len(known) < max(len(of), 2):
+            continue
+        pairs += len(of) * (len(of) - 1) // 2
+        least = min(known, key=lambda pair: pair[1].value)[0]
+        signs[least] = "*"
+        for i in of:
+            if i != least:
+                gaps[i] = stats.across([a + b for a, b in zip(_terms(found[i], 1.0), _terms(found[least], -1.0), strict=True)])
+    corrected = dict(zip(gaps, stats.holm([gap.p() for gap in gaps.values()], pairs), strict=True))
+    return [
+        replace(drop, mark=signs[i])
+        if i not in gaps
+        else replace(drop, mark="?" if np.isnan(corrected[i]) else "=" if corrected[i] > 0.05 else "", to_least=gaps[i], p=corrected[i])
+        for i, drop in enumerate(found)
+    ]
+
+
+def _record(drop: Drop) -> dict[str, Any]:
+    nan = float("nan")
+    low, high = drop.drop.interval() if drop.drop else (nan, nan)
+    more = drop.to_least.interval() if drop.to_least else (nan, nan)
+    cell = drop.home.cell
+    level: int | str = "" if not drop.corruption else drop.levels[0] if drop.spread == EACH else MEAN
+    return {
+        **{name: getattr(cell, name) for name in ("task", "data", *AXES, "labels")},
+        **{"shift": drop.name, "kind": drop.kind, "corruption": drop.corruption, "level": level, "metric": drop.metric},
+        **{"in_domain": drop.in_domain, "shifted": drop.shifted, "drop": drop.drop.value if drop.drop else nan, "low": low, "high": high},
+        **{"mark": drop.mark, "to_least": drop.to_least.value if drop.to_least else nan, "to_least_low": more[0], "to_least_high": more[1]},
+        **{"p": drop.p, "paired": drop.kind == "corruption", "seeds": len(drop.home.rows), "status": "done" if drop.drop else "missing"},
+    }
+
+
+def _kept(drop: Drop, among: Sequence[Drop], detail: str) -> bool:
+    """Whether a table of that detail shows it: data sets and the mean over all corruptions always, what is the only one of its kind, too."""
+    if not drop.corruption or drop.spread == ALL:
+        return True
+    if detail == ALL and any(other.spread == ALL for other in among):
+        return False
+    has_mean = any(other.spread == MEAN and other.corruption == drop.corruption for other in among)
+    return detail == EACH or not has_mean if drop.spread == EACH else detail != EACH
+
+
+def _label(drop: Drop) -> str:
+    if not drop.corruption:
+        return drop.name
+    if drop.spread == EACH:
+        return f"{drop.corruption} {drop.levels[0]}"
+    return "all corruptions" if drop.spread == ALL else drop.corruption
+
+
+def _numbers(drop: Drop) -> list[str]:
+    home = "–" if np.isnan(drop.in_domain) else f"{drop.in_domain:.3f}"
+    if drop.drop is None:
+        return [home, "missing", "", "", "", ""]
+    more = f"{drop.to_least.value:+.3f} {_between(drop.to_least)}" if drop.to_least else ""
+    return [home, f"{drop.shifted:.3f}", f"{drop.drop.value:+.3f}", _between(drop.drop), drop.mark, more]
+
+
+def _between(estimate: stats.Estimate) -> str:
+    return "[undefined]" if np.isnan(estimate.error) else "[{:+.3f}, {:+.3f}]".format(*estimate.interval())
+
+
+def _notes(shown: Sequence[Drop]) -> list[str]:
+    """How the numbers came about, one sentence a line."""
+    about, metric = shown[0].board.about, shown[0].metric
+    group = about["groups"] or "image"
+    found = [
+        *picked(shown[0].board),
+        f"drop: at home less elsewhere, of the same fits{' (ECE: elsewhere less at home)' if metric == 'ece' else ''}; + is a loss.",
+    ]
+    damaged = [drop for drop in shown if drop.corruption]
+    if damaged:
+        levels = sorted({level for drop in damaged for level in drop.levels})
+        means = ", means over levels " + ", ".join(map(str, levels)) if len(levels) > 1 and any(d.spread != EACH for d in damaged) else ""
+        found.append(f"Corruptions: of the same images{means}; paired on {group}s and draws.")
+    for drop in {drop.name: drop for drop in shown if drop.kind == "data"}.values():
+        theirs = drop.there[0].about["groups"] or "image"
+        same = "; chance makes an ECE larger on fewer images" if metric == "ece" else ""
+        same += f"; at home the {len(drop.board.about['classes'])} common classes alone" if drop.board.shift else ""
+        found.append(f"{drop.name}: other images; {group}s at home and {theirs}s there are resampled apart, draws are paired{same}.")
+    return found

@@ -1,0 +1,110 @@
+"""What is the best of a leaderboard at each budget, and what ties with it; and the numbers of many lines, worked out side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medbench import stats
+from medbench.report.leaderboard.lines import TITLES, Board, Line, summarise
+from medbench.report.leaderboard.robustness import standing
+from medbench.system import fork_pool as forked
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What the table says of a line. sign: * best, = not shown to differ from it, ? too few groups to say. to_best: line minus best."""
+
+    sign: str = ""
+    to_best: stats.Estimate | None = None
+    p: float = float("nan")  # corrected
+
+
+def pairs(board: Board, metric: str) -> int:
+    """How many comparisons of two lines at equal labels the board holds: the family of its marks."""
+    counts = [sum(metric in line.plain for line in board.at(budget)) for budget in board.budgets()]
+    return sum(n * (n - 1) // 2 for n in counts)
+
+
+def legend(board: Board, metric: str) -> str:
+    n = pairs(board, metric)
+    of = " of this selection" if board.selection else ""
+    corrected = f", Holm-corrected over the {n} pairs of lines with equal labels{of}" if n > 1 else ""
+    alone = "; intervals are of each comparison alone" if n > 1 else ""
+    return f"* best   = not shown to differ from the best: paired, 5 %{corrected}{alone}   ? too few groups to say"
+
+
+def marks(board: Board, metric: str) -> Mapping[Line, Mark]:
+    """What is the best at each budget, and what is not shown to differ from it.
+
+    Nothing is called the best before all lines of the budget are there; of equal means the first is. The family of Holm's correction is every
+    pair of lines at equal labels, although only those with the best are computed: the best was picked after looking.
+    """
+    if metric not in board._marks:
+        board._marks[metric] = _marked(board, metric, [_gaps(board.at(budget), metric) for budget in board.budgets()])
+    return board._marks[metric]
+
+
+def prepare(found: Sequence[Board], metric: str | None = None, *, all_metrics: bool = False, processes: int = 1) -> None:
+    """Work out `Line.summary` and `marks` of one metric (default: each task's primary one), for them to return: budgets side by side in
+    `processes`; a single one leaves the marks until they are asked for. all_metrics: the summaries of every metric."""
+    shown, marked = {board: board.shown(metric) for board in found}, set(standing(found))
+
+    def summarised(board: Board, lines: Sequence[Line]) -> None:
+        known = [name for name in TITLES if any(name in line.plain for line in lines)] if all_metrics else []
+        summarise(lines, known or [shown[board]])
+
+    if processes < 2:
+        for board in found:
+            summarised(board, board.lines)
+        return
+    import scipy.special  # noqa: F401  # once, and not in each copy of this process
+
+    jobs = [(board, budget) for board in found for budget in board.budgets()]
+
+    def worked_out(job: tuple[Board, str]) -> tuple[list[dict[str, stats.Summary]], _Gaps | None]:
+        board, budget = job
+        lines = board.at(budget)
+        summarised(board, lines)
+        return [line._summaries for line in lines], _gaps(lines, shown[board]) if board in marked else None
+
+    gaps: dict[Board, list[_Gaps | None]] = {}
+    for (board, budget), (summaries, found_there) in zip(jobs, forked.each(worked_out, jobs, processes), strict=True):
+        gaps.setdefault(board, []).append(found_there)
+        for line, summary in zip(board.at(budget), summaries, strict=True):
+            line._summaries.update(summary)
+    for board in marked:
+        board._marks[shown[board]] = _marked(board, shown[board], gaps[board])
+
+
+#: At one budget: the best's place among its lines; the others' places, their differences to it, p not yet corrected.
+_Gaps = tuple[int, list[int], list[stats.Estimate], list[float]]
+
+
+def _gaps(lines: Sequence[Line], metric: str) -> _Gaps | None:
+    if not all(metric in line.plain for line in lines):
+        return None
+    defined = [place for place, line in enumerate(lines) if not np.isnan(line.plain[metric]).any()]
+    if not defined:
+        return None
+    best = max(defined, key=lambda place: lines[place].merit(metric))
+    others = [place for place in range(len(lines)) if place != best]
+    gaps = stats.differences_to([lines[place].sample(metric) for place in others], lines[best].sample(metric))
+    return best, others, gaps, stats.p_values(gaps)
+
+
+def _marked(board: Board, metric: str, each: Sequence[_Gaps | None]) -> dict[Line, Mark]:
+    found = dict.fromkeys(board.lines, Mark())
+    gaps: dict[Line, tuple[stats.Estimate, float]] = {}
+    for budget, there in zip(board.budgets(), each, strict=True):
+        if there is not None:
+            lines = board.at(budget)
+            best, others, *each_other = there
+            found[lines[best]] = Mark("*")
+            gaps |= zip([lines[place] for place in others], zip(*each_other, strict=True), strict=True)
+    corrected = stats.holm([p for _, p in gaps.values()], pairs(board, metric))
+    for (line, (gap, _)), p in zip(gaps.items(), corrected, strict=True):
+        found[line] = Mark("?" if np.isnan(p) else "=" if p > 0.05 else "", gap, p)
+    return found

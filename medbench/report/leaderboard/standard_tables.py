@@ -1,0 +1,253 @@
+"""The standing tables of one results folder: the primary metric against the best, every metric, and what a reader must know."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medbench.report.leaderboard.lines import (
+    AXES,
+    COLUMNS,
+    TITLES,
+    Board,
+    Line,
+    boards,
+    known_metric,
+    picked,
+    records,
+    shown_axes,
+    summarise,
+)
+from medbench.report.leaderboard.robustness import ALL, MEAN, drops, shift_terminal, standing, tables
+from medbench.report.leaderboard.significance import legend, marks
+from medbench.report.leaderboard.terminal_table import Fitted
+from medbench.run.store import Store
+from medbench.schema import Row
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+SCREEN = 100  # lines of a board that a screen shows whole
+BEST = 10
+
+
+def markdown(store: Store, found: Sequence[Board] = ()) -> str:
+    """The leaderboards as Markdown: the primary metric against the best, then every metric, then what a reader must know. found: its boards,
+    where they are at hand."""
+    parts = []
+    every = found or boards(store)
+    for board in standing(every):
+        metric = board.about["metric"]
+        others = [name for name in TITLES if name != metric and any(name in line.plain for line in board.lines)]
+        parts += [f"## {board.title}", "", *grid(_cells(board, metric)), "", legend(board, metric), ""]
+        parts += [*grid(_all_metrics(board, [metric, *others])), "", *(f"- {line}" for line in notes(board)), ""]
+    return "\n".join([*parts, shift_markdown(every)])
+
+
+def shift_markdown(found: Sequence[Board], metric: str | None = None, detail: str = MEAN) -> str:
+    """What is lost elsewhere, a table a task; "" where nothing else was scored. See `shifts.tables`."""
+    parts = []
+    for title, cells, said in tables(found, metric, detail):
+        parts += [f"## {title}", "", *grid(cells), "", *(f"- {line}" for line in said), ""]
+    return "\n".join(parts)
+
+
+def terminal(store: Store, metric: str | None = None, found: Sequence[Board] = ()) -> list[RenderableType]:
+    """What `rich` prints: a table a board, its notes under it. Raises UserError for a metric that the folder does not have. found: its boards,
+    where they are at hand."""
+    shown: list[RenderableType] = []
+    every = found or boards(store)
+    known_metric(every, metric)
+    for board in standing(every):
+        header, *body = _cells(board, board.shown(metric))
+        body, left_out = _best(body, header, lowest=metric == "ece")
+        names = [i for i, name in enumerate(header) if name in AXES]
+        best = frozenset(i for i, cells in enumerate(body) if cells[header.index("")] == "*")
+        more = [f"The best {BEST} lines at each budget; {left_out} more stand in leaderboard.md and leaderboard.csv."] if left_out else []
+        shown += [Fitted(board.title, header, body, names, best), *more, legend(board, board.shown(metric)), *notes(board)]
+    return [*shown, *shift_terminal(every, metric, ALL)]
+
+
+def _best(body: list[list[str]], header: list[str], *, lowest: bool) -> tuple[list[list[str]], int]:
+    """The lines that a screen shows, in their order, and how many it leaves out: of more than `SCREEN` the best `BEST` at each budget, and every
+    line that is not complete."""
+    if len(body) <= SCREEN:
+        return body, 0
+    value = len(header) - 4  # before interval, sd and difference
+    best: set[int] = set()
+    for budget in dict.fromkeys(cells[0] for cells in body):
+        there = [i for i, cells in enumerate(body) if cells[0] == budget and _is_number(cells[value])]
+        best |= set(sorted(there, key=lambda i: float(body[i][value]), reverse=not lowest)[:BEST])
+    kept = [cells for i, cells in enumerate(body) if i in best or not _is_number(cells[value])]
+    return kept, len(body) - len(kept)
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("-").replace(".", "", 1).isdigit()
+
+
+def notes(board: Board, metric: str | None = None) -> list[str]:
+    """What a reader of this board must know, one sentence a line. metric: the only one that is shown; None: all are."""
+    about, rows = board.about, [row for line in board.lines for row in line.rows]
+    images, groups = about["parts"][board.target]
+    group = about["groups"] or "image"
+    found = picked(board)
+    if board.data == "phantom":
+        found.append(f"PHANTOM: drawn images. These numbers say that the machinery works, nothing about {board.task}.")
+    found += about["marks"]
+    if rows:
+        networks = {
+            row.cell.encoder + (f" at {row.cell.size} px" if row.cell.size else "") + f", {row.provenance['precision']}" for row in rows
+        }
+        judged = dict.fromkeys(row.cell.protocol for row in rows)
+        found.append(f"Setting: {'; '.join(sorted(networks))}; judged by {', '.join(judged)}.")
+    found.append(
+        f"Scored on {images} {board.target} images of {groups} {group}s; 95 % intervals over {group}s (1,000 resamples) and seeds."
+    )
+    if metric in (None, "ece") and any("ece" in row.metrics for row in rows):
+        found.append(
+            "ECE: chance makes it larger than 0, more so on few images, and resamples larger still: compare it between these lines alone."
+        )
+    trained = any(row.provenance.get("pretraining") for row in rows)
+    if (trained or any(row.cell.method == "random" for row in rows)) and len({row.cell.pretrain_seed for row in rows}) == 1:
+        found.append("One pretraining seed: the intervals hold no variance of pretraining or initialisation.")
+    found += _one_pool(board)
+    weights = weights_in_words(rows)
+    alike: dict[str, list[str]] = {}
+    for method, value, seen in sorted(
+        {(row.cell.method, row.provenance["weights"], ", ".join(row.provenance["trained_on"])) for row in rows}
+    ):
+        alike.setdefault(f"weights {weights[value]}{f', trained on {seen}' if seen else ''}.", []).append(method)
+    found += [f"{', '.join(methods)}: {said}" for said, methods in alike.items()]
+    found += have_seen(board)
+    if is_quick(board):
+        found.append("Quick pretraining shows the machinery, not what a method can do: --pretrain standard or paper.")
+    for line in board.lines:
+        if line.reasons:
+            found.append(
+                f"{line.cell.method} {line.cell.encoder} {line.cell.protocol} {line.cell.labels} {line.status}: {line.reasons[-1]}"
+            )
+    absent = {row.metrics["auc"].get("classes") for row in rows} - {None, len(about["classes"])}
+    if absent and about["kind"] != "binary":
+        found.append(
+            f"AUC is the mean over {min(n for n in absent if n is not None)} of {len(about['classes'])} classes: the others have no image."
+        )
+    return found
+
+
+def have_seen(board: Board) -> list[str]:
+    """A sentence for each method whose weights have been trained on the data that is scored."""
+    scored = board.shift.get("data", board.data)
+    methods = {row.cell.method for line in board.lines for row in line.rows if scored in row.provenance["trained_on"]}
+    of = f"have been trained on {scored}, its {board.target} images perhaps among them."
+    return [f"SEEN: the weights of {method} {of}" for method in sorted(methods)]
+
+
+def is_quick(board: Board) -> bool:
+    """Whether any of its weights is of a quick pretraining."""
+    return any("quick" in row.provenance["weights"].rsplit(", ", 1)[-1] for line in board.lines for row in line.rows)
+
+
+def weights_in_words(rows: Sequence[Row]) -> dict[str, str]:
+    """`weights` of each provenance -> what a table says of them: of a fusion the names of its members, where their weights stand beside it."""
+    of: dict[str, set[str]] = {}
+    for row in rows:
+        of.setdefault(row.cell.method, set()).add(row.provenance["weights"])
+    single = {next(iter(texts)): method for method, texts in of.items() if len(texts) == 1}
+    parts = {text: text.split(" + ") for texts in of.values() for text in texts}  # as `units` joins them
+    return {
+        text: f"of {' + '.join(single[part] for part in each)}" if len(each) > 1 and all(part in single for part in each) else text
+        for text, each in parts.items()
+    }
+
+
+def _one_pool(board: Board) -> list[str]:
+    """What large budgets cannot show: draws of one pool have images in common, all of them at 100 %."""
+    if "train" not in board.about["parts"]:  # a plan of elsewhere
+        return []
+    pool = board.about["parts"]["train"][0]
+    asked = {line.cell.labels: line.planned[0].n_requested for line in board.lines}
+    most = [labels for labels, n in asked.items() if pool / 2 < n < pool]
+    said = [f"{', '.join(most)}: draws have most images in common; sd and interval hold little of the chance of another labelled set."]
+    whole = "100%: one labelled set; its intervals hold the chance of the test images, not of another labelled set."
+    alone = [
+        labels
+        for labels, n in asked.items()
+        if n < pool and any(len({one.cell.seed for one in line.planned}) == 1 for line in board.at(labels))
+    ]
+    single = f"{', '.join(alone)}: one draw of labels; its intervals hold the chance of the test images, not of another labelled set."
+    return [*(said if most else []), *([single] if alone else []), *([whole] if "100%" in asked else [])]
+
+
+def write(store: Store, found: Sequence[Board] = ()) -> None:
+    """leaderboard.md and leaderboard.csv in the results folder, and shift.csv where sets beside the task's own were scored.
+
+    found: its boards, where they are at hand.
+    """
+    found = found or boards(store)
+    out = io.StringIO()
+    lines = csv.writer(out, lineterminator="\n")
+    lines.writerow(COLUMNS)
+    for record in records(found):
+        lines.writerow(["" if isinstance(value, float) and value != value else value for value in record.values()])
+    store.write_text("leaderboard.csv", out.getvalue())
+    if any(board.shift for board in found):
+        store.write_text("shift.csv", drops(found).to_csv(index=False))
+    store.write_text("leaderboard.md", markdown(store, found))
+
+
+def grid(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table; `|` of a user's own names is escaped."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return [lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]]
+
+
+def between(low: float, high: float, form: str = ".3f") -> str:
+    return "[undefined]" if np.isnan(low) or np.isnan(high) else f"[{low:{form}}, {high:{form}}]"
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None or np.isnan(value) else f"{value:.3f}"
+
+
+def _cells(board: Board, metric: str) -> list[list[str]]:
+    """Header and body of the main table: one metric with its interval, and the paired difference to the best."""
+    axes, marked = shown_axes(board.lines), marks(board, metric)
+    summarise(board.lines, [metric])
+    body = []
+    for line in board.lines:
+        head = [line.cell.labels, _count(line), *(str(getattr(line.cell, axis)) for axis in axes)]
+        if metric not in line.plain:
+            body.append([*head, "", "–" if line.complete else line.status, "", "", ""])
+            continue
+        s, mark = line.summary(metric), marked[line]
+        gap = f"{mark.to_best.value:+.3f} {between(*mark.to_best.interval(), '+.3f')}" if mark.to_best else ""
+        body.append([*head, mark.sign, number(s.mean), between(s.low, s.high), number(s.sd), gap])
+    return [["labels", "images", *axes, "", TITLES[metric], "95 %", "sd", "to best, paired"], *body]
+
+
+def _all_metrics(board: Board, metrics: Sequence[str]) -> list[list[str]]:
+    axes = shown_axes(board.lines)
+    summarise(board.lines, metrics)
+    header = ["labels", "images", *axes, *(TITLES[metric] for metric in metrics)]
+    body = []
+    for line in board.lines:
+        numbers = []
+        for metric in metrics:
+            s = line.summary(metric)
+            numbers.append(f"{number(s.mean)} {between(s.low, s.high)}" if metric in line.plain else "–" if line.complete else line.status)
+        body.append([line.cell.labels, _count(line), *(str(getattr(line.cell, axis)) for axis in axes), *numbers])
+    return [header, *body]
+
+
+def _count(line: Line) -> str:
+    """Labelled images over the seeds, and what the budget asked for where that differs."""
+    if not line.rows:
+        return str(line.planned[0].n_requested)
+    counts, asked = sorted({row.n_labels for row in line.rows}), line.planned[0].n_requested
+    real = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
+    return real if counts == [asked] else f"{real} ({asked} asked)"

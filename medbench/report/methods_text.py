@@ -1,0 +1,194 @@
+"""The paragraph of a paper that says what was done, from plan and rows alone, with BibTeX of what was used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from medbench.report.leaderboard import TITLES, Board, at_home, escape_tex, weights_in_words
+from medbench.schema import Row, Task, registry
+
+#: What `stats` does: `contrasts` and `verdicts`.
+_FACTORS = (
+    "Obuchowski and Rockette 1995, Hypothesis testing of diagnostic accuracy for multiple readers and multiple tests, Communications in "
+    "Statistics - Simulation and Computation 24(2):285-308, doi:10.1080/03610919508813243"
+)
+_JOINED = (
+    "Zou and Donner 2008, Construction of confidence limits about effect measures, Statistics in Medicine 27(10):1693-1702, "
+    "doi:10.1002/sim.3095"
+)
+_EXPANDED = (
+    "Hesterberg 2014, What teachers should know about the bootstrap: resampling in the undergraduate statistics curriculum, arXiv:1411.5279"
+)
+#: Of a fusion's head: which reading of its paper.
+_TOKENS = {"source": "attention over one token a source", "scalar": "attention over every value as a token", "none": "no attention"}
+_CORRECTED = "Holm 1979, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6(2):65-70"
+
+
+def methods_text(boards: Sequence[Board]) -> str:
+    r"""LaTeX: a paragraph with \cite commands, then the BibTeX entries they name. States only what rows and plan hold."""
+    everywhere, boards = boards, at_home(boards)
+    rows = [row for board in boards for line in board.lines for row in line.rows]
+    cited = _Cited()
+    said = [_data(boards, cited), *_encoders(rows, cited), *_judged(boards, rows, cited), _uncertainty(boards, cited)]
+    said += [*_elsewhere(everywhere, cited), *_software(rows)]
+    for selection in {board.selection for board in everywhere} - {None}:
+        said.append(f"Shown are {escape_tex(str(selection))}; comparisons are corrected for these alone.")
+    failed = sum(len(line.planned) - len(line.rows) for board in boards for line in board.lines)
+    if failed:
+        said.append(f"{failed} of {failed + len(rows)} planned runs have no result.")
+    return "\n".join([" ".join(said), "", *cited.bibtex(), ""])
+
+
+class _Cited:
+    """Citations in the order of use; each part between semicolons is one entry."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, str] = {}  # text -> key
+
+    def cite(self, text: str) -> str:
+        keys = []
+        for part in filter(None, (part.strip() for part in text.split(";"))):
+            if part not in self.entries:
+                word, year = re.search(r"[A-Za-z]+", part), re.search(r"\b(19|20)\d\d\b", part)
+                key = (word[0].lower() if word else "source") + (year[0] if year else "")
+                taken = sum(re.sub("[a-z]$", "", other) == key for other in self.entries.values())
+                self.entries[part] = key + ("" if not taken else "abcdefghijklmnopqrstuvwxyz"[taken])
+            keys.append(self.entries[part])
+        return f"~\\cite{{{','.join(keys)}}}" if keys else ""
+
+    def bibtex(self) -> list[str]:
+        lines = []
+        for text, key in self.entries.items():
+            fields = {"note": escape_tex(text)}
+            for name, pattern in (("year", r"\b((?:19|20)\d\d)\b"), ("doi", r"doi:(\S+?)(?=[,;]|$)"), ("eprint", r"arXiv:([\d.]+\d)")):
+                found = re.search(pattern, text)
+                if found:
+                    fields[name] = found[1]
+            if "eprint" in fields:
+                fields["archiveprefix"] = "arXiv"
+            lines += [f"@misc{{{key},", *(f"  {name} = {{{value}}}," for name, value in fields.items()), "}"]
+        return lines
+
+
+def _data(boards: Sequence[Board], cited: _Cited) -> str:
+    each = []
+    for board in boards:
+        entry = _task(board.task)
+        parts = ", ".join(
+            f"{images:,} {name}" + (f" ({groups:,} {board.about['groups']}s)" if board.about["groups"] else "")
+            for name, (images, groups) in board.about["parts"].items()
+        )
+        where = "drawn stand-in images" if board.data == "phantom" else board.data
+        citation = cited.cite(entry.citation) if entry and board.data != "phantom" else ""
+        each.append(f"{escape_tex(board.about['title'])} ({escape_tex(where)}{citation}; images: {escape_tex(parts)})")
+    return f"We compared encoders on {len(boards)} task{'s' if len(boards) > 1 else ''}: {'; '.join(each)}."
+
+
+def _task(name: str) -> Task | None:
+    """The task as it is registered; None for a folder of the user's, or one that was."""
+    head = name.partition(":")[0]
+    known = registry.tasks().get(name) or registry.tasks().get(head)
+    return known or (registry.task(name) if head in registry.families() and head != "folder" else None)
+
+
+def _encoders(rows: Sequence[Row], cited: _Cited) -> list[str]:
+    found = []
+    networks = _unique(f"{escape_tex(row.cell.encoder)}" + (f" at {row.cell.size} pixels" if row.cell.size else "") for row in rows)
+    if networks:
+        found.append(f"Encoders: {_and(networks)}.")
+    words = weights_in_words(rows)
+    by_method: dict[str, list[Row]] = {}
+    for row in rows:
+        by_method.setdefault(row.cell.method, []).append(row)
+    for method, of in by_method.items():
+        entry = registry.methods().get(method.partition(":")[0])
+        weights = _and(escape_tex(text) for text in _unique(words[row.provenance["weights"]] for row in of))
+        seen = _unique(name for row in of for name in row.provenance["trained_on"])
+        trained = f", trained on {escape_tex(', '.join(seen))}" if seen else ""
+        head = f" ({_TOKENS[entry.settings['tokens']]})" if entry and "tokens" in entry.settings else ""
+        found.append(
+            f"{escape_tex(method)}{cited.cite(entry.citation) if entry else ''}{head}: weights {weights}{_pretrained(of)}{trained}."
+        )
+    return found
+
+
+def _pretrained(rows: Sequence[Row]) -> str:
+    """How much a method was trained on the task's images; "" for a fusion, whose members say it, and where nothing was learnt."""
+    made = [one for row in rows for one in row.provenance.get("pretraining", []) if one["method"] == row.cell.method and one["views"]]
+    told = _unique(
+        f"{one['views']:,.0f} views, batch {stage['batch']}, {stage['optimiser']} at {stage['lr']:g}"
+        for one in made
+        for stage in one["stages"][:1]
+        if stage["objective"]
+    )
+    return f" ({escape_tex('; '.join(told))})" if told else ""
+
+
+def _judged(boards: Sequence[Board], rows: Sequence[Row], cited: _Cited) -> list[str]:
+    found = []
+    for name in _unique(row.cell.protocol for row in rows):
+        entry = registry.protocols().get(name)
+        found.append(
+            f"{escape_tex(name)}{cited.cite(entry.citation) if entry else ''}: {escape_tex(entry.title)}."
+            if entry
+            else f"Protocol: {escape_tex(name)}."
+        )
+    budgets = _unique(budget for board in boards for budget in board.budgets())
+    seeds = len({row.cell.seed for row in rows})
+    draws = f"{seeds} draws (one where all labels are used)" if seeds > 1 else "one draw"
+    found.append(
+        f"Label budgets: {_and(escape_tex(budget) for budget in budgets)} of the training part, {draws} each; budgets are nested, groups are never "
+        "torn, all methods see the same labelled images, and hyper-parameters are chosen inside the labelled subset."
+    )
+    return found
+
+
+def _uncertainty(boards: Sequence[Board], cited: _Cited) -> str:
+    expanded, factors, joined, corrected = map(cited.cite, (_EXPANDED, _FACTORS, _JOINED, _CORRECTED))
+    metrics = _and(_unique(TITLES[board.about["metric"]] for board in boards))
+    groups = _and(_unique((board.about["groups"] or "image") + "s" for board in boards))
+    return (
+        f"The primary metric is {metrics}. Intervals (95\\,\\%) take test {groups} (bootstrap, 1,000 resamples of whole {groups}, "
+        f"percentiles expanded for their number{expanded}) and draws of labels as crossed random factors{factors}, their parts "
+        f"joined by squares{joined}; differences between methods are paired on the same test images and draws, "
+        f"and corrected for their number by Holm's method{corrected}."
+    )
+
+
+def _elsewhere(boards: Sequence[Board], cited: _Cited) -> list[str]:
+    """What the fitted models were scored on beside the tasks' own parts."""
+    found = []
+    for board in (board for board in boards if board.shift.get("kind") == "data"):
+        images, groups = board.about["parts"][board.target]
+        entry = _task(board.target)
+        cite = cited.cite(entry.citation) if entry else ""
+        word = board.about["groups"] or "image"
+        found.append(
+            f"Models of {escape_tex(board.task)} were also scored, unchanged, on {escape_tex(board.shift['data'])}{cite} ({images:,} images of "
+            f"{groups:,} {word}s; classes {escape_tex(', '.join(board.about['classes']))}); losses there are of two independent test sets."
+        )
+    damaged = [board.shift for board in boards if board.shift.get("kind") == "corruption"]
+    if damaged:
+        levels = _and(str(level) for level in sorted({shift["level"] for shift in damaged}))
+        kinds = _and(escape_tex(kind) for kind in _unique(shift["corruption"] for shift in damaged))
+        cite = cited.cite("Di Salvo, Doerrich and Ledig 2024, MedMNIST-C, arXiv:2406.17536")
+        found.append(
+            f"They were also scored on damaged test images ({kinds}; levels {levels} of 5; kinds by modality{cite}); losses are paired."
+        )
+    return found
+
+
+def _software(rows: Sequence[Row]) -> list[str]:
+    named = [row.provenance["versions"] for row in rows if "versions" in row.provenance]
+    versions = [f"{name} {_and(_unique(of[name] for of in named))}" for name in ("medbench", "torch") if named]
+    return [f"Software: {_and(versions)}."] if named else []
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def _and(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,50 @@
+"""What the encoders of a grid know of a task's metadata: the features of a plan, handed to `audit.features`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medbench.audit.features.metadata_survey import chosen_columns, survey
+from medbench.audit.features.report import Examined
+from medbench.protocols._features import check_finite
+from medbench.run import planning as grids
+from medbench.run import prepare
+from medbench.schema import Grid, UserError
+from medbench.system import devices
+
+
+def examine(
+    grid: Grid, columns: Sequence[str], part: str, k: int, device: str, progress: prepare.Progress
+) -> tuple[list[Examined], list[str]]:
+    """What each encoder of the grid (one task) knows of the columns; and notes. Features come from the cache or are made now.
+
+    Raises UserError for everything that `grid.plan` refuses, for a task without metadata, an unknown column, and a fusion.
+    """
+    devices.check(device, grid.precision)
+    plan = grids.plan(grid, progress)
+    data = plan.tasks[0]
+    if part not in data.parts:
+        raise UserError(f"Task '{data.task.name}' has no {part} part.", allowed=list(data.parts), then="medbench shortcuts TASK --on train")
+    split = data.parts[part]
+    named = chosen_columns(split, columns, data.task.name)
+    fused = [unit.method.name for unit in plan.units if unit.members]
+    if fused:
+        raise UserError(
+            f"'{fused[0]}' fuses several encoders: there is no one set of features.",
+            then="medbench shortcuts with its members as --methods",
+        )
+    device = devices.resolve(device)
+    examined = []
+    for unit in plan.units:
+        if not prepare.have_features(plan, unit, device):
+            unit = prepare.trained(plan, unit, device, progress)
+        (features,) = prepare.unit_features(plan, unit, device, progress)
+        here = np.asarray(features.array[data.where(part)])
+        check_finite({part: here})
+        found = survey(here, split, data.task.kind, data.task.classes, named, k=k, device=device, progress=progress)
+        encoder = unit.encoder
+        about = (data.task.name, data.data, unit.method.name, unit.source, unit.weights.name, encoder.name, encoder.readout, encoder.size)
+        examined.append(Examined(*about, len(split), tuple(found)))
+    return examined, list(plan.notes)

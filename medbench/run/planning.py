@@ -1,0 +1,256 @@
+"""What was asked for and the data that is there -> cells, in the order of work.
+
+A plan knows each cell's fingerprint, so it also tells which rows are there already. It needs no torch for the embedded encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medbench import images, stats
+from medbench.audit.dataset import audited
+from medbench.data.evaluation_sets import Target, common, corrupted, corruptions_of, own_part, shifted, shifts_of
+from medbench.data.task_data import TaskData, open_task
+from medbench.models import features as embed
+from medbench.models import user_encoder as given
+from medbench.run.command_line import command
+from medbench.run.units import Unit, unit_of
+from medbench.run.validation import FUSED, budgets_of, check_options, encoder_of, look_up
+from medbench.schema import (
+    ALL,
+    Budget,
+    Cell,
+    Encoder,
+    Grid,
+    Method,
+    PlanFile,
+    Planned,
+    Progress,
+    Protocol,
+    UserError,
+    fingerprint,
+    registry,
+    silent,
+)
+from medbench.stats import metrics
+from medbench.stats import splits as sampling
+
+VERSION = 1  # of what a cell's result is made of beyond the entries' own versions
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """units in the order of work. draws: (task, data, labels, seed) -> index (n,) into the pool. notes: what a person should know first.
+
+    targets: (task, data) -> what each fit is scored on, the task's own part first.
+    """
+
+    units: tuple[Unit, ...]
+    draws: Mapping[tuple[str, str, str, int], np.ndarray]
+    notes: tuple[str, ...]
+    cache_dir: Path
+    target: str  # the part that is scored
+    targets: Mapping[tuple[str, str], tuple[Target, ...]]
+    command: str = ""  # that asks for it, without places on the machine
+
+    @property
+    def cells(self) -> tuple[Planned, ...]:
+        return tuple(planned for unit in self.units for planned in unit.cells)
+
+    def draw(self, cell: Cell) -> np.ndarray:
+        """The labelled subset of a cell: index (n,) into the pool. All images are the same draw at every seed."""
+        return self.draws[cell.task, cell.data, cell.labels, 0 if cell.labels == str(ALL) else cell.seed]
+
+    def targets_of(self, data: TaskData) -> tuple[Target, ...]:
+        return self.targets[data.task.name, data.data]
+
+    @property
+    def tasks(self) -> tuple[TaskData, ...]:
+        return tuple({id(unit.data): unit.data for unit in self.units}.values())
+
+    @property
+    def file(self) -> PlanFile:
+        """What the results folder keeps of a plan, so that tables need neither tasks nor data."""
+        tasks = {
+            f"{data.task.name}|{data.data}|{target.name}": {
+                "identity": data.identity,
+                "title": data.task.title,
+                "kind": data.task.kind,
+                "classes": list(target.classes),
+                "metric": data.task.metric,
+                "groups": target.groups,
+                "marks": list(target.marks),
+                "data_sha256": data.sha256,
+                **({"audit": list(data.audit)} if data.audit else {}),
+                "parts": {
+                    name: [len(split), len(np.unique(split.groups))] for name, split in {**data.parts, target.name: target.split}.items()
+                },
+                **({"shift": dict(target.shift)} if target.shift else {}),
+            }
+            for data in self.tasks
+            for target in self.targets_of(data)
+        }
+        return PlanFile(self.cells, tasks, (self.command,) if self.command else ())
+
+
+def plan(grid: Grid, progress: Progress = silent) -> Plan:
+    """The planned cells of a grid. Raises UserError for anything a person got wrong."""
+    asked = look_up(grid)
+    (shifts, notes), (damages, more) = shifts_of(asked.tasks, grid.shifts), corruptions_of(asked.tasks, grid)
+    notes += [*more, *asked.notes]
+    cache_dir = images.cache_folder()
+    units: list[Unit] = []
+    draws: dict[tuple[str, str, str, int], np.ndarray] = {}
+    targets: dict[tuple[str, str], tuple[Target, ...]] = {}
+    for task in asked.tasks:
+        data = audited(open_task(task, grid, cache_dir, notes, progress), grid, cache_dir, notes, progress)
+        away = [shifted(data, *shift, grid, progress) for shift in shifts[task.name]]
+        scored = (
+            own_part(data, grid.target),
+            *(target for other in away for target in ([common(data, grid.target, other)] if other.own is not None else []) + [other]),
+            *(corrupted(data, grid.target, *damage) for damage in damages[task.name]),
+        )
+        targets[task.name, data.data] = scored
+        subsets = _subsets(data, asked.budgets, grid.seeds)
+        draws.update({(task.name, data.data, str(budget), seed): index for (budget, seed), (index, _) in subsets.items()})
+        for name, readout in product(dict.fromkeys(grid.encoders), dict.fromkeys(grid.readouts)):
+            encoder = encoder_of(name, readout, grid, phantom=data.data == "phantom")
+            if encoder.kind == "features":
+                for target in scored:  # raises for ids that are missing, double or not finite
+                    given_features(encoder, data, grid.target, target)
+            serving = _serving([method for method in asked.methods if encoder.kind in method.encoders], data, encoder, grid, notes)
+            for method in serving:
+                first: Unit | None = None
+                for pretrain_seed in range(grid.pretrain_seeds if method.seeded else 1):
+                    unit = unit_of(data, method, encoder, pretrain_seed, grid, cache_dir)
+                    if pretrain_seed and method.recipes and not unit.recipes:
+                        break  # an official checkpoint is what it is
+                    first = first or unit
+                    cells = _cells(unit, first, asked.protocols, subsets, scored, grid)
+                    if cells:
+                        units.append(replace(unit, cells=cells))
+                    else:
+                        notes.append(f"{method.name} is left out: {', '.join(p.name for p in asked.protocols)} cannot judge a fusion")
+    return Plan(tuple(units), draws, tuple(notes), cache_dir, grid.target, targets, command(grid))
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """The images of one part, or of one label budget of the training part."""
+
+    part: str
+    labels: str
+    seed: int
+    ids: np.ndarray
+    groups: int
+    requested: int
+
+    @property
+    def sha256(self) -> str:
+        return sampling.ids_hash(self.ids)
+
+
+def splits(grid: Grid, progress: Progress = silent) -> tuple[list[Subset], list[str]]:
+    """Every part and labelled subset of the grid's first task, as a run would use them, and notes. Raises UserError."""
+    check_options(grid)
+    budgets = budgets_of(grid)
+    task = registry.task(grid.tasks[0], **({"ordinal": True} if grid.ordinal else {}))
+    notes: list[str] = []
+    data = open_task(task, grid, images.cache_folder(), notes, progress)
+    found = [Subset(name, "", 0, part.ids, len(np.unique(part.groups)), len(part)) for name, part in data.parts.items()]
+    pool = data.pool
+    for (budget, seed), (index, wanted) in _subsets(data, budgets, grid.seeds).items():
+        found.append(Subset("train", str(budget), seed, pool.ids[index], len(np.unique(pool.groups[index])), wanted))
+    return found, notes
+
+
+def given_features(encoder: Encoder, data: TaskData, target: str, shift: Target | None = None) -> np.ndarray:
+    """(N, D) float32 of a features file, part after part as in a pack; NaN for images of a part that is not used and not in the file.
+
+    shift: a set of another data set: its features instead.
+    """
+    assert encoder.file is not None, "features have a file"
+    if shift is not None and shift.elsewhere:
+        return given.features(encoder.file, shift.split.ids.tolist(), [True] * len(shift.split))
+    ids = [name for split in data.parts.values() for name in split.ids.tolist()]
+    needed = [name in ("train", target) for name, split in data.parts.items() for _ in range(len(split))]
+    return given.features(encoder.file, ids, needed)
+
+
+def _subsets(data: TaskData, budgets: list[Budget], seeds: int) -> dict[tuple[Budget, int], tuple[np.ndarray, int]]:
+    """(budget, seed) -> index and requested count. A budget that comes to all images is spelled `100%`, and drawn once."""
+    found: dict[tuple[Budget, int], tuple[np.ndarray, int]] = {}
+    pool = data.pool
+    for budget in budgets:
+        drawn = sampling.draws(pool.labels, pool.groups, budget, range(seeds))
+        if all(len(index) == len(pool) for index in drawn):
+            found[ALL, 0] = (drawn[0], len(pool))
+            continue
+        wanted = sampling.requested(pool.labels, budget)
+        found.update({(budget, seed): (index, wanted) for seed, index in enumerate(drawn)})
+    return found
+
+
+def _serving(methods: list[Method], data: TaskData, encoder: Encoder, grid: Grid, notes: list[str]) -> list[Method]:
+    """The methods that can serve a task with an encoder. One that a person named and that cannot is an error, else a note."""
+    serving = []
+    for method in methods:
+        why = method.refuses(data.pool, encoder) if method.refuses else ""
+        if why and grid.methods:
+            raise UserError(f"Method '{method.name}' cannot serve '{data.task.name}' with {encoder.name}: {why}.", then="run it without it")
+        if why:
+            notes.append(f"{method.name} is left out: {why}")
+        else:
+            serving.append(method)
+    return serving
+
+
+def _cells(
+    unit: Unit,
+    first: Unit,
+    protocols: list[Protocol],
+    subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]],
+    targets: Sequence[Target],
+    grid: Grid,
+) -> tuple[Planned, ...]:
+    """In the order of work: all targets of a draw, the task's own part first, before the next.
+
+    first: the unit of the first pretraining seed, which names the setting that all of them share.
+    """
+    data, encoder = unit.data, unit.encoder
+    common = (data.task.name, data.data, unit.method.name, unit.source, encoder.name, encoder.readout, encoder.size, unit.pretrain_seed)
+    cells = []
+    for protocol in protocols:
+        own_head = unit.method.fusion is not None and unit.method.fusion.evaluate is not None
+        if own_head and protocol.name not in FUSED:
+            continue  # a person who named both was refused, see `asking`
+        own, shared = (fingerprint(*ingredients(one, protocol).values()) for one in (unit, first))
+        seeded = protocol.seeded or own_head
+        trains = protocol.needs == "features" and any(part.recipes for part in unit.members or (unit,))
+        for (budget, seed), (_, wanted) in subsets.items():
+            for own_seed in range(grid.seeds) if budget == ALL and seeded else [seed]:
+                for target in targets:
+                    cell = Cell(*common, protocol.name, str(budget), own_seed, target.name)
+                    anew = trains and target.apart  # as in `prepare.features_key`
+                    of_cell, of_line = (target.setting(fingerprint(s, "trained") if anew else s) for s in (own, shared))
+                    cells.append(Planned(cell, fingerprint(asdict(cell), of_cell), wanted, of_line, target.file))
+    return tuple(cells)
+
+
+def ingredients(unit: Unit, protocol: Protocol) -> dict[str, Any]:
+    """Everything that can change a result beside the cell's own fields. Library versions and device stand in the provenance instead."""
+    method = unit.method
+    return {
+        "code": [VERSION, sampling.VERSION, images.VERSION, embed.VERSION, embed.BATCH, metrics.VERSION, stats.VERSION],
+        "data": unit.data.identity,
+        "method": [method.version, dict(method.settings), unit.weights.sha256],
+        "encoder": unit.encoder.identity(),
+        "protocol": [protocol.version, dict(protocol.settings), unit.data.task.modality if protocol.needs == "images" else ""],
+        "precision": unit.precision,
+    }

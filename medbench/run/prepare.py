@@ -1,0 +1,184 @@
+"""What a unit needs before anything can be judged: packed images, trained weights, frozen features. All of it cached by content."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medbench import images
+from medbench.data.evaluation_sets import Target
+from medbench.data.task_data import TaskData
+from medbench.images.corruptions import catalogue as corruptions
+from medbench.models import features as embed
+from medbench.models import pretrain
+from medbench.run.planning import Plan, given_features
+from medbench.run.units import Unit
+from medbench.schema import Encoder, Network, Weights, fingerprint
+from medbench.system.precision import kind
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger("medbench")
+Progress = Callable[..., None]  # (stage, done, total, a word on how it goes: optional)
+
+
+def pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress, target: Target | None = None) -> images.Pixels:
+    """The task's images at the encoder's size: train, val, test one after another. Raises UserError that names every bad image.
+
+    target: that set's images instead.
+    """
+    if target is not None and target.corruption:
+        own = _pack(data, encoder, cache_dir, progress)
+        return corruptions.Corrupted(own, data.where(str(target.shift["of"])), target.split.ids, *target.corruption)
+    return _pack(data, encoder, cache_dir, progress, target)
+
+
+def _pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress, target: Target | None = None) -> images.Pack:
+    if target is not None:
+        flat, hashes, name = list(target.split.images), target.hashes, target.name
+    else:
+        flat, hashes, name = [image for split in data.parts.values() for image in split.images], data.hashes, data.task.name
+    stage = f"packing {name} at {encoder.size} px"
+    return images.pack(flat, hashes, encoder.size, encoder.interpolation, cache_dir, lambda done, total: progress(stage, done, total))
+
+
+def trained(plan: Plan, unit: Unit, device: str, progress: Progress, processes: int = 1) -> Unit:
+    """The unit, or its members, with weights that are on disk: pretrained now, unless an earlier run did it. Goes on where one was killed.
+
+    processes: that share every batch, see `pretrain.pretrain`.
+    """
+    if unit.members:
+        return replace(unit, members=tuple(trained(plan, member, device, progress, processes) for member in unit.members))
+    if not unit.recipes:
+        return unit
+    data, encoder, start = unit.data, unit.encoder, unit.start
+    assert start is not None, "a pretraining starts somewhere"
+    folder = pretrained_folder(plan, unit, device, processes)
+    if not (folder / "weights.pth").exists():
+        log.info("pretraining %s", unit.name)
+        here = data.where("train")
+        pretrain.pretrain(
+            pack(data, encoder, plan.cache_dir, progress).array,
+            np.arange(here.start, here.stop),
+            data.pool.bags,
+            data.pool.groups,
+            data.pool.labels,
+            partial(build_encoder, unit, replace(encoder, readout="pool"), start),
+            encoder.mean,
+            encoder.std,
+            encoder.size,
+            unit.recipes,
+            seed=unit.pretrain_seed,
+            folder=folder,
+            device=device,
+            precision=unit.precision,
+            progress=lambda done, total, loss: progress(f"pretraining {unit.name}", done, total, f"loss {loss:.3f}"),
+        )
+    return replace(unit, weights=replace(unit.weights, file=folder / "weights.pth"))
+
+
+def pretrained_folder(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Path:
+    """Where the cache keeps the weights that a unit's pretraining makes, their history and the state of one that was killed.
+
+    Each of several processes draws its own chance, and their number rounds the batch: other weights, which no run takes for those of one.
+    """
+    several = [processes] if processes > 1 else []
+    return plan.cache_dir / "pretrained" / fingerprint(unit.weights.sha256, kind(device), *several)
+
+
+def history(plan: Plan, unit: Unit, device: str) -> dict[str, Any]:
+    """What a unit's pretraining left beside its weights: seconds, views a second, machine, steps. {} where nothing was trained."""
+    file = pretrained_folder(plan, unit, device) / "history.json"
+    found: dict[str, Any] = json.loads(file.read_text()) if unit.recipes and file.exists() else {}
+    return found
+
+
+def unit_features(plan: Plan, unit: Unit, device: str, progress: Progress, target: Target | None = None) -> tuple[embed.Features, ...]:
+    """The frozen features of a unit whose weights are on disk; of each member, for a fusion. target: of that set's images, not of the task's."""
+    if unit.members:
+        return tuple(found for member in unit.members for found in unit_features(plan, member, device, progress, target))
+    data, encoder = unit.data, unit.encoder
+    if encoder.kind == "features":
+        return (embed.Features(given_features(encoder, data, plan.target, target), 0.0, None, None),)
+    key = features_key(unit, device, target)
+    name = unit.name + (f" on {target.name}" if target else "")
+    found = embed.cached(plan.cache_dir, key)
+    if found is not None:
+        log.info("features of %s are in the cache", name)
+        return (found,)
+    assert not unit.recipes or unit.weights.file is not None, "an encoder is trained before it embeds"
+    log.info("embedding %s", name)
+    made = embed.features(
+        pack(data, encoder, plan.cache_dir, progress, target),
+        partial(build_encoder, unit, encoder, unit.weights),
+        encoder,
+        key,
+        plan.cache_dir,
+        device=device,
+        precision=unit.precision,
+        progress=lambda done, total: progress(f"embedding {name}", done, total),
+    )
+    return (made,)
+
+
+def build_encoder(unit: Unit, encoder: Encoder, weights: Weights) -> torch.nn.Module:
+    """The unit's network with these weights, in eval mode."""
+    assert unit.method.encoder is not None, "a fusion is built from its members"
+    return unit.method.encoder(encoder, weights, unit.pretrain_seed)
+
+
+def have_features(plan: Plan, unit: Unit, device: str, target: Target | None = None) -> bool:
+    """Whether a unit's features were given, or lie in the cache; of the target's images, where one is given."""
+    if unit.members:
+        return all(have_features(plan, member, device, target) for member in unit.members)
+    return unit.encoder.kind == "features" or embed.cached(plan.cache_dir, features_key(unit, device, target)) is not None
+
+
+def features_key(unit: Unit, device: str, target: Target | None = None) -> str:
+    """The cache key of a unit's features; of the target's images, where one is given."""
+    hashes = target.hashes if target is not None and target.elsewhere else unit.data.hashes
+    pack_key = images.pack_key(hashes, unit.encoder.size, unit.encoder.interpolation)
+    if target is not None and target.corruption:
+        pack_key = corruptions.key(pack_key, target.split.ids.tolist(), *target.corruption)
+    if target is not None and target.apart and unit.recipes:
+        pack_key = fingerprint(pack_key, "trained")  # without it lie features that an older medbench may have made before the training
+    return embed.key(pack_key, unit.encoder, unit.weights, unit.method, unit.precision, device)
+
+
+def network(unit: Unit) -> Network:
+    """What training end to end needs of a unit whose weights are on disk; of a fusion, its members side by side with its own head."""
+    encoder, modality = unit.encoder, unit.data.task.modality
+    if not unit.members:
+        build, head = partial(build_encoder, unit, encoder, unit.weights), None
+    else:
+        assert unit.method.fusion is not None, "only a fusion has members"
+        build, head = partial(_side_by_side, unit), unit.method.fusion.head and partial(_fused_head, unit, unit.method.fusion.head)
+    return Network(build, head, encoder.size, encoder.mean, encoder.std, modality, unit.precision)
+
+
+def _side_by_side(unit: Unit) -> torch.nn.Module:
+    from medbench.models.fusion.joint_encoder import Members
+
+    encoders = [member.encoder for member in unit.members]
+    nets = [build_encoder(member, member.encoder, member.weights) for member in unit.members]
+    own = (unit.encoder.mean, unit.encoder.std)
+    return Members(nets, [e.size for e in encoders], [e.mean for e in encoders], [e.std for e in encoders], *own).eval()
+
+
+def _fused_head(unit: Unit, head: Callable[[Sequence[int], int], torch.nn.Module], outputs: int) -> torch.nn.Module:
+    import torch
+
+    widths = []
+    for member in unit.members:
+        net = build_encoder(member, member.encoder, replace(member.weights, file=None, layout=""))  # its shape alone
+        with torch.inference_mode():
+            widths.append(net(torch.zeros(1, 3, member.encoder.size, member.encoder.size)).shape[1])
+    return head(widths, outputs)

@@ -1,0 +1,132 @@
+"""One pretraining for its own sake: weights that timm loads, its history, a picture of the loss and a sheet of the views."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medbench.run.planning import Plan, plan
+from medbench.run.prepare import Progress, pack, trained
+from medbench.run.units import Unit
+from medbench.schema import Grid, UserError, check_writable, registry
+from medbench.system import devices
+
+SHOWN = 6  # training images on the sheet of views
+
+
+def alone(grid: Grid, out: Path | None, device: str, progress: Progress) -> list[str]:
+    """Pretrain the grid's one method on its one task, from its last pretraining seed. Returns what a person should read.
+
+    Writes METHOD.pth, history.json, loss.png and views.png into `out`, by default runs/pretrain/TASK-METHOD. A killed one goes on. Under
+    torchrun the processes share every batch.
+    Raises UserError.
+    """
+    method = registry.method(grid.methods[0])
+    if method.recipes is None:
+        allowed = [entry.name for entry in registry.methods().values() if entry.recipes]
+        raise UserError(
+            f"Method '{method.name}' trains no encoder.", allowed=allowed, given=method.name, then="medbench pretrain --method simclr"
+        )
+    parent = Path("runs/pretrain")
+    check_writable(out or parent / "TASK", "medbench pretrain --out FOLDER")
+    planned = plan(grid, progress)
+    unit = planned.units[-1]
+    out = out or parent / f"{unit.data.task.name.replace(':', '-')}-{method.name}"
+    if not unit.recipes:
+        raise UserError(f"Source '{grid.source}' takes the official checkpoint as it is.", allowed=["task", "imagenet+task"])
+    device, rank, processes = _join(devices.resolve(device))
+    weights = trained(planned, unit, device, progress, processes).weights
+    assert weights.file is not None
+    if rank > 0:
+        return []
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(weights.file, out / f"{method.name}.pth")
+    history = json.loads((weights.file.parent / "history.json").read_text())
+    (out / "history.json").write_text(json.dumps({"weights": weights.name, "sha256_of_recipe": weights.sha256, **history}, indent=1))
+    loss_picture(history["steps"], weights.name, out / "loss.png")
+    views_picture(planned, unit, progress, out / "views.png")
+    last = [step["knn_auc"] for step in history["steps"] if "knn_auc" in step]
+    watched = f"; kNN AUC on held-out training images {last[0]:.3f} at first, {last[-1]:.3f} at last" if last else ""
+    return [
+        *planned.notes,
+        f"{weights.name}: {history['steps'][-1]['views']} views in {history['seconds']:.0f} s, {history['views_per_second']:.0f} a second{watched}",
+        f"{out}/{method.name}.pth (timm.create_model('{unit.encoder.architecture}', num_classes=0).load_state_dict), history.json, loss.png, views.png",
+        f"Judge it: {_judging(grid, unit, out / f'{method.name}.pth')}",
+    ]
+
+
+def _judging(grid: Grid, unit: Unit, weights: Path) -> str:
+    """The command that scores these weights on the same images, at the same size."""
+    words = ["medbench", "run", "--task", grid.tasks[0], "--encoder", unit.encoder.name, "--weights", str(weights)]
+    words += [word for name in ("data", "size") if (value := getattr(grid, name)) for word in (f"--{name}", str(value))]
+    return shlex.join(words)
+
+
+def _join(device: str) -> tuple[str, int, int]:
+    """Under torchrun: join the other processes. This one's device, its rank, and their number; 0 and 1 where it is alone."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes == 1:
+        return device, 0, 1
+    import torch
+    from torch import distributed
+
+    if device != "cpu":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    if not distributed.is_initialized():
+        # without a device of its own a barrier of NCCL takes the first GPU in every process, and hangs
+        place = None if device == "cpu" else torch.device(device)
+        distributed.init_process_group("gloo" if device == "cpu" else "nccl", device_id=place)
+    return device, distributed.get_rank(), processes
+
+
+def loss_picture(steps: list[dict[str, Any]], title: str, file: Path) -> None:
+    """Loss of each step and of held-out training images, and the watch: effective rank of the features, kNN AUC. Against views seen."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    def curve(name: str) -> tuple[list[float], list[float]]:
+        found = [(step["views"], step[name]) for step in steps if step.get(name) is not None]
+        return [x for x, _ in found], [y for _, y in found]
+
+    with matplotlib.rc_context({"font.size": 8}):
+        figure = Figure(figsize=(6.9, 2.4), layout="constrained")
+        loss, rank, knn = figure.subplots(1, 3)
+        loss.plot(*curve("loss"), color="0.6", linewidth=0.8, label="training")
+        loss.plot(*curve("held_out_loss"), "o--", color="black", markersize=3, label="held out")
+        loss.set_ylabel("loss")
+        loss.legend(frameon=False)
+        rank.plot(*curve("look_rank"), "o-", color="black", markersize=3)
+        rank.set_ylabel("effective rank of the features")
+        knn.plot(*curve("knn_auc"), "o-", color="black", markersize=3)
+        knn.set_ylabel("AUC of 20 nearest neighbours")
+        starts = {step["stage"]: step["views"] for step in reversed(steps)}
+        for axis in (loss, rank, knn):
+            axis.set_xlabel("views")
+            axis.spines[["top", "right"]].set_visible(False)
+            for stage, views in starts.items():
+                if stage:
+                    axis.axvline(views, color="0.8", linewidth=0.8)
+        figure.suptitle(title, fontsize=8)
+        figure.savefig(file, dpi=150)
+
+
+def views_picture(planned: Plan, unit: Unit, progress: Progress, file: Path) -> None:
+    """What the network sees: a row an image of the training part, first as it is, then its views."""
+    import torch
+    from PIL import Image
+
+    from medbench.images import augment as views
+
+    here = unit.data.where("train")
+    rows = np.linspace(here.start, here.stop - 1, SHOWN).astype(int)
+    pixels = torch.from_numpy(pack(unit.data, unit.encoder, planned.cache_dir, progress).array[rows])
+    generator = torch.Generator().manual_seed(unit.pretrain_seed)
+    picture = Image.fromarray(views.sheet(pixels, unit.recipes[0].crops, unit.encoder.size, generator))
+    scale = max(1, round(96 / unit.encoder.size))
+    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(file)

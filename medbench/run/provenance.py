@@ -1,0 +1,118 @@
+"""What a row says about how it was made: cost, data, weights, machine, versions, commit."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from medbench.data.evaluation_sets import Target
+from medbench.models.features import Features
+from medbench.run.units import Unit
+from medbench.schema import Scores, fingerprint, of_class
+from medbench.stats import splits as sampling
+from medbench.stats.array_sketch import sketch
+from medbench.system.environment import machine
+
+
+def cost(seconds: float, features: Sequence[Features], pretrainings: Sequence[Mapping[str, Any]], device: str) -> dict[str, Any]:
+    """seconds: solving and scoring this cell (a batched protocol's first cell carries the shared work). Memory: peak of the process so far.
+
+    features, pretrainings: of each member of a fusion, else one; no features where the protocol trains on pixels.
+    """
+    speeds = [made.images_per_second for made in features if made.images_per_second]
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes on Linux
+    memory = {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)}
+    if device != "cpu":
+        import torch
+
+        memory["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
+    return {
+        "seconds": round(seconds, 3),
+        "pretrain_seconds": round(sum(made.get("seconds", 0.0) for made in pretrainings), 1),
+        "embed_seconds": round(sum(made.seconds for made in features), 3),
+        "embed_images_per_second": round(speeds[0], 1) if len(speeds) == 1 else None,
+        **memory,
+    }
+
+
+def provenance(
+    unit: Unit,
+    target: Target,
+    draw: np.ndarray,
+    features: Sequence[Features],
+    pretrainings: Sequence[Mapping[str, Any]],
+    device: str,
+    scores: Scores,
+    ingredients: Mapping[str, Any],
+) -> dict[str, Any]:
+    """target: what was scored; scores: its own. ingredients: of the cell's setting, see `grid`.
+
+    `features`, of the target, are often older than the row: their machine stands beside its own. `parts`, `identity`, the features' `checks`
+    and the sketch of the scores serve `check`: they tell which part of a row's making moved.
+    """
+    pool = unit.data.pool
+    counts = _class_counts(pool.labels[draw], unit.data.task.classes)
+    return {
+        "data_sha256": unit.data.sha256,
+        "parts": {**unit.data.digests, **({} if target.name in unit.data.parts else {target.name: target.digest})},
+        "identity": _short(ingredients),
+        "weights": unit.weights.name,
+        "weights_sha256": unit.weights.sha256,
+        "members": [member.method.name for member in unit.members],
+        "trained_on": list(unit.weights.trained_on),
+        "pretraining": [_stages(part, made) for part, made in zip(unit.members or (unit,), pretrainings, strict=True) if part.recipes],
+        "subset_sha256": sampling.ids_hash(pool.ids[draw]),
+        "subset_classes": counts,
+        "target": target.file,
+        "marks": list(target.marks),
+        "preprocessing": _preprocessing(unit),
+        "precision": unit.precision,
+        "features": [made.made_with and {**made.made_with, "checks": dict(made.checks)} for made in features],
+        "protocol": dict(scores.extra),
+        "scores": {"probabilities": sketch(scores.probabilities), "decisions": fingerprint(scores.decisions.tolist())[:16]},
+        **machine(device),
+    }
+
+
+def _preprocessing(unit: Unit) -> str:
+    """In words; of a fusion, what its members have, each once."""
+    if unit.encoder.kind == "features":
+        return "features as given"
+    encoders = [part.encoder for part in unit.members or (unit,)]
+    return "; ".join(dict.fromkeys(f"squash to {e.size} px {e.interpolation}, mean {e.mean}, std {e.std}" for e in encoders))
+
+
+def _short(ingredients: Mapping[str, Any]) -> dict[str, Any]:
+    """The ingredients by name; of settings, 16 digits."""
+    method, protocol = ingredients["method"], ingredients["protocol"]
+    return {
+        "code": ingredients["code"],
+        "task": ingredients["data"][:16],
+        "method": [method[0], fingerprint(method[1])[:16]],
+        "encoder": ingredients["encoder"],
+        "protocol": [protocol[0], fingerprint(protocol[1:])[:16]],
+    }
+
+
+def _stages(unit: Unit, history: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of every stage, and how it went: the last loss, the share of pairs from two images, the watch at its start and end."""
+    steps = history.get("steps", [])
+    watch = [step["knn_auc"] for step in steps if "knn_auc" in step]
+    pairs = [step["from_two_images"] for step in steps if "from_two_images" in step]
+    return {
+        "method": unit.method.name,
+        "stages": [recipe.settings() for recipe in unit.recipes],
+        "views": steps[-1]["views"] if steps else None,
+        "views_per_second": history.get("views_per_second"),
+        "final_loss": next((step["loss"] for step in reversed(steps) if "loss" in step), None),
+        "pairs_from_two_images": float(np.mean(pairs)) if pairs else None,
+        "knn_auc": [watch[0], watch[-1]] if watch else None,
+    }
+
+
+def _class_counts(labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, int]:
+    return {name: int(of_class(labels, c).sum()) for c, name in enumerate(classes)}

@@ -1,0 +1,312 @@
+"""Rows, scores and the plan on disk. Done = a row on disk; a half-written line or file is never read.
+
+plan.json            what was asked for: cells with their fingerprints, and what each task's tables must say
+rows.jsonl           one finished cell a line
+failed.jsonl         one failure a line: cell, fingerprint, reason
+scores/ID.npz        probabilities, decisions and metric resamples of one row
+targets/ID.npz       ids, labels, groups, bags and metadata of one scored set
+
+`medbench merge --without-predictions` leaves of the last two the metric resamples alone: nothing of a single image.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from medbench.schema import Cell, PlanFile, Planned, Row, UserError, check_writable, checked, parsed
+from medbench.system import archive_errors as broken
+from medbench.system import atomic_write as durable
+from medbench.system import fast_npz as npz
+from medbench.system import gc_pause as garbage
+
+T = TypeVar("T")
+
+
+class Damaged(UserError):
+    """A file of a results folder is broken: never passed over as something that these results cannot give."""
+
+
+class NoPredictions(UserError):
+    """A results folder was passed on without predictions, or they were lost."""
+
+
+def _reading(file: Path | str) -> AbstractContextManager[None]:
+    then = "copy the folder anew, or delete that file: medbench run computes its cell again"
+    return broken.reading(lambda why: Damaged(f"{file} is damaged, or not medbench's ({why}).", then=then))
+
+
+def _line(cell: Cell) -> Cell:
+    """The same for all cells that differ in seeds alone."""
+    return replace(cell, seed=0, pretrain_seed=0)
+
+
+def _plain(column: np.ndarray) -> np.ndarray:
+    """Numbers as they are, anything else as text: what can be read without unpickling."""
+    column = np.asarray(column)
+    if column.dtype.kind == "O":
+        column = np.array(["" if value is None else value for value in column.tolist()])
+    return column if column.dtype.kind in "biuf" else column.astype(str)
+
+
+def _shareable(column: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether a column describes images rather than naming them: results folders are passed on, patients' names and notes are not.
+
+    Text, or whole numbers of more than three digits (accession numbers): at most half as many different values as there are groups. Other
+    numbers (an age, a fraction): always.
+    """
+    if column.dtype.kind in "biuf":
+        known = column[np.isfinite(column)]
+        if not len(known) or np.abs(known).max() < 1000 or (known % 1 != 0).any():
+            return True
+    return bool(2 * len(np.unique(column)) <= len(np.unique(groups)))
+
+
+def _scores(fingerprint: str) -> str:
+    """The file of a row's scores."""
+    return f"scores/{fingerprint[:32]}.npz"
+
+
+class Store:
+    """A results folder. Safe with several processes writing at once, and with a kill at any moment."""
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+        self._plan: tuple[tuple[int, int, int], PlanFile] | None = None  # with the time, number and size of the file it was read from
+
+    # Reading ---------------------------------------------------------------------------------------------------------------------
+
+    def rows(self) -> dict[str, Row]:
+        """fingerprint -> row, in the order of writing. A row whose scores were lost is not done. Raises UserError for what is no row."""
+        rows = (self._parse("rows.jsonl", number, record, Row.from_json) for number, record in self._lines("rows.jsonl"))
+        scored = {f"scores/{name}" for name in os.listdir(self.folder / "scores")} if (self.folder / "scores").is_dir() else set()
+        with garbage.kept():  # of thousands of rows
+            return {row.fingerprint: row for row in rows if _scores(row.fingerprint) in scored}
+
+    def failures(self) -> dict[str, str]:
+        """fingerprint -> reason of the last failure."""
+
+        def pair(record: Any) -> tuple[str, str]:
+            checked(record, {"fingerprint": str, "reason": str})
+            return record["fingerprint"], record["reason"]
+
+        return dict(self._parse("failed.jsonl", number, record, pair) for number, record in self._lines("failed.jsonl"))
+
+    def plan(self) -> PlanFile:
+        file = self.folder / "plan.json"
+        if not file.exists():
+            return PlanFile()
+        state = file.stat()
+        key = (state.st_mtime_ns, state.st_ino, state.st_size)
+        if self._plan is None or self._plan[0] != key:
+            self._plan = (key, self._read_plan(file))
+        return self._plan[1]
+
+    def _read_plan(self, file: Path) -> PlanFile:
+        try:
+            return PlanFile.from_json(parsed(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{file} is not a plan of this medbench ({error}).", then="medbench run --out another folder, or delete it"
+            ) from error
+
+    def scores(self, row: Row) -> dict[str, np.ndarray]:
+        """probabilities (M, C) float32, decisions, resamples (metrics, R) float32 in the order of `metrics` (names, str).
+
+        Where the protocol held labelled images out (`spec.HeldOut`): held_out_index (n,), held_out_probabilities (n, C), held_out_labels.
+        Raises UserError where the folder was shared without predictions.
+        """
+        arrays = self._arrays(row)
+        if "probabilities" not in arrays:
+            raise self._lacks(f"{_scores(row.fingerprint)} has resamples alone")
+        return arrays
+
+    def _arrays(self, row: Row) -> dict[str, np.ndarray]:
+        file = self.folder / _scores(row.fingerprint)
+        with _reading(file):
+            return npz.arrays(file)
+
+    def resamples(self, row: Row, metrics: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """metric -> (R,) float32: that part of `scores` alone, of `metrics` or of all, without numpy's own reader, which takes ten times as
+        long over 10,000 rows."""
+        place = f"{self.folder}/{_scores(row.fingerprint)}"
+        file = os.open(place, os.O_RDONLY)
+        try:
+            with _reading(place):
+                values = npz.array(npz.member(file, b"resamples.npy"))
+                names = list(row.metrics) if len(values) == len(row.metrics) else npz.array(npz.member(file, b"metrics.npy")).tolist()
+                return {name: array for name, array in zip(names, values, strict=True) if not metrics or name in metrics}
+        finally:
+            os.close(file)
+
+    def target(self, name: str) -> dict[str, np.ndarray]:
+        """ids, labels, groups of the scored set that a row's provenance names; bags, and meta_COLUMN for each column of its metadata, where
+        they were saved (older folders have neither). Raises UserError where it is not there."""
+        place = self.folder / "targets" / f"{name}.npz"
+        try:
+            with _reading(place):
+                return npz.whole(place)
+        except FileNotFoundError:
+            raise self._lacks(f"it has no targets/{name}.npz") from None
+
+    def _lacks(self, what: str) -> NoPredictions:
+        return NoPredictions(
+            f"{self.folder} holds no predictions of single images ({what}): it was shared without them, or they were lost.",
+            then="the folder that the run itself wrote, or medbench run; table, compare, report and most plots work without them",
+        )
+
+    # Writing ---------------------------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raises UserError where the folder cannot be written, without making it."""
+        check_writable(self.folder, "medbench run --out FOLDER")
+
+    def create(self) -> None:
+        """Make the folder, and prove that it can be written. Raises UserError."""
+        try:
+            for name in ("scores", "targets"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise UserError(f"Results cannot be written to {self.folder}: {error.strerror}.", then="medbench run --out FOLDER") from error
+
+    def add_plan(self, plan: PlanFile) -> None:
+        """Merge into plan.json. Cells that were there stay, unless they belong to other data or an older setting of a line that is new here:
+        seeds of two settings must not be averaged, nor scores on two sets compared."""
+        with self._lock():
+            old = self.plan()
+            now = {_line(entry.cell): entry.setting for entry in plan.cells}
+            data = {key.rpartition("|")[0]: about["identity"] for key, about in plan.tasks.items()}
+            tasks = {
+                key: about for key, about in old.tasks.items() if data.get(key.rpartition("|")[0], about["identity"]) == about["identity"]
+            }
+            kept = [
+                entry
+                for entry in old.cells
+                if f"{entry.cell.task}|{entry.cell.data}|{entry.cell.target}" in tasks
+                and now.get(_line(entry.cell), entry.setting) == entry.setting
+            ]
+            cells = {entry.cell: entry for entry in (*kept, *plan.cells)}
+            commands = list(dict.fromkeys((*old.commands, *plan.commands)))
+            record = {"cells": [asdict(entry) for entry in cells.values()], "tasks": {**tasks, **plan.tasks}, "commands": commands}
+            self._write("plan.json", json.dumps(record, indent=1).encode())
+
+    def add_target(
+        self,
+        name: str,
+        ids: np.ndarray,
+        labels: np.ndarray,
+        groups: np.ndarray,
+        *,
+        bags: np.ndarray | None = None,
+        meta: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Save a scored set, unless it is there. bags become numbers (N,) int64, in the order of their names: a bag is often named after its
+        patient. Columns of `meta` that may name a person or an image are left out: see `_shareable`."""
+        if (self.folder / "targets" / f"{name}.npz").exists():
+            return
+        arrays = {"ids": ids, "labels": labels, "groups": groups}
+        if bags is not None:
+            arrays["bags"] = np.unique(bags, return_inverse=True)[1].astype(np.int64)
+        columns = {f"meta_{column}": _plain(values) for column, values in (meta or {}).items() if _shareable(_plain(values), groups)}
+        self._write_arrays(f"targets/{name}.npz", {**arrays, **columns})
+
+    def copy(self, row: Row, source: Store, *, predictions: bool = True) -> bool:
+        """A row of another folder with its scores and its scored set, as far as they are there; or, without predictions, with the resamples of
+        its metrics alone. False if it was here."""
+        if not predictions:
+            resamples = source.resamples(row)
+            return self.add(row, {"metrics": np.array(list(resamples)), "resamples": np.stack(list(resamples.values()))})
+        name = f"targets/{row.provenance['target']}.npz"
+        if (source.folder / name).exists() and not (self.folder / name).exists():
+            self._write_arrays(name, source.target(str(row.provenance["target"])))
+        return self.add(row, source._arrays(row))
+
+    def add(self, row: Row, arrays: Mapping[str, np.ndarray]) -> bool:
+        """Save a finished cell: scores first, then the row. False if another run was faster."""
+        self._write_arrays(_scores(row.fingerprint), arrays)
+        with self._lock():
+            file = self.folder / "rows.jsonl"
+            held = file.read_bytes() if file.exists() else b""
+            if row.fingerprint.encode() in held[: held.rfind(b"\n") + 1]:  # without parsing: a folder may hold thousands
+                return False
+            self._append("rows.jsonl", row.to_json())
+        return True
+
+    def fail(self, planned: Planned, reason: str) -> None:
+        with self._lock():
+            self._append("failed.jsonl", {"cell": asdict(planned.cell), "fingerprint": planned.fingerprint, "reason": reason})
+
+    def write_text(self, name: str, text: str) -> None:
+        """A file a person reads, whole or not at all."""
+        self._write(name, text.encode())
+
+    @contextmanager
+    def working_on(self, unit: str) -> Iterator[None]:
+        """Hold a unit, so that a second run into this folder waits for its rows instead of computing them again."""
+        from filelock import FileLock
+
+        (self.folder / ".locks").mkdir(exist_ok=True)
+        with FileLock(self.folder / ".locks" / unit):
+            yield
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        from filelock import FileLock
+
+        with FileLock(self.folder / ".lock"):
+            yield
+
+    def _parse(self, name: str, number: int, record: Any, make: Callable[[Any], T]) -> T:
+        try:
+            return make(record)
+        except (TypeError, ValueError) as error:
+            then = "remove that line; its cell is computed again"
+            raise UserError(f"{self.folder / name}, line {number}, is not a record of medbench ({error}).", then=then) from error
+
+    def _lines(self, name: str) -> Iterable[tuple[int, Any]]:
+        file = self.folder / name
+        if not file.exists():
+            return
+        for number, line in enumerate(file.read_bytes().splitlines(keepends=True), 1):
+            if not line.endswith(b"\n"):
+                return  # the line a killed run was writing
+            try:
+                record = parsed(line)
+            except ValueError as error:
+                raise UserError(
+                    f"{file}, line {number}, is not JSON ({error}).", then="remove that line; its cell is computed again"
+                ) from error
+            yield number, record
+
+    def _append(self, name: str, record: Mapping[str, Any]) -> None:
+        """One line, whole or not at all: a torn tail that a killed run left is cut first."""
+        line = json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        with durable.naming(self.folder / name), (self.folder / name).open("a+b") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _write(self, name: str, content: bytes) -> None:
+        durable.write(self.folder / name, lambda partial: partial.write_bytes(content))
+
+    def _write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        import io
+
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]  # compressed, they would be a quarter smaller and three times as slow to read
+        self._write(name, buffer.getvalue())

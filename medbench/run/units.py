@@ -1,0 +1,109 @@
+"""What a unit is: which weights an encoder will have on a task, and what makes them. Nothing is trained or embedded here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medbench import images
+from medbench.data.task_data import TaskData
+from medbench.models import checkpoints, encoders, pretrain
+from medbench.schema import Encoder, Grid, Member, Method, Planned, UserError, Weights, fingerprint, registry, written_by
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """Cells that share weights and features.
+
+    recipes: the stages of a pretraining that makes `weights` from `start`; () where nothing is trained. members: of a fusion, without cells.
+    """
+
+    data: TaskData
+    method: Method
+    source: str
+    encoder: Encoder
+    weights: Weights
+    pretrain_seed: int
+    precision: str
+    cells: tuple[Planned, ...] = ()
+    start: Weights | None = None
+    recipes: tuple[pretrain.Recipe, ...] = ()
+    members: tuple[Unit, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.data.task.name} {self.method.name} {self.encoder.name}@{self.encoder.size}"
+
+
+def unit_of(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path) -> Unit:
+    """A unit without its cells: which weights it will have, and what makes them. Raises UserError."""
+    if method.fusion:
+        return _fused(data, method, encoder, pretrain_seed, grid, cache_dir)
+    assert method.weights is not None, f"{method.name} has neither weights nor members"
+    official = method.recipes is not None and checkpoints.listed(method.name, encoder.architecture) is not None
+    source = grid.source if grid.source != "auto" else "imagenet" if official else method.sources[0]
+    with written_by(method.weights, f"weights of '{method.name}'"):
+        start = method.weights(encoder, source, pretrain_seed, cache_dir)
+    encoder = replace(
+        encoder,  # a checkpoint sees its images as it was trained with them
+        mean=start.mean or encoder.mean,
+        std=start.std or encoder.std,
+        interpolation=start.interpolation or encoder.interpolation,
+    )
+    if method.recipes is None or source == "imagenet":
+        return Unit(data, method, source, encoder, start, pretrain_seed, grid.precision)
+    recipes = method.recipes(data.task.modality, grid.pretrain, len(data.pool), source)
+    weights = _pretrained(data, method, encoder, start, recipes, pretrain_seed, grid)
+    return Unit(data, method, source, encoder, weights, pretrain_seed, grid.precision, start=start, recipes=recipes)
+
+
+def _pretrained(
+    data: TaskData,
+    method: Method,
+    encoder: Encoder,
+    start: Weights,
+    recipes: tuple[pretrain.Recipe, ...],
+    pretrain_seed: int,
+    grid: Grid,
+) -> Weights:
+    """The weights that a pretraining on the task's training part will make. Their identity is everything that goes into it."""
+    pool = data.pool
+    sha256 = fingerprint(
+        ["pretrained", pretrain.VERSION, images.VERSION, method.name, method.version, grid.precision],
+        [start.sha256, replace(encoder, readout="pool").identity(), pretrain_seed],
+        [recipe.settings() for recipe in recipes],
+        [data.hashes[data.where("train")], pool.bags.tolist(), pool.groups.tolist()],
+    )
+    name = f"{method.name} on {data.data}, from {start.name}, {grid.pretrain}"
+    return Weights(name, sha256, (*start.trained_on, f"{data.data} (training part)"), None, "encoder")
+
+
+def _fused(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path) -> Unit:
+    assert method.fusion is not None
+    members = tuple(_member(data, member, encoder, pretrain_seed, grid, cache_dir) for member in method.fusion.members)
+    # a method's first version says nothing, so that what was computed before it was said keeps its identity
+    parts = [
+        [m.method.name, m.encoder.identity(), m.weights.sha256, *([m.method.version] if m.method.version > 1 else [])] for m in members
+    ]
+    weights = Weights(
+        " + ".join(m.weights.name for m in members),
+        fingerprint("fusion", *parts),
+        tuple(dict.fromkeys(seen for m in members for seen in m.weights.trained_on)),
+        None,
+    )
+    source = " / ".join(dict.fromkeys(m.source for m in members))
+    return Unit(data, method, source, encoder, weights, pretrain_seed, grid.precision, members=members)
+
+
+def _member(data: TaskData, member: Member, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path) -> Unit:
+    own = encoder
+    if member.encoder or member.readout:
+        size = None if member.encoder else encoder.size
+        own = encoders.encoder(
+            member.encoder or encoder.name, size, readout=member.readout or encoder.readout, phantom=data.data == "phantom"
+        )
+    method = registry.method(member.method)
+    why = method.refuses(data.pool, own) if method.refuses else ""
+    if why:
+        raise UserError(f"Member '{method.name}' cannot serve '{data.task.name}' with {own.name}: {why}.")
+    return unit_of(data, method, own, pretrain_seed if method.seeded else 0, grid, cache_dir)

@@ -1,0 +1,141 @@
+"""What a grid asks for by name: every entry and option is looked up and checked here, before any image is looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from medbench.models import encoders, pretrain
+from medbench.run import study
+from medbench.schema import Budget, Encoder, Grid, Method, Protocol, Task, UserError, parse_budget, registry, user_path
+from medbench.system.precision import PRECISIONS
+
+#: The protocols that a fusion with a head of its own can be judged by: members frozen, or trained with its head.
+FUSED = ("linear", "finetune")
+_KINDS = {"timm": "a timm encoder", "weights": "weights of your own", "function": "an encoder of your own", "features": "given features"}
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The entries, each once, in the order of their names. notes: which methods are left out for one of several encoders."""
+
+    tasks: list[Task]
+    methods: list[Method]
+    protocols: list[Protocol]
+    budgets: list[Budget]
+    notes: list[str]
+
+
+def look_up(grid: Grid) -> Asked:
+    """Raises UserError for a name or an option that is none, and for entries that cannot serve each other."""
+    check_options(grid)
+    protocols = [registry.protocol(name) for name in _distinct("protocol", grid.protocols)]
+    budgets, methods = budgets_of(grid), _methods(grid)
+    pairs = product(_distinct("encoder", grid.encoders), _distinct("readout", grid.readouts))
+    notes = _check_encoders([encoder_of(name, readout, grid) for name, readout in pairs], methods, grid)
+    _check_fusions(methods, protocols, named=bool(grid.methods))
+    return Asked(_tasks(grid, protocols), methods, protocols, budgets, notes)
+
+
+def check_options(grid: Grid) -> None:
+    """Raises UserError for a value of another type, a number out of range, and a word that is none of its few."""
+    study.check(grid, "Grid")
+    for what, option, seeds in (("seeds", "--seeds 3", grid.seeds), ("pretraining seeds", "--pretrain-seeds 1", grid.pretrain_seeds)):
+        if not 1 <= seeds <= 1000:
+            raise UserError(f"The number of {what}, {seeds}, is out of range.", allowed=["1 to 1000"], then=f"medbench run {option}")
+    if grid.pretrain not in pretrain.BUDGETS:
+        what = f"Unknown pretraining budget '{grid.pretrain}'."
+        raise UserError(what, allowed=pretrain.BUDGETS, given=grid.pretrain, then="medbench run --pretrain quick")
+    if grid.precision not in PRECISIONS:
+        raise UserError(f"Unknown precision '{grid.precision}'.", allowed=PRECISIONS, given=grid.precision)
+    if grid.target not in ("test", "val"):
+        raise UserError(
+            f"Unknown part '{grid.target}' to score on.", allowed=["test", "val"], given=grid.target, then="medbench run --on val"
+        )
+    if grid.target == "val" and (grid.shifts or grid.corruptions):
+        raise UserError("A shift is measured against the test part, not with --on val.", then="medbench run --on test")
+
+
+def budgets_of(grid: Grid) -> list[Budget]:
+    """Raises UserError."""
+    return [parse_budget(text) for text in _distinct("label budget", grid.labels)]
+
+
+def encoder_of(name: str, readout: str, grid: Grid, *, phantom: bool = False) -> Encoder:
+    """Raises UserError."""
+    own = {"weights": user_path(grid.weights)} if grid.weights else {}  # "" is none, where a study has its own
+    return encoders.encoder(name, grid.size, readout=readout, phantom=phantom, **own)
+
+
+def _methods(grid: Grid) -> list[Method]:
+    """The methods a person named, or all that have the source."""
+    named = grid.methods or [method.name for method in registry.methods().values() if method.default]
+    methods = [registry.method(name) for name in dict.fromkeys(named)]
+    having = [method for method in methods if grid.source == "auto" or grid.source in method.sources]
+    without = [method for method in methods if method not in having]
+    if without and (grid.methods or not having):
+        what = f"Method '{without[0].name}' has no source" if grid.methods else "No method has the source"
+        sources = [source for method in without[: 1 if grid.methods else None] for source in method.sources]
+        raise UserError(f"{what} '{grid.source}'.", allowed=dict.fromkeys(["auto", *sources]), given=grid.source)
+    return having
+
+
+def _check_encoders(every: Sequence[Encoder], methods: Sequence[Method], grid: Grid) -> list[str]:
+    """Sentences: which methods that a person named are left out for one of several encoders, as they cannot serve it.
+
+    Raises UserError for an encoder without images to damage, for a named method that serves none of them, and for an encoder that no method
+    serves.
+    """
+    given = next((encoder for encoder in every if encoder.kind == "features"), None)
+    if given and grid.corruptions:
+        what = f"Corruptions need images, and {given.name} holds features alone: nothing can be damaged."
+        raise UserError(what, then="run it without --corruptions, or with the encoder itself (FILE.py:NAME)")
+    notes = []
+    for encoder in every:
+        wrong = [method for method in methods if encoder.kind not in method.encoders]
+        useless = [method for method in wrong if all(other.kind not in method.encoders for other in every)]
+        if wrong and grid.methods and (useless or len(wrong) == len(methods)):
+            allowed = [method.name for method in registry.methods().values() if encoder.kind in method.encoders]
+            what = f"Method '{(useless or wrong)[0].name}' cannot serve '{encoder.name}', {_KINDS[encoder.kind]}."
+            then = "name one of these, too" if len(every) > 1 else "run it without --methods"
+            raise UserError(what, allowed=allowed, then=then)
+        if len(wrong) == len(methods):
+            raise UserError(f"No method with that source can serve '{encoder.name}'.", then="run it without --source")
+        if wrong and grid.methods:
+            notes.append(f"{', '.join(method.name for method in wrong)}: left out for {encoder.name}, {_KINDS[encoder.kind]}")
+    return notes
+
+
+def _check_fusions(methods: Sequence[Method], protocols: Sequence[Protocol], *, named: bool) -> None:
+    """A fusion that trains a head of its own has no one feature matrix for another classifier."""
+    wrong = [protocol.name for protocol in protocols if protocol.name not in FUSED]
+    for method in methods if named else ():
+        if method.fusion and method.fusion.evaluate and wrong:
+            what = f"Method '{method.name}' trains its own head over its members' features: protocol '{wrong[0]}' has nothing to fit."
+            raise UserError(what, allowed=FUSED, then=f"medbench run --methods {method.name} --protocols {','.join(FUSED)}")
+
+
+def _tasks(grid: Grid, protocols: Sequence[Protocol]) -> list[Task]:
+    """The tasks of those names. Raises UserError for one that is not there, that a protocol cannot serve, or whose name stands twice."""
+    found: list[Task] = []
+    for name in _distinct("task", grid.tasks):
+        task = registry.task(name, **({"ordinal": True} if grid.ordinal else {}))
+        _check_protocols(task, protocols)
+        if task.name in (other.name for other in found):
+            raise UserError(f"Two tasks of this run are called '{task.name}'.", then="rename one of the folders, or run them one by one")
+        found.append(task)
+    return found
+
+
+def _check_protocols(task: Task, protocols: Sequence[Protocol]) -> None:
+    for protocol in protocols:
+        if task.kind not in protocol.kinds:
+            allowed = [p.name for p in registry.protocols().values() if task.kind in p.kinds]
+            raise UserError(f"Protocol '{protocol.name}' does not serve '{task.name}', a {task.kind} task.", allowed=allowed)
+
+
+def _distinct(what: str, names: tuple[str, ...]) -> list[str]:
+    if not names:
+        raise UserError(f"No {what} was given.")
+    return list(dict.fromkeys(names))

@@ -1,0 +1,64 @@
+"""The words of medbench as frozen values. Imports nothing of the package, and nothing heavy.
+
+A grid of (task x method x encoder x protocol x label budget x seed) goes in, rows come out: everything that crosses a file boundary is
+defined here, so that a reader of one stage needs this folder and that stage alone.
+"""
+
+from medbench.schema.budgets import ALL, Budget, parse_budget
+from medbench.schema.errors import DiskError, UserError, check_writable, place_of, user_path, written_by
+from medbench.schema.grid import Cell, Grid, Row, fingerprint
+from medbench.schema.json_records import checked, parsed
+from medbench.schema.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
+from medbench.schema.plan_file import PlanFile, Planned
+from medbench.schema.progress import Progress, silent
+from medbench.schema.protocols import HeldOut, Network, Protocol, Scores, Train
+from medbench.schema.split import Drawn, Image, Split, of_class
+from medbench.schema.tasks import KINDS, MODALITIES, NOTHING, PARTS, PRIMARY, Download, Kind, Official, Shift, Task, TaskFamily
+
+__all__ = [
+    "ALL",
+    "KINDS",
+    "MODALITIES",
+    "NOTHING",
+    "PARTS",
+    "PRIMARY",
+    "READOUTS",
+    "Budget",
+    "Cell",
+    "DiskError",
+    "Download",
+    "Drawn",
+    "Encoder",
+    "Fusion",
+    "Grid",
+    "HeldOut",
+    "Image",
+    "Kind",
+    "Member",
+    "Method",
+    "Network",
+    "Official",
+    "PlanFile",
+    "Planned",
+    "Progress",
+    "Protocol",
+    "Row",
+    "Scores",
+    "Shift",
+    "Split",
+    "Task",
+    "TaskFamily",
+    "Train",
+    "UserError",
+    "Weights",
+    "check_writable",
+    "checked",
+    "fingerprint",
+    "of_class",
+    "parse_budget",
+    "parsed",
+    "place_of",
+    "silent",
+    "user_path",
+    "written_by",
+]

@@ -1,0 +1,119 @@
+"""A method: an encoder, its weights, and how it got them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from medbench.schema.protocols import Scores, Train
+from medbench.schema.split import Split
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+#: How an encoder's output becomes one vector: its own pooling, the class token, the mean over patches or positions, both concatenated,
+#: the class tokens of the last four blocks concatenated (facebookresearch/dino, eval_linear.py, for ViT-S).
+READOUTS = ("pool", "cls", "mean", "cls+mean", "last4")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A network at one image size with its preprocessing, or features that somebody else computed.
+
+    kind "timm": an architecture with the preprocessing of its named checkpoint, the same for every method, so that all see the same pixels.
+    "weights": the same with a checkpoint file of the user's. "function": a user's own, FILE.py:NAME. "features": a file of ids and vectors;
+    it has no size and no preprocessing.
+    """
+
+    name: str  # as in the cell: "tf_efficientnet_lite0", "resnet50.tv_in1k", "mine.py:resnet", "features:mine.npz"
+    architecture: str
+    checkpoint: str  # the pretrained tag, "" where timm has none
+    size: int  # pixels, both sides
+    mean: tuple[float, float, float]  # of values in [0, 1]
+    std: tuple[float, float, float]
+    interpolation: str  # "bicubic" | "bilinear"
+    readout: str = "pool"
+    kind: Literal["timm", "weights", "function", "features"] = "timm"
+    file: Path | None = None  # of a user's own; not part of the identity: its content is
+    trained_on: tuple[str, ...] = ()  # as a user's own function states
+
+    def identity(self) -> dict[str, Any]:
+        """What of it can change a feature, beyond the weights."""
+        return {name: value for name, value in asdict(self).items() if name not in ("file", "trained_on")}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights an encoder gets, known before any work.
+
+    sha256 is the identity: of the file, or of the description for weights that are drawn. trained_on: data sets whose images they have seen.
+    layout: of the file, see `checkpoints`; "": timm's own, "encoder": timm's names without a classifier. mean, std, interpolation: the
+    preprocessing that the weights were trained with, where it is not the encoder's.
+    """
+
+    name: str
+    sha256: str
+    trained_on: tuple[str, ...]
+    file: Path | None  # None: drawn, not read
+    layout: str = ""
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    interpolation: str | None = None
+
+
+@dataclass(frozen=True)
+class Member:
+    """One part of a fusion: a method, with its own encoder and readout where it is not the fusion's."""
+
+    method: str
+    encoder: str | None = None
+    readout: str | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """How an encoder got its weights. A file in `methods/` holds one as a constant.
+
+    weights(encoder, source, pretrain_seed, cache_dir) -> Weights, at plan time; may download. Raises UserError.
+    encoder(encoder, weights, pretrain_seed) -> nn.Module in eval mode, (B, 3, H, W) float32 -> (B, D) float32.
+    recipes(modality, budget, n_images, source) -> the stages (`pretrain.Recipe`) of a pretraining on the task's n_images training images,
+    which starts from `weights`; None: nothing is trained. It is not asked for where the source is `imagenet`.
+    refuses(pool, encoder) -> why it cannot serve these training images with this encoder, "" where it can.
+
+    A fusion has `members` instead of weights of its own, and `head` instead of a linear layer: see `Fusion`.
+    """
+
+    name: str
+    version: int
+    title: str
+    sources: tuple[str, ...]  # the first is what `auto` means where no official checkpoint is listed
+    weights: Callable[[Encoder, str, int, Path], Weights] | None = None
+    encoder: Callable[[Encoder, Weights, int], torch.nn.Module] | None = None
+    seeded: bool = False  # does pretrain_seed change the weights?
+    recipes: Callable[[str, str, int, str], tuple[Any, ...]] | None = None
+    refuses: Callable[[Split, Encoder], str] | None = None
+    fusion: Fusion | None = None
+    default: bool = True  # among the methods of a run that names none
+    encoders: tuple[str, ...] = ("timm",)  # the kinds of encoder it can serve
+    citation: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """A method that joins the frozen features of several others, by a trained head (Truong et al. 2021) or side by side.
+
+    choose("swav+dino") -> the same method with other members; raises UserError.
+    evaluate: as a protocol's, for the protocol `linear`; `Train.widths` says which columns are whose. None: every protocol judges the
+    columns of all members as it judges those of one encoder.
+    head(widths, outputs) -> nn.Module, (B, sum(widths)) -> (B, outputs): what `finetune` trains together with the members. None: a linear
+    layer, as for one encoder.
+    """
+
+    members: tuple[Member, ...]
+    choose: Callable[[str], Method]
+    evaluate: Callable[[Train, Mapping[str, np.ndarray], Sequence[np.ndarray]], Iterator[dict[str, Scores]]] | None = None
+    head: Callable[[Sequence[int], int], torch.nn.Module] | None = None

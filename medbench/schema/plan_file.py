@@ -1,0 +1,77 @@
+"""What a results folder's `plan.json` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from medbench.schema.grid import Cell
+from medbench.schema.json_records import checked
+from medbench.schema.tasks import KINDS, PRIMARY
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell that was asked for, and the fingerprint its row must have.
+
+    setting: hash of everything beside the cell's fields that can change its result; seeds are averaged only within one. target: the name of
+    the scored set; only scores on one set are compared.
+    """
+
+    cell: Cell
+    fingerprint: str
+    n_requested: int
+    setting: str
+    target: str
+
+    @staticmethod
+    def from_json(record: Any) -> Planned:
+        """Raises TypeError or ValueError for what is none."""
+        checked(record, {"cell": dict, "fingerprint": str, "n_requested": int, "setting": str, "target": str})
+        return Planned(**{**record, "cell": Cell.from_json(record["cell"])})
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """What `plan.json` holds. tasks: "task|data|target" -> kind, classes, metric, groups, marks, as a table needs them. commands: that made the
+    folder, without places on the machine (`command.command`); an older medbench wrote none.
+    """
+
+    cells: tuple[Planned, ...] = ()
+    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    commands: tuple[str, ...] = ()
+
+    @staticmethod
+    def from_json(record: Any) -> PlanFile:
+        """Raises TypeError or ValueError for any other record."""
+        checked(record, {"cells": list, "tasks": dict})
+        plan = PlanFile(tuple(map(Planned.from_json, record["cells"])), record["tasks"], tuple(record.get("commands", ())))
+        for key in {f"{entry.cell.task}|{entry.cell.data}|{entry.cell.target}" for entry in plan.cells}:
+            checked(plan.tasks, {key: dict}, "tasks")
+            _check_about(plan.tasks[key], key.rpartition("|")[2])
+        return plan
+
+
+_ABOUT: dict[str, type | tuple[type, ...]] = {
+    "identity": str,
+    "title": str,
+    "kind": str,
+    "classes": list,
+    "metric": str,
+    "groups": (str, type(None)),
+    "marks": list,
+    "parts": dict,
+}
+
+
+def _check_about(about: Any, target: str) -> None:
+    """Raises TypeError or ValueError where a plan does not say of a scored set what tables read."""
+    checked(about, _ABOUT)
+    checked(about["parts"], dict.fromkeys([target, *about["parts"]], list), "parts")
+    if about["kind"] not in KINDS or about["metric"] not in PRIMARY.values():
+        raise ValueError(f"kind and metric are {about['kind']!r:.60} and {about['metric']!r:.60}")
+    if not all(isinstance(text, str) for text in (*about["classes"], *about["marks"])):
+        raise TypeError("classes or marks are no texts")
+    if not all(len(pair) == 2 and all(isinstance(n, int) for n in pair) for pair in about["parts"].values()):
+        raise ValueError(f"parts are {about['parts']!r:.60}, not images and groups of each")

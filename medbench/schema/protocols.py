@@ -1,0 +1,102 @@
+"""A protocol: what it learns from, what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from medbench.schema.progress import Progress, silent
+from medbench.schema.tasks import Kind
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """What training end to end needs beside pixels.
+
+    build() -> a fresh encoder with the unit's weights, (B, 3, S, S) normalised float -> (B, D), in eval mode. head(outputs) -> a fresh head
+    over (B, D), or None: a linear layer. mean, std: of the pixels in [0, 1].
+    """
+
+    build: Callable[[], torch.nn.Module]
+    head: Callable[[int], torch.nn.Module] | None
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    modality: str
+    precision: str
+
+
+@dataclass(frozen=True, eq=False)
+class Train:
+    """What a protocol may learn from: the labelled pool of one unit. labels and groups as in Split.
+
+    features: (N, D) float32; (N, S, S, 3) uint8 pixels for a protocol that needs images, with the network they go into. widths: of each
+    member's columns, for a fusion. seeds, folders: one for each draw; a folder keeps what a killed run needs to go on inside a cell.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    kind: Kind
+    n_classes: int
+    device: str = "cpu"
+    seeds: Sequence[int] = ()
+    folders: Sequence[Path] = ()
+    widths: tuple[int, ...] = ()
+    network: Network | None = None
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Scores of n labelled images by models of the same settings that did not see them: for thresholds and calibration inside the subset.
+
+    index: (n,) int64, positions in the draw, each once. probabilities: (n, C) float32 in [0, 1], C = 2 for binary; multi-label: NaN where the
+    label could not be fitted without the image. The same images have often chosen a hyper-parameter, so that they are a little too
+    good; no model was fitted to them.
+    """
+
+    index: np.ndarray
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """A protocol's answer on one target set of M images. Never a metric.
+
+    probabilities: (M, C) float32 in [0, 1], C = 2 for binary. decisions: (M,) int64, or (M, C) 0/1 for multilabel: the protocol's own.
+    chosen: hyper-parameters and how they were chosen. extra: anything else worth keeping beside the row (JSON values). held_out: of the
+    labelled subset, the same for every target of a draw; None where nothing could be held out.
+    """
+
+    probabilities: np.ndarray
+    decisions: np.ndarray
+    chosen: Mapping[str, Any]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    held_out: HeldOut | None = None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How an encoder is judged. A file in `protocols/` holds one as a constant.
+
+    evaluate(train, targets, draws) yields, draw after draw, {target name: Scores}. targets: name -> features (M, D), or pixels, without labels.
+    draws: index arrays into the pool; all of a unit at once, so that they can be solved together. An image's score must not depend on
+    the other images of its target.
+    """
+
+    name: str
+    version: int
+    title: str
+    kinds: tuple[Kind, ...]
+    evaluate: Callable[[Train, Mapping[str, np.ndarray], Sequence[np.ndarray]], Iterator[dict[str, Scores]]]
+    seeded: bool  # does the result depend on the seed beyond the draw of the labelled subset?
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    citation: str = ""
+    needs: Literal["features", "images"] = "features"

@@ -1,0 +1,82 @@
+"""Finds what can be named: walks a folder and collects its constants. Adding a task, a method or a protocol is adding one file."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from typing import Any
+
+from medbench.schema import Method, Protocol, Task, TaskFamily, UserError, user_path
+
+
+def tasks() -> dict[str, Task]:
+    """name -> entry; so too the next three."""
+    return _collect("tasks", Task)
+
+
+def families() -> dict[str, TaskFamily]:
+    return _collect("tasks", TaskFamily)
+
+
+def methods() -> dict[str, Method]:
+    return _collect("methods", Method)
+
+
+def protocols() -> dict[str, Protocol]:
+    return _collect("protocols", Protocol)
+
+
+def task(name: str, *, ordinal: bool = False) -> Task:
+    """The task of that name; `folder:PATH` opens a family. ordinal: what a folder's classes are. Raises UserError with the nearest match."""
+    head, colon, argument = name.partition(":")
+    if colon and head in families():
+        return families()[head].open(argument, **({"ordinal": True} if ordinal else {}))
+    if name in tasks():
+        if ordinal:
+            what = f"--ordinal describes a folder of your own; task '{name}' is what it is."
+            raise UserError(what, then=f"medbench run --task {name}")
+        return tasks()[name]
+    if user_path(name).exists():
+        raise UserError(f"'{name}' is a path, not the name of a task.", then=f"medbench run --task 'folder:{name}'")
+    raise _unknown("task", name, [*tasks(), *(f.usage for f in families().values())])
+
+
+def method(name: str) -> Method:
+    """The method of that name; `dvme:swav+dino` is a fusion with members of one's own choice, each of which must be a method."""
+    head, colon, members = name.partition(":")
+    if name in methods():
+        return methods()[name]
+    fusion = methods()[head].fusion if colon and head in methods() else None
+    if fusion:
+        chosen = fusion.choose(members)
+        assert chosen.fusion is not None
+        for member in chosen.fusion.members:
+            if method(member.method).fusion:
+                raise UserError(f"'{member.method}' cannot be a member of '{head}': it is a fusion itself.", then="medbench list methods")
+        return chosen
+    raise _unknown("method", name, list(methods()))
+
+
+def protocol(name: str) -> Protocol:
+    if name in protocols():
+        return protocols()[name]
+    raise _unknown("protocol", name, list(protocols()))
+
+
+@cache
+def _collect(folder: str, type_: type[Any]) -> dict[str, Any]:
+    package = importlib.import_module(f"medbench.{folder}")
+    found: dict[str, Any] = {}
+    for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
+        if info.name.startswith("_"):  # a helper of the entries
+            continue
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        for value in vars(module).values():
+            if isinstance(value, type_) and found.setdefault(value.name, value) is not value:
+                raise ValueError(f"{module.__name__} defines a second {type_.__name__.lower()} named '{value.name}'")
+    return found
+
+
+def _unknown(what: str, name: str, allowed: list[str]) -> UserError:
+    return UserError(f"Unknown {what} '{name}'.", allowed=allowed, given=name, then=f"medbench list {what}s")

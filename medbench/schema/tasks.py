@@ -1,0 +1,116 @@
+"""A task: its classes, where its data are found and got, what it may be scored on elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from medbench.schema.split import Split
+
+Kind = Literal["binary", "multiclass", "ordinal", "multilabel"]
+KINDS: tuple[Kind, ...] = ("binary", "multiclass", "ordinal", "multilabel")
+#: The metric that ranks methods on a task of this kind (names as in `metrics`).
+PRIMARY: Mapping[Kind, str] = {"binary": "auc", "multiclass": "auc", "ordinal": "weighted_kappa", "multilabel": "auc"}
+PARTS = ("train", "val", "test")
+#: How images were taken, "" where nobody says: what a random view may do to an image depends on it (no blur on a chest film).
+MODALITIES = ("", "dermoscopy", "x-ray", "fundus", "histology", "cytology", "endoscopy")
+#: In `Shift.classes`: none of the other task's labels (a multi-label task's images without a finding).
+NOTHING = ""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How the labels of another data set read in a task's own words, so that a model of the task can be scored there unchanged.
+
+    classes: the task's class -> the other's classes that mean it, or NOTHING; a class that only one side has is not named. note: a sentence
+    on what differs beside the labels. shared_ids: ids and groups of both name the same things, so that an image or a lesion that both have
+    is known by them.
+    """
+
+    classes: Mapping[str, tuple[str, ...]]
+    note: str = ""
+    shared_ids: bool = False
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that a publisher gives to everybody, without an account, and where it belongs.
+
+    url: http or https. to: in the task's folder: the file, or for an archive the folder that it is unpacked into ("": the task's folder itself).
+    unpack: "zip", "tar" (compressed or not), "gzip" (one file, `to`), "": kept as it is. nested: zips inside are unpacked where they lie.
+    md5, sha256: of what the url gives; where neither is published, the first SHA-256 seen is recorded and enforced. size: bytes of it.
+    """
+
+    url: str
+    to: str = ""
+    unpack: Literal["", "zip", "tar", "gzip"] = ""
+    nested: bool = False
+    md5: str = ""
+    sha256: str = ""
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Official:
+    """What the publisher counts, for `medbench data verify`. Keys: parts joined by a plus ("train+val", "test"), or "all".
+
+    images: how many. classes: (C,) images of each class, in the order of the task's classes; positive images of each label.
+    """
+
+    images: Mapping[str, int] = field(default_factory=dict)
+    classes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One medical classification problem. A file in `tasks/` holds one as a constant; the registry finds it.
+
+    load(root) -> {"train" | "val" | "test": Split}; root is a folder that `find` returned. Raises UserError on data that is wrong.
+    find(root) -> the folder that holds this task's data somewhere under root, or None.
+    partial(root) -> what of the official download is missing there, "" where nothing is: a run needs --allow-partial, and every table says so.
+    phantom() -> the same parts, drawn; None where a task has no stand-in.
+    """
+
+    name: str
+    version: int
+    title: str
+    kind: Kind
+    classes: tuple[str, ...]
+    data: str  # the data set's name as a table shows it
+    load: Callable[[Path], dict[str, Split]]
+    find: Callable[[Path], Path | None]
+    groups: str | None  # what a group is ("patient", "lesion"); None: not known, and every table says so
+    bags: str | None = None
+    modality: str = ""  # one of MODALITIES: random views are chosen by it
+    n_images: int | None = None  # of the official data set; another count is marked on every table
+    partial: Callable[[Path], str] | None = None
+    phantom: Callable[[], dict[str, Split]] | None = None
+    phantom_groups: str | None = None  # what a group of the phantom is, where it is not `groups`: a drawing knows whose it is
+    folders: tuple[str, ...] = ()  # folder names tried under a data root, for messages
+    get: str = ""  # how a person gets the data, one line
+    downloads: tuple[Download, ...] = ()  # what `medbench data get` fetches
+    steps: tuple[str, ...] = ()  # what a person does by hand, in order: where an account is needed, or no address is published
+    registration: str = ""  # with whom, "" where none is needed
+    gigabytes: float | None = None  # of the download, where published
+    official: Official = Official()
+    citation: str = ""
+    licence: str = ""
+    marks: tuple[str, ...] = ()  # what every table of this task must say
+    settings: Mapping[str, Any] = field(default_factory=dict)  # options that change the task; part of the identity
+    shifts: Mapping[str, Shift] = field(default_factory=dict)  # by the name of the task whose images they are
+
+    @property
+    def metric(self) -> str:
+        return PRIMARY[self.kind]
+
+
+@dataclass(frozen=True)
+class TaskFamily:
+    """Tasks that are made from an argument: `folder:PATH`. open(argument, **options) -> Task; raises UserError."""
+
+    name: str
+    usage: str
+    title: str
+    open: Callable[..., Task]

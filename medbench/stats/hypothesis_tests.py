@@ -1,0 +1,162 @@
+"""From a difference to a sentence: better, worse, practically equal, or not decidable and how many more groups it would take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from medbench.stats.estimates import Estimate
+from medbench.stats.estimates_batched import p_values, tails
+
+#: Of the study that `more_groups` plans: the chance to decide, if the truth is what was seen.
+POWER = 0.8
+Word = Literal["better", "worse", "practically equal", "not decidable"]
+
+
+def holm(p: Sequence[float], family: int | None = None) -> list[float]:
+    """P values corrected for their number (Holm 1979): at most `level` of all families holds one false finding where all below it are called.
+
+    family: how many comparisons could have been made, where only these are shown; default: these. NaN stays NaN and counts.
+    """
+    values = np.asarray(p, float)
+    corrected = np.full(len(values), np.nan)
+    order = [i for i in np.argsort(values, kind="stable") if not np.isnan(values[i])]
+    left, largest = max(family or 0, len(values)), 0.0
+    for place, i in enumerate(order):
+        largest = max(largest, min(1.0, (left - place) * values[i]))
+        corrected[i] = largest
+    return corrected.tolist()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """About first minus second. p: of "no difference"; p_equal: of "they differ by the margin or more" (two one-sided tests, Schuirmann
+    1987); both corrected over the family. more_groups: where not decidable, how many test groups more would decide it with POWER, were the
+    truth what was seen; inf: no number of them, as the seeds differ too much; NaN where undefined.
+    """
+
+    word: Word
+    difference: Estimate
+    p: float
+    p_equal: float
+    more_groups: float = 0.0
+
+    def sentence(self, first: str, second: str, group: str) -> str:
+        """`A is better than B: +0.056 [+0.034, +0.081], p = 0.001.`"""
+        low, high = self.difference.interval()
+        numbers = f"{self.difference.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        if np.isnan(low):
+            return f"{first} and {second}: not decidable; the difference has no interval, too few {group}s."
+        if self.word == "practically equal":
+            return f"{first} and {second} are practically equal: {numbers}, p {format_p(self.p_equal)}."
+        if self.word != "not decidable":
+            return f"{first} is {self.word} than {second}: {numbers}, p {format_p(self.p)}."
+        return f"{first} and {second}: not decidable, {self.need(group)}: {numbers}, p {format_p(self.p)}."
+
+    def need(self, group: str) -> str:
+        """What would decide it, where it is not decidable."""
+        if np.isnan(self.more_groups):
+            return f"too few {group}s for an interval"
+        if math.isinf(self.more_groups):
+            return f"more {group}s alone would not decide it, more seeds are needed"
+        return f"needs about {_two_digits(self.more_groups)} more {group}s"
+
+
+def verdicts(differences: Sequence[Estimate], groups: int, margin: float, level: float = 0.95, family: int | None = None) -> list[Verdict]:
+    """A verdict for each difference, Holm-corrected over all of them (or over `family`), at a margin >= 0 in the metric's own unit.
+
+    practically equal: shown to lie within the margin, whether or not it is shown to differ from 0. better, worse: shown to differ from 0. Of
+    all families at most 1 - level holds a false "better" or "worse", and as many a false "equal". groups: in the test set. Raises ValueError
+    for a negative margin.
+    """
+    if not margin >= 0:
+        raise ValueError(f"a margin is at least 0; got {margin}")
+    alpha = 1 - level
+    p, n = holm(p_values(differences), family), len(differences)
+    ends = np.maximum(tails(differences, -margin, [True] * n), tails(differences, margin, [False] * n)) if margin else np.ones(n)
+    p_equal = holm(ends.tolist(), family)
+    found = []
+    for d, p_differ, p_same in zip(differences, p, p_equal, strict=True):
+        word: Word = "not decidable"
+        if p_same <= alpha:
+            word = "practically equal"
+        elif p_differ <= alpha:
+            word = "better" if d.value > 0 else "worse"
+        more = more_groups(d, groups, margin, alpha / max(family or 0, len(differences))) if word == "not decidable" else 0.0
+        found.append(Verdict(word, d, p_differ, p_same, more))
+    return found
+
+
+def more_groups(difference: Estimate, groups: int, margin: float, alpha: float = 0.05) -> float:
+    """How many test groups beside the `groups` at hand would show the difference, or that it lies within the margin, with POWER.
+
+    At the difference that was seen and on the degrees of freedom at hand; both ways tried, the cheaper taken. Only the test groups' part of the
+    variance shrinks with their number. inf: the seeds' part is too large already.
+    """
+    from scipy.special import ndtri
+
+    d = abs(difference.value)
+    if np.isnan(difference.error):
+        return float("nan")
+    (cases, df), *seeds = difference.parts
+
+    def enough(factor: float) -> bool:
+        """Of `factor` times the groups, infinity included."""
+        planned = Estimate(d, ((cases / factor, df), *seeds))
+        both_sides = 1 - (1 - POWER) / 2 if d == 0 else POWER
+        differ = d >= planned.half(1 - alpha) + float(ndtri(POWER)) * planned.error
+        equal = margin - d >= planned.half(1 - 2 * alpha) + float(ndtri(both_sides)) * planned.error
+        return (differ and d > 0) or (equal and margin > d)
+
+    if not enough(float("inf")):
+        return float("inf")
+    low, high = 1.0, 2.0
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > 1e12:
+            return float("inf")
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return float(max(math.ceil(groups * (high - 1)), 1))
+
+
+def swaps(groups: np.ndarray, n_permutations: int) -> np.ndarray:
+    """(N, P) uint8 of 0 and 1: the images whose answers two methods exchange in each of P permutations; whole groups, by fair coin.
+
+    The two methods' answers stacked, (2N, ...), with weights [1 - s, s] and [s, 1 - s] are both sides of every permutation in one call of
+    `metrics.score`. Scores of two methods are on one scale only as ranks: see `permutation_p`.
+    """
+    names, member = np.unique(groups, return_inverse=True)
+    drawn = np.random.default_rng(0).integers(2, size=(len(names), n_permutations), dtype=np.uint8)
+    return drawn[member]
+
+
+def permutation_p(observed: float, permuted: np.ndarray) -> float:
+    """Two-sided p value of an observed difference among permuted ones (P,): (1 + how many are as far from 0) / (1 + P); NaN = undefined.
+
+    The groups' answers are exchanged in all seeds alike: the test is of these draws, seeds are not a second source of chance as in
+    `contrast`. For AUC the scores are first made ranks within each method (Bandos, Rockette & Gur 2005).
+    """
+    permuted = permuted[~np.isnan(permuted)]
+    if np.isnan(observed) or not len(permuted):
+        return float("nan")
+    return float((1 + (np.abs(permuted) >= abs(observed) - 1e-12).sum()) / (1 + len(permuted)))
+
+
+def format_p(p: float) -> str:
+    """After the letter p.
+
+    >>> format_p(0.0312), format_p(1e-9)
+    ('= 0.031', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def _two_digits(n: float) -> str:
+    """1,234 -> 1,200: more would pretend."""
+    return f"{float(f'{n:.2g}'):,.0f}"

@@ -1,0 +1,166 @@
+"""Label curves: how many labels a method saves, and the area under its curve. Both on the logarithm of the number of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from medbench.stats.estimates import Estimate, Sample, contrast, t_quantile
+
+_POINTS = 200  # of a curve where the interval is looked for
+
+
+@dataclass(frozen=True)
+class LabelEfficiency:
+    """At how many labels one method reaches another's score. In labelled images; inf: never in this range.
+
+    value, low, high: low = the fewest where nothing shows that it is still behind; high = the most where nothing shows that it is ahead.
+    first, last: the range that was looked at. Where value, low or high is `first`, it may be less.
+    """
+
+    value: float
+    low: float
+    high: float
+    first: float
+    last: float
+
+    @property
+    def told(self) -> bool:
+        """Whether the interval leaves out anything at all."""
+        return not (self.low == self.first and np.isinf(self.high))
+
+    def share(self, of: float, reference: str) -> str:
+        """As a sentence's end, in percent of `of` labels: `reaches B with 12 % [5 %, 31 %] of the labels`."""
+
+        def shown(x: float) -> str:
+            if np.isinf(x):
+                return f"> {_percent(self.last / of)}"
+            return f"{'<= ' if x == self.first else ''}{_percent(x / of)}"
+
+        if np.isnan(self.low):
+            return f"against {reference}: no interval, too few groups"
+        if not self.told:
+            return f"reaches {reference} anywhere from {shown(self.low)} to {shown(self.high)} of the labels: these results cannot tell"
+        if np.isinf(self.low):
+            return f"never reaches {reference} in this range (up to {_percent(self.last / of)} of the labels)"
+        if np.isinf(self.value):
+            return f"does not reach {reference} in this range [{shown(self.low)}, {shown(self.high)} of the labels]"
+        return f"reaches {reference} with {shown(self.value)} [{shown(self.low)}, {shown(self.high)}] of the labels"
+
+
+def label_efficiency(
+    curve: Sequence[tuple[float, Sample]], reference: Sample, *, higher_is_better: bool = True, level: float = 0.95
+) -> LabelEfficiency:
+    """Where a curve first reaches the mean of `reference`, between budgets on a straight line over log labels.
+
+    curve: (labelled images, sample), at least two. The interval holds every number of labels at which the paired difference to the reference
+    is not shown to be other than 0 (a test turned round, as Fieller 1954 does for a ratio), from the first to the last such number. Raises
+    ValueError for one budget or fewer.
+    """
+    points = _ordered(curve)
+    where = np.geomspace(points[0][0], points[-1][0], _POINTS)
+    where = np.unique(np.concatenate([where, [n for n, _ in points]]))
+    sign = 1.0 if higher_is_better else -1.0
+    means = sign * np.interp(np.log(where), np.log([n for n, _ in points]), [sample.mean for _, sample in points])
+    value = _first_crossing(where, means, sign * reference.mean)
+    samples = [*(sample for _, sample in points), reference]
+    ends = _together(samples, _weights_between(points, where), level)
+    if ends is None:
+        ends = np.array([contrast([*_between(points, n), (-1.0, reference)]).interval(level) for n in where])
+    first, last = float(where[0]), float(where[-1])
+    if np.isnan(ends).any():
+        return LabelEfficiency(value, float("nan"), float("nan"), first, last)
+    behind = ends[:, 1] < 0 if higher_is_better else ends[:, 0] > 0
+    ahead = ends[:, 0] > 0 if higher_is_better else ends[:, 1] < 0
+    low = float(where[np.argmin(behind)]) if not behind.all() else float("inf")
+    open_ = np.flatnonzero(~ahead)
+    high = float(where[open_[-1]]) if len(open_) else first
+    return LabelEfficiency(value, min(low, value), max(float("inf") if high == last else high, min(low, value)), first, last)
+
+
+def area(curve: Sequence[tuple[float, Sample]]) -> Estimate:
+    """The mean of a curve over log labels: the area under it by trapezoids, divided by its width. Raises ValueError as above."""
+    return contrast([(weight, sample) for weight, (_, sample) in zip(*_weights(curve), strict=True)])
+
+
+def area_difference(a: Sequence[tuple[float, Sample]], b: Sequence[tuple[float, Sample]]) -> Estimate:
+    """First area minus second, paired. Raises ValueError where the two have other budgets."""
+    (weights, of_a), (same, of_b) = _weights(a), _weights(b)
+    if [n for n, _ in of_a] != [n for n, _ in of_b]:
+        raise ValueError(f"not the same budgets: {[n for n, _ in of_a]} and {[n for n, _ in of_b]}")
+    plus = [(weight, sample) for weight, (_, sample) in zip(weights, of_a, strict=True)]
+    return contrast(plus + [(-weight, sample) for weight, (_, sample) in zip(same, of_b, strict=True)])
+
+
+def _weights_between(points: Sequence[tuple[float, Sample]], where: np.ndarray) -> np.ndarray:
+    """(L, B + 1): the weight of each of B points in the curve's value at `where`, and -1 for a reference."""
+    at = np.log([n for n, _ in points])
+    return np.column_stack([*(np.interp(np.log(where), at, unit) for unit in np.eye(len(at))), np.full(len(where), -1.0)])
+
+
+def _together(samples: Sequence[Sample], weights: np.ndarray, level: float) -> np.ndarray | None:
+    """`contrast(...).interval(level)`, (L, 2), of L weighted sums (L, K) of the same K samples, from their covariances; None where the samples
+    differ in seeds, were pretrained more than once, or a resample is undefined."""
+    seeds, groups = len(samples[0].plain), samples[0].groups
+    alike = (samples[0].resamples.shape, groups, 1)
+    if groups < 2 or any((sample.resamples.shape, sample.groups, sample.pretrainings) != alike for sample in samples):
+        return None
+    plain, resamples = (np.stack([getattr(sample, name) for sample in samples]).astype(float) for name in ("plain", "resamples"))
+    if np.isnan(plain).any() or np.isnan(resamples).any():
+        return None
+
+    def variance(values: np.ndarray) -> np.ndarray:
+        """Of the sums of values (K, n), over n."""
+        spread: np.ndarray = ((weights @ np.atleast_2d(np.cov(values))) * weights).sum(1)
+        return spread
+
+    value, small = weights @ plain.mean(1), groups / (groups - 1)
+    nothing = 1e-16 * np.maximum(1.0, value * value)
+    cases = small * variance(resamples.mean(1))
+    squares = np.where(cases > nothing, cases, 0.0) * t_quantile(level, float(groups - 1)) ** 2
+    if seeds > 1:  # as `across` has it
+        own = (small * np.mean([variance(resamples[:, s]) for s in range(seeds)], axis=0) - cases) * seeds / (seeds - 1)
+        share = (variance(plain) - np.maximum(own, 0.0)) / seeds
+        squares = squares + np.where(share > nothing, share, 0.0) * t_quantile(level, float(seeds - 1)) ** 2
+    half = np.sqrt(squares)
+    return np.column_stack([value - half, value + half])
+
+
+def _ordered(curve: Sequence[tuple[float, Sample]]) -> list[tuple[float, Sample]]:
+    points = sorted(curve, key=lambda point: point[0])
+    if len(points) < 2 or points[0][0] <= 0 or any(a[0] == b[0] for a, b in pairwise(points)):
+        raise ValueError(f"a curve has two budgets or more, all different; got {[n for n, _ in points]}")
+    return points
+
+
+def _weights(curve: Sequence[tuple[float, Sample]]) -> tuple[list[float], list[tuple[float, Sample]]]:
+    points = _ordered(curve)
+    x = np.log([n for n, _ in points])
+    steps = np.diff(x) / (x[-1] - x[0])
+    return ((np.append(steps, 0) + np.append(0, steps)) / 2).tolist(), points
+
+
+def _between(points: Sequence[tuple[float, Sample]], n: float) -> list[tuple[float, Sample]]:
+    """The curve at n labels, as a weighted sum of its two neighbours."""
+    i = min(max(int(np.searchsorted([m for m, _ in points], n, side="right")) - 1, 0), len(points) - 2)
+    (left, a), (right, b) = points[i], points[i + 1]
+    share = np.log(n / left) / np.log(right / left)
+    return [(weight, sample) for weight, sample in ((float(1 - share), a), (float(share), b)) if weight > 0]
+
+
+def _first_crossing(where: np.ndarray, values: np.ndarray, target: float) -> float:
+    reached = np.flatnonzero(values >= target)
+    if not len(reached):
+        return float("inf")
+    i = int(reached[0])
+    if i == 0:
+        return float(where[0])
+    x = np.log(where)
+    return float(np.exp(x[i - 1] + (x[i] - x[i - 1]) * (target - values[i - 1]) / (values[i] - values[i - 1])))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"

@@ -1,0 +1,1 @@
+"""The machine: files, downloads, processes, devices, the cache folder."""

@@ -1,0 +1,108 @@
+"""The cache folder: where it is, whether there is room in it, what lies in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medbench.schema import DiskError, UserError, user_path
+
+_MOVE = "set MEDBENCH_CACHE to a folder on a larger disk, or free some space (medbench cache --prune)"
+#: Their presence says that an entry of the cache is finished, or how far it is.
+_MARKS = ("about.json", "done.json", "done.npy", "weights.pth")
+
+
+def cache_folder(*, to_write: bool = True) -> Path:
+    """The folder that all studies share: MEDBENCH_CACHE, else the user's cache folder. Made if missing, where it is `to_write`.
+
+    Raises UserError where it cannot be written, or nobody says where it is.
+    """
+    named = os.environ.get("MEDBENCH_CACHE")
+    if named:
+        folder = user_path(named).absolute()
+    else:
+        import platformdirs
+
+        folder = user_path(platformdirs.user_cache_dir("medbench", appauthor=False))  # with ~ where there is no home
+    if not to_write:
+        return folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        whose = "MEDBENCH_CACHE" if named else "the default"
+        raise UserError(
+            f"The cache folder {folder} ({whose}) cannot be written: {error.strerror}.", then="set MEDBENCH_CACHE to a folder that can"
+        ) from error
+    return folder
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raises UserError where the disk of `folder` has less than `needed` bytes free: before the work, not in the middle of it."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DiskError(f"{folder} needs {_size(needed)} of disk space and has {_size(free)}.", then=_MOVE)
+
+
+def reserve(file: Path) -> None:
+    """Take a file's disk space now: a disk that fills up is an OSError here, not a crash while the file is mapped."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with open(file, "r+b") as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot: writing rows will tell
+                return
+            file.unlink()  # or what was reserved would keep the disk full
+            raise
+
+
+@contextmanager
+def disk_errors(folder: Path, needed: int) -> Iterator[None]:
+    """Turns a full, read-only or forbidden disk into a UserError that says how much is needed, where, and how to move the cache."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskError(f"The disk is full: {folder} needs {_size(needed)} in all.", then=_MOVE) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise DiskError(f"{folder} cannot be written: {error.strerror}.", then="set MEDBENCH_CACHE to a folder that can") from error
+        raise
+
+
+def cache_entries(cache_dir: Path, name: str) -> dict[str, int]:
+    """Entries of the cache `name` ("packs", "features"), finished or not -> bytes on disk. Entries without content are left out."""
+    folder = cache_dir / name
+    sizes = {entry.name: _bytes(entry) for entry in sorted(folder.iterdir()) if entry.is_dir()} if folder.is_dir() else {}
+    return {key: size for key, size in sizes.items() if size}
+
+
+def prune(cache_dir: Path, name: str) -> None:
+    """Empty every entry of the cache `name` that no other process is filling. The empty lock files stay: removing a held one breaks it."""
+    from filelock import FileLock, Timeout
+
+    for key in cache_entries(cache_dir, name):
+        folder = cache_dir / name / key
+        try:
+            with FileLock(folder / "lock", timeout=0):
+                # what says that the rest is finished goes first: a killed prune leaves nothing that looks whole
+                for file in sorted(folder.iterdir(), key=lambda file: (file.name not in _MARKS, file.name)):
+                    if file.name != "lock":
+                        file.unlink()
+        except Timeout:
+            continue  # another run is filling it
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
+def _size(n: int) -> str:
+    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB"

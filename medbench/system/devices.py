@@ -1,0 +1,30 @@
+"""Which device computes, and whether it is there."""
+
+from __future__ import annotations
+
+from medbench.schema import UserError
+from medbench.system.precision import check_rounds
+
+
+def check(device: str, precision: str = "fp32") -> None:
+    """Raises UserError for a device that is not there, or that cannot compute so. `auto` and `cpu` need no look, but for tf32."""
+    if device not in ("auto", "cpu"):
+        _check_there(device)
+    if precision == "tf32":
+        check_rounds(resolve(device))
+
+
+def _check_there(device: str) -> None:
+    import torch
+
+    count = torch.cuda.device_count()
+    allowed = ["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    if device not in allowed:
+        raise UserError(f"Device '{device}' is not there.", allowed=allowed, given=device, then="medbench run --device cpu")
+
+
+def resolve(device: str) -> str:
+    """`auto` is the GPU where there is one."""
+    import torch
+
+    return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,12 @@
+"""Files from the internet: transferred with resume, verified, remembered, unpacked without a way out of their folder.
+
+    url --retrieve--> FILE.part --verify--> FILE --unpack--> folder
+
+requests is imported where it is needed, so that importing this package costs nothing.
+"""
+
+from medbench.system.download.archives import unpack
+from medbench.system.download.checksums import digest, first_seen, sha256
+from medbench.system.download.http import reason, retrieve
+
+__all__ = ["digest", "first_seen", "reason", "retrieve", "sha256", "unpack"]

@@ -1,0 +1,44 @@
+"""The hash of a file, and the memory of the first one seen where nobody publishes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from medbench.schema import UserError
+from medbench.system import atomic_write as durable
+
+_BLOCK = 1 << 23
+
+
+def sha256(file: Path) -> str:
+    """64 hex digits of a file's content."""
+    return digest(file, "sha256")
+
+
+def digest(file: Path, kind: str, progress: Callable[[int, int], None] = lambda done, total: None) -> str:
+    """Hex digits of a file's content. kind: "md5" or "sha256". progress(done, total) in bytes."""
+    found, total = hashlib.new(kind, usedforsecurity=False), file.stat().st_size
+    with file.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            found.update(block)
+            progress(stream.tell(), total)
+    return found.hexdigest()
+
+
+def first_seen(record: Path, sha: str, what: str) -> None:
+    """Where nobody publishes a hash that lasts, the first one seen is kept in the file `record` and enforced. Raises UserError.
+
+    what: "The weights of 'x'", as the message begins.
+    """
+    if record.exists():
+        first = json.loads(record.read_text())["sha256"]
+        if first != sha:
+            raise UserError(
+                f"{what} have changed: SHA-256 {sha[:12]}, first seen as {first[:12]}.", then=f"delete {record} if that is expected"
+            )
+        return
+    record.parent.mkdir(parents=True, exist_ok=True)
+    durable.write(record, lambda partial: partial.write_text(json.dumps({"sha256": sha})))

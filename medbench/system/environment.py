@@ -1,0 +1,37 @@
+"""What a result was computed with: device, package versions, commit."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+
+@cache
+def machine(device: str) -> dict[str, Any]:
+    """Device, package versions, and the commit of medbench's source where it is a checkout."""
+    import torch
+
+    packages = ("medbench", "numpy", "scikit-learn", "timm", "torch")
+    cpu = f"cpu ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
+    return {
+        "device": cpu if device == "cpu" else torch.cuda.get_device_name(device),
+        "vector_units": torch.backends.cpu.get_cpu_capability(),
+        "versions": {"python": platform.python_version(), **{package: metadata.version(package) for package in packages}},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The git commit of medbench's own source, with `+` where files differ from it; None for an installed package."""
+    source = Path(__file__).resolve().parents[1]
+    if not (source.parent / ".git").exists() or shutil.which("git") is None:
+        return None
+    git = ["git", "-C", str(source)]
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+    changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True)
+    return head.stdout.strip() + ("+" if changed.stdout else "") if head.returncode == 0 else None

@@ -1,0 +1,86 @@
+"""A function of each job, in copies of this process: they hold what it holds (thousands of rows) without reading or sending anything.
+
+Only where the caller knows that forking is safe: a command's own process on Linux. `images.workforce` is for everything else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+from medbench.schema import UserError
+
+J = TypeVar("J")
+R = TypeVar("R")
+_PLACE = struct.Struct("i")
+_MOST = 65_536 // _PLACE.size  # what a pipe holds before writing waits for a reader
+
+
+def possible(processes: int) -> int:
+    """1 where the system does not fork well."""
+    return processes if sys.platform == "linux" else 1
+
+
+def each(function: Callable[[J], R], jobs: Sequence[J], processes: int, progress: Callable[[int], None] = lambda done: None) -> list[R]:
+    """[function(job)] in the order of `jobs`, the last begun first; results and errors must be picklable, `function` and jobs need not.
+
+    This process is one of `processes`: a copy less to make. progress: is told how many were begun. Raises what `function` raises, and UserError
+    where a process was killed.
+    """
+    count = min(possible(processes), len(jobs))
+    if count < 2:
+        return [function(job) for job in jobs]
+    if len(jobs) > _MOST:
+        raise ValueError(f"at most {_MOST} jobs")
+    reader, writer = os.pipe()  # of places: whoever is free takes the next
+    os.write(writer, b"".join(map(_PLACE.pack, reversed(range(len(jobs))))))
+    os.close(writer)
+    pool = ProcessPoolExecutor(count - 1, mp_context=get_context("fork"), initializer=_begin, initargs=(function, jobs, reader))
+    try:
+        with warnings.catch_warnings():  # Python 3.12 warns of threads: numpy's, which are made to be forked
+            warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+            others = [pool.submit(_work) for _ in range(count - 1)]
+        done = _take(function, jobs, reader, progress)
+        for other in others:
+            done |= other.result()
+    except BrokenProcessPool as gone:
+        raise UserError("A worker process was killed, most likely because memory ran out.", then="run again") from gone
+    finally:
+        pool.shutdown()
+        os.close(reader)
+    return [done[place] for place in range(len(jobs))]
+
+
+def _take(function: Callable[[J], R], jobs: Sequence[J], reader: int, progress: Callable[[int], None]) -> dict[int, R]:
+    done: dict[int, R] = {}
+    try:
+        while token := os.read(reader, _PLACE.size):
+            (place,) = _PLACE.unpack(token)
+            done[place] = function(jobs[place])
+            progress(len(jobs) - place)
+    except BaseException:
+        while os.read(reader, _MOST):  # nobody begins anything more
+            pass
+        raise
+    return done
+
+
+_HELD: list[Any] = []  # in a copy alone: the function, the jobs and the pipe
+
+
+def _begin(function: Callable[[J], R], jobs: Sequence[J], reader: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's to handle
+    _HELD[:] = function, jobs, reader
+
+
+def _work() -> dict[int, Any]:
+    function, jobs, reader = _HELD
+    return _take(function, jobs, reader, lambda done: None)
