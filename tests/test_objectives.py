@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes.pretraining import DINO_HYPER, HALF, SMALL, SWAV_HYPER
+from fakes.pretraining import DINO_HYPER, HALF, SMALL
 from lightly.loss import DINOLoss, NTXentLoss, SwaVLoss
 from lightly.models.modules.heads import SwaVPrototypes
 from lightly.models.utils import update_momentum
@@ -30,9 +30,6 @@ from medbench.models.pretrain.objective import Objective
 from medbench.models.pretrain.optimizer import make_optimiser, set_rates
 from medbench.models.pretrain.recipe import QUICK_VIEWS
 from medbench.schema import Method
-
-SWAV_HYPER |= {"queue": 16, "queue_from": 0.5, "frozen_until": 0.2}
-DINO_HYPER |= {"teacher_temperature": (0.02, 0.04), "temperature_until": 0.5, "frozen_until": 0.3}
 
 
 def encoder() -> nn.Module:

@@ -21,6 +21,8 @@ from medbench.models.pretrain import Recipe
 HALF = (0.5, 0.5, 0.5)
 SWAV_HYPER = {"temperature": 0.1, "epsilon": 0.05, "sinkhorn_iterations": 3, "hidden": 16, "width": 8, "prototypes": 12}
 DINO_HYPER = {"hidden": 16, "width": 8, "prototypes": 20, "student_temperature": 0.1, "centre_momentum": 0.9, "momentum": 0.9}
+SWAV_HYPER |= {"queue": 16, "queue_from": 0.5, "frozen_until": 0.2}
+DINO_HYPER |= {"teacher_temperature": (0.02, 0.04), "temperature_until": 0.5, "frozen_until": 0.3}
 MULTI = (Crop(2, scale=(0.4, 1)), Crop(3, size=0.5, scale=(0.1, 0.4)))
 SMALL = {
     "simclr": Recipe(simclr, (Crop(2),), 160, 8, hyper={"temperature": 0.1, "width": 8, "head_norm": True}),
