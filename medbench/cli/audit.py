@@ -1,4 +1,4 @@
-"""`audit`: can the data be trusted?"""
+"""`audit_command`: can the data be trusted?"""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from medbench.cli.options import Data, Device, Ordinal, app, outputs, path_optio
 from medbench.schema import UserError, user_path
 
 
-@app.command()
-def audit(
+@app.command("audit")
+def audit_command(
     task: Annotated[str | None, typer.Argument(help="A task, or folder:PATH of images with or without labels.")] = None,
     images: Annotated[
         str | None, typer.Option("--images", help="Instead of a task: a .txt of paths, or a .csv with path[,label][,group][,split].")

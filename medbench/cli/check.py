@@ -1,4 +1,4 @@
-"""`check`: reference numbers in CI."""
+"""`check_command`: reference numbers in CI."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from medbench.report.check import Given
 
 
-@app.command()
-def check(
+@app.command("check")
+def check_command(
     study: Annotated[str | None, typer.Argument(help="A study: its cells are run first, with nothing from the cache.")] = None,
     against: Annotated[Path | None, path_option(help="The reference: a rows.jsonl or its folder, with repeatability.json in it.")] = None,
     rows: Annotated[

@@ -1,4 +1,4 @@
-"""What reads results folders: `table`, `compare`, `merge`, `plot`, `report`."""
+"""What reads results folders: `table_command`, `compare_command`, `merge_command`, `plot`, `report_command`."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from medbench.system import gc_pause as garbage
 Margin = Annotated[float, typer.Option(help="A difference that is too small to matter, in the metric's own unit.")]
 
 
-@app.command()
+@app.command("table")
 @garbage.kept()
-def table(
+def table_command(
     folder: Folders,
     metric: Metric = None,
     only: Only = None,
@@ -89,9 +89,9 @@ def table(
         put(tables.render(pivot, "markdown" if form == "terminal" else form, spread), out)
 
 
-@app.command()
+@app.command("compare")
 @garbage.kept()
-def compare(
+def compare_command(
     folder: Folders,
     metric: Metric = None,
     only: Only = None,
@@ -114,8 +114,8 @@ def compare(
     print("\n".join(said))
 
 
-@app.command()
-def merge(
+@app.command("merge")
+def merge_command(
     folder: Folders,
     out: Annotated[Path, path_option(help="The folder that shall hold all rows.")],
     without_predictions: Annotated[
@@ -172,9 +172,9 @@ def plot(
         print(file)
 
 
-@app.command()
+@app.command("report")
 @garbage.kept()
-def report(
+def report_command(
     folder: Folders,
     out: Annotated[
         Path | None, path_option(help="The file. Default: report.html in the first results folder, report-only.html with --only.")

@@ -1,4 +1,4 @@
-"""`run` and `pretrain`."""
+"""`run_command` and `pretrain`."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from medbench.cli.options import (
 from medbench.run.command_line import OPTIONS
 from medbench.schema import Grid, UserError
 
-#: Options of `run` that fill a field of another name; all others fill their own, or are no part of the grid.
+#: Options of `run_command` that fill a field of another name; all others fill their own, or are no part of the grid.
 FIELDS = {option: field for field, option in OPTIONS.items()}
 
 
-@app.command()
-def run(
+@app.command("run")
+def run_command(
     context: typer.Context,
     study: Annotated[
         str | None, typer.Argument(help="A Python file with a constant GRID. Options that are given too come before its own choices.")

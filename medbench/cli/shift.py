@@ -1,4 +1,4 @@
-"""`shift`: what fitted models lose on other data sets and on damaged images."""
+"""`shift_command`: what fitted models lose on other data sets and on damaged images."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, 
 from medbench.schema import UserError
 
 
-@app.command()
-def shift(
+@app.command("shift")
+def shift_command(
     folder: Folders,
     metric: Metric = None,
     only: Only = None,
