@@ -16,7 +16,7 @@ import pytest
 from trees import planted
 
 from medbench.report import check
-from medbench.report.check.tolerance import step
+from medbench.report.check.tolerance import decision_step
 from medbench.schema import Cell, Kind, Row
 from medbench.stats import metrics
 
@@ -70,8 +70,8 @@ def given(*rows: Row, failures: dict[Cell, str] | None = None) -> check.Given:
     )
 
 
-def compared(then: Row, now: Row, repeatability: check.Repeatability = check.Repeatability()) -> check.Finding:
-    (finding,) = check.compare(given(then), given(now), repeatability).findings
+def compared(then: Row, now: Row, repeatability: check.Repeatability = check.Repeatability()) -> check.CellFinding:
+    (finding,) = check.compare_rows(given(then), given(now), repeatability).findings
     return finding
 
 
@@ -82,10 +82,10 @@ def with_auc(row: Row, value: float, **bounds: float) -> Row:
 def test_every_status_and_their_order() -> None:
     same, worse, better, gone, other = (row(seed) for seed in range(5))
     now = given(same, with_auc(worse, 0.7), with_auc(better, 0.9), replace(other, n_labels=11), row(9))
-    comparison = check.compare(given(same, worse, better, gone, other), now, check.Repeatability())
+    comparison = check.compare_rows(given(same, worse, better, gone, other), now, check.Repeatability())
     assert [finding.status for finding in comparison.findings] == list(check.STATUSES)
     assert comparison.red
-    assert check.compare(given(same), given(same, row(9)), check.Repeatability()).red is False, "a new cell does not fail"
+    assert check.compare_rows(given(same), given(same, row(9)), check.Repeatability()).red is False, "a new cell does not fail"
 
 
 def test_the_tolerance_is_the_measured_spread_doubled_and_one_decision() -> None:
@@ -99,14 +99,14 @@ def test_the_tolerance_is_the_measured_spread_doubled_and_one_decision() -> None
     assert measured.of(row(method="new"), "auc") == 0.01, "a new method has its protocol's"
     assert check.Repeatability().tolerance(row(), "accuracy") == 1 / 100
     assert check.Repeatability().tolerance(row(), "accuracy", "low") == 2 / 100, "a resample holds an image twice"
-    assert step(row(), "balanced_accuracy") == 1 / 30
+    assert decision_step(row(), "balanced_accuracy") == 1 / 30
 
 
 def test_a_label_that_few_images_lack_may_move_the_auc_by_one_of_them() -> None:
     """98 of 100 images have the first label: a pair of an image with it and one without is 1 / 196 of its AUC, a hundredth of the two more."""
     common = row(provenance={"parts.test": {"images": 100, "classes": [98, 50]}})
-    assert step(common, "auc") == pytest.approx(max(1 / 196, 0.01 / 2) / 2)
-    assert step(common, "auc") >= 1 / 196 / 2
+    assert decision_step(common, "auc") == pytest.approx(max(1 / 196, 0.01 / 2) / 2)
+    assert decision_step(common, "auc") >= 1 / 196 / 2
 
 
 def scored(kind: str, *, skewed: bool) -> tuple[np.ndarray, np.ndarray, list[int]]:
@@ -141,9 +141,9 @@ def test_one_decision_never_moves_a_metric_by_more_than_its_step(kind: Kind, ske
             sides.append(metrics.score(labels, moved.clip(0, 1), decided, kind).values)
         worst = {name: max(worst[name], abs(sides[0][name] - sides[1][name])) for name in worst}
     for name, moved_by in worst.items():
-        assert moved_by <= step(stepping, name) * 1.02, f"{name}: what is neglected is small"
+        assert moved_by <= decision_step(stepping, name) * 1.02, f"{name}: what is neglected is small"
         if name not in ("auc", "ece") and not skewed:
-            assert moved_by >= step(stepping, name) / 5, f"{name}: the bound is not idle"
+            assert moved_by >= decision_step(stepping, name) / 5, f"{name}: the bound is not idle"
 
 
 def test_undefined_is_compared_too() -> None:
@@ -205,10 +205,10 @@ def test_pretraining_and_pixels_and_old_rows_are_judged_by_what_they_tell() -> N
 
 
 def test_a_cell_that_was_replaced_or_failed_says_so() -> None:
-    comparison = check.compare(given(row()), given(row(readout="cls")), check.Repeatability())
+    comparison = check.compare_rows(given(row()), given(row(readout="cls")), check.Repeatability())
     assert [finding.status for finding in comparison.findings] == ["missing", "new"]
     assert comparison.findings[0].explanation == check.Explanation(("readout",), "readout is cls, was pool")
-    comparison = check.compare(given(row()), given(failures={row().cell: "RuntimeError: no"}), check.Repeatability())
+    comparison = check.compare_rows(given(row()), given(failures={row().cell: "RuntimeError: no"}), check.Repeatability())
     assert comparison.findings[0].reason == "it failed: RuntimeError: no"
 
 
@@ -245,7 +245,7 @@ def test_measure_is_the_range_over_runs() -> None:
 )
 def test_a_sketch_that_was_edited_is_one_line(provenance: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(check.reading.UserError, match=rf"line 2, is not a row of medbench \({said}"):
-        check.read(write(tmp_path / "rows.jsonl", row(), row(1, provenance=provenance)))
+        check.read_rows(write(tmp_path / "rows.jsonl", row(), row(1, provenance=provenance)))
     with pytest.raises(check.reading.UserError, match="do not all have sketches of the same scores"):
         check.measure([given(row()), given(row(provenance={"scores": {}}))])
 
@@ -255,23 +255,25 @@ NASTY = "<b>&\"'\x1b[31m\r\n::error::]]>,:%0A\ud800"
 
 def test_reports_escape_what_is_in_them() -> None:
     bad = row(method=NASTY)
-    comparison = check.compare(given(bad, row(1)), given(with_auc(bad, 0.5), row(1)), check.Repeatability())
+    comparison = check.compare_rows(given(bad, row(1)), given(with_auc(bad, 0.5), row(1)), check.Repeatability())
     suite = ElementTree.fromstring(check.junit(comparison).encode("utf-8", "strict"))
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     (failure,) = suite.iter("failure")
     assert "auc 0.5000, was 0.8000 (-0.3000, tolerance 0.0004)" in str(failure.text)
-    added = ElementTree.fromstring(check.junit(check.compare(given(row()), given(row(), row(1)), check.Repeatability())))
+    added = ElementTree.fromstring(check.junit(check.compare_rows(given(row()), given(row(), row(1)), check.Repeatability())))
     assert (added.get("tests"), added.get("failures"), added.get("skipped"), len(list(added.iter("skipped")))) == ("2", "0", "1", 1)
     (line,) = check.github(comparison)
     assert line.startswith("::error file=results/smoke/rows.jsonl,line=1,title=medbench check%3A worse::derm <b>&")
     assert "\n" not in line and "\r" not in line
     assert json.loads(check.json_text(comparison))["counts"] == {"worse": 1, "same": 1}
-    shown = "".join(part for part in check.terminal(comparison, explained=True) if isinstance(part, str))
+    shown = "".join(part for part in check.check_terminal(comparison, explained=True) if isinstance(part, str))
     assert "\x1b" not in shown
-    many = check.compare(given(*(row(s) for s in range(30))), given(*(with_auc(row(s), 0.5) for s in range(30))), check.Repeatability())
+    many = check.compare_rows(
+        given(*(row(s) for s in range(30))), given(*(with_auc(row(s), 0.5) for s in range(30))), check.Repeatability()
+    )
     assert len(check.github(many)) == 10
     assert "30 cells" in check.explanations(many)[0]
-    assert json.loads(check.json_text(check.compare(given(row()), given(row(auc=None)), check.Repeatability())))["red"]
+    assert json.loads(check.json_text(check.compare_rows(given(row()), given(row(auc=None)), check.Repeatability())))["red"]
 
 
 def write(file: Path, *rows: Row) -> Path:
@@ -404,4 +406,4 @@ def test_a_name_with_an_exotic_line_break_does_not_tear_its_row(tmp_path: Path) 
     file = tmp_path / "rows.jsonl"
     odd = row(provenance={"subset_classes": {"a\u2028b": 3, "c\u0085d": 7}})
     file.write_text(json.dumps(odd.to_json(), ensure_ascii=False) + "\n" + json.dumps(row(1).to_json()) + "\n", encoding="utf-8")
-    assert list(check.read(file).lines.values()) == [1, 2]
+    assert list(check.read_rows(file).lines.values()) == [1, 2]

@@ -44,14 +44,14 @@ def rows(grid: Grid, folder: Path, patch: Patch) -> check.Given:
     """Computed with nothing from a cache, as the command does."""
     patch.setenv("MEDBENCH_CACHE", str(folder / "cache"))
     run.run(grid, folder / "out", device="cpu")
-    return check.read(folder / "out")
+    return check.read_rows(folder / "out")
 
 
 @pytest.fixture
 def again(grid: Grid, reference: check.Given, tmp_path: Path, monkeypatch: Patch) -> Callable[..., check.Comparison]:
     def call(task: object = planted.parts) -> check.Comparison:
         monkeypatch.setitem(registry.tasks(), "planted", planted.task(task))
-        return check.compare(reference, rows(grid, tmp_path, monkeypatch), check.Repeatability())
+        return check.compare_rows(reference, rows(grid, tmp_path, monkeypatch), check.Repeatability())
 
     return call
 
@@ -206,7 +206,7 @@ def test_a_planted_change_of_the_task_is_red_and_explained(
     assert {finding.explanation.part for finding in red if finding.explanation} == {part}
 
 
-def judged(comparison: check.Comparison) -> list[check.Finding]:
+def judged(comparison: check.Comparison) -> list[check.CellFinding]:
     red = [finding for finding in comparison.findings if finding.status != "same"]
     assert comparison.red and red
     assert all(finding.explanation for finding in red)

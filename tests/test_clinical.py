@@ -91,8 +91,8 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return study(tmp_path_factory.mktemp("single"), seeds=1)
 
 
-def line_of(store: Store, budget: str = "10%") -> table.Line:
-    (board,) = table.boards(store)
+def line_of(store: Store, budget: str = "10%") -> table.LeaderboardEntry:
+    (board,) = table.leaderboards(store)
     return board.at(budget)[0]
 
 
@@ -178,7 +178,7 @@ def test_per_class_is_a_slow_loop_over_draws_and_resamples(kind: Kind, tmp_path:
                     values.append(sk.recall_score(positive[known], decision[known], sample_weight=w[known]))
             plain.setdefault(name, []).append(values[0])
             resamples.setdefault(name, []).append(values[1:])
-    answers = clinical.read(line)
+    answers = clinical.read_predictions(line)
     few = clinical.per_class(replace(answers, weights=answers.weights[:, :41])).set_index(["class", "metric"])
     for name in plain:
         s = stats.mean_over_seeds(stats.Sample(np.array(plain[name]), np.array(resamples[name]), N // 2))
@@ -198,7 +198,7 @@ def test_per_class_is_a_slow_loop_over_draws_and_resamples(kind: Kind, tmp_path:
 
 def test_all_found_is_no_proof_that_all_will_be(tmp_path: Path) -> None:
     """A class of four patients, all found and no other taken for it: resamples say 1 and nothing else. Ends of scipy.stats.binomtest(4, 4).proportion_ci()."""
-    answers = clinical.read(line_of(study(tmp_path, "binary", seeds=1)))
+    answers = clinical.read_predictions(line_of(study(tmp_path, "binary", seeds=1)))
     four = np.isin(answers.groups, np.unique(answers.groups)[:4])
     p = np.stack([1.0 - four, four], axis=1)
     perfect = replace(answers, labels=four.astype(int), draws=[replace(answers.draws[0], probabilities=p, decisions=four.astype(int))])
@@ -221,10 +221,10 @@ def test_nothing_held_out_leaves_thresholds_and_temperature_undefined(tmp_path: 
 
 
 def test_labels_of_the_scored_set_move_no_threshold_and_no_temperature(tmp_path: Path) -> None:
-    answers = clinical.read(line_of(study(tmp_path, "binary")))
+    answers = clinical.read_predictions(line_of(study(tmp_path, "binary")))
     other = replace(answers, labels=1 - answers.labels)
     for draw, same in zip(answers.draws, other.draws, strict=True):
-        assert clinical.temperature(draw, "binary") == clinical.temperature(same, "binary")
+        assert clinical.fit_temperature(draw, "binary") == clinical.fit_temperature(same, "binary")
     one, two = (clinical.per_class(a).set_index("metric")["mean"] for a in (answers, other))
     assert two["achieved_sensitivity"] == pytest.approx(1 - one["specificity_at_sensitivity"]), (
         "the same threshold, the labels turned round"
@@ -233,7 +233,7 @@ def test_labels_of_the_scored_set_move_no_threshold_and_no_temperature(tmp_path:
 
 def test_a_case_is_the_mean_of_its_images(tmp_path: Path) -> None:
     line = line_of(study(tmp_path))
-    answers = clinical.read(line)
+    answers = clinical.read_predictions(line)
     frame = clinical.cases(line).set_index("metric")
     assert (frame.loc["auc", "images"], frame.loc["auc", "cases"]) == (N, N // 2)
     aucs = []
@@ -250,13 +250,13 @@ def test_a_case_is_the_mean_of_its_images(tmp_path: Path) -> None:
 
 
 def test_cases_with_torn_labels_are_left_out_and_counted(tmp_path: Path) -> None:
-    answers = clinical.read(line_of(study(tmp_path)))
+    answers = clinical.read_predictions(line_of(study(tmp_path)))
     labels = answers.labels.copy()
     labels[0] = (labels[1] + 1) % 3
     whole, torn = clinical.by_case(replace(answers, labels=labels))
     assert (len(whole.labels), torn) == (N // 2 - 1, 1)
     assert clinical.cases(replace(answers, labels=labels)).attrs["torn"] == 1
-    several = clinical.read(line_of(study(tmp_path / "m", "multilabel")))
+    several = clinical.read_predictions(line_of(study(tmp_path / "m", "multilabel")))
     labels = several.labels.copy()
     labels[:4, 0] = [0, 1, np.nan, 1]
     whole, torn = clinical.by_case(replace(several, labels=labels))
@@ -310,7 +310,7 @@ def test_subgroups_against_a_slow_loop_and_what_is_too_small(tmp_path: Path) -> 
     assert got["value"] == pytest.approx(parts[0][0].mean())
     raw = clinical.subgroups(line, "auc", by="sex").set_index("subgroup")["p"]
     assert (frame["p"].dropna() >= 0).all() and frame["p"].max() <= 1 and raw["male"] <= got["p"], "corrected over fewer"
-    answers = clinical.read(line)
+    answers = clinical.read_predictions(line)
     two = replace(answers, meta={"sex": np.where(male, "male", "female"), "site": answers.meta["site"]})
     alone = clinical.subgroups(two, "auc", by="sex").set_index("subgroup")["p"]
     assert alone["male"] == alone["female"] == pytest.approx(gap.p(), rel=1e-6), "one comparison, seen from both sides"
@@ -322,7 +322,7 @@ def test_subgroups_against_a_slow_loop_and_what_is_too_small(tmp_path: Path) -> 
 
 
 def test_subgroups_of_several_classes_are_compared_on_the_same_classes(tmp_path: Path) -> None:
-    answers = clinical.read(line_of(study(tmp_path)))
+    answers = clinical.read_predictions(line_of(study(tmp_path)))
     labels = np.where((answers.meta["sex"] == "male") & (answers.labels == 2), 0, answers.labels)  # men without class c
     frame = clinical.subgroups(replace(answers, labels=labels), "auc", by="sex").set_index("subgroup")
     assert frame.loc["male", "classes"] == 2
@@ -344,7 +344,7 @@ def test_subgroups_of_several_classes_are_compared_on_the_same_classes(tmp_path:
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
 def test_calibration_is_scikit_learns_and_the_temperature_is_the_best_on_what_was_held_out(kind: Kind, tmp_path: Path) -> None:
     line = line_of(study(tmp_path, kind))
-    answers = clinical.read(line)
+    answers = clinical.read_predictions(line)
     found = clinical.calibration(line).set_index(["state", "metric"])
     briers, losses, temperatures = [], [], []
     for draw in answers.draws:
@@ -360,7 +360,7 @@ def test_calibration_is_scikit_learns_and_the_temperature_is_the_best_on_what_wa
             assert losses[-1] == pytest.approx(sk.log_loss(labels, p / p.sum(1, keepdims=True)), abs=1e-6)
         assert draw.held is not None and draw.held_labels is not None
         held, own = draw.held, draw.held_labels
-        t = clinical.temperature(draw, kind)
+        t = clinical.fit_temperature(draw, kind)
         temperatures.append(t)
 
         def loss(t: float, held: np.ndarray = held, own: np.ndarray = own) -> float:
@@ -460,12 +460,12 @@ def test_the_tables_fit_a_terminal_and_every_format_says_the_same(
         assert needs in text and f"{frame.loc[('a', 'auc'), 'mean']:.2f} [" in text
         assert "patient 1" not in text, "no patient's name"
         assert form != "latex" or not re.search(r"[ \[]-\d", text), "a minus, not a hyphen"
-    (board,) = table.boards(store)
+    (board,) = table.leaderboards(store)
     made = sheets.sheets(board, line_of(store), metric="auc", by=None, specificity=0.9, sensitivity=0.9)
     from rich.console import Console
 
     console = Console(width=120, file=io.StringIO())
-    for shown in sheets.terminal("t", made):
+    for shown in sheets.clinical_terminal("t", made):
         if not isinstance(shown, str):
             assert console.measure(shown).maximum <= 120, shown.title
     assert medbench("clinical", str(store.folder), "--by", "sex") == 0
@@ -509,22 +509,22 @@ def test_unfinished_and_lost_results_are_refused(tmp_path: Path, medbench: Calla
     assert medbench("clinical", str(store.folder)) == 2
     assert "No finished line" in capsys.readouterr().err
     with pytest.raises(UserError, match="not finished"):
-        clinical.read(line_of(store))
+        clinical.read_predictions(line_of(store))
 
 
 def test_reliability_is_drawn_before_and_after_the_temperature(tmp_path: Path) -> None:
     store = study(tmp_path, "multiclass", seeds=1, methods=("mine", "blunt"))
-    boards = table.boards(store)
+    boards = table.leaderboards(store)
     with style.paper():
         (drawing,) = plot_answers.reliability(boards, None, "")
     before, after = drawing.figure.axes
     assert before.get_title(loc="left").endswith("as given") and after.get_title(loc="left").endswith("temperature scaled")
     assert len(before.lines) == len(after.lines) == 3, "the diagonal and two methods"
-    answers = clinical.read(line_of(store, "100%"))
-    p = clinical.tempered(answers.draws[0].probabilities, clinical.temperature(answers.draws[0], "multiclass"), "multiclass")
+    answers = clinical.read_predictions(line_of(store, "100%"))
+    p = clinical.tempered(answers.draws[0].probabilities, clinical.fit_temperature(answers.draws[0], "multiclass"), "multiclass")
     top = p.max(1) > 14 / 15
     drawn = after.lines[1].get_xydata()[-1]
     assert drawn == pytest.approx((p.max(1)[top].mean(), (p.argmax(1) == answers.labels)[top].mean()))
     with style.paper():
-        (drawing,) = plot_answers.reliability(table.boards(study(tmp_path / "old", held=False)), None, "")
+        (drawing,) = plot_answers.reliability(table.leaderboards(study(tmp_path / "old", held=False)), None, "")
     assert len(drawing.figure.axes) == 1, "nothing was held out: as it was"

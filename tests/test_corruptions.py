@@ -177,7 +177,7 @@ def test_each_level_is_a_target_of_the_same_fit(asked: Grid, tmp_path: Path, mon
     scores = {name: store.scores(row)["probabilities"] for name, row in rows.items()}
     moved = {name: np.abs(values - scores["test"]).max() for name, values in scores.items()}
     assert 0 < moved["corrupted-noise-1"] < moved["corrupted-noise-5"]
-    boards = {board.target: board for board in table.boards(store)}
+    boards = {board.target: board for board in table.leaderboards(store)}
     assert boards["corrupted-blur-5"].shift == {"kind": "corruption", "corruption": "blur", "level": 5, "of": "test"}
     assert boards["corrupted-blur-5"].about["marks"][0].startswith("CORRUPTED: the test images with blur, level 5 of 5")
 

@@ -85,7 +85,7 @@ def test_a_changed_image_is_another_cell(folder: Path, medbench: Callable[..., i
     assert medbench(*arguments) == 0
     store = Store(tmp_path / "runs" / "folder-mine")
     assert len(store.rows()) == 2
-    lines = [line for board in table.boards(store) for line in board.lines]
+    lines = [line for board in table.leaderboards(store) for line in board.lines]
     assert [len(line.rows) for line in lines] == [1], "the old fingerprint does not mix in"
 
 
@@ -254,7 +254,7 @@ def test_a_second_data_set_of_the_same_name_does_not_mix_in(folder: Path, medben
     shutil.copytree(folder, other)
     (other / "test" / "nv" / "test0.png").unlink()
     assert medbench("run", "--task", f"folder:{other}", "--seeds", "1", *arguments) == 0
-    (board,) = table.boards(Store(tmp_path / "out"))
+    (board,) = table.leaderboards(Store(tmp_path / "out"))
     assert [len(line.rows) for line in board.lines] == [1]
     assert board.about["parts"]["test"][0] == 17
 

@@ -47,7 +47,7 @@ def test_nothing_of_a_single_image_is_left(shared: Store) -> None:
 
 
 def test_the_page_leaves_out_what_needs_predictions(whole: Store, shared: Store) -> None:
-    both = [page.build([store]) for store in (whole, shared)]
+    both = [page.build_page([store]) for store in (whole, shared)]
     assert ['id="classes"' in markup for markup in both] == [True, False]
     assert all(f'id="{part}"' in both[1] for part in ("answer", "leaderboard", "curves", "verdicts"))
 
@@ -104,7 +104,7 @@ def test_the_table_of_the_readme_is_that_of_the_committed_rows() -> None:
 
 
 def test_a_paper_table_says_of_the_ece_what_must_be_known_where_it_is_shown() -> None:
-    boards = table.boards(Store(ROOT / "results" / "kinds"))
+    boards = table.leaderboards(Store(ROOT / "results" / "kinds"))
     shown = {
         metric: [note for note in table.pivot(boards, metric=metric).notes if note.startswith("ECE")] for metric in ("accuracy", "ece")
     }

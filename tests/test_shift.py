@@ -142,7 +142,7 @@ def test_one_set_is_the_contrast_it_was() -> None:
 
 
 def test_drops_by_hand(fill: Callable[..., Store]) -> None:
-    frame = table.drops(table.boards(fill(SCORES)))
+    frame = table.robustness_gaps(table.leaderboards(fill(SCORES)))
     assert list(frame.columns) == list(table.shifts.COLUMNS)
     at = {(line.shift, line.method): line for line in frame.itertuples(index=False)}
     assert list(dict.fromkeys(frame["shift"])) == [
@@ -170,7 +170,7 @@ def test_drops_by_hand(fill: Callable[..., Store]) -> None:
 def test_what_cannot_be_told_from_the_least_says_so(fill: Callable[..., Store]) -> None:
     scores = {key: values if key[0] == "good" else SCORES["good", key[1]] for key, values in SCORES.items()}
     scores["bad", "isic"] = (0.745, 0.755, 0.765)
-    frame = table.drops(table.boards(fill(scores, own=0.02)))
+    frame = table.robustness_gaps(table.leaderboards(fill(scores, own=0.02)))
     bad = frame[(frame["shift"] == "isic") & (frame.method == "bad")].iloc[0]
     assert bad.mark == "="
     assert bad.p > 0.05
@@ -178,7 +178,7 @@ def test_what_cannot_be_told_from_the_least_says_so(fill: Callable[..., Store]) 
 
 def test_calibration_that_gets_worse_is_a_loss(fill: Callable[..., Store]) -> None:
     store = fill(SCORES)
-    boards = table.boards(store)
+    boards = table.leaderboards(store)
     for board in boards:
         for line in board.lines:
             ece = {"value": 1 - float(line.plain["auc"][0]), "low": None, "high": None}
@@ -186,7 +186,7 @@ def test_calibration_that_gets_worse_is_a_loss(fill: Callable[..., Store]) -> No
             object.__setattr__(line, "rows", rows)
             line.__dict__.pop("plain")
             line._resamples["ece"] = 1 - line.sample("auc").resamples
-    frame = table.drops(boards, "ece")
+    frame = table.robustness_gaps(boards, "ece")
     bad = frame[(frame["shift"] == "isic") & (frame.method == "bad")].iloc[0]
     assert bad["drop"] == pytest.approx(0.20)
     assert bad.shifted > bad.in_domain
@@ -194,14 +194,14 @@ def test_calibration_that_gets_worse_is_a_loss(fill: Callable[..., Store]) -> No
 
 def test_missing_is_missing(fill: Callable[..., Store]) -> None:
     store = fill(SCORES, lacking=("bad", "corrupted-blur-3"))
-    frame = table.drops(table.boards(store))
+    frame = table.robustness_gaps(table.leaderboards(store))
     missing = frame[frame.status == "missing"]
     assert set(zip(missing["shift"], missing.method, strict=True)) == {
         (name, "bad") for name in ("corrupted-blur-3", "corrupted-blur", "corrupted")
     }
     assert missing["drop"].isna().all()
     assert (frame[frame["shift"] == "corrupted-blur"].mark == "").all(), "nothing drops least before all are there"
-    assert "| blur | 10% | bad | 0.800 | missing |" in table.shift_markdown(table.boards(store))
+    assert "| blur | 10% | bad | 0.800 | missing |" in table.shift_markdown(table.leaderboards(store))
 
 
 def test_scores_of_another_fit_are_not_compared(fill: Callable[..., Store], tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_scores_of_another_fit_are_not_compared(fill: Callable[..., Store], tmp_
     changed = replace(planned, setting="another", fingerprint="another")
     store.add_plan(PlanFile((changed,), {"t|T|test": ABOUTS["test"]}))
     store.add(replace(row, fingerprint="another"), {"metrics": np.array(["auc"]), "resamples": resamples})
-    frame = table.drops(table.boards(store))
+    frame = table.robustness_gaps(table.leaderboards(store))
     assert set(frame[frame.method == "good"].status) == {"missing"}
     assert set(frame[frame.method == "bad"].status) == {"done"}
 
@@ -264,7 +264,7 @@ def test_results_without_shifts_say_how_to_get_them(
 
 def test_a_paper_says_what_else_was_scored(fill: Callable[..., Store]) -> None:
     store = fill(SCORES)
-    boards = table.boards(store)
+    boards = table.leaderboards(store)
     for board in boards:
         for line in board.lines:
             for row in line.rows:
@@ -277,7 +277,7 @@ def test_a_paper_says_what_else_was_scored(fill: Callable[..., Store]) -> None:
 
 
 def test_the_figure_has_a_panel_for_each_and_one_scale(fill: Callable[..., Store], tmp_path: Path) -> None:
-    boards = table.boards(fill(SCORES))
+    boards = table.leaderboards(fill(SCORES))
     with plot.paper():
         (drawing,) = plot.KINDS["shift"](boards, None, "")
     axes = [ax for ax in drawing.figure.axes if ax.get_title(loc="left")]
@@ -287,12 +287,12 @@ def test_the_figure_has_a_panel_for_each_and_one_scale(fill: Callable[..., Store
     assert [tick.get_text() for tick in blur.get_xticklabels()] == ["none", "1", "3"]
     good = blur.lines[0]
     assert good.get_ydata().tolist() == pytest.approx([0.81, 0.80, 0.78])
-    assert plot.draw(boards, ["shift"], tmp_path / "figures", ["png"])[0].stat().st_size > 10_000
+    assert plot.draw_figures(boards, ["shift"], tmp_path / "figures", ["png"])[0].stat().st_size > 10_000
     with pytest.raises(Exception, match="A figure of shifts needs one finished line"):
-        plot.draw(table.at_home(boards), ["shift"], tmp_path / "figures", ["png"])
+        plot.draw_figures(table.at_home(boards), ["shift"], tmp_path / "figures", ["png"])
 
 
 def test_the_same_fits_scored_elsewhere_are_no_further_task(fill: Callable[..., Store]) -> None:
-    found = table.standing(table.boards(fill(SCORES)))
+    found = table.standing(table.leaderboards(fill(SCORES)))
     assert [board.target for board in found] == ["test", "isic"]
     assert not any("Mean ranks" in note for note in table.pivot(found).notes)

@@ -18,7 +18,7 @@ from fakes.features import drawn
 from medbench import stats
 from medbench.audit.features import nearest, robustness
 from medbench.report import clinical
-from medbench.report.clinical import Answers, Draw
+from medbench.report.clinical import Draw, LinePredictions
 from medbench.stats import metrics
 
 pytestmark = pytest.mark.slow
@@ -153,7 +153,7 @@ def test_subgroups_that_do_not_differ_are_seldom_told_apart(metric: str, patient
         ones = np.ones((len(groups), 1), np.uint8)
         weights = np.concatenate([ones, stats.group_weights(groups, 300, seed=int(rng.integers(2**31)))], axis=1)
         meta = {"site": np.array(list("abcd"))[site][groups]}
-        answers = Answers("binary", ("no", "yes"), "patient", labels, groups, weights, None, meta, draws)
+        answers = LinePredictions("binary", ("no", "yes"), "patient", labels, groups, weights, None, meta, draws)
         p_values = [row["p"] for row in clinical.subgroup_records(answers, metric) if not np.isnan(row["p"])]
         told += bool(p_values)
         alarms += min(p_values, default=1.0) <= 0.05

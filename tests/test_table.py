@@ -79,7 +79,7 @@ def test_budgets_go_from_few_labels_to_many_and_one_run_has_no_sd(store: Store) 
 
 def test_phantom_and_real_never_share_a_board(store: Store) -> None:
     fill(store, [make("a", "10%", 0, 0.8), make("a", "10%", 0, 0.9, data="phantom")])
-    found = table.boards(store)
+    found = table.leaderboards(store)
     assert [board.title for board in found] == ["t (T), test", "t (PHANTOM: drawn images), test"]
     assert all(len(board.lines) == 1 for board in found)
     assert any("nothing about t" in note for note in table.notes(found[1]))
@@ -142,7 +142,7 @@ def test_marks_are_corrected_for_their_number(store: Store) -> None:
     assert marks(store)["10%", "b"] == ""
     fill(store, pair + [make(f"m{i}", "10%", 0, 0.1) for i in range(7)])
     assert marks(store)["10%", "b"] == "="
-    (board,) = table.boards(store)
+    (board,) = table.leaderboards(store)
     assert table.pairs(board, "auc") == 36
     a, b = board.at("10%")[:2]
     alone = stats.paired_difference(b.sample("auc"), a.sample("auc")).p()
@@ -188,12 +188,12 @@ def read_golden() -> list[Row]:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_golden_table(name: str, store: Store) -> None:
-    pivot = table.pivot(table.boards(golden_store(store.folder, read_golden())))
-    assert table.render(pivot, FORMS[name]) == (GOLDEN / name).read_text()
+    pivot = table.pivot(table.leaderboards(golden_store(store.folder, read_golden())))
+    assert table.render_pivot(pivot, FORMS[name]) == (GOLDEN / name).read_text()
 
 
 def test_rows_and_columns_as_asked(store: Store) -> None:
-    every = table.boards(golden_store(store.folder, read_golden()))
+    every = table.leaderboards(golden_store(store.folder, read_golden()))
     pivot = table.pivot(every, ["labels", "method"], ["task"])
     assert (pivot.row_axes, pivot.column_axes) == (("labels", "method"), ("task",))
     assert pivot.rows[0] == ("10%", "a") and pivot.rows[3] == ("100%", "a")
@@ -207,13 +207,13 @@ def test_rows_and_columns_as_asked(store: Store) -> None:
 
 
 def test_mean_rank_needs_every_column(store: Store) -> None:
-    pivot = table.pivot(table.boards(golden_store(store.folder, read_golden())))
+    pivot = table.pivot(table.leaderboards(golden_store(store.folder, read_golden())))
     assert pivot.ranks == {("a",): 1.0, ("b",): 2.0, ("c_d",): None}
 
 
 def test_csv_says_what_the_table_shows(store: Store) -> None:
-    every = table.boards(golden_store(store.folder, read_golden()))
-    records = list(csv.DictReader(table.render(table.pivot(every), "csv").splitlines()))
+    every = table.leaderboards(golden_store(store.folder, read_golden()))
+    records = list(csv.DictReader(table.render_pivot(table.pivot(every), "csv").splitlines()))
     lines = {(b.task, line.cell.method, line.cell.labels): (b, line) for b in every for line in b.lines}
     assert len(records) == len(lines) == 12
     for record in records:
@@ -228,7 +228,7 @@ def test_csv_says_what_the_table_shows(store: Store) -> None:
 
 def test_html_holds_no_markup_of_a_name(store: Store) -> None:
     fill(store, [make("<script>alert(1)</script>&", "10%", s, 0.8) for s in range(2)])
-    page = table.render(table.pivot(table.boards(store)), "html")
+    page = table.render_pivot(table.pivot(table.leaderboards(store)), "html")
 
     class Tags(HTMLParser):
         found: set[str]
@@ -248,14 +248,14 @@ def test_two_folders_make_one_table(store: Store, tmp_path: Path) -> None:
     other.create()
     fill(store, [make("a", "10%", 0, 0.8)])
     fill(other, [make("b", "10%", 0, 0.7)])
-    (board,) = table.boards(store, other)
+    (board,) = table.leaderboards(store, other)
     assert [mark.sign for mark in table.marks(board, "auc").values()] == ["*", ""], "one target set: the two are paired"
     third = Store(tmp_path / "third")
     third.create()
     row, _ = make("a", "10%", 0, 0.9)
     third.add_plan(PlanFile((Planned(row.cell, "f", 7, "another setting", "target"),), {"t|T|test": ABOUT}))
     with pytest.raises(UserError, match="under two settings"):
-        table.boards(store, third)
+        table.leaderboards(store, third)
 
 
 def answers(store: Store, groups: int = 40) -> None:
@@ -284,7 +284,7 @@ def answers(store: Store, groups: int = 40) -> None:
 
 def test_verdicts_bootstrap_and_permutation_agree(store: Store) -> None:
     answers(store)
-    (board,) = table.boards(store)
+    (board,) = table.leaderboards(store)
     seen: list[tuple[str, int, int]] = []
     (pair,) = compare(board, "auc", 0.01, 2000, lambda *stage: seen.append(stage))
     assert seen == [("t pairs", 0, 1), ("t pairs", 1, 1), ("t permuted pairs", 0, 1), ("t permuted pairs", 1, 1)]
@@ -337,7 +337,7 @@ def test_permutations_of_unequal_seeds_against_all_of_them(store: Store) -> None
     gap = np.mean(right["one"], axis=0) - np.mean(right["two"], axis=0)
     signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
     exact = (np.abs(signs @ gap) >= abs(gap.sum()) - 1e-9).mean()
-    (board,) = table.boards(store)
+    (board,) = table.leaderboards(store)
     (pair,) = compare(board, "accuracy", 0.01, 4000)
     assert pair.p_permuted == pytest.approx(exact, abs=0.02)
 
@@ -345,7 +345,7 @@ def test_permutations_of_unequal_seeds_against_all_of_them(store: Store) -> None
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_one_draw_is_said_to_hold_no_chance_of_another(store: Store, seeds: int) -> None:
     fill(store, [make("a", labels, seed, 0.8) for labels in ("1%", "10%") for seed in range(seeds)])
-    (board,) = table.boards(store)
+    (board,) = table.leaderboards(store)
     assert any(note.startswith("1%, 10%: one draw of labels") for note in table.notes(board)) == (seeds == 1)
 
 
@@ -362,7 +362,7 @@ def test_merge(tmp_path: Path) -> None:
         folders.append(store.folder)
     assert merge(folders, tmp_path / "all") == (4, 4)
     assert merge(folders, tmp_path / "all") == (0, 4), "a second time nothing is new"
-    (board,) = table.boards(Store(tmp_path / "all"))
+    (board,) = table.leaderboards(Store(tmp_path / "all"))
     assert [line.status for line in board.lines] == ["done", "done"]
     assert Store(tmp_path / "all").target("target")["ids"].shape == (3,)
     with pytest.raises(UserError, match="into itself"):
@@ -387,7 +387,7 @@ def test_methods_text_says_what_was_done_and_cites(store: Store) -> None:
     row, resamples = make("supervised", "10%", 0, 0.8, task="derm", data="HAM10000")
     row.provenance["versions"] = {"medbench": "1", "torch": "2"}  # type: ignore[index]
     fill(store, [(row, resamples)], about={**ABOUT, "title": "Skin & more"})
-    text = paper.methods_text(table.boards(store))
+    text = paper.methods_text(table.leaderboards(store))
     assert "Skin \\& more (HAM10000~\\cite{tschandl2018}; images: 70 train (60 patients), 30 test (25 patients))" in text
     assert "@misc{tschandl2018," in text and "doi = {10.1038/sdata.2018.161}" in text
     assert "10\\%" in text and "medbench 1 and torch 2" in text
@@ -395,7 +395,7 @@ def test_methods_text_says_what_was_done_and_cites(store: Store) -> None:
 
 def test_methods_text_says_how_much_was_pretrained() -> None:
     """`quick` alone tells a reader nothing."""
-    text = paper.methods_text(table.boards(Store(Path(__file__).parents[1] / "results" / "derm")))
+    text = paper.methods_text(table.leaderboards(Store(Path(__file__).parents[1] / "results" / "derm")))
     assert "(supervised), quick (3,840 views, batch 64, adamw at 0.0001), trained on" in text
     assert "supervised: weights efficientnet-lite0-57934424 (supervised), trained on ImageNet-1k." in text
 
@@ -417,7 +417,7 @@ def test_methods_text_says_how_much_was_pretrained() -> None:
 )
 def test_methods_text_cites_what_is_named_with_a_colon(task: str, method: str, said: tuple[str, ...], store: Store) -> None:
     fill(store, [make(method, "10%", 0, 0.8, task=task, data="real")])
-    text = paper.methods_text(table.boards(store))
+    text = paper.methods_text(table.leaderboards(store))
     assert all(words in text for words in said)
 
 
@@ -433,7 +433,7 @@ def test_a_fusion_is_said_by_its_members(store: Store) -> None:
     other.provenance["weights"] = "one weights, seed 1"
     assert table.weights_in_words([*rows, other])["one weights + two weights"] == "one weights + two weights"
     fill(store, [(row, np.zeros((1, 1000))) for row in rows])
-    assert "both, side: weights of one + two." in table.notes(table.boards(store)[0])
+    assert "both, side: weights of one + two." in table.notes(table.leaderboards(store)[0])
 
 
 def test_methods_text_of_a_paper_is_two_files(medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -471,7 +471,8 @@ def test_tables_do_without_torch(without_torch: Callable[..., str], tmp_path: Pa
 def test_latex_compiles(tmp_path: Path) -> None:
     head = "\\documentclass{article}\\usepackage{booktabs,siunitx}\\usepackage[landscape,margin=1cm]{geometry}\\begin{document}"
     text = "\n".join(
-        table.render(table.pivot(table.boards(golden_store(tmp_path / "out", read_golden()))), "latex", s) for s in table.SPREADS
+        table.render_pivot(table.pivot(table.leaderboards(golden_store(tmp_path / "out", read_golden()))), "latex", s)
+        for s in table.SPREADS
     )
     (tmp_path / "paper.tex").write_text(f"{head}\n{text}\n\\end{{document}}\n")
     done = subprocess.run(
@@ -485,9 +486,9 @@ if __name__ == "__main__":
     GOLDEN.mkdir(parents=True, exist_ok=True)
     (GOLDEN / "rows.jsonl").write_text("".join(json.dumps(row.to_json()) + "\n" for row in golden_rows()))
     with tempfile.TemporaryDirectory() as folder:
-        shown = table.pivot(table.boards(golden_store(Path(folder) / "out", read_golden())))
+        shown = table.pivot(table.leaderboards(golden_store(Path(folder) / "out", read_golden())))
         for name, form in FORMS.items():
-            (GOLDEN / name).write_text(table.render(shown, form))
+            (GOLDEN / name).write_text(table.render_pivot(shown, form))
 
 
 def test_a_screen_shows_the_best_of_many_lines_and_all_that_are_not_complete() -> None:
@@ -504,9 +505,9 @@ def test_a_screen_shows_the_best_of_many_lines_and_all_that_are_not_complete() -
 
 def test_what_is_worked_out_side_by_side_is_the_same(tmp_path: Path) -> None:
     store = golden_store(tmp_path, read_golden())
-    alone, shared = table.boards(store), table.boards(store)
+    alone, shared = table.leaderboards(store), table.leaderboards(store)
     for all_metrics in (False, True):
-        table.prepare(shared, all_metrics=all_metrics, processes=3)
+        table.precompute(shared, all_metrics=all_metrics, processes=3)
     for one, other in zip(alone, shared, strict=True):
         assert list(other._marks) == ["auc"] and all("auc" in line._summaries for line in other.lines)
         # as texts: a NaN in a dataclass equals itself before Python 3.13 alone

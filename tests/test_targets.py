@@ -209,7 +209,7 @@ def test_one_fit_scores_all_and_changes_nothing_at_home(grid: Grid, there: Path,
         assert saved["ids"].shape == saved["labels"].shape == (20,)
         assert not any("copy" in name for name in saved["ids"]), "the task has it, too"
         assert row.provenance["fit"] in {planned.setting for planned in store.plan().cells if planned.cell.target == "test"}
-    boards = table.boards(store)
+    boards = table.leaderboards(store)
     assert [board.target for board in boards] == ["test", "test-common-folder:there", "folder:there"]
     assert [board.target for board in table.standing(boards)] == ["test", "folder:there"]
     assert boards[2].about["classes"] == boards[1].about["classes"] == ["mel", "nv"]
@@ -285,7 +285,7 @@ def test_another_version_of_the_other_set_replaces_its_rows_alone(grid: Grid, th
     run.run(both, tmp_path / "out")
     (there / "nv" / "3.png").unlink()
     store = run.run(replace(both, seeds=1), tmp_path / "out")
-    lines = {board.target: [(line.cell.labels, len(line.rows)) for line in board.lines] for board in table.boards(store)}
+    lines = {board.target: [(line.cell.labels, len(line.rows)) for line in board.lines] for board in table.leaderboards(store)}
     common = "test-common-folder:there"
     assert lines == {"test": [("20%", 2), ("100%", 1)], common: [("20%", 2), ("100%", 1)], "folder:there": [("20%", 1), ("100%", 1)]}
 
@@ -319,7 +319,7 @@ def test_weights_that_saw_the_other_set_are_marked(grid: Grid, there: Path, tmp_
     file.write_text(file.read_text().replace("std=(1, 1, 1)", "std=(1, 1, 1), trained_on=('there',)"))
     store = run.run(replace(grid, shifts=(f"folder:{there}",), labels=("100",)), tmp_path / "out")
     for say in (table.notes, loud):
-        home, _, away = ("\n".join(say(board)) for board in table.boards(store))
+        home, _, away = ("\n".join(say(board)) for board in table.leaderboards(store))
         assert "SEEN" in away and ": the weights of given have been trained on there" in away.replace("</b>", "")
         assert "SEEN" not in home
 

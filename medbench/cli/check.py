@@ -74,24 +74,24 @@ def check_command(
                 "--measure takes --rows alone, of two runs at least.",
                 then=f"medbench check --measure --rows A --rows B --against {against}",
             )
-        found = checks.measure([checks.read(place) for place in given_rows])
-        from medbench.report.check.reference_update import write
+        found = checks.measure([checks.read_rows(place) for place in given_rows])
+        from medbench.report.check.reference_update import write_reference
         from medbench.report.check.tolerance import NAME
 
-        write(against.with_name(NAME), found.text())
+        write_reference(against.with_name(NAME), found.text())
         print(f"{against.with_name(NAME)}: the spread of {len(found.environments)} runs")
         return
     if len(given_rows) > 1:
         raise UserError(f"--rows was given {len(given_rows)} times; only --measure takes several.", then="medbench merge A B --out C")
     first = accept and not against.exists()
     make = {"then": f"medbench check {study} --against {against} --update, which makes it the first time"} if study else {}
-    reference = checks.Given(against, {}) if first else checks.read(against, **make)
+    reference = checks.Given(against, {}) if first else checks.read_rows(against, **make)
     if not reference.rows and not first:
         raise UserError(f"The reference {against} holds no row.", then=f"medbench check {study or 'STUDY.py'} --against {against} --update")
     repeatability = checks.Repeatability.beside(reference.file)
     with _rows(study, given_rows, reference, device, out) as (given, board):
-        comparison = checks.compare(reference, given, repeatability)
-        screen.show(checks.terminal(comparison, explained=explain))
+        comparison = checks.compare_rows(reference, given, repeatability)
+        screen.show(checks.check_terminal(comparison, explained=explain))
         if json_file:
             put(checks.json_text(comparison), json_file)
         if junit_file:
@@ -111,12 +111,12 @@ def _rows(study: str | None, rows: list[Path], reference: Given, device: str, ou
     from medbench.report import check as checks
 
     if study is None:
-        yield checks.read(rows[0]), rows[0] if rows[0].is_dir() else None
+        yield checks.read_rows(rows[0]), rows[0] if rows[0].is_dir() else None
         return
     folder = out or Path(tempfile.mkdtemp(prefix="medbench-check-"))
     try:
         _run(study, folder, device or _kind(reference))
-        yield checks.read(folder), folder
+        yield checks.read_rows(folder), folder
     finally:
         if out is None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -31,7 +31,7 @@ def clinical(
 
     form = choice("format", form or (sheets.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), sheets.FORMATS)
     outputs(out)
-    found = sheets.choose(boards_of(folder, only), method, labels, protocol, target, metric)
+    found = sheets.best_lines(boards_of(folder, only), method, labels, protocol, target, metric)
     made = []
     with screen.Screen() as display:
         for board, line in found:
@@ -43,6 +43,6 @@ def clinical(
             made.append((sheets.caption(board, line), tables_of_line))
     if form == "terminal" and not out:
         for title, of_line in made:
-            screen.show(sheets.terminal(title, of_line))
+            screen.show(sheets.clinical_terminal(title, of_line))
     else:
-        put(sheets.render(made, "markdown" if form == "terminal" else form), out)
+        put(sheets.render_tables(made, "markdown" if form == "terminal" else form), out)

@@ -11,7 +11,7 @@ import typer
 from medbench.schema import Grid, UserError, check_writable
 
 if TYPE_CHECKING:
-    from medbench.report.leaderboard import Board
+    from medbench.report.leaderboard import Leaderboard
     from medbench.run.store import Store
 
 app = typer.Typer(
@@ -87,15 +87,15 @@ Only = Annotated[
 ]
 
 
-def boards_of(folders: list[Path], only: list[str] | None) -> list[Board]:
+def boards_of(folders: list[Path], only: list[str] | None) -> list[Leaderboard]:
     """The leaderboards of results folders, with the lines that `--only` names."""
     from medbench.report import leaderboard as table
 
-    found = table.boards(*stores_of(folders))
+    found = table.leaderboards(*stores_of(folders))
     return table.only(found, only) if only else found
 
 
-def processes_for(found: Sequence[Board]) -> int:
+def processes_for(found: Sequence[Leaderboard]) -> int:
     """How many processes work out what these leaderboards show: a second one takes longer to start than a few hundred rows do."""
     from medbench.system.worker_pool import cores
 

@@ -73,7 +73,7 @@ def table_command(
         if not only:
             check_writable(folder[0] / "leaderboard.md", f"medbench table {folder[0]} --format terminal, which writes nothing")
         store, processes = Store(folder[0]), processes_for(found)
-        tables.prepare(found, metric, all_metrics=not only, processes=processes)
+        tables.precompute(found, metric, all_metrics=not only, processes=processes)
         acts = [] if only else [lambda: tables.write(store, found)]  # first, as it reads all metrics in one go
         acts.append(lambda: print(screen.text(tables.terminal(store, metric, found)), end="", flush=True))
         forked.each(lambda act: act(), acts, processes)
@@ -81,12 +81,12 @@ def table_command(
     form = choice("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
     spread = choice("spread", spread or "interval", tables.SPREADS)
     found = tables.standing(found)
-    tables.prepare(found, metric, processes=processes_for(found))
+    tables.precompute(found, metric, processes=processes_for(found))
     pivot = tables.pivot(found, split(rows), split(cols), metric)
     if form == "terminal" and not out:
         screen.show(tables.pivot_terminal(pivot, spread))
     else:
-        put(tables.render(pivot, "markdown" if form == "terminal" else form, spread), out)
+        put(tables.render_pivot(pivot, "markdown" if form == "terminal" else form, spread), out)
 
 
 @app.command("compare")
@@ -159,7 +159,7 @@ def plot(
     into = out or folder[0] / ("figures-only" if only else "figures")
     check_writable(into, "medbench plot --out FOLDER")
     aside, found = partial(print, file=sys.stderr), boards_of(folder, only)
-    for file in plots.draw(
+    for file in plots.draw_figures(
         found,
         kinds,
         into,
@@ -200,7 +200,7 @@ def report_command(
     outputs(file)
     with screen.Screen() as display:
         watched = display.stage if display.live else quiet
-        made = page.build(
+        made = page.build_page(
             stores, metric=metric, margin=margin, images=images, data=data, only=only or (), progress=watched, processes=cores()
         )
     put(made, file)

@@ -35,7 +35,7 @@ def shift_command(
         )
     detail = tables.EACH if each else tables.MEAN
     if form == "csv":
-        put(tables.drops(found, metric).to_csv(index=False), out)
+        put(tables.robustness_gaps(found, metric).to_csv(index=False), out)
     elif form == "markdown" or out:
         put(tables.shift_markdown(found, metric, detail), out)
     else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medbench import stats
-from medbench.report.leaderboard import Board, Line, boards, known_metric, marks, pairs, picked, standing
+from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, known_metric, leaderboards, marks, pairs, picked, standing
 from medbench.report.leaderboard import only as picks
 from medbench.run.store import Store
 from medbench.schema import Progress, silent
@@ -17,11 +17,11 @@ from medbench.stats import metrics
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class PairwiseComparison:
     """Two lines at one budget. verdict: about `first`. p_permuted: of these draws, not corrected; None where it was not asked for."""
 
-    first: Line
-    second: Line
+    first: LeaderboardEntry
+    second: LeaderboardEntry
     verdict: stats.Verdict
     p_permuted: float | None
 
@@ -31,7 +31,7 @@ MOST = 60
 
 
 def compare(
-    board: Board,
+    board: Leaderboard,
     metric: str,
     margin: float,
     n_permutations: int = 0,
@@ -39,7 +39,7 @@ def compare(
     *,
     with_best: bool = False,
     budgets: Collection[str] = (),
-) -> list[Pair]:
+) -> list[PairwiseComparison]:
     """Every two complete lines at equal labels, the better first. The family of Holm's correction is all of them.
 
     margin: what is too small to matter, in the metric's own unit. n_permutations: 0, or so many for a permutation test beside each.
@@ -47,7 +47,7 @@ def compare(
     budgets: only at these; the family stays.
     """
     sign = -1.0 if metric == "ece" else 1.0
-    found: list[tuple[Line, Line]] = []
+    found: list[tuple[LeaderboardEntry, LeaderboardEntry]] = []
     differences: list[stats.Estimate] = []
     stage = f"{board.task} pairs"
     asked = [budget for budget in board.budgets() if not budgets or budget in budgets]
@@ -67,7 +67,7 @@ def compare(
     for done, ((a, b), verdict) in enumerate(zip(found, judged, strict=True)):
         if n_permutations:
             progress(f"{board.task} permuted pairs", done, len(found))
-        made.append(Pair(a, b, verdict, _permuted(board, metric, a, b, n_permutations) if n_permutations else None))
+        made.append(PairwiseComparison(a, b, verdict, _permuted(board, metric, a, b, n_permutations) if n_permutations else None))
     progress(f"{board.task} permuted pairs", len(found), len(found))
     return made
 
@@ -86,7 +86,7 @@ def sentences(
 
     only: as `table.only` takes it. Raises UserError for a metric that is not there, and as `table.only`.
     """
-    every = standing(picks(boards(*stores), only) if only else boards(*stores))
+    every = standing(picks(leaderboards(*stores), only) if only else leaderboards(*stores))
     known_metric(every, metric)
     said = []
     for board in every:
@@ -106,7 +106,7 @@ def sentences(
         ]
         for pair in judged:
             beside = "" if pair.p_permuted is None else f" Permuted over {group}s: p {stats.format_p(pair.p_permuted)} (uncorrected)."
-            first, second = names(board, pair.first, pair.second)
+            first, second = line_names(board, pair.first, pair.second)
             said.append(f"  {pair.first.cell.labels}: {pair.verdict.sentence(first, second, group)}{beside}")
         said += [
             f"  {line}" for line in label_savings(board, shown, against=_references(board, shown) if short else None, progress=progress)
@@ -114,7 +114,7 @@ def sentences(
     return said
 
 
-def _references(board: Board, metric: str) -> list[Line]:
+def _references(board: Leaderboard, metric: str) -> list[LeaderboardEntry]:
     """The best line with the most labels, and the supervised ones beside it: whose scores a reader wants to reach with fewer."""
     last = board.at(board.budgets()[-1])
     found = marks(board, metric)
@@ -122,17 +122,17 @@ def _references(board: Board, metric: str) -> list[Line]:
 
 
 def label_savings(
-    board: Board,
+    board: Leaderboard,
     metric: str,
     *,
-    against: Sequence[Line] | None = None,
+    against: Sequence[LeaderboardEntry] | None = None,
     progress: Progress = silent,
 ) -> list[str]:
     """For each method: with which share of the labels it reaches each other's score with all labels, and its area under the label curve.
 
     against: only the scores of these lines' methods.
     """
-    curves: dict[str, list[Line]] = {}
+    curves: dict[str, list[LeaderboardEntry]] = {}
     for line in board.lines:
         if metric in line.plain and not np.isnan(line.plain[metric]).any():
             curves.setdefault(line.name, []).append(line)
@@ -145,31 +145,31 @@ def label_savings(
         curve = [(line.n_labels, line.sample(metric)) for line in lines]
         area = stats.area(curve)
         low, high = np.clip(area.interval(), -1.0 if "kappa" in metric else 0.0, 1.0)
-        (mine,) = names(board, lines[0])
+        (mine,) = line_names(board, lines[0])
         said.append(f"{mine}: area under the label curve {area.value:.3f} [{low:.3f}, {high:.3f}].")
-        untold: list[tuple[stats.LabelEfficiency, Line]] = []
+        untold: list[tuple[stats.LabelEfficiency, LeaderboardEntry]] = []
         for other, others in whole.items():
             if other != name and other in asked:
                 full = max(others, key=lambda line: line.n_labels)
                 reached = stats.label_efficiency(curve, full.sample(metric), higher_is_better=metric != "ece")
                 if reached.told:
-                    said.append(f"{mine} {reached.share(full.n_labels, f'{names(board, full)[0]} at {full.cell.labels}')}.")
+                    said.append(f"{mine} {reached.share(full.n_labels, f'{line_names(board, full)[0]} at {full.cell.labels}')}.")
                 else:
                     untold.append((reached, full))
         if untold:
             reached, full = untold[0]
-            those = ", ".join(names(board, *(line for _, line in untold)))
+            those = ", ".join(line_names(board, *(line for _, line in untold)))
             said.append(f"{mine} {reached.share(full.n_labels, f'{those} at {full.cell.labels}')}.")
     progress(stage, len(whole), len(whole))
     return said
 
 
-def names(board: Board, *lines: Line) -> list[str]:
+def line_names(board: Leaderboard, *lines: LeaderboardEntry) -> list[str]:
     """The method of each, and the words in which the board's lines differ."""
     return [" ".join(str(getattr(line.cell, axis)) for axis in board.axes) for line in lines]
 
 
-def _permuted(board: Board, metric: str, a: Line, b: Line, n_permutations: int) -> float:
+def _permuted(board: Leaderboard, metric: str, a: LeaderboardEntry, b: LeaderboardEntry, n_permutations: int) -> float:
     """The group-wise permutation test of one pair. Seeds are paired as they are; of unequal numbers each run stands equally often, against a
     line of one run every seed. The exchange of nothing is the first column, so that what was seen is computed as the rest is.
     """

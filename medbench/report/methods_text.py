@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from medbench.report.leaderboard import TITLES, Board, at_home, escape_tex, weights_in_words
+from medbench.report.leaderboard import TITLES, Leaderboard, at_home, escape_tex, weights_in_words
 from medbench.schema import Row, Task, registry
 
 #: What `stats` does: `contrasts` and `verdicts`.
@@ -25,7 +25,7 @@ _TOKENS = {"source": "attention over one token a source", "scalar": "attention o
 _CORRECTED = "Holm 1979, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6(2):65-70"
 
 
-def methods_text(boards: Sequence[Board]) -> str:
+def methods_text(boards: Sequence[Leaderboard]) -> str:
     r"""LaTeX: a paragraph with \cite commands, then the BibTeX entries they name. States only what rows and plan hold."""
     everywhere, boards = boards, at_home(boards)
     rows = [row for board in boards for line in board.lines for row in line.rows]
@@ -71,7 +71,7 @@ class _Cited:
         return lines
 
 
-def _data(boards: Sequence[Board], cited: _Cited) -> str:
+def _data(boards: Sequence[Leaderboard], cited: _Cited) -> str:
     each = []
     for board in boards:
         entry = _task(board.task)
@@ -125,7 +125,7 @@ def _pretrained(rows: Sequence[Row]) -> str:
     return f" ({escape_tex('; '.join(told))})" if told else ""
 
 
-def _judged(boards: Sequence[Board], rows: Sequence[Row], cited: _Cited) -> list[str]:
+def _judged(boards: Sequence[Leaderboard], rows: Sequence[Row], cited: _Cited) -> list[str]:
     found = []
     for name in _unique(row.cell.protocol for row in rows):
         entry = registry.protocols().get(name)
@@ -144,7 +144,7 @@ def _judged(boards: Sequence[Board], rows: Sequence[Row], cited: _Cited) -> list
     return found
 
 
-def _uncertainty(boards: Sequence[Board], cited: _Cited) -> str:
+def _uncertainty(boards: Sequence[Leaderboard], cited: _Cited) -> str:
     expanded, factors, joined, corrected = map(cited.cite, (_EXPANDED, _FACTORS, _JOINED, _CORRECTED))
     metrics = _and(_unique(TITLES[board.about["metric"]] for board in boards))
     groups = _and(_unique((board.about["groups"] or "image") + "s" for board in boards))
@@ -156,7 +156,7 @@ def _uncertainty(boards: Sequence[Board], cited: _Cited) -> str:
     )
 
 
-def _elsewhere(boards: Sequence[Board], cited: _Cited) -> list[str]:
+def _elsewhere(boards: Sequence[Leaderboard], cited: _Cited) -> list[str]:
     """What the fitted models were scored on beside the tasks' own parts."""
     found = []
     for board in (board for board in boards if board.shift.get("kind") == "data"):

@@ -3,10 +3,10 @@
 Pure over rows: nothing here runs a cell, reads a score or imports torch. The command line runs the cells first where it is asked to.
 """
 
-from medbench.report.check.comparison import STATUSES, Change, Comparison, Finding, compare
+from medbench.report.check.comparison import STATUSES, CellFinding, Change, Comparison, compare_rows
 from medbench.report.check.explanation import PARTS, Explanation, explain
-from medbench.report.check.formats import explanations, github, json_text, junit, terminal
-from medbench.report.check.reference_rows import Given, read
+from medbench.report.check.formats import check_terminal, explanations, github, json_text, junit
+from medbench.report.check.reference_rows import Given, read_rows
 from medbench.report.check.reference_update import update
 from medbench.report.check.tolerance import Repeatability, measure
 
@@ -16,17 +16,17 @@ __all__ = [
     "Change",
     "Comparison",
     "Explanation",
-    "Finding",
+    "CellFinding",
     "Given",
     "Repeatability",
-    "compare",
+    "compare_rows",
     "explain",
     "explanations",
     "github",
     "json_text",
     "junit",
     "measure",
-    "read",
-    "terminal",
+    "read_rows",
+    "check_terminal",
     "update",
 ]

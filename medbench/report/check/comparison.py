@@ -45,7 +45,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CellFinding:
     """One cell's answer. changes: beyond tolerance, largest first. nearest: the largest difference of all, in tolerances. reason: in words, for
     what is no matter of metrics. line: of the reference, 0 where it has none."""
 
@@ -63,7 +63,7 @@ class Comparison:
     """findings: worst first. measured: in how many environments the tolerance was; 0: no repeatability lies beside the reference."""
 
     reference: Given
-    findings: tuple[Finding, ...]
+    findings: tuple[CellFinding, ...]
     measured: int
 
     @property
@@ -76,12 +76,12 @@ class Comparison:
         return {status: found[status] for status in STATUSES if found[status]}
 
 
-def compare(reference: Given, given: Given, repeatability: Repeatability) -> Comparison:
+def compare_rows(reference: Given, given: Given, repeatability: Repeatability) -> Comparison:
     """Every cell of either. What is deterministic is compared exactly, metrics to within `Repeatability.tolerance`."""
     gone = [cell for cell in reference.rows if cell not in given.rows]
     fresh = [cell for cell in given.rows if cell not in reference.rows]
     findings = [_missing(cell, reference, given, fresh) for cell in gone]
-    findings += [Finding(cell, "new") for cell in fresh]
+    findings += [CellFinding(cell, "new") for cell in fresh]
     for cell, row in reference.rows.items():
         if cell in given.rows:
             findings.append(_finding(row, given.rows[cell], repeatability, reference.lines.get(cell, 0)))
@@ -89,15 +89,15 @@ def compare(reference: Given, given: Given, repeatability: Repeatability) -> Com
     return Comparison(reference, tuple(sorted(findings, key=order)), len(repeatability.environments))
 
 
-def _missing(cell: Cell, reference: Given, given: Given, fresh: list[Cell]) -> Finding:
+def _missing(cell: Cell, reference: Given, given: Given, fresh: list[Cell]) -> CellFinding:
     line = reference.lines.get(cell, 0)
     if cell in given.failures:
-        return Finding(cell, "missing", reason=f"it failed: {given.failures[cell]}", line=line)
+        return CellFinding(cell, "missing", reason=f"it failed: {given.failures[cell]}", line=line)
     other = another_cell(cell, fresh)
-    return Finding(cell, "missing", reason=other.text if other else "no such cell was run", explanation=other, line=line)
+    return CellFinding(cell, "missing", reason=other.text if other else "no such cell was run", explanation=other, line=line)
 
 
-def _finding(then: Row, now: Row, repeatability: Repeatability, line: int) -> Finding:
+def _finding(then: Row, now: Row, repeatability: Repeatability, line: int) -> CellFinding:
     changes = [
         Change(metric, bound, _at(then, metric, bound), _at(now, metric, bound), repeatability.tolerance(then, metric, bound))
         for metric in dict.fromkeys([*then.metrics, *now.metrics])
@@ -109,17 +109,17 @@ def _finding(then: Row, now: Row, repeatability: Repeatability, line: int) -> Fi
     kind = other_kind(then.provenance, now.provenance) if beyond else []
     if another or kind:
         reason = "another experiment than the reference's: " + "; ".join(another or kind)
-        return Finding(then.cell, "not comparable", (), nearest, reason, explain(then, now, repeatability, beyond=False), line)
+        return CellFinding(then.cell, "not comparable", (), nearest, reason, explain(then, now, repeatability, beyond=False), line)
     if beyond:
         # A leak raises every metric but calibration, and narrows or widens intervals: those judge where nothing else moved.
         leading = [change for change in beyond if change.bound == "value" and change.metric not in LOWER_IS_BETTER] or beyond
         status = "better" if all(change.better for change in leading) else "worse"
-        return Finding(then.cell, status, beyond, nearest, "", explain(then, now, repeatability), line)
+        return CellFinding(then.cell, status, beyond, nearest, "", explain(then, now, repeatability), line)
     if then.fingerprint != now.fingerprint:
         explanation = explain(then, now, repeatability, beyond=False)
         reason = f"its numbers are the same, its identity is another: {explanation.text}"
-        return Finding(then.cell, "not comparable", (), nearest, reason, explanation, line)
-    return Finding(then.cell, "same", (), nearest, line=line)
+        return CellFinding(then.cell, "not comparable", (), nearest, reason, explanation, line)
+    return CellFinding(then.cell, "same", (), nearest, line=line)
 
 
 def _at(row: Row, metric: str, bound: str) -> float | None:

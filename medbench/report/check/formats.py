@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from medbench.report.check.comparison import RED, Change, Comparison, Finding
+from medbench.report.check.comparison import RED, CellFinding, Change, Comparison
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,7 +18,7 @@ ANNOTATIONS = 10  # GitHub shows no more of one step
 COLOURS = {"worse": "red", "better": "magenta", "not comparable": "yellow", "missing": "yellow", "new": "blue", "same": "green"}
 
 
-def terminal(comparison: Comparison, *, explained: bool = False) -> list[RenderableType]:
+def check_terminal(comparison: Comparison, *, explained: bool = False) -> list[RenderableType]:
     """The cells that are not the same, worst first, and a line that sums up; with `explained`, which part moved and how often."""
     from rich.table import Table
     from rich.text import Text
@@ -52,7 +52,7 @@ def terminal(comparison: Comparison, *, explained: bool = False) -> list[Rendera
 
 def explanations(comparison: Comparison) -> list[str]:
     """A line for each cause: the part, what was seen, in how many cells."""
-    causes: dict[tuple[str, str], list[Finding]] = {}
+    causes: dict[tuple[str, str], list[CellFinding]] = {}
     for finding in comparison.findings:
         if finding.status in RED and finding.explanation:
             text = re.sub(r"\d\.\de[+-]\d\d", "#", finding.explanation.text)  # distances differ from cell to cell
@@ -147,7 +147,7 @@ def _escape(text: str, more: str = "") -> str:
     return text
 
 
-def _name(finding: Finding, *, brief: bool = False) -> str:
+def _name(finding: CellFinding, *, brief: bool = False) -> str:
     """brief: without the encoder, for a table of one."""
     cell = finding.cell
     extra = [
@@ -160,14 +160,14 @@ def _name(finding: Finding, *, brief: bool = False) -> str:
     return " ".join([name.replace(f" {cell.encoder} ", " ", 1) if brief else name, *extra])
 
 
-def _what(finding: Finding) -> str:
+def _what(finding: CellFinding) -> str:
     if not finding.changes:
         return finding.reason
     more = f" and {len(finding.changes) - 1} more" if len(finding.changes) > 1 else ""
     return finding.changes[0].name + more
 
 
-def _sentence(finding: Finding) -> str:
+def _sentence(finding: CellFinding) -> str:
     what = "; ".join(_change(change) for change in finding.changes[:3]) or finding.reason
     part = f" [{finding.explanation.part}: {finding.explanation.text}]" if finding.explanation and finding.changes else ""
     return f"{finding.status}: {what}{part}"

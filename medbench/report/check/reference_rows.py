@@ -24,7 +24,7 @@ class Given:
     failures: Mapping[Cell, str] = field(default_factory=dict)
 
 
-def read(place: Path, then: str = "medbench run --out FOLDER writes FOLDER/rows.jsonl") -> Given:
+def read_rows(place: Path, then: str = "medbench run --out FOLDER writes FOLDER/rows.jsonl") -> Given:
     """The rows of a results folder (those of its plan, where it has one) or of a file. Raises UserError; then: what it says to do next where
     there are none."""
     plan = Store(place).plan().cells if place.is_dir() else ()

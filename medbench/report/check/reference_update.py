@@ -25,13 +25,13 @@ def update(reference: Path, given: Given, *, board: Path | None = None) -> None:
         raise UserError(f"{given.file} holds no row: the reference stays as it was.")
     rows = sorted(given.rows.values(), key=lambda row: row.cell)
     lines = [json.dumps(row.to_json(), allow_nan=False, ensure_ascii=False) for row in rows]
-    write(reference, "".join(f"{line}\n" for line in lines))
+    write_reference(reference, "".join(f"{line}\n" for line in lines))
     for name in ("leaderboard.md", "leaderboard.csv"):
         if board and (board / name).is_file():
-            write(reference.with_name(name), (board / name).read_text(encoding="utf-8"))
+            write_reference(reference.with_name(name), (board / name).read_text(encoding="utf-8"))
 
 
-def write(file: Path, text: str) -> None:
+def write_reference(file: Path, text: str) -> None:
     """A file, whole or not at all. Raises UserError."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,7 @@ class Repeatability:
 
     def of(self, row: Row, name: str) -> float:
         """The measured range of `name`: of this task, method and protocol; where they are new, the largest of this protocol."""
-        found = self.spread.get(key(row))
+        found = self.spread.get(row_key(row))
         if found is None:
             like = [of for other, of in self.spread.items() if other.rpartition(" ")[2] == row.cell.protocol]
             return float(max((of.get(name, 0.0) for of in like), default=0.0))
@@ -63,8 +63,8 @@ class Repeatability:
         five findings by 1e-5, the low end of its interval by 8e-5).
         """
         if bound == "value":
-            return FACTOR * self.of(row, metric) + step(row, metric)
-        return FACTOR * self.of(row, f"{metric} {bound}") + 2 * step(row, metric)
+            return FACTOR * self.of(row, metric) + decision_step(row, metric)
+        return FACTOR * self.of(row, f"{metric} {bound}") + 2 * decision_step(row, metric)
 
     def moved(self, row: Row, name: str, apart: float) -> bool:
         """Whether sketches that lie `apart` are of arrays that differ by more than repeating does."""
@@ -74,12 +74,12 @@ class Repeatability:
         return json.dumps({"environments": list(self.environments), "spread": self.spread}, indent=1, sort_keys=True) + "\n"
 
 
-def key(row: Row) -> str:
+def row_key(row: Row) -> str:
     cell = row.cell
     return f"{cell.task} {cell.data} {cell.method} {cell.protocol}".replace("\n", " ")
 
 
-def step(row: Row, metric: str) -> float:
+def decision_step(row: Row, metric: str) -> float:
     """What one decision changes a metric by at most, to leading order: of an image of the rarest class that is scored (n of N, C classes).
 
     accuracy 1/N; balanced accuracy 1/(Cn); f1 2/(Cn), since 2h / (support + predicted) gains a hit and a prediction; kappa 2/(N - m), m of
@@ -139,7 +139,7 @@ def measure(runs: Sequence[Given]) -> Repeatability:
         commits = {str(other.provenance.get("commit")) for other in same}
         if len(commits) > 1:
             raise UserError(f"The rows of '{cell}' are of {len(commits)} commits ({', '.join(sorted(commits))}): a spread is of one.")
-        known = spread.setdefault(key(row), {})
+        known = spread.setdefault(row_key(row), {})
         for name, width in _widths(same).items():
             known[name] = max(known.get(name, 0.0), width)
     return Repeatability(

@@ -8,14 +8,14 @@ scored. Never imports torch.
 from medbench.report.clinical.case_metrics import CASE_COLUMNS, case_records, cases
 from medbench.report.clinical.class_metrics import CLASS_COLUMNS, class_records, per_class
 from medbench.report.clinical.one_vs_rest import above_for_specificity, least_for_sensitivity
-from medbench.report.clinical.predictions import Answers, Draw, by_case, draw_of, read
+from medbench.report.clinical.predictions import Draw, LinePredictions, by_case, draw_of, read_predictions
 from medbench.report.clinical.subgroup_analysis import SUBGROUP_COLUMNS, bands, subgroup_records, subgroups
 from medbench.report.clinical.temperature_scaling import (
     CALIBRATION_COLUMNS,
     calibration,
     calibration_records,
     ece_if_calibrated,
-    temperature,
+    fit_temperature,
     tempered,
 )
 
@@ -24,7 +24,7 @@ __all__ = [
     "CASE_COLUMNS",
     "CLASS_COLUMNS",
     "SUBGROUP_COLUMNS",
-    "Answers",
+    "LinePredictions",
     "Draw",
     "above_for_specificity",
     "bands",
@@ -38,9 +38,9 @@ __all__ = [
     "ece_if_calibrated",
     "least_for_sensitivity",
     "per_class",
-    "read",
+    "read_predictions",
     "subgroup_records",
     "subgroups",
-    "temperature",
+    "fit_temperature",
     "tempered",
 ]

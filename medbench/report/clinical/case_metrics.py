@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
-from medbench.report.clinical.predictions import Answers, by_case, read
-from medbench.report.leaderboard import Line
+from medbench.report.clinical.predictions import LinePredictions, by_case, read_predictions
+from medbench.report.leaderboard import LeaderboardEntry
 from medbench.stats import metrics
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ CASE_COLUMNS = (
 )
 
 
-def cases(line: Line | Answers) -> pd.DataFrame:
+def cases(line: LeaderboardEntry | LinePredictions) -> pd.DataFrame:
     """One row a metric of the leaderboard, columns CASE_COLUMNS: on so many images, on so many cases, and case minus image on the same resamples,
     each with its 95 % interval over groups and draws; ece has no gain, as chance makes it larger on
     fewer. `attrs["torn"]`: cases left out, as their images have different labels.
@@ -46,9 +46,9 @@ def cases(line: Line | Answers) -> pd.DataFrame:
     return frame
 
 
-def case_records(line: Line | Answers) -> tuple[list[dict[str, Any]], int]:
+def case_records(line: LeaderboardEntry | LinePredictions) -> tuple[list[dict[str, Any]], int]:
     """`cases` as records, and how many cases were left out."""
-    answers = line if isinstance(line, Answers) else read(line)
+    answers = line if isinstance(line, LinePredictions) else read_predictions(line)
     if answers.bags is None:
         return [], 0
     whole, torn = by_case(answers)
@@ -71,7 +71,7 @@ def case_records(line: Line | Answers) -> tuple[list[dict[str, Any]], int]:
     return records, torn
 
 
-def overall(answers: Answers) -> dict[str, list[np.ndarray]]:
+def overall(answers: LinePredictions) -> dict[str, list[np.ndarray]]:
     """metric of the leaderboard -> (1 + R,) a draw."""
     found = [metrics.score(answers.labels, d.probabilities, d.decisions, answers.kind, answers.weights).values for d in answers.draws]
     return {metric: [values[metric] for values in found] for metric in found[0]}

@@ -8,8 +8,8 @@ import numpy as np
 
 from medbench import stats
 from medbench.report.clinical import one_vs_rest as measures
-from medbench.report.clinical.predictions import Answers, Draw, by_case, positives, read
-from medbench.report.leaderboard import Line
+from medbench.report.clinical.predictions import Draw, LinePredictions, by_case, positives, read_predictions
+from medbench.report.leaderboard import LeaderboardEntry
 from medbench.schema import UserError
 from medbench.stats import metrics
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 CLASS_COLUMNS = ("class", "n", "of", "metric", "mean", "sd", "low", "high")
 
 
-def per_class(line: Line | Answers, *, specificity: float = 0.9, sensitivity: float = 0.9, unit: str = "image") -> pd.DataFrame:
+def per_class(
+    line: LeaderboardEntry | LinePredictions, *, specificity: float = 0.9, sensitivity: float = 0.9, unit: str = "image"
+) -> pd.DataFrame:
     """One row a class and metric, columns CLASS_COLUMNS: n positives of so many images, mean over draws, sd over draws, 95 % interval.
 
     Metrics, each of one class against the rest: prevalence, recall, precision, specificity, f1 (of the protocol's decisions), auc,
@@ -41,10 +43,12 @@ def per_class(line: Line | Answers, *, specificity: float = 0.9, sensitivity: fl
     return pd.DataFrame(records, columns=list(CLASS_COLUMNS)).astype({"sd": float})
 
 
-def class_records(line: Line | Answers, *, specificity: float = 0.9, sensitivity: float = 0.9, unit: str = "image") -> list[dict[str, Any]]:
+def class_records(
+    line: LeaderboardEntry | LinePredictions, *, specificity: float = 0.9, sensitivity: float = 0.9, unit: str = "image"
+) -> list[dict[str, Any]]:
     """`per_class` as records."""
     check_shares(specificity, sensitivity)
-    answers = line if isinstance(line, Answers) else read(line)
+    answers = line if isinstance(line, LinePredictions) else read_predictions(line)
     if unit == "case":
         if answers.bags is None:
             raise UserError("These results were made before bags were saved: there are no cases.", then="medbench run, into a new folder")
@@ -62,7 +66,7 @@ def class_records(line: Line | Answers, *, specificity: float = 0.9, sensitivity
     return records
 
 
-def _trials(answers: Answers, c: int, known: np.ndarray, positive: np.ndarray) -> dict[str, int]:
+def _trials(answers: LinePredictions, c: int, known: np.ndarray, positive: np.ndarray) -> dict[str, int]:
     """Of each share, how many groups it is of: with the class, without it, with images decided for it (in the draw with the fewest)."""
 
     def count(which: np.ndarray) -> int:
@@ -91,7 +95,7 @@ def _measured(
 ) -> dict[str, np.ndarray]:
     scores = draw.probabilities[known, c]
     decided = draw.decisions[known, c] == 1 if draw.decisions.ndim == 2 else draw.decisions == c
-    held_positive, held = held_out(draw, c)
+    held_positive, held = held_out_scores(draw, c)
     above = measures.above_for_specificity(held_positive, held, specificity)
     least = measures.least_for_sensitivity(held_positive, held, sensitivity)
     found, specific, sensitive = measures.agreements(positive, [decided, scores > above, scores >= least], weights)
@@ -113,7 +117,7 @@ def check_shares(specificity: float, sensitivity: float) -> None:
             raise UserError(f"A {name} lies between 0 and 1, both excluded; given {value:g}.", then=f"medbench clinical --{name} 0.9")
 
 
-def held_out(draw: Draw, c: int) -> tuple[np.ndarray, np.ndarray]:
+def held_out_scores(draw: Draw, c: int) -> tuple[np.ndarray, np.ndarray]:
     """positive (n,) bool and scores (n,) of class c inside the labelled subset, where both are known; empty where nothing was held out."""
     if draw.held is None or draw.held_labels is None:
         return np.zeros(0, bool), np.zeros(0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from medbench import stats
-from medbench.report.leaderboard import Line
+from medbench.report.leaderboard import LeaderboardEntry
 from medbench.schema import Kind, UserError
 from medbench.stats import metrics
 
@@ -25,7 +25,7 @@ class Draw:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class LinePredictions:
     """M images (or cases) of one scored set with the answers of every draw.
 
     labels as in `spec.Split`. weights (M, 1 + R) uint8: a column of ones, then the resamples of whole groups that every leaderboard uses.
@@ -42,7 +42,7 @@ class Answers:
     meta: Mapping[str, np.ndarray]
     draws: Sequence[Draw]
 
-    def take(self, which: np.ndarray) -> Answers:
+    def take(self, which: np.ndarray) -> LinePredictions:
         """The images at `which` (index or mask); the labelled subset's scores stay."""
         draws = [replace(draw, probabilities=draw.probabilities[which], decisions=draw.decisions[which]) for draw in self.draws]
         return replace(
@@ -81,7 +81,7 @@ def positives(labels: np.ndarray, c: int) -> tuple[np.ndarray, np.ndarray]:
     return known, labels[known, c] == 1
 
 
-def read(line: Line) -> Answers:
+def read_predictions(line: LeaderboardEntry) -> LinePredictions:
     """Raises UserError for a line that is not complete, and where the folder holds no predictions."""
     if not line.complete or not line.rows:
         raise UserError(f"{line.name} at {line.cell.labels} labels is not finished ({line.status}).", then="medbench run, the same command")
@@ -89,7 +89,7 @@ def read(line: Line) -> Answers:
     about = store.plan().tasks[f"{cell.task}|{cell.data}|{cell.target}"]
     target = store.target(str(line.rows[0].provenance["target"]))
     ones = np.ones((len(target["ids"]), 1), np.uint8)
-    return Answers(
+    return LinePredictions(
         kind=about["kind"],
         classes=about["classes"],
         group=about["groups"] or "image",
@@ -113,7 +113,7 @@ def draw_of(scores: Mapping[str, np.ndarray]) -> Draw:
     )
 
 
-def by_case(answers: Answers) -> tuple[Answers, int]:
+def by_case(answers: LinePredictions) -> tuple[LinePredictions, int]:
     """The same a case (the images of one bag in one group): its probability is their mean; and how many cases were left out.
 
     Left out are cases whose images have different labels (multi-label: that label of the case is unknown instead). A case is decided for the

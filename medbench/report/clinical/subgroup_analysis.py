@@ -11,8 +11,8 @@ import numpy as np
 
 from medbench import stats
 from medbench.report.clinical import one_vs_rest as measures
-from medbench.report.clinical.predictions import Answers, Draw, positives, read
-from medbench.report.leaderboard import Line
+from medbench.report.clinical.predictions import Draw, LinePredictions, positives, read_predictions
+from medbench.report.leaderboard import LeaderboardEntry
 from medbench.schema import UserError
 from medbench.stats import metrics
 
@@ -84,7 +84,10 @@ def order(levels: np.ndarray, column: np.ndarray) -> list[str]:
 
 
 def subgroups(
-    line: Line | Answers, metric: str = "auc", by: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+    line: LeaderboardEntry | LinePredictions,
+    metric: str = "auc",
+    by: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pd.DataFrame:
     """One row a subgroup of each metadata column (of `by` alone), columns SUBGROUP_COLUMNS.
 
@@ -107,10 +110,13 @@ def subgroups(
 
 
 def subgroup_records(
-    line: Line | Answers, metric: str = "auc", by: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+    line: LeaderboardEntry | LinePredictions,
+    metric: str = "auc",
+    by: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
     """`subgroups` as records; NaN for no number."""
-    answers = line if isinstance(line, Answers) else read(line)
+    answers = line if isinstance(line, LinePredictions) else read_predictions(line)
     allowed = metrics.names(answers.kind)
     if metric not in allowed:
         raise UserError(f"No metric '{metric}' for a {answers.kind} task.", allowed=allowed, given=metric)
@@ -149,7 +155,7 @@ def subgroup_records(
     return records
 
 
-def _row(answers: Answers, metric: str, name: str, level: str, levels: np.ndarray) -> dict[str, Any]:
+def _row(answers: LinePredictions, metric: str, name: str, level: str, levels: np.ndarray) -> dict[str, Any]:
     inside = levels == level
     parts = [answers.take(inside), answers.take(~inside)]
     sizes = [part.n_groups for part in parts]
@@ -179,13 +185,13 @@ def _row(answers: Answers, metric: str, name: str, level: str, levels: np.ndarra
     return {**row, "difference": gap.value, "difference_low": low, "difference_high": high, "p": gap.p()}
 
 
-def _shows(part: Answers, c: int) -> bool:
+def _shows(part: LinePredictions, c: int) -> bool:
     """Whether enough groups have the class, and enough have images without it."""
     known, positive = part.positives(c)
     return all(len(np.unique(part.groups[known[which]])) >= MIN_OF_CLASS for which in (positive, ~positive))
 
 
-def _value(part: Answers, draw: Draw, metric: str, classes: list[int]) -> np.ndarray:
+def _value(part: LinePredictions, draw: Draw, metric: str, classes: list[int]) -> np.ndarray:
     """(1 + R,): the metric on a part of the images, of these classes alone where it is a mean over classes."""
     if metric not in _MEANS:
         whole: np.ndarray = metrics.score(part.labels, draw.probabilities, draw.decisions, part.kind, part.weights).values[metric]

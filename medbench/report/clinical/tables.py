@@ -11,10 +11,10 @@ import numpy as np
 
 from medbench.report.clinical.case_metrics import cases
 from medbench.report.clinical.class_metrics import check_shares, per_class
-from medbench.report.clinical.predictions import Answers, read
+from medbench.report.clinical.predictions import LinePredictions, read_predictions
 from medbench.report.clinical.subgroup_analysis import MIN_GROUPS, MIN_OF_CLASS, subgroups
 from medbench.report.clinical.temperature_scaling import MIN_HELD_OUT, RANGE, calibration
-from medbench.report.leaderboard import TITLES, Board, Line, escape_tex, known_metric, shown_axes
+from medbench.report.leaderboard import TITLES, Leaderboard, LeaderboardEntry, escape_tex, known_metric, shown_axes
 from medbench.report.leaderboard.standard_tables import grid
 from medbench.schema import Progress, UserError, parse_budget, silent
 
@@ -38,9 +38,9 @@ class Sheet:
     frame: pd.DataFrame
 
 
-def choose(
-    boards: Sequence[Board], method: str | None, labels: str | None, protocol: str | None, target: str | None, metric: str | None
-) -> list[tuple[Board, Line]]:
+def best_lines(
+    boards: Sequence[Leaderboard], method: str | None, labels: str | None, protocol: str | None, target: str | None, metric: str | None
+) -> list[tuple[Leaderboard, LeaderboardEntry]]:
     """The best complete line of each leaderboard among those asked for, at the largest budget asked for. Raises UserError where none is.
 
     target: the name of the scored set; default: the test (else val) part alone, where there is one.
@@ -75,7 +75,7 @@ def choose(
     return found
 
 
-def caption(board: Board, line: Line) -> str:
+def caption(board: Leaderboard, line: LeaderboardEntry) -> str:
     """`derm (HAM10000), test: supervised linear, 10% labels, 3 draws`."""
     axes = shown_axes(board.lines)
     words = [str(getattr(line.cell, axis)) for axis in dict.fromkeys([*axes, "protocol"])]
@@ -85,8 +85,8 @@ def caption(board: Board, line: Line) -> str:
 
 
 def sheets(
-    board: Board,
-    line: Line,
+    board: Leaderboard,
+    line: LeaderboardEntry,
     *,
     metric: str,
     by: str | None,
@@ -96,7 +96,7 @@ def sheets(
 ) -> list[Sheet]:
     """All tables of one line; those that these results cannot give are left out (a named column `by` is refused)."""
     check_shares(specificity, sensitivity)
-    answers, stage = read(line), f"tables of {line.name}"
+    answers, stage = read_predictions(line), f"tables of {line.name}"
 
     def at(done: int, total: int) -> None:
         progress(stage, done, total + 3)
@@ -112,7 +112,7 @@ def sheets(
     return made
 
 
-def _classes(answers: Answers, specificity: float, sensitivity: float) -> list[Sheet]:
+def _classes(answers: LinePredictions, specificity: float, sensitivity: float) -> list[Sheet]:
     frame = per_class(answers, specificity=specificity, sensitivity=sensitivity)
     found = {(row["class"], row["metric"]): row for row in frame.to_dict("records")}
     names = list(dict.fromkeys(frame["class"]))
@@ -155,7 +155,7 @@ def _classes(answers: Answers, specificity: float, sensitivity: float) -> list[S
     ]
 
 
-def _cases(answers: Answers) -> list[Sheet]:
+def _cases(answers: LinePredictions) -> list[Sheet]:
     frame = cases(answers)
     if frame.empty:
         return []
@@ -173,7 +173,7 @@ def _cases(answers: Answers) -> list[Sheet]:
     return [Sheet("A case beside an image", ["", f"{n} images", f"{m} cases", "case - image"], body, [note], frame)]
 
 
-def _subgroups(answers: Answers, metric: str, frame: pd.DataFrame) -> list[Sheet]:
+def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> list[Sheet]:
     if frame.empty:
         return []
     made = []
@@ -208,7 +208,7 @@ def _subgroups(answers: Answers, metric: str, frame: pd.DataFrame) -> list[Sheet
     return [*made[:-1], Sheet(last.title, last.header, last.body, [note], last.frame)]
 
 
-def _calibration(answers: Answers) -> Sheet:
+def _calibration(answers: LinePredictions) -> Sheet:
     frame = calibration(answers)
     found = {(row["state"], row["metric"]): row for row in frame.to_dict("records")}
     names = {"ece": "ECE", "brier": "Brier", "log_loss": "log-loss", "slope": "slope", "intercept": "intercept"}
@@ -242,7 +242,7 @@ def _interval(value: float, low: float, high: float, digits: int, signed: bool =
     return f"{value:{form}} [{low:{form}}, {high:{form}}]" if not np.isnan([low, high]).any() else f"{value:{form}} [undefined]"
 
 
-def terminal(title: str, made: Sequence[Sheet]) -> list[Table | str]:
+def clinical_terminal(title: str, made: Sequence[Sheet]) -> list[Table | str]:
     from rich.table import Table
     from rich.text import Text
 
@@ -257,7 +257,7 @@ def terminal(title: str, made: Sequence[Sheet]) -> list[Table | str]:
     return found
 
 
-def render(made: Sequence[tuple[str, Sequence[Sheet]]], form: str) -> str:
+def render_tables(made: Sequence[tuple[str, Sequence[Sheet]]], form: str) -> str:
     """The tables of several lines as text: "markdown", "latex" or "csv" (one tidy table: line, table, then every frame's columns)."""
     if form == "csv":
         import pandas as pd

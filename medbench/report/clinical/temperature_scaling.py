@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
-from medbench.report.clinical.predictions import Answers, Draw, read
-from medbench.report.leaderboard import Line
+from medbench.report.clinical.predictions import Draw, LinePredictions, read_predictions
+from medbench.report.leaderboard import LeaderboardEntry
 from medbench.schema import Kind
 from medbench.stats.metrics import ECE_BINS, calibration_gaps, ratio
 
@@ -25,7 +25,7 @@ _COLUMNS = 50  # resamples at a time, in the recalibration
 _WORLDS = 200  # in which the probabilities are right; two hundred know their mean to 2 % or so
 
 
-def temperature(draw: Draw, kind: Kind) -> float:
+def fit_temperature(draw: Draw, kind: Kind) -> float:
     """The temperature T with the lowest log-loss on the held-out scores of the labelled subset, within RANGE; NaN where there are fewer than 20
     images or one class alone. Several labels an image share one T, as single ones have too few positives.
 
@@ -59,8 +59,8 @@ def tempered(probabilities: np.ndarray, t: float, kind: Kind) -> np.ndarray:
     return softened
 
 
-def calibration(line: Line | Answers) -> pd.DataFrame:
-    """One row a state and metric, columns CALIBRATION_COLUMNS. state: "before", "after" the temperature of `temperature`, and "change", after
+def calibration(line: LeaderboardEntry | LinePredictions) -> pd.DataFrame:
+    """One row a state and metric, columns CALIBRATION_COLUMNS. state: "before", "after" the temperature of `fit_temperature`, and "change", after
     minus before on the same resamples; NaN after, where a draw has no temperature. "if calibrated": the ece that chance alone makes of so many
     images, no interval.
 
@@ -76,10 +76,10 @@ def calibration(line: Line | Answers) -> pd.DataFrame:
     return pd.DataFrame(calibration_records(line), columns=list(CALIBRATION_COLUMNS)).astype(numbers)
 
 
-def calibration_records(line: Line | Answers) -> list[dict[str, Any]]:
+def calibration_records(line: LeaderboardEntry | LinePredictions) -> list[dict[str, Any]]:
     """`calibration` as records; None for no number."""
-    answers = line if isinstance(line, Answers) else read(line)
-    temperatures = [temperature(draw, answers.kind) for draw in answers.draws]
+    answers = line if isinstance(line, LinePredictions) else read_predictions(line)
+    temperatures = [fit_temperature(draw, answers.kind) for draw in answers.draws]
     before = [_measured(answers, draw.probabilities) for draw in answers.draws]
     after = [
         dict.fromkeys(before[0], np.full(answers.weights.shape[1], np.nan))
@@ -122,7 +122,7 @@ def ece_if_calibrated(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(np.mean(found))
 
 
-def _measured(answers: Answers, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+def _measured(answers: LinePredictions, probabilities: np.ndarray) -> dict[str, np.ndarray]:
     """Each (1 + R,)."""
     labels, several = answers.labels, answers.kind == "multilabel"
     weights = answers.weights.astype(float)

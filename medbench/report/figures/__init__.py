@@ -10,8 +10,8 @@ from medbench.report.figures.calibration_confusion import attention, confusion, 
 from medbench.report.figures.line_selection import readable
 from medbench.report.figures.performance import cost, critical_difference, curves, heatmap
 from medbench.report.figures.robustness import shift
-from medbench.report.figures.style import FORMATS, WIDTHS, paper, save
-from medbench.report.leaderboard import Board, at_home, known_metric
+from medbench.report.figures.style import FORMATS, WIDTHS, paper, save_figures
+from medbench.report.leaderboard import Leaderboard, at_home, known_metric
 from medbench.run.store import Damaged
 from medbench.schema import UserError
 from medbench.system import fork_pool as forked
@@ -28,8 +28,8 @@ KINDS = {
 }
 
 
-def draw(
-    boards: Sequence[Board],
+def draw_figures(
+    boards: Sequence[Leaderboard],
     kinds: Sequence[str],
     folder: Path,
     forms: Sequence[str] = ("pdf", "png"),
@@ -56,7 +56,7 @@ def draw(
             if kinds or isinstance(error, Damaged):
                 raise
             return str(error)
-        return save(drawings, folder, forms, processes if len(asked) == 1 else 1), [
+        return save_figures(drawings, folder, forms, processes if len(asked) == 1 else 1), [
             (drawing.name, drawing.said) for drawing in drawings if drawing.said
         ]
 
@@ -73,4 +73,4 @@ def draw(
     return [file for files, _ in done for file in files]
 
 
-__all__ = ["FORMATS", "KINDS", "WIDTHS", "draw", "paper", "readable"]
+__all__ = ["FORMATS", "KINDS", "WIDTHS", "draw_figures", "paper", "readable"]

@@ -10,8 +10,8 @@ import numpy as np
 from medbench.report import clinical
 from medbench.report.figures.line_selection import left_out, readable
 from medbench.report.figures.performance import line_looks, short_names
-from medbench.report.figures.style import Drawing, legend, legend_lines, panels, plain, shaded
-from medbench.report.leaderboard import Board, Line
+from medbench.report.figures.style import Drawing, figure_legend, legend_lines, panels, shaded, without_mathtext
+from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
 from medbench.schema import UserError
 from medbench.stats.metrics import ECE_BINS
 
@@ -20,10 +20,10 @@ _MATRICES = 6  # of a figure: of more lines the best _BEST
 _BEST = 3
 
 
-def reliability(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+def reliability(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
     """Share of right answers over confidence with the most labels, in the bins of the expected calibration error; all draws together.
 
-    Where scores were held out inside the labelled subset a second panel shows the same after each draw's temperature (`clinical.temperature`).
+    Where scores were held out inside the labelled subset a second panel shows the same after each draw's temperature (`clinical.fit_temperature`).
     """
     every, boards = boards, readable(boards, metric)
     names, look, title = short_names(boards), line_looks(boards), left_out(every, boards)
@@ -44,20 +44,20 @@ def reliability(boards: Sequence[Board], metric: str | None, width: str) -> list
                 )
         ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="share of right answers")
         state = f"\n{states[place]}" if states[place] else ""
-        ax.set_title(f"{plain(board.title)}\n{board.budgets()[-1]} labels{state}", loc="left")
+        ax.set_title(f"{without_mathtext(board.title)}\n{board.budgets()[-1]} labels{state}", loc="left")
         ax.spines[["top", "right"]].set_visible(False)
     if not handles:
         raise UserError("A reliability curve needs one finished line.", then="medbench run")
-    legend(figure, list(handles.values()), [names[name] for name in handles], inches, title)
+    figure_legend(figure, list(handles.values()), [names[name] for name in handles], inches, title)
     return [Drawing("reliability", figure, title)]
 
 
-def calibration_curves(board: Board) -> dict[Line, list[tuple[list[float], list[float]]]]:
+def calibration_curves(board: Leaderboard) -> dict[LeaderboardEntry, list[tuple[list[float], list[float]]]]:
     """Of each finished line with the most labels: mean confidence and share of right answers, a number a bin that holds ten images a draw; as
     given, then after each draw's temperature, where every draw has one."""
     lines = _finished(board)
     labels = _labels(lines[0]) if lines else np.zeros(0)
-    found: dict[Line, list[tuple[list[float], list[float]]]] = {}
+    found: dict[LeaderboardEntry, list[tuple[list[float], list[float]]]] = {}
     for line in lines:
         for confidence, right in _calibrations(board, line, labels):
             which = np.minimum((np.ceil(confidence * ECE_BINS) - 1).astype(int), ECE_BINS - 1)
@@ -67,7 +67,7 @@ def calibration_curves(board: Board) -> dict[Line, list[tuple[list[float], list[
     return found
 
 
-def attention(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+def attention(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
     """A figure a fusion and task: what each member's token takes of each other's, mean over images and draws, at every label budget."""
     from medbench.report.figures.attention_map import attention_picture
 
@@ -91,7 +91,7 @@ def attention(boards: Sequence[Board], metric: str | None, width: str) -> list[D
     return found
 
 
-def confusion(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+def confusion(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
     """A figure a task: of each class, in percent, which class the images were taken for. The most labels, all draws together; of more than six
     lines the best three. Several labels an image have no such matrix."""
     found, names = [], short_names(boards)
@@ -111,10 +111,10 @@ def confusion(boards: Sequence[Board], metric: str | None, width: str) -> list[D
             shaded(ax, shares, texts, classes, classes if first else [], size=size, vmin=0, vmax=100)
             ax.set_aspect("equal")
             ax.tick_params(axis="x", rotation=90)
-            ax.set_title(plain(names[line.name]))
+            ax.set_title(without_mathtext(names[line.name]))
             ax.set_xlabel("decision")
             ax.set_ylabel("label, % of its images" if first else "")
-        figure.suptitle(f"{plain(board.title)}, {board.budgets()[-1]} labels{said and f'; {said}'}", fontsize=7.5)
+        figure.suptitle(f"{without_mathtext(board.title)}, {board.budgets()[-1]} labels{said and f'; {said}'}", fontsize=7.5)
         word = re.sub(r"[^A-Za-z0-9]+", "-", f"{board.task} {board.data} {board.target}").strip("-")
         found.append(Drawing(f"confusion-{word}", figure, said))
     if not found:
@@ -122,26 +122,26 @@ def confusion(boards: Sequence[Board], metric: str | None, width: str) -> list[D
     return found
 
 
-def _finished(board: Board) -> list[Line]:
+def _finished(board: Leaderboard) -> list[LeaderboardEntry]:
     return [line for line in board.at(board.budgets()[-1]) if line.complete]
 
 
-def _scores(line: Line) -> list[Mapping[str, np.ndarray]]:
+def _scores(line: LeaderboardEntry) -> list[Mapping[str, np.ndarray]]:
     """Of each draw."""
     return [store.scores(row) for store, row in zip(line.stores, line.rows, strict=True)]
 
 
-def _labels(line: Line) -> np.ndarray:
+def _labels(line: LeaderboardEntry) -> np.ndarray:
     """Of the scored set, which all lines of a board share."""
     return line.stores[0].target(line.rows[0].provenance["target"])["labels"]
 
 
-def _calibrations(board: Board, line: Line, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _calibrations(board: Leaderboard, line: LeaderboardEntry, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Confidence in [0, 1] and whether the answer was right, of all draws one after another, as `metrics.score` takes them for `ece`; then the
     same after each draw's temperature, where every draw has one."""
     kind, draws = board.about["kind"], [clinical.draw_of(scores) for scores in _scores(line)]
     given = [draw.probabilities for draw in draws]
-    temperatures = [clinical.temperature(draw, kind) for draw in draws]
+    temperatures = [clinical.fit_temperature(draw, kind) for draw in draws]
     scaled = [clinical.tempered(p, t, kind) for p, t in zip(given, temperatures, strict=True)] if not np.isnan(temperatures).any() else []
     return [_pooled(labels, probabilities) for probabilities in (given, scaled) if probabilities]
 
@@ -159,7 +159,7 @@ def _pooled(labels: np.ndarray, probabilities: Sequence[np.ndarray]) -> tuple[np
     return np.concatenate(confidence), np.concatenate(right)
 
 
-def _confusion(board: Board, line: Line, labels: np.ndarray) -> np.ndarray:
+def _confusion(board: Leaderboard, line: LeaderboardEntry, labels: np.ndarray) -> np.ndarray:
     """(C, C): row = label, column = decision, shares of the row; NaN for a class without images."""
     c = len(board.about["classes"])
     counts = np.zeros((c, c))

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from medbench.report.leaderboard import Board, Line
+from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
 
 MOST = 12  # lines of a figure
 
 
-def readable(boards: Sequence[Board], metric: str | None, most: int = MOST, also: Collection[str] = ()) -> list[Board]:
+def readable(boards: Sequence[Leaderboard], metric: str | None, most: int = MOST, also: Collection[str] = ()) -> list[Leaderboard]:
     """The boards with the lines that a figure shows: all, or of more than `most` names the best with the most labels, `most` in all.
 
     Of several boards those with the best mean place. also: names of lines that stay in any case, as the supervised baseline does.
@@ -27,7 +27,7 @@ def readable(boards: Sequence[Board], metric: str | None, most: int = MOST, also
     return [replace(board, lines=[line for line in board.lines if line.name in kept]) for board in boards]
 
 
-def _best_first(shown: Mapping[Board, str]) -> list[str]:
+def _best_first(shown: Mapping[Leaderboard, str]) -> list[str]:
     """Names of lines by their mean place on the boards with the most labels, as a share of the places there. shown: the metric of each board."""
     places: dict[str, list[float]] = {}
     for board, metric in shown.items():
@@ -38,7 +38,7 @@ def _best_first(shown: Mapping[Board, str]) -> list[str]:
     return sorted(places, key=lambda name: float(np.mean(places[name])))
 
 
-def left_out(boards: Sequence[Board], few: Sequence[Board]) -> str:
+def left_out(boards: Sequence[Leaderboard], few: Sequence[Leaderboard]) -> str:
     """What a figure of `few` must say, "" where they are all of `boards`."""
     of, n = (len({line.name for board in some for line in board.lines}) for some in (boards, few))
     base = any(line.cell.method == "supervised" for board in few for line in board.lines)
@@ -46,12 +46,12 @@ def left_out(boards: Sequence[Board], few: Sequence[Board]) -> str:
     return "; ".join(filter(None, [picked_of(boards), best]))
 
 
-def picked_of(boards: Sequence[Board]) -> str:
+def picked_of(boards: Sequence[Leaderboard]) -> str:
     """What a figure of lines that a person picked says, "" of all lines."""
     return "a selection of the lines" if any(board.selection for board in boards) else ""
 
 
-def baseline(board: Board, metric: str) -> Line | None:
+def baseline(board: Leaderboard, metric: str) -> LeaderboardEntry | None:
     """The best line of `supervised` with the most labels, else the first line."""
     lines = [line for line in board.at(board.budgets()[-1]) if metric in line.plain]
     known = [line for line in lines if line.cell.method == "supervised"] or lines[:1]

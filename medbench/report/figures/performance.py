@@ -10,8 +10,8 @@ import numpy as np
 
 from medbench import stats
 from medbench.report.figures.line_selection import baseline, left_out, picked_of, readable
-from medbench.report.figures.style import WIDTHS, Drawing, Look, legend, legend_lines, looks, panels, plain, shaded
-from medbench.report.leaderboard import TITLES, Board, Line, Places, marks, places, shown_axes, summarise, tasks_by_lines
+from medbench.report.figures.style import WIDTHS, Drawing, Look, figure_legend, legend_lines, looks, panels, shaded, without_mathtext
+from medbench.report.leaderboard import TITLES, Leaderboard, LeaderboardEntry, Places, marks, places, shown_axes, summarise, tasks_by_lines
 from medbench.schema import UserError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _ROWS = 36  # of a heat map: as many as a page is high
 _NAMED = 30  # lines of a critical-difference diagram
 
 
-def short_names(boards: Sequence[Board]) -> dict[str, str]:
+def short_names(boards: Sequence[Leaderboard]) -> dict[str, str]:
     """Line name -> the words of it that differ between lines, the method first. In the order of the boards."""
     names = list(dict.fromkeys(line.name for board in boards for line in board.lines))
     axes = _differing(boards)
@@ -30,11 +30,11 @@ def short_names(boards: Sequence[Board]) -> dict[str, str]:
     return {name: " ".join(word) for name, word in zip(names, words, strict=True)}
 
 
-def line_looks(boards: Sequence[Board]) -> dict[str, Look]:
+def line_looks(boards: Sequence[Leaderboard]) -> dict[str, Look]:
     return looks(list(short_names(boards)))
 
 
-def curves(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+def curves(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
     """Score over labelled images, a panel a task: means with 95 % bands, and the baseline's score with all labels as a line across.
 
     The baseline is the best line of `supervised`, else the first line. More than four lines: bars instead of bands, side by side; of more
@@ -62,17 +62,17 @@ def curves(boards: Sequence[Board], metric: str | None, width: str) -> list[Draw
             full = ax.axhline(base.summary(shown).mean, color="0.45", linewidth=0.8, linestyle=(0, (1, 1)), zorder=1)
             handles[""] = full
         _label_axis(ax, board)
-        ax.set_title(plain(board.title), loc="left")
+        ax.set_title(without_mathtext(board.title), loc="left")
         ax.set_ylabel(TITLES[shown])
         ax.spines[["top", "right"]].set_visible(False)
     base = baseline(boards[0], boards[0].shown(metric))
     if base is not None:
         names[""] = f"{names[base.name]}, all labels"
-    legend(figure, list(handles.values()), [names[name] for name in handles], inches, title)
+    figure_legend(figure, list(handles.values()), [names[name] for name in handles], inches, title)
     return [Drawing("curves", figure, title)]
 
 
-def heatmap(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+def heatmap(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
     """Every line on every task: the number written, the shade its distance to the column's best. One task: its budgets; several: all labels.
     Of more lines than a page has room for, the best by their mean place in the columns."""
     from matplotlib.figure import Figure
@@ -107,11 +107,13 @@ def heatmap(boards: Sequence[Board], metric: str | None, width: str) -> list[Dra
     mesh = shaded(ax, gap[rows], texts, ["\n".join(column) for column in columns], names, gaps=0.5)
     figure.colorbar(mesh, ax=ax, label="behind the best", shrink=0.9).outline.set_linewidth(0)
     title = [*textwrap.wrap(table.caption, int(inches / 0.055)), *([said] if said else [])]
-    figure.suptitle(plain("\n".join(title)), x=0.01, ha="left", size=7.5)  # above the names too: over the cells alone it may be cut off
+    figure.suptitle(
+        without_mathtext("\n".join(title)), x=0.01, ha="left", size=7.5
+    )  # above the names too: over the cells alone it may be cut off
     return [Drawing("heatmap", figure, "; ".join(filter(None, [picked_of(boards), said])))]
 
 
-def critical_difference(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+def critical_difference(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
     """Mean ranks over tasks with all labels; a bar joins what Nemenyi's test does not tell apart (Demsar 2006, figure 1). Of more than thirty
     lines those of the best mean rank; ranks and tests are over all."""
     from matplotlib.figure import Figure
@@ -153,7 +155,7 @@ def critical_difference(boards: Sequence[Board], metric: str | None, width: str)
         level = names_at + row * (place if left else k - 1 - place)
         end = at(1) - 0.08 if left else at(last) + 0.08
         ax.plot([at(result.mean[i])] * 2 + [end], [top, level, level], color="black", linewidth=0.6)
-        ax.text(end, level, f" {plain(short[names[i]])} {result.mean[i]:.2f} ", ha="right" if left else "left", va="center")
+        ax.text(end, level, f" {without_mathtext(short[names[i]])} {result.mean[i]:.2f} ", ha="right" if left else "left", va="center")
     for place, (i, j) in enumerate(joined):
         ends = [at(ordered[i]) - 0.03, at(ordered[j]) + 0.03]
         ax.plot(ends, [top + bars * (place + 1)] * 2, color="black", linewidth=2.2, solid_capstyle="butt")
@@ -166,7 +168,7 @@ def critical_difference(boards: Sequence[Board], metric: str | None, width: str)
     return [Drawing("cd", figure, few)]
 
 
-def cost(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+def cost(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
     """Score with the most labels against the seconds that it took: pretraining, embedding and fitting, mean over draws, on its machine."""
     every, boards = boards, readable(boards, metric)
     names, look, title = short_names(boards), line_looks(boards), left_out(every, boards)
@@ -184,17 +186,17 @@ def cost(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawin
                 )
         ax.set_xscale("log")
         _plain_ticks(ax)
-        ax.set_title(f"{plain(board.title)}\n{board.budgets()[-1]} labels", loc="left")
+        ax.set_title(f"{without_mathtext(board.title)}\n{board.budgets()[-1]} labels", loc="left")
         ax.set_xlabel("seconds: pretraining, embedding, fitting")
         ax.set_ylabel(TITLES[shown])
         ax.spines[["top", "right"]].set_visible(False)
     if not handles:
         raise UserError("No finished line says what it cost.", then="medbench run")
-    legend(figure, list(handles.values()), [names[name] for name in handles], inches, title)
+    figure_legend(figure, list(handles.values()), [names[name] for name in handles], inches, title)
     return [Drawing("cost", figure, title)]
 
 
-def drawn(ax: Axes, x: np.ndarray, lines: Sequence[Line], metric: str, look: Look, band: bool) -> Any:
+def drawn(ax: Axes, x: np.ndarray, lines: Sequence[LeaderboardEntry], metric: str, look: Look, band: bool) -> Any:
     """The means of `lines` over x (n,), with their intervals as a band or as bars; its handle for a legend."""
     found = [line.summary(metric) for line in lines]
     mean, low, high = (np.array([getattr(s, name) for s in found]) for name in ("mean", "low", "high"))
@@ -208,7 +210,7 @@ def drawn(ax: Axes, x: np.ndarray, lines: Sequence[Line], metric: str, look: Loo
     return handle
 
 
-def budget_ticks(board: Board) -> list[tuple[float, str]]:
+def budget_ticks(board: Leaderboard) -> list[tuple[float, str]]:
     """(labelled images, name and number) of each budget. What stands too close to its right neighbour has no words."""
     where = list({line.cell.labels: line.n_labels for line in board.lines if line.rows}.items())
     width = np.log(max(n for _, n in where) / min(n for _, n in where))
@@ -216,14 +218,14 @@ def budget_ticks(board: Board) -> list[tuple[float, str]]:
     return [(n, "" if close else f"{budget}\n{n:,.0f}") for (budget, n), close in zip(where, near, strict=True)]
 
 
-def _label_axis(ax: Axes, board: Board) -> None:
+def _label_axis(ax: Axes, board: Leaderboard) -> None:
     ax.set_xscale("log")
     ax.set_xticks(*zip(*budget_ticks(board), strict=True))
     ax.set_xticks([], minor=True)
     ax.set_xlabel("labels (images)")
 
 
-def seconds_of(line: Line) -> float:
+def seconds_of(line: LeaderboardEntry) -> float:
     """Pretraining, embedding and fitting, mean over draws; NaN where nothing was written down."""
     parts = ("pretrain_seconds", "embed_seconds", "seconds")
     return float(np.mean([sum(row.cost.get(part) or 0.0 for part in parts) for row in line.rows])) if line.rows else np.nan
@@ -249,12 +251,12 @@ def _mean(table: Places, row: tuple[str, ...], column: tuple[str, ...]) -> float
     return float(line.plain[table.shown[board]].mean()) if table.shown[board] in line.plain else float("nan")
 
 
-def _differing(boards: Sequence[Board]) -> list[str]:
+def _differing(boards: Sequence[Leaderboard]) -> list[str]:
     """The axes beside the method in which lines of one board differ."""
     found = [axis for board in boards for axis in shown_axes(board.lines)]
     return [axis for axis in dict.fromkeys(found) if axis != "method"]
 
 
-def _first_of(boards: Sequence[Board], names: Sequence[str]) -> list[Line]:
-    by_name: Mapping[str, Line] = {line.name: line for board in reversed(boards) for line in reversed(board.lines)}
+def _first_of(boards: Sequence[Leaderboard], names: Sequence[str]) -> list[LeaderboardEntry]:
+    by_name: Mapping[str, LeaderboardEntry] = {line.name: line for board in reversed(boards) for line in reversed(board.lines)}
     return [by_name[name] for name in names]

@@ -10,12 +10,12 @@ import numpy as np
 
 from medbench.report.figures.line_selection import left_out, readable
 from medbench.report.figures.performance import drawn, line_looks, short_names
-from medbench.report.figures.style import Drawing, legend, legend_lines, panels, plain
-from medbench.report.leaderboard import TITLES, Board, Drop, at_home, measured
+from medbench.report.figures.style import Drawing, figure_legend, legend_lines, panels, without_mathtext
+from medbench.report.leaderboard import TITLES, Leaderboard, RobustnessGap, at_home, measured
 from medbench.schema import UserError
 
 
-def shift(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawing]:
+def shift(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
     """A figure a task, with the most labels: means and 95 % intervals at home (level 0) and at each level; data sets beside home.
 
     Bands where there are at most four lines, else bars; of more than twelve lines the best at home (`readable`).
@@ -35,7 +35,7 @@ def shift(boards: Sequence[Board], metric: str | None, width: str) -> list[Drawi
     return drawn
 
 
-def _figure(home: Board, drops: Sequence[Drop], labels: str, width: str, said: str) -> Drawing:
+def _figure(home: Leaderboard, drops: Sequence[RobustnessGap], labels: str, width: str, said: str) -> Drawing:
     names, look = short_names([home]), line_looks([home])
     kinds = list(dict.fromkeys(drop.corruption or drop.name for drop in drops))
     rows = legend_lines(list(names.values()), width, len(kinds), said)
@@ -53,13 +53,13 @@ def _figure(home: Board, drops: Sequence[Drop], labels: str, width: str, said: s
         ticks = sorted({level for drop in of for level in drop.levels} or {1})
         ax.set_xticks([0, *ticks], ["none", *map(str, ticks)] if of[0].levels else ["at home", "there"])
         ax.set_xlim(-0.3, ticks[-1] + 0.3)
-        ax.set_title(plain(kind), loc="left")
+        ax.set_title(without_mathtext(kind), loc="left")
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel(TITLES[of[0].metric])
         ax.spines[["top", "right"]].set_visible(False)
     low, high = (pick(end for ax in axes for end in ax.get_ylim()) for pick in (min, max))
     for ax in axes:
         ax.set_ylim(low, high)  # one scale: a drop looks as large as it is
-    figure.suptitle(f"{plain(home.title)}, {labels} labels", fontsize=7.5)
-    legend(figure, list(handles.values()), [names[name] for name in handles], inches, said)
+    figure.suptitle(f"{without_mathtext(home.title)}, {labels} labels", fontsize=7.5)
+    figure_legend(figure, list(handles.values()), [names[name] for name in handles], inches, said)
     return Drawing(f"shift-{'-'.join(home.task.replace(':', '-').split())}", figure, said)

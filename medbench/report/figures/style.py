@@ -102,11 +102,11 @@ def panels(count: int, width: str, *, height: float = 2.1, legend: int = 0, acro
     return figure, axes[:count], inches
 
 
-def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], inches: float, title: str = "") -> None:
+def figure_legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], inches: float, title: str = "") -> None:
     """All names below the panels, in as many columns as fit."""
     columns = _legend_columns(names, inches)
     said = {"title": title, "title_fontsize": 6.5} if title else {}
-    figure.legend(handles, [plain(name) for name in names], loc="outside lower center", ncols=columns, frameon=False, **said)
+    figure.legend(handles, [without_mathtext(name) for name in names], loc="outside lower center", ncols=columns, frameon=False, **said)
 
 
 def legend_lines(names: Sequence[str], width: str, count: int, title: str = "") -> int:
@@ -136,8 +136,8 @@ def shaded(
     size = scale.pop("size", 6.5)
     mesh = ax.pcolormesh(np.ma.masked_invalid(values), cmap=SHADES, linewidths=gaps, edgecolors="white" if gaps else "none", **scale)
     ax.invert_yaxis()
-    ax.set_xticks(np.arange(values.shape[1]) + 0.5, [plain(name) for name in columns])
-    ax.set_yticks(np.arange(values.shape[0]) + 0.5 if rows else [], [plain(name) for name in rows], va="center")
+    ax.set_xticks(np.arange(values.shape[1]) + 0.5, [without_mathtext(name) for name in columns])
+    ax.set_yticks(np.arange(values.shape[0]) + 0.5 if rows else [], [without_mathtext(name) for name in rows], va="center")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     shades = np.asarray(mesh.to_rgba(values))[..., :3]
@@ -154,12 +154,12 @@ def shaded(
     return mesh
 
 
-def plain(name: str) -> str:
+def without_mathtext(name: str) -> str:
     """A user's name as it is: no mathematics between dollar signs."""
     return name.replace("$", r"\$")
 
 
-def save(drawings: Sequence[Drawing], folder: Path, forms: Sequence[str], processes: int = 1) -> list[Path]:
+def save_figures(drawings: Sequence[Drawing], folder: Path, forms: Sequence[str], processes: int = 1) -> list[Path]:
     """Each figure in each format, so many at once (`forked.each`). Raises UserError where the folder cannot be written."""
 
     def written(job: tuple[Drawing, str]) -> Path:

@@ -27,14 +27,14 @@ from medbench.report.html import (
     summary as answers,
 )
 from medbench.report.html.elements import Html, tag
-from medbench.report.leaderboard import Board, at_home, boards, known_metric, prepare, standing
+from medbench.report.leaderboard import Leaderboard, at_home, known_metric, leaderboards, precompute, standing
 from medbench.report.leaderboard import only as picks
 from medbench.run.store import Store
 from medbench.schema import Progress, UserError, silent
 from medbench.system import fork_pool as forked
 
 
-def build(
+def build_page(
     stores: Sequence[Store],
     *,
     metric: str | None = None,
@@ -51,7 +51,7 @@ def build(
     where the images are, as in `run`. only: as `table.only` takes it. processes: how many work on it at once (`forked.each`). Raises UserError
     for a metric that is not there, where nothing was planned, for images that are not there or not those that were scored; and as `table.only`.
     """
-    found = boards(*stores)
+    found = leaderboards(*stores)
     if not found:
         raise UserError("Nothing was planned in these folders.", then="medbench run --out FOLDER")
     if only:
@@ -59,35 +59,35 @@ def build(
     known_metric(found, metric)
     shown, home = standing(found), at_home(found)
     processes = forked.possible(processes)
-    prepare(found, metric, processes=processes)
+    precompute(found, metric, processes=processes)
     inner = progress if processes < 2 else silent  # a copy of this process has no screen
     parts: list[Callable[[], Html | None]] = [
         lambda: answers.answer(shown, metric, margin, inner),
         lambda: made.study(shown),
         lambda: leaderboard.leaderboard(shown, metric),
-        lambda: details.curves(home, metric),
+        lambda: details.curves_section(home, metric),
         lambda: answers.over_tasks(home, metric),
-        lambda: answers.verdicts(shown, metric, margin, inner),
+        lambda: answers.verdicts_section(shown, metric, margin, inner),
         lambda: clinic.parts(home, metric, inner),
-        lambda: details.shifted(found, metric),
-        lambda: clinic.calibration(home, metric, inner),
+        lambda: details.robustness_section(found, metric),
+        lambda: clinic.calibration_section(home, metric, inner),
         lambda: _pictures(home, metric, data, inner) if images else None,
         lambda: made.audits(home),
-        lambda: made.costs(home),
-        lambda: made.provenance(shown, stores),
-        lambda: made.methods(shown),
+        lambda: made.costs_section(home),
+        lambda: made.provenance_section(shown, stores),
+        lambda: made.methods_section(shown),
     ]
     written = forked.each(lambda part: part(), parts, processes, lambda done: progress("the page's parts", done, len(parts)))
     return _page(shown, [part for part in written if part is not None])
 
 
-def _pictures(found: Sequence[Board], metric: str | None, data: str | None, progress: Progress) -> Html | None:
+def _pictures(found: Sequence[Leaderboard], metric: str | None, data: str | None, progress: Progress) -> Html | None:
     from medbench.report.html import mistakes as pictures  # a page without images needs no decoder
 
-    return pictures.section(pictures.galleries(found, metric, data, progress))
+    return pictures.mistakes_section(pictures.galleries(found, metric, data, progress))
 
 
-def _page(found: Sequence[Board], parts: Sequence[Html]) -> str:
+def _page(found: Sequence[Leaderboard], parts: Sequence[Html]) -> str:
     style, script = (resources.files(__name__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     policy = "; ".join(
         [
@@ -133,4 +133,4 @@ def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-__all__ = ["build"]
+__all__ = ["build_page"]

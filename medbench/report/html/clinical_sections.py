@@ -7,9 +7,9 @@ from typing import Any
 
 from medbench.report import clinical as measured
 from medbench.report.figures.performance import short_names
-from medbench.report.html.curves_and_shift import reliability
-from medbench.report.html.elements import Html, bar, between, ends_of, number, section, table, tag
-from medbench.report.leaderboard import TITLES, Board, Line, marks
+from medbench.report.html.curves_and_shift import reliability_section
+from medbench.report.html.elements import Html, bar, ends_of, interval_markup, number_markup, section, table, tag
+from medbench.report.leaderboard import TITLES, Leaderboard, LeaderboardEntry, marks
 from medbench.run.store import NoPredictions
 from medbench.schema import Progress
 
@@ -17,18 +17,18 @@ Records = Sequence[dict[str, Any]]
 DETAILED = 4  # tasks whose classes, cases and subgroups are worked out: each takes seconds
 
 
-def best_lines(boards: Sequence[Board], metric: str | None) -> list[tuple[Board, Line]]:
+def best_lines(boards: Sequence[Leaderboard], metric: str | None) -> list[tuple[Leaderboard, LeaderboardEntry]]:
     """The best line with the most labels of each board where all lines are there."""
     signs = {board: marks(board, board.shown(metric)) for board in boards}
     return [(board, line) for board in boards for line in board.at(board.budgets()[-1]) if signs[board][line].sign == "*"]
 
 
-def titled(board: Board, line: Line) -> str:
+def titled(board: Leaderboard, line: LeaderboardEntry) -> str:
     """What a table of one line stands under: all that tells it from the board's other lines."""
     return f"{board.title}: {short_names([board])[line.name]} at {line.cell.labels} labels"
 
 
-def parts(boards: Sequence[Board], metric: str | None, progress: Progress) -> Html | None:
+def parts(boards: Sequence[Leaderboard], metric: str | None, progress: Progress) -> Html | None:
     """Classes, cases and subgroups of the best line of each board with the most labels."""
     chosen = best_lines(boards, metric)[:DETAILED]
     classes: list[Html] = []
@@ -36,7 +36,7 @@ def parts(boards: Sequence[Board], metric: str | None, progress: Progress) -> Ht
     for place, (board, line) in enumerate(chosen):
         progress("classes and subgroups", place, len(chosen))
         try:
-            answers = measured.read(line)
+            answers = measured.read_predictions(line)
         except NoPredictions:
             continue
         who = titled(board, line)
@@ -86,15 +86,15 @@ def _measure(record: dict[str, Any] | None) -> object:
     if record is None or record["mean"] != record["mean"]:
         return "–"
     drawn = bar(record["mean"], record["low"], record["high"], (0.0, 1.0))
-    return [drawn, number(record["mean"]), " ", tag("small", between(record["low"], record["high"]))]
+    return [drawn, number_markup(record["mean"]), " ", tag("small", interval_markup(record["low"], record["high"]))]
 
 
 def _cases(records: Records, who: str) -> Html:
     rows = [
         [
             TITLES.get(record["metric"], record["metric"]),
-            [number(record["image"]), " ", tag("small", between(record["image_low"], record["image_high"]))],
-            [number(record["case"]), " ", tag("small", between(record["case_low"], record["case_high"]))],
+            [number_markup(record["image"]), " ", tag("small", interval_markup(record["image_low"], record["image_high"]))],
+            [number_markup(record["case"]), " ", tag("small", interval_markup(record["case_low"], record["case_high"]))],
         ]
         for record in records
     ]
@@ -109,23 +109,23 @@ def _subgroups(records: Records, who: str, metric: str) -> Html | None:
     ends = ends_of([0.0, *(record[end] for record in records for end in ("difference_low", "difference_high"))])
     rows = []
     for record in records:
-        value = [number(record["value"]), " ", tag("small", between(record["low"], record["high"]))]
+        value = [number_markup(record["value"]), " ", tag("small", interval_markup(record["low"], record["high"]))]
         gap = [
             bar(record["difference"], record["difference_low"], record["difference_high"], ends, zero=True),
-            number(record["difference"], "+.3f"),
+            number_markup(record["difference"], "+.3f"),
         ]
         note = record["note"] or ("worst" if record["worst"] else "")
         known = record["value"] == record["value"]
-        p = "–" if record["p"] != record["p"] else number(record["p"])
+        p = "–" if record["p"] != record["p"] else number_markup(record["p"])
         count = f"{int(record['images']):,} / {int(record['groups']):,}"
         rows.append([record["column"], str(record["subgroup"]), note, count, value if known else "–", gap if known else "–", p])
     header = ["column", "subgroup", "note", "images / groups", TITLES[metric], "minus the others", "p"]
     return table(header, rows, who, names=3)
 
 
-def calibration(boards: Sequence[Board], metric: str | None, progress: Progress) -> Html | None:
+def calibration_section(boards: Sequence[Leaderboard], metric: str | None, progress: Progress) -> Html | None:
     """Reliability curves of the lines with the most labels, and calibration before and after temperature scaling of the best."""
-    drawn, tables = reliability(boards, metric), []
+    drawn, tables = reliability_section(boards, metric), []
     chosen = best_lines(boards, metric)[:DETAILED]
     for place, (board, line) in enumerate(chosen):
         progress("calibration", place, len(chosen))
@@ -157,7 +157,9 @@ def _calibrated(records: Records, who: str) -> Html:
             form = "+.3f" if state == "change" else ".3f"
             known = record is not None and record["mean"] == record["mean"]
             cells.append(
-                [number(record["mean"], form), " ", tag("small", between(record["low"], record["high"], form))] if known and record else "–"
+                [number_markup(record["mean"], form), " ", tag("small", interval_markup(record["low"], record["high"], form))]
+                if known and record
+                else "–"
             )
         rows.append([named.get(name, name), *cells])
     return table(["measure", *states], rows, who)

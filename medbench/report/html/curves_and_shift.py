@@ -7,41 +7,45 @@ from collections.abc import Sequence
 from medbench.report.figures.line_selection import left_out
 from medbench.report.html import svg_charts as figures
 from medbench.report.html.elements import Html, items, section, table, tag
-from medbench.report.leaderboard import TITLES, Board
+from medbench.report.leaderboard import TITLES, Leaderboard
 from medbench.report.leaderboard.robustness import tables as shift_tables
 
 
-def curves(boards: Sequence[Board], metric: str | None) -> Html | None:
+def curves_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
     """Label-efficiency curves and score against cost, a figure a board."""
     drawn = []
     for board in boards:
         shown = board.shown(metric)
-        few = figures.readable(board, shown)
+        few = figures.chart_lines(board, shown)
         n = len({line.name for line in board.lines})
         some = f" {said[0].upper()}{said[1:]}." if (said := left_out([board], [few])) else ""
         alt = (
             f"{TITLES[shown]} over the number of labelled images on {board.title}, a curve a method; the numbers stand in the leaderboard."
         )
-        drawn.append(figures.curves(few, shown, alt, f"{board.title}: {TITLES[shown]} over labelled images, with 95 % intervals.{some}"))
+        drawn.append(
+            figures.curves_chart(few, shown, alt, f"{board.title}: {TITLES[shown]} over labelled images, with 95 % intervals.{some}")
+        )
         if n > 1:
             alt = f"{TITLES[shown]} over seconds on {board.title}, a point a method."
-            drawn.append(figures.cost(few, shown, alt, f"{board.title}: {TITLES[shown]} with the most labels over what it took.{some}"))
+            drawn.append(
+                figures.cost_chart(few, shown, alt, f"{board.title}: {TITLES[shown]} with the most labels over what it took.{some}")
+            )
     made = [one for one in drawn if one is not None]
     return section("curves", "Labels and cost", tag("div", made, class_="figures")) if made else None
 
 
-def reliability(boards: Sequence[Board], metric: str | None) -> list[Html]:
+def reliability_section(boards: Sequence[Leaderboard], metric: str | None) -> list[Html]:
     """A reliability curve of each board of a task's own part, of the lines with the most labels."""
     drawn = []
     for board in boards:
         alt = f"Share of right answers over confidence on {board.title}; a calibrated method lies on the diagonal."
-        few = figures.readable(board, board.shown(metric))
+        few = figures.chart_lines(board, board.shown(metric))
         some = f" {said[0].upper()}{said[1:]}." if (said := left_out([board], [few])) else ""
-        drawn.append(figures.reliability(few, alt, f"{board.title}: share of right answers over confidence.{some}"))
+        drawn.append(figures.reliability_chart(few, alt, f"{board.title}: share of right answers over confidence.{some}"))
     return [one for one in drawn if one is not None]
 
 
-def shifted(boards: Sequence[Board], metric: str | None) -> Html | None:
+def robustness_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
     """What the fitted models lose elsewhere, as `medbench shift` has it; None where nothing was scored elsewhere."""
     shown = [
         [table(header, body, title, names=header.index("there") - 1), items(notes, class_="small")]

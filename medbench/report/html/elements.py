@@ -33,7 +33,7 @@ def placeless(text: str) -> str:
     return _BARE.sub(r"\1", _QUOTED.sub(r"\1\2\1", text))
 
 
-def text(value: Any) -> Html:
+def escaped(value: Any) -> Html:
     """What a person or a program said, as text."""
     return value if isinstance(value, Html) else Html(html.escape(placeless(str(value)), quote=True))
 
@@ -44,7 +44,7 @@ def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
     for key, value in attributes.items():
         if value is not None and value is not False:
             word = key.rstrip("_").replace("_", "-")
-            said.append(f" {word}" if value is True else f' {word}="{text(value)}"')
+            said.append(f" {word}" if value is True else f' {word}="{escaped(value)}"')
     inside = "".join(_flat(children))
     return Html(f"<{name}{''.join(said)}>{inside}" + ("" if name in _VOID else f"</{name}>"))
 
@@ -57,7 +57,7 @@ def _flat(children: Iterable[Any]) -> Iterable[str]:
         if child is None:
             continue
         if isinstance(child, str) or not isinstance(child, Iterable):
-            yield text(child)
+            yield escaped(child)
         else:
             yield from _flat(child)
 
@@ -93,12 +93,12 @@ def _width(cell: Any) -> str | None:
     return "w" if len(re.sub(r"<[^>]*>", "", "".join(_flat([cell])))) > 18 else None
 
 
-def number(value: float | None, form: str = ".3f") -> str:
+def number_markup(value: float | None, form: str = ".3f") -> str:
     return "–" if value is None or isnan(value) else f"{value:{form}}".replace("-", "−")
 
 
-def between(low: float, high: float, form: str = ".3f") -> str:
-    return "" if isnan(low) or isnan(high) else f"[{number(low, form)}, {number(high, form)}]"
+def interval_markup(low: float, high: float, form: str = ".3f") -> str:
+    return "" if isnan(low) or isnan(high) else f"[{number_markup(low, form)}, {number_markup(high, form)}]"
 
 
 def bar(mean: float, low: float, high: float, ends: tuple[float, float], *, zero: bool = False) -> Html:

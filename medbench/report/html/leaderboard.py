@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from medbench.report.figures.performance import seconds_of
-from medbench.report.html.elements import Html, bar, between, ends_of, number, section, tag, text
-from medbench.report.leaderboard import TITLES, Board, marks, shown_axes
+from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, number_markup, section, tag
+from medbench.report.leaderboard import TITLES, Leaderboard, marks, shown_axes
 
 SIGNS = {"*": "best", "=": "=", "?": "?", "": ""}
 
 
-def leaderboard(boards: Sequence[Board], metric: str | None) -> Html:
+def leaderboard_section(boards: Sequence[Leaderboard], metric: str | None) -> Html:
     """One row a line: where, how, the metric with its interval, the paired difference to the best, the other metrics' means, seconds."""
     axes = list(dict.fromkeys(axis for board in boards for axis in shown_axes(board.lines)))
     tasks = len({(board.task, board.data, board.target) for board in boards}) > 1
@@ -55,7 +55,7 @@ def _choice(name: str) -> Html:
     return tag("label", f"{name} ", tag("select", tag("option", "all", value=""), data_column=name))
 
 
-def _rows(board: Board, metric: str, axes: Sequence[str], others: Sequence[str], tasks: bool, named: bool) -> list[str]:
+def _rows(board: Leaderboard, metric: str, axes: Sequence[str], others: Sequence[str], tasks: bool, named: bool) -> list[str]:
     found = marks(board, metric)
     summaries = {line: line.summary(metric) for line in board.lines}
     ends = ends_of(end for s in summaries.values() for end in (s.mean, s.low, s.high))
@@ -63,30 +63,32 @@ def _rows(board: Board, metric: str, axes: Sequence[str], others: Sequence[str],
     rows = []
     for line in board.lines:
         s, mark = summaries[line], found[line]
-        where = [place_of(board)] if tasks else []
+        where = [task_in_words(board)] if tasks else []
         words = [*where, *([TITLES[metric]] if named else []), *(str(getattr(line.cell, axis)) for axis in axes)]
-        cells = [f"<td{' class=k' if i == len(words) - len(axes) else ''}>{text(word)}</td>" for i, word in enumerate(words)]
-        cells.append(f'<td data-v="{place[line.cell.labels]}">{text(line.cell.labels)}</td>')
+        cells = [f"<td{' class=k' if i == len(words) - len(axes) else ''}>{escaped(word)}</td>" for i, word in enumerate(words)]
+        cells.append(f'<td data-v="{place[line.cell.labels]}">{escaped(line.cell.labels)}</td>')
         known = metric in line.plain
-        cells.append(f"<td class=k>{SIGNS[mark.sign] if known else text('–' if line.complete else line.status)}</td>")
+        cells.append(f"<td class=k>{SIGNS[mark.sign] if known else escaped('–' if line.complete else line.status)}</td>")
         cells.append(f'<td class="n">{line.n_labels:,.0f}</td>')
-        cells.append(f'<td class="n k">{bar(s.mean, s.low, s.high, ends)}{number(s.mean)}</td>')
-        cells.append(f'<td class="n">{between(s.low, s.high)}</td><td class="n">{number(s.sd)}</td>')
+        cells.append(f'<td class="n k">{bar(s.mean, s.low, s.high, ends)}{number_markup(s.mean)}</td>')
+        cells.append(f'<td class="n">{interval_markup(s.low, s.high)}</td><td class="n">{number_markup(s.sd)}</td>')
         gap = mark.to_best
         low, high = gap.interval() if gap else (np.nan, np.nan)
         cells.append(
-            f'<td class="n">{number(gap.value, "+.3f")} <small>{between(low, high, "+.3f")}</small></td>' if gap else '<td class="n"></td>'
+            f'<td class="n">{number_markup(gap.value, "+.3f")} <small>{interval_markup(low, high, "+.3f")}</small></td>'
+            if gap
+            else '<td class="n"></td>'
         )
         for name in others:
             mean = float(np.mean(line.plain[name])) if name in line.plain else np.nan
-            cells.append(f'<td class="n">{number(mean)}</td>')
+            cells.append(f'<td class="n">{number_markup(mean)}</td>')
         seconds = seconds_of(line)
-        cells.append(f'<td class="n">{number(seconds, ",.0f" if seconds >= 10 else ".1f")}</td>')
+        cells.append(f'<td class="n">{number_markup(seconds, ",.0f" if seconds >= 10 else ".1f")}</td>')
         rows.append(f"<tr{' class=best' if mark.sign == '*' else ''}>{''.join(cells)}</tr>")
     return rows
 
 
-def place_of(board: Board) -> str:
+def task_in_words(board: Leaderboard) -> str:
     """The task in few words: `derm (PHANTOM)`, `derm (HAM10000), isic2019`."""
     where = "PHANTOM" if board.data == "phantom" else board.data
     return f"{board.task} ({where})" + ("" if board.target == "test" else f", {board.target}")

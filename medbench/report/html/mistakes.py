@@ -14,7 +14,7 @@ from medbench.data.task_data import open_task
 from medbench.report.html.clinical_sections import best_lines, titled
 from medbench.report.html.elements import Html, tag
 from medbench.report.html.elements import section as part
-from medbench.report.leaderboard import Board, Line
+from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
 from medbench.schema import Grid, Image, Progress, Split, UserError, registry, silent
 
 SHOWN = 12
@@ -42,7 +42,7 @@ class Gallery:
 
 
 def galleries(
-    boards: Sequence[Board],
+    boards: Sequence[Leaderboard],
     metric: str | None,
     data: str | None,
     progress: Progress = silent,
@@ -54,7 +54,7 @@ def galleries(
     return [_gallery(board, best, data, progress) for board, best in best_lines(boards, metric)]
 
 
-def section(found: Sequence[Gallery]) -> Html | None:
+def mistakes_section(found: Sequence[Gallery]) -> Html | None:
     """The images with what was said of each; None where nobody made a mistake."""
     shown = []
     for gallery in found:
@@ -74,7 +74,7 @@ def section(found: Sequence[Gallery]) -> Html | None:
     return part("mistakes", "The most confident mistakes", shown) if shown else None
 
 
-def _gallery(board: Board, line: Line, data: str | None, progress: Progress) -> Gallery:
+def _gallery(board: Leaderboard, line: LeaderboardEntry, data: str | None, progress: Progress) -> Gallery:
     row, store = line.rows[0], line.stores[0]
     split, licence = _images(board, data, progress)
     scores, target = store.scores(row), store.target(str(row.provenance["target"]))
@@ -114,7 +114,7 @@ def _wrong(probabilities: np.ndarray, decisions: np.ndarray, labels: np.ndarray)
     return list(zip(image[order].tolist(), c[order].tolist(), p[order].astype(float).tolist(), truth[order].tolist(), strict=True))
 
 
-def _images(board: Board, data: str | None, progress: Progress) -> tuple[Split, str]:
+def _images(board: Leaderboard, data: str | None, progress: Progress) -> tuple[Split, str]:
     """The scored part with its images, and their licence. Raises UserError."""
     own = board.task.startswith("folder:")
     if own and (data is None or board.data == "phantom"):

@@ -7,8 +7,8 @@ from typing import Any
 
 from medbench.report import methods_text as paper
 from medbench.report.figures.performance import seconds_of
-from medbench.report.html.elements import Html, items, number, placeless, section, table, tag
-from medbench.report.leaderboard import Board, notes
+from medbench.report.html.elements import Html, items, number_markup, placeless, section, table, tag
+from medbench.report.leaderboard import Leaderboard, notes
 from medbench.run.store import Store
 from medbench.schema import Row
 
@@ -20,7 +20,7 @@ KINDS = {
 }
 
 
-def study(boards: Sequence[Board]) -> Html:
+def study(boards: Sequence[Leaderboard]) -> Html:
     """Tasks and data, a row a scored set; then what a reader of each board must know."""
     rows = []
     for board in boards:
@@ -45,7 +45,7 @@ def study(boards: Sequence[Board]) -> Html:
     )
 
 
-def audits(boards: Sequence[Board]) -> Html | None:
+def audits(boards: Sequence[Leaderboard]) -> Html | None:
     """What the audit of the data found; None where no audit was made."""
     found = {board.title: board.about["audit"] for board in boards if "audit" in board.about}
     if not found:
@@ -57,7 +57,7 @@ def audits(boards: Sequence[Board]) -> Html | None:
     )
 
 
-def costs(boards: Sequence[Board]) -> Html | None:
+def costs_section(boards: Sequence[Leaderboard]) -> Html | None:
     """Seconds of each method's parts, mean over its rows, and the peak of memory."""
     grouped: dict[tuple[str, ...], list[Row]] = {}
     for board in boards:
@@ -69,7 +69,14 @@ def costs(boards: Sequence[Board]) -> Html | None:
             parts = [sum(row.cost.get(part) or 0.0 for row in of) / len(of) for part in ("pretrain_seconds", "embed_seconds", "seconds")]
             memory = max((row.cost.get("peak_memory_mb") or 0 for row in of), default=0)
             graphics = max((row.cost.get("peak_gpu_memory_mb") or 0 for row in of), default=0)
-            rows.append([*key, *(number(part, ",.1f") for part in parts), number(memory, ",.0f"), number(graphics or float("nan"), ",.0f")])
+            rows.append(
+                [
+                    *key,
+                    *(number_markup(part, ",.1f") for part in parts),
+                    number_markup(memory, ",.0f"),
+                    number_markup(graphics or float("nan"), ",.0f"),
+                ]
+            )
     if not rows or all(seconds_of(line) != seconds_of(line) for board in boards for line in board.lines):
         return None
     header = ["task", "method", "encoder", "protocol", "pretraining, s", "embedding, s", "fitting, s", "memory, MB", "GPU memory, MB"]
@@ -78,7 +85,7 @@ def costs(boards: Sequence[Board]) -> Html | None:
     return section("cost", "Cost", tag("p", intro, class_="small"), made)
 
 
-def provenance(boards: Sequence[Board], stores: Sequence[Store]) -> Html:
+def provenance_section(boards: Sequence[Leaderboard], stores: Sequence[Store]) -> Html:
     """Commands, versions, devices, commits, weights and data with their hashes."""
     rows = [row for board in boards for line in board.lines for row in line.rows]
     commands = list(dict.fromkeys(command for store in stores for command in store.plan().commands))
@@ -114,7 +121,7 @@ def provenance(boards: Sequence[Board], stores: Sequence[Store]) -> Html:
     )
 
 
-def methods(boards: Sequence[Board]) -> Html | None:
+def methods_section(boards: Sequence[Leaderboard]) -> Html | None:
     """The paragraph of a paper and its BibTeX, to copy."""
     if not any(line.rows for board in boards for line in board.lines):
         return None

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 from medbench import stats
 from medbench.report import compare
-from medbench.report.html.elements import Html, bar, between, ends_of, items, number, section, table, tag, text
-from medbench.report.leaderboard import TITLES, Board, Line, have_seen, is_quick, marks, pairs, picked, pivot
+from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, items, number_markup, section, table, tag
+from medbench.report.leaderboard import TITLES, Leaderboard, LeaderboardEntry, have_seen, is_quick, marks, pairs, picked, pivot
 from medbench.schema import Progress
 
 _TOLD = {"better": "is better than", "worse": "is worse than"}
 
 
-def answer(boards: Sequence[Board], metric: str | None, margin: float, progress: Progress) -> Html:
-    """For each board what is best at each budget in a sentence, and what each method saves in labels. The proof stands in `verdicts`."""
+def answer(boards: Sequence[Leaderboard], metric: str | None, margin: float, progress: Progress) -> Html:
+    """For each board what is best at each budget in a sentence, and what each method saves in labels. The proof stands in `verdicts_section`."""
     return section("answer", "The answer", [_headline(board, board.shown(metric), margin, progress) for board in boards])
 
 
-def _headline(board: Board, metric: str, margin: float, progress: Progress) -> Html:
+def _headline(board: Leaderboard, metric: str, margin: float, progress: Progress) -> Html:
     found, lines = marks(board, metric), []
     for budget in reversed(board.budgets()):
         at = board.at(budget)
@@ -32,36 +32,36 @@ def _headline(board: Board, metric: str, margin: float, progress: Progress) -> H
         s = best.summary(metric)
         ties = [line for line in at if found[line].sign == "="]
         unsure = sum(found[line].sign == "?" for line in at)
-        score = f"{number(s.mean)} {between(s.low, s.high)}"
+        score = f"{number_markup(s.mean)} {interval_markup(s.low, s.high)}"
         said: list[object] = [
             f"With {_labels(at)} ",
-            tag("strong", compare.names(board, best)[0]),
+            tag("strong", compare.line_names(board, best)[0]),
             f" has the best {TITLES[metric]}, {score}.",
         ]
         if len(at) > 1 and not ties and not unsure:
             said.append(" It is shown to differ from every other.")
         elif ties:
-            said.append(" Not shown to differ from it: " + _some([compare.names(board, line)[0] for line in ties]) + ".")
+            said.append(" Not shown to differ from it: " + _some([compare.line_names(board, line)[0] for line in ties]) + ".")
         if unsure:
             said.append(f" For {unsure} of the others there are too few {board.about['groups'] or 'image'}s to say.")
         lines.append(tag("p", said))
     return tag("article", tag("h3", board.title), *loud(board), lines, _savings(board, metric, progress))
 
 
-def _savings(board: Board, metric: str, progress: Progress) -> Html | None:
+def _savings(board: Leaderboard, metric: str, progress: Progress) -> Html | None:
     """With which share of the labels each method reaches the best and the baseline with all of them."""
     last = [line for line in board.at(board.budgets()[-1]) if metric in line.plain]
     base = next((line for line in last if line.cell.method == "supervised"), None) or (last[0] if last else None)
     if base is None or len(board.budgets()) < 2:
         return None
-    from medbench.report.html.svg_charts import readable
+    from medbench.report.html.svg_charts import chart_lines
 
-    said = compare.label_savings(readable(board, metric, [base.name]), metric, against=[base], progress=progress)
+    said = compare.label_savings(chart_lines(board, metric, [base.name]), metric, against=[base], progress=progress)
     reached = [sentence for sentence in said if "area under" not in sentence]
     return tag("div", tag("h4", "Labels saved"), items(reached)) if reached else None
 
 
-def verdicts(boards: Sequence[Board], metric: str | None, margin: float, progress: Progress) -> Html | None:
+def verdicts_section(boards: Sequence[Leaderboard], metric: str | None, margin: float, progress: Progress) -> Html | None:
     """Each comparison as a sentence's parts: who, verdict, difference with its interval, p."""
     found = [_judged(board, board.shown(metric), margin, progress) for board in boards]
     found = [one for one in found if one is not None]
@@ -75,7 +75,7 @@ def verdicts(boards: Sequence[Board], metric: str | None, margin: float, progres
     return section("verdicts", "Verdicts", tag("p", intro), found)
 
 
-def _judged(board: Board, metric: str, margin: float, progress: Progress) -> Html | None:
+def _judged(board: Leaderboard, metric: str, margin: float, progress: Progress) -> Html | None:
     family = pairs(board, metric)
     many = family > compare.MOST
     shown = board.budgets()[-1:] if many else ()  # of many pairs those that a reader asks about first
@@ -92,16 +92,22 @@ def _judged(board: Board, metric: str, margin: float, progress: Progress) -> Htm
         ends = ends_of([0.0, *(end for interval in intervals for end in interval)])
         rows = []
         for pair, (low, high) in zip(of, intervals, strict=True):
-            first, second = compare.names(board, pair.first, pair.second)
+            first, second = compare.line_names(board, pair.first, pair.second)
             v = pair.verdict
             word = tag("span", v.word, class_=f"verdict {v.word.replace(' ', '-')}")
-            who = [tag("b", first), " ", text(_TOLD.get(v.word, "and")), " ", tag("b", second)]
+            who = [tag("b", first), " ", escaped(_TOLD.get(v.word, "and")), " ", tag("b", second)]
             p = stats.format_p(v.p_equal if v.word == "practically equal" else v.p) if v.p == v.p else "–"
             need = pair.verdict.need(group) if v.word == "not decidable" else ""
             drawn = bar(v.difference.value, low, high, ends, zero=True)
-            value = number(v.difference.value, "+.3f")
+            value = number_markup(v.difference.value, "+.3f")
             rows.append(
-                [who, [word, tag("small", f" {need}") if need else None], [drawn, value], between(low, high, "+.3f"), p.removeprefix("= ")]
+                [
+                    who,
+                    [word, tag("small", f" {need}") if need else None],
+                    [drawn, value],
+                    interval_markup(low, high, "+.3f"),
+                    p.removeprefix("= "),
+                ]
             )
         compared = table(
             ["comparison", "verdict", f"difference in {TITLES[metric]}", "95 %", "p"], rows, f"{board.title}, {budget} labels", names=2
@@ -119,7 +125,7 @@ def _judged(board: Board, metric: str, margin: float, progress: Progress) -> Htm
     return tag("div", parts, tag("p", note, class_="small") if many else None)
 
 
-def over_tasks(boards: Sequence[Board], metric: str | None) -> Html | None:
+def over_tasks(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
     """Methods by tasks with the mean rank last, where there are several tasks."""
     if len({board.task for board in boards}) < 2:
         return None
@@ -138,10 +144,10 @@ def over_tasks(boards: Sequence[Board], metric: str | None) -> Html | None:
             if entry is None or entry.status != "done":
                 cells.append("–" if entry is None else entry.status)
                 continue
-            score = number(entry.summary.mean)
+            score = number_markup(entry.summary.mean)
             cells.append([tag("strong", score) if entry.mark.sign == "*" else score, f" {entry.mark.sign.replace('*', '')}"])
         if pivoted.ranks:
-            cells.append(number(pivoted.ranks[row], ".2f"))
+            cells.append(number_markup(pivoted.ranks[row], ".2f"))
         rows.append(cells)
     header = [" ".join(pivoted.row_axes), *(" ".join(column) for column in columns), *(["mean rank"] if pivoted.ranks else [])]
     said = [note for note in pivoted.notes if note.startswith(("Bold", "Mean ranks", "?"))]
@@ -155,7 +161,7 @@ def over_tasks(boards: Sequence[Board], metric: str | None) -> Html | None:
     )
 
 
-def loud(board: Board) -> list[Html]:
+def loud(board: Leaderboard) -> list[Html]:
     """What nobody may overlook: drawn images, leaks, partial data, weights that have seen the test images."""
     said = picked(board)
     if board.data == "phantom":
@@ -167,7 +173,7 @@ def loud(board: Board) -> list[Html]:
     return [tag("p", tag("b", line.partition(":")[0]), line[len(line.partition(":")[0]) :], class_="mark", role="note") for line in said]
 
 
-def _labels(lines: Sequence[Line]) -> str:
+def _labels(lines: Sequence[LeaderboardEntry]) -> str:
     """`10% of the labels (701 images)`."""
     budget = lines[0].cell.labels
     counts = sorted({row.n_labels for line in lines for row in line.rows}) or [lines[0].planned[0].n_requested]

@@ -15,7 +15,7 @@ from medbench.report.figures.line_selection import baseline
 from medbench.report.figures.performance import budget_ticks, line_looks, seconds_of, short_names
 from medbench.report.figures.style import Look
 from medbench.report.html.elements import Html, tag
-from medbench.report.leaderboard import TITLES, Board
+from medbench.report.leaderboard import TITLES, Leaderboard
 from medbench.run.store import NoPredictions
 from medbench.stats import Summary
 
@@ -70,12 +70,12 @@ class Axis:
         return [(i * step, f"{i * step:.{digits}f}") for i in range(first, floor(self.high / step + 1e-9) + 1)]
 
 
-def readable(board: Board, metric: str, also: Sequence[str] = ()) -> Board:
+def chart_lines(board: Leaderboard, metric: str, also: Sequence[str] = ()) -> Leaderboard:
     """The board with the lines that a figure shows."""
     return best_of([board], metric, MOST, also)[0]
 
 
-def curves(board: Board, metric: str, alt: str, caption: str) -> Html | None:
+def curves_chart(board: Leaderboard, metric: str, alt: str, caption: str) -> Html | None:
     """Means with 95 % intervals over labelled images, bands of up to four lines, else bars; the baseline's score with all labels across."""
     if len({line.cell.labels for line in board.lines if line.complete}) < 2:
         return None
@@ -100,7 +100,7 @@ def curves(board: Board, metric: str, alt: str, caption: str) -> Html | None:
     return _figure(drawn, alt, caption, _legend({names[name]: look[name] for name in shown}, across))
 
 
-def cost(board: Board, metric: str, alt: str, caption: str) -> Html | None:
+def cost_chart(board: Leaderboard, metric: str, alt: str, caption: str) -> Html | None:
     """The score with the most labels over the seconds that it took, with its interval."""
     names, look = short_names([board]), line_looks([board])
     lines = [line for line in board.at(board.budgets()[-1]) if metric in line.plain and seconds_of(line) > 0]
@@ -118,7 +118,7 @@ def cost(board: Board, metric: str, alt: str, caption: str) -> Html | None:
     return _figure(drawn, alt, caption, _legend({names[line.name]: look[line.name] for line in lines}, joined=False))
 
 
-def reliability(board: Board, alt: str, caption: str) -> Html | None:
+def reliability_chart(board: Leaderboard, alt: str, caption: str) -> Html | None:
     """Share of right answers over confidence with the most labels; beside it after each draw's temperature, where every draw of a line has one."""
     names, look = short_names([board]), line_looks([board])
     try:

@@ -1,27 +1,36 @@
 """Plan + rows -> tables. Pure functions of results folders; never imports torch."""
 
-from medbench.report.leaderboard.formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, render
-from medbench.report.leaderboard.formats import terminal as pivot_terminal
+from medbench.report.leaderboard.formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, pivot_terminal, render_pivot
 from medbench.report.leaderboard.lines import (
     AXES,
     COLUMNS,
     TITLES,
-    Board,
-    Line,
+    Leaderboard,
+    LeaderboardEntry,
     Selection,
-    boards,
     known_metric,
     leaderboard,
+    leaderboards,
     picked,
     records,
     shown_axes,
     summarise,
 )
-from medbench.report.leaderboard.pivot_table import KEYS, Entry, Pivot, Places, pivot, places, tasks_by_lines
-from medbench.report.leaderboard.robustness import ALL, EACH, MEAN, Drop, at_home, drops, measured, shift_terminal, standing
+from medbench.report.leaderboard.pivot_table import KEYS, Pivot, PivotCell, Places, pivot, places, tasks_by_lines
+from medbench.report.leaderboard.robustness import (
+    ALL,
+    EACH,
+    MEAN,
+    RobustnessGap,
+    at_home,
+    measured,
+    robustness_gaps,
+    shift_terminal,
+    standing,
+)
 from medbench.report.leaderboard.robustness import tables as shift_tables
 from medbench.report.leaderboard.selection import only
-from medbench.report.leaderboard.significance import Mark, legend, marks, pairs, prepare
+from medbench.report.leaderboard.significance import SignificanceMark, legend, marks, pairs, precompute
 from medbench.report.leaderboard.standard_tables import (
     have_seen,
     is_quick,
@@ -44,17 +53,17 @@ __all__ = [
     "MEAN",
     "SPREADS",
     "TITLES",
-    "Board",
-    "Drop",
-    "Entry",
-    "Line",
-    "Mark",
+    "Leaderboard",
+    "RobustnessGap",
+    "PivotCell",
+    "LeaderboardEntry",
+    "SignificanceMark",
     "Pivot",
     "Places",
     "Selection",
     "at_home",
-    "boards",
-    "drops",
+    "leaderboards",
+    "robustness_gaps",
     "escape_tex",
     "have_seen",
     "is_quick",
@@ -71,9 +80,9 @@ __all__ = [
     "pivot",
     "pivot_terminal",
     "places",
-    "prepare",
+    "precompute",
     "records",
-    "render",
+    "render_pivot",
     "shift_markdown",
     "shift_tables",
     "shift_terminal",

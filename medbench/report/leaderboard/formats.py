@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medbench.report.leaderboard.pivot_table import Entry, Pivot
-from medbench.report.leaderboard.standard_tables import between, grid, number
+from medbench.report.leaderboard.pivot_table import Pivot, PivotCell
+from medbench.report.leaderboard.standard_tables import grid, interval_text, number_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +21,7 @@ SPREADS = ("interval", "sd", "none")
 _DONE = "done"
 
 
-def terminal(table: Pivot, spread: str = "interval") -> list[Table | str]:
+def pivot_terminal(table: Pivot, spread: str = "interval") -> list[Table | str]:
     from rich.table import Table
     from rich.text import Text
 
@@ -35,7 +35,7 @@ def terminal(table: Pivot, spread: str = "interval") -> list[Table | str]:
     return [shown, *table.notes]
 
 
-def markdown(table: Pivot, spread: str = "interval") -> str:
+def pivot_markdown(table: Pivot, spread: str = "interval") -> str:
     lines = [f"**{table.caption}**", "", *grid(_text(table, spread, bold="**{}**"))]
     return "\n".join([*lines, "", *(f"- {note}" for note in table.notes), ""])
 
@@ -130,23 +130,23 @@ def _text(table: Pivot, spread: str, bold: str = "{}") -> list[list[str]]:
     return [header, *body]
 
 
-def _entry(entry: Entry | None, spread: str, bold: str) -> str:
+def _entry(entry: PivotCell | None, spread: str, bold: str) -> str:
     if entry is None or entry.status != _DONE:
         return "–" if entry is None else entry.status
-    mean = bold.format(number(entry.summary.mean)) if _is_best(entry) else number(entry.summary.mean)
+    mean = bold.format(number_text(entry.summary.mean)) if _is_best(entry) else number_text(entry.summary.mean)
     return " ".join(part for part in (mean, _spread(entry, spread), entry.mark.sign.replace("*", "")) if part)
 
 
-def _spread(entry: Entry, spread: str) -> str:
+def _spread(entry: PivotCell, spread: str) -> str:
     s = entry.summary
     if spread == "none" or np.isnan(s.mean):
         return ""
     if spread == "sd":
         return "" if s.sd is None or np.isnan(s.sd) else f"± {s.sd:.3f}"
-    return between(s.low, s.high)
+    return interval_text(s.low, s.high)
 
 
-def _is_best(entry: Entry | None) -> bool:
+def _is_best(entry: PivotCell | None) -> bool:
     return entry is not None and entry.mark.sign == "*"
 
 
@@ -177,10 +177,10 @@ def _heading(axis: str, name: str) -> str:
     return f"{name} labels" if axis == "labels" else name
 
 
-def _tex_entry(entry: Entry | None, spread: str) -> str:
+def _tex_entry(entry: PivotCell | None, spread: str) -> str:
     if entry is None or entry.status != _DONE or np.isnan(entry.summary.mean):
         return f"{{--}} & {escape_tex(entry.status) if entry is not None and entry.status not in (_DONE, '–') else ''}"
-    mean = ("\\bfseries " if _is_best(entry) else "") + number(entry.summary.mean)
+    mean = ("\\bfseries " if _is_best(entry) else "") + number_text(entry.summary.mean)
     beside = _spread(entry, spread).replace("±", "$\\pm$")
     mark = {"=": "$^{=}$", "?": "$^{?}$"}.get(entry.mark.sign, "")
     small = "{\\scriptsize " + beside + "}" if beside else ""
@@ -200,11 +200,11 @@ def _plain(value: float | str | None, digits: int = 6) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
-def render(table: Pivot, form: str, spread: str = "interval") -> str:
+def render_pivot(table: Pivot, form: str, spread: str = "interval") -> str:
     """The table as text of a format other than "terminal". Raises ValueError for another."""
     if form == "csv":
         return tidy_csv(table)
-    makers = {"markdown": markdown, "latex": latex, "html": page}
+    makers = {"markdown": pivot_markdown, "latex": latex, "html": page}
     if form not in makers:
         raise ValueError(f"format {form!r} is none of {FORMATS[1:]}")
     return makers[form](table, spread)

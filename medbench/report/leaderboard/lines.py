@@ -19,7 +19,7 @@ from medbench.schema import Cell, Planned, Row, UserError, parse_budget
 if TYPE_CHECKING:
     import pandas as pd
 
-    from medbench.report.leaderboard.significance import Mark
+    from medbench.report.leaderboard.significance import SignificanceMark
 
 TITLES = {
     "accuracy": "accuracy",
@@ -39,7 +39,7 @@ AXES = ("method", "source", "encoder", "readout", "size", "protocol")
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class LeaderboardEntry:
     """One line of a leaderboard: the planned cells that differ in seeds alone, and their rows. groups: in the scored set."""
 
     cell: Cell  # of the first seed
@@ -118,8 +118,8 @@ class Line:
         return self._summaries[metric]
 
 
-def summarise(lines: Sequence[Line], metrics: Collection[str]) -> None:
-    """Work out `Line.summary` of many lines and metrics at once, for it to return: one at a time they take ten times as long."""
+def summarise(lines: Sequence[LeaderboardEntry], metrics: Collection[str]) -> None:
+    """Work out `LeaderboardEntry.summary` of many lines and metrics at once, for it to return: one at a time they take ten times as long."""
     for line in lines:
         line.load([metric for metric in metrics if metric in line.plain and metric not in line._summaries])
     for metric in metrics:
@@ -147,7 +147,7 @@ class Selection:
 
 
 @dataclass(frozen=True, eq=False)
-class Board:
+class Leaderboard:
     """All lines that were scored on one target set, so that any two are paired. about: the plan's notes on the task. selection: None, or these
     are not all lines of the results (`table.only`)."""
 
@@ -155,9 +155,9 @@ class Board:
     data: str
     target: str
     about: Mapping[str, Any]
-    lines: Sequence[Line]
+    lines: Sequence[LeaderboardEntry]
     selection: Selection | None = None
-    _marks: dict[str, Mapping[Line, Mark]] = field(default_factory=dict, init=False, repr=False)
+    _marks: dict[str, Mapping[LeaderboardEntry, SignificanceMark]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def title(self) -> str:
@@ -182,11 +182,11 @@ class Board:
     def budgets(self) -> list[str]:
         return list(dict.fromkeys(line.cell.labels for line in self.lines))
 
-    def at(self, budget: str) -> list[Line]:
+    def at(self, budget: str) -> list[LeaderboardEntry]:
         return [line for line in self.lines if line.cell.labels == budget]
 
 
-def boards(*stores: Store) -> list[Board]:
+def leaderboards(*stores: Store) -> list[Leaderboard]:
     """The leaderboards of results folders, budgets from few labels to many. Rows of an old fingerprint take no part.
 
     Raises UserError where two folders have one line under two settings: their rows cannot be averaged, nor told apart in a table.
@@ -204,7 +204,7 @@ def boards(*stores: Store) -> list[Board]:
             board = (c.task, c.data, c.target, planned.target)
             about.setdefault(board, plan.tasks["|".join(board[:3])])
             grouped.setdefault((*board, planned.setting, c.labels, *_axes(c)), {}).setdefault(planned.fingerprint, planned)
-    found: dict[tuple[Any, ...], list[Line]] = {}
+    found: dict[tuple[Any, ...], list[LeaderboardEntry]] = {}
     seen: dict[tuple[Any, ...], str] = {}
     for key, cells in grouped.items():
         if seen.setdefault((*key[:4], *key[5:]), key[4]) != key[4]:
@@ -212,12 +212,12 @@ def boards(*stores: Store) -> list[Board]:
             raise UserError(f"{line} stands in these folders under two settings.", then="medbench table of each folder alone")
         found.setdefault(key[:4], []).append(_line(list(cells.values()), rows, failures, about[key[:4]]["parts"][key[2]][1]))
     return [
-        Board(key[0], key[1], key[2], about[key], sorted(lines, key=lambda line: _budget_order(line.planned[0])))
+        Leaderboard(key[0], key[1], key[2], about[key], sorted(lines, key=lambda line: _budget_order(line.planned[0])))
         for key, lines in found.items()
     ]
 
 
-def known_metric(found: Sequence[Board], metric: str | None) -> None:
+def known_metric(found: Sequence[Leaderboard], metric: str | None) -> None:
     """Raises UserError for a metric that these leaderboards do not have."""
     if not metric:
         return
@@ -229,7 +229,7 @@ def known_metric(found: Sequence[Board], metric: str | None) -> None:
             raise UserError(f"No metric '{metric}' here.", allowed=available, given=metric)
 
 
-def picked(board: Board) -> list[str]:
+def picked(board: Leaderboard) -> list[str]:
     """What a reader of a selection must know; [] of all lines."""
     return (
         [f"SELECTION: {board.selection}. The best, = and p are among these alone, and hold where they were picked before looking."]
@@ -238,7 +238,7 @@ def picked(board: Board) -> list[str]:
     )
 
 
-def records(found: Sequence[Board]) -> list[dict[str, Any]]:
+def records(found: Sequence[Leaderboard]) -> list[dict[str, Any]]:
     """The tidy leaderboard, a record for each metric of each line: keys COLUMNS, metrics in their own range, NaN where a line is not complete."""
     made = []
     for board in found:
@@ -257,10 +257,10 @@ def leaderboard(*stores: Store) -> pd.DataFrame:
     """`records` as a frame with the columns COLUMNS."""
     import pandas as pd
 
-    return pd.DataFrame(records(boards(*stores)), columns=list(COLUMNS))
+    return pd.DataFrame(records(leaderboards(*stores)), columns=list(COLUMNS))
 
 
-def shown_axes(lines: Iterable[Line]) -> list[str]:
+def shown_axes(lines: Iterable[LeaderboardEntry]) -> list[str]:
     """The method, and every axis on which the lines differ."""
     cells = [line.cell for line in lines]
     found = ["method", *(axis for axis in AXES[1:] if len({getattr(cell, axis) for cell in cells}) > 1)]
@@ -273,11 +273,11 @@ def _axes(cell: Cell) -> tuple[Any, ...]:
     return tuple(getattr(cell, axis) for axis in AXES)
 
 
-def _line(cells: Sequence[Planned], rows: Mapping[str, tuple[Row, Store]], failures: Mapping[str, str], groups: int) -> Line:
+def _line(cells: Sequence[Planned], rows: Mapping[str, tuple[Row, Store]], failures: Mapping[str, str], groups: int) -> LeaderboardEntry:
     cells = sorted(cells, key=lambda planned: (planned.cell.pretrain_seed, planned.cell.seed))
     done = [rows[planned.fingerprint] for planned in cells if planned.fingerprint in rows]
     reasons = [failures[planned.fingerprint] for planned in cells if planned.fingerprint in failures and planned.fingerprint not in rows]
-    return Line(cells[0].cell, cells, [row for row, _ in done], reasons, [store for _, store in done], groups)
+    return LeaderboardEntry(cells[0].cell, cells, [row for row, _ in done], reasons, [store for _, store in done], groups)
 
 
 def _budget_order(planned: Planned) -> tuple[int, float]:

@@ -9,8 +9,8 @@ from math import nan
 import numpy as np
 
 from medbench import stats
-from medbench.report.leaderboard.lines import AXES, TITLES, Board, Line, known_metric, summarise
-from medbench.report.leaderboard.significance import Mark, marks, pairs
+from medbench.report.leaderboard.lines import AXES, TITLES, Leaderboard, LeaderboardEntry, known_metric, summarise
+from medbench.report.leaderboard.significance import SignificanceMark, marks, pairs
 from medbench.report.leaderboard.standard_tables import notes
 from medbench.schema import UserError
 
@@ -20,12 +20,12 @@ _WITHIN = ("task", "labels")  # lines that agree in these are compared
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One number of a table. mark: as in `Mark`; nothing was computed where status is not "done"."""
+class PivotCell:
+    """One number of a table. mark: as in `SignificanceMark`; nothing was computed where status is not "done"."""
 
     metric: str
     summary: stats.Summary
-    mark: Mark
+    mark: SignificanceMark
     seeds: int
     status: str
 
@@ -41,7 +41,7 @@ class Pivot:
     column_axes: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     columns: Sequence[tuple[str, ...]]
-    entries: Mapping[tuple[tuple[str, ...], tuple[str, ...]], Entry]
+    entries: Mapping[tuple[tuple[str, ...], tuple[str, ...]], PivotCell]
     ranks: Mapping[tuple[str, ...], float | None]
     caption: str
     notes: Sequence[str]
@@ -55,12 +55,12 @@ class Places:
     column_axes: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     columns: Sequence[tuple[str, ...]]
-    lines: Mapping[tuple[tuple[str, ...], tuple[str, ...]], tuple[Board, Line]]
-    shown: Mapping[Board, str]
+    lines: Mapping[tuple[tuple[str, ...], tuple[str, ...]], tuple[Leaderboard, LeaderboardEntry]]
+    shown: Mapping[Leaderboard, str]
     caption: str
 
 
-def places(found: Sequence[Board], rows: Sequence[str] = (), columns: Sequence[str] = (), metric: str | None = None) -> Places:
+def places(found: Sequence[Leaderboard], rows: Sequence[str] = (), columns: Sequence[str] = (), metric: str | None = None) -> Places:
     """The boards' lines by `rows` and `columns`, names of KEYS. metric: default each task's primary one.
 
     An axis in which lines differ and that was not named joins the rows: no number hides another. Raises UserError for an axis or a metric
@@ -85,7 +85,7 @@ def places(found: Sequence[Board], rows: Sequence[str] = (), columns: Sequence[s
     return Places(row_axes, column_axes, row_names, column_names, where, shown, _caption(shown))
 
 
-def pivot(found: Sequence[Board], rows: Sequence[str] = (), columns: Sequence[str] = (), metric: str | None = None) -> Pivot:
+def pivot(found: Sequence[Leaderboard], rows: Sequence[str] = (), columns: Sequence[str] = (), metric: str | None = None) -> Pivot:
     """The numbers of `places`, with their marks, mean ranks and notes. Arguments and errors as there."""
     placed = places(found, rows, columns, metric)
     entries = {}
@@ -94,7 +94,7 @@ def pivot(found: Sequence[Board], rows: Sequence[str] = (), columns: Sequence[st
     for where, (board, line) in placed.lines.items():
         shown = placed.shown[board]
         status = line.status if not line.complete or shown in line.plain else "–"
-        entries[where] = Entry(shown, line.summary(shown), marks(board, shown)[line], len(line.rows), status)
+        entries[where] = PivotCell(shown, line.summary(shown), marks(board, shown)[line], len(line.rows), status)
     ranks = _mean_ranks(placed.row_axes, placed.rows, placed.columns, entries)
     axes = (placed.row_axes, placed.column_axes, placed.rows, placed.columns)
     return Pivot(*axes, entries, ranks, placed.caption, _notes(placed.shown, entries, ranked=bool(ranks)))
@@ -118,7 +118,9 @@ def _layout(keys: Sequence[Mapping[str, str]], rows: Sequence[str], columns: Seq
     return (*row_axes, *left), column_axes
 
 
-def _by_labels(lines: Sequence[tuple[Board, Line]], keys: Mapping[Line, Mapping[str, str]]) -> list[Mapping[str, str]]:
+def _by_labels(
+    lines: Sequence[tuple[Leaderboard, LeaderboardEntry]], keys: Mapping[LeaderboardEntry, Mapping[str, str]]
+) -> list[Mapping[str, str]]:
     """From few labels to many: by the share of the largest budget, so that 1 % of a large task stands before 100 % of a small one."""
     most: dict[str, int] = {}
     for _, line in lines:
@@ -126,7 +128,7 @@ def _by_labels(lines: Sequence[tuple[Board, Line]], keys: Mapping[Line, Mapping[
     return [keys[line] for _, line in sorted(lines, key=lambda pair: pair[1].planned[0].n_requested / most[keys[pair[1]]["task"]])]
 
 
-def _task(board: Board, found: Sequence[Board]) -> str:
+def _task(board: Leaderboard, found: Sequence[Leaderboard]) -> str:
     alike = [other for other in found if other.task == board.task]
     name = board.task + (" (PHANTOM)" if board.data == "phantom" else f" ({board.data})" if len({o.data for o in alike}) > 1 else "")
     name += f", {board.target}" if board.target != "test" else ""
@@ -138,7 +140,7 @@ def _mean_ranks(
     row_axes: Sequence[str],
     rows: Sequence[tuple[str, ...]],
     columns: Sequence[tuple[str, ...]],
-    entries: Mapping[tuple[tuple[str, ...], tuple[str, ...]], Entry],
+    entries: Mapping[tuple[tuple[str, ...], tuple[str, ...]], PivotCell],
 ) -> dict[tuple[str, ...], float | None]:
     if any(axis in row_axes for axis in _WITHIN) or len(columns) < 2 or len(rows) < 2:
         return {}
@@ -150,12 +152,12 @@ def _mean_ranks(
     return {row: float(means[whole.index(row)]) if row in whole else None for row in rows}
 
 
-def _score(entry: Entry | None) -> float:
+def _score(entry: PivotCell | None) -> float:
     """Higher is better; NaN where missing."""
     return nan if entry is None else -entry.summary.mean if entry.metric == "ece" else entry.summary.mean
 
 
-def _caption(shown: Mapping[Board, str]) -> str:
+def _caption(shown: Mapping[Leaderboard, str]) -> str:
     names = list(dict.fromkeys(TITLES[metric] for metric in shown.values()))
     of = next(iter(shown)).title if len(shown) == 1 else f"{len(shown)} tasks"
     if len(names) > 1:
@@ -164,7 +166,9 @@ def _caption(shown: Mapping[Board, str]) -> str:
     return f"{', '.join(names)}; {of}{some}"
 
 
-def _notes(shown: Mapping[Board, str], entries: Mapping[tuple[tuple[str, ...], tuple[str, ...]], Entry], *, ranked: bool) -> list[str]:
+def _notes(
+    shown: Mapping[Leaderboard, str], entries: Mapping[tuple[tuple[str, ...], tuple[str, ...]], PivotCell], *, ranked: bool
+) -> list[str]:
     n = sum(pairs(board, metric) for board, metric in shown.items())
     signs = {entry.mark.sign for entry in entries.values()}
     said = []
@@ -184,7 +188,7 @@ def _notes(shown: Mapping[Board, str], entries: Mapping[tuple[tuple[str, ...], t
     return said + [note if len(titles) == len(shown) else f"{'; '.join(titles)}: {note}" for note, titles in by_note.items()]
 
 
-def tasks_by_lines(shown: Mapping[Board, str], budget: str) -> tuple[list[Board], list[str], np.ndarray]:
+def tasks_by_lines(shown: Mapping[Leaderboard, str], budget: str) -> tuple[list[Leaderboard], list[str], np.ndarray]:
     """(boards, line names, scores (T, K)) at one budget, higher is better: of the boards which have the budget, and the lines that are complete
     on all of them. shown: the metric of each board."""
     having = [board for board in shown if board.at(budget)]
@@ -193,7 +197,7 @@ def tasks_by_lines(shown: Mapping[Board, str], budget: str) -> tuple[list[Board]
     return having, names, np.array([[v[name] for name in names] for v in values]).reshape(len(values), len(names))
 
 
-def rank_notes(shown: Mapping[Board, str]) -> list[str]:
+def rank_notes(shown: Mapping[Leaderboard, str]) -> list[str]:
     """Friedman's and Nemenyi's tests over tasks, a sentence a budget; none for a single task. The same fits scored elsewhere are no task more."""
     shown = {board: metric for board, metric in shown.items() if not board.shift}
     said = []

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
-from medbench.report.leaderboard.lines import AXES, TITLES, Board, Line, picked, shown_axes
+from medbench.report.leaderboard.lines import AXES, TITLES, Leaderboard, LeaderboardEntry, picked, shown_axes
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
 EACH, MEAN, ALL = "each", "mean", "all"
-#: Columns of shift.csv and of `drops`, one row for each line and set, and for means over levels and over all corruptions.
+#: Columns of shift.csv and of `robustness_gaps`, one row for each line and set, and for means over levels and over all corruptions.
 COLUMNS = (
     *("task", "data", *AXES, "labels", "shift", "kind", "corruption", "level", "metric"),
     *("in_domain", "shifted", "drop", "low", "high", "mark", "to_least", "to_least_low", "to_least_high", "p", "paired", "seeds", "status"),
@@ -33,17 +33,17 @@ MORE = "Each corruption: medbench shift FOLDER; each level: --each, shift.csv, m
 
 
 @dataclass(frozen=True, eq=False)
-class Drop:
+class RobustnessGap:
     """One line on one shifted set, or its mean over several. away: the same fits there; () where they are not all there. board, there: theirs.
 
     spread: "each" set, "mean" over a corruption's levels, "all" corruptions. drop: None unless complete. mark: as LEGEND says; to_least: this
     drop less the least, p corrected.
     """
 
-    board: Board
-    there: Sequence[Board]
-    home: Line
-    away: Sequence[Line]
+    board: Leaderboard
+    there: Sequence[Leaderboard]
+    home: LeaderboardEntry
+    away: Sequence[LeaderboardEntry]
     name: str
     kind: str
     corruption: str
@@ -64,22 +64,22 @@ class Drop:
         return float(self.home.plain[self.metric].mean()) if self.metric in self.home.plain else float("nan")
 
 
-def standing(found: Sequence[Board]) -> list[Board]:
+def standing(found: Sequence[Leaderboard]) -> list[Leaderboard]:
     """The boards that a reader wants one by one: not those of corrupted images and of common classes, which the drops sum up."""
     return [board for board in found if board.shift.get("kind") in (None, "data")]
 
 
-def at_home(found: Sequence[Board]) -> list[Board]:
+def at_home(found: Sequence[Leaderboard]) -> list[Leaderboard]:
     """The boards of tasks' own parts."""
     return [board for board in found if not board.shift]
 
 
-def measured(found: Sequence[Board], metric: str | None = None) -> list[Drop]:
+def measured(found: Sequence[Leaderboard], metric: str | None = None) -> list[RobustnessGap]:
     """Every drop: data sets first, then each corruption with the mean over its levels, then the mean over all corruptions.
 
     metric: default each task's primary one.
     """
-    drops: list[Drop] = []
+    drops: list[RobustnessGap] = []
     for key in dict.fromkeys((board.task, board.data) for board in found):
         boards = [board for board in found if (board.task, board.data) == key]
         homes = {board.target: board for board in boards}
@@ -98,14 +98,14 @@ def measured(found: Sequence[Board], metric: str | None = None) -> list[Drop]:
     return drops
 
 
-def drops(found: Sequence[Board], metric: str | None = None) -> pd.DataFrame:
+def robustness_gaps(found: Sequence[Leaderboard], metric: str | None = None) -> pd.DataFrame:
     """`measured` as a frame with the columns COLUMNS; NaN where undefined. level: a number, or `mean`; metrics in their own range."""
     import pandas as pd
 
     return pd.DataFrame([_record(drop) for drop in measured(found, metric)], columns=list(COLUMNS))
 
 
-def tables(found: Sequence[Board], metric: str | None = None, detail: str = MEAN) -> list[tuple[str, list[list[str]], list[str]]]:
+def tables(found: Sequence[Leaderboard], metric: str | None = None, detail: str = MEAN) -> list[tuple[str, list[list[str]], list[str]]]:
     """(title, header and body, notes) for each task with shifted sets. detail: of corruptions "each" level, the "mean" over levels, or the mean
     over "all"."""
     every = measured(found, metric)
@@ -125,7 +125,7 @@ def tables(found: Sequence[Board], metric: str | None = None, detail: str = MEAN
     return shown
 
 
-def shift_terminal(found: Sequence[Board], metric: str | None = None, detail: str = MEAN) -> list[Table | str]:
+def shift_terminal(found: Sequence[Leaderboard], metric: str | None = None, detail: str = MEAN) -> list[Table | str]:
     """What `rich` prints."""
     from rich.table import Table
     from rich.text import Text
@@ -149,7 +149,7 @@ def shift_terminal(found: Sequence[Board], metric: str | None = None, detail: st
     return shown
 
 
-def _sets(boards: Sequence[Board]) -> Iterator[list[Board]]:
+def _sets(boards: Sequence[Leaderboard]) -> Iterator[list[Leaderboard]]:
     """Each data set, each corrupted set, the levels of each corruption together, all corruptions together."""
     yield from ([board] for board in boards if board.shift.get("kind") == "data")
     damaged = sorted((board for board in boards if board.shift.get("kind") == "corruption"), key=lambda board: int(board.shift["level"]))
@@ -164,23 +164,31 @@ def _sets(boards: Sequence[Board]) -> Iterator[list[Board]]:
 
 
 def _drop(
-    home: Board, line: Line, away: Sequence[Board], name: str, kind: str, corruption: str, levels: tuple[int, ...], spread: str, metric: str
-) -> Drop:
+    home: Leaderboard,
+    line: LeaderboardEntry,
+    away: Sequence[Leaderboard],
+    name: str,
+    kind: str,
+    corruption: str,
+    levels: tuple[int, ...],
+    spread: str,
+    metric: str,
+) -> RobustnessGap:
     there = [_same_fits(line, board) for board in away]
     lines = [found for found in there if found is not None and metric in found.plain]
     whole = metric in line.plain and len(lines) == len(away)
-    made = Drop(home, away, line, lines if whole else (), name, kind, corruption, levels, spread, metric, None)
+    made = RobustnessGap(home, away, line, lines if whole else (), name, kind, corruption, levels, spread, metric, None)
     return replace(made, drop=stats.across(_terms(made, 1.0))) if whole else made
 
 
-def _same_fits(line: Line, board: Board) -> Line | None:
+def _same_fits(line: LeaderboardEntry, board: Leaderboard) -> LeaderboardEntry | None:
     """The line of that board whose rows were scored by the fits of `line`, seed for seed."""
     own = _fits(line)
     alike = (other for other in board.lines if other.name == line.name and other.cell.labels == line.cell.labels)
     return next((other for other in alike if own and own == _fits(other)), None)
 
 
-def _fits(line: Line) -> dict[tuple[int, int], str]:
+def _fits(line: LeaderboardEntry) -> dict[tuple[int, int], str]:
     """Seeds -> the setting of the fit that a row comes of; {} unless complete. Rows of shifted sets name it, a row at home has it itself."""
     if not line.complete:
         return {}
@@ -188,7 +196,7 @@ def _fits(line: Line) -> dict[tuple[int, int], str]:
     return {(row.cell.pretrain_seed, row.cell.seed): row.provenance.get("fit", planned.setting) for planned, row in pairs}
 
 
-def _terms(drop: Drop, weight: float) -> list[list[tuple[float, stats.Sample]]]:
+def _terms(drop: RobustnessGap, weight: float) -> list[list[tuple[float, stats.Sample]]]:
     """A drop as weighted samples: on one test set where the images are the same, else on two."""
     weight = -weight if drop.metric == "ece" else weight
     home = [(weight, drop.home.sample(drop.metric))]
@@ -196,7 +204,7 @@ def _terms(drop: Drop, weight: float) -> list[list[tuple[float, stats.Sample]]]:
     return [[*home, *away]] if drop.kind == "corruption" else [home, away]
 
 
-def _marked(found: Sequence[Drop]) -> list[Drop]:
+def _marked(found: Sequence[RobustnessGap]) -> list[RobustnessGap]:
     """Who drops least at each budget, and who is not shown to drop more. Nothing is said before all lines of the budget are there."""
     gaps: dict[int, stats.Estimate] = {}
     signs = [""] * len(found)
@@ -221,7 +229,7 @@ def _marked(found: Sequence[Drop]) -> list[Drop]:
     ]
 
 
-def _record(drop: Drop) -> dict[str, Any]:
+def _record(drop: RobustnessGap) -> dict[str, Any]:
     nan = float("nan")
     low, high = drop.drop.interval() if drop.drop else (nan, nan)
     more = drop.to_least.interval() if drop.to_least else (nan, nan)
@@ -236,7 +244,7 @@ def _record(drop: Drop) -> dict[str, Any]:
     }
 
 
-def _kept(drop: Drop, among: Sequence[Drop], detail: str) -> bool:
+def _kept(drop: RobustnessGap, among: Sequence[RobustnessGap], detail: str) -> bool:
     """Whether a table of that detail shows it: data sets and the mean over all corruptions always, what is the only one of its kind, too."""
     if not drop.corruption or drop.spread == ALL:
         return True
@@ -246,7 +254,7 @@ def _kept(drop: Drop, among: Sequence[Drop], detail: str) -> bool:
     return detail == EACH or not has_mean if drop.spread == EACH else detail != EACH
 
 
-def _label(drop: Drop) -> str:
+def _label(drop: RobustnessGap) -> str:
     if not drop.corruption:
         return drop.name
     if drop.spread == EACH:
@@ -254,7 +262,7 @@ def _label(drop: Drop) -> str:
     return "all corruptions" if drop.spread == ALL else drop.corruption
 
 
-def _numbers(drop: Drop) -> list[str]:
+def _numbers(drop: RobustnessGap) -> list[str]:
     home = "–" if np.isnan(drop.in_domain) else f"{drop.in_domain:.3f}"
     if drop.drop is None:
         return [home, "missing", "", "", "", ""]
@@ -266,7 +274,7 @@ def _between(estimate: stats.Estimate) -> str:
     return "[undefined]" if np.isnan(estimate.error) else "[{:+.3f}, {:+.3f}]".format(*estimate.interval())
 
 
-def _notes(shown: Sequence[Drop]) -> list[str]:
+def _notes(shown: Sequence[RobustnessGap]) -> list[str]:
     """How the numbers came about, one sentence a line."""
     about, metric = shown[0].board.about, shown[0].metric
     group = about["groups"] or "image"

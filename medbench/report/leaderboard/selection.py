@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from medbench.report.leaderboard.lines import AXES, Board, Selection
+from medbench.report.leaderboard.lines import AXES, Leaderboard, Selection
 from medbench.schema import Cell, UserError, parse_budget
 
 #: What lines may be picked by.
 PICKED_BY = ("task", "data", *AXES, "labels")
 
 
-def only(found: Sequence[Board], asked: Sequence[str]) -> list[Board]:
+def only(found: Sequence[Leaderboard], asked: Sequence[str]) -> list[Leaderboard]:
     """The lines that `asked` names, as "method=simclr,dino" or "labels=10%": several of one axis are either, of several axes both.
 
-    A board without such a line is left out. Where lines are, each board says of how many (`Board.selection`). Raises UserError for an axis or a
+    A board without such a line is left out. Where lines are, each board says of how many (`Leaderboard.selection`). Raises UserError for an axis or a
     value that is not there, and where no line is all of it.
     """
     wanted: dict[str, list[str]] = {}
@@ -52,6 +52,6 @@ def _is(cell: Cell, wanted: dict[str, list[str]]) -> bool:
     return all(str(getattr(cell, axis)) in values for axis, values in wanted.items())
 
 
-def _count(boards: Sequence[Board]) -> int:
+def _count(boards: Sequence[Leaderboard]) -> int:
     """Lines, the same fits scored elsewhere not counted again."""
     return len({(board.task, board.data, line.name, line.cell.labels) for board in boards for line in board.lines})

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from medbench import stats
-from medbench.report.leaderboard.lines import TITLES, Board, Line, summarise
+from medbench.report.leaderboard.lines import TITLES, Leaderboard, LeaderboardEntry, summarise
 from medbench.report.leaderboard.robustness import standing
 from medbench.system import fork_pool as forked
 
 
 @dataclass(frozen=True)
-class Mark:
+class SignificanceMark:
     """What the table says of a line. sign: * best, = not shown to differ from it, ? too few groups to say. to_best: line minus best."""
 
     sign: str = ""
@@ -22,13 +22,13 @@ class Mark:
     p: float = float("nan")  # corrected
 
 
-def pairs(board: Board, metric: str) -> int:
+def pairs(board: Leaderboard, metric: str) -> int:
     """How many comparisons of two lines at equal labels the board holds: the family of its marks."""
     counts = [sum(metric in line.plain for line in board.at(budget)) for budget in board.budgets()]
     return sum(n * (n - 1) // 2 for n in counts)
 
 
-def legend(board: Board, metric: str) -> str:
+def legend(board: Leaderboard, metric: str) -> str:
     n = pairs(board, metric)
     of = " of this selection" if board.selection else ""
     corrected = f", Holm-corrected over the {n} pairs of lines with equal labels{of}" if n > 1 else ""
@@ -36,7 +36,7 @@ def legend(board: Board, metric: str) -> str:
     return f"* best   = not shown to differ from the best: paired, 5 %{corrected}{alone}   ? too few groups to say"
 
 
-def marks(board: Board, metric: str) -> Mapping[Line, Mark]:
+def marks(board: Leaderboard, metric: str) -> Mapping[LeaderboardEntry, SignificanceMark]:
     """What is the best at each budget, and what is not shown to differ from it.
 
     Nothing is called the best before all lines of the budget are there; of equal means the first is. The family of Holm's correction is every
@@ -47,12 +47,12 @@ def marks(board: Board, metric: str) -> Mapping[Line, Mark]:
     return board._marks[metric]
 
 
-def prepare(found: Sequence[Board], metric: str | None = None, *, all_metrics: bool = False, processes: int = 1) -> None:
-    """Work out `Line.summary` and `marks` of one metric (default: each task's primary one), for them to return: budgets side by side in
+def precompute(found: Sequence[Leaderboard], metric: str | None = None, *, all_metrics: bool = False, processes: int = 1) -> None:
+    """Work out `LeaderboardEntry.summary` and `marks` of one metric (default: each task's primary one), for them to return: budgets side by side in
     `processes`; a single one leaves the marks until they are asked for. all_metrics: the summaries of every metric."""
     shown, marked = {board: board.shown(metric) for board in found}, set(standing(found))
 
-    def summarised(board: Board, lines: Sequence[Line]) -> None:
+    def summarised(board: Leaderboard, lines: Sequence[LeaderboardEntry]) -> None:
         known = [name for name in TITLES if any(name in line.plain for line in lines)] if all_metrics else []
         summarise(lines, known or [shown[board]])
 
@@ -64,13 +64,13 @@ def prepare(found: Sequence[Board], metric: str | None = None, *, all_metrics: b
 
     jobs = [(board, budget) for board in found for budget in board.budgets()]
 
-    def worked_out(job: tuple[Board, str]) -> tuple[list[dict[str, stats.Summary]], _Gaps | None]:
+    def worked_out(job: tuple[Leaderboard, str]) -> tuple[list[dict[str, stats.Summary]], _Gaps | None]:
         board, budget = job
         lines = board.at(budget)
         summarised(board, lines)
         return [line._summaries for line in lines], _gaps(lines, shown[board]) if board in marked else None
 
-    gaps: dict[Board, list[_Gaps | None]] = {}
+    gaps: dict[Leaderboard, list[_Gaps | None]] = {}
     for (board, budget), (summaries, found_there) in zip(jobs, forked.each(worked_out, jobs, processes), strict=True):
         gaps.setdefault(board, []).append(found_there)
         for line, summary in zip(board.at(budget), summaries, strict=True):
@@ -83,7 +83,7 @@ def prepare(found: Sequence[Board], metric: str | None = None, *, all_metrics: b
 _Gaps = tuple[int, list[int], list[stats.Estimate], list[float]]
 
 
-def _gaps(lines: Sequence[Line], metric: str) -> _Gaps | None:
+def _gaps(lines: Sequence[LeaderboardEntry], metric: str) -> _Gaps | None:
     if not all(metric in line.plain for line in lines):
         return None
     defined = [place for place, line in enumerate(lines) if not np.isnan(line.plain[metric]).any()]
@@ -95,16 +95,16 @@ def _gaps(lines: Sequence[Line], metric: str) -> _Gaps | None:
     return best, others, gaps, stats.p_values(gaps)
 
 
-def _marked(board: Board, metric: str, each: Sequence[_Gaps | None]) -> dict[Line, Mark]:
-    found = dict.fromkeys(board.lines, Mark())
-    gaps: dict[Line, tuple[stats.Estimate, float]] = {}
+def _marked(board: Leaderboard, metric: str, each: Sequence[_Gaps | None]) -> dict[LeaderboardEntry, SignificanceMark]:
+    found = dict.fromkeys(board.lines, SignificanceMark())
+    gaps: dict[LeaderboardEntry, tuple[stats.Estimate, float]] = {}
     for budget, there in zip(board.budgets(), each, strict=True):
         if there is not None:
             lines = board.at(budget)
             best, others, *each_other = there
-            found[lines[best]] = Mark("*")
+            found[lines[best]] = SignificanceMark("*")
             gaps |= zip([lines[place] for place in others], zip(*each_other, strict=True), strict=True)
     corrected = stats.holm([p for _, p in gaps.values()], pairs(board, metric))
     for (line, (gap, _)), p in zip(gaps.items(), corrected, strict=True):
-        found[line] = Mark("?" if np.isnan(p) else "=" if p > 0.05 else "", gap, p)
+        found[line] = SignificanceMark("?" if np.isnan(p) else "=" if p > 0.05 else "", gap, p)
     return found

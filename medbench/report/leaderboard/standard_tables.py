@@ -13,16 +13,16 @@ from medbench.report.leaderboard.lines import (
     AXES,
     COLUMNS,
     TITLES,
-    Board,
-    Line,
-    boards,
+    Leaderboard,
+    LeaderboardEntry,
     known_metric,
+    leaderboards,
     picked,
     records,
     shown_axes,
     summarise,
 )
-from medbench.report.leaderboard.robustness import ALL, MEAN, drops, shift_terminal, standing, tables
+from medbench.report.leaderboard.robustness import ALL, MEAN, robustness_gaps, shift_terminal, standing, tables
 from medbench.report.leaderboard.significance import legend, marks
 from medbench.report.leaderboard.terminal_table import Fitted
 from medbench.run.store import Store
@@ -35,11 +35,11 @@ SCREEN = 100  # lines of a board that a screen shows whole
 BEST = 10
 
 
-def markdown(store: Store, found: Sequence[Board] = ()) -> str:
+def markdown(store: Store, found: Sequence[Leaderboard] = ()) -> str:
     """The leaderboards as Markdown: the primary metric against the best, then every metric, then what a reader must know. found: its boards,
     where they are at hand."""
     parts = []
-    every = found or boards(store)
+    every = found or leaderboards(store)
     for board in standing(every):
         metric = board.about["metric"]
         others = [name for name in TITLES if name != metric and any(name in line.plain for line in board.lines)]
@@ -48,7 +48,7 @@ def markdown(store: Store, found: Sequence[Board] = ()) -> str:
     return "\n".join([*parts, shift_markdown(every)])
 
 
-def shift_markdown(found: Sequence[Board], metric: str | None = None, detail: str = MEAN) -> str:
+def shift_markdown(found: Sequence[Leaderboard], metric: str | None = None, detail: str = MEAN) -> str:
     """What is lost elsewhere, a table a task; "" where nothing else was scored. See `shifts.tables`."""
     parts = []
     for title, cells, said in tables(found, metric, detail):
@@ -56,11 +56,11 @@ def shift_markdown(found: Sequence[Board], metric: str | None = None, detail: st
     return "\n".join(parts)
 
 
-def terminal(store: Store, metric: str | None = None, found: Sequence[Board] = ()) -> list[RenderableType]:
+def terminal(store: Store, metric: str | None = None, found: Sequence[Leaderboard] = ()) -> list[RenderableType]:
     """What `rich` prints: a table a board, its notes under it. Raises UserError for a metric that the folder does not have. found: its boards,
     where they are at hand."""
     shown: list[RenderableType] = []
-    every = found or boards(store)
+    every = found or leaderboards(store)
     known_metric(every, metric)
     for board in standing(every):
         header, *body = _cells(board, board.shown(metric))
@@ -90,7 +90,7 @@ def _is_number(text: str) -> bool:
     return text.lstrip("-").replace(".", "", 1).isdigit()
 
 
-def notes(board: Board, metric: str | None = None) -> list[str]:
+def notes(board: Leaderboard, metric: str | None = None) -> list[str]:
     """What a reader of this board must know, one sentence a line. metric: the only one that is shown; None: all are."""
     about, rows = board.about, [row for line in board.lines for row in line.rows]
     images, groups = about["parts"][board.target]
@@ -139,7 +139,7 @@ def notes(board: Board, metric: str | None = None) -> list[str]:
     return found
 
 
-def have_seen(board: Board) -> list[str]:
+def have_seen(board: Leaderboard) -> list[str]:
     """A sentence for each method whose weights have been trained on the data that is scored."""
     scored = board.shift.get("data", board.data)
     methods = {row.cell.method for line in board.lines for row in line.rows if scored in row.provenance["trained_on"]}
@@ -147,7 +147,7 @@ def have_seen(board: Board) -> list[str]:
     return [f"SEEN: the weights of {method} {of}" for method in sorted(methods)]
 
 
-def is_quick(board: Board) -> bool:
+def is_quick(board: Leaderboard) -> bool:
     """Whether any of its weights is of a quick pretraining."""
     return any("quick" in row.provenance["weights"].rsplit(", ", 1)[-1] for line in board.lines for row in line.rows)
 
@@ -165,7 +165,7 @@ def weights_in_words(rows: Sequence[Row]) -> dict[str, str]:
     }
 
 
-def _one_pool(board: Board) -> list[str]:
+def _one_pool(board: Leaderboard) -> list[str]:
     """What large budgets cannot show: draws of one pool have images in common, all of them at 100 %."""
     if "train" not in board.about["parts"]:  # a plan of elsewhere
         return []
@@ -183,12 +183,12 @@ def _one_pool(board: Board) -> list[str]:
     return [*(said if most else []), *([single] if alone else []), *([whole] if "100%" in asked else [])]
 
 
-def write(store: Store, found: Sequence[Board] = ()) -> None:
+def write(store: Store, found: Sequence[Leaderboard] = ()) -> None:
     """leaderboard.md and leaderboard.csv in the results folder, and shift.csv where sets beside the task's own were scored.
 
     found: its boards, where they are at hand.
     """
-    found = found or boards(store)
+    found = found or leaderboards(store)
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
     lines.writerow(COLUMNS)
@@ -196,7 +196,7 @@ def write(store: Store, found: Sequence[Board] = ()) -> None:
         lines.writerow(["" if isinstance(value, float) and value != value else value for value in record.values()])
     store.write_text("leaderboard.csv", out.getvalue())
     if any(board.shift for board in found):
-        store.write_text("shift.csv", drops(found).to_csv(index=False))
+        store.write_text("shift.csv", robustness_gaps(found).to_csv(index=False))
     store.write_text("leaderboard.md", markdown(store, found))
 
 
@@ -206,15 +206,15 @@ def grid(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]]
 
 
-def between(low: float, high: float, form: str = ".3f") -> str:
+def interval_text(low: float, high: float, form: str = ".3f") -> str:
     return "[undefined]" if np.isnan(low) or np.isnan(high) else f"[{low:{form}}, {high:{form}}]"
 
 
-def number(value: float | None) -> str:
+def number_text(value: float | None) -> str:
     return "–" if value is None or np.isnan(value) else f"{value:.3f}"
 
 
-def _cells(board: Board, metric: str) -> list[list[str]]:
+def _cells(board: Leaderboard, metric: str) -> list[list[str]]:
     """Header and body of the main table: one metric with its interval, and the paired difference to the best."""
     axes, marked = shown_axes(board.lines), marks(board, metric)
     summarise(board.lines, [metric])
@@ -225,12 +225,12 @@ def _cells(board: Board, metric: str) -> list[list[str]]:
             body.append([*head, "", "–" if line.complete else line.status, "", "", ""])
             continue
         s, mark = line.summary(metric), marked[line]
-        gap = f"{mark.to_best.value:+.3f} {between(*mark.to_best.interval(), '+.3f')}" if mark.to_best else ""
-        body.append([*head, mark.sign, number(s.mean), between(s.low, s.high), number(s.sd), gap])
+        gap = f"{mark.to_best.value:+.3f} {interval_text(*mark.to_best.interval(), '+.3f')}" if mark.to_best else ""
+        body.append([*head, mark.sign, number_text(s.mean), interval_text(s.low, s.high), number_text(s.sd), gap])
     return [["labels", "images", *axes, "", TITLES[metric], "95 %", "sd", "to best, paired"], *body]
 
 
-def _all_metrics(board: Board, metrics: Sequence[str]) -> list[list[str]]:
+def _all_metrics(board: Leaderboard, metrics: Sequence[str]) -> list[list[str]]:
     axes = shown_axes(board.lines)
     summarise(board.lines, metrics)
     header = ["labels", "images", *axes, *(TITLES[metric] for metric in metrics)]
@@ -239,12 +239,14 @@ def _all_metrics(board: Board, metrics: Sequence[str]) -> list[list[str]]:
         numbers = []
         for metric in metrics:
             s = line.summary(metric)
-            numbers.append(f"{number(s.mean)} {between(s.low, s.high)}" if metric in line.plain else "–" if line.complete else line.status)
+            numbers.append(
+                f"{number_text(s.mean)} {interval_text(s.low, s.high)}" if metric in line.plain else "–" if line.complete else line.status
+            )
         body.append([line.cell.labels, _count(line), *(str(getattr(line.cell, axis)) for axis in axes), *numbers])
     return [header, *body]
 
 
-def _count(line: Line) -> str:
+def _count(line: LeaderboardEntry) -> str:
     """Labelled images over the seeds, and what the budget asked for where that differs."""
     if not line.rows:
         return str(line.planned[0].n_requested)
