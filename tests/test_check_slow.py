@@ -39,8 +39,8 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study's packs, drawn once: processes of one thread draw them, whatever the threads of a run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDBENCH_CACHE", str(tmp_path_factory.mktemp("packs")))
-        for unit in grid.plan(study.load(STUDY).grid).units:
-            prepare.pack(unit.data, unit.encoder, images.cache_folder(), lambda *stage: None)
+        for unit in grid.plan(study.load_study(STUDY).grid).units:
+            prepare.task_pack(unit.data, unit.encoder, images.cache_folder(), lambda *stage: None)
         return images.cache_folder() / "packs"
 
 

@@ -28,12 +28,12 @@ def planned(*grids: Grid) -> set[str]:
 
 @pytest.mark.parametrize(("study", "file"), [("smoke", "smoke.py"), ("smoke-pretraining", "smoke_pretraining.py")])
 def test_a_study_of_phantoms_plans_its_committed_rows(study: str, file: str) -> None:
-    assert planned(studies.load(str(ROOT / "benchmarks" / file)).grid) == committed(study)
+    assert planned(studies.load_study(str(ROOT / "benchmarks" / file)).grid) == committed(study)
 
 
 #: As results/README.md tells them.
 DERM = {
-    "derm": studies.load(str(ROOT / "benchmarks" / "derm.py")).grid,
+    "derm": studies.load_study(str(ROOT / "benchmarks" / "derm.py")).grid,
     "derm-classical": Grid(
         methods=("supervised", "dino"),
         protocols=("linear", "knn", "svm", "logreg"),

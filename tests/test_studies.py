@@ -37,7 +37,7 @@ LISTS = {**FIELDS, "--labels": "labels"}
 
 
 def study(name: str) -> tuple[Grid, str]:
-    found = studies.load(str(BENCHMARKS / f"{name}.py"))
+    found = studies.load_study(str(BENCHMARKS / f"{name}.py"))
     return found.grid, found.text
 
 

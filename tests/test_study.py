@@ -61,7 +61,7 @@ STUDIES = [file for file in sorted((ROOT / "benchmarks").glob("*.py")) if "\nGRI
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_the_studies_of_the_project_load(file: Path) -> None:
-    found = study.load(str(file))
+    found = study.load_study(str(file))
     assert f"medbench run benchmarks/{file.name}" in found.text, "a study opens with its command"
 
 
@@ -112,4 +112,4 @@ def test_what_is_no_study(name: str, line: str, tmp_path: Path, monkeypatch: pyt
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "rows.jsonl").touch()
     with pytest.raises(UserError, match=line):
-        study.load(name)
+        study.load_study(name)

@@ -132,7 +132,7 @@ def _run(study: str, folder: Path, device: str) -> None:
     from medbench.run.store import Store
     from medbench.system import devices
 
-    grid = studies.load(study).grid
+    grid = studies.load_study(study).grid
     devices.check(device, grid.precision)
     with screen.Screen() as display:
         planned = grids.plan(grid, display.stage)

@@ -118,7 +118,7 @@ def run_command(
         audit=audit,
         strict=strict,
     )
-    chosen = studies.load(study) if study is not None else None
+    chosen = studies.load_study(study) if study is not None else None
     grid = chosen.but(grid, fields_given(context)) if chosen else grid
     devices.check(device, grid.precision)
     if not plan:

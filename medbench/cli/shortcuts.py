@@ -81,7 +81,7 @@ def shortcuts(
         allow_partial=allow_partial,
     )
     with screen.Screen() as display:
-        found, notes = feature_audit.examine(grid, named("--columns", columns), on, k, device, display.stage)
+        found, notes = feature_audit.audit_features(grid, named("--columns", columns), on, k, device, display.stage)
     for note in notes:
         print(note, file=sys.stderr)
     screen.show(report.terminal(found, k, on))

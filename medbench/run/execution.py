@@ -19,8 +19,8 @@ from medbench.data.evaluation_sets import Target
 from medbench.models import features as embed
 from medbench.run.planning import Plan, ingredients
 from medbench.run.planning import plan as plan_grid
-from medbench.run.prepare import Progress, have_features, history, network, pack, trained, unit_features
-from medbench.run.provenance import cost, provenance
+from medbench.run.prepare import Progress, have_features, history, network, task_pack, trained, unit_features
+from medbench.run.provenance import provenance, row_cost
 from medbench.run.store import Store
 from medbench.run.units import Unit
 from medbench.schema import DiskError, Grid, Kind, Planned, Protocol, Row, Scores, Train, UserError, fingerprint, registry
@@ -67,7 +67,7 @@ def execute(
     for unit, todo in work:  # decodes every image, so that a bad one is named before anything is written
         for part, target in product(unit.members or (unit,), sets_of(plan, unit, todo)):
             if needs_images(todo) or not have_features(plan, part, device, target):
-                pack(part.data, part.encoder, plan.cache_dir, progress, target)
+                task_pack(part.data, part.encoder, plan.cache_dir, progress, target)
     store.create()
     store.add_plan(plan.file)
     with _log_file(out / "run.log"), products("fp32"):  # an encoder that is to compute less exactly says so itself
@@ -164,14 +164,14 @@ def _recorded(store: Store, name: str, cells: Collection[Planned]) -> Iterator[N
 
 
 @dataclass(frozen=True)
-class Fit:
+class PendingFit:
     """One draw of one protocol, and its cells without a row: a target each. first: its cell on the task's own part, done or not."""
 
     first: Planned
     missing: tuple[Planned, ...]
 
 
-def _fits(unit: Unit, todo: Sequence[Planned]) -> list[Fit]:
+def _fits(unit: Unit, todo: Sequence[Planned]) -> list[PendingFit]:
     """What must be fitted, once for all its targets, in the order of the plan."""
     firsts: dict[Any, Planned] = {}
     lacking: dict[Any, list[Planned]] = {}
@@ -180,7 +180,7 @@ def _fits(unit: Unit, todo: Sequence[Planned]) -> list[Fit]:
         firsts.setdefault(draw, planned)
         if planned in todo:
             lacking.setdefault(draw, []).append(planned)
-    return [Fit(firsts[draw], tuple(cells)) for draw, cells in lacking.items()]
+    return [PendingFit(firsts[draw], tuple(cells)) for draw, cells in lacking.items()]
 
 
 def needs_images(todo: Sequence[Planned]) -> bool:
@@ -198,17 +198,17 @@ def _solve(
     plan: Plan,
     unit: Unit,
     protocol: Protocol,
-    todo: list[Fit],
+    todo: list[PendingFit],
     features: Sequence[embed.Features],
     device: str,
     progress: Progress,
     store: Store,
-) -> Iterator[tuple[Fit, Iterator[tuple[Row, dict[str, np.ndarray]]]]]:
+) -> Iterator[tuple[PendingFit, Iterator[tuple[Row, dict[str, np.ndarray]]]]]:
     """Rows of one protocol, fit after fit. The protocol sees the targets' images, never their labels, and fits once for all of them."""
     data, pool = unit.data, unit.data.pool
     evaluate, made_with = protocol.evaluate, features
     if protocol.needs == "images":
-        arrays, made_with = [pack(data, unit.encoder, plan.cache_dir, progress).array], ()
+        arrays, made_with = [task_pack(data, unit.encoder, plan.cache_dir, progress).array], ()
     else:
         arrays = [found.array for found in features]
         evaluate = (unit.method.fusion and unit.method.fusion.evaluate) or protocol.evaluate
@@ -234,14 +234,14 @@ def _solve(
             own = _columns(arrays, data.where(plan.target))
             shown[name], made[name] = own if target.rows is None else own[target.rows], made_with
         elif protocol.needs == "images":
-            shown[name], made[name] = pack(data, unit.encoder, plan.cache_dir, progress, target).array, ()
+            shown[name], made[name] = task_pack(data, unit.encoder, plan.cache_dir, progress, target).array, ()
         else:
             made[name] = unit_features(plan, unit, device, progress, target)
             shown[name] = _columns([found.array for found in made[name]], slice(None))
     histories = [history(plan, part, device) for part in unit.members or (unit,)]
     log.info("solving %s for %d draws of %s, each scored on %s", protocol.name, len(todo), unit.name, ", ".join(targets))
 
-    def rows(fit: Fit, answer: Mapping[str, Scores], start: float) -> Iterator[tuple[Row, dict[str, np.ndarray]]]:
+    def rows(fit: PendingFit, answer: Mapping[str, Scores], start: float) -> Iterator[tuple[Row, dict[str, np.ndarray]]]:
         draw = plan.draw(fit.first.cell)
         for planned in fit.missing:
             target = targets[planned.cell.target]
@@ -264,7 +264,7 @@ def _solve(
                 n_labels=len(draw),
                 n_requested=planned.n_requested,
                 chosen=dict(scores.chosen),
-                cost=cost(time.perf_counter() - start, made[target.name], histories, device),
+                cost=row_cost(time.perf_counter() - start, made[target.name], histories, device),
                 provenance=origin if planned is fit.first else {**origin, "fit": fit.first.setting},
             )
             yield row, saved
@@ -293,7 +293,7 @@ def _columns(arrays: Sequence[np.ndarray], where: slice) -> np.ndarray:
     return arrays[0][where] if len(arrays) == 1 else np.concatenate([array[where] for array in arrays], axis=1)
 
 
-def _scratch(plan: Plan, fit: Fit, device: str, store: Store) -> Path:
+def _scratch(plan: Plan, fit: PendingFit, device: str, store: Store) -> Path:
     """Where a protocol keeps what a killed run needs to go on inside a fit. A results folder's own: the first of two runs with one would clear
     it under the other."""
     return plan.cache_dir / "cells" / fingerprint(fit.first.fingerprint, kind(device), str(store.folder.absolute()))

@@ -15,7 +15,7 @@ from medbench.schema import Grid, UserError
 from medbench.system import devices
 
 
-def examine(
+def audit_features(
     grid: Grid, columns: Sequence[str], part: str, k: int, device: str, progress: prepare.Progress
 ) -> tuple[list[Examined], list[str]]:
     """What each encoder of the grid (one task) knows of the columns; and notes. Features come from the cache or are made now.

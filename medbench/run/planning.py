@@ -21,7 +21,7 @@ from medbench.models import features as embed
 from medbench.models import user_encoder as given
 from medbench.run.command_line import command
 from medbench.run.units import Unit, unit_of
-from medbench.run.validation import FUSED, budgets_of, check_options, encoder_of, look_up
+from medbench.run.validation import FUSED, budgets_of, check_options, encoder_of, resolve_grid
 from medbench.schema import (
     ALL,
     Budget,
@@ -101,7 +101,7 @@ class Plan:
 
 def plan(grid: Grid, progress: Progress = silent) -> Plan:
     """The planned cells of a grid. Raises UserError for anything a person got wrong."""
-    asked = look_up(grid)
+    asked = resolve_grid(grid)
     (shifts, notes), (damages, more) = shifts_of(asked.tasks, grid.shifts), corruptions_of(asked.tasks, grid)
     notes += [*more, *asked.notes]
     cache_dir = images.cache_folder()

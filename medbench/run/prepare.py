@@ -30,7 +30,7 @@ log = logging.getLogger("medbench")
 Progress = Callable[..., None]  # (stage, done, total, a word on how it goes: optional)
 
 
-def pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress, target: Target | None = None) -> images.Pixels:
+def task_pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress, target: Target | None = None) -> images.Pixels:
     """The task's images at the encoder's size: train, val, test one after another. Raises UserError that names every bad image.
 
     target: that set's images instead.
@@ -66,7 +66,7 @@ def trained(plan: Plan, unit: Unit, device: str, progress: Progress, processes: 
         log.info("pretraining %s", unit.name)
         here = data.where("train")
         pretrain.pretrain(
-            pack(data, encoder, plan.cache_dir, progress).array,
+            task_pack(data, encoder, plan.cache_dir, progress).array,
             np.arange(here.start, here.stop),
             data.pool.bags,
             data.pool.groups,
@@ -117,7 +117,7 @@ def unit_features(plan: Plan, unit: Unit, device: str, progress: Progress, targe
     assert not unit.recipes or unit.weights.file is not None, "an encoder is trained before it embeds"
     log.info("embedding %s", name)
     made = embed.features(
-        pack(data, encoder, plan.cache_dir, progress, target),
+        task_pack(data, encoder, plan.cache_dir, progress, target),
         partial(build_encoder, unit, encoder, unit.weights),
         encoder,
         key,

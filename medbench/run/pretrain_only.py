@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from medbench.run.planning import Plan, plan
-from medbench.run.prepare import Progress, pack, trained
+from medbench.run.prepare import Progress, task_pack, trained
 from medbench.run.units import Unit
 from medbench.schema import Grid, UserError, check_writable, registry
 from medbench.system import devices
@@ -125,7 +125,7 @@ def views_picture(planned: Plan, unit: Unit, progress: Progress, file: Path) -> 
 
     here = unit.data.where("train")
     rows = np.linspace(here.start, here.stop - 1, SHOWN).astype(int)
-    pixels = torch.from_numpy(pack(unit.data, unit.encoder, planned.cache_dir, progress).array[rows])
+    pixels = torch.from_numpy(task_pack(unit.data, unit.encoder, planned.cache_dir, progress).array[rows])
     generator = torch.Generator().manual_seed(unit.pretrain_seed)
     picture = Image.fromarray(views.sheet(pixels, unit.recipes[0].crops, unit.encoder.size, generator))
     scale = max(1, round(96 / unit.encoder.size))

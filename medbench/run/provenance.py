@@ -18,7 +18,7 @@ from medbench.stats.array_sketch import sketch
 from medbench.system.environment import machine
 
 
-def cost(seconds: float, features: Sequence[Features], pretrainings: Sequence[Mapping[str, Any]], device: str) -> dict[str, Any]:
+def row_cost(seconds: float, features: Sequence[Features], pretrainings: Sequence[Mapping[str, Any]], device: str) -> dict[str, Any]:
     """seconds: solving and scoring this cell (a batched protocol's first cell carries the shared work). Memory: peak of the process so far.
 
     features, pretrainings: of each member of a fusion, else one; no features where the protocol trains on pixels.

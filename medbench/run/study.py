@@ -37,7 +37,7 @@ class Study:
         return replace(self.grid, **{name: getattr(options, name) for name in given})
 
 
-def load(text: str) -> Study:
+def load_study(text: str) -> Study:
     """Run a study's file and take its grid. Raises UserError for a file that is none, fails, or has no `GRID` of the right types."""
     file = user_path(text)
     if file.suffix != ".py" or not file.is_file():
@@ -56,11 +56,11 @@ def load(text: str) -> Study:
         raise UserError(f"{file} has no constant GRID{f', but {grids[0]}' if grids else ''}.", then=f"write {EXAMPLE}")
     if not isinstance(found["GRID"], Grid):
         raise UserError(f"GRID in {file} is a {type(found['GRID']).__name__}, not a medbench.Grid.", then=f"write {EXAMPLE}")
-    check(found["GRID"], f"{file}: GRID")
+    check_types(found["GRID"], f"{file}: GRID")
     return Study(file.stem, inspect.cleandoc(found.get("__doc__") or ""), found["GRID"])
 
 
-def check(grid: Grid, where: str) -> None:
+def check_types(grid: Grid, where: str) -> None:
     """Raises UserError for a field whose value has not the type that `Grid` states: `labels="10"` would be read letter by letter."""
     for name, hint in get_type_hints(Grid).items():
         value = getattr(grid, name)

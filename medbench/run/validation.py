@@ -17,7 +17,7 @@ _KINDS = {"timm": "a timm encoder", "weights": "weights of your own", "function"
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class ResolvedGrid:
     """The entries, each once, in the order of their names. notes: which methods are left out for one of several encoders."""
 
     tasks: list[Task]
@@ -27,7 +27,7 @@ class Asked:
     notes: list[str]
 
 
-def look_up(grid: Grid) -> Asked:
+def resolve_grid(grid: Grid) -> ResolvedGrid:
     """Raises UserError for a name or an option that is none, and for entries that cannot serve each other."""
     check_options(grid)
     protocols = [registry.protocol(name) for name in _distinct("protocol", grid.protocols)]
@@ -35,12 +35,12 @@ def look_up(grid: Grid) -> Asked:
     pairs = product(_distinct("encoder", grid.encoders), _distinct("readout", grid.readouts))
     notes = _check_encoders([encoder_of(name, readout, grid) for name, readout in pairs], methods, grid)
     _check_fusions(methods, protocols, named=bool(grid.methods))
-    return Asked(_tasks(grid, protocols), methods, protocols, budgets, notes)
+    return ResolvedGrid(_tasks(grid, protocols), methods, protocols, budgets, notes)
 
 
 def check_options(grid: Grid) -> None:
     """Raises UserError for a value of another type, a number out of range, and a word that is none of its few."""
-    study.check(grid, "Grid")
+    study.check_types(grid, "Grid")
     for what, option, seeds in (("seeds", "--seeds 3", grid.seeds), ("pretraining seeds", "--pretrain-seeds 1", grid.pretrain_seeds)):
         if not 1 <= seeds <= 1000:
             raise UserError(f"The number of {what}, {seeds}, is out of range.", allowed=["1 to 1000"], then=f"medbench run {option}")
