@@ -24,7 +24,7 @@ from PIL import Image
 
 from medbench import images
 from medbench.audit import dataset as audits
-from medbench.audit.dataset.duplicates_picture import sheet
+from medbench.audit.dataset.duplicates_picture import draw_duplicates
 
 KINDS = ("resized", "recompressed", "mirrored", "cropped", "all four")
 
@@ -64,13 +64,13 @@ def plant(files: list[Path], share: float, folder: Path, rng: np.random.Generato
     return planted
 
 
-def audited(folder: Path, cache: Path) -> tuple[audits.Report, audits.Subject, float]:
+def audited(folder: Path, cache: Path) -> tuple[audits.DatasetReport, audits.Subject, float]:
     began = time.perf_counter()
     subject = audits.of_list(folder, cache, lambda *stage: None)
     return audits.audit(subject, cache), subject, time.perf_counter() - began
 
 
-def joined(report: audits.Report) -> dict[str, str]:
+def joined(report: audits.DatasetReport) -> dict[str, str]:
     """Name -> one name of all that the audit calls one picture."""
     head: dict[str, str] = {}
 
@@ -106,7 +106,7 @@ def main() -> None:
             how = f"threshold {report.settings['threshold']}, {report.settings['pairs_aligned']} pairs aligned"
             print(f"{name}: {len(files)} images as they are: {len(report.pairs)} pairs, {how}, {seconds:.0f} s", flush=True)
             if options.sheet:
-                sheet(report, subject, options.sheet / f"{name}.png")
+                draw_duplicates(report, subject, options.sheet / f"{name}.png")
             for share in (float(text) / 100 for text in options.shares.split(",")):
                 folder = Path(place, f"{share}")
                 folder.mkdir()

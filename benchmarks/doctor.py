@@ -81,7 +81,7 @@ def trained(name: str, images: list[np.ndarray], labels: np.ndarray, steps: int)
     declared = dict(net.pretrained_cfg, input_size=(3, SIZE, SIZE))
     encoder = Encoder(name, name, "", SIZE, tuple(declared["mean"]), tuple(declared["std"]), declared["interpolation"])
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (encoder.mean, encoder.std))
-    pixels = doctor.resize(images[:-24], SIZE, encoder.interpolation)
+    pixels = doctor.resize_images(images[:-24], SIZE, encoder.interpolation)
     target = torch.from_numpy(labels[:-24])
     optimiser = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=0.05)
     for step in range(steps):
@@ -132,7 +132,7 @@ def assess(p: Patient) -> list[tuple[str, list[str], list[str]]]:
     """(what was planted, what was found with the declaration, and without) for the network as it is and for each mistake. Prints them."""
     outcomes = []
     for planted, (net, encoder) in {"nothing": (p.net, p.encoder), **mistakes(p)}.items():
-        trials = doctor.examine(net, encoder, p.images, {})
+        trials = doctor.try_preprocessings(net, encoder, p.images, {})
         told, alone = ([f.what for f in doctor.judge(net, encoder, trials, d).findings] for d in (p.declared, {}))
         print(f"{p.encoder.name:<24}{planted:<16}{', '.join(told) or '-':<34}{', '.join(alone) or '-'}", flush=True)
         outcomes.append((planted, told, alone))

@@ -276,13 +276,13 @@ def test_another_task_brings_what_the_audit_of_its_data_found(tmp_path: Path) ->
     data = open_task(registry.task("derm"), grid, cache, notes)
     assert audits.audited(data, grid, cache, notes, QUIET).audit == ()
     sha256 = audits.of_data(data).sha256
-    leak = audits.Finding("near copies across parts", "leak", 2, "2 of 9 images of test are also in train, nearly")
-    record.save(cache, audits.Report("derm", sha256, "full", {}, (leak,)))
+    leak = audits.DatasetFinding("near copies across parts", "leak", 2, "2 of 9 images of test are also in train, nearly")
+    record.save_report(cache, audits.DatasetReport("derm", sha256, "full", {}, (leak,)))
     told = audits.audited(data, grid, cache, notes, QUIET)
     assert told.marks[-1] == "LEAK: 2 of 9 images of test are also in train, nearly (audit)"
     assert told.identity == data.identity
-    record.save(cache, audits.Report("derm", sha256, "hashes", {}, ()))
-    assert record.load(cache, sha256) == audits.Report("derm", sha256, "full", {}, (leak,)), "the deeper one stays"
+    record.save_report(cache, audits.DatasetReport("derm", sha256, "hashes", {}, ()))
+    assert record.load_report(cache, sha256) == audits.DatasetReport("derm", sha256, "full", {}, (leak,)), "the deeper one stays"
     with pytest.raises(UserError, match=r"2 of 9 images of test are also in train.*without --strict"):
         audits.audited(data, Grid(data="phantom", strict=True), cache, notes, QUIET)
     record.file_of(cache, sha256).write_text("{")
@@ -321,7 +321,11 @@ def test_torn_groups_conflicts_and_copies_are_counted() -> None:
     (found,) = checks.torn_groups(torn)
     assert (found.severity, found.count, found.examples) == ("leak", 2, ("a", "b"))
     assert found.sentence == "2 patients stand in both train and test, of 4 in test"
-    those = [pairs.Pair(0, 2, "identical", 0, 1.0, 1.0), pairs.Pair(0, 1, "near", 3, 0.8, 1.0), pairs.Pair(2, 1, "near", 3, 0.8, 1.0)]
+    those = [
+        pairs.DuplicatePair(0, 2, "identical", 0, 1.0, 1.0),
+        pairs.DuplicatePair(0, 1, "near", 3, 0.8, 1.0),
+        pairs.DuplicatePair(2, 1, "near", 3, 0.8, 1.0),
+    ]
     (conflict,) = checks.conflicts(torn, those[:2])
     assert conflict.examples == ("i0 (train) = i2 (train): no / yes",)
     severities = {found.check: (found.severity, found.count) for found in checks.copies(torn, those)}

@@ -18,7 +18,7 @@ from medbench.audit.features import (
     chosen_columns,
     cramers_v,
     nearest,
-    read,
+    read_column,
     robustness,
 )
 from medbench.audit.features import (
@@ -89,18 +89,18 @@ def test_cramers_v_by_hand() -> None:
 
 def test_columns_are_cut_named_and_counted() -> None:
     groups = np.arange(40).astype(str)
-    ages = read("age", np.append(np.arange(39.0), np.nan), groups)
+    ages = read_column("age", np.append(np.arange(39.0), np.nan), groups)
     assert ages.missing == 1
     assert ages.codes[-1] == -1
     assert ages.values == ("0 to 9", "10 to 19", "20 to 28", "29 to 38")
     assert np.bincount(ages.codes[:-1]).tolist() == [10, 10, 9, 10]
-    site = read("site", np.array(["a"] * 20 + ["b"] * 15 + ["c"] * 2 + ["unknown"] * 3), groups)
+    site = read_column("site", np.array(["a"] * 20 + ["b"] * 15 + ["c"] * 2 + ["unknown"] * 3), groups)
     assert site.values == ("a", "b")
     assert site.missing == 3
     assert site.notes == ("'c' left out: 2 groups",)
-    assert read("few", np.array([1, 2] * 20), groups).values == ("1", "2")
+    assert read_column("few", np.array([1, 2] * 20), groups).values == ("1", "2")
     # Twenty images of one patient are one patient.
-    assert read("site", np.array(["a"] * 20 + ["b"] * 20), np.array(["p"] * 20 + list(groups[:20]))).values == ("b",)
+    assert read_column("site", np.array(["a"] * 20 + ["b"] * 20), np.array(["p"] * 20 + list(groups[:20]))).values == ("b",)
 
 
 def difference(strength: float, seed: int, skew: float = 0.5) -> tuple[float, float, float]:

@@ -62,7 +62,7 @@ def audit_command(
     if csv:
         put(report.to_csv(), csv)
     if sheet:
-        from medbench.audit.dataset.duplicates_picture import sheet as draw
+        from medbench.audit.dataset.duplicates_picture import draw_duplicates as draw
 
         print(f"{draw(report, subject, sheet)} of {len(report.pairs)} pairs in {sheet}")
     if report.leaks:

@@ -84,7 +84,7 @@ def shortcuts(
         found, notes = feature_audit.audit_features(grid, named("--columns", columns), on, k, device, display.stage)
     for note in notes:
         print(note, file=sys.stderr)
-    screen.show(report.terminal(found, k, on))
+    screen.show(report.findings_terminal(found, k, on))
     if as_json:
         put(report.to_json(found, on), as_json)
     if as_csv:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from medbench.audit.dataset.audited_data import Subject, of_data, of_list, of_task
 from medbench.audit.dataset.auditing import audit, audited
-from medbench.audit.dataset.report import Finding, Report
+from medbench.audit.dataset.report import DatasetFinding, DatasetReport
 
-__all__ = ["Finding", "Report", "Subject", "audit", "audited", "of_data", "of_list", "of_task"]
+__all__ = ["DatasetFinding", "DatasetReport", "Subject", "audit", "audited", "of_data", "of_list", "of_task"]

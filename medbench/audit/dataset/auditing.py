@@ -16,7 +16,7 @@ from medbench.audit.dataset import duplicates as pairs
 from medbench.audit.dataset import label_errors as labels
 from medbench.audit.dataset import saved_reports as record
 from medbench.audit.dataset.audited_data import Subject, of_data
-from medbench.audit.dataset.report import Report, worst_first
+from medbench.audit.dataset.report import DatasetReport, worst_first
 from medbench.data.task_data import TaskData
 from medbench.models import encoders
 from medbench.models import features as embed
@@ -35,7 +35,7 @@ def audit(
     effort: pairs.Effort | None = None,
     device: str = "cpu",
     progress: Progress = silent,
-) -> Report:
+) -> DatasetReport:
     """What is wrong with the data. depth: "full", or "hashes" without features: no suspicious labels and fewer cropped copies. effort: how
     long the search for copies goes on, else as the depth has it.
 
@@ -78,7 +78,7 @@ def audit(
         *checks.given_away(columns),
         *checks.classes(subject),
     ]
-    report = Report(
+    report = DatasetReport(
         name=subject.name,
         sha256=subject.sha256,
         depth=depth,
@@ -97,7 +97,7 @@ def audit(
         },
         seconds=round(time.perf_counter() - began, 1),
     )
-    record.save(cache_dir, report)
+    record.save_report(cache_dir, report)
     return report
 
 
@@ -110,7 +110,7 @@ def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[str], progr
     if not grid.audit:
         return data
     subject = of_data(data)
-    report = record.load(cache_dir, subject.sha256)
+    report = record.load_report(cache_dir, subject.sha256)
     if report is None and data.task.name.startswith("folder:") and data.data != "phantom":
         if len(data.hashes) > AT_PLAN:
             notes.append(f"{data.task.name} is not audited: more than {AT_PLAN:,} images. Next: medbench audit {data.task.name}")
@@ -162,7 +162,7 @@ def _size(subject: Subject) -> int:
     return next((size for size in SIZES if typical >= 0.4 * size), SIZES[-1])
 
 
-def _pair(subject: Subject, pair: pairs.Pair) -> dict[str, Any]:
+def _pair(subject: Subject, pair: pairs.DuplicatePair) -> dict[str, Any]:
     return {
         "image": str(subject.ids[pair.i]),
         "other": str(subject.ids[pair.j]),

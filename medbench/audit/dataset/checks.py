@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from medbench.audit.dataset.audited_data import Subject
-from medbench.audit.dataset.duplicates import Pair
-from medbench.audit.dataset.label_errors import Column, Suspect
-from medbench.audit.dataset.report import Finding
+from medbench.audit.dataset.duplicates import DuplicatePair
+from medbench.audit.dataset.label_errors import ColumnAuc, Suspect
+from medbench.audit.dataset.report import DatasetFinding
 from medbench.schema import of_class
 
 _EXAMPLES = 20
@@ -20,7 +20,7 @@ GIVEN_AWAY = 0.9  # lower end of the interval of the AUC from metadata alone: th
 HELPED = 0.6  # above it, a model that sees the column needs few pixels
 
 
-def torn_groups(subject: Subject) -> list[Finding]:
+def torn_groups(subject: Subject) -> list[DatasetFinding]:
     """Groups that stand in two parts."""
     found = []
     word = subject.grouped or "image"
@@ -29,15 +29,17 @@ def torn_groups(subject: Subject) -> list[Finding]:
         torn = sorted(members[a] & members[b])
         if torn:
             sentence = f"{len(torn)} {word}s stand in both {a} and {b}, of {len(members[b])} in {b}"
-            found.append(Finding("groups across parts", "leak", len(torn), sentence, tuple(torn[:_EXAMPLES]), "split by whole groups"))
+            found.append(
+                DatasetFinding("groups across parts", "leak", len(torn), sentence, tuple(torn[:_EXAMPLES]), "split by whole groups")
+            )
     return found
 
 
-def copies(subject: Subject, pairs: Sequence[Pair]) -> list[Finding]:
+def copies(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetFinding]:
     """Identical and near-identical images, across parts and within them."""
     found = []
     for kind, word in (("identical", "byte for byte"), ("near", "nearly: a copy that was changed, or the same thing taken again")):
-        between: dict[tuple[str, str], list[Pair]] = defaultdict(list)
+        between: dict[tuple[str, str], list[DuplicatePair]] = defaultdict(list)
         for pair in pairs:
             if pair.kind == kind:
                 a, b = sorted((str(subject.parts[pair.i]), str(subject.parts[pair.j])), key=_order)
@@ -49,18 +51,18 @@ def copies(subject: Subject, pairs: Sequence[Pair]) -> list[Finding]:
                 total = int((subject.parts == b).sum())
                 sentence = f"{len(rows)} of {total} images of {b} {'are' if len(rows) != 1 else 'is'} also in {a}, {word}"
                 then = "put both into one part (join their groups), or take one out"
-                found.append(Finding(f"{kind} copies across parts", "leak", len(rows), sentence, examples, then))
+                found.append(DatasetFinding(f"{kind} copies across parts", "leak", len(rows), sentence, examples, then))
             else:
                 apart = sum(subject.groups[pair.i] != subject.groups[pair.j] for pair in those)
                 rest = f", {apart} of them of two groups" if subject.grouped and apart else ""
                 sentence = f"{len(those)} {'pairs' if len(those) != 1 else 'pair'} of one picture within {a}, {word}{rest}"
                 severity = "look" if apart and subject.grouped else "note"
                 then = "join their groups, so that no other split can part them" if severity == "look" else ""
-                found.append(Finding(f"{kind} copies within {a}", severity, len(those), sentence, examples, then))
+                found.append(DatasetFinding(f"{kind} copies within {a}", severity, len(those), sentence, examples, then))
     return found
 
 
-def conflicts(subject: Subject, pairs: Sequence[Pair]) -> list[Finding]:
+def conflicts(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetFinding]:
     """Copies with two labels."""
     labels = subject.labels
     if labels is None:
@@ -70,10 +72,12 @@ def conflicts(subject: Subject, pairs: Sequence[Pair]) -> list[Finding]:
         return []
     examples = tuple(f"{_show(subject, pair)}: {subject.label(pair.i)} / {subject.label(pair.j)}" for pair in those[:_EXAMPLES])
     sentence = f"{len(those)} {'pairs of copies have' if len(those) != 1 else 'pair of copies has'} two labels"
-    return [Finding("label conflicts", "conflict", len(those), sentence, examples, "look at both and mend the label, or take both out")]
+    return [
+        DatasetFinding("label conflicts", "conflict", len(those), sentence, examples, "look at both and mend the label, or take both out")
+    ]
 
 
-def suspicious(subject: Subject, suspects: Sequence[Suspect], count: int) -> list[Finding]:
+def suspicious(subject: Subject, suspects: Sequence[Suspect], count: int) -> list[DatasetFinding]:
     """Labels that the other images contradict."""
     if not suspects:
         return []
@@ -85,24 +89,28 @@ def suspicious(subject: Subject, suspects: Sequence[Suspect], count: int) -> lis
         f"{count} labels are contradicted by the features of the other images (probe, out of fold). A list to look at, not a verdict:"
         f" hard images stand in it too"
     )
-    return [Finding("suspicious labels", "look" if count else "note", count, sentence, examples, "look at the first ones (--json has 50)")]
+    return [
+        DatasetFinding(
+            "suspicious labels", "look" if count else "note", count, sentence, examples, "look at the first ones (--json has 50)"
+        )
+    ]
 
 
-def given_away(columns: Sequence[Column]) -> list[Finding]:
+def given_away(columns: Sequence[ColumnAuc]) -> list[DatasetFinding]:
     """Metadata that predicts the label without the image."""
     found = []
     for column in columns:
         what = f"{column.name} without the image: AUC {column.auc:.2f} (95 % {column.low:.2f} to {column.high:.2f}) for the label"
         if column.low > GIVEN_AWAY:
             then = "do not give it to a model; ask whether what it records came after the diagnosis, and whether it shows in the pixels"
-            found.append(Finding("metadata predicts the label", "look", 1, f"{what}: it gives the label away", (), then))
+            found.append(DatasetFinding("metadata predicts the label", "look", 1, f"{what}: it gives the label away", (), then))
         elif column.low > HELPED:
             then = "report scores by this column too; a model may read it off the pixels"
-            found.append(Finding("metadata predicts the label", "note", 1, what, (), then))
+            found.append(DatasetFinding("metadata predicts the label", "note", 1, what, (), then))
     return found
 
 
-def classes(subject: Subject) -> list[Finding]:
+def classes(subject: Subject) -> list[DatasetFinding]:
     """Classes that a part lacks."""
     if subject.labels is None:
         return []
@@ -111,7 +119,9 @@ def classes(subject: Subject) -> list[Finding]:
         absent = [label for label, n in part["classes"].items() if n == 0]
         if absent:
             sentence = f"{name} has no image of {', '.join(absent)}"
-            found.append(Finding("classes a part", "look", len(absent), sentence, (), "add images, or leave the class out of the task"))
+            found.append(
+                DatasetFinding("classes a part", "look", len(absent), sentence, (), "add images, or leave the class out of the task")
+            )
     return found
 
 
@@ -135,6 +145,6 @@ def _order(part: str) -> tuple[int, str]:
     return (known.index(part) if part in known else len(known), part)
 
 
-def _show(subject: Subject, pair: Pair) -> str:
+def _show(subject: Subject, pair: DuplicatePair) -> str:
     a, b = (f"{subject.ids[row]} ({subject.parts[row]})" for row in (pair.i, pair.j))
     return f"{a} = {b}" + (f", correlation {pair.correlation:.2f}" if pair.kind == "near" else "")

@@ -41,7 +41,7 @@ QUICK = Effort(far=8, random=64, lowest=0.75, patience=128, limit=400, per_image
 
 
 @dataclass(frozen=True)
-class Pair:
+class DuplicatePair:
     """i < j: rows. bits: in which their hashes differ (of 63; -1: not among the near). correlation: after alignment, 1 for the same bytes."""
 
     i: int
@@ -57,7 +57,7 @@ class Found:
     """pairs: best first. threshold, random: of the correlation, and the highest of random pairs. aligned: pairs that were looked at closely.
     complete: False where the limit ended the search before patience did."""
 
-    pairs: list[Pair]
+    pairs: list[DuplicatePair]
     threshold: float
     random: float
     aligned: int
@@ -78,10 +78,10 @@ class Rows:
         return chosen
 
 
-def identical(hashes: Sequence[str]) -> list[Pair]:
+def identical(hashes: Sequence[str]) -> list[DuplicatePair]:
     """Each image with the first one of the same bytes."""
     first: dict[str, int] = {}
-    return [Pair(j, i, "identical", 0, 1.0, 1.0) for i, name in enumerate(hashes) if (j := first.setdefault(name, i)) != i]
+    return [DuplicatePair(j, i, "identical", 0, 1.0, 1.0) for i, name in enumerate(hashes) if (j := first.setdefault(name, i)) != i]
 
 
 def near(pack: np.ndarray | Rows, features: np.ndarray | None, groups: np.ndarray, progress: Progress, effort: Effort) -> Found:
@@ -119,7 +119,7 @@ def near(pack: np.ndarray | Rows, features: np.ndarray | None, groups: np.ndarra
             vain = len(block) - 1 - int(hits[-1]) if len(hits) else vain + len(block)
             progress("aligning pairs", min(len(tried), limit - 1), limit)
     progress("aligning pairs", limit, limit)
-    pairs = [Pair(i, j, "near", bits.get((i, j), -1), c, overlap) for (i, j), (c, overlap) in tried.items() if c >= threshold]
+    pairs = [DuplicatePair(i, j, "near", bits.get((i, j), -1), c, overlap) for (i, j), (c, overlap) in tried.items() if c >= threshold]
     return Found(sorted(pairs, key=lambda pair: (-pair.correlation, pair.i, pair.j)), threshold, random, len(tried), complete)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medbench.audit.dataset.audited_data import Subject
-from medbench.audit.dataset.report import Report
+from medbench.audit.dataset.report import DatasetReport
 from medbench.images import decoding
 from medbench.schema import Image
 from medbench.system import atomic_write as durable
@@ -15,7 +15,7 @@ MOST = 48  # pairs on a sheet: across parts first, then the best
 _SIDE, _TEXT, _COLUMNS = 160, 30, 3  # px of an image's longer side, of the two lines above it, pairs in a row
 
 
-def sheet(report: Report, subject: Subject, file: Path) -> int:
+def draw_duplicates(report: DatasetReport, subject: Subject, file: Path) -> int:
     """Write the pairs as a PNG and return how many it shows. Each: ids, parts, labels, and the correlation, above both images."""
     import PIL.Image
     import PIL.ImageDraw

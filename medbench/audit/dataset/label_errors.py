@@ -75,7 +75,7 @@ def suspects(subject: Subject, rows: np.ndarray, features: np.ndarray, progress:
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnAuc:
     """How well metadata alone, a column or all of them, predicts the label. auc, low, high: mean AUC over classes and its 95 % interval."""
 
     name: str
@@ -84,7 +84,7 @@ class Column:
     high: float
 
 
-def columns(subject: Subject, progress: Progress) -> list[Column]:
+def columns(subject: Subject, progress: Progress) -> list[ColumnAuc]:
     """AUC of a logistic regression on each metadata column, and on all of them, out of fold over whole groups; best first.
 
     A text column becomes one indicator a value (those of fewer than 10 images are joined), a number its value and whether it is missing. Constant
@@ -107,7 +107,7 @@ def columns(subject: Subject, progress: Progress) -> list[Column]:
     return sorted(found, key=lambda column: -column.auc)
 
 
-def _auc(name: str, matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray, kind: Kind) -> Column | None:
+def _auc(name: str, matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray, kind: Kind) -> ColumnAuc | None:
     from sklearn.linear_model import LogisticRegression
 
     fold = sampling.folds(labels, groups, _FOLDS)
@@ -131,7 +131,7 @@ def _auc(name: str, matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
     low, high = stats.expanded_interval(resampled, len(np.unique(groups)))
     if auc is None or not np.isfinite([auc, low, high]).all():
         return None
-    return Column(name, float(auc), float(low), float(high))
+    return ColumnAuc(name, float(auc), float(low), float(high))
 
 
 def _encoded(column: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ PAIR_COLUMNS = ("image", "other", "kind", "part", "other_part", "label", "other_
 
 
 @dataclass(frozen=True)
-class Finding:
+class DatasetFinding:
     """severity: leak (a score would be too good), conflict (labels contradict each other), look (a person should), note."""
 
     check: str
@@ -27,7 +27,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class DatasetReport:
     """parts: name -> {"images", "groups", "classes": {class: images}}. pairs, suspects, columns: rows as the CSV and JSON have them.
 
     depth: "full", or "hashes" where no features were compared. settings: thresholds and how much was looked at. seconds: the audit took.
@@ -37,7 +37,7 @@ class Report:
     sha256: str
     depth: str
     parts: dict[str, Any]
-    findings: tuple[Finding, ...]
+    findings: tuple[DatasetFinding, ...]
     pairs: tuple[dict[str, Any], ...] = ()
     suspects: tuple[dict[str, Any], ...] = ()
     columns: tuple[dict[str, Any], ...] = ()
@@ -45,18 +45,18 @@ class Report:
     seconds: float = 0.0
 
     @property
-    def leaks(self) -> tuple[Finding, ...]:
+    def leaks(self) -> tuple[DatasetFinding, ...]:
         return tuple(finding for finding in self.findings if finding.severity == "leak")
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @staticmethod
-    def from_json(text: str) -> Report:
+    def from_json(text: str) -> DatasetReport:
         record = json.loads(text)
-        findings = [Finding(**{**found, "examples": tuple(found["examples"])}) for found in record["findings"]]
+        findings = [DatasetFinding(**{**found, "examples": tuple(found["examples"])}) for found in record["findings"]]
         lists = {name: tuple(record[name]) for name in ("pairs", "suspects", "columns")}
-        return Report(**{**record, **lists, "findings": tuple(findings)})
+        return DatasetReport(**{**record, **lists, "findings": tuple(findings)})
 
     def to_csv(self) -> str:
         """The pairs, one a line."""
@@ -88,5 +88,5 @@ class Report:
         return [*shown, "", f"{words or 'nothing found'}; {self.seconds:.0f} s"]
 
 
-def worst_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+def worst_first(findings: Sequence[DatasetFinding]) -> tuple[DatasetFinding, ...]:
     return tuple(sorted(findings, key=lambda found: SEVERITIES.index(found.severity)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from medbench.audit.dataset.report import Report
+from medbench.audit.dataset.report import DatasetReport
 from medbench.schema import fingerprint
 from medbench.system import atomic_write as durable
 
@@ -16,17 +16,17 @@ def file_of(cache_dir: Path, sha256: str) -> Path:
     return cache_dir / "audits" / f"{fingerprint('audit', VERSION, sha256)[:32]}.json"
 
 
-def load(cache_dir: Path, sha256: str) -> Report | None:
+def load_report(cache_dir: Path, sha256: str) -> DatasetReport | None:
     """The audit of data of that hash, the deepest that was made; None where there was none."""
     try:
-        return Report.from_json(file_of(cache_dir, sha256).read_text(encoding="utf-8"))
+        return DatasetReport.from_json(file_of(cache_dir, sha256).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError, TypeError, KeyError):  # a broken entry is made anew
         return None
 
 
-def save(cache_dir: Path, report: Report) -> None:
+def save_report(cache_dir: Path, report: DatasetReport) -> None:
     """Keep it, unless a deeper one of the same data is there."""
-    known = load(cache_dir, report.sha256)
+    known = load_report(cache_dir, report.sha256)
     if known and known.depth == "full" and report.depth != "full":
         return
     file = file_of(cache_dir, report.sha256)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from medbench.audit.encoder.activations import is_norm, reference_images, resize, training_pixels
-from medbench.audit.encoder.diagnosis import KNOWN, Candidate, Finding, Report, diagnose, examine, judge
+from medbench.audit.encoder.activations import is_norm, reference_images, resize_images, training_pixels
+from medbench.audit.encoder.diagnosis import KNOWN, Candidate, EncoderFinding, EncoderReport, diagnose, judge, try_preprocessings
 from medbench.audit.encoder.environment_report import device_report
 from medbench.audit.encoder.loading import subject
 
 __all__ = [
     "KNOWN",
     "Candidate",
-    "Finding",
-    "Report",
+    "EncoderFinding",
+    "EncoderReport",
     "device_report",
     "diagnose",
-    "examine",
+    "try_preprocessings",
     "is_norm",
     "judge",
     "reference_images",
-    "resize",
+    "resize_images",
     "subject",
     "training_pixels",
 ]

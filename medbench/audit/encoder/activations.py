@@ -19,7 +19,7 @@ Batch = torch.Tensor
 
 
 @dataclass
-class Seen:
+class ForwardTrace:
     """What a forward pass showed. pixels: mean and std (3,) of what reached the first convolution."""
 
     features: Batch
@@ -88,7 +88,7 @@ def training_pixels(conv: nn.Conv2d, norm: nn.Module) -> tuple[np.ndarray, np.nd
     return centre, best[1], best[0]
 
 
-def resize(images: Sequence[np.ndarray], size: int, interpolation: str) -> Batch:
+def resize_images(images: Sequence[np.ndarray], size: int, interpolation: str) -> Batch:
     """(N, 3, size, size) float32 in [0, 1]."""
     from PIL import Image
 
@@ -98,9 +98,9 @@ def resize(images: Sequence[np.ndarray], size: int, interpolation: str) -> Batch
 
 
 @torch.inference_mode()
-def look(net: nn.Module, pixels: Batch, mean: Sequence[float], std: Sequence[float]) -> Seen:
+def look(net: nn.Module, pixels: Batch, mean: Sequence[float], std: Sequence[float]) -> ForwardTrace:
     """Run the network on pixels in [0, 1] and write down what passes through its layers."""
-    seen = Seen(torch.empty(0))
+    seen = ForwardTrace(torch.empty(0))
     first: list[nn.Conv2d] = []
 
     def hook(name: str, module: nn.Module) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from medbench.audit.encoder.activations import NATURAL_MEAN, Seen, is_norm, look, remembers, resize, training_pixels
+from medbench.audit.encoder.activations import NATURAL_MEAN, ForwardTrace, is_norm, look, remembers, resize_images, training_pixels
 from medbench.schema import Encoder
 
 #: The preprocessings that are tried: (mean, std) of values in [0, 1].
@@ -40,7 +40,7 @@ FLAT = 2.0  # nats: a layer whose statistics are this far off behind layers that
 
 
 @dataclass(frozen=True)
-class Finding:
+class EncoderFinding:
     """what: "range", "mean and std", "channel order", "interpolation", "size", "readout" or "weights"."""
 
     what: str
@@ -61,10 +61,10 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Report:
+class EncoderReport:
     """findings: what is wrong. candidates: what was tried, best first. notes: what was measured, and what could not be."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[EncoderFinding, ...]
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...]
 
@@ -79,7 +79,7 @@ class Report:
         return shown
 
 
-def diagnose(net: nn.Module, encoder: Encoder, images: Sequence[np.ndarray], declared: Mapping[str, Any] | None = None) -> Report:
+def diagnose(net: nn.Module, encoder: Encoder, images: Sequence[np.ndarray], declared: Mapping[str, Any] | None = None) -> EncoderReport:
     """Whether `net` (eval mode) gets its images as it was trained, if they are given as `encoder` states.
 
     images: at least 8 of (H, W, 3) uint8 RGB as decoded, before resizing, as the network has seen in training: natural ones
@@ -93,13 +93,13 @@ def diagnose(net: nn.Module, encoder: Encoder, images: Sequence[np.ndarray], dec
     """
     if len(images) < 8:
         raise ValueError(f"{len(images)} images are too few: 8 or more")
-    trials = examine(net, encoder, images, declared or {})
+    trials = try_preprocessings(net, encoder, images, declared or {})
     return judge(net, encoder, trials, declared or {})
 
 
-def judge(net: nn.Module, encoder: Encoder, trials: Sequence[tuple[Candidate, Seen]], declared: Mapping[str, Any]) -> Report:
-    """The findings of `examine`'s trials, and of the declaration."""
-    found: list[Finding] = []
+def judge(net: nn.Module, encoder: Encoder, trials: Sequence[tuple[Candidate, ForwardTrace]], declared: Mapping[str, Any]) -> EncoderReport:
+    """The findings of `try_preprocessings`'s trials, and of the declaration."""
+    found: list[EncoderFinding] = []
     notes: list[str] = []
     straight = [(c, s) for c, s in trials if (c.order, c.interpolation) == ("RGB", encoder.interpolation)]
     seen = next(s for c, s in straight if c.name == STATED)
@@ -121,18 +121,20 @@ def judge(net: nn.Module, encoder: Encoder, trials: Sequence[tuple[Candidate, Se
         same = [f for f in found if f.what == finding.what or {f.what, finding.what} == VALUES]
         found = [f for f in found if f not in same]
         found.append(replace(finding, evidence="; ".join([finding.evidence, *(f.evidence for f in same)])))
-    return Report(tuple(found), tuple(sorted((c for c, _ in trials), key=lambda c: c.misfit)), tuple(notes))
+    return EncoderReport(tuple(found), tuple(sorted((c for c, _ in trials), key=lambda c: c.misfit)), tuple(notes))
 
 
-def examine(net: nn.Module, encoder: Encoder, images: Sequence[np.ndarray], declared: Mapping[str, Any]) -> list[tuple[Candidate, Seen]]:
+def try_preprocessings(
+    net: nn.Module, encoder: Encoder, images: Sequence[np.ndarray], declared: Mapping[str, Any]
+) -> list[tuple[Candidate, ForwardTrace]]:
     """Every known preprocessing at the stated interpolation; then, for the best of them, the other order and the other interpolations."""
     affine = {STATED: (encoder.mean, encoder.std), **KNOWN}
     if {"mean", "std"} <= set(declared):
         affine["as declared"] = (tuple(declared["mean"]), tuple(declared["std"]))
     distinct = {key: name for name, key in reversed(affine.items())}
-    pixels = {how: resize(images, encoder.size, how) for how in {*INTERPOLATIONS, encoder.interpolation}}
+    pixels = {how: resize_images(images, encoder.size, how) for how in {*INTERPOLATIONS, encoder.interpolation}}
 
-    def trial(name: str, key: Any, order: str, how: str) -> tuple[Candidate, Seen]:
+    def trial(name: str, key: Any, order: str, how: str) -> tuple[Candidate, ForwardTrace]:
         seen = look(net, pixels[how] if order == "RGB" else pixels[how].flip(1), *key)
         mean, std = key
         return Candidate(name, mean, std, order, how, seen.misfit), seen
@@ -151,7 +153,7 @@ def _range(mean: Sequence[float], std: Sequence[float]) -> str:
     return "0 to 1" if tuple(std) == (1, 1, 1) and not any(mean) else "centred"
 
 
-def _values(encoder: Encoder, seen: Seen, best: Candidate) -> list[Finding]:
+def _values(encoder: Encoder, seen: ForwardTrace, best: Candidate) -> list[EncoderFinding]:
     """Range, mean and std: by the misfit."""
     margin = MARGIN_BATCH_NORM if seen.norms else MARGIN_RANK
     if seen.misfit - best.misfit <= margin:
@@ -164,10 +166,10 @@ def _values(encoder: Encoder, seen: Seen, best: Candidate) -> list[Finding]:
         mean, std, _ = training_pixels(*seen.stem)
         evidence += f"; the first layer was trained on pixels of mean {_numbers(mean)} and std {_numbers(std)}"
         evidence += f" and gets {_numbers(seen.pixels[0])} and {_numbers(seen.pixels[1])}"
-    return [Finding(what, evidence, f"mean {_numbers(best.mean)}, std {_numbers(best.std)} of values in [0, 1]")]
+    return [EncoderFinding(what, evidence, f"mean {_numbers(best.mean)}, std {_numbers(best.std)} of values in [0, 1]")]
 
 
-def _order(trials: Sequence[tuple[Candidate, Seen]], best: Candidate, notes: list[str]) -> list[Finding]:
+def _order(trials: Sequence[tuple[Candidate, ForwardTrace]], best: Candidate, notes: list[str]) -> list[EncoderFinding]:
     """R and B exchanged: by the mean colour that the first layer remembers, else by the misfit."""
     pair = {c.order: (c, s) for c, s in trials if (c.mean, c.std, c.interpolation) == (best.mean, best.std, best.interpolation)}
     (rgb, seen), (bgr, turned) = pair["RGB"], pair["BGR"]
@@ -177,41 +179,45 @@ def _order(trials: Sequence[tuple[Candidate, Seen]], best: Candidate, notes: lis
         as_rgb, as_bgr = (float((((p[0] - mean) / std) ** 2).sum()) for p in (seen.pixels, turned.pixels))
         if off < 0.3 and abs(as_rgb - as_bgr) > MARGIN_ORDER:
             evidence = f"the first layer was trained on a mean of {_numbers(mean)} and gets {_numbers(seen.pixels[0])}"
-            return [Finding("channel order", evidence, fix)] if as_bgr < as_rgb else []
+            return [EncoderFinding("channel order", evidence, fix)] if as_bgr < as_rgb else []
     if rgb.misfit - bgr.misfit > (MARGIN_BATCH_NORM if seen.norms else MARGIN_RANK):
-        return [Finding("channel order", f"misfit {rgb.misfit:+.2f} in the order R, G, B, {bgr.misfit:+.2f} in the order B, G, R", fix)]
+        return [
+            EncoderFinding("channel order", f"misfit {rgb.misfit:+.2f} in the order R, G, B, {bgr.misfit:+.2f} in the order B, G, R", fix)
+        ]
     if bgr.misfit - rgb.misfit < (MARGIN_BATCH_NORM if seen.norms else MARGIN_RANK):
         notes.append(f"the order of channels could not be measured (misfit {rgb.misfit:+.2f} and {bgr.misfit:+.2f})")
     return []
 
 
-def _interpolation(encoder: Encoder, trials: Sequence[tuple[Candidate, Seen]], best: Candidate) -> list[Finding]:
+def _interpolation(encoder: Encoder, trials: Sequence[tuple[Candidate, ForwardTrace]], best: Candidate) -> list[EncoderFinding]:
     """Nearest where another fits better. Bilinear and bicubic lie within what the reference images' own sharpness changes."""
     tried = {c.interpolation: c.misfit for c, _ in trials if (c.mean, c.std, c.order) == (best.mean, best.std, "RGB")}
     lowest = min(tried, key=lambda how: tried[how])
     if encoder.interpolation != "nearest" or lowest == "nearest":
         return []
     return [
-        Finding(
+        EncoderFinding(
             "interpolation", f"misfit {tried['nearest']:+.2f} with nearest, {tried[lowest]:+.2f} with {lowest}", f"resize with {lowest}"
         )
     ]
 
 
-def _readout(net: nn.Module, encoder: Encoder, seen: Seen, declared: Mapping[str, Any]) -> Finding | None:
+def _readout(net: nn.Module, encoder: Encoder, seen: ForwardTrace, declared: Mapping[str, Any]) -> EncoderFinding | None:
     """Features that are no vectors, a flattened map, logits, or taken before the last norm."""
     shape = tuple(seen.features.shape[1:])
     if len(shape) != 1:
-        return Finding("readout", f"an image gives {shape}, not one vector", "pool over positions")
+        return EncoderFinding("readout", f"an image gives {shape}, not one vector", "pool over positions")
     if len(seen.map) > 1 and shape[0] == math.prod(seen.map) and shape[0] not in (seen.map[0], seen.map[-1]):
-        return Finding("readout", f"{shape[0]} features are the whole of a map {seen.map}", "pool over positions")
+        return EncoderFinding("readout", f"{shape[0]} features are the whole of a map {seen.map}", "pool over positions")
     if isinstance(seen.last, nn.Linear) and shape[0] == declared.get("num_classes"):
-        return Finding("readout", f"{shape[0]} features are the classifier's logits", "take the features before the classifier")
+        return EncoderFinding("readout", f"{shape[0]} features are the classifier's logits", "take the features before the classifier")
     idle = [name for name, m in net.named_modules() if is_norm(m) and name not in seen.called and any(True for _ in m.parameters())]
     if idle:
-        return Finding("readout", f"no image passes {', '.join(idle)}: the features are not normalised", "read behind the last norm")
+        return EncoderFinding("readout", f"no image passes {', '.join(idle)}: the features are not normalised", "read behind the last norm")
     gone = _missing_norm(net, encoder)
-    return Finding("readout", f"{encoder.architecture} ends with the norm '{gone}', this network has none", "keep it") if gone else None
+    return (
+        EncoderFinding("readout", f"{encoder.architecture} ends with the norm '{gone}', this network has none", "keep it") if gone else None
+    )
 
 
 def _missing_norm(net: nn.Module, encoder: Encoder) -> str:
@@ -226,19 +232,19 @@ def _missing_norm(net: nn.Module, encoder: Encoder) -> str:
     return norms[-1] if norms and not any(f".{name}".endswith(f".{norms[-1]}") for name in own) else ""
 
 
-def _weights(net: nn.Module, seen: Seen) -> Finding | None:
+def _weights(net: nn.Module, seen: ForwardTrace) -> EncoderFinding | None:
     """Layers that are as a new network has them, or that do not fit those around them."""
     fix = "load the checkpoint strictly, and compare its keys with the network's"
     norms = {name: m for name, m in net.named_modules() if is_norm(m) and any(True for _ in m.parameters())}
     new = [name for name, m in norms.items() if _is_new(m)]
     if norms and len(new) == len(norms):
-        return Finding("weights", "every norm is as a new network has it: nothing was loaded", fix)
+        return EncoderFinding("weights", "every norm is as a new network has it: nothing was loaded", fix)
     new += [name for name, m in net.named_modules() if isinstance(m, nn.Linear | nn.Conv2d) and m.bias is not None and not m.bias.any()]
     if new:
-        return Finding("weights", f"as a new network has them: {', '.join(new)}", fix)
+        return EncoderFinding("weights", f"as a new network has them: {', '.join(new)}", fix)
     off = [name for name, d in seen.norms.items() if d > FLAT]
     if off and float(np.median(list(seen.norms.values()))) < FLAT / 4:
-        return Finding("weights", f"what reaches {off[0]} is {seen.norms[off[0]]:.1f} nats from what it was trained on", fix)
+        return EncoderFinding("weights", f"what reaches {off[0]} is {seen.norms[off[0]]:.1f} nats from what it was trained on", fix)
     return None
 
 
@@ -247,21 +253,21 @@ def _is_new(norm: Any) -> bool:
     return fresh and (not remembers(norm) or (not norm.running_mean.any() and bool((norm.running_var == 1).all())))
 
 
-def _as_declared(encoder: Encoder, declared: Mapping[str, Any], notes: list[str]) -> list[Finding]:
+def _as_declared(encoder: Encoder, declared: Mapping[str, Any], notes: list[str]) -> list[EncoderFinding]:
     found = []
     for word, used in (("mean", encoder.mean), ("std", encoder.std)):
         if word in declared and not np.allclose(declared[word], used, atol=1e-3):
             mean, std = tuple(declared.get("mean", encoder.mean)), tuple(declared.get("std", encoder.std))
             what = "mean and std" if _range(mean, std) == _range(encoder.mean, encoder.std) else "range"
             evidence = f"stated {_numbers(encoder.mean)} / {_numbers(encoder.std)}, declared {_numbers(mean)} / {_numbers(std)}"
-            found.append(Finding(what, evidence, f"mean {_numbers(mean)}, std {_numbers(std)} of values in [0, 1]"))
+            found.append(EncoderFinding(what, evidence, f"mean {_numbers(mean)}, std {_numbers(std)} of values in [0, 1]"))
             break
     how = declared.get("interpolation", encoder.interpolation)
     if how != encoder.interpolation:
-        found.append(Finding("interpolation", f"stated {encoder.interpolation}, declared {how}", f"resize with {how}"))
+        found.append(EncoderFinding("interpolation", f"stated {encoder.interpolation}, declared {how}", f"resize with {how}"))
     size = declared.get("input_size", (3, encoder.size, encoder.size))[-1]
     if not size / 2 <= encoder.size <= size * 2:
-        found.append(Finding("size", f"{encoder.size} px, trained at {size}", f"--size {size}, or at least {size // 2}"))
+        found.append(EncoderFinding("size", f"{encoder.size} px, trained at {size}", f"--size {size}, or at least {size // 2}"))
     elif size != encoder.size:
         notes.append(f"{encoder.size} px, trained at {size}: cheaper, and a little off")
     return found

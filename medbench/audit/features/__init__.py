@@ -6,8 +6,8 @@
 All of it is a function of features, labels, groups and metadata; nothing is trained on what is scored.
 """
 
-from medbench.audit.features.columns import Column, cramers_v, read
-from medbench.audit.features.metadata_survey import Finding, chosen_columns, survey
+from medbench.audit.features.columns import MetadataColumn, cramers_v, read_column
+from medbench.audit.features.metadata_survey import ColumnFinding, chosen_columns, survey
 from medbench.audit.features.robustness_index import Index, nearest, robustness
 
-__all__ = ["Column", "Finding", "Index", "chosen_columns", "cramers_v", "nearest", "read", "robustness", "survey"]
+__all__ = ["MetadataColumn", "ColumnFinding", "Index", "chosen_columns", "cramers_v", "nearest", "read_column", "robustness", "survey"]

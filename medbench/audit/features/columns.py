@@ -14,7 +14,7 @@ FEW = 6  # numbers with so many different values at most are names
 
 
 @dataclass(frozen=True, eq=False)
-class Column:
+class MetadataColumn:
     """codes: (N,) int64 index into `values`, -1 where missing or in a value with fewer than `FEWEST` groups. notes: what was left out and why."""
 
     name: str
@@ -24,7 +24,7 @@ class Column:
     notes: tuple[str, ...]
 
 
-def read(name: str, column: np.ndarray, groups: np.ndarray) -> Column:
+def read_column(name: str, column: np.ndarray, groups: np.ndarray) -> MetadataColumn:
     """A column (N,) of numbers or text: numbers with more than `FEW` different values are cut at their quartiles, ties together."""
     texts, notes = _bands(column) if _is_measured(column) else (np.array([_word(v) for v in column.tolist()]), [])
     known = np.array([text.lower() not in MISSING for text in texts.tolist()], bool)
@@ -38,7 +38,7 @@ def read(name: str, column: np.ndarray, groups: np.ndarray) -> Column:
             continue
         codes[here] = len(values)
         values.append(value)
-    return Column(name, codes, tuple(values), int((~known).sum()), tuple(notes))
+    return MetadataColumn(name, codes, tuple(values), int((~known).sum()), tuple(notes))
 
 
 def cramers_v(codes: np.ndarray, classes: np.ndarray, n_groups: int) -> float:

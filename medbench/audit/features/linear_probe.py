@@ -57,7 +57,7 @@ def out_of_fold(
     return scores
 
 
-def auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, kind: Kind) -> Auc:
+def mean_auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, kind: Kind) -> Auc:
     """Mean AUC over classes, one against the rest (binary: of class 1), of labels (N,) and probabilities (N, C); interval over groups."""
     decisions = scores.argmax(1)
     value = metrics.score(labels, scores, decisions, kind).values["auc"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from medbench.audit.features.columns import FEWEST, Column, cramers_v, read
-from medbench.audit.features.linear_probe import Auc, auc, out_of_fold
+from medbench.audit.features.columns import FEWEST, MetadataColumn, cramers_v, read_column
+from medbench.audit.features.linear_probe import Auc, mean_auc, out_of_fold
 from medbench.audit.features.robustness_index import Index, K, nearest, robustness
 from medbench.schema import Kind, Progress, Split, UserError, silent
 
@@ -18,7 +18,7 @@ MOST = 10_000  # images; of more, whole groups are taken until there are so many
 
 
 @dataclass(frozen=True)
-class Finding:
+class ColumnFinding:
     """One column against the class (label "") or against one label of a multi-label task.
 
     images, groups: that have both. values: of the column. cramers_v: how strongly the two go together, in [0, 1]. column_auc, class_auc: how well a
@@ -71,7 +71,7 @@ def survey(
     k: int = K,
     device: str = "cpu",
     progress: Progress = silent,
-) -> list[Finding]:
+) -> list[ColumnFinding]:
     """One finding a column, of a multi-label task one a column and label. features: (N, D) float32, of the split's images in its order.
 
     Ordinal classes count as names. Uncertain labels are left out for that label alone. Of more than `MOST` images a part is taken: whole groups
@@ -84,7 +84,7 @@ def survey(
     cache: dict[bytes, np.ndarray] = {}
     found = []
     for name in columns:
-        column = read(name, part.meta[name], part.groups)
+        column = read_column(name, part.meta[name], part.groups)
         seen = column.codes >= 0
         usable = len(column.values) > 1
         why = () if usable else ("constant" if column.values else f"no value has {FEWEST} groups",)
@@ -94,7 +94,7 @@ def survey(
             here = _finding(column, label, labels, both, part.groups, k, features, cache) if usable else None
             v, index, extra = here or (float("nan"), None, ())
             found.append(
-                Finding(
+                ColumnFinding(
                     column=name,
                     label=label,
                     images=int(both.sum()),
@@ -112,7 +112,7 @@ def survey(
 
 
 def _finding(
-    column: Column,
+    column: MetadataColumn,
     label: str,
     labels: np.ndarray,
     both: np.ndarray,
@@ -156,23 +156,23 @@ def _class_aucs(features: np.ndarray, part: Split, kind: Kind, classes: Sequence
     if scores is None:
         return {}
     if kind != "multilabel":
-        return {"": auc(labels, scores, part.groups, as_kind)}
+        return {"": mean_auc(labels, scores, part.groups, as_kind)}
     found = {}
     for c, (name, values) in enumerate(_labels(part, kind, classes)):
         known = values >= 0
         if len(np.unique(values[known])) == 2:
             pair = np.column_stack([1 - scores[known, c], scores[known, c]])
-            found[name] = auc(values[known], pair, part.groups[known], "binary")
+            found[name] = mean_auc(values[known], pair, part.groups[known], "binary")
     return found
 
 
-def _column_auc(features: np.ndarray, column: Column, groups: np.ndarray, device: str, progress: Progress) -> Auc | None:
+def _column_auc(features: np.ndarray, column: MetadataColumn, groups: np.ndarray, device: str, progress: Progress) -> Auc | None:
     seen = column.codes >= 0
     codes, n = column.codes[seen], len(column.values)
     kind: Kind = "binary" if n == 2 else "multiclass"
     stage = f"probing {column.name}"
     scores = out_of_fold(features[seen], codes, groups[seen], kind, n, device, lambda done, total: progress(stage, done, total))
-    return None if scores is None else auc(codes, scores, groups[seen], kind)
+    return None if scores is None else mean_auc(codes, scores, groups[seen], kind)
 
 
 def _few(groups: np.ndarray) -> np.ndarray:

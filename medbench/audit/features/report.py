@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench.audit.features.linear_probe import Auc
-from medbench.audit.features.metadata_survey import Finding
+from medbench.audit.features.metadata_survey import ColumnFinding
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,10 +33,10 @@ class Examined:
     readout: str
     size: int
     images: int
-    findings: tuple[Finding, ...]
+    findings: tuple[ColumnFinding, ...]
 
 
-def terminal(examined: Sequence[Examined], k: int, part: str) -> list[RenderableType]:
+def findings_terminal(examined: Sequence[Examined], k: int, part: str) -> list[RenderableType]:
     """A table an encoder, and what its columns mean."""
     from rich.table import Table
     from rich.text import Text
@@ -80,7 +80,7 @@ def terminal(examined: Sequence[Examined], k: int, part: str) -> list[Renderable
     return shown
 
 
-def records(examined: Sequence[Examined]) -> list[dict[str, Any]]:
+def finding_records(examined: Sequence[Examined]) -> list[dict[str, Any]]:
     """A flat record a finding, JSON values."""
     rows = []
     for one in examined:
@@ -105,7 +105,7 @@ _INDEX = ("k", "value", "low", "high", "expected", "difference", "difference_low
 
 def to_csv(examined: Sequence[Examined]) -> str:
     """A line a finding; undefined is empty."""
-    rows = records(examined)
+    rows = finding_records(examined)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
