@@ -65,10 +65,10 @@ def endoscopy(server: Server, tmp_path: Path) -> Task:
 
 def test_get_places_what_the_reader_finds_and_fetches_it_once(endoscopy: Task, server: Server, tmp_path: Path) -> None:
     root, said = tmp_path / "data", list[str]()
-    assert not datasets.complete(endoscopy, root)
+    assert not datasets.is_complete(endoscopy, root)
     place = datasets.get(endoscopy, root, images.cache_folder(), quiet, said.append)
     assert place == root / "hyperkvasir" == endoscopy.find(root)
-    assert datasets.complete(endoscopy, root)
+    assert datasets.is_complete(endoscopy, root)
     assert sum(map(len, endoscopy.load(place).values())) == 230
     assert said[0].startswith("HyperKvasir: 2 files, at least 0.0") and "Licence: free for research" in said[0]
     assert names(place) == names(tmp_path / "upstream")
@@ -91,7 +91,7 @@ def test_an_interrupted_get_shows_nothing_and_goes_on(endoscopy: Task, server: S
     served.cut.clear()
     server.asked.clear()
     datasets.get(endoscopy, root, images.cache_folder(), quiet)
-    assert server.asked[0][1].startswith("bytes=") and datasets.complete(endoscopy, root)
+    assert server.asked[0][1].startswith("bytes=") and datasets.is_complete(endoscopy, root)
 
 
 def test_a_get_that_is_killed_while_unpacking_goes_on(endoscopy: Task, server: Server, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_get_that_is_killed_while_unpacking_goes_on(endoscopy: Task, server: S
         datasets.get(endoscopy, root, images.cache_folder(), killed)
     assert endoscopy.find(root) is None
     datasets.get(endoscopy, root, images.cache_folder(), quiet)
-    assert datasets.complete(endoscopy, root) and [path for path, _ in server.asked] == ["/labeled.zip", "/split.csv"]
+    assert datasets.is_complete(endoscopy, root) and [path for path, _ in server.asked] == ["/labeled.zip", "/split.csv"]
 
 
 def test_an_archive_that_the_disk_cannot_hold_unpacked_is_kept(
@@ -118,7 +118,7 @@ def test_an_archive_that_the_disk_cannot_hold_unpacked_is_kept(
     assert [name.rpartition("/")[2] for name in names(root) if name.endswith((".jpg", ".zip"))] == ["0.labeled.zip"]
     server.files["/labeled.zip"].status = 404
     datasets.get(endoscopy, root, images.cache_folder(), quiet)
-    assert datasets.complete(endoscopy, root)
+    assert datasets.is_complete(endoscopy, root)
 
 
 def test_two_gets_at_once_fetch_once(endoscopy: Task, server: Server, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_what_is_missing_is_added_and_a_persons_file_is_not_replaced(endoscopy: 
     asked = len(server.asked)
     datasets.get(endoscopy, root, images.cache_folder(), quiet)
     assert len(server.asked) == asked, "it had all come"
-    assert datasets.complete(endoscopy, root) and mine.read_text() == "mine"
+    assert datasets.is_complete(endoscopy, root) and mine.read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_wrong_download_is_one_clear_error_and_leaves_no_data(
     server.files["/labeled.zip"] = Served(good[0], mark='"2"')
     table.body, table.mark = good[1], '"2"'
     datasets.get(endoscopy, root, images.cache_folder(), quiet)
-    assert datasets.complete(endoscopy, root)
+    assert datasets.is_complete(endoscopy, root)
 
 
 def test_a_zip_of_zips_and_folders_of_their_own_name(server: Server, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_zip_of_zips_and_folders_of_their_own_name(server: Server, tmp_path: P
     server.files["/z"] = Served(stream.getvalue())
     task = replace(pad_ufes.PAD_UFES, downloads=(Download(f"{server.url}/z", unpack="zip", nested=True),), n_images=90)
     place = datasets.get(task, tmp_path / "data", images.cache_folder(), quiet)
-    assert place and datasets.complete(task, tmp_path / "data")
+    assert place and datasets.is_complete(task, tmp_path / "data")
 
     server.files["/y"] = Served(packed(root / "images", "imgs_part_1", wrapper="pictures/"))
     task = replace(task, folders=("other",), find=lambda root: None, downloads=(Download(f"{server.url}/y", "a/pictures", unpack="zip"),))
@@ -430,8 +430,8 @@ def test_a_label_has_a_row_and_so_have_images_without_any(tmp_path: Path) -> Non
     task = registry.task("chexpert:zeros")
     parts = task.load(chest.make_chexpert(tmp_path))
     with_all, with_none = (
-        datasets.sheet(task, parts, "CheXpert", 2),
-        datasets.sheet(replace(task, classes=task.classes[:1]), parts, "CheXpert", 2),
+        datasets.draw_contact_sheet(task, parts, "CheXpert", 2),
+        datasets.draw_contact_sheet(replace(task, classes=task.classes[:1]), parts, "CheXpert", 2),
     )
     assert with_all.height > with_none.height
     rows = datasets_rows(task, parts)

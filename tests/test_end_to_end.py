@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from medbench import Grid, Store, images
-from medbench.data.evaluation_sets import Target
+from medbench.data.evaluation_sets import EvaluationSet
 from medbench.models.finetune import MODERN
 from medbench.protocols import finetune
 from medbench.report import leaderboard as table
@@ -181,7 +181,7 @@ def test_a_set_that_cannot_be_embedded_is_tried_once_and_costs_the_others_nothin
     tried: list[str] = []
     embedded = prepare.unit_features
 
-    def broken(plan: Plan, unit: Unit, device: str, progress: prepare.Progress, target: Target | None = None) -> object:
+    def broken(plan: Plan, unit: Unit, device: str, progress: prepare.Progress, target: EvaluationSet | None = None) -> object:
         if target is not None:
             tried.append(target.name)
             if target.name == "corrupted-blur-1":

@@ -16,7 +16,7 @@ from trees.files import picture
 from trees.skin import make_ham
 
 from medbench import Grid, Store, UserError, images
-from medbench.data.evaluation_sets import Target, mapped_labels, shifted, shifts_of
+from medbench.data.evaluation_sets import EvaluationSet, mapped_labels, shifted, shifts_of
 from medbench.data.task_data import open_task
 from medbench.report import leaderboard as table
 from medbench.report.html.summary import loud
@@ -73,8 +73,8 @@ def test_labels_that_are_not_exclusive_stay_columns() -> None:
     assert not why
 
 
-def target(own: list[int] | None) -> Target:
-    return Target("there", "there-1", None, ("?",), None, (), own=None if own is None else np.array(own))  # type: ignore[arg-type]
+def target(own: list[int] | None) -> EvaluationSet:
+    return EvaluationSet("there", "there-1", None, ("?",), None, (), own=None if own is None else np.array(own))  # type: ignore[arg-type]
 
 
 def test_answers_are_read_over_the_common_classes() -> None:

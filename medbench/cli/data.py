@@ -13,7 +13,7 @@ from medbench.cli.options import DEFAULT, AllowLeak, AllowPartial, Data, Labels,
 from medbench.schema import PARTS, Grid, UserError, user_path
 
 if TYPE_CHECKING:
-    from medbench.data.manage import Report
+    from medbench.data.manage import VerificationReport
 
 OneTask = Annotated[str, typer.Argument(help="A task: derm, medmnist:path:64, folder:PATH.")]
 
@@ -41,7 +41,7 @@ def data_list(
         for entry in [registry.task(task)] if task is not None else registry.tasks().values():
             print("\n".join(datasets.details(entry, data, cache)))
         return
-    screen.show([datasets.table(registry.tasks().values(), data, cache)])
+    screen.show([datasets.overview_table(registry.tasks().values(), data, cache)])
     print("\n".join(f"Also {family.usage}: {family.title}" for family in registry.families().values()))
     print("In detail: medbench data list TASK. Then: medbench data get TASK, data verify TASK, data show TASK")
 
@@ -65,12 +65,12 @@ def data_get(
         raise UserError("--data phantom is no folder.", then=f"medbench data get {task} --data FOLDER")
     root = user_path(data) if data else cache / "data"
     for place in [root] if data else datas.data_roots(cache):
-        if datasets.complete(entry, place):
+        if datasets.is_complete(entry, place):
             print(f"{entry.data} is in {entry.find(place)}. Next: medbench data verify {task}")
             return
     with screen.bars() as progress:
         found = datasets.get(entry, root, cache, progress, say=lambda line: print(line, file=sys.stderr))
-    if found and datasets.complete(entry, root):
+    if found and datasets.is_complete(entry, root):
         where = f" --data {data}" if data else ""
         print(f"{entry.data} is in {found}. Next: medbench data verify {task}{where}")
         print(f"Cite: {entry.citation}. Licence: {entry.licence}")
@@ -108,7 +108,7 @@ def data_verify(
         raise typer.Exit(1)
 
 
-def _print(report: Report) -> None:
+def _print(report: VerificationReport) -> None:
     from medbench.cli import screen
 
     task = report.task
@@ -154,8 +154,8 @@ def data_show(
         parts = entry.load(root) if root else entry.phantom()  # type: ignore[misc]  # one of the two is there
         lacking = entry.partial(root) if root and entry.partial else ""
         name = f"{entry.data}{f', PARTIAL: {lacking}' if lacking else ''}" if root else "phantom"
-        picture = datasets.sheet(entry, parts, name, n, part)
-    datasets.save(picture, file)
+        picture = datasets.draw_contact_sheet(entry, parts, name, n, part)
+    datasets.save_png(picture, file)
     print(f"{file}: {picture.width} x {picture.height} pixels")
 
 

@@ -46,8 +46,8 @@ class TaskData:
         splits = list(self.parts.values())
         ids, labels, groups = (np.concatenate([getattr(s, name) for s in splits]) for name in ("ids", "labels", "groups"))
         whole = Split([image for s in splits for image in s.images], ids, labels, groups, groups)
-        parts = {name: digest(split, self.hashes[self.where(name)], len(self.task.classes)) for name, split in self.parts.items()}
-        return {**parts, "all": digest(whole, self.hashes, len(self.task.classes))}
+        parts = {name: part_digest(split, self.hashes[self.where(name)], len(self.task.classes)) for name, split in self.parts.items()}
+        return {**parts, "all": part_digest(whole, self.hashes, len(self.task.classes))}
 
     def target(self, part: str) -> str:
         """The name under which a results folder keeps that part's ids, labels and groups."""
@@ -253,7 +253,7 @@ def shows(labels: np.ndarray, c: int) -> bool:
     return bool((labels == c).any()) if labels.ndim == 1 else bool((labels[:, c] == 1).any() and (labels[:, c] == 0).any())
 
 
-def digest(split: Split, content: Sequence[str], classes: int) -> dict[str, Any]:
+def part_digest(split: Split, content: Sequence[str], classes: int) -> dict[str, Any]:
     """A part in a few words, see `TaskData.digests`. content: what each image is. The order of images does not matter."""
     columns = {"content": content, "labels": _plain(split.labels), "groups": split.groups.tolist()}
     named = {name: dict(zip(split.ids.tolist(), values, strict=True)) for name, values in columns.items()}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from medbench import stats
-from medbench.data.evaluation_sets import Target
+from medbench.data.evaluation_sets import EvaluationSet
 from medbench.models import features as embed
 from medbench.run.planning import Plan, ingredients
 from medbench.run.planning import plan as plan_grid
@@ -188,7 +188,7 @@ def needs_images(todo: Sequence[Planned]) -> bool:
     return any(registry.protocol(planned.cell.protocol).needs == "images" for planned in todo)
 
 
-def sets_of(plan: Plan, unit: Unit, todo: Sequence[Planned]) -> list[Target | None]:
+def sets_of(plan: Plan, unit: Unit, todo: Sequence[Planned]) -> list[EvaluationSet | None]:
     """The sets of images whose features these cells of a unit take: the task's own (None), then those that lie apart."""
     asked = {planned.cell.target for planned in todo}
     return [None, *(target for target in plan.targets_of(unit.data) if target.apart and target.name in asked)]
@@ -299,7 +299,7 @@ def _scratch(plan: Plan, fit: PendingFit, device: str, store: Store) -> Path:
     return plan.cache_dir / "cells" / fingerprint(fit.first.fingerprint, kind(device), str(store.folder.absolute()))
 
 
-def _score(target: Target, kind: Kind, scores: Scores) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _score(target: EvaluationSet, kind: Kind, scores: Scores) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Metrics with 95 % intervals, and their resamples. The one place where labels of a scored set are read."""
     split = target.split
     weights = stats.group_weights(split.groups)
@@ -323,7 +323,7 @@ def _check_sums(probabilities: np.ndarray, kind: Kind, where: str) -> None:
         )
 
 
-def _save_target(target: Target, store: Store) -> None:
+def _save_target(target: EvaluationSet, store: Store) -> None:
     """What is known of the scored set, once for all rows that share it."""
     split = target.split
     store.add_target(target.file, split.ids, split.labels, split.groups, bags=split.bags, meta=split.meta)

@@ -15,7 +15,7 @@ import numpy as np
 
 from medbench import images, stats
 from medbench.audit.dataset import audited
-from medbench.data.evaluation_sets import Target, common, corrupted, corruptions_of, own_part, shifted, shifts_of
+from medbench.data.evaluation_sets import EvaluationSet, common, corrupted, corruptions_of, own_part, shifted, shifts_of
 from medbench.data.task_data import TaskData, open_task
 from medbench.models import features as embed
 from medbench.models import user_encoder as given
@@ -56,7 +56,7 @@ class Plan:
     notes: tuple[str, ...]
     cache_dir: Path
     target: str  # the part that is scored
-    targets: Mapping[tuple[str, str], tuple[Target, ...]]
+    targets: Mapping[tuple[str, str], tuple[EvaluationSet, ...]]
     command: str = ""  # that asks for it, without places on the machine
 
     @property
@@ -67,7 +67,7 @@ class Plan:
         """The labelled subset of a cell: index (n,) into the pool. All images are the same draw at every seed."""
         return self.draws[cell.task, cell.data, cell.labels, 0 if cell.labels == str(ALL) else cell.seed]
 
-    def targets_of(self, data: TaskData) -> tuple[Target, ...]:
+    def targets_of(self, data: TaskData) -> tuple[EvaluationSet, ...]:
         return self.targets[data.task.name, data.data]
 
     @property
@@ -107,7 +107,7 @@ def plan(grid: Grid, progress: Progress = silent) -> Plan:
     cache_dir = images.cache_folder()
     units: list[Unit] = []
     draws: dict[tuple[str, str, str, int], np.ndarray] = {}
-    targets: dict[tuple[str, str], tuple[Target, ...]] = {}
+    targets: dict[tuple[str, str], tuple[EvaluationSet, ...]] = {}
     for task in asked.tasks:
         data = audited(open_task(task, grid, cache_dir, notes, progress), grid, cache_dir, notes, progress)
         away = [shifted(data, *shift, grid, progress) for shift in shifts[task.name]]
@@ -170,7 +170,7 @@ def splits(grid: Grid, progress: Progress = silent) -> tuple[list[Subset], list[
     return found, notes
 
 
-def given_features(encoder: Encoder, data: TaskData, target: str, shift: Target | None = None) -> np.ndarray:
+def given_features(encoder: Encoder, data: TaskData, target: str, shift: EvaluationSet | None = None) -> np.ndarray:
     """(N, D) float32 of a features file, part after part as in a pack; NaN for images of a part that is not used and not in the file.
 
     shift: a set of another data set: its features instead.
@@ -216,7 +216,7 @@ def _cells(
     first: Unit,
     protocols: list[Protocol],
     subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]],
-    targets: Sequence[Target],
+    targets: Sequence[EvaluationSet],
     grid: Grid,
 ) -> tuple[Planned, ...]:
     """In the order of work: all targets of a draw, the task's own part first, before the next.

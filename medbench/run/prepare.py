@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import images
-from medbench.data.evaluation_sets import Target
+from medbench.data.evaluation_sets import EvaluationSet
 from medbench.data.task_data import TaskData
 from medbench.images.corruptions import catalogue as corruptions
 from medbench.models import features as embed
@@ -30,7 +30,7 @@ log = logging.getLogger("medbench")
 Progress = Callable[..., None]  # (stage, done, total, a word on how it goes: optional)
 
 
-def task_pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress, target: Target | None = None) -> images.Pixels:
+def task_pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress, target: EvaluationSet | None = None) -> images.Pixels:
     """The task's images at the encoder's size: train, val, test one after another. Raises UserError that names every bad image.
 
     target: that set's images instead.
@@ -41,7 +41,7 @@ def task_pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progr
     return _pack(data, encoder, cache_dir, progress, target)
 
 
-def _pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress, target: Target | None = None) -> images.Pack:
+def _pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress, target: EvaluationSet | None = None) -> images.Pack:
     if target is not None:
         flat, hashes, name = list(target.split.images), target.hashes, target.name
     else:
@@ -101,7 +101,9 @@ def history(plan: Plan, unit: Unit, device: str) -> dict[str, Any]:
     return found
 
 
-def unit_features(plan: Plan, unit: Unit, device: str, progress: Progress, target: Target | None = None) -> tuple[embed.Features, ...]:
+def unit_features(
+    plan: Plan, unit: Unit, device: str, progress: Progress, target: EvaluationSet | None = None
+) -> tuple[embed.Features, ...]:
     """The frozen features of a unit whose weights are on disk; of each member, for a fusion. target: of that set's images, not of the task's."""
     if unit.members:
         return tuple(found for member in unit.members for found in unit_features(plan, member, device, progress, target))
@@ -135,14 +137,14 @@ def build_encoder(unit: Unit, encoder: Encoder, weights: Weights) -> torch.nn.Mo
     return unit.method.encoder(encoder, weights, unit.pretrain_seed)
 
 
-def have_features(plan: Plan, unit: Unit, device: str, target: Target | None = None) -> bool:
+def have_features(plan: Plan, unit: Unit, device: str, target: EvaluationSet | None = None) -> bool:
     """Whether a unit's features were given, or lie in the cache; of the target's images, where one is given."""
     if unit.members:
         return all(have_features(plan, member, device, target) for member in unit.members)
     return unit.encoder.kind == "features" or embed.cached(plan.cache_dir, features_key(unit, device, target)) is not None
 
 
-def features_key(unit: Unit, device: str, target: Target | None = None) -> str:
+def features_key(unit: Unit, device: str, target: EvaluationSet | None = None) -> str:
     """The cache key of a unit's features; of the target's images, where one is given."""
     hashes = target.hashes if target is not None and target.elsewhere else unit.data.hashes
     pack_key = images.pack_key(hashes, unit.encoder.size, unit.encoder.interpolation)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from medbench.data.evaluation_sets import Target
+from medbench.data.evaluation_sets import EvaluationSet
 from medbench.models.features import Features
 from medbench.run.units import Unit
 from medbench.schema import Scores, fingerprint, of_class
@@ -41,7 +41,7 @@ def row_cost(seconds: float, features: Sequence[Features], pretrainings: Sequenc
 
 def provenance(
     unit: Unit,
-    target: Target,
+    target: EvaluationSet,
     draw: np.ndarray,
     features: Sequence[Features],
     pretrainings: Sequence[Mapping[str, Any]],

@@ -10,7 +10,7 @@ The protocol never learns of any of this: it is given images, and its answers ar
 """
 
 from medbench.data.evaluation_sets.corrupted import corrupted, corruptions_of
-from medbench.data.evaluation_sets.evaluation_set import VERSION, Target, common, own_part
+from medbench.data.evaluation_sets.evaluation_set import VERSION, EvaluationSet, common, own_part
 from medbench.data.evaluation_sets.external import mapped_labels, shifted, shifts_of
 
-__all__ = ["VERSION", "Target", "common", "corrupted", "corruptions_of", "mapped_labels", "own_part", "shifted", "shifts_of"]
+__all__ = ["VERSION", "EvaluationSet", "common", "corrupted", "corruptions_of", "mapped_labels", "own_part", "shifted", "shifts_of"]

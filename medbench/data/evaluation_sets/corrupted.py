@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from medbench.data.evaluation_sets.evaluation_set import Target, own_part
+from medbench.data.evaluation_sets.evaluation_set import EvaluationSet, own_part
 from medbench.data.task_data import TaskData
 from medbench.images.corruptions import catalogue as corruptions
 from medbench.images.corruptions.catalogue import Corruption
 from medbench.schema import Grid, Task, UserError
 
 
-def corrupted(data: TaskData, part: str, corruption: Corruption, level: int) -> Target:
+def corrupted(data: TaskData, part: str, corruption: Corruption, level: int) -> EvaluationSet:
     """The task's own images, damaged. Ids, labels and groups are those of the part, so that a drop is paired."""
     name = corruption.name
     about = (

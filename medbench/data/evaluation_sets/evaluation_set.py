@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from medbench.data.task_data import TaskData, digest
+from medbench.data.task_data import TaskData, part_digest
 from medbench.images.corruptions.catalogue import Corruption
 from medbench.schema import Scores, Split, Task, fingerprint
 
@@ -17,7 +17,7 @@ VERSION = 1  # of how labels are mapped and answers are read
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class EvaluationSet:
     """One set that a fit is scored on. name: as in `Cell.target`. file: the name under which a results folder keeps its ids and labels.
 
     split: its images, labels as index into `classes`. identity: what can change a score on it beside the cell's own setting; "" for the
@@ -42,7 +42,7 @@ class Target:
     @cached_property
     def digest(self) -> dict[str, Any]:
         """As of a task's own part, see `TaskData.digests`; damaged images are told by what was done to them."""
-        return digest(self.split, self.hashes or [self.identity] * len(self.split), len(self.classes))
+        return part_digest(self.split, self.hashes or [self.identity] * len(self.split), len(self.classes))
 
     @property
     def elsewhere(self) -> bool:
@@ -78,12 +78,12 @@ class Target:
         return replace(scores, probabilities=probabilities, decisions=decisions, held_out=None)
 
 
-def own_part(data: TaskData, part: str) -> Target:
+def own_part(data: TaskData, part: str) -> EvaluationSet:
     """The task's own images, as they are."""
-    return Target(part, data.target(part), data.parts[part], data.task.classes, data.task.groups, data.marks)
+    return EvaluationSet(part, data.target(part), data.parts[part], data.task.classes, data.task.groups, data.marks)
 
 
-def common(data: TaskData, part: str, away: Target) -> Target:
+def common(data: TaskData, part: str, away: EvaluationSet) -> EvaluationSet:
     """The task's own images of the classes that another data set has, too: what a score there must be compared with."""
     assert away.own is not None, "not all classes are common"
     split = data.parts[part]
@@ -94,7 +94,7 @@ def common(data: TaskData, part: str, away: Target) -> Target:
         labels = np.searchsorted(away.own, split.labels[rows])
     identity = fingerprint("common", VERSION, away.classes)
     about = f"COMMON: the {part} images of the classes that {away.name} has, too; {what_then(data.task)}"
-    return Target(
+    return EvaluationSet(
         f"{part}-common-{away.name}",
         f"{data.task.name.partition(':')[0]}-{fingerprint(data.identity, part, identity)[:16]}",
         replace(split.take(rows), labels=labels),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench import images
-from medbench.data.evaluation_sets.evaluation_set import VERSION, Target, what_then
+from medbench.data.evaluation_sets.evaluation_set import VERSION, EvaluationSet, what_then
 from medbench.data.task_data import TaskData, check_content, data_roots, loaded, shows, tidy
 from medbench.schema import NOTHING, Grid, Progress, Shift, Split, Task, UserError, fingerprint, registry, silent, user_path
 
@@ -62,7 +62,7 @@ def _by_name(task: Task, other: Task) -> Shift:
     return Shift({name: (name,) for name in task.classes if name in other.classes}, "a folder of the user's")
 
 
-def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid, progress: Progress = silent) -> Target:
+def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid, progress: Progress = silent) -> EvaluationSet:
     """The other task's images with labels in the words of `data.task`. Raises UserError where they are not found, or too few classes are left."""
     whole, lacking = _all_parts(other, grid)
     task = data.task
@@ -95,7 +95,7 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid, progress: Pro
         *(f"{other.name}: {mark}" for mark in other.marks if not mark.startswith("split made")),  # no part of it is used apart
         *(f"{task.name}: {mark}" for mark in data.marks),
     ]
-    return Target(
+    return EvaluationSet(
         other.name,
         f"{other.name.partition(':')[0]}-{fingerprint(data.identity, identity)[:16]}",
         split,

@@ -1,8 +1,8 @@
 """A task's data as a person handles it: listed, fetched, verified, looked at. `data` opens it for a run."""
 
-from medbench.data.manage.contact_sheet import save, sheet
-from medbench.data.manage.download import complete, get, steps
-from medbench.data.manage.overview import details, table
-from medbench.data.manage.verification import Report, verify
+from medbench.data.manage.contact_sheet import draw_contact_sheet, save_png
+from medbench.data.manage.download import get, is_complete, steps
+from medbench.data.manage.overview import details, overview_table
+from medbench.data.manage.verification import VerificationReport, verify
 
-__all__ = ["Report", "complete", "details", "get", "save", "sheet", "steps", "table", "verify"]
+__all__ = ["VerificationReport", "is_complete", "details", "get", "save_png", "draw_contact_sheet", "steps", "overview_table", "verify"]

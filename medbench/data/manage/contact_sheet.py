@@ -22,7 +22,7 @@ _HEAD, _LINES = 76, 38  # pixels: the title, and the least height of a row
 _INK, _PALE, _PAPER = (25, 25, 25), (110, 110, 110), (255, 255, 255)
 
 
-def sheet(task: Task, parts: Mapping[str, Split], data: str, n: int, part: str | None = None) -> PIL.Image.Image:
+def draw_contact_sheet(task: Task, parts: Mapping[str, Split], data: str, n: int, part: str | None = None) -> PIL.Image.Image:
     """An RGB picture: a row a class (a label, of a multi-label task, and a row without any), its name and its counts, n images beside it.
 
     parts: as `Task.load` gives them; part: of one of them alone. data: the data set's name, or "phantom". Which images are shown depends
@@ -118,7 +118,7 @@ def _write(pen: PIL.ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: i
     pen.text(at, text, ink, font)
 
 
-def save(picture: PIL.Image.Image, out: Path) -> None:
+def save_png(picture: PIL.Image.Image, out: Path) -> None:
     """As PNG, complete or not at all. Raises UserError where it cannot be written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ def get(task: Task, root: Path, cache_dir: Path, progress: Progress, say: Callab
     place = task.find(root) or root / task.folders[0]
     staging = root / STAGING / f"{place.name}-{fingerprint([vars(item) for item in task.downloads])[:8]}"
     with FileLock(f"{staging}.lock"):
-        if complete(task, root):
+        if is_complete(task, root):
             return task.find(root)
         placed = staging.with_suffix(".placed")  # says that what is still missing is what is got by hand
         had = bool(task.steps) and placed.exists()
@@ -60,7 +60,7 @@ def get(task: Task, root: Path, cache_dir: Path, progress: Progress, say: Callab
     return place
 
 
-def complete(task: Task, root: Path) -> bool:
+def is_complete(task: Task, root: Path) -> bool:
     """Is all of the task's data there, as far as names tell? No pixel is read."""
     found = task.find(root)
     if found is None or (task.partial is not None and task.partial(found)):

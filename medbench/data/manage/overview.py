@@ -22,7 +22,7 @@ def state(task: Task, root: str | None, cache_dir: Path) -> tuple[str, Path | No
     return ("partial" if lacking else "found"), place, lacking
 
 
-def table(tasks: Iterable[Task], root: str | None, cache_dir: Path) -> Table:
+def overview_table(tasks: Iterable[Task], root: str | None, cache_dir: Path) -> Table:
     """A line a task, at most 100 columns wide; what does not fit is cut, and whole in `details`."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     widths = {"task": 12, "data": 18, "state": 7, "images": 7, "GB": 4, "get": 8, "account": 8}

@@ -26,7 +26,7 @@ _SHOWN = 8  # of a list, in a line
 
 
 @dataclass(frozen=True)
-class Report:
+class VerificationReport:
     """What was found in `root`.
 
     differences: sentences; empty where nothing differs. remarks: worth knowing, no fault of the download. counts: row name -> column name ->
@@ -41,7 +41,7 @@ class Report:
     remarks: Sequence[str] = ()
 
 
-def verify(task: Task, root: Path, cache_dir: Path, progress: Progress, workers: int | None = None) -> Report:
+def verify(task: Task, root: Path, cache_dir: Path, progress: Progress, workers: int | None = None) -> VerificationReport:
     """Compare the data of `task` in its folder `root` with what its publisher says, and decode every image on `workers` cores (all).
 
     A layout that the reader cannot read is a difference too: its message names what was expected and the nearest of what is there.
@@ -53,14 +53,14 @@ def verify(task: Task, root: Path, cache_dir: Path, progress: Progress, workers:
         with reading.as_listed(), images.watched(progress):
             parts = task.load(root)
     except UserError as error:
-        return Report(task, root, {}, [*wrong, f"LAYOUT: {error}"])
+        return VerificationReport(task, root, {}, [*wrong, f"LAYOUT: {error}"])
     counts = _counts(task, parts)
     wrong += _miscounts(counts)
     flat = [image for split in parts.values() for image in split.images]
     wrong += _unreadable(flat, root, progress, workers)
     content = images.content_hashes(flat, cache_dir, lambda done, total: progress(f"reading {task.name}", done, total))
     remarks = [*_copies(parts, content), *_strays(flat, root)]
-    return Report(task, root, counts, wrong, remarks)
+    return VerificationReport(task, root, counts, wrong, remarks)
 
 
 def _hashes(task: Task, root: Path, progress: Progress) -> list[str]:
@@ -105,14 +105,14 @@ def _miscounts(counts: Counts) -> list[str]:
     return found
 
 
-class Job(NamedTuple):
+class VerificationJob(NamedTuple):
     """Images `start`, `start + 1`, ... of a data set."""
 
     start: int
     images: list[Image]
 
 
-def decode_all(job: Job) -> list[tuple[int, str]]:
+def decode_all(job: VerificationJob) -> list[tuple[int, str]]:
     """(number, why) of those that cannot be decoded, whole and at full size."""
     bad = []
     for number, image in enumerate(job.images, start=job.start):
@@ -124,7 +124,7 @@ def decode_all(job: Job) -> list[tuple[int, str]]:
 
 
 def _unreadable(flat: Sequence[Image], root: Path, progress: Progress, workers: int | None) -> list[str]:
-    jobs = [Job(start, list(flat[start : start + _CHUNK])) for start in range(0, len(flat), _CHUNK)]
+    jobs = [VerificationJob(start, list(flat[start : start + _CHUNK])) for start in range(0, len(flat), _CHUNK)]
     bad: list[tuple[int, str]] = []
     done = 0
     few = len(flat) < 10 * _CHUNK  # decoded sooner than workers have started
