@@ -163,7 +163,7 @@ def test_hannover_through_folder(real_data: Path, tmp_path: Path) -> None:
 
     source, mine = real_data / "hannover_cxr", tmp_path / "hannover"
     shutil.copytree(source / "png", mine / "png")
-    rows = reading.table(source / "data.csv", ("patient_id", "image_id", "projection", "icu_admission_offset", "sex"), "folder")
+    rows = reading.read_table(source / "data.csv", ("patient_id", "image_id", "projection", "icu_admission_offset", "sex"), "folder")
     lines = []
     for i, name in enumerate(rows["image_id"]):
         icu = int(rows["icu_admission_offset"][i] != "")
@@ -183,7 +183,7 @@ def test_hannover_through_folder(real_data: Path, tmp_path: Path) -> None:
 
 def test_kermany_test_part_alone_needs_a_word_and_is_marked(tmp_path: Path) -> None:
     root = chest.make_kermany(tmp_path / "kermany")
-    assert kermany.lacking(root) == ""
+    assert kermany.missing_parts(root) == ""
     shutil.rmtree(root / "chest_xray" / "train")
     grid, cache = Grid(tasks=("pneumonia",), data=str(tmp_path)), images.cache_folder()
     with pytest.raises(UserError, match=r"the official test part alone.*--allow-partial"):

@@ -205,7 +205,7 @@ def test_every_column_and_folder_that_is_read_stands_in_the_readers_layout(
     """The text at the top of a reader says where its layout comes from and names all of it: whoever doubts a name finds its source there."""
     task, root = tree(name)
     used: set[str] = set()
-    table, existing, files = reading.table, reading.existing, reading.files
+    table, existing, files = reading.read_table, reading.first_existing, reading.files
 
     def seen_table(file: Path, needed: Sequence[str], of: str, *, also: Sequence[str] = (), delimiter: str = ",") -> object:
         used.update(needed, also)
@@ -266,5 +266,5 @@ def test_a_broken_gzip_is_named_and_an_exponent_is_no_number(tmp_path: Path) -> 
     packed[300:400] = bytes(100)
     (tmp_path / "t.csv.gz").write_bytes(packed)
     with pytest.raises(UserError, match=r"t\.csv\.gz is not a table of UTF-8 text"):
-        reading.table(tmp_path / "t.csv.gz", ["a"], "derm")
+        reading.read_table(tmp_path / "t.csv.gz", ["a"], "derm")
     np.testing.assert_equal(reading.numbers(np.array(["5", "1.5", "5²", ""])), [5, 1.5, np.nan, np.nan])

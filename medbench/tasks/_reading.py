@@ -39,7 +39,7 @@ def folder(root: Path, names: Sequence[str], marks: Sequence[str]) -> Path | Non
     return next(holding, None) or next(by_name, None)
 
 
-def existing(root: Path, names: Sequence[str], task: str) -> Path:
+def first_existing(root: Path, names: Sequence[str], task: str) -> Path:
     """The first of `names`, files or folders, that `root` holds. Raises UserError."""
     for name in names:
         if (root / name).exists():
@@ -50,7 +50,7 @@ def existing(root: Path, names: Sequence[str], task: str) -> Path:
     )
 
 
-def table(file: Path, needed: Sequence[str], task: str, *, also: Sequence[str] = (), delimiter: str = ",") -> dict[str, np.ndarray]:
+def read_table(file: Path, needed: Sequence[str], task: str, *, also: Sequence[str] = (), delimiter: str = ",") -> dict[str, np.ndarray]:
     """Column name -> (N,) str, stripped, of a CSV (or .csv.gz): all of `needed`, and those of `also` that are there.
 
     Raises UserError for a file that is no such table, lacks a column, ends in the middle of a row, or lists nothing.
@@ -108,7 +108,7 @@ def files(root: Path, folders: Sequence[str], task: str) -> dict[str, Path]:
 
     A folder may be missing, but not all of them. Raises UserError.
     """
-    existing(root, folders, task)
+    first_existing(root, folders, task)
     found: dict[str, Path] = {}
     for place in (root / name for name in folders):
         if place.is_dir():
@@ -122,13 +122,13 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("._")
 
 
-def listed(names: Iterable[str], places: Mapping[str, Path], data: str, root: Path, task: str) -> list[Image]:
+def listed_files(names: Iterable[str], places: Mapping[str, Path], data: str, root: Path, task: str) -> list[Image]:
     """The file of each name. Raises UserError that counts those without one."""
     wanted = list(names)
-    return complete([places.get(name, root / name) for name in wanted], data, root, task, known=set(places.values()))
+    return require_images([places.get(name, root / name) for name in wanted], data, root, task, known=set(places.values()))
 
 
-def complete(paths: Sequence[Path], data: str, root: Path, task: str, known: set[Path] | None = None) -> list[Image]:
+def require_images(paths: Sequence[Path], data: str, root: Path, task: str, known: set[Path] | None = None) -> list[Image]:
     """The paths, all of which exist (those in `known` are not looked for). Raises UserError that counts the others."""
     missing = [path for path in paths if not (path in known if known is not None else os.path.isfile(path))]
     if missing:

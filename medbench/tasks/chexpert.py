@@ -35,15 +35,15 @@ def load(uncertain: str, root: Path) -> dict[str, Split]:
 
 
 def _read(root: Path, name: str, uncertain: str) -> Split:
-    file = reading.existing(root, [name], "chexpert")
-    rows = reading.table(file, ("Path", *CLASSES), "chexpert", also=("Age", *_META.values()))
+    file = reading.first_existing(root, [name], "chexpert")
+    rows = reading.read_table(file, ("Path", *CLASSES), "chexpert", also=("Age", *_META.values()))
     paths = [text.split("/")[1:] for text in rows["Path"].tolist()]  # the first is the folder's name, which may have been changed
     strange = next((text for text, path in zip(rows["Path"], paths, strict=True) if len(path) != 4), None)
     if strange is not None:
         raise UserError(f"{file}: the Path '{strange}' is not .../train/patient00001/study1/view1_frontal.jpg.", then="download it again")
     meaning = {"": 0.0, "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "-1": POLICIES[uncertain], "-1.0": POLICIES[uncertain]}
     return Split(
-        images=reading.complete([root.joinpath(*path) for path in paths], "CheXpert", root, "chexpert"),
+        images=reading.require_images([root.joinpath(*path) for path in paths], "CheXpert", root, "chexpert"),
         ids=reading.once(np.array(["/".join(path[1:]).rsplit(".", 1)[0] for path in paths]), file),
         labels=np.column_stack([reading.values(rows[name], meaning, file) for name in CLASSES]),
         groups=np.array([path[1] for path in paths]),

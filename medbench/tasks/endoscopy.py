@@ -65,12 +65,12 @@ def load(classes: Sequence[str], task: str, root: Path) -> dict[str, Split]:
 
     A class whose folder is missing was not downloaded and stays empty. In a folder that is there, no listed image may be missing.
     """
-    file = reading.existing(root, [_SPLIT], task)
-    rows = reading.table(file, ("file-name", "class-name", "split-index"), task, delimiter=";")
+    file = reading.first_existing(root, [_SPLIT], task)
+    rows = reading.read_table(file, ("file-name", "class-name", "split-index"), task, delimiter=";")
     names = np.array([FOLDER_NAMES.get(name, name) for name in rows["class-name"].tolist()])
     reading.codes(names, CLASSES, file)  # raises for an unknown one
     folds = reading.codes(rows["split-index"], [fold for part in FOLDS.values() for fold in part], file)
-    tree = reading.existing(root, ["labeled-images"], task)
+    tree = reading.first_existing(root, ["labeled-images"], task)
     places = {FOLDER_NAMES.get(place.name, place.name): place for place in sorted(tree.glob("*/*/*")) if place.is_dir()}
     there = np.isin(names, [name for name in classes if name in places])
     if not there.any():
@@ -81,13 +81,13 @@ def load(classes: Sequence[str], task: str, root: Path) -> dict[str, Split]:
     listed = rows["file-name"][there].tolist()
     paths = [places[name] / image for name, image in zip(names[there].tolist(), listed, strict=True)]
     ids = reading.once(np.array([image.rsplit(".", 1)[0] for image in listed]), file)
-    images = reading.complete(paths, "HyperKvasir", root, task)
+    images = reading.require_images(paths, "HyperKvasir", root, task)
     whole = Split(images, ids, reading.codes(names[there], classes, file), ids, ids)
     fold = folds[there]
     return {part: whole.take(np.flatnonzero(np.isin(fold, [int(name) for name in wanted]))) for part, wanted in FOLDS.items()}
 
 
-def lacking(classes: Sequence[str], root: Path) -> str:
+def missing_classes(classes: Sequence[str], root: Path) -> str:
     """What `Task.partial` asks: classes whose folder is not there. "" where none or all of them are, which `load` says better."""
     there = {FOLDER_NAMES.get(place.name, place.name) for place in (root / "labeled-images").glob("*/*/*")}
     gone = [name for name in classes if name not in there]
@@ -122,7 +122,7 @@ def _task(name: str, title: str, kind: Kind, classes: tuple[str, ...], n_images:
         official=official,
         citation="Borgli et al. 2020, HyperKvasir, Scientific Data 7:283, doi:10.1038/s41597-020-00622-y",
         licence="free for research and education; commercial use needs permission",
-        partial=partial(lacking, classes),
+        partial=partial(missing_classes, classes),
         marks=("official folds: 0 to 2 train, 3 val, 4 test", "patient unknown: images of one may stand on both sides"),
     )
 

@@ -29,10 +29,10 @@ def load(root: Path) -> dict[str, Split]:
 
     HAM10000's images are among these, under the same names: the lesions that it has under two ids are joined here too.
     """
-    file = reading.existing(root, [_TRUTH], "isic2019")
-    truth = reading.table(file, ("image", *CLASSES), "isic2019")
-    about = reading.table(
-        reading.existing(root, [_METADATA], "isic2019"),
+    file = reading.first_existing(root, [_TRUTH], "isic2019")
+    truth = reading.read_table(file, ("image", *CLASSES), "isic2019")
+    about = reading.read_table(
+        reading.first_existing(root, [_METADATA], "isic2019"),
         ("image", "lesion_id"),
         "isic2019",
         also=("age_approx", *_META.values()),
@@ -50,7 +50,7 @@ def load(root: Path) -> dict[str, Split]:
     lesions = same.joined(ids, lesions, same.same_lesion())
     places = {_name(name): path for name, path in reading.files(root, [_INPUT, f"{_INPUT}/{_INPUT}"], "isic2019").items()}
     meta = {name: column[order] for name, column in reading.metadata(about, _META, age="age_approx").items()}
-    images = reading.listed(ids, places, "ISIC 2019", root, "isic2019")
+    images = reading.listed_files(ids, places, "ISIC 2019", root, "isic2019")
     return reading.divide(Split(images, ids, chosen.argmax(1), lesions, lesions, meta), key="isic2019 1")
 
 

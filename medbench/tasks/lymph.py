@@ -38,7 +38,7 @@ def _read(root: Path, name: str) -> Split:
         packed = file.with_name(f"{file.name}.gz")
         if not file.exists() and packed.exists():
             raise UserError(f"{packed} is still packed: no row of it can be read by itself.", then=f"gunzip {packed}")
-        reading.existing(root, [file.name], "lymph")
+        reading.first_existing(root, [file.name], "lymph")
     images = rows.from_h5(x, "x")
     shape = rows.h5_values(x, "x").shape
     labels = np.asarray(rows.h5_values(y, "y")[...], np.int64).reshape(-1)
@@ -50,10 +50,10 @@ def _read(root: Path, name: str) -> Split:
 
 def load_kaggle(root: Path) -> dict[str, Split]:
     """The three parts of the labelled patches, each by itself. Raises UserError."""
-    file = reading.existing(root, ["train_labels.csv"], "lymph-kaggle")
-    table = reading.table(file, ("id", "label"), "lymph-kaggle")
+    file = reading.first_existing(root, ["train_labels.csv"], "lymph-kaggle")
+    table = reading.read_table(file, ("id", "label"), "lymph-kaggle")
     ids = reading.once(table["id"], file)
-    images = reading.listed(ids, reading.files(root, ["train"], "lymph-kaggle"), "PCam (Kaggle)", root, "lymph-kaggle")
+    images = reading.listed_files(ids, reading.files(root, ["train"], "lymph-kaggle"), "PCam (Kaggle)", root, "lymph-kaggle")
     return reading.divide(Split(images, ids, reading.codes(table["label"], ("0", "1"), file), ids, ids), key="lymph-kaggle 1")
 
 

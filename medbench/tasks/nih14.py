@@ -69,14 +69,14 @@ _LICENCE = "free; name NIH as the source, link to nihcc.app.box.com/v/ChestXray-
 
 def load(root: Path) -> dict[str, Split]:
     """train and val: 9 to 1 of the patients of the official training list; test: the official list. Labels (N, 14). Raises UserError."""
-    file = reading.existing(root, [_TABLE], "nih14")
-    rows = reading.table(file, ("Image Index", "Finding Labels", "Patient ID"), "nih14", also=("Patient Age", *_META.values()))
+    file = reading.first_existing(root, [_TABLE], "nih14")
+    rows = reading.read_table(file, ("Image Index", "Finding Labels", "Patient ID"), "nih14", also=("Patient Age", *_META.values()))
     names = reading.once(rows["Image Index"], file)
     found = [set(text.split("|")) - {"No Finding"} for text in rows["Finding Labels"].tolist()]
     reading.codes(np.array(sorted(set().union(*found))), CLASSES, file)  # raises for an unknown one
     ids = np.array([name.removesuffix(".png") for name in names])
     whole = Split(
-        images=reading.listed(ids, reading.files(root, _IMAGES, "nih14"), "NIH ChestX-ray14", root, "nih14"),
+        images=reading.listed_files(ids, reading.files(root, _IMAGES, "nih14"), "NIH ChestX-ray14", root, "nih14"),
         ids=ids,
         labels=np.array([[float(name in labels) for name in CLASSES] for labels in found]),
         groups=rows["Patient ID"],
@@ -89,7 +89,7 @@ def load(root: Path) -> dict[str, Split]:
 
 
 def _listed(root: Path, name: str, row: dict[str, int]) -> np.ndarray:
-    file = reading.existing(root, [name], "nih14")
+    file = reading.first_existing(root, [name], "nih14")
     names = file.read_text(encoding="utf-8").split()
     unknown = [name for name in names if name not in row]
     if unknown or not names:
@@ -107,13 +107,13 @@ def load_expert(root: Path) -> dict[str, Split]:
 
 
 def _read_expert(root: Path, part: str) -> Split:
-    file = reading.existing(root, [pattern.format(part) for pattern in _EXPERT], "nih-expert")
-    rows = reading.table(file, ("Image Index", *FINDINGS), "nih-expert", also=("Patient Age", *_META.values()))
+    file = reading.first_existing(root, [pattern.format(part) for pattern in _EXPERT], "nih-expert")
+    rows = reading.read_table(file, ("Image Index", *FINDINGS), "nih-expert", also=("Patient Age", *_META.values()))
     present = np.column_stack([reading.values(rows[name], {"YES": 1, "NO": 0}, file) for name in FINDINGS])
     kept = present.sum(1) <= 1
     labels = np.where(present.any(1), present.argmax(1), len(FINDINGS))[kept]
     ids = np.array([name.removesuffix(".png") for name in reading.once(rows["Image Index"], file)[kept]])
-    images = reading.listed(ids, reading.files(root, _IMAGES, "nih-expert"), "NIH ChestX-ray14", root, "nih-expert")
+    images = reading.listed_files(ids, reading.files(root, _IMAGES, "nih-expert"), "NIH ChestX-ray14", root, "nih-expert")
     patients = np.array([name.split("_")[0] for name in ids])  # 00000013_005: patient, follow-up
     meta = {name: column[kept] for name, column in reading.metadata(rows, _META, age="Patient Age").items()}
     return Split(images, ids, labels, patients, ids, meta)

@@ -27,13 +27,13 @@ def load(root: Path) -> dict[str, Split]:
 
     `biopsed` is left out of the metadata: all cancers are biopsy-proven, so it gives the label away.
     """
-    file = reading.existing(root, ["metadata.csv"], "pad-ufes")
-    rows = reading.table(file, ("patient_id", "lesion_id", "diagnostic", "img_id"), "pad-ufes", also=("age", *_META.values()))
+    file = reading.first_existing(root, ["metadata.csv"], "pad-ufes")
+    rows = reading.read_table(file, ("patient_id", "lesion_id", "diagnostic", "img_id"), "pad-ufes", also=("age", *_META.values()))
     ids = reading.once(np.array([name.removesuffix(".png") for name in rows["img_id"]]), file)
     labels = reading.codes(rows["diagnostic"], CLASSES, file)
     bags = np.array([f"{patient}_{lesion}" for patient, lesion in zip(rows["patient_id"], rows["lesion_id"], strict=True)])
     meta = reading.metadata(rows, _META, age="age")
-    images = reading.listed(ids, reading.files(root, _IMAGES, "pad-ufes"), "PAD-UFES-20", root, "pad-ufes")
+    images = reading.listed_files(ids, reading.files(root, _IMAGES, "pad-ufes"), "PAD-UFES-20", root, "pad-ufes")
     return reading.divide(Split(images, ids, labels, rows["patient_id"], bags, meta), key="pad-ufes 1")
 
 

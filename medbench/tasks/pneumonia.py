@@ -41,7 +41,7 @@ def load(root: Path) -> dict[str, Split]:
     return {**reading.divide(whole, "pneumonia 1", (0.9, 0.1)), "test": test}
 
 
-def lacking(root: Path) -> str:
+def missing_parts(root: Path) -> str:
     """What `Task.partial` asks: the official test part lies there alone."""
     here = _inside(root)
     alone = here is not None and not (here / "train").is_dir()
@@ -85,7 +85,7 @@ PNEUMONIA = Task(
     n_images=5_216 + 16 + 624,
     load=load,
     find=partial(reading.folder, names=_FOLDERS, marks=("chest_xray/test", "test/NORMAL", "train/NORMAL")),
-    partial=lacking,
+    partial=missing_parts,
     groups="patient",
     bags="patient",
     modality="x-ray",

@@ -24,24 +24,24 @@ _EYEPACS = ("eyepacs", "diabetic-retinopathy-detection")
 
 def load_aptos(root: Path) -> dict[str, Split]:
     """The three parts of the labelled images, each photograph by itself: APTOS does not say whose it is. Raises UserError."""
-    file = reading.existing(root, ["train.csv"], "retina")
-    rows = reading.table(file, ("id_code", "diagnosis"), "retina")
+    file = reading.first_existing(root, ["train.csv"], "retina")
+    rows = reading.read_table(file, ("id_code", "diagnosis"), "retina")
     ids = reading.once(rows["id_code"], file)
-    images = reading.listed(ids, reading.files(root, ["train_images"], "retina"), "APTOS 2019", root, "retina")
+    images = reading.listed_files(ids, reading.files(root, ["train_images"], "retina"), "APTOS 2019", root, "retina")
     return reading.divide(Split(images, ids, reading.codes(rows["diagnosis"], _GRADES, file), ids, ids), key="retina 1")
 
 
 def load_eyepacs(root: Path) -> dict[str, Split]:
     """The three parts of the labelled images; both eyes of a patient are one group and one bag. Raises UserError."""
-    file = reading.existing(root, ["trainLabels.csv"], "eyepacs")
-    rows = reading.table(file, ("image", "level"), "eyepacs")
+    file = reading.first_existing(root, ["trainLabels.csv"], "eyepacs")
+    rows = reading.read_table(file, ("image", "level"), "eyepacs")
     ids = reading.once(rows["image"], file)
     names = [name.rpartition("_") for name in ids.tolist()]
     strange = next((name for name, (_, _, side) in zip(ids, names, strict=True) if side not in ("left", "right")), None)
     if strange is not None:
         raise UserError(f"{file}: the image '{strange}' is neither PATIENT_left nor PATIENT_right.", then="download it again")
     patients, sides = (np.array([name[i] for name in names]) for i in (0, 2))
-    images = reading.listed(ids, reading.files(root, ["train", ""], "eyepacs"), "EyePACS", root, "eyepacs")
+    images = reading.listed_files(ids, reading.files(root, ["train", ""], "eyepacs"), "EyePACS", root, "eyepacs")
     labels = reading.codes(rows["level"], _GRADES, file)
     return reading.divide(Split(images, ids, labels, patients, patients, {"eye": sides}), key="eyepacs 1")
 

@@ -45,11 +45,11 @@ def load(root: Path) -> dict[str, Split]:
 
     An image that is listed by several cases is left out: which of them it shows cannot be told (15 such images, Ward et al.'s README).
     """
-    file = reading.existing(root, ["scin_cases.csv"], "scin")
-    cases = reading.table(file, ("case_id", *_PATHS), "scin", also=tuple(_META.values()))
+    file = reading.first_existing(root, ["scin_cases.csv"], "scin")
+    cases = reading.read_table(file, ("case_id", *_PATHS), "scin", also=tuple(_META.values()))
     reading.once(cases["case_id"], file)
-    label_file = reading.existing(root, ["scin_labels.csv"], "scin")
-    labels = reading.table(label_file, ("case_id", "weighted_skin_condition_label"), "scin")
+    label_file = reading.first_existing(root, ["scin_labels.csv"], "scin")
+    labels = reading.read_table(label_file, ("case_id", "weighted_skin_condition_label"), "scin")
     class_of = {
         case: _class(text, label_file)
         for case, text in zip(labels["case_id"].tolist(), labels["weighted_skin_condition_label"].tolist(), strict=True)
@@ -65,7 +65,7 @@ def load(root: Path) -> dict[str, Split]:
     if len(gone) <= _UNAVAILABLE:
         shown = [(i, name) for i, name in shown if name in places]
     row, ids = np.array([i for i, _ in shown]), np.array([name for _, name in shown])
-    images = reading.listed(ids, places, "SCIN", root, "scin")
+    images = reading.listed_files(ids, places, "SCIN", root, "scin")
     case = cases["case_id"][row]
     meta = {name: column[row] for name, column in reading.metadata(cases, _META).items()}
     return reading.divide(Split(images, ids, np.array([class_of[name] for name in case]), case, case, meta), key="scin 1")

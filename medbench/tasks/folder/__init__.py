@@ -24,7 +24,7 @@ import numpy as np
 
 from medbench.schema import PARTS, Kind, Split, Task, TaskFamily, UserError
 from medbench.stats import splits as sampling
-from medbench.tasks.folder.listing import MULTI, RESERVED, Listing, existing, meant, read_csv, table_in, walk
+from medbench.tasks.folder.listing import MULTI, RESERVED, Listing, existing_place, meant, read_csv, table_in, walk
 
 VERSION = 1
 _ALL_PARTS = (0.7, 0.1, 0.2)
@@ -41,7 +41,7 @@ def open_folder(argument: str, *, ordinal: bool = False) -> Task:
     for what is wrong with names, labels and parts; torn groups and missing classes are `data.check_parts`' job, as for every task, and
     pixels are looked at when images are packed.
     """
-    place = existing(argument)
+    place = existing_place(argument)
     try:
         listing = read_csv(place) if place.is_file() else walk(place)
     except OSError as error:

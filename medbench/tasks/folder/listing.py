@@ -36,7 +36,7 @@ class Listing:
         return self.root / self.spelled.get(name, name)
 
 
-def existing(argument: str) -> Path:
+def existing_place(argument: str) -> Path:
     """The absolute path. Raises UserError with the nearest name that does exist."""
     if not argument:
         raise UserError("folder: names no place.", allowed=["folder:PATH of a folder of class folders, or of a CSV file"])

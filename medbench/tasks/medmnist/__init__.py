@@ -61,7 +61,7 @@ def open_medmnist(argument: str, **options: object) -> Task:
 def load(name: str, size: int, root: Path) -> dict[str, Split]:
     """The official parts; images are rows of the file. Raises UserError for another file than the official one."""
     about = SETS[name]
-    file = reading.existing(root, [_file(name, size)], f"medmnist:{name}")
+    file = reading.first_existing(root, [_file(name, size)], f"medmnist:{name}")
     again = f"download it again from {_url(name, size)}"
     says = lambda why: UserError(f"{file} is not {about.title}'s archive, or broken ({why}).", then=again)
     with broken.reading(says), file.open("rb") as stream, np.load(stream) as archive:  # np.load alone leaves a broken file open

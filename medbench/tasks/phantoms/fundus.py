@@ -38,7 +38,7 @@ BLOOD, FAT, WOOL = np.array([0.30, 0.85, 0.75]), np.array([0.98, 0.86, 0.45]), n
 
 
 @dataclass(frozen=True)
-class Plan:
+class GradeSigns:
     """What an eye of one grade shows. Counts as (fewest, most), both included; the others are how often, in [0, 1]."""
 
     aneurysms: tuple[int, int]
@@ -54,11 +54,11 @@ class Plan:
 
 
 PLANS = (
-    Plan((0, 0)),
-    Plan((2, 5)),
-    Plan((4, 11), (2, 6), 3, exudates=0.65, wool=0.3),
-    Plan((8, 16), (10, 20), 4, exudates=0.6, wool=0.65, beads=0.7, tangles=0.6),
-    Plan((4, 14), (3, 14), 4, exudates=0.5, wool=0.45, beads=0.5, tangles=0.3, new_vessels=0.85, bleeding=0.4, scars=0.4),
+    GradeSigns((0, 0)),
+    GradeSigns((2, 5)),
+    GradeSigns((4, 11), (2, 6), 3, exudates=0.65, wool=0.3),
+    GradeSigns((8, 16), (10, 20), 4, exudates=0.6, wool=0.65, beads=0.7, tangles=0.6),
+    GradeSigns((4, 14), (3, 14), 4, exudates=0.5, wool=0.45, beads=0.5, tangles=0.3, new_vessels=0.85, bleeding=0.4, scars=0.4),
 )
 FAINTEST = 0.4  # of an eye's lesions; the strongest are 1
 
@@ -162,7 +162,7 @@ def _wander(rng: np.random.Generator, size: float) -> np.ndarray:
     return swing
 
 
-def _lesions(canvas: Canvas, ill: np.random.Generator, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+def _lesions(canvas: Canvas, ill: np.random.Generator, plan: GradeSigns) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """(64, 64) each: blood >= 0, hard exudates and cotton wool in [0, 1]; and how uneven the veins are."""
     s = FAINTEST + (1 - FAINTEST) * ill.random()
     blood, fat, wool = (np.zeros((SIZE, SIZE)) for _ in range(3))
