@@ -58,7 +58,7 @@ def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np
     for i, draw in enumerate(draws):
         if i not in ready:
             batch = _like(draws, i, set(ready))
-            choices = choose(pool, [draws[j] for j in batch], PENALTIES, FIXED_PENALTY, MAX_FOLDS)
+            choices = choose_penalties(pool, [draws[j] for j in batch], PENALTIES, FIXED_PENALTY, MAX_FOLDS)
             ready |= {j: (choice, held, len(batch)) for j, (choice, held) in zip(batch, choices, strict=True)}
         choice, held_out, n_together = ready.pop(i)
         model = settle(pool.take(draw), choice)
@@ -100,7 +100,7 @@ def learn(
     from medbench.models.logistic import Pool
 
     pool = Pool(features, labels, groups, kind, n_classes, _shared_basis(features, len(features)))
-    ((choice, _),) = choose(pool, [np.arange(len(labels))], penalties, fixed_penalty, max_folds)
+    ((choice, _),) = choose_penalties(pool, [np.arange(len(labels))], penalties, fixed_penalty, max_folds)
     return settle(pool, choice)
 
 
@@ -117,7 +117,7 @@ def settle(subset: Pool, choice: Choice) -> Model:
     return engine.Model(fits, columns, engine.base_rate(subset.labels, subset.kind, subset.n_classes), subset.kind, choice)
 
 
-def choose(
+def choose_penalties(
     pool: Pool, draws: Sequence[np.ndarray], penalties: Sequence[float], fixed_penalty: float, max_folds: int
 ) -> list[tuple[Choice, HeldOut | None]]:
     """The penalty of each draw (indices into the pool), how it was chosen, and the held-out probabilities at it; the folds of all draws are

@@ -86,7 +86,7 @@ def _classify(
             extra["iterations"] = int(np.max(model.n_iter_))
             index, outside = cross_validated(inside, labels, train.groups[draw], fit)
             if calibrate:
-                sharpness, how = temperature(outside, labels, train.groups[draw], index)
+                sharpness, how = inverse_temperature(outside, labels, train.groups[draw], index)
                 chosen |= how
             if len(index):
                 spread = np.zeros((len(index), train.n_classes), np.float32)
@@ -196,7 +196,7 @@ def cross_validated(inside: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
     return index, np.concatenate([fit(np.flatnonzero(fold != i))[1](inside[fold == i]) for i in whole])
 
 
-def temperature(values: np.ndarray, labels: np.ndarray, groups: np.ndarray, index: np.ndarray) -> tuple[float, dict[str, Any]]:
+def inverse_temperature(values: np.ndarray, labels: np.ndarray, groups: np.ndarray, index: np.ndarray) -> tuple[float, dict[str, Any]]:
     """1 / temperature with the lowest log-loss on held-out images, and how it was found. values, index: as `cross_validated` gives them."""
     import numpy as np
     from scipy.optimize import minimize_scalar
