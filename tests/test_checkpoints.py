@@ -314,14 +314,14 @@ def test_the_list_agrees_with_itself() -> None:
     official = [(entry.method, entry.architecture) for entry in checkpoints.CHECKPOINTS if entry.official]
     assert len(set(official)) == len(official), "`auto` means one"
     assert len({entry.name for entry in checkpoints.CHECKPOINTS}) == len(checkpoints.CHECKPOINTS)
-    assert checkpoints.listed("simclr", "resnet50") == checkpoints.named("simclr-rn50-vissl-1000ep")
-    assert checkpoints.listed("simclr", "vit_small_patch8_224") is None
-    assert checkpoints.named("swav-rn50-800ep").std == (0.228, 0.224, 0.225)
-    assert checkpoints.named("simclr-rn50-google").mean == (0, 0, 0)
+    assert checkpoints.default_checkpoint("simclr", "resnet50") == checkpoints.checkpoint_named("simclr-rn50-vissl-1000ep")
+    assert checkpoints.default_checkpoint("simclr", "vit_small_patch8_224") is None
+    assert checkpoints.checkpoint_named("swav-rn50-800ep").std == (0.228, 0.224, 0.225)
+    assert checkpoints.checkpoint_named("simclr-rn50-google").mean == (0, 0, 0)
     for entry in checkpoints.CHECKPOINTS:
         assert entry.encoder == entry.architecture or entry.encoder.partition(".")[2] in encoders.tags_of(entry.architecture)
     with pytest.raises(UserError, match=r"Unknown checkpoint 'dino-vit8'.*Did you mean 'dino-vits8'\?.*medbench list checkpoints"):
-        checkpoints.named("dino-vit8")
+        checkpoints.checkpoint_named("dino-vit8")
 
 
 # --- downloads, from a server on this machine ---
@@ -336,7 +336,7 @@ def body(tmp_path: Path) -> bytes:
 
 @pytest.fixture
 def entry(server: Server) -> checkpoints.Checkpoint:
-    return replace(checkpoints.named("swav-rn50-800ep"), url=f"{server.url}/swav_800ep_pretrain.pth.tar")
+    return replace(checkpoints.checkpoint_named("swav-rn50-800ep"), url=f"{server.url}/swav_800ep_pretrain.pth.tar")
 
 
 def left(cache: Path) -> list[str]:
@@ -418,7 +418,7 @@ def test_offline_says_what_to_do_and_a_file_put_there_by_hand_is_taken(
 
 
 def test_what_cannot_be_downloaded_says_how_to_get_it(tmp_path: Path) -> None:
-    entry = checkpoints.named("simclr-rn50-google")
+    entry = checkpoints.checkpoint_named("simclr-rn50-google")
     with pytest.raises(
         UserError, match=r"cannot be downloaded as they are\. Next: .*simclr-converter: python convert\.py .*put resnet50-1x.pth into"
     ):

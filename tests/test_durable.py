@@ -48,7 +48,7 @@ ENCODER = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
 
 def embedded(folder: Path, net: nn.Module) -> embed.Features:
     pack = images.pack(DRAWINGS, images.content_hashes(DRAWINGS, folder), 16, "bicubic", folder)
-    return embed.features(pack, lambda: net, ENCODER, "key", folder, device="cpu", precision="fp32")
+    return embed.extract_features(pack, lambda: net, ENCODER, "key", folder, device="cpu", precision="fp32")
 
 
 class Pooled(nn.Module):

@@ -51,18 +51,18 @@ def test_what_is_held_out_is_whole_groups_of_every_class() -> None:
 
 def test_the_scored_weights_are_the_best_on_the_held_out_images_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the second of five evaluations the loop is made to believe that the score falls, while training goes on."""
-    real, seen = training.Job.score, []
+    real, seen = training.FineTuning.score, []
 
-    def falling(self: training.Job, probabilities: np.ndarray) -> float:
+    def falling(self: training.FineTuning, probabilities: np.ndarray) -> float:
         seen.append(probabilities)
         return real(self, probabilities) + (100 if len(seen) == 2 else 0)
 
-    monkeypatch.setattr(training.Job, "score", falling)
+    monkeypatch.setattr(training.FineTuning, "score", falling)
     labels, n = LABELS["multiclass"]
     train = job(labels, "multiclass", n, tmp_path)
     recipe = replace(SHORT, rates=(1e-3,), evaluations=5, probe=False)
     fit, val = training.hold_out(labels, train.groups, recipe.held_out)
-    work = training.Job(train, NETWORK, recipe, fit, val, 0, tmp_path, finetune.linear_layer)
+    work = training.FineTuning(train, NETWORK, recipe, fit, val, 0, tmp_path, finetune.linear_layer)
     with torch.random.fork_rng(devices=[]):
         net, state = work.network_and_state(1e-3, 1.0)
     again = work.predict(net, train.features[val])
@@ -129,7 +129,7 @@ def test_the_head_starts_at_the_linear_protocols_solution(kind: Any, tmp_path: P
     labels, n = LABELS[kind]
     train = job(labels, kind, n, tmp_path)
     everything = np.arange(len(labels))
-    work = training.Job(train, NETWORK, SHORT, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
+    work = training.FineTuning(train, NETWORK, SHORT, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
     with torch.random.fork_rng(devices=[]):
         start = work.predict(work.start(), train.features)
     with torch.inference_mode():
@@ -141,7 +141,7 @@ def test_the_head_starts_at_the_linear_protocols_solution(kind: Any, tmp_path: P
 def test_a_pass_shows_every_image_once(tmp_path: Path) -> None:
     labels, n = LABELS["multiclass"]
     everything = np.arange(120)
-    work = training.Job(
+    work = training.FineTuning(
         job(labels, "multiclass", n, tmp_path), NETWORK, SHORT, everything, everything[:0], 0, tmp_path, finetune.linear_layer
     )
     row = np.concatenate([work._index(step) for step in range(15)])  # two passes of 120 in batches of 16
@@ -166,7 +166,7 @@ def test_a_vit_gets_the_rate_and_batch_that_truong_et_al_give_theirs(tmp_path: P
     everything = np.arange(120)
     for network, expected in ((vit, ((1e-4,), 16)), (NETWORK, ((1e-3,), 64))):
         train = job(labels, "multiclass", n, tmp_path, network=network)
-        work = training.Job(train, network, TRUONG2021, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
+        work = training.FineTuning(train, network, TRUONG2021, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
         assert (work.rates(), work.batch) == expected
 
 
@@ -192,7 +192,7 @@ def test_the_head_is_clipped_too(tmp_path: Path) -> None:
     everything = np.arange(len(labels))
     steepness = []
     for recipe in (replace(NIELSEN2023, adaptive_clip=None), replace(NIELSEN2023, adaptive_clip=1e-6)):
-        work = training.Job(train, NETWORK, recipe, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
+        work = training.FineTuning(train, NETWORK, recipe, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
         with torch.random.fork_rng(devices=[]):
             net = work.start()
             work._step(net, training.optimiser_of(net, recipe, 1e-4), training.State(), 1e-4, 10)
@@ -201,11 +201,11 @@ def test_the_head_is_clipped_too(tmp_path: Path) -> None:
 
 
 def test_the_plateau_lowers_the_rate_and_stops_as_the_paper_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training.Job, "score", lambda self, probabilities: 0.0)  # the first evaluation is the best, none is better
+    monkeypatch.setattr(training.FineTuning, "score", lambda self, probabilities: 0.0)  # the first evaluation is the best, none is better
     labels, n = LABELS["multiclass"]
     train = job(labels, "multiclass", n, tmp_path)
     fit, val = training.hold_out(labels, train.groups, 0.2)
-    work = training.Job(train, NETWORK, replace(TRUONG2021, steps=200), fit, val, 0, tmp_path, finetune.linear_layer)
+    work = training.FineTuning(train, NETWORK, replace(TRUONG2021, steps=200), fit, val, 0, tmp_path, finetune.linear_layer)
     with torch.random.fork_rng(devices=[]):
         state = work.train(1e-3, 1.0)
     epoch = int(np.ceil(len(fit) / work.batch))
@@ -242,6 +242,6 @@ def test_class_weights_are_inverse_frequencies(tmp_path: Path) -> None:
     labels = np.array([0] * 90 + [1] * 30)
     everything = np.arange(120)
     train = job(labels, "binary", 3, tmp_path)
-    work = training.Job(train, NETWORK, NIELSEN2023, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
+    work = training.FineTuning(train, NETWORK, NIELSEN2023, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
     assert work.weights is not None
     assert work.weights[1] / work.weights[0] == pytest.approx(3) and work.weights[2] == 0

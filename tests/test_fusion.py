@@ -189,16 +189,16 @@ def test_early_stopping_scores_the_best_weights_not_the_last(monkeypatch: pytest
     """The validation score is planted: best at the third check. All weights are recorded at each check."""
     planted, seen = Planted(200), []
     values = iter([-3.0, -2.0, -1.0, -4.0, -1.0, -5.0, -6.0, -7.0])
-    monkeypatch.setattr(learner.Learner, "judge", lambda self, logits: next(values))
+    monkeypatch.setattr(learner.DrawState, "judge", lambda self, logits: next(values))
     original = training._goes_on
 
-    def watched(one: learner.Learner, model: network.Head, *rest: object) -> bool:
+    def watched(one: learner.DrawState, model: network.Head, *rest: object) -> bool:
         seen.append([p.detach().clone() for p in model.parameters()])
         goes_on: bool = original(one, model, *rest)  # type: ignore[arg-type]
         finished.append(one)
         return goes_on
 
-    finished: list[learner.Learner] = []
+    finished: list[learner.DrawState] = []
     monkeypatch.setattr(training, "_goes_on", watched)
     [(scores, _)] = planted.fit([np.arange(120)], recipe=replace(SMALL, rates=(1e-3,)))
     assert len(seen) == SMALL.epochs
@@ -222,15 +222,15 @@ def test_patience_and_plateau_end_a_training() -> None:
 
 def test_the_validation_part_keeps_groups_whole_and_has_every_class() -> None:
     labels, groups = np.arange(150) % 3, np.repeat(np.arange(50), 3).astype(str)
-    held = learner.held_out(labels, groups, 0.2)
+    held = learner.validation_part(labels, groups, 0.2)
     assert not set(groups[held]) & set(groups[~held])
     assert held.sum() == 30 and set(labels[held]) == {0, 1, 2}
     rare = np.where(groups == "0", 3, labels)  # a class of one group stays among the training images
-    held = learner.held_out(rare, groups, 0.2)
+    held = learner.validation_part(rare, groups, 0.2)
     assert held.any() and set(rare[held]) == {0, 1, 2} and set(rare[~held]) == {0, 1, 2, 3}
-    assert not learner.held_out(labels[:90], groups[:90], 0.2).any()  # 18 images: too few
-    assert not learner.held_out(labels, labels.astype(str), 0.2).any()  # one group a class
-    assert not learner.held_out(np.zeros(9, int), np.arange(9).astype(str), 0.2).any()  # one class
+    assert not learner.validation_part(labels[:90], groups[:90], 0.2).any()  # 18 images: too few
+    assert not learner.validation_part(labels, labels.astype(str), 0.2).any()  # one group a class
+    assert not learner.validation_part(np.zeros(9, int), np.arange(9).astype(str), 0.2).any()  # one class
 
 
 def test_one_image_a_class_and_a_class_without_any() -> None:

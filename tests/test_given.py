@@ -71,7 +71,7 @@ def test_mean_over_positions_whatever_the_order_of_axes(architecture: str) -> No
 
     with torch.inference_mode():
         images = torch.rand(2, 3, size, size)
-        out = readout.read(model, "mean")(images)
+        out = readout.with_readout(model, "mean")(images)
         assert out.shape == (2, model.num_features)
         if architecture == "swin_tiny_patch4_window7_224":
             assert torch.allclose(out, model(images), atol=1e-5), "Swin's own pooling is the mean"
@@ -251,11 +251,11 @@ def vectors(tmp_path: Path) -> Callable[..., Path]:
 )
 def test_features_that_are_wrong(arrays: dict[str, object], message: str, vectors: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match=message):
-        given.features(vectors(**arrays), ["a", "b", "c"], [True, False, True])
+        given.load_features(vectors(**arrays), ["a", "b", "c"], [True, False, True])
 
 
 def test_an_image_that_is_not_needed_may_be_missing(vectors: Callable[..., Path]) -> None:
-    out = given.features(vectors(ids=["c", "a"], features=np.array([[3.0], [1.0]])), ["a", "b", "c"], [True, False, True])
+    out = given.load_features(vectors(ids=["c", "a"], features=np.array([[3.0], [1.0]])), ["a", "b", "c"], [True, False, True])
     assert out[[0, 2], 0].tolist() == [1, 3]
     assert np.isnan(out[1, 0])
 
@@ -333,7 +333,7 @@ def test_a_broken_features_file_is_named(spoil: Callable[[bytes], bytes], tmp_pa
     np.savez_compressed(tmp_path / "v.npz", ids=np.array(["a"] * 50), features=np.random.default_rng(0).random((50, 30)))
     (tmp_path / "v.npz").write_bytes(spoil((tmp_path / "v.npz").read_bytes()))
     with pytest.raises(UserError, match=r"v\.npz is not a readable \.npz file"):
-        given.features(tmp_path / "v.npz", ["a"], [True])
+        given.load_features(tmp_path / "v.npz", ["a"], [True])
 
 
 def test_missing_values_of_any_kind_of_column_are_found(tmp_path: Path) -> None:
@@ -341,6 +341,6 @@ def test_missing_values_of_any_kind_of_column_are_found(tmp_path: Path) -> None:
 
     frame = pd.DataFrame({"id": ["a", "b"], "x": [1.0, 2.0], "y": pd.array([1, None], dtype="Int64")})
     frame.to_parquet(tmp_path / "v.parquet")
-    assert given.features(tmp_path / "v.parquet", ["a"], [True]).tolist() == [[1, 1]]
+    assert given.load_features(tmp_path / "v.parquet", ["a"], [True]).tolist() == [[1, 1]]
     with pytest.raises(UserError, match=r"not finite, for 1 images: b"):
-        given.features(tmp_path / "v.parquet", ["a", "b"], [True, True])
+        given.load_features(tmp_path / "v.parquet", ["a", "b"], [True, True])

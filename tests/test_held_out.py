@@ -163,7 +163,7 @@ def test_a_fusion_scores_its_validation_part_with_the_weights_that_are_scored() 
     scores, _ = next(fit_predict(sources, labels, train.groups, "multilabel", 3, again, [every], [0], tokens="source", recipe=recipe))
     held = scores["test"].held_out
     assert held is not None
-    np.testing.assert_array_equal(held.index, np.flatnonzero(learner.held_out(labels, train.groups, recipe.validation)))
+    np.testing.assert_array_equal(held.index, np.flatnonzero(learner.validation_part(labels, train.groups, recipe.validation)))
     np.testing.assert_array_equal(held.probabilities[:, :2], scores["test"].probabilities[held.index, :2])
     assert np.isnan(held.probabilities[:, 2]).all(), "a label of which one value was seen"
 

@@ -791,7 +791,10 @@ def test_features_need_no_reserved_space_either(cache, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", unsupported, raising=False)
     encoder = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
     net = lambda: torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    assert embed.features(pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32").array.shape == (2, 3)
+    assert embed.extract_features(pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32").array.shape == (
+        2,
+        3,
+    )
 
 
 def test_a_speed_is_that_of_the_same_device(cache, monkeypatch):
@@ -801,7 +804,7 @@ def test_a_speed_is_that_of_the_same_device(cache, monkeypatch):
 
     encoder = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
     net = lambda: torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    made = embed.features(pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32")
+    made = embed.extract_features(pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32")
     assert embed.measured_speed(cache, encoder, "cpu") == made.images_per_second
     monkeypatch.setattr(embed, "machine", lambda device: {"device": "another"})
     assert embed.measured_speed(cache, encoder, "cuda") is None

@@ -331,7 +331,7 @@ def test_few_images_make_a_smaller_step_at_a_rate_in_proportion(method: Method) 
         assert getattr(few, name) / few.batch == pytest.approx(getattr(full, name) / full.batch)
     names = np.arange(200).astype(str)
     data = batches.Data(np.zeros((200, 8, 8, 3), np.uint8), np.arange(200), names, names, None, HALF, HALF, 8)
-    (stage,) = loop.plan(data, [few], state.World(0, 1))
+    (stage,) = loop.plan_stages(data, [few], state.DistributedContext(0, 1))
     assert stage.batch == few.batch == 190
     assert stage.batch / stage.parts >= min(190, full.batch // full.accumulate) / 2
 

@@ -67,7 +67,7 @@ def test_every_pass_of_an_encoder_is_as_the_precision_says(name: str, turned: di
     pack = images.pack(drawings, images.content_hashes(drawings, tmp_path), 16, "bicubic", tmp_path)
     encoder = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
     pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    embed.features(pack, lambda: Noting(pooled, seen), encoder, "key", tmp_path, device="cpu", precision=name)
+    embed.extract_features(pack, lambda: Noting(pooled, seen), encoder, "key", tmp_path, device="cpu", precision=name)
     embed.trial_speed(lambda: Noting(pooled, seen), encoder, "cpu", name)
     assert seen == [SAID[name]] * 3
     seen.clear()

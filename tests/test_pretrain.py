@@ -74,10 +74,10 @@ def test_all_pairs_of_a_bag_occur() -> None:
 
 def test_held_out_are_whole_groups_of_about_five_percent() -> None:
     groups = np.random.default_rng(1).integers(0, 300, 1000).astype(str)
-    out = order.held_out(groups)
+    out = order.monitored_part(groups)
     assert 0.03 * 1000 < out.sum() <= 50
     assert not set(groups[out]) & set(groups[~out])
-    assert not order.held_out(groups[:100]).any()
+    assert not order.monitored_part(groups[:100]).any()
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -118,7 +118,7 @@ def test_a_killed_pretraining_goes_on_with_the_same_trajectory(name: str, tmp_pa
     recipes = [small("simclr"), small("simclr", paired=True)] if name == "micle" else [small(name, steps=8, accumulate=2)]
     whole = train(tmp_path / "whole", recipes)
     calls: list[int] = []
-    monkeypatch.setattr(state.Diary, "due", lambda self: len(calls) % 3 == 1)
+    monkeypatch.setattr(state.CheckpointWriter, "due", lambda self: len(calls) % 3 == 1)
 
     def progress(done: int, total: int, loss: float) -> None:
         calls.append(done)
@@ -299,20 +299,20 @@ def test_a_loss_that_never_leaves_chance_or_is_no_number_is_a_collapse() -> None
     steps = list(range(1, 400))
     stuck, falling = [np.log(15)] * 399, list(np.log(15) - np.linspace(0, 1, 399))
     ranks = [9.0] * 399
-    watch.check(steps[:240], stuck[:240], ranks[:240], np.log(15), warmup=50, planned=400)
-    watch.check(steps, falling, ranks, np.log(15), warmup=50, planned=400)
+    watch.check_collapse(steps[:240], stuck[:240], ranks[:240], np.log(15), warmup=50, planned=400)
+    watch.check_collapse(steps, falling, ranks, np.log(15), warmup=50, planned=400)
     with pytest.raises(watch.Collapsed, match=r"2\.708, for 200 steps"):
-        watch.check(steps, stuck, ranks, np.log(15), warmup=50, planned=400)
-    watch.check(steps, stuck, ranks, np.log(15), warmup=50, planned=13_685)  # DINO's teacher of `paper` is still where it began
-    watch.check(
+        watch.check_collapse(steps, stuck, ranks, np.log(15), warmup=50, planned=400)
+    watch.check_collapse(steps, stuck, ranks, np.log(15), warmup=50, planned=13_685)  # DINO's teacher of `paper` is still where it began
+    watch.check_collapse(
         steps[:200], falling[:200], [1.01] * 200, 5.0, warmup=50, planned=400
     )  # a network whose first embeddings point one way may still learn
     with pytest.raises(watch.Collapsed, match="one way at step 250"):
-        watch.check(steps[:250], falling[:250], [1.01] * 250, 5.0, warmup=50, planned=400)
+        watch.check_collapse(steps[:250], falling[:250], [1.01] * 250, 5.0, warmup=50, planned=400)
     with pytest.raises(watch.Collapsed, match="one way at step 20"):
-        watch.check(steps[:20], falling[:20], [9.0] * 15 + [1.01] * 5, 5.0, warmup=50, planned=400)
+        watch.check_collapse(steps[:20], falling[:20], [9.0] * 15 + [1.01] * 5, 5.0, warmup=50, planned=400)
     with pytest.raises(watch.Collapsed, match="the loss is nan at step 3"):
-        watch.check([1, 2, 3], [1, 1, float("nan")], [9.0] * 3, 2.7, warmup=0, planned=400)
+        watch.check_collapse([1, 2, 3], [1, 1, float("nan")], [9.0] * 3, 2.7, warmup=0, planned=400)
 
 
 def test_a_look_at_held_out_images_costs_the_training_nothing(tmp_path: Path) -> None:
@@ -438,7 +438,7 @@ def test_beginnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="No official dino checkpoint is listed for encoder 'tf_efficientnet_lite0'"):
         DINO.weights(encoder, "imagenet", 0, tmp_path)  # type: ignore[misc]
     asked: list[str] = []
-    monkeypatch.setattr(checkpoints, "listed", lambda method, architecture: f"{method} for {architecture}")
+    monkeypatch.setattr(checkpoints, "default_checkpoint", lambda method, architecture: f"{method} for {architecture}")
     monkeypatch.setattr(checkpoints, "weights", lambda checkpoint, cache_dir: asked.append(checkpoint) or one)
     for source in ("imagenet", "imagenet+task"):
         assert DINO.weights(encoder, source, 0, tmp_path) == one  # type: ignore[misc]
@@ -458,7 +458,7 @@ def test_synchronised_norms_keep_their_activations(monkeypatch: pytest.MonkeyPat
     images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         before = net(images)
-        after = state.World(0, 2).wrap(net, "cuda:0").eval()(images)
+        after = state.DistributedContext(0, 2).wrap(net, "cuda:0").eval()(images)
     assert any(isinstance(module, nn.SyncBatchNorm) for module in net.modules())
     assert torch.equal(before, after)
 

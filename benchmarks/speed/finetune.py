@@ -115,7 +115,7 @@ def main() -> None:
         place = Path(folder)
         train = Train(pixels, labels, np.arange(n).astype(str), "multiclass", CLASSES, device, network=network)
         recipe = replace(MODERN, batch=args.batch, probe=False)
-        job = training.Job(train, network, recipe, np.arange(n), np.array([], np.int64), 0, place, linear_layer)
+        job = training.FineTuning(train, network, recipe, np.arange(n), np.array([], np.int64), 0, place, linear_layer)
         net = job.start()
         optimiser = optimiser_of(net, recipe, 1e-4)
         state = training.State()

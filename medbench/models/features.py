@@ -42,7 +42,7 @@ class Features:
     checks: Mapping[str, Any] = field(default_factory=dict)
 
 
-def key(pack_key: str, encoder: Encoder, weights: Weights, method: Method, precision: str, device: str) -> str:
+def feature_key(pack_key: str, encoder: Encoder, weights: Weights, method: Method, precision: str, device: str) -> str:
     """Everything that can change a feature, the kind of device (cpu, cuda) included: it changes the last bits."""
     how = [method.name, method.version, dict(method.settings)]
     return fingerprint("features", VERSION, BATCH, pack_key, encoder.identity(), weights.sha256, how, precision, kind(device))
@@ -82,7 +82,7 @@ def trial_speed(build: Callable[[], torch.nn.Module], encoder: Encoder, device: 
     return BATCH / (time.perf_counter() - start)
 
 
-def features(
+def extract_features(
     pack: images.Pixels,
     build: Callable[[], torch.nn.Module],
     encoder: Encoder,

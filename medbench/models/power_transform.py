@@ -34,7 +34,7 @@ class Power:
         return made
 
 
-def fit(x: np.ndarray) -> tuple[Power, np.ndarray]:
+def fit_transform(x: np.ndarray) -> tuple[Power, np.ndarray]:
     """The transform of maximal likelihood of x (n, D) float64, finite, of which every column varies; and x transformed and standardised."""
     exponents, centre = maximal(x)
     made = _shifted(x, exponents, centre)

@@ -56,7 +56,7 @@ class Readout(nn.Module):
         return cls if self.readout == "cls" else mean
 
 
-def read(model: nn.Module, readout: str) -> nn.Module:
+def with_readout(model: nn.Module, readout: str) -> nn.Module:
     """The model with that readout. `pool` is the model itself, with its own pooling and whatever its head does before the classifier."""
     return model if readout == "pool" else Readout(model, readout)
 
@@ -70,7 +70,7 @@ def exists(architecture: str, readout: str) -> bool:
         model: Any = timm.create_model(architecture, num_classes=0)
         images = torch.empty(2, *model.pretrained_cfg["input_size"])
         try:
-            out: torch.Tensor = read(model, readout).eval()(images)
+            out: torch.Tensor = with_readout(model, readout).eval()(images)
         except NoReadout:
             return False
     return out.ndim == 2

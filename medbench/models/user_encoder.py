@@ -112,10 +112,10 @@ def _installed(file: Path) -> bool:
     return any(place in file.parents for place in places)
 
 
-def features(file: Path, ids: Sequence[str], needed: Sequence[bool]) -> np.ndarray:
+def load_features(file: Path, ids: Sequence[str], needed: Sequence[bool]) -> np.ndarray:
     """(N, D) float32: the vectors of `ids`, in that order; NaN for an image that is not `needed` and not there.
 
-    A .npz file holds `ids` (n,) str and `features` (n, D); a .parquet file a column `id` and D columns of numbers. Raises UserError that names
+    A .npz file holds `ids` (n,) str and `load_features` (n, D); a .parquet file a column `id` and D columns of numbers. Raises UserError that names
     what is missing, double or not finite. Ids that no image has are left alone.
     """
     names, vectors = _read(file)

@@ -72,7 +72,7 @@ def own(encoder: Encoder, cache_dir: Path) -> Weights:
 
     assert encoder.file is not None, "weights of a user's own have a file"
     if not encoder.file.is_file():
-        listed = checkpoints.named(encoder.file.name)
+        listed = checkpoints.checkpoint_named(encoder.file.name)
         if listed.architecture != encoder.architecture:
             what = f"Checkpoint '{listed.name}' is of {listed.architecture}, not of {encoder.architecture}."
             raise UserError(what, then=f"medbench run --weights {listed.name} --encoder {listed.encoder}")
@@ -110,7 +110,7 @@ def build(encoder: Encoder, weights: Weights, seed: int) -> torch.nn.Module:
         else:
             model = _timms(encoder, weights.file)
     model.reset_classifier(0)
-    module: torch.nn.Module = readout.read(model, encoder.readout).eval()
+    module: torch.nn.Module = readout.with_readout(model, encoder.readout).eval()
     return module
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from medbench.models.finetune import MODERN, NIELSEN2023, TRUONG2021, Recipe
+from medbench.models.finetune import MODERN, NIELSEN2023, TRUONG2021, FineTuneRecipe
 from medbench.schema import KINDS, Protocol, Scores, Train
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ ABSENT = -20.0  # a logit that no other falls below
 
 
 def evaluate(
-    train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray], *, recipe: Recipe
+    train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray], *, recipe: FineTuneRecipe
 ) -> Iterator[dict[str, Scores]]:
     """Scores of every target, draw after draw; features are (N, S, S, 3) uint8 pixels."""
     from medbench.models.finetune.loop import fine_tune
@@ -54,7 +54,7 @@ def linear_layer(
     return weight, bias
 
 
-def _protocol(name: str, version: int, title: str, recipe: Recipe, citation: str = "") -> Protocol:
+def _protocol(name: str, version: int, title: str, recipe: FineTuneRecipe, citation: str = "") -> Protocol:
     run = partial(evaluate, recipe=recipe)
     return Protocol(name, version, title, KINDS, run, seeded=True, settings=recipe.settings(), citation=citation, needs="images")
 

@@ -165,7 +165,7 @@ def transforms(features: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray],
     reach, limit = REACH * np.abs(x[:, varies]).max(0), np.sqrt(len(x) - 1)
     if not varies.any():
         return x[:, :0], lambda images: np.zeros((len(images), 0))
-    transformed, z = power.fit(x[:, varies])
+    transformed, z = power.fit_transform(x[:, varies])
     z = pca.fit_transform(z)
     kept = pca.explained_variance_ > VARIANCE * pca.explained_variance_[0]
 

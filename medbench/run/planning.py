@@ -177,10 +177,10 @@ def given_features(encoder: Encoder, data: TaskData, target: str, shift: Evaluat
     """
     assert encoder.file is not None, "features have a file"
     if shift is not None and shift.elsewhere:
-        return given.features(encoder.file, shift.split.ids.tolist(), [True] * len(shift.split))
+        return given.load_features(encoder.file, shift.split.ids.tolist(), [True] * len(shift.split))
     ids = [name for split in data.parts.values() for name in split.ids.tolist()]
     needed = [name in ("train", target) for name, split in data.parts.items() for _ in range(len(split))]
-    return given.features(encoder.file, ids, needed)
+    return given.load_features(encoder.file, ids, needed)
 
 
 def _subsets(data: TaskData, budgets: list[Budget], seeds: int) -> dict[tuple[Budget, int], tuple[np.ndarray, int]]:

@@ -118,7 +118,7 @@ def unit_features(
         return (found,)
     assert not unit.recipes or unit.weights.file is not None, "an encoder is trained before it embeds"
     log.info("embedding %s", name)
-    made = embed.features(
+    made = embed.extract_features(
         task_pack(data, encoder, plan.cache_dir, progress, target),
         partial(build_encoder, unit, encoder, unit.weights),
         encoder,
@@ -152,7 +152,7 @@ def features_key(unit: Unit, device: str, target: EvaluationSet | None = None) -
         pack_key = corruptions.key(pack_key, target.split.ids.tolist(), *target.corruption)
     if target is not None and target.apart and unit.recipes:
         pack_key = fingerprint(pack_key, "trained")  # without it lie features that an older medbench may have made before the training
-    return embed.key(pack_key, unit.encoder, unit.weights, unit.method, unit.precision, device)
+    return embed.feature_key(pack_key, unit.encoder, unit.weights, unit.method, unit.precision, device)
 
 
 def network(unit: Unit) -> Network:
@@ -167,12 +167,12 @@ def network(unit: Unit) -> Network:
 
 
 def _side_by_side(unit: Unit) -> torch.nn.Module:
-    from medbench.models.fusion.joint_encoder import Members
+    from medbench.models.fusion.joint_encoder import JointEncoder
 
     encoders = [member.encoder for member in unit.members]
     nets = [build_encoder(member, member.encoder, member.weights) for member in unit.members]
     own = (unit.encoder.mean, unit.encoder.std)
-    return Members(nets, [e.size for e in encoders], [e.mean for e in encoders], [e.std for e in encoders], *own).eval()
+    return JointEncoder(nets, [e.size for e in encoders], [e.mean for e in encoders], [e.std for e in encoders], *own).eval()
 
 
 def _fused_head(unit: Unit, head: Callable[[Sequence[int], int], torch.nn.Module], outputs: int) -> torch.nn.Module:

@@ -40,7 +40,7 @@ def unit_of(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int
     if method.fusion:
         return _fused(data, method, encoder, pretrain_seed, grid, cache_dir)
     assert method.weights is not None, f"{method.name} has neither weights nor members"
-    official = method.recipes is not None and checkpoints.listed(method.name, encoder.architecture) is not None
+    official = method.recipes is not None and checkpoints.default_checkpoint(method.name, encoder.architecture) is not None
     source = grid.source if grid.source != "auto" else "imagenet" if official else method.sources[0]
     with written_by(method.weights, f"weights of '{method.name}'"):
         start = method.weights(encoder, source, pretrain_seed, cache_dir)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from medbench.models.finetune import MODERN, Recipe
+from medbench.models.finetune import MODERN, FineTuneRecipe
 from medbench.protocols import finetune
 from medbench.schema import Network, Scores, Train
 
@@ -60,7 +60,7 @@ def job(labels: np.ndarray, kind: Any, n_classes: int, folder: Path, seed: int =
     return replace(train, **changes)
 
 
-def scored(train: Train, pixels: np.ndarray, recipe: Recipe = SHORT) -> Scores:
+def scored(train: Train, pixels: np.ndarray, recipe: FineTuneRecipe = SHORT) -> Scores:
     (answer,) = finetune.evaluate(train, {"test": pixels}, [np.arange(len(train.labels))], recipe=recipe)
     return answer["test"]
 

@@ -133,8 +133,8 @@ def _features(pack: images.Pack, encoder: Encoder, name: str, cache_dir: Path, d
     method = registry.method("supervised")
     assert method.weights is not None and method.encoder is not None, "the supervised method has both"
     weights = method.weights(encoder, method.sources[0], 0, cache_dir)
-    key = embed.key(pack.key, encoder, weights, method, "fp32", device)
-    found = embed.features(
+    key = embed.feature_key(pack.key, encoder, weights, method, "fp32", device)
+    found = embed.extract_features(
         pack,
         partial(method.encoder, encoder, weights, 0),
         encoder,

@@ -1,8 +1,20 @@
 """Official checkpoints by name, and the layouts in which networks are saved. The top level stays light."""
 
-from medbench.models.checkpoints.catalogue import CHECKPOINTS, Checkpoint, listed, named
+from medbench.models.checkpoints.catalogue import CHECKPOINTS, Checkpoint, checkpoint_named, default_checkpoint
 from medbench.models.checkpoints.download import lines, remember, weights
 from medbench.models.checkpoints.state_dicts import OWN, recognise, state_dict
 from medbench.system.download import sha256
 
-__all__ = ["CHECKPOINTS", "OWN", "Checkpoint", "lines", "listed", "named", "recognise", "remember", "sha256", "state_dict", "weights"]
+__all__ = [
+    "CHECKPOINTS",
+    "OWN",
+    "Checkpoint",
+    "lines",
+    "default_checkpoint",
+    "checkpoint_named",
+    "recognise",
+    "remember",
+    "sha256",
+    "state_dict",
+    "weights",
+]

@@ -16,8 +16,8 @@ from torch import nn
 
 from medbench.images import augment as views
 from medbench.models.finetune.network import Net, is_transformer, optimiser_of, width
-from medbench.models.finetune.pixel_batches import Pixels, normalised
-from medbench.models.finetune.recipe import Recipe
+from medbench.models.finetune.pixel_batches import TrainingPixels, normalised
+from medbench.models.finetune.recipe import FineTuneRecipe
 from medbench.schema import PRIMARY, HeldOut, Kind, Network, Scores, Train
 from medbench.stats import metrics
 from medbench.stats import splits as sampling
@@ -51,10 +51,10 @@ def fine_tune(
     draw: np.ndarray,
     seed: int,
     folder: Path,
-    recipe: Recipe,
+    recipe: FineTuneRecipe,
     linear_layer: LinearLayer,
 ) -> dict[str, Scores]:
-    """Scores of every target by the network trained on the images at `draw`. See `Recipe` for what is done.
+    """Scores of every target by the network trained on the images at `draw`. See `FineTuneRecipe` for what is done.
 
     With fewer than `MIN_HELD_OUT` images to hold out the subset is trained whole: with the middle rate, for all steps. The held-out scores are
     those of the validation part, which chose the rate and the weights.
@@ -65,7 +65,7 @@ def fine_tune(
     held = val
     fit, val = draw[fit], draw[val]
     with products(network.precision), torch.random.fork_rng(devices=[train.device] if train.device != "cpu" else []):
-        job = Job(train, network, recipe, fit, val, seed, folder, linear_layer)
+        job = FineTuning(train, network, recipe, fit, val, seed, folder, linear_layer)
         rates = job.rates()
         searched: dict[str, float] = {}
         if len(rates) > 1 and len(val):
@@ -96,14 +96,14 @@ def hold_out(labels: np.ndarray, groups: np.ndarray, share: float) -> tuple[np.n
     return fit, val
 
 
-class Job:
+class FineTuning:
     """One labelled subset with what its trainings share."""
 
     def __init__(
         self,
         train: Train,
         network: Network,
-        recipe: Recipe,
+        recipe: FineTuneRecipe,
         fit: np.ndarray,
         val: np.ndarray,
         seed: int,
@@ -115,7 +115,7 @@ class Job:
         self.device = torch.device(train.device)
         self.outputs = train.n_classes
         self.labels = torch.as_tensor(train.labels[fit], device=self.device)
-        self.pixels = Pixels(train.features, fit, self.device)
+        self.pixels = TrainingPixels(train.features, fit, self.device)
         self.crops = views.finetune(network.modality)
         encoder = network.build().to(self.device)
         self.width = width(encoder, network.size, self.device)

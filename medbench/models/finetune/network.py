@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from medbench.models.finetune.recipe import Recipe
+from medbench.models.finetune.recipe import FineTuneRecipe
 
 
 class Net(nn.Module):
@@ -39,7 +39,7 @@ def is_transformer(encoder: nn.Module) -> bool:
     return any(hasattr(module, "num_heads") for module in modules) and 2 * convolved < sum(p.numel() for p in encoder.parameters())
 
 
-def optimiser_of(net: Net, recipe: Recipe, rate: float) -> torch.optim.Optimizer:
+def optimiser_of(net: Net, recipe: FineTuneRecipe, rate: float) -> torch.optim.Optimizer:
     """Parameters with their share of the rate; weights alone decay, biases and norms do not."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     shares = shares_by_depth(net.encoder, recipe.first_layer)

@@ -14,7 +14,7 @@ from medbench.schema import Network
 BATCH = 256  # images scored at a time
 
 
-class Pixels:
+class TrainingPixels:
     """(N, S, S, 3) uint8 of the images that are trained on, which stay on a GPU where they take less than a quarter of its free memory."""
 
     def __init__(self, pool: np.ndarray, rows: np.ndarray, device: torch.device):

@@ -9,7 +9,7 @@ VERSION = 2  # of the loop
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FineTuneRecipe:
     """One way of fine-tuning.
 
     rates: learning rates; of several each is tried for `search` of the steps, and the best on the validation part is trained in full.
@@ -58,7 +58,7 @@ class Recipe:
 
 
 #: The default, ours: AdamW with layer-wise decay, warm-up and cosine, the rate searched inside the subset.
-MODERN = Recipe(
+MODERN = FineTuneRecipe(
     "modern",
     optimiser="adamw",
     rates=(1e-4, 3e-4, 1e-3),
@@ -80,7 +80,7 @@ MODERN = Recipe(
 #: Truong et al. 2021 (PMLR 158:54-74): Adam 1e-3, batch 64, plateau x 0.1 with patience 5, early stopping with patience 10, 30-50 epochs;
 #: DINO's ViT 1e-4 with batch 16. Weight decay, loss and the share of the validation part are not stated: none, cross-entropy, a fifth, as of
 #: five folds. The views are the suite's (`views.finetune`), not theirs (a crop out of 256 pixels, flips or rotations by modality).
-TRUONG2021 = Recipe(
+TRUONG2021 = FineTuneRecipe(
     "truong2021",
     optimiser="adam",
     rates=(1e-3,),
@@ -101,7 +101,7 @@ TRUONG2021 = Recipe(
 #: balanced accuracy, scored every 50 steps; they take 500 epochs at most (500 steps where the subset fills one batch) and stop early, after
 #: 4,000 steps at the soonest, here 5,000 steps are taken to the end; biases and norms do not decay here; and the views are the suite's
 #: (`views.finetune`), not theirs (several crops, perspective, any rotation, blur).
-NIELSEN2023 = Recipe(
+NIELSEN2023 = FineTuneRecipe(
     "nielsen2023",
     optimiser="adamw",
     rates=(1e-4,),

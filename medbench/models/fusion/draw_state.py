@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medbench.models.fusion.recipe import Recipe, Tokens
+from medbench.models.fusion.recipe import FusionRecipe, Tokens
 from medbench.schema import PRIMARY, HeldOut, Kind, Scores
 from medbench.stats import metrics
 from medbench.stats import splits as sampling
@@ -25,7 +25,7 @@ ROUND = 16  # batches of a subset smaller than a batch are filled up to a multip
 
 
 @dataclass(eq=False)
-class Learner:
+class DrawState:
     """One draw. rows (n,): its images in the pool; train, held: positions among them, held empty where nothing can be held out.
 
     truth (n,) int64, or (n, C) float32 with NaN; usable (C,): classes, or labels, that can be learnt. batch: images a step. steps:
@@ -70,14 +70,14 @@ class Learner:
         taken, self.queue = self.queue[: self.batch], self.queue[self.batch :]
         return self.train[taken.to(self.train.device)]
 
-    def keep(self, recipe: Recipe) -> torch.Tensor:
+    def keep(self, recipe: FusionRecipe) -> torch.Tensor:
         """A dropout mask (batch, width), already divided by the share that is kept."""
         import torch
 
         kept = torch.rand(self.batch, recipe.width, generator=self.generator) >= recipe.dropout
         return (kept / (1 - recipe.dropout)).to(self.rows.device)
 
-    def model(self, pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: Recipe) -> Head:
+    def model(self, pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: FusionRecipe) -> Head:
         """The untrained head of this draw's seed, or the best one once there is one."""
         import torch
 
@@ -124,13 +124,13 @@ def prepare(
     outputs: int,
     draw: np.ndarray,
     seed: int,
-    recipe: Recipe,
+    recipe: FusionRecipe,
     rate: float,
-) -> Learner:
+) -> DrawState:
     import torch
 
     device, own = pool[0].device, labels[draw]
-    held = held_out(own, groups[draw], recipe.validation)
+    held = validation_part(own, groups[draw], recipe.validation)
     train = np.flatnonzero(~held)
     batch = min(recipe.batch, -(-len(train) // ROUND) * ROUND)
     steps = max(recipe.least_steps, -(-len(train) // batch)) if held.any() else recipe.fixed_steps
@@ -143,7 +143,7 @@ def prepare(
     weights_seed, order_seed = map(int, np.random.SeedSequence(seed).generate_state(2))
     centres = [x[rows].double().mean(0) for x in pool]
     spreads = [float((x[rows].double() - c).square().mean().sqrt()) for x, c in zip(pool, centres, strict=True)]
-    return Learner(
+    return DrawState(
         rows=rows,
         train=torch.as_tensor(train, device=device),
         held=torch.as_tensor(np.flatnonzero(held), device=device),
@@ -163,7 +163,7 @@ def prepare(
     )
 
 
-def held_out(labels: np.ndarray, groups: np.ndarray, share: float) -> np.ndarray:
+def validation_part(labels: np.ndarray, groups: np.ndarray, share: float) -> np.ndarray:
     """(n,) bool: the validation part, whole groups, stratified; empty where it would hold too few images, or one class alone.
 
     Multilabel: every label that has both values must have both among the others, and one label at least both in the validation part.
@@ -192,7 +192,7 @@ def losses(logits: torch.Tensor, truth: torch.Tensor, usable: torch.Tensor) -> t
     return (each * known).sum((1, 2)) / known.sum((1, 2)).clamp_min(1)
 
 
-def score(model: Head, learner: Learner, target: Sequence[np.ndarray], held: HeldOut | None) -> Scores:
+def score_target(model: Head, learner: DrawState, target: Sequence[np.ndarray], held: HeldOut | None) -> Scores:
     """Scores of a target; held: what `score_held_out` gave."""
     import torch
 
@@ -207,7 +207,7 @@ def score(model: Head, learner: Learner, target: Sequence[np.ndarray], held: Hel
     return Scores(probabilities.astype(np.float32), metrics.decided(probabilities, several), learner.chosen(), held_out=held)
 
 
-def score_held_out(model: Head, learner: Learner, pool: Sequence[torch.Tensor]) -> HeldOut | None:
+def score_held_out(model: Head, learner: DrawState, pool: Sequence[torch.Tensor]) -> HeldOut | None:
     """Of the validation part, which chose the rate and the weights; a label of which one value was seen is NaN."""
     import torch
 
@@ -221,7 +221,7 @@ def score_held_out(model: Head, learner: Learner, pool: Sequence[torch.Tensor]) 
     return HeldOut(learner.held.cpu().numpy(), found.numpy().astype(np.float32))
 
 
-def attention_map(model: Head, learner: Learner, pool: Sequence[torch.Tensor]) -> np.ndarray:
+def attention_map(model: Head, learner: DrawState, pool: Sequence[torch.Tensor]) -> np.ndarray:
     import torch
 
     whole = torch.arange(len(learner.rows), device=learner.rows.device)

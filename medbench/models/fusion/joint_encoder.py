@@ -11,7 +11,7 @@ from torch.nn import functional as F
 Colour = tuple[float, float, float]
 
 
-class Members(nn.Module):
+class JointEncoder(nn.Module):
     """(B, 3, S, S), normalised by `mean` and `std`, -> (B, sum of the members' D).
 
     Each member gets the images at its own size (resized bicubically where it is another one) and with its own normalisation.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medbench.models.fusion.draw_state import BLOCK, Learner, attention_map, losses, prepare, score, score_held_out
-from medbench.models.fusion.recipe import TRUONG2021, Recipe, Tokens
+from medbench.models.fusion.draw_state import BLOCK, DrawState, attention_map, losses, prepare, score_held_out, score_target
+from medbench.models.fusion.recipe import TRUONG2021, FusionRecipe, Tokens
 from medbench.schema import Kind, Scores, UserError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def fit_predict(
     *,
     tokens: Tokens = "source",
     device: str = "cpu",
-    recipe: Recipe = TRUONG2021,
+    recipe: FusionRecipe = TRUONG2021,
     together: int | None = None,
 ) -> Iterator[tuple[dict[str, Scores], np.ndarray | None]]:
     """Draw after draw: the scores of every target, and the mean attention map (k, k) float64 over the draw's labelled images.
@@ -64,7 +64,7 @@ def fit_predict(
     most = together or TOGETHER.get(torch.device(device).type, 1)
     waiting = list(zip(draws, seeds, strict=True))
 
-    def learners(rate: float) -> list[Learner]:
+    def learners(rate: float) -> list[DrawState]:
         return [prepare(pool, labels, groups, kind, outputs, d, s, recipe, rate) for d, s in waiting[:most]]
 
     while waiting:
@@ -80,11 +80,11 @@ def fit_predict(
             model = learner.model(pool, outputs, tokens, recipe)
             found = None if tokens == "none" else attention_map(model, learner, pool)
             held = score_held_out(model, learner, pool)
-            yield {name: score(model, learner, target, held) for name, target in targets.items()}, found
+            yield {name: score_target(model, learner, target, held) for name, target in targets.items()}, found
         waiting = waiting[alike:]
 
 
-def _train(learners: Sequence[Learner], pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: Recipe) -> None:
+def _train(learners: Sequence[DrawState], pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: FusionRecipe) -> None:
     """Train draws with equal `batch` and `steps` at the same time; each ends with its own `best`.
 
     A member's parameters are views into one stack, so that a product serves all members and each has an optimiser and a rate of its own.
@@ -117,7 +117,7 @@ def _train(learners: Sequence[Learner], pool: Sequence[torch.Tensor], outputs: i
 
 
 def _goes_on(
-    learner: Learner, model: Head, plateau: torch.optim.lr_scheduler.ReduceLROnPlateau, pool: Sequence[torch.Tensor], recipe: Recipe
+    learner: DrawState, model: Head, plateau: torch.optim.lr_scheduler.ReduceLROnPlateau, pool: Sequence[torch.Tensor], recipe: FusionRecipe
 ) -> bool:
     """Look at the validation part: keep the weights if they are the best so far, lower the rate, or stop."""
     import torch

@@ -27,7 +27,7 @@ Tokens = Literal["source", "scalar", "none"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FusionRecipe:
     """How a head is trained. plateau, patience: checks without a better validation score. validation: share of the labelled subset."""
 
     name: str
@@ -44,4 +44,4 @@ class Recipe:
     dropout: float = 0.2
 
 
-TRUONG2021 = Recipe("truong2021")
+TRUONG2021 = FusionRecipe("truong2021")

@@ -23,6 +23,6 @@ Cross-validation runs in float32, the final fit in float64.
 """
 
 from medbench.models.logistic.classifier import Model, Pool, base_rate, encode
-from medbench.models.logistic.fitting import Fits, Target, eigenbasis, fit, held_out_loss, held_out_probabilities
+from medbench.models.logistic.fitting import ClassTargets, Fits, eigenbasis, fit, held_out_loss, held_out_probabilities
 
-__all__ = ["Fits", "Model", "Pool", "Target", "base_rate", "eigenbasis", "encode", "fit", "held_out_loss", "held_out_probabilities"]
+__all__ = ["Fits", "Model", "Pool", "ClassTargets", "base_rate", "eigenbasis", "encode", "fit", "held_out_loss", "held_out_probabilities"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medbench.models.logistic.fitting import Fits, Target
+from medbench.models.logistic.fitting import ClassTargets, Fits
 from medbench.schema import Kind
 
 BLOCK = 4096  # images scored at a time
@@ -34,7 +34,7 @@ class Pool:
         rows = torch.as_tensor(index, device=self.features.device)
         return replace(self, features=self.features[rows], labels=self.labels[index], groups=self.groups[index])
 
-    def target(self) -> tuple[Target, np.ndarray]:
+    def target(self) -> tuple[ClassTargets, np.ndarray]:
         return encode(self.labels, self.kind, str(self.features.device))
 
 
@@ -80,7 +80,7 @@ class Model:
         return out, self.columns[logits.argmax(1)]
 
 
-def encode(labels: np.ndarray, kind: Kind, device: str = "cpu") -> tuple[Target, np.ndarray]:
+def encode(labels: np.ndarray, kind: Kind, device: str = "cpu") -> tuple[ClassTargets, np.ndarray]:
     """What the engine solves for, and the classes (or labels) that it has a column for: those present, or with both values known."""
     if kind == "multilabel" or kind == "binary":
         matrix = np.asarray(labels, float).reshape(len(labels), -1)
@@ -88,10 +88,10 @@ def encode(labels: np.ndarray, kind: Kind, device: str = "cpu") -> tuple[Target,
         columns = np.flatnonzero(positive & negative)
         values = torch.tensor(matrix[:, columns].T[:, None], dtype=torch.float64, device=device)
         known = ~values.isnan()
-        return Target(values.nan_to_num(0.0), known.double(), softmax=False), columns
+        return ClassTargets(values.nan_to_num(0.0), known.double(), softmax=False), columns
     columns, index = np.unique(labels, return_inverse=True)
     values = torch.tensor(index[None, None] == np.arange(len(columns))[None, :, None], dtype=torch.float64, device=device)
-    return Target(values, torch.ones_like(values[:, :1]), softmax=True), columns
+    return ClassTargets(values, torch.ones_like(values[:, :1]), softmax=True), columns
 
 
 def base_rate(labels: np.ndarray, kind: Kind, n_classes: int) -> np.ndarray:

@@ -15,7 +15,7 @@ _RANK = 1e-12  # eigenvalues of a float64 Gram matrix below this share of the la
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class ClassTargets:
     """What is to be predicted. values: (T, c, n) float 0/1, known: (T, 1, n) float 0/1.
 
     softmax: T = 1 and c classes. Otherwise T labels, each with a logistic loss of its own: c = 1, `known` is 0 for uncertain labels.
@@ -25,8 +25,8 @@ class Target:
     known: torch.Tensor
     softmax: bool
 
-    def take(self, rows: torch.Tensor) -> Target:
-        return Target(self.values[..., rows], self.known[..., rows], self.softmax)
+    def take(self, rows: torch.Tensor) -> ClassTargets:
+        return ClassTargets(self.values[..., rows], self.known[..., rows], self.softmax)
 
     def fitted(self) -> torch.Tensor:
         """(T, c, 1) bool: classes that have an image; labels that have both values among the known images."""
@@ -71,7 +71,7 @@ class Fits:
 
 def fit(
     features: torch.Tensor,
-    target: Target,
+    target: ClassTargets,
     penalties: torch.Tensor,
     parts: list[torch.Tensor] | None = None,
     *,
@@ -102,7 +102,9 @@ def fit(
     return Fits(*(torch.cat([getattr(chunk, name) for chunk in chunks])[back] for name in Fits.__dataclass_fields__))
 
 
-def _batches(order: list[int], sizes: list[int], columns: int, target: Target, penalties: int, dtype: torch.dtype) -> Iterator[list[int]]:
+def _batches(
+    order: list[int], sizes: list[int], columns: int, target: ClassTargets, penalties: int, dtype: torch.dtype
+) -> Iterator[list[int]]:
     """Parts, which come in ascending order of their sizes, in batches of like size whose problems and state take `BATCH_BYTES`."""
     logits = penalties * target.values.shape[0] * target.values.shape[1]
     batch: list[int] = []
@@ -117,7 +119,7 @@ def _batches(order: list[int], sizes: list[int], columns: int, target: Target, p
 
 
 def held_out_loss(
-    fits: Fits, features: torch.Tensor, target: Target, parts: list[torch.Tensor], held: list[torch.Tensor]
+    fits: Fits, features: torch.Tensor, target: ClassTargets, parts: list[torch.Tensor], held: list[torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(B, P) and (B,) float64: log-loss summed over the images (x labels) held out of each part, and over how many.
 
@@ -140,7 +142,7 @@ def held_out_loss(
 
 
 def held_out_probabilities(
-    fits: Fits, features: torch.Tensor, target: Target, rows: torch.Tensor, outside: torch.Tensor, part: int
+    fits: Fits, features: torch.Tensor, target: ClassTargets, rows: torch.Tensor, outside: torch.Tensor, part: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(M, T * c) float64 of the images `outside` by the single penalty of `fits`, solved on the images `rows`; and (M,) bool, whom they serve.
 
@@ -205,7 +207,7 @@ def _rotate(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: 
     return _Space((left * singular).to(dtype), spread, mean, scale, left / singular, x)
 
 
-def _pack(spaces: list[_Space], targets: list[Target], penalties: torch.Tensor) -> Problems:
+def _pack(spaces: list[_Space], targets: list[ClassTargets], penalties: torch.Tensor) -> Problems:
     labels, classes = targets[0].values.shape[:2]
     dtype, device = spaces[0].rotated.dtype, spaces[0].rotated.device
     n, q = max(len(s.rotated) for s in spaces), max(len(s.spread) for s in spaces) + 1

@@ -52,5 +52,5 @@ def pretrain(
     file = folder / "weights.pth"
     if not file.exists():
         data = Data(pixels, index, bags, groups, labels, tuple(mean), tuple(std), size)
-        loop.run(data, build, tuple(recipes), seed=seed, folder=folder, device=device, precision=precision, progress=progress)
+        loop.train_stages(data, build, tuple(recipes), seed=seed, folder=folder, device=device, precision=precision, progress=progress)
     return file

@@ -11,7 +11,7 @@ _FEWEST = 200  # images: of fewer, nothing is held out
 _MOST = 1_000
 
 
-def held_out(groups: np.ndarray) -> np.ndarray:
+def monitored_part(groups: np.ndarray) -> np.ndarray:
     """(n,) bool: whole groups with about 5 % of the images, at most 1,000 of them. The same for all seeds and methods."""
     out = np.zeros(len(groups), bool)
     names, member = np.unique(groups, return_inverse=True)

@@ -22,16 +22,16 @@ Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
-class World:
+class DistributedContext:
     """The processes that train together. One, where no process group is initialised."""
 
     rank: int
     size: int
 
     @staticmethod
-    def here() -> World:
+    def here() -> DistributedContext:
         shared = distributed.is_available() and distributed.is_initialized()
-        return World(distributed.get_rank(), distributed.get_world_size()) if shared else World(0, 1)
+        return DistributedContext(distributed.get_rank(), distributed.get_world_size()) if shared else DistributedContext(0, 1)
 
     def share(self, n: int) -> slice:
         """This process's members of n."""
@@ -66,7 +66,7 @@ class World:
 
 
 @contextmanager
-def locked(folder: Path, world: World) -> Iterator[bool]:
+def locked(folder: Path, world: DistributedContext) -> Iterator[bool]:
     """Hold the folder; False where another run has finished it while this one waited."""
     from filelock import FileLock
 
@@ -85,11 +85,11 @@ def locked(folder: Path, world: World) -> Iterator[bool]:
 
 
 @dataclass(eq=False)
-class Diary:
+class CheckpointWriter:
     """Checkpoint, history and progress of one pretraining. total: views."""
 
     folder: Path
-    world: World
+    world: DistributedContext
     device: str
     total: int
     progress: Progress

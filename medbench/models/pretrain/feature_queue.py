@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import distributed, nn
 
-from medbench.models.pretrain.checkpointing import World
+from medbench.models.pretrain.checkpointing import DistributedContext
 
 
 class Queue(nn.Module):
@@ -23,7 +23,7 @@ class Queue(nn.Module):
 
     def mine(self) -> list[torch.Tensor]:
         """This process's share for each view, so that all processes together bring the whole queue."""
-        share = World.here().share(self.stored.shape[1])
+        share = DistributedContext.here().share(self.stored.shape[1])
         return [view[share] for view in self.stored]
 
     def push(self, embeddings: torch.Tensor) -> None:
@@ -31,7 +31,7 @@ class Queue(nn.Module):
         length = self.stored.shape[1]
         if not length:
             return
-        world = World.here()
+        world = DistributedContext.here()
         if world.size > 1:
             parts = [torch.empty_like(embeddings) for _ in range(world.size)]
             distributed.all_gather(parts, embeddings.contiguous())

@@ -22,7 +22,7 @@ def starting(method: str) -> Callable[[Encoder, str, int, Path], Weights]:
         if source == "task":
             drawn = fingerprint("random", encoder.architecture, encoder.size, pretrain_seed)
             return Weights(f"random, seed {pretrain_seed}", drawn, (), None)
-        official = checkpoints.listed(method, encoder.architecture)
+        official = checkpoints.default_checkpoint(method, encoder.architecture)
         if official is not None:
             return checkpoints.weights(official, cache_dir)
         if source == "imagenet":

@@ -15,7 +15,7 @@ import torch
 from medbench.models.pretrain import batch_order as order
 from medbench.models.pretrain import monitor as watch
 from medbench.models.pretrain.batches import Data, views_of
-from medbench.models.pretrain.checkpointing import Diary, Progress, World, locked
+from medbench.models.pretrain.checkpointing import CheckpointWriter, DistributedContext, Progress, locked
 from medbench.models.pretrain.objective import Objective, encoder_alone, fit_sizes
 from medbench.models.pretrain.optimizer import freeze, make_optimiser, set_rates, train_mode
 from medbench.models.pretrain.recipe import Position, Recipe
@@ -57,15 +57,15 @@ class Training:
     wrapped: torch.nn.Module
     optimiser: torch.optim.Optimizer
     data: Data
-    world: World
-    diary: Diary
+    world: DistributedContext
+    diary: CheckpointWriter
     seed: int
     device: str
     precision: str
     seen: dict[str, list[float]] = field(default_factory=lambda: {"step": [], "loss": [], "rank": []})
 
 
-def run(
+def train_stages(
     data: Data,
     build: Callable[[], torch.nn.Module],
     recipes: Sequence[Recipe],
@@ -77,14 +77,14 @@ def run(
     progress: Progress,
 ) -> None:
     """See `medbench.pretrain.pretrain`."""
-    world = World.here()
-    stages = plan(data, recipes, world)
+    world = DistributedContext.here()
+    stages = plan_stages(data, recipes, world)
     total = round(stages[-1].views + stages[-1].steps * stages[-1].views_a_step)
     place = torch.device(device)
     with locked(folder, world) as wanted, products(precision), torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
         if not wanted:
             return
-        diary = Diary(folder, world, device, total, progress)
+        diary = CheckpointWriter(folder, world, device, total, progress)
         saved = diary.load()
         for stage in stages[saved["stage"] if saved else 0 :]:
             torch.manual_seed(_seed(seed, stage.number))  # for the heads
@@ -94,12 +94,12 @@ def run(
         diary.finish(encoder_alone(saved["objective"], saved["exported"]))
 
 
-def plan(data: Data, recipes: Sequence[Recipe], world: World) -> list[Stage]:
+def plan_stages(data: Data, recipes: Sequence[Recipe], world: DistributedContext) -> list[Stage]:
     """What each recipe comes to on these images. Raises UserError where they are too few."""
     stages: list[Stage] = []
     views = 0.0
     for number, recipe in enumerate(recipes):
-        held = order.held_out(data.groups) if recipe.objective else np.zeros(len(data.index), bool)
+        held = order.monitored_part(data.groups) if recipe.objective else np.zeros(len(data.index), bool)
         train = np.flatnonzero(~held)
         most = order.largest_batch(data.bags[train], data.groups[train], paired=recipe.paired)
         parts = max(1, min(recipe.accumulate, most // (2 * world.size)))
@@ -118,8 +118,8 @@ def _prepare(
     stage: Stage,
     build: Callable[[], torch.nn.Module],
     data: Data,
-    world: World,
-    diary: Diary,
+    world: DistributedContext,
+    diary: CheckpointWriter,
     seed: int,
     device: str,
     precision: str,
@@ -238,7 +238,7 @@ def _log(training: Training, step: int, pairs: np.ndarray, losses: Sequence[torc
     _note(training, step + 1, {**now, "lr": training.optimiser.param_groups[0]["lr"]})
     try:
         chance = training.objective.chance(stage.batch // stage.parts)
-        watch.check(seen["step"], seen["loss"], seen["rank"], chance, stage.warmup, stage.steps)
+        watch.check_collapse(seen["step"], seen["loss"], seen["rank"], chance, stage.warmup, stage.steps)
     except watch.Collapsed:
         training.diary.write_history()
         raise

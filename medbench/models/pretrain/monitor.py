@@ -53,7 +53,9 @@ def knn_auc(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, labe
     return float(np.mean(areas)) if areas else None
 
 
-def check(steps: Sequence[float], losses: Sequence[float], ranks: Sequence[float], chance: float, warmup: int, planned: int) -> None:
+def check_collapse(
+    steps: Sequence[float], losses: Sequence[float], ranks: Sequence[float], chance: float, warmup: int, planned: int
+) -> None:
     """Raises Collapsed. steps, losses, ranks: measured so far in this stage, in order; warmup: its steps of rising learning rate; planned: all."""
     step, loss = int(steps[-1]), losses[-1]
     if not math.isfinite(loss):
