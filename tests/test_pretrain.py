@@ -85,7 +85,7 @@ def test_views_of_shares_are_the_views_of_the_whole(paired: bool) -> None:
     data = batches.Data(PIXELS, INDEX, BAGS, GROUPS, None, HALF, HALF, 16)
     pairs = np.stack([np.arange(0, 16, 2), np.arange(1, 17, 2)], 1)
     generator = torch.Generator().manual_seed(3)
-    crops = views.simclr() if paired else MULTI
+    crops = views.simclr_views() if paired else MULTI
     whole = batches.views_of(data, crops, pairs, slice(0, 8), "cpu", generator, paired=paired)
     if not paired:
         images = torch.from_numpy(PIXELS[INDEX[pairs[:, 0]]])

@@ -31,7 +31,7 @@ from medbench.images import augment as views
 from medbench.images.augment import Crop
 
 MEAN = STD = (0.5, 0.5, 0.5)
-BILINEAR = replace(views.simclr()[0], count=1, interpolation="bilinear")
+BILINEAR = replace(views.simclr_views()[0], count=1, interpolation="bilinear")
 BICUBIC = replace(BILINEAR, interpolation="bicubic")
 
 

@@ -55,7 +55,7 @@ class Pack:
         return np.lib.format.open_memmap(self.file, mode="r")
 
 
-class Job(NamedTuple):
+class PackJob(NamedTuple):
     """Images for rows `start`, `start + 1`, ... of a pack's partial file."""
 
     file: str
@@ -103,7 +103,7 @@ def pack(
     return result
 
 
-def fill_rows(job: Job) -> Bad:
+def fill_rows(job: PackJob) -> Bad:
     """Decode, resize and write a job's images; rows are durable when it returns. Images that cannot be decoded come back with why."""
     bad: Bad = []
     row_bytes = job.size * job.size * 3
@@ -143,7 +143,7 @@ def _fill(result: Pack, images: Sequence[Image], interpolation: str, progress: C
     partial, done_file = result.file.with_name("images.partial.npy"), result.file.with_name("done.npy")
     done = _resume(result, partial, done_file)
     todo = np.flatnonzero(done == 0).tolist()
-    jobs = [Job(str(partial), c * CHUNK, list(images[c * CHUNK : (c + 1) * CHUNK]), result.size, interpolation) for c in todo]
+    jobs = [PackJob(str(partial), c * CHUNK, list(images[c * CHUNK : (c + 1) * CHUNK]), result.size, interpolation) for c in todo]
     left = sum(len(job.images) for job in jobs)
     progress(total - left, total)
     bad: Bad = []

@@ -112,11 +112,11 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
             "teacher_temperature": (0.04, 0.04),
             "temperature_until": 0.0,
         }
-        crops = views.dino(modality)
+        crops = views.dino_views(modality)
         one = Recipe(dino, crops, budgeted(budget, n_images), 0, hyper={**hyper, **small, "frozen_until": 0.1})
         return (one.having(**gentle(source)).having(weight_decay=(0.04, 0.4)),)
     # Nielsen et al. 2023, who pretrain in-domain (sparsam's dino_config.yml over its defaults); views by modality where theirs do not fit
-    crops = views.nielsen2023() if modality in ("dermoscopy", "endoscopy", "cytology") else views.dino(modality)
+    crops = views.nielsen2023_views() if modality in ("dermoscopy", "endoscopy", "cytology") else views.dino_views(modality)
     epochs = 500
     batch, parts = step_of(256, 128, n_images)
     return (

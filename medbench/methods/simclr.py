@@ -42,7 +42,7 @@ def simclr(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
     # temperature and width: SimCLR's and Azizi et al.'s; lightly's default temperature is 0.5
-    common = Recipe(simclr, views.simclr(modality), 0, 0, hyper={"temperature": 0.1, "width": 128, "head_norm": True})
+    common = Recipe(simclr, views.simclr_views(modality), 0, 0, hyper={"temperature": 0.1, "width": 128, "head_norm": True})
     if budget != "paper":
         return (common.having(views=budgeted(budget, n_images), **gentle(source)),)
     # Azizi et al.'s own were NOT FOUND; these are the defaults of the authors' later code (google-research/medical-ai-research-foundations,

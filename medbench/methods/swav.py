@@ -66,7 +66,7 @@ def swav(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
-    crops = views.swav(modality)
+    crops = views.swav_views(modality)
     # the paper's, ImageNet's: facebookresearch/swav, main_swav.py and its 800-epoch script
     hyper = {"temperature": 0.1, "epsilon": 0.05, "sinkhorn_iterations": 3, "hidden": 2048, "width": 128, "prototypes": 3000}
     if budget != "paper":

@@ -149,7 +149,7 @@ def features_key(unit: Unit, device: str, target: EvaluationSet | None = None) -
     hashes = target.hashes if target is not None and target.elsewhere else unit.data.hashes
     pack_key = images.pack_key(hashes, unit.encoder.size, unit.encoder.interpolation)
     if target is not None and target.corruption:
-        pack_key = corruptions.key(pack_key, target.split.ids.tolist(), *target.corruption)
+        pack_key = corruptions.corrupted_pack_key(pack_key, target.split.ids.tolist(), *target.corruption)
     if target is not None and target.apart and unit.recipes:
         pack_key = fingerprint(pack_key, "trained")  # without it lie features that an older medbench may have made before the training
     return embed.feature_key(pack_key, unit.encoder, unit.weights, unit.method, unit.precision, device)

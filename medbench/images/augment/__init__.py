@@ -5,22 +5,22 @@ grey, blur, solarisation, normalisation. Own code: 2.2 times kornia's speed with
 besides (benchmarks/speed/views.py).
 """
 
-from medbench.images.augment.apply import finished, plain, render, sheet, views
-from medbench.images.augment.parameters import Parameters, draw
-from medbench.images.augment.policies import Crop, dino, finetune, nielsen2023, simclr, swav
+from medbench.images.augment.apply import draw_views, finished, normalised_images, render_views, views
+from medbench.images.augment.parameters import Parameters, draw_parameters
+from medbench.images.augment.policies import Crop, dino_views, finetune_views, nielsen2023_views, simclr_views, swav_views
 
 __all__ = [
     "Crop",
     "Parameters",
-    "dino",
-    "draw",
-    "finetune",
+    "dino_views",
+    "draw_parameters",
+    "finetune_views",
     "finished",
-    "nielsen2023",
-    "plain",
-    "render",
-    "sheet",
-    "simclr",
-    "swav",
+    "nielsen2023_views",
+    "normalised_images",
+    "render_views",
+    "draw_views",
+    "simclr_views",
+    "swav_views",
     "views",
 ]

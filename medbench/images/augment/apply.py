@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from medbench.images.augment.colour import GREY, blend, blur, shift_hue
 from medbench.images.augment.geometry import resize, warp
-from medbench.images.augment.parameters import CORNERS, Parameters, draw
+from medbench.images.augment.parameters import CORNERS, Parameters, draw_parameters
 from medbench.images.augment.policies import Crop
 
 if TYPE_CHECKING:
@@ -24,23 +24,23 @@ def views(
     images: (B, S, S, 3) uint8, on any device; the views are made there. generator: a CPU generator, the only source of chance, so that
     views are the same on every device up to rounding.
     """
-    drawn = ((crop, draw(crop, len(images), generator)) for crop in crops for _ in range(crop.count))
+    drawn = ((crop, draw_parameters(crop, len(images), generator)) for crop in crops for _ in range(crop.count))
     return [finished(images, parameters, crop, size, mean, std) for crop, parameters in drawn]
 
 
 def finished(images: torch.Tensor, drawn: Parameters, crop: Crop, size: int, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """One view of each image, (B, 3, s, s) float32, channels_last: (x - mean) / std with x in [0, 1]; s = crop.pixels(size).
 
-    images: (B, S, S, 3) uint8. drawn: as `draw` gives it, for B images.
+    images: (B, S, S, 3) uint8. drawn: as `draw_parameters` gives it, for B images.
     """
     import torch
 
     with torch.autocast(images.device.type, enabled=False):  # the caller's half precision is for the encoder
-        view = render(images, drawn, crop, crop.pixels(size))
+        view = render_views(images, drawn, crop, crop.pixels(size))
     return _normalised(view, mean, std).contiguous(memory_format=torch.channels_last)
 
 
-def plain(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+def normalised_images(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """The images as they are, (B, 3, S, S) float32, channels_last, normalised as a view is. images: (B, S, S, 3) uint8."""
     return _normalised(images.permute(0, 3, 1, 2).float().div_(255), mean, std)
 
@@ -53,7 +53,7 @@ def _normalised(x: torch.Tensor, mean: Sequence[float], std: Sequence[float]) ->
     return x.sub_(centre).div_(spread)
 
 
-def render(images: torch.Tensor, drawn: Parameters, crop: Crop, s: int) -> torch.Tensor:
+def render_views(images: torch.Tensor, drawn: Parameters, crop: Crop, s: int) -> torch.Tensor:
     """The views (B, 3, s, s) in [0, 1] that `drawn` describes, of images (B, S, S, 3) uint8."""
     import torch
 
@@ -91,7 +91,7 @@ def _change(view: torch.Tensor, chosen: torch.Tensor, change: Callable[[torch.Te
         view[place] = change(view[place], index)
 
 
-def sheet(images: torch.Tensor, crops: Sequence[Crop], size: int, generator: torch.Generator) -> np.ndarray:
+def draw_views(images: torch.Tensor, crops: Sequence[Crop], size: int, generator: torch.Generator) -> np.ndarray:
     """A picture (rows, columns, 3) uint8: a row an image, first the original, then its views; smaller ones in the middle of their tile.
 
     images: (B, S, S, 3) uint8.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from medbench.images.augment.parameters import CORNERS, Parameters, between
+from medbench.images.augment.parameters import CORNERS, Parameters, uniform
 from medbench.images.augment.policies import Crop
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def warp(pixels: torch.Tensor, drawn: Parameters, crop: Crop, s: int) -> torch.T
     start, end = drawn.box.view(b, 2, 2).mul(2).sub(1).unbind(1)
     start, end = torch.where(drawn.flip, end, start), torch.where(drawn.flip, start, end)
     steps = (torch.arange(dense) + 0.5) / dense
-    x, y = (between(steps, start[:, axis, None], end[:, axis, None]).to(pixels.device) for axis in (0, 1))  # each (B, dense)
+    x, y = (uniform(steps, start[:, axis, None], end[:, axis, None]).to(pixels.device) for axis in (0, 1))  # each (B, dense)
     m = _homography(drawn).to(pixels.device).view(b, 9, 1, 1)
     x, y = x[:, None, :], y[:, :, None]
     depth = (m[:, 6] * x + m[:, 7] * y + m[:, 8]).clamp(min=1e-6)  # what lies behind the viewer falls far outside the image

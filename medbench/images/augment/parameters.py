@@ -38,7 +38,7 @@ class Parameters:
     solarise: torch.Tensor
 
 
-def draw(crop: Crop, n: int, generator: torch.Generator) -> Parameters:
+def draw_parameters(crop: Crop, n: int, generator: torch.Generator) -> Parameters:
     """The parameters of n views, in one go.
 
     The area is uniform and the ratio log-uniform among those at which the crop fits; torchvision draws both anew until they fit, which
@@ -48,27 +48,27 @@ def draw(crop: Crop, n: int, generator: torch.Generator) -> Parameters:
 
     drawn = torch.split(torch.rand(n, sum(_UNIFORM.values()), generator=generator), list(_UNIFORM.values()), 1)
     u = {name: block.squeeze(1) for name, block in zip(_UNIFORM, drawn, strict=True)}
-    area = between(u["area"], *crop.scale)
-    ratio = between(u["ratio"], area.clamp(min=crop.ratio[0]).log(), (1 / area).clamp(max=crop.ratio[1]).log()).exp()
+    area = uniform(u["area"], *crop.scale)
+    ratio = uniform(u["ratio"], area.clamp(min=crop.ratio[0]).log(), (1 / area).clamp(max=crop.ratio[1]).log()).exp()
     extent = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp(max=1)
     start = u["place"] * (1 - extent)
     corners = torch.tensor(CORNERS)
     distortion = crop.perspective * (u["distorted"] < crop.perspective_p)
     strength, none = torch.tensor(crop.jitter), torch.tensor(_NO_JITTER)
-    jitter = between(u["jitter"], (none - strength).clamp(min=torch.tensor([0.0, 0, 0, -0.5])), none + strength)
+    jitter = uniform(u["jitter"], (none - strength).clamp(min=torch.tensor([0.0, 0, 0, -0.5])), none + strength)
     return Parameters(
         box=torch.cat([start, start + extent], 1),
         flip=u["flip"] < torch.tensor([crop.flip, crop.vertical_flip]),
-        angle=between(u["angle"], -crop.rotation, crop.rotation) * (u["turned"] < crop.rotation_p),
+        angle=uniform(u["angle"], -crop.rotation, crop.rotation) * (u["turned"] < crop.rotation_p),
         corners=corners - corners * u["corners"].view(n, 4, 2) * distortion.view(n, 1, 1),
         jitter=torch.where(u["jittered"][:, None] < crop.jitter_p, jitter, none),
         order=torch.where(strength > 0, u["order"], 2).argsort(1),
         gray=u["gray"] < crop.gray_p,
-        sigma=between(u["sigma"], *crop.blur_sigma) * (u["blurred"] < crop.blur_p),
+        sigma=uniform(u["sigma"], *crop.blur_sigma) * (u["blurred"] < crop.blur_p),
         solarise=u["solarise"] < crop.solarise_p,
     )
 
 
-def between(u: torch.Tensor, low: torch.Tensor | float, high: torch.Tensor | float) -> torch.Tensor:
+def uniform(u: torch.Tensor, low: torch.Tensor | float, high: torch.Tensor | float) -> torch.Tensor:
     """Uniform numbers u in [0, 1) stretched to [low, high)."""
     return low + u * (high - low)

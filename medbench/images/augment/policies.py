@@ -48,7 +48,7 @@ class Crop:
         return encoder_size if self.size == 1 else max(32, 16 * round(self.size * encoder_size / 16))
 
 
-def simclr(modality: str = "") -> tuple[Crop, ...]:
+def simclr_views(modality: str = "") -> tuple[Crop, ...]:
     """Two views of SimCLR (Chen et al. 2020; google-research/simclr, data_util.py); Azizi et al. 2021 use the same for skin images.
 
     On X-ray as Azizi et al.: jitter at half strength, rotation of up to 45 degrees, no blur.
@@ -56,27 +56,27 @@ def simclr(modality: str = "") -> tuple[Crop, ...]:
     return _for(modality, Crop(2, jitter=(0.8, 0.8, 0.8, 0.2), gray_p=0.2, blur_p=0.5))
 
 
-def swav(modality: str = "") -> tuple[Crop, ...]:
+def swav_views(modality: str = "") -> tuple[Crop, ...]:
     """Two large and six small views of SwAV (Caron et al. 2020; facebookresearch/swav, src/multicropdataset.py and its scripts).
 
-    The blur's kernel has 23 pixels at either size. On X-ray, what `simclr` does there: ours, the paper has none.
+    The blur's kernel has 23 pixels at either size. On X-ray, what `simclr_views` does there: ours, the paper has none.
     """
     large = Crop(2, 1.0, (0.14, 1.0), interpolation="bilinear", jitter=(0.8, 0.8, 0.8, 0.2), gray_p=0.2, blur_p=0.5, blur_kernel=23 / 224)
     return _for(modality, large, replace(large, count=6, size=96 / 224, scale=(0.05, 0.14), blur_kernel=23 / 96))
 
 
-def dino(modality: str = "") -> tuple[Crop, ...]:
+def dino_views(modality: str = "") -> tuple[Crop, ...]:
     """Two large and eight small views of DINO (Caron et al. 2021; facebookresearch/dino, main_dino.py, DataAugmentationDINO).
 
     Blurred with p = 1, 0.1 and 0.5, the second large view solarised. Its blur is Pillow's, which has no kernel size: here SimCLR's. On X-ray,
-    what `simclr` does there, and no solarisation: ours, the paper has none.
+    what `simclr_views` does there, and no solarisation: ours, the paper has none.
     """
     first = Crop(1, 1.0, (0.4, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), gray_p=0.2, blur_p=1.0)
     second = replace(first, blur_p=0.1, solarise_p=0.2)
     return _for(modality, first, second, replace(first, count=8, size=96 / 224, scale=(0.05, 0.4), blur_p=0.5))
 
 
-def nielsen2023() -> tuple[Crop, ...]:
+def nielsen2023_views() -> tuple[Crop, ...]:
     """Two large and five small views of Nielsen et al. 2023, for blood cells, endoscopy and dermoscopy (IPMI-ICNS-UKE/sparsam).
 
     From sparsam/data_augmentation.py and configs/dino_config.yml: made for 256 pixels; the blur's kernel has 11 pixels at either size.
@@ -88,7 +88,7 @@ def nielsen2023() -> tuple[Crop, ...]:
     return first, second, small
 
 
-def finetune(modality: str = "") -> tuple[Crop, ...]:
+def finetune_views(modality: str = "") -> tuple[Crop, ...]:
     """One gentle view: crop with resize, flips, rotation and colour, as Azizi et al. 2021 list them for fine-tuning. Strengths are ours.
 
     Blur, which they list too, is left out: at small sizes it takes what the diagnosis rests on. Upside down only where there is no up.
@@ -99,7 +99,7 @@ def finetune(modality: str = "") -> tuple[Crop, ...]:
 
 
 def _for(modality: str, *crops: Crop) -> tuple[Crop, ...]:
-    """The kinds as they are, but on X-ray as `simclr` says of Azizi et al. 2021. A grey image stays grey."""
+    """The kinds as they are, but on X-ray as `simclr_views` says of Azizi et al. 2021. A grey image stays grey."""
     if modality != "x-ray":
         return crops
     return tuple(replace(crop, rotation=45.0, jitter=(0.4, 0.4, 0.0, 0.0), gray_p=0.0, blur_p=0.0, solarise_p=0.0) for crop in crops)

@@ -141,6 +141,6 @@ class _Damaged:
         return corrupt(self.pixels[index], self.ids[index], self.corruption, self.level)
 
 
-def key(pack_key: str, ids: Sequence[str], corruption: Corruption, level: int) -> str:
+def corrupted_pack_key(pack_key: str, ids: Sequence[str], corruption: Corruption, level: int) -> str:
     """64 hex digits: the images' content in order, their ids, and what is done to them."""
     return fingerprint("corrupted", pack_key, list(ids), corruption.identity(level))

@@ -116,7 +116,7 @@ class FineTuning:
         self.outputs = train.n_classes
         self.labels = torch.as_tensor(train.labels[fit], device=self.device)
         self.pixels = TrainingPixels(train.features, fit, self.device)
-        self.crops = views.finetune(network.modality)
+        self.crops = views.finetune_views(network.modality)
         encoder = network.build().to(self.device)
         self.width = width(encoder, network.size, self.device)
         self.transformer = recipe.transformer if is_transformer(encoder) else None

@@ -33,7 +33,7 @@ class Data:
 
     def plain(self, positions: np.ndarray, device: str) -> torch.Tensor:
         """(B, 3, S, S) float32, normalised, channels_last."""
-        return views.plain(self.images(positions, device), self.mean, self.std)
+        return views.normalised_images(self.images(positions, device), self.mean, self.std)
 
 
 def views_of(
@@ -47,7 +47,7 @@ def views_of(
     sources = [data.images(pairs[part, side], device) for side in ((0, 1) if paired else (0,))]
     made = []
     for i, crop in enumerate([kind for kind in crops for _ in range(kind.count)]):
-        drawn = views.draw(crop, len(pairs), generator)
+        drawn = views.draw_parameters(crop, len(pairs), generator)
         mine = Parameters(**{one.name: getattr(drawn, one.name)[part] for one in fields(drawn)})
         with products("fp32"):  # the precision is the encoder's
             made.append(views.finished(sources[i % len(sources)], mine, crop, data.size, data.mean, data.std))
