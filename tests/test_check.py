@@ -129,7 +129,7 @@ def test_one_decision_never_moves_a_metric_by_more_than_its_step(kind: Kind, ske
     labels, p, counts = scored(kind, skewed=skewed)
     stepping = row(provenance={"parts.test": {"images": 100, "classes": counts}})
     one_of_many = kind == "multilabel"
-    worst = dict.fromkeys(metrics.names(kind), 0.0)
+    worst = dict.fromkeys(metrics.metric_names(kind), 0.0)
     for i, label in product(range(100), range(3 if one_of_many else 1)):
         tied, sides = p.copy(), []
         first, second = np.argsort(-p[i])[:2]

@@ -70,7 +70,7 @@ def single_label(truth: np.ndarray, p: np.ndarray, decided: np.ndarray, w: np.nd
     """Each metric by scikit-learn, for images that all have w > 0."""
     c = p.shape[1]
     if not len(w):
-        return dict.fromkeys([*metrics.names(kind)], math.nan) | {"auc_classes": 0}
+        return dict.fromkeys([*metrics.metric_names(kind)], math.nan) | {"auc_classes": 0}
     aucs = [one_vs_rest(truth == k, p[:, k], w) for k in ([1] if kind == "binary" else range(c))]
     expected = {
         "accuracy": sklearn_metrics.accuracy_score(truth, decided, sample_weight=w),
@@ -98,7 +98,7 @@ def multilabel(truth: np.ndarray, p: np.ndarray, decided: np.ndarray, w: np.ndar
     known = ~np.isnan(truth)
     pooled = p[known].astype(float)
     ece = calibration_error(np.maximum(pooled, 1 - pooled), (pooled > 0.5) == truth[known], np.broadcast_to(w[:, None], p.shape)[known])
-    expected = {name: mean([one[name] for one in each]) for name in metrics.names("multilabel")}
+    expected = {name: mean([one[name] for one in each]) for name in metrics.metric_names("multilabel")}
     return expected | {"f1": mean(f1), "ece": ece, "auc_classes": sum(one["auc_classes"] for one in each)}
 
 
@@ -122,7 +122,7 @@ def test_agrees_with_scikit_learn(kind: Kind) -> None:
             expected = by_scikit_learn(data, kind, w)
             assert ours == pytest.approx(expected, abs=1e-9, nan_ok=True), (kind, seed)
             defined |= {name for name, value in expected.items() if not math.isnan(value)}
-    assert defined == {*metrics.names(kind), "auc_classes"}
+    assert defined == {*metrics.metric_names(kind), "auc_classes"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -142,7 +142,7 @@ def test_order_of_images_does_not_matter(kind: Kind) -> None:
     data, weights = problem(kind, 3)
     order = np.random.default_rng(0).permutation(len(weights))
     one, other = metrics.score(*data, kind, weights), metrics.score(*(part[order] for part in data), kind, weights[order])
-    for name in metrics.names(kind):
+    for name in metrics.metric_names(kind):
         np.testing.assert_allclose(one.values[name], other.values[name], rtol=0, atol=1e-12)
 
 
@@ -186,7 +186,7 @@ def test_small_unsigned_integers_do_not_wrap(kind: Kind) -> None:
     (labels, p, decisions), weights = problem(kind, 2)
     wide = metrics.score(labels, p, decisions, kind, weights)
     narrow = metrics.score(labels if kind == "multilabel" else labels.astype(np.uint8), p, decisions.astype(np.uint8), kind, weights)
-    for name in metrics.names(kind):
+    for name in metrics.metric_names(kind):
         np.testing.assert_array_equal(narrow.values[name], wide.values[name])
 
 
@@ -213,7 +213,7 @@ def test_uncertain_labels_change_nothing() -> None:
         metrics.score(labels, p, decisions, "multilabel", weights),
         metrics.score(labels, other_p, other_decisions, "multilabel", weights),
     )
-    for name in metrics.names("multilabel"):
+    for name in metrics.metric_names("multilabel"):
         np.testing.assert_allclose(one.values[name], other.values[name], rtol=0, atol=1e-12)
 
 

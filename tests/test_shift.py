@@ -136,7 +136,7 @@ def test_the_interval_of_two_sets_holds_the_truth_as_often_as_it_says() -> None:
 
 def test_one_set_is_the_contrast_it_was() -> None:
     terms = [(1.0, sample(np.array([0.8, 0.9]), NOISE["home"], 30)), (-1.0, sample(np.array([0.7, 0.75]), NOISE["away"], 30))]
-    assert stats.across([terms]) == stats.contrast(terms)
+    assert stats.across([terms]) == stats.linear_contrast(terms)
     with pytest.raises(ValueError, match="not the same resamples"):
         stats.across([[terms[0], (1.0, sample(np.array([0.8, 0.9]), NOISE["home"], 31))]])
 

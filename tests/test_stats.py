@@ -129,7 +129,7 @@ def test_three_seeds_without_test_variance_are_students_interval() -> None:
 
 def test_test_groups_and_seeds_add_as_squares() -> None:
     """Test groups: variance 4 x 50 / 49 on 49 degrees of freedom; seeds: 9 / 3 on 2, as none of it is the test set's."""
-    estimate = stats.contrast([(1.0, sample([0.0, 3.0, 6.0], 2 * standard(np.random.default_rng(0), 400)))])
+    estimate = stats.linear_contrast([(1.0, sample([0.0, 3.0, 6.0], 2 * standard(np.random.default_rng(0), 400)))])
     low, high = estimate.interval()
     half = math.sqrt(T[0.975, 49] ** 2 * 4 * 50 / 49 + T[0.975, 2] ** 2 * 3)
     assert (low, high) == pytest.approx((3 - half, 3 + half))
@@ -139,7 +139,7 @@ def test_test_groups_and_seeds_add_as_squares() -> None:
 def test_what_the_test_set_makes_of_seeds_is_not_counted_twice() -> None:
     """Seeds that resamples make differ by 3 each: their own spread, sd 3, is no more than that and adds nothing."""
     noise = standard(np.random.default_rng(1), 3, 400) * 3
-    estimate = stats.contrast([(1.0, sample([0.0, 3.0, 6.0], noise, groups=10**6))])
+    estimate = stats.linear_contrast([(1.0, sample([0.0, 3.0, 6.0], noise, groups=10**6))])
     assert estimate.error**2 == pytest.approx(np.var(noise.mean(0), ddof=1), rel=0.1)
     assert len(estimate.parts) == 1 or estimate.parts[1][0] < 0.1 * estimate.parts[0][0]
 
@@ -308,7 +308,7 @@ def test_intervals_along_a_curve_are_those_of_one_at_a_time(seeds: int) -> None:
     points, reference = list(zip((10.0, 40.0, 90.0), made[:3], strict=True)), made[3]
     where = np.array([10.0, 12.0, 40.0, 77.0, 90.0])
     together = curves._together(made, curves._weights_between(points, where), 0.95)
-    alone = [stats.contrast([*curves._between(points, n), (-1.0, reference)]).interval() for n in where]
+    alone = [stats.linear_contrast([*curves._between(points, n), (-1.0, reference)]).interval() for n in where]
     assert together == pytest.approx(np.array(alone), abs=1e-12)
     few = [*made[:3], stats.Sample(np.array([0.8, 0.8]), np.full((2, 300), 0.8), 50)]
     assert curves._together(few, np.ones((1, 4)), 0.95) is None, "other seeds are not paired"
@@ -326,7 +326,7 @@ def test_pretrainings_are_a_source_of_chance_along_a_curve_too() -> None:
 
     curve, reference = [(10.0, twice(0.6)), (100.0, twice(0.7)), (1000.0, twice(0.8))], twice(0.7)
     found = stats.label_efficiency(curve, reference)
-    ends = [stats.contrast([(1.0, sample), (-1.0, reference)]).interval() for _, sample in curve]
+    ends = [stats.linear_contrast([(1.0, sample), (-1.0, reference)]).interval() for _, sample in curve]
     assert all(low < 0 < high for low, high in ends)
     assert (found.low, found.high) == (10.0, math.inf)
 
@@ -474,10 +474,10 @@ def test_draws_and_pretrainings_are_two_sources() -> None:
         plain = (rng.normal(0, 0.02, (3, 1)) + rng.normal(0, 0.02, (1, 3))).ravel()
         resamples = plain[:, None] + rng.normal(0, 0.002, 100)
         for pretrainings in held:
-            low, high = stats.contrast([(1.0, stats.Sample(plain, resamples, 400, pretrainings))]).interval()
+            low, high = stats.linear_contrast([(1.0, stats.Sample(plain, resamples, 400, pretrainings))]).interval()
             held[pretrainings] += low <= 0 <= high
     assert held[1] < 240 < 280 < held[3]
     both = stats.Sample(np.repeat([0.0, 0.3, 0.6], 3), np.repeat([[0.0], [0.3], [0.6]], 3, 0) + np.zeros(10), 400, 3)
-    assert stats.contrast([(1.0, both)]).parts[-1] == pytest.approx((0.09 / 3, 2))  # the pretrainings' alone
+    assert stats.linear_contrast([(1.0, both)]).parts[-1] == pytest.approx((0.09 / 3, 2))  # the pretrainings' alone
     with pytest.raises(ValueError, match="not all draws"):
         stats.Sample(plain, resamples, 400, 2)

@@ -1,7 +1,16 @@
 """What chance alone could have done: intervals, paired differences and verdicts, ranks over tasks, label efficiency. Never imports torch."""
 
 from medbench.stats.bootstrap import MAX_UNDEFINED, VERSION, group_weights, interval
-from medbench.stats.estimates import Estimate, Sample, Summary, across, contrast, expanded_interval, mean_over_seeds, paired_difference
+from medbench.stats.estimates import (
+    Estimate,
+    Sample,
+    Summary,
+    across,
+    expanded_interval,
+    linear_contrast,
+    mean_over_seeds,
+    paired_difference,
+)
 from medbench.stats.estimates_batched import differences_to, means_over_seeds, p_values
 from medbench.stats.hypothesis_tests import Verdict, format_p, holm, more_groups, permutation_p, swaps, verdicts
 from medbench.stats.label_curves import LabelEfficiency, area, area_difference, label_efficiency
@@ -20,7 +29,7 @@ __all__ = [
     "area",
     "area_difference",
     "cliques",
-    "contrast",
+    "linear_contrast",
     "differences_to",
     "expanded_interval",
     "format_p",

@@ -129,7 +129,7 @@ class Summary:
     high: float
 
 
-def contrast(terms: Sequence[tuple[float, Sample]]) -> Estimate:
+def linear_contrast(terms: Sequence[tuple[float, Sample]]) -> Estimate:
     """Sum of coefficient x mean over seeds, of samples on the same test resamples.
 
     Samples of the same number of seeds are paired seed for seed (the same labelled images); of different numbers they are independent. One
@@ -189,7 +189,7 @@ def mean_over_seeds(sample: Sample, level: float = 0.95) -> Summary:
     """
     sd = float(np.std(sample.plain, ddof=1)) if len(sample.plain) > 1 else None
     means = sample.resamples.mean(0)
-    estimate = contrast([(1.0, sample)])
+    estimate = linear_contrast([(1.0, sample)])
     if not np.isfinite(estimate.error):
         return Summary(sample.mean, sd, np.nan, np.nan)
     low, high = expanded_interval(means, sample.groups, level)
@@ -219,8 +219,8 @@ def expanded(level: float, groups: int) -> float:
 
 
 def paired_difference(a: Sample, b: Sample) -> Estimate:
-    """First minus second, on the same resamples of the test set; seeds as `contrast` pairs them."""
-    return contrast([(1.0, a), (-1.0, b)])
+    """First minus second, on the same resamples of the test set; seeds as `linear_contrast` pairs them."""
+    return linear_contrast([(1.0, a), (-1.0, b)])
 
 
 def _variance(values: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from medbench.stats.estimates import Estimate, Sample, contrast, t_quantile
+from medbench.stats.estimates import Estimate, Sample, linear_contrast, t_quantile
 
 _POINTS = 200  # of a curve where the interval is looked for
 
@@ -69,7 +69,7 @@ def label_efficiency(
     samples = [*(sample for _, sample in points), reference]
     ends = _together(samples, _weights_between(points, where), level)
     if ends is None:
-        ends = np.array([contrast([*_between(points, n), (-1.0, reference)]).interval(level) for n in where])
+        ends = np.array([linear_contrast([*_between(points, n), (-1.0, reference)]).interval(level) for n in where])
     first, last = float(where[0]), float(where[-1])
     if np.isnan(ends).any():
         return LabelEfficiency(value, float("nan"), float("nan"), first, last)
@@ -83,7 +83,7 @@ def label_efficiency(
 
 def area(curve: Sequence[tuple[float, Sample]]) -> Estimate:
     """The mean of a curve over log labels: the area under it by trapezoids, divided by its width. Raises ValueError as above."""
-    return contrast([(weight, sample) for weight, (_, sample) in zip(*_weights(curve), strict=True)])
+    return linear_contrast([(weight, sample) for weight, (_, sample) in zip(*_weights(curve), strict=True)])
 
 
 def area_difference(a: Sequence[tuple[float, Sample]], b: Sequence[tuple[float, Sample]]) -> Estimate:
@@ -92,7 +92,7 @@ def area_difference(a: Sequence[tuple[float, Sample]], b: Sequence[tuple[float, 
     if [n for n, _ in of_a] != [n for n, _ in of_b]:
         raise ValueError(f"not the same budgets: {[n for n, _ in of_a]} and {[n for n, _ in of_b]}")
     plus = [(weight, sample) for weight, (_, sample) in zip(weights, of_a, strict=True)]
-    return contrast(plus + [(-weight, sample) for weight, (_, sample) in zip(same, of_b, strict=True)])
+    return linear_contrast(plus + [(-weight, sample) for weight, (_, sample) in zip(same, of_b, strict=True)])
 
 
 def _weights_between(points: Sequence[tuple[float, Sample]], where: np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ def _weights_between(points: Sequence[tuple[float, Sample]], where: np.ndarray) 
 
 
 def _together(samples: Sequence[Sample], weights: np.ndarray, level: float) -> np.ndarray | None:
-    """`contrast(...).interval(level)`, (L, 2), of L weighted sums (L, K) of the same K samples, from their covariances; None where the samples
+    """`linear_contrast(...).interval(level)`, (L, 2), of L weighted sums (L, K) of the same K samples, from their covariances; None where the samples
     differ in seeds, were pretrained more than once, or a resample is undefined."""
     seeds, groups = len(samples[0].plain), samples[0].groups
     alike = (samples[0].resamples.shape, groups, 1)

@@ -24,7 +24,7 @@ _CHUNK = 200_000
 _NARROWEST = 40  # columns; below this numpy's cost a row outweighs the cache
 
 
-def names(kind: Kind) -> tuple[str, ...]:
+def metric_names(kind: Kind) -> tuple[str, ...]:
     """The metrics that a task of this kind has. Weighted kappa needs classes in an order.
 
     >>> names("binary")
@@ -46,7 +46,7 @@ class Result:
 
 
 def score(labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray, kind: Kind, weights: np.ndarray | None = None) -> Result:
-    """Every metric of `names(kind)` on N images, or on R weighted resamples of them.
+    """Every metric of `metric_names(kind)` on N images, or on R weighted resamples of them.
 
     labels: (N,) int in [0, C), or (N, C) float of 0, 1 and NaN if multilabel; an uncertain (NaN) label is left out of everything for that
     label alone. probabilities: (N, C) float in [0, 1], C = 2 if binary. decisions: (N,) int in [0, C), or (N, C) of 0 and 1.
@@ -97,7 +97,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray, 
         part["auc"] = _mean(aucs)
         part["auc_classes"] = (~np.isnan(aucs)).sum(0)
         parts.append(part)
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in (*names(kind), "auc_classes")}
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in (*metric_names(kind), "auc_classes")}
     if weights is None:
         whole = {name: values[0].item() for name, values in whole.items()}
     counted = whole.pop("auc_classes")

@@ -117,7 +117,7 @@ def subgroup_records(
 ) -> list[dict[str, Any]]:
     """`subgroups` as records; NaN for no number."""
     answers = line if isinstance(line, LinePredictions) else read_predictions(line)
-    allowed = metrics.names(answers.kind)
+    allowed = metrics.metric_names(answers.kind)
     if metric not in allowed:
         raise UserError(f"No metric '{metric}' for a {answers.kind} task.", allowed=allowed, given=metric)
     columns = {name: bands(name, column) for name, column in answers.meta.items()}
