@@ -147,7 +147,7 @@ def test_a_first_hash_is_enforced(tmp_path: Path) -> None:
         fetch.first_seen(tmp_path / "a.json", "2" * 64, "The bytes of it")
     told: list[tuple[int, int]] = []
     (tmp_path / "b").write_bytes(BODY)
-    assert fetch.digest(tmp_path / "b", "md5", lambda *n: told.append(n)) == hashlib.md5(BODY).hexdigest()
+    assert fetch.file_digest(tmp_path / "b", "md5", lambda *n: told.append(n)) == hashlib.md5(BODY).hexdigest()
     assert told[-1] == (len(BODY), len(BODY))
 
 

@@ -634,24 +634,24 @@ def noisy(job):
 
 
 def test_workers_import_nothing_heavy():
-    assert dict(workforce.run(loaded, [1, 2], 2)) == {1: [], 2: []}
+    assert dict(workforce.run_jobs(loaded, [1, 2], 2)) == {1: [], 2: []}
 
 
 def test_what_a_worker_prints_does_not_disturb():
-    assert dict(workforce.run(noisy, list(range(9)), 2)) == {i: i * i for i in range(9)}
+    assert dict(workforce.run_jobs(noisy, list(range(9)), 2)) == {i: i * i for i in range(9)}
 
 
 def test_errors_of_a_job_reach_the_parent():
     with pytest.raises(OSError, match="no room") as caught:
-        list(workforce.run(fail, [1, 1], 2))
+        list(workforce.run_jobs(fail, [1, 1], 2))
     assert caught.value.errno == errno.ENOSPC
     with pytest.raises(RuntimeError, match="a fault in the drawing"):
-        list(workforce.run(fail, [2, 2], 2))
+        list(workforce.run_jobs(fail, [2, 2], 2))
 
 
 def test_a_worker_that_is_killed_is_an_error_not_a_hang():
     with pytest.raises(UserError, match="worker process was killed"):
-        list(workforce.run(os._exit, [9, 9], 2))
+        list(workforce.run_jobs(os._exit, [9, 9], 2))
 
 
 def test_a_script_without_a_guard_can_pack(tmp_path):

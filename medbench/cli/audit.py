@@ -36,7 +36,7 @@ def audit_command(
     if sheet and sheet.suffix.lower() != ".png":
         raise UserError(f"--sheet writes a PNG file, not '{sheet.name}'.", then=f"--sheet {sheet.with_suffix('.png').name}")
     outputs(json, csv, sheet)
-    devices.check(device)
+    devices.check_device(device)
     cache = pictures.cache_folder()
     with screen.Screen() as display:
         if task is not None:

@@ -133,7 +133,7 @@ def _run(study: str, folder: Path, device: str) -> None:
     from medbench.system import devices
 
     grid = studies.load_study(study).grid
-    devices.check(device, grid.precision)
+    devices.check_device(device, grid.precision)
     with screen.Screen() as display:
         planned = grids.plan(grid, display.stage)
     for note in planned.notes:

@@ -120,7 +120,7 @@ def run_command(
     )
     chosen = studies.load_study(study) if study is not None else None
     grid = chosen.but(grid, fields_given(context)) if chosen else grid
-    devices.check(device, grid.precision)
+    devices.check_device(device, grid.precision)
     if not plan:
         Store(out or Path("runs/TASK")).check()
     with screen.Screen() as display:
@@ -187,7 +187,7 @@ def pretrain_(
         precision=precision,
         pretrain_seeds=seed + 1,
     )
-    devices.check(device, grid.precision)
+    devices.check_device(device, grid.precision)
     if not 0 <= seed < 1000:
         raise UserError(f"--seed {seed} is out of range.", allowed=["0 to 999"], then="medbench pretrain --seed 0")
     with screen.Screen() as display:

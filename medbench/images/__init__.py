@@ -10,7 +10,7 @@ from medbench.images.decoding import decode, picture
 from medbench.images.hashing import content_hashes
 from medbench.images.packing import VERSION, Pack, Pixels, pack, pack_key
 from medbench.system.cache_folder import cache_entries, cache_folder, check_space, prune, reserve
-from medbench.system.progress_listener import report, watched
+from medbench.system.progress_listener import report_progress, watched
 
 __all__ = [
     "VERSION",
@@ -26,7 +26,7 @@ __all__ = [
     "pack_key",
     "picture",
     "prune",
-    "report",
+    "report_progress",
     "reserve",
     "watched",
 ]

@@ -39,7 +39,7 @@ def content_hashes(images: Sequence[Image], cache_dir: Path, progress: Callable[
     places = [None if isinstance(image, Drawn) else os.path.abspath(image) for image in images]
     paths = list(dict.fromkeys(place for place in places if place is not None))
     check_names(paths)
-    told = progress or (lambda done, total: watching.report("reading files", done, total))
+    told = progress or (lambda done, total: watching.report_progress("reading files", done, total))
     known: dict[str, str] = {}
     bad: list[str] = []
     if paths:

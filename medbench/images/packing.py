@@ -147,7 +147,7 @@ def _fill(result: Pack, images: Sequence[Image], interpolation: str, progress: C
     left = sum(len(job.images) for job in jobs)
     progress(total - left, total)
     bad: Bad = []
-    with closing(workforce.run(fill_rows, jobs, 1 if left < _SMALL else workers)) as finished:  # workers end before the lock goes
+    with closing(workforce.run_jobs(fill_rows, jobs, 1 if left < _SMALL else workers)) as finished:  # workers end before the lock goes
         for job, problems in finished:
             bad += problems
             if not problems:

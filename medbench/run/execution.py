@@ -58,7 +58,7 @@ def execute(
 ) -> Store:
     """Compute a plan's missing cells. See `run`."""
     for precision in dict.fromkeys(unit.precision for unit in plan.units):
-        devices.check(device, precision)
+        devices.check_device(device, precision)
     store = Store(out)
     lacking = set(missing(plan, store))  # read once: of a folder with ten thousand rows that takes a second
     work = [(unit, todo) for unit in plan.units if (todo := [planned for planned in unit.cells if planned in lacking])]

@@ -22,7 +22,7 @@ def audit_features(
 
     Raises UserError for everything that `grid.plan` refuses, for a task without metadata, an unknown column, and a fusion.
     """
-    devices.check(device, grid.precision)
+    devices.check_device(device, grid.precision)
     plan = grids.plan(grid, progress)
     data = plan.tasks[0]
     if part not in data.parts:

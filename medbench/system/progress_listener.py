@@ -13,7 +13,7 @@ _listener: ContextVar[Progress | None] = ContextVar("listener", default=None)
 
 @contextmanager
 def watched(progress: Progress) -> Iterator[None]:
-    """Inside, `report` reaches progress(stage, done, total)."""
+    """Inside, `report_progress` reaches progress(stage, done, total)."""
     token = _listener.set(progress)
     try:
         yield
@@ -21,7 +21,7 @@ def watched(progress: Progress) -> Iterator[None]:
         _listener.reset(token)
 
 
-def report(stage: str, done: int, total: int) -> None:
+def report_progress(stage: str, done: int, total: int) -> None:
     """Tell the listener, if there is one. A stage that ends in "(MB)" counts megabytes, others images."""
     listener = _listener.get()
     if listener is not None:
@@ -36,7 +36,7 @@ def megabytes(stage: str) -> Callable[[int, int], None]:
         nonlocal last
         if total >= _SMALL and (done >> 20 > last or done >= total):
             last = done >> 20
-            report(f"{stage} (MB)", last if done < total else -(-total >> 20), -(-total >> 20))
+            report_progress(f"{stage} (MB)", last if done < total else -(-total >> 20), -(-total >> 20))
 
     return told
 

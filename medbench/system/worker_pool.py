@@ -23,7 +23,7 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 
-def run(function: Callable[[J], R], jobs: Sequence[J], workers: int | None = None) -> Generator[tuple[J, R], None, None]:
+def run_jobs(function: Callable[[J], R], jobs: Sequence[J], workers: int | None = None) -> Generator[tuple[J, R], None, None]:
     """Yield (job, function(job)) as each is done, in any order. `workers`: None = one a core; 1 = here, without a process.
 
     Jobs, results and `function` must be picklable; jobs that are not (a drawing defined in `__main__`) are done here. An OSError of a job

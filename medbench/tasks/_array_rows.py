@@ -98,7 +98,7 @@ def _h5(file: str, member: str) -> Any:
 
 
 def _check_md5(file: Path, md5: str, again: str) -> None:
-    found = fetch.digest(file, "md5", watching.megabytes(f"comparing {file.name} with its MD5"))
+    found = fetch.file_digest(file, "md5", watching.megabytes(f"comparing {file.name} with its MD5"))
     if found != md5:
         raise UserError(f"{file} is not the official file: its MD5 is {found}, the published one {md5}.", then=again)
 

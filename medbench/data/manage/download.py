@@ -151,7 +151,7 @@ def _verify(item: Download, file: Path, cache_dir: Path) -> None:
             f"{item.url} gave a web page, not the file: the address has changed, or it asks for a login.", then=f"look at {item.url}"
         )
     for kind, published in (("md5", item.md5), ("sha256", item.sha256)):
-        found = fetch.digest(file, kind) if published else ""
+        found = fetch.file_digest(file, kind) if published else ""
         if found != published:
             what = f"What came from {item.url} is not the published file: {kind.upper()} {found[:12]}, published {published[:12]}."
             raise UserError(f"{what} It was deleted.", then="run the same command again")

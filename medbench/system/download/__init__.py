@@ -6,7 +6,7 @@ requests is imported where it is needed, so that importing this package costs no
 """
 
 from medbench.system.download.archives import unpack
-from medbench.system.download.checksums import digest, first_seen, sha256
+from medbench.system.download.checksums import file_digest, first_seen, sha256
 from medbench.system.download.http import reason, retrieve
 
-__all__ = ["digest", "first_seen", "reason", "retrieve", "sha256", "unpack"]
+__all__ = ["file_digest", "first_seen", "reason", "retrieve", "sha256", "unpack"]

@@ -15,10 +15,10 @@ _BLOCK = 1 << 23
 
 def sha256(file: Path) -> str:
     """64 hex digits of a file's content."""
-    return digest(file, "sha256")
+    return file_digest(file, "sha256")
 
 
-def digest(file: Path, kind: str, progress: Callable[[int, int], None] = lambda done, total: None) -> str:
+def file_digest(file: Path, kind: str, progress: Callable[[int, int], None] = lambda done, total: None) -> str:
     """Hex digits of a file's content. kind: "md5" or "sha256". progress(done, total) in bytes."""
     found, total = hashlib.new(kind, usedforsecurity=False), file.stat().st_size
     with file.open("rb") as stream:
