@@ -14,11 +14,11 @@ __all__ = [
     "EncoderReport",
     "device_report",
     "diagnose",
-    "try_preprocessings",
     "is_norm",
     "judge",
     "reference_images",
     "resize_images",
     "subject",
     "training_pixels",
+    "try_preprocessings",
 ]

@@ -10,4 +10,4 @@ from medbench.audit.features.columns import MetadataColumn, cramers_v, read_colu
 from medbench.audit.features.metadata_survey import ColumnFinding, chosen_columns, survey
 from medbench.audit.features.robustness_index import Index, nearest, robustness
 
-__all__ = ["MetadataColumn", "ColumnFinding", "Index", "chosen_columns", "cramers_v", "nearest", "read_column", "robustness", "survey"]
+__all__ = ["ColumnFinding", "Index", "MetadataColumn", "chosen_columns", "cramers_v", "nearest", "read_column", "robustness", "survey"]

@@ -5,4 +5,4 @@ from medbench.data.manage.download import get, is_complete, steps
 from medbench.data.manage.overview import details, overview_table
 from medbench.data.manage.verification import VerificationReport, verify
 
-__all__ = ["VerificationReport", "is_complete", "details", "get", "save_png", "draw_contact_sheet", "steps", "overview_table", "verify"]
+__all__ = ["VerificationReport", "details", "draw_contact_sheet", "get", "is_complete", "overview_table", "save_png", "steps", "verify"]

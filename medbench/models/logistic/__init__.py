@@ -25,4 +25,4 @@ Cross-validation runs in float32, the final fit in float64.
 from medbench.models.logistic.classifier import Model, Pool, base_rate, encode
 from medbench.models.logistic.fitting import ClassTargets, Fits, eigenbasis, fit, held_out_loss, held_out_probabilities
 
-__all__ = ["Fits", "Model", "Pool", "ClassTargets", "base_rate", "eigenbasis", "encode", "fit", "held_out_loss", "held_out_probabilities"]
+__all__ = ["ClassTargets", "Fits", "Model", "Pool", "base_rate", "eigenbasis", "encode", "fit", "held_out_loss", "held_out_probabilities"]

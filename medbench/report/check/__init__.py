@@ -13,12 +13,13 @@ from medbench.report.check.tolerance import Repeatability, measure
 __all__ = [
     "PARTS",
     "STATUSES",
+    "CellFinding",
     "Change",
     "Comparison",
     "Explanation",
-    "CellFinding",
     "Given",
     "Repeatability",
+    "check_terminal",
     "compare_rows",
     "explain",
     "explanations",
@@ -27,6 +28,5 @@ __all__ = [
     "junit",
     "measure",
     "read_rows",
-    "check_terminal",
     "update",
 ]
