@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from medbench import images
-from medbench.audit import dataset as audits
+from medbench.audit import dataset
 from medbench.audit.dataset.duplicates_picture import draw_duplicates
 
 KINDS = ("resized", "recompressed", "mirrored", "cropped", "all four")
@@ -64,13 +64,13 @@ def plant(files: list[Path], share: float, folder: Path, rng: np.random.Generato
     return planted
 
 
-def audited(folder: Path, cache: Path) -> tuple[audits.DatasetReport, audits.Subject, float]:
+def audited(folder: Path, cache: Path) -> tuple[dataset.DatasetReport, dataset.Subject, float]:
     began = time.perf_counter()
-    subject = audits.of_list(folder, cache, lambda *stage: None)
-    return audits.audit(subject, cache), subject, time.perf_counter() - began
+    subject = dataset.of_list(folder, cache, lambda *stage: None)
+    return dataset.audit(subject, cache), subject, time.perf_counter() - began
 
 
-def joined(report: audits.DatasetReport) -> dict[str, str]:
+def joined(report: dataset.DatasetReport) -> dict[str, str]:
     """Name -> one name of all that the audit calls one picture."""
     head: dict[str, str] = {}
 

@@ -12,8 +12,8 @@ What the command line does, as functions:
     registry.tasks()                # registry.methods(), registry.protocols()                              (medbench list)
     data.locate(task, None, cache)  # where a task's data lies, or why it was not found                     (medbench data list)
 
-A task's or a method's own file needs `Task`, `Split`, `Method`, `Weights`, `Protocol`, `Scores` of this package. `medbench.LinearProbe` is the linear
-probe alone, as a scikit-learn classifier.
+`Task`, `Split`, `Method`, `Weights`, `build_encoder`, `Protocol` and `Scores` are what a file of your own needs that adds a task, a method or a protocol.
+`medbench.LinearProbe` is the linear probe alone, as a scikit-learn classifier.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from medbench.run.store import Store
 from medbench.schema import Grid, Method, Protocol, Scores, Split, Task, UserError, Weights
 
 if TYPE_CHECKING:
+    from medbench.models.weights import build_encoder
     from medbench.protocols._sklearn import LinearProbe
     from medbench.report import compare
     from medbench.report import leaderboard as table
@@ -43,6 +44,7 @@ __all__ = [
     "Task",
     "UserError",
     "Weights",
+    "build_encoder",
     "compare",
     "forecast",
     "grid",
@@ -50,7 +52,7 @@ __all__ = [
     "table",
 ]
 __version__ = "0.1.0"
-#: The modules behind the public names, loaded on demand.
+#: The modules behind the public names that are loaded on demand, and the functions and classes.
 _MODULES = {
     "compare": "medbench.report.compare",
     "forecast": "medbench.run.cost_estimate",
@@ -58,15 +60,14 @@ _MODULES = {
     "registry": "medbench.schema.registry",
     "table": "medbench.report.leaderboard",
 }
+_NAMES = {"LinearProbe": "medbench.protocols._sklearn", "build_encoder": "medbench.models.weights"}
 
 
 def __getattr__(name: str) -> object:
     if name in _MODULES:
         return import_module(_MODULES[name])
-    if name == "LinearProbe":  # on demand: it needs scikit-learn and torch, which take seconds to import
-        from medbench.protocols._sklearn import LinearProbe
-
-        return LinearProbe
+    if name in _NAMES:  # scikit-learn and torch take seconds to import
+        return getattr(import_module(_NAMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from trees.serving import Server
 
 from medbench import cli
-from medbench.system.download import http as transfer
+from medbench.system.download import http
 
 # Two test processes share two cores: a second thread in each would only wait. Set before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -94,7 +94,7 @@ def without_torch() -> Callable[..., str]:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """On 127.0.0.1, and nobody waits between two tries."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(transfer, "WAIT", 0.0)
+    monkeypatch.setattr(http, "WAIT", 0.0)
     server = Server()
     yield server
     server.close()

@@ -16,14 +16,12 @@ from types import ModuleType
 
 import medbench
 from medbench import images, stats
-from medbench.data import evaluation_sets as targets
-from medbench.images.corruptions import catalogue as corruptions
-from medbench.models import features as embed
-from medbench.models import pretrain
-from medbench.run import planning as grids
+from medbench.data import evaluation_sets
+from medbench.images.corruptions import catalogue
+from medbench.models import features, pretrain
+from medbench.run import planning
 from medbench.schema import registry
-from medbench.stats import metrics
-from medbench.stats import splits as sampling
+from medbench.stats import metrics, splits
 
 ROOT = Path(medbench.__file__).parent
 RECORD = Path(__file__).parent / "golden" / "versions.json"
@@ -68,17 +66,17 @@ def _dump(node: object) -> str:
 def entries() -> dict[str, tuple[int, list[Path]]]:
     """Name -> version and the files that make its result. An entry's file is found by the registry's own rule: one file an entry."""
     found: dict[str, tuple[int, list[Path]]] = {
-        "sampling": (sampling.VERSION, [ROOT / "stats" / "splits.py"]),
+        "sampling": (splits.VERSION, [ROOT / "stats" / "splits.py"]),
         "metrics": (metrics.VERSION, [ROOT / "stats" / "metrics.py"]),
         "images": (
             images.VERSION,
             [*_files("images"), *(ROOT / "system" / f"{name}.py" for name in ("cache_folder", "progress_listener", "worker_pool"))],
         ),
-        "embed": (embed.VERSION, [ROOT / "models" / "features.py", ROOT / "system" / "precision.py"]),
-        "grid": (grids.VERSION, [ROOT / "run" / "planning.py", ROOT / "run" / "validation.py"]),
+        "embed": (features.VERSION, [ROOT / "models" / "features.py", ROOT / "system" / "precision.py"]),
+        "grid": (planning.VERSION, [ROOT / "run" / "planning.py", ROOT / "run" / "validation.py"]),
         "pretrain": (pretrain.VERSION, [*_files("models", "pretrain"), ROOT / "system" / "precision.py"]),
-        "corruptions": (corruptions.VERSION, _files("images", "corruptions")),
-        "targets": (targets.VERSION, _files("data", "evaluation_sets")),
+        "corruptions": (catalogue.VERSION, _files("images", "corruptions")),
+        "targets": (evaluation_sets.VERSION, _files("data", "evaluation_sets")),
     }
     kinds = {"tasks": registry.tasks, "methods": registry.methods, "protocols": registry.protocols}
     for kind, entry_of in kinds.items():
@@ -88,7 +86,7 @@ def entries() -> dict[str, tuple[int, list[Path]]]:
         found[f"tasks/{family.name}"] = (getattr(_module_of("tasks", family), "VERSION", 1), files_behind(_file_of("tasks", family)))
     found["stats"] = (stats.VERSION, [ROOT / "stats" / "bootstrap.py"])
     stages = ("run/execution", "data/task_data", "run/units", "run/prepare")
-    found["run"] = (grids.VERSION, [ROOT / f"{stage}.py" for stage in stages])
+    found["run"] = (planning.VERSION, [ROOT / f"{stage}.py" for stage in stages])
     return found
 
 

@@ -16,24 +16,14 @@ import torch
 from PIL import Image
 
 from medbench import images
-from medbench.audit import dataset as audits
+from medbench.audit import dataset
 from medbench.audit.dataset import (
-    candidate_pairs as candidates,
-)
-from medbench.audit.dataset import (
+    candidate_pairs,
     checks,
-)
-from medbench.audit.dataset import (
-    duplicates as pairs,
-)
-from medbench.audit.dataset import (
-    label_errors as labels,
-)
-from medbench.audit.dataset import (
-    registration as alignment,
-)
-from medbench.audit.dataset import (
-    saved_reports as record,
+    duplicates,
+    label_errors,
+    registration,
+    saved_reports,
 )
 from medbench.data.task_data import TaskData
 from medbench.schema import Grid, Split, UserError, registry
@@ -78,7 +68,7 @@ def saved(folder: Path, pictures: list[Image.Image]) -> Path:
     return folder
 
 
-SHORT = pairs.Effort(random=24, patience=32, limit=150)
+SHORT = duplicates.Effort(random=24, patience=32, limit=150)
 
 
 @pytest.mark.parametrize(("share", "n_lesions"), [(0.01, 100), (0.05, 60), (0.2, 50)])
@@ -89,9 +79,9 @@ def test_planted_copies_are_found_and_nothing_else(
     n = round(share * n_lesions)
     for k in range(n):
         changed(lesions[7 + 4 * k], HOWS[k % 4]).save(folder / f"copy{k:02d}.png")
-    subject = audits.of_list(folder, images.cache_folder(), QUIET)
+    subject = dataset.of_list(folder, images.cache_folder(), QUIET)
     assert subject.labels is None
-    report = audits.audit(subject, images.cache_folder(), effort=SHORT)
+    report = dataset.audit(subject, images.cache_folder(), effort=SHORT)
     found = {frozenset((pair["image"], pair["other"])) for pair in report.pairs}
     wanted = {frozenset((f"copy{k:02d}.png", f"{7 + 4 * k:03d}.png")) for k in range(n)}
     recall, precision = len(found & wanted) / len(wanted), len(found & wanted) / max(1, len(found))
@@ -105,7 +95,7 @@ def test_alignment_finds_the_map(lesions: list[Image.Image]) -> None:
     """A known crop, mirrored: every point must land where the crop took it from."""
     whole = np.stack([np.asarray(picture.resize((112, 112))) for picture in lesions[:4]])
     part = np.stack([np.asarray(Image.fromarray(x[10:94, 20:104, :][:, ::-1]).resize((112, 112))) for x in whole])
-    correlation, overlap, maps = alignment.align(np.concatenate([whole, part]), np.arange(8).reshape(2, 4).T)
+    correlation, overlap, maps = registration.align(np.concatenate([whole, part]), np.arange(8).reshape(2, 4).T)
     assert (correlation > 0.9).all()
     assert overlap == pytest.approx((84 / 112) ** 2, abs=0.05)
     middle = np.array([2 * 62 / 112 - 1, 2 * 52 / 112 - 1, 1.0])  # of the crop, in the whole's coordinates
@@ -117,9 +107,9 @@ def test_alignment_finds_the_map(lesions: list[Image.Image]) -> None:
 def test_the_search_is_the_plain_sum_over_every_shift() -> None:
     """Unscaled, in each of the eight ways; a shift that leaves less than half of the area in common is none."""
     a, b = torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(0))
-    found = alignment._starts(alignment._search(a[None]), alignment._search(b[None]))
+    found = registration._starts(registration._search(a[None]), registration._search(b[None]))
     unscaled = found[0][0].reshape(8, -1)[:, 0].numpy()
-    for way, x in enumerate(alignment._ways(a[None])[0].numpy()):
+    for way, x in enumerate(registration._ways(a[None])[0].numpy()):
         best = -1.0
         for dy in range(-15, 16):
             for dx in range(-15, 16):
@@ -136,18 +126,18 @@ def test_a_copy_is_not_left_on_the_way(lesions: list[Image.Image]) -> None:
     made = [np.asarray(changed(lesions[i], HOWS[i % 4]).resize((112, 112))) for i in range(8)]
     pack = np.stack([*sizes, *made])
     index = np.array([*((i, 16 + i) for i in range(8)), *((i, i + 1) for i in range(15))])
-    whole, quick = (alignment.align(pack, index, all_the_way=way)[0] for way in (True, False))
+    whole, quick = (registration.align(pack, index, all_the_way=way)[0] for way in (True, False))
     assert quick[:8] == pytest.approx(whole[:8], abs=0.01)
-    assert (whole[:8] > pairs.Effort().lowest).all()
+    assert (whole[:8] > duplicates.Effort().lowest).all()
     assert (quick[8:] <= whole[8:] + 0.01).all()
     assert (quick[8:] == 0).any(), "some are left before the fine fit"
 
 
 def test_eight_hashes_are_those_of_the_turned_images(lesions: list[Image.Image]) -> None:
     pack = np.stack([np.asarray(picture.resize((64, 64))) for picture in lesions[:20]])
-    codes = candidates.hashes(pack)
+    codes = candidate_pairs.hashes(pack)
     turned = np.stack([np.rot90(x) for x in pack])
-    plain = candidates.hashes(turned)[0]
+    plain = candidate_pairs.hashes(turned)[0]
     nearest = (codes != plain).sum(2).min(0)
     assert nearest.max() <= 4, "the least frequencies lie near the median"
     assert np.median((codes[0] != plain).sum(1)) > 10
@@ -158,13 +148,13 @@ def test_neighbours_come_in_blocks_and_never_of_one_group(monkeypatch: pytest.Mo
     features = rng.normal(size=(60, 8)).astype(np.float32)
     features[40:] = features[:20] + 0.01 * rng.normal(size=(20, 8)).astype(np.float32)
     groups = np.arange(60)
-    whole = candidates.by_features(features, groups, QUIET)
+    whole = candidate_pairs.by_features(features, groups, QUIET)
     assert {(i, i + 40) for i in range(20)} <= {(i, j) for i, j, _ in whole[:25]}
-    monkeypatch.setattr(candidates, "_BLOCK_CELLS", 60 * 7)
-    blocks = candidates.by_features(features, groups, QUIET)
+    monkeypatch.setattr(candidate_pairs, "_BLOCK_CELLS", 60 * 7)
+    blocks = candidate_pairs.by_features(features, groups, QUIET)
     assert [found[:2] for found in blocks] == [found[:2] for found in whole]
     groups[40:] = groups[:20]
-    assert not {(i, i + 40) for i in range(20)} & {(i, j) for i, j, _ in candidates.by_features(features, groups, QUIET)}
+    assert not {(i, i + 40) for i in range(20)} & {(i, j) for i, j, _ in candidate_pairs.by_features(features, groups, QUIET)}
 
 
 def published_overlap(root: Path, lesions: list[Image.Image]) -> Path:
@@ -210,7 +200,7 @@ def test_a_folder_with_the_overlap_is_named_too(lesions: list[Image.Image], tmp_
 def test_a_folder_with_copies_is_decoded_once_for_its_audit_and_its_run(
     lesions: list[Image.Image], tmp_path: Path, medbench: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pairs, "QUICK", pairs.Effort(far=8, random=16, lowest=0.75, patience=16, limit=60, per_image=0))
+    monkeypatch.setattr(duplicates, "QUICK", duplicates.Effort(far=8, random=16, lowest=0.75, patience=16, limit=60, per_image=0))
     make_leaking(tmp_path / "mine", lesions)
     shutil.rmtree(tmp_path / "mine" / "test")
     shutil.copy(tmp_path / "mine" / "train" / "a" / "004.png", tmp_path / "mine" / "train" / "a" / "104.png")
@@ -244,7 +234,7 @@ def test_a_run_on_a_leaking_folder_says_so_on_every_table(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pairs, "QUICK", pairs.Effort(far=8, random=16, lowest=0.75, patience=16, limit=60, per_image=0))
+    monkeypatch.setattr(duplicates, "QUICK", duplicates.Effort(far=8, random=16, lowest=0.75, patience=16, limit=60, per_image=0))
     make_leaking(tmp_path / "mine", lesions)
     assert medbench(*RUN, "--strict") == 2
     strict = capsys.readouterr()
@@ -274,19 +264,19 @@ def test_another_task_brings_what_the_audit_of_its_data_found(tmp_path: Path) ->
     notes: list[str] = []
     cache, grid = images.cache_folder(), Grid(data="phantom")
     data = open_task(registry.task("derm"), grid, cache, notes)
-    assert audits.audited(data, grid, cache, notes, QUIET).audit == ()
-    sha256 = audits.of_data(data).sha256
-    leak = audits.DatasetFinding("near copies across parts", "leak", 2, "2 of 9 images of test are also in train, nearly")
-    record.save_report(cache, audits.DatasetReport("derm", sha256, "full", {}, (leak,)))
-    told = audits.audited(data, grid, cache, notes, QUIET)
+    assert dataset.audited(data, grid, cache, notes, QUIET).audit == ()
+    sha256 = dataset.of_data(data).sha256
+    leak = dataset.DatasetFinding("near copies across parts", "leak", 2, "2 of 9 images of test are also in train, nearly")
+    saved_reports.save_report(cache, dataset.DatasetReport("derm", sha256, "full", {}, (leak,)))
+    told = dataset.audited(data, grid, cache, notes, QUIET)
     assert told.marks[-1] == "LEAK: 2 of 9 images of test are also in train, nearly (audit)"
     assert told.identity == data.identity
-    record.save_report(cache, audits.DatasetReport("derm", sha256, "hashes", {}, ()))
-    assert record.load_report(cache, sha256) == audits.DatasetReport("derm", sha256, "full", {}, (leak,)), "the deeper one stays"
+    saved_reports.save_report(cache, dataset.DatasetReport("derm", sha256, "hashes", {}, ()))
+    assert saved_reports.load_report(cache, sha256) == dataset.DatasetReport("derm", sha256, "full", {}, (leak,)), "the deeper one stays"
     with pytest.raises(UserError, match=r"2 of 9 images of test are also in train.*without --strict"):
-        audits.audited(data, Grid(data="phantom", strict=True), cache, notes, QUIET)
-    record.file_of(cache, sha256).write_text("{")
-    assert audits.audited(data, grid, cache, notes, QUIET).audit == (), "a broken entry is none"
+        dataset.audited(data, Grid(data="phantom", strict=True), cache, notes, QUIET)
+    saved_reports.file_of(cache, sha256).write_text("{")
+    assert dataset.audited(data, grid, cache, notes, QUIET).audit == (), "a broken entry is none"
 
 
 def test_other_metadata_or_names_of_classes_are_another_audit() -> None:
@@ -295,10 +285,10 @@ def test_other_metadata_or_names_of_classes_are_another_audit() -> None:
     data = TaskData(replace(registry.task("derm"), classes=("x", "y")), "phantom", {"train": split}, ["1", "2"], "sha", ())
     older = replace(data, parts={"train": replace(split, meta={"age": np.array([1.0, 3.0])})})
     renamed = replace(data, task=replace(data.task, classes=("x", "z")))
-    assert len({audits.of_data(one).sha256 for one in (data, older, renamed)}) == 3
+    assert len({dataset.of_data(one).sha256 for one in (data, older, renamed)}) == 3
 
 
-def subject(n: int, **given: object) -> audits.Subject:
+def subject(n: int, **given: object) -> dataset.Subject:
     """n images of 2 classes, nothing on disk."""
     known: dict[str, object] = {
         "name": "t",
@@ -313,7 +303,7 @@ def subject(n: int, **given: object) -> audits.Subject:
         "sha256": "",
         "grouped": "patient",
     }
-    return audits.Subject(**{**known, **given})  # type: ignore[arg-type]
+    return dataset.Subject(**{**known, **given})  # type: ignore[arg-type]
 
 
 def test_torn_groups_conflicts_and_copies_are_counted() -> None:
@@ -322,9 +312,9 @@ def test_torn_groups_conflicts_and_copies_are_counted() -> None:
     assert (found.severity, found.count, found.examples) == ("leak", 2, ("a", "b"))
     assert found.sentence == "2 patients stand in both train and test, of 4 in test"
     those = [
-        pairs.DuplicatePair(0, 2, "identical", 0, 1.0, 1.0),
-        pairs.DuplicatePair(0, 1, "near", 3, 0.8, 1.0),
-        pairs.DuplicatePair(2, 1, "near", 3, 0.8, 1.0),
+        duplicates.DuplicatePair(0, 2, "identical", 0, 1.0, 1.0),
+        duplicates.DuplicatePair(0, 1, "near", 3, 0.8, 1.0),
+        duplicates.DuplicatePair(2, 1, "near", 3, 0.8, 1.0),
     ]
     (conflict,) = checks.conflicts(torn, those[:2])
     assert conflict.examples == ("i0 (train) = i2 (train): no / yes",)
@@ -349,7 +339,7 @@ def test_metadata_that_gives_the_label_away_is_named_and_noise_is_not() -> None:
             "site": np.array(["one"] * n),
         },
     )
-    found = {column.name: column for column in labels.columns(of, QUIET)}
+    found = {column.name: column for column in label_errors.columns(of, QUIET)}
     assert set(found) == {"dx_type", "age", "all columns"}, "a constant column says nothing"
     assert found["dx_type"].low > 0.9
     assert found["age"].low < 0.5 < found["age"].high
@@ -367,7 +357,7 @@ def test_wrong_labels_come_first() -> None:
     given = y.copy()
     given[wrong] = (y[wrong] + 1) % 3
     of = subject(n, labels=given, classes=("a", "b", "c"), kind="multiclass")
-    found, count = labels.suspects(of, np.arange(n), features, QUIET)
+    found, count = label_errors.suspects(of, np.arange(n), features, QUIET)
     assert {suspect.row for suspect in found[:4]} == set(wrong)
     assert all(suspect.likely == of.classes[y[suspect.row]] for suspect in found[:4])
     assert 3 <= count <= 15
@@ -403,8 +393,8 @@ def test_bad_input_is_one_line(
 
 def test_the_six_pairs_of_kermany_are_found(real_data: Path) -> None:
     """The reader joins each pair into one group, so that no score suffers; they are listed all the same."""
-    subject = audits.of_task("pneumonia", str(real_data), images.cache_folder(), QUIET)
-    found = pairs.identical(subject.hashes)
+    subject = dataset.of_task("pneumonia", str(real_data), images.cache_folder(), QUIET)
+    found = duplicates.identical(subject.hashes)
     assert len(found) == 6
     assert all(subject.label(pair.i) == subject.label(pair.j) for pair in found)
     said = checks.copies(subject, found)
@@ -423,9 +413,9 @@ def test_lesions_that_look_alike_are_two(real_data: Path) -> None:
     one = [("ISIC_0027027", "ISIC_0029036"), ("ISIC_0033421", "ISIC_0033481")]
     places = {file.stem: file for file in (real_data / "ham10000").rglob("*.jpg")}
     pack = np.stack([np.asarray(Image.open(places[name]).resize((112, 112))) for pair in (*alike, *one) for name in pair])
-    correlation, _, _ = alignment.align(pack, np.arange(len(pack)).reshape(-1, 2))
-    assert (correlation[:4] < pairs.Effort().lowest).all()
-    assert (correlation[4:] > pairs.Effort().lowest + 0.1).all()
+    correlation, _, _ = registration.align(pack, np.arange(len(pack)).reshape(-1, 2))
+    assert (correlation[:4] < duplicates.Effort().lowest).all()
+    assert (correlation[4:] > duplicates.Effort().lowest + 0.1).all()
 
 
 def test_a_torn_folder_is_opened(
@@ -455,9 +445,9 @@ def test_several_labels_an_image_are_judged_one_by_one() -> None:
     given[9, 0] = np.nan
     meta = {"view": np.where(y[:, 0] == 1, "ap", "pa")}
     of = subject(n, labels=given, classes=("effusion", "mass"), kind="multilabel", meta=meta)
-    found, _ = labels.suspects(of, np.arange(n), features, QUIET)
+    found, _ = label_errors.suspects(of, np.arange(n), features, QUIET)
     assert (5, "mass") in [(suspect.row, suspect.column) for suspect in found[:2]], "beside an effusion that looks like none, by the noise"
     assert {found[0].label, found[0].likely} == {"yes", "no"}
     assert checks.counts(of)["train"]["classes"]["effusion"] == int((given[::2, 0] == 1).sum())
-    (column,) = labels.columns(of, QUIET)
+    (column,) = label_errors.columns(of, QUIET)
     assert 0.6 < column.auc < 0.9, "it tells one label of two: (1 + 0.5) / 2"

@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medbench.system import archive_errors as broken
-from medbench.system import fast_npz as npz
+from medbench.system import archive_errors, fast_npz
 
 CONTENT = b"hello " * 20
 
 
 class Said(Exception):
-    """What `broken.reading` is asked to raise."""
+    """What `archive_errors.reading` is asked to raise."""
 
 
 def an_npz(save: Callable[..., None]) -> bytes:
@@ -46,10 +45,10 @@ def a_tar(compression: str) -> bytes:
 
 
 def member(file: Path) -> None:
-    npz._SEEN.clear()  # it would tell where the last file of this size had it
+    fast_npz._SEEN.clear()  # it would tell where the last file of this size had it
     opened = os.open(file, os.O_RDONLY)
     try:
-        npz.array(npz.member(opened, b"resamples.npy"))
+        fast_npz.array(fast_npz.member(opened, b"resamples.npy"))
     finally:
         os.close(opened)
 
@@ -73,9 +72,9 @@ def gunzip(file: Path) -> None:
 
 
 READERS: dict[str, tuple[bytes, Callable[[Path], object]]] = {
-    "npz": (an_npz(np.savez), npz.arrays),
+    "npz": (an_npz(np.savez), fast_npz.arrays),
     "npz, one member": (an_npz(np.savez), member),
-    "npz, compressed": (an_npz(np.savez_compressed), npz.whole),
+    "npz, compressed": (an_npz(np.savez_compressed), fast_npz.whole),
     **{f"zip {kind}": (a_zip(kind), unzip) for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)},
     **{f"tar {kind}": (a_tar(kind), untar) for kind in ("", "gz", "bz2", "xz")},
     "gzip": (gzip.compress(CONTENT), gunzip),
@@ -97,7 +96,7 @@ def test_whatever_a_reader_raises_is_said(name: str, tmp_path: Path) -> None:
     for content in damaged(whole):
         file.write_bytes(content)
         try:
-            with broken.reading(Said):
+            with archive_errors.reading(Said):
                 read(file)
         except Said:
             said += 1

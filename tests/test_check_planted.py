@@ -17,11 +17,9 @@ from medbench.images import packing
 from medbench.models import features as embed
 from medbench.models.logistic import fitting
 from medbench.report import check
-from medbench.run import execution as run
-from medbench.run import prepare, provenance
+from medbench.run import execution, prepare, provenance
 from medbench.schema import Scores, Train, registry
-from medbench.stats import metrics
-from medbench.stats import splits as sampling
+from medbench.stats import metrics, splits
 
 Patch = pytest.MonkeyPatch
 
@@ -43,7 +41,7 @@ def reference(grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> check.Giv
 def rows(grid: Grid, folder: Path, patch: Patch) -> check.Given:
     """Computed with nothing from a cache, as the command does."""
     patch.setenv("MEDBENCH_CACHE", str(folder / "cache"))
-    run.run(grid, folder / "out", device="cpu")
+    execution.run(grid, folder / "out", device="cpu")
     return check.read_rows(folder / "out")
 
 
@@ -77,8 +75,8 @@ def changed_encoder(patch: Patch, change: Callable[[Any], None]) -> None:
         change(net)
         return net
 
-    true = prepare.build_encoder
-    patch.setattr(prepare, "build_encoder", build)
+    true = prepare.unit_encoder
+    patch.setattr(prepare, "unit_encoder", build)
 
 
 def other_weights(patch: Patch) -> None:
@@ -109,12 +107,12 @@ def other_interpolation(patch: Patch) -> None:
 
 
 def a_class_is_dropped(patch: Patch) -> None:
-    true = sampling.draws
+    true = splits.draws
 
     def draws(labels: np.ndarray, *arguments: Any) -> list[np.ndarray]:
         return [index if len(index) == len(labels) else index[labels[index] != 2] for index in true(labels, *arguments)]
 
-    patch.setattr(sampling, "draws", draws)
+    patch.setattr(splits, "draws", draws)
 
 
 def other_training(

@@ -20,8 +20,7 @@ import pytest
 
 from medbench import images
 from medbench.models.logistic import fitting
-from medbench.run import planning as grid
-from medbench.run import prepare, study
+from medbench.run import planning, prepare, study
 from medbench.schema import PARTS, Split, registry
 from medbench.stats import metrics
 from medbench.stats import splits as sampling
@@ -39,7 +38,7 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study's packs, drawn once: processes of one thread draw them, whatever the threads of a run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDBENCH_CACHE", str(tmp_path_factory.mktemp("packs")))
-        for unit in grid.plan(study.load_study(STUDY).grid).units:
+        for unit in planning.plan(study.load_study(STUDY).grid).units:
             prepare.task_pack(unit.data, unit.encoder, images.cache_folder(), lambda *stage: None)
         return images.cache_folder() / "packs"
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from trees.serving import Served, Server
 
 from medbench.models import checkpoints, encoders, weights
-from medbench.models.checkpoints import download as fetching
+from medbench.models.checkpoints import download
 from medbench.schema import UserError, Weights
 
 Shapes = dict[str, tuple[int, ...]]
@@ -209,7 +209,7 @@ def test_a_resnet_gives_the_features_of_torchvisions(wrap: Callable[..., Any], l
     start = Weights("", "", (), tmp_path / "model.torch", layout)
     images = torch.rand(2, 3, 64, 64)
     with torch.inference_mode():
-        ours, theirs = weights.build(encoder("resnet50", 64), start, 0)(images), reference.eval()(images)
+        ours, theirs = weights.build_encoder(encoder("resnet50", 64), start, 0)(images), reference.eval()(images)
     assert theirs.std() > 1e-3 and torch.allclose(ours, theirs, rtol=1e-5, atol=1e-5 * theirs.abs().max())
 
 
@@ -222,7 +222,7 @@ def test_swavs_first_padding_is_torchvisions(tmp_path: Path) -> None:
     torch.save(swav(drawn(RESNET50)), tmp_path / "swav.pth.tar")
     images = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
-        ours = weights.build(encoder("resnet50", 64), Weights("", "", (), tmp_path / "swav.pth.tar", "swav"), 0)(images)
+        ours = weights.build_encoder(encoder("resnet50", 64), Weights("", "", (), tmp_path / "swav.pth.tar", "swav"), 0)(images)
         theirs = reference.eval()(F.pad(images, (1, 1, 1, 1)))
     assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-5 * theirs.abs().max())
 
@@ -248,7 +248,7 @@ def test_dinos_vit_gives_the_features_of_its_own_forward(wrap: Callable[..., Any
     torch.save(wrap(state), tmp_path / "dino.pth")
     images = torch.rand(1, 3, 224, 224)
     with torch.inference_mode():
-        ours = weights.build(encoder("vit_small_patch16_224.dino"), Weights("", "", (), tmp_path / "dino.pth", layout), 0)(images)
+        ours = weights.build_encoder(encoder("vit_small_patch16_224.dino"), Weights("", "", (), tmp_path / "dino.pth", layout), 0)(images)
         assert torch.allclose(ours, dino_forward(state, images, 16), atol=1e-4)
 
 
@@ -257,7 +257,7 @@ def test_a_vits_positions_are_resampled_to_the_size(tmp_path: Path) -> None:
 
     state = drawn(dino_vit(16))
     torch.save(state, tmp_path / "dino.pth")
-    net = weights.build(encoder("vit_small_patch16_224.dino", 96), Weights("", "", (), tmp_path / "dino.pth", "plain"), 0)
+    net = weights.build_encoder(encoder("vit_small_patch16_224.dino", 96), Weights("", "", (), tmp_path / "dino.pth", "plain"), 0)
     assert torch.equal(net.pos_embed, resample_abs_pos_embed(state["pos_embed"], [6, 6], num_prefix_tokens=1))
 
 
@@ -306,7 +306,9 @@ def test_dinos_xcit_gives_the_features_of_its_own_forward(tmp_path: Path) -> Non
     torch.save(state, tmp_path / "xcit.pth")
     images = torch.rand(2, 3, 64, 64)
     with torch.inference_mode():
-        ours = weights.build(encoder("xcit_small_12_p8_224.fb_in1k", 64), Weights("", "", (), tmp_path / "xcit.pth", "plain"), 0)(images)
+        ours = weights.build_encoder(encoder("xcit_small_12_p8_224.fb_in1k", 64), Weights("", "", (), tmp_path / "xcit.pth", "plain"), 0)(
+            images
+        )
         assert torch.allclose(ours, xcit_forward(state, images), atol=1e-4)
 
 
@@ -439,8 +441,8 @@ def test_two_runs_download_once(server: Server, entry: checkpoints.Checkpoint, b
 
 
 def test_a_recorded_hash_is_what_is_enforced(tmp_path: Path) -> None:
-    fetching.remember(tmp_path, "a", "1" * 64)
+    download.remember(tmp_path, "a", "1" * 64)
     assert json.loads((tmp_path / "weights" / "a.json").read_text()) == {"sha256": "1" * 64}
-    fetching.remember(tmp_path, "a", "1" * 64)
+    download.remember(tmp_path, "a", "1" * 64)
     with pytest.raises(UserError, match=r"'a' have changed: SHA-256 222222222222, first seen as 111111111111"):
-        fetching.remember(tmp_path, "a", "2" * 64)
+        download.remember(tmp_path, "a", "2" * 64)

@@ -15,15 +15,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PowerTransformer
 from sklearn.svm import SVC
 
-from medbench.models import power_transform as power
+from medbench.models import power_transform
 from medbench.protocols import _features as features
-from medbench.protocols import knn, linear
-from medbench.protocols import svm_logreg as classical
+from medbench.protocols import knn, linear, svm_logreg
 from medbench.protocols.knn import KNN
 from medbench.protocols.svm_logreg import LOGREG, SVM
-from medbench.run import validation as asking
+from medbench.run import validation
 from medbench.schema import Protocol, Scores, Train, UserError, registry
-from medbench.stats import splits as sampling
+from medbench.stats import splits
 
 ALL = pytest.mark.parametrize("protocol", [KNN, SVM, LOGREG], ids=lambda protocol: protocol.name)
 FITTED = pytest.mark.parametrize("protocol", [SVM, LOGREG], ids=lambda protocol: protocol.name)
@@ -74,7 +73,7 @@ def test_every_argument_is_the_published_one(protocol, monkeypatch):
             {"kernel": "precomputed"} if name == "SVC" else {}
         )  # the published one, which `test_as_a_plain_scikit_learn_pipeline` compares
         assert arguments == published[name] | kernel
-    defaults = PowerTransformer().get_params()  # what `power` stands for
+    defaults = PowerTransformer().get_params()  # what `power_transform` stands for
     assert defaults["method"] == "yeo-johnson" and defaults["standardize"]
     assert published["PCA"]["n_components"] is None and not published["PCA"]["whiten"]
     assert {name: published[last][name] for name in chosen if name in published[last]}.items() <= dict(chosen).items()
@@ -105,7 +104,7 @@ def test_the_kernel_that_folds_share_changes_nothing(protocol, monkeypatch):
     train = _drawn(80, 20, 3, 4, per_group=2)
     images = _drawn(50, 20, 3, 5).features
     shared = _scores(protocol, train, images)
-    monkeypatch.setattr(classical, "KERNEL_IMAGES", 0)
+    monkeypatch.setattr(svm_logreg, "KERNEL_IMAGES", 0)
     by_libsvm = _scores(protocol, train, images)
     np.testing.assert_allclose(by_libsvm.probabilities, shared.probabilities, atol=1e-5)
     np.testing.assert_array_equal(by_libsvm.decisions, shared.decisions)
@@ -126,7 +125,7 @@ def test_the_power_transform_is_scikit_learns(n):
     for name, x in _columns(n).items():
         x = x[:, x.std(0) > 0]
         before = x.copy()
-        found, z = power.fit_transform(x)
+        found, z = power_transform.fit_transform(x)
         theirs = PowerTransformer().fit(x)
         np.testing.assert_allclose(
             found.exponents, theirs.lambdas_, atol=2e-5, rtol=2e-5, err_msg=name
@@ -155,7 +154,7 @@ def _exactly(x: np.ndarray, exponent: float) -> tuple[np.ndarray, float]:
 def test_the_power_transform_in_many_digits(middle, spread):
     """Also of columns that hardly vary, where scikit-learn's exponents and values are lost to rounding."""
     x = middle + spread * np.random.default_rng(0).standard_t(3, (12, 4))
-    found, z = power.fit_transform(x)
+    found, z = power_transform.fit_transform(x)
     theirs = PowerTransformer().fit(x)
     for j in range(4):
         exactly, loss = _exactly(x[:, j], float(found.exponents[j]))
@@ -165,7 +164,7 @@ def test_the_power_transform_in_many_digits(middle, spread):
 
 def test_a_column_of_two_values_and_one_of_another_sign_than_in_training():
     x = np.array([[0, 2.0], [0, 5.0], [0, 3.0], [4, 9.0]])
-    found, z = power.fit_transform(x)
+    found, z = power_transform.fit_transform(x)
     theirs = PowerTransformer().fit(x)
     np.testing.assert_allclose(z, theirs.transform(x), atol=1e-7)
     images = np.array([[-4.0, -3.0], [2.0, 0.0]])
@@ -174,9 +173,9 @@ def test_a_column_of_two_values_and_one_of_another_sign_than_in_training():
 
 def test_temperature_is_that_of_scikit_learn_on_grouped_folds():
     train = _drawn(50, 6, 3, 2, per_group=2)
-    inside, transform = classical.transforms(train.features)
-    k = sampling.n_folds(train.labels, train.groups, linear.MAX_FOLDS)
-    fold = sampling.folds(train.labels, train.groups, k)
+    inside, transform = svm_logreg.transforms(train.features)
+    k = splits.n_folds(train.labels, train.groups, linear.MAX_FOLDS)
+    fold = splits.folds(train.labels, train.groups, k)
     assert k > 1 and all(len(set(fold[train.groups == g])) == 1 for g in set(train.groups))
     parts = [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(k)]
     reference = CalibratedClassifierCV(SVC(**SVC_AS_PUBLISHED), method="temperature", ensemble=False, cv=parts).fit(inside, train.labels)
@@ -201,8 +200,8 @@ def test_neighbours_and_their_number_as_a_slow_loop_finds_them():
     images = _drawn(30, 8, 3, 5).features
     images = images[images.any(1)]
     scores = _scores(KNN, train, images)
-    parts = sampling.n_folds(labels, train.groups, linear.MAX_FOLDS)
-    fold = sampling.folds(labels, train.groups, parts)
+    parts = splits.n_folds(labels, train.groups, linear.MAX_FOLDS)
+    fold = splits.folds(labels, train.groups, parts)
     losses = {}
     for k in knn.NEIGHBOURS:
         if k > min((fold != i).sum() for i in range(parts)):
@@ -247,10 +246,10 @@ def test_labels_of_a_multilabel_task_are_voted_on_by_those_who_know_them():
 def test_what_a_protocol_does_not_serve_is_refused_at_plan_time(kind):
     task = replace(registry.tasks()["derm"], kind=kind)
     served = [KNN, linear.LINEAR] if kind == "multilabel" else [KNN, linear.LINEAR, SVM, LOGREG]
-    asking._check_protocols(task, served)
+    validation._check_protocols(task, served)
     for protocol in (SVM, LOGREG) if kind == "multilabel" else ():
         with pytest.raises(UserError, match=f"Protocol '{protocol.name}' does not serve 'derm', a multilabel task.") as refused:
-            asking._check_protocols(task, [KNN, protocol])
+            validation._check_protocols(task, [KNN, protocol])
         assert "linear" in str(refused.value) and "knn" in str(refused.value)
 
 
@@ -273,7 +272,7 @@ def test_similarities_that_rounding_tells_apart_are_one():
 
 def test_no_image_lies_further_out_than_a_training_image_could():
     train = _drawn(50, 8, 3, 14)
-    inside, transform = classical.transforms(train.features)
+    inside, transform = svm_logreg.transforms(train.features)
     np.testing.assert_allclose(transform(train.features), inside, atol=1e-9)
     far = transform(1e6 * train.features)
     assert np.linalg.norm(inside, axis=1).max() < np.linalg.norm(far, axis=1).max() <= np.sqrt(49 * 8) * (1 + 1e-9)

@@ -16,14 +16,11 @@ from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
 from medbench import Store, UserError, stats
-from medbench.report import clinical
-from medbench.report import leaderboard as table
-from medbench.report.clinical import one_vs_rest as measures
-from medbench.report.clinical import tables as sheets
+from medbench.report import clinical, leaderboard
+from medbench.report.clinical import one_vs_rest, tables
 from medbench.report.clinical.temperature_scaling import SMALLEST, recalibration
-from medbench.report.figures import calibration_confusion as plot_answers
-from medbench.report.figures import style
-from medbench.schema import Cell, Kind, PlanFile, Planned, Row, fingerprint
+from medbench.report.figures import calibration_confusion, style
+from medbench.schema import Cell, Kind, PlanFile, PlannedCell, Row, fingerprint
 from medbench.stats import metrics
 
 CLASSES = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "ordinal": ("0", "1", "2"), "multilabel": ("edema", "mass", "node")}
@@ -80,7 +77,7 @@ def study(
                 own = drawn(200)
                 arrays |= {"held_out_index": np.arange(200), "held_out_labels": own, "held_out_probabilities": answered(own, kind, rng)}
             store.add(row, arrays)
-            planned.append(Planned(cell, row.fingerprint, n, "s", "target"))
+            planned.append(PlannedCell(cell, row.fingerprint, n, "s", "target"))
     about = {"identity": "i", "kind": kind, "classes": list(CLASSES[kind]), "metric": "auc", "groups": "patient", "marks": [], "title": "X"}
     store.add_plan(PlanFile(tuple(planned), {"xray|T|test": {**about, "parts": {"train": [200, 100], "test": [N, N // 2]}}}))
     return store
@@ -91,8 +88,8 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return study(tmp_path_factory.mktemp("single"), seeds=1)
 
 
-def line_of(store: Store, budget: str = "10%") -> table.LeaderboardEntry:
-    (board,) = table.leaderboards(store)
+def line_of(store: Store, budget: str = "10%") -> leaderboard.LeaderboardEntry:
+    (board,) = leaderboard.leaderboards(store)
     return board.at(budget)[0]
 
 
@@ -108,8 +105,8 @@ def line_of(store: Store, budget: str = "10%") -> table.LeaderboardEntry:
 )
 def test_thresholds_by_hand(scores: list[float], positive: list[bool], wanted: float, above: float, least: float) -> None:
     s, y = np.array(scores, float), np.array(positive)
-    np.testing.assert_equal(measures.above_for_specificity(y, s, wanted), above)
-    np.testing.assert_equal(measures.least_for_sensitivity(y, s, wanted), least)
+    np.testing.assert_equal(one_vs_rest.above_for_specificity(y, s, wanted), above)
+    np.testing.assert_equal(one_vs_rest.least_for_sensitivity(y, s, wanted), least)
 
 
 def test_thresholds_are_the_best_that_scikit_learns_curve_allows() -> None:
@@ -118,9 +115,9 @@ def test_thresholds_are_the_best_that_scikit_learns_curve_allows() -> None:
         y, s = rng.random(80) < 0.4, np.round(rng.normal(size=80), 1)
         s[y] += 1
         fpr, tpr, _ = sk.roc_curve(y, s, drop_intermediate=False)
-        t = measures.above_for_specificity(y, s, 0.85)
+        t = one_vs_rest.above_for_specificity(y, s, 0.85)
         assert np.isclose((s > t)[y].mean(), tpr[1 - fpr >= 0.85 - 1e-12].max())
-        t = measures.least_for_sensitivity(y, s, 0.85)
+        t = one_vs_rest.least_for_sensitivity(y, s, 0.85)
         assert np.isclose((s < t)[~y].mean(), (1 - fpr)[tpr >= 0.85 - 1e-12].max())
 
 
@@ -128,8 +125,8 @@ def test_one_class_is_scikit_learns_with_and_without_weights() -> None:
     rng = np.random.default_rng(1)
     y, s = rng.random(90) < 0.3, np.round(rng.random(90), 1)  # ties
     decided, weights = s > 0.6, rng.integers(0, 4, (90, 30)).astype(np.uint8)
-    found = measures.agreement(y, decided, weights)
-    found["auc"], found["ap"] = metrics.auc(y, s, weights), measures.average_precision(y, s, weights)
+    found = one_vs_rest.agreement(y, decided, weights)
+    found["auc"], found["ap"] = metrics.auc(y, s, weights), one_vs_rest.average_precision(y, s, weights)
     for r in range(30):
         w = weights[:, r]
         expected = {
@@ -144,7 +141,9 @@ def test_one_class_is_scikit_learns_with_and_without_weights() -> None:
         for name, value in expected.items():
             assert found[name][r] == pytest.approx(value, abs=1e-9), name
     nobody = np.zeros((90, 1), np.uint8)
-    assert np.isnan(measures.average_precision(y, s, nobody)).all() and np.isnan(measures.agreement(y, decided, nobody)["recall"]).all()
+    assert (
+        np.isnan(one_vs_rest.average_precision(y, s, nobody)).all() and np.isnan(one_vs_rest.agreement(y, decided, nobody)["recall"]).all()
+    )
 
 
 @pytest.mark.parametrize("kind", ["binary", "multilabel"])
@@ -168,7 +167,7 @@ def test_per_class_is_a_slow_loop_over_draws_and_resamples(kind: Kind, tmp_path:
         decided = scores["decisions"] == c if labels.ndim == 1 else scores["decisions"][:, c] == 1
         own = scores["held_out_labels"] == c if labels.ndim == 1 else scores["held_out_labels"][:, c]
         there = ~np.isnan(own.astype(float))
-        t = measures.above_for_specificity(own[there] == 1, scores["held_out_probabilities"][there, c].astype(float), 0.9)
+        t = one_vs_rest.above_for_specificity(own[there] == 1, scores["held_out_probabilities"][there, c].astype(float), 0.9)
         for name, decision in (("recall", decided), ("sensitivity_at_specificity", p > t), ("auc", None)):
             values = []
             for w in np.column_stack([np.ones(N), weights[:, :40]]).T:
@@ -460,12 +459,12 @@ def test_the_tables_fit_a_terminal_and_every_format_says_the_same(
         assert needs in text and f"{frame.loc[('a', 'auc'), 'mean']:.2f} [" in text
         assert "patient 1" not in text, "no patient's name"
         assert form != "latex" or not re.search(r"[ \[]-\d", text), "a minus, not a hyphen"
-    (board,) = table.leaderboards(store)
-    made = sheets.sheets(board, line_of(store), metric="auc", by=None, specificity=0.9, sensitivity=0.9)
+    (board,) = leaderboard.leaderboards(store)
+    made = tables.sheets(board, line_of(store), metric="auc", by=None, specificity=0.9, sensitivity=0.9)
     from rich.console import Console
 
     console = Console(width=120, file=io.StringIO())
-    for shown in sheets.clinical_terminal("t", made):
+    for shown in tables.clinical_terminal("t", made):
         if not isinstance(shown, str):
             assert console.measure(shown).maximum <= 120, shown.title
     assert medbench("clinical", str(store.folder), "--by", "sex") == 0
@@ -514,9 +513,9 @@ def test_unfinished_and_lost_results_are_refused(tmp_path: Path, medbench: Calla
 
 def test_reliability_is_drawn_before_and_after_the_temperature(tmp_path: Path) -> None:
     store = study(tmp_path, "multiclass", seeds=1, methods=("mine", "blunt"))
-    boards = table.leaderboards(store)
+    boards = leaderboard.leaderboards(store)
     with style.paper():
-        (drawing,) = plot_answers.reliability(boards, None, "")
+        (drawing,) = calibration_confusion.reliability(boards, None, "")
     before, after = drawing.figure.axes
     assert before.get_title(loc="left").endswith("as given") and after.get_title(loc="left").endswith("temperature scaled")
     assert len(before.lines) == len(after.lines) == 3, "the diagonal and two methods"
@@ -526,5 +525,5 @@ def test_reliability_is_drawn_before_and_after_the_temperature(tmp_path: Path) -
     drawn = after.lines[1].get_xydata()[-1]
     assert drawn == pytest.approx((p.max(1)[top].mean(), (p.argmax(1) == answers.labels)[top].mean()))
     with style.paper():
-        (drawing,) = plot_answers.reliability(table.leaderboards(study(tmp_path / "old", held=False)), None, "")
+        (drawing,) = calibration_confusion.reliability(leaderboard.leaderboards(study(tmp_path / "old", held=False)), None, "")
     assert len(drawing.figure.axes) == 1, "nothing was held out: as it was"

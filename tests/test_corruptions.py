@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from medbench import Grid, UserError, images
-from medbench.images.corruptions import catalogue as corruptions
-from medbench.images.corruptions.catalogue import BY_MODALITY, LEVELS, Corrupted, Corruption
+from medbench.images.corruptions import catalogue
+from medbench.images.corruptions.catalogue import BY_MODALITY, LEVELS, Corruption
+from medbench.images.corruptions.corrupted_pack import CorruptedPack
 from medbench.images.corruptions.transforms import KINDS, corrupt
-from medbench.models import features as embed
-from medbench.report import leaderboard as table
-from medbench.run import execution as run
+from medbench.models import features
+from medbench.report import leaderboard
+from medbench.run import execution
 from medbench.schema import MODALITIES, registry
-from medbench.tasks import phantoms as phantom
+from medbench.tasks import phantoms
 
 Medbench = Callable[..., int]
 EVERY = {f"{modality or 'any'}-{name}": kind for modality, kinds in BY_MODALITY.items() for name, kind in kinds.items()}
@@ -27,7 +28,7 @@ DISTINCT = {kind.how: kind for kind in EVERY.values()}
 @pytest.fixture(scope="module")
 def skin() -> tuple[np.ndarray, np.ndarray]:
     """Eight drawn lesions at 64 pixels, and their ids."""
-    part = phantom.derm()["test"].take(np.arange(8))
+    part = phantoms.derm()["test"].take(np.arange(8))
     return np.stack([image.draw(image.seed) for image in part.images]), part.ids  # type: ignore[union-attr]
 
 
@@ -144,11 +145,11 @@ def test_a_stain_moves_along_its_own_direction() -> None:
 
 
 def test_rows_of_a_pack_are_damaged_as_they_are_read(tmp_path: Path) -> None:
-    part = phantom.derm()["test"].take(np.arange(5))
+    part = phantoms.derm()["test"].take(np.arange(5))
     hashes = images.content_hashes(part.images, tmp_path)
     pack = images.pack(part.images, hashes, 32, "bicubic", tmp_path)
     kind = BY_MODALITY["dermoscopy"]["noise"]
-    found = Corrupted(pack, slice(1, 4), part.ids[1:4], kind, 2)
+    found = CorruptedPack(pack, slice(1, 4), part.ids[1:4], kind, 2)
     expected = corrupt(pack.array[1:4], part.ids[1:4], kind, 2)
     assert len(found) == len(found.array) == 3
     assert found.array.shape == expected.shape
@@ -167,8 +168,8 @@ def asked(folder: Path, mine: str) -> Grid:
 
 
 def test_each_level_is_a_target_of_the_same_fit(asked: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = run.run(replace(asked, corruptions=()), tmp_path / "home").rows()
-    store = run.run(asked, tmp_path / "out")
+    home = execution.run(replace(asked, corruptions=()), tmp_path / "home").rows()
+    store = execution.run(asked, tmp_path / "out")
     rows = {row.cell.target: row for row in store.rows().values()}
     assert list(rows) == ["test", "corrupted-blur-1", "corrupted-blur-5", "corrupted-noise-1", "corrupted-noise-5"]
     (key,) = home
@@ -177,15 +178,15 @@ def test_each_level_is_a_target_of_the_same_fit(asked: Grid, tmp_path: Path, mon
     scores = {name: store.scores(row)["probabilities"] for name, row in rows.items()}
     moved = {name: np.abs(values - scores["test"]).max() for name, values in scores.items()}
     assert 0 < moved["corrupted-noise-1"] < moved["corrupted-noise-5"]
-    boards = {board.target: board for board in table.leaderboards(store)}
+    boards = {board.target: board for board in leaderboard.leaderboards(store)}
     assert boards["corrupted-blur-5"].shift == {"kind": "corruption", "corruption": "blur", "level": 5, "of": "test"}
     assert boards["corrupted-blur-5"].about["marks"][0].startswith("CORRUPTED: the test images with blur, level 5 of 5")
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("features of damaged images are in the cache, too")
 
-    monkeypatch.setattr(embed, "forward", never)
-    assert not run.run(asked, tmp_path / "again").failures()
+    monkeypatch.setattr(features, "forward", never)
+    assert not execution.run(asked, tmp_path / "again").failures()
 
 
 def test_fine_tuned_networks_see_damaged_pixels(asked: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +201,7 @@ def test_fine_tuned_networks_see_damaged_pixels(asked: Grid, tmp_path: Path, mon
             yield {name: Scores(np.full((18, 3), 1 / 3, np.float32), np.zeros(18, int), {}) for name in targets}
 
     monkeypatch.setitem(registry.protocols(), "finetune", replace(registry.protocol("finetune"), evaluate=looks))
-    store = run.run(replace(asked, protocols=("finetune",), seeds=1), tmp_path / "out")
+    store = execution.run(replace(asked, protocols=("finetune",), seeds=1), tmp_path / "out")
     assert len(store.rows()) == 5
     assert seen["test"].shape == seen["corrupted-noise-5"].shape == (18, 32, 32, 3)
     ids = store.target(next(iter(store.rows().values())).provenance["target"])["ids"]
@@ -231,7 +232,7 @@ def test_refused(arguments: list[str], line: str, medbench: Medbench, capsys: py
 def test_features_of_a_file_cannot_be_damaged(folder: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", ids=["a"], features=np.zeros((1, 3)))
     with pytest.raises(UserError, match=r"Corruptions need images, and features:.*mine\.npz holds features alone"):
-        run.run(Grid((f"folder:{folder}",), encoders=(f"features:{tmp_path / 'mine.npz'}",), corruptions=("all",)), tmp_path / "out")
+        execution.run(Grid((f"folder:{folder}",), encoders=(f"features:{tmp_path / 'mine.npz'}",), corruptions=("all",)), tmp_path / "out")
 
 
 def test_what_fits_one_of_two_tasks_is_noted_for_the_other() -> None:
@@ -243,4 +244,4 @@ def test_what_fits_one_of_two_tasks_is_noted_for_the_other() -> None:
     assert [kind.name for kind, _ in found["chexpert"]] == ["gamma-up", "gamma-up", "blur", "blur"]
     assert found["derm"][0][0].how != found["chexpert"][2][0].how, "out of focus here, unsharp there"
     assert notes == ["derm is scored without the corruption gamma-up: it does not fit its images"]
-    assert corruptions.chosen("t", "", ["blur", "all"])[0].name == "blur"
+    assert catalogue.chosen("t", "", ["blur", "all"])[0].name == "blur"

@@ -20,14 +20,12 @@ from trees.files import picture, write_csv
 from trees.serving import Served, Server
 
 from medbench import images
-from medbench.data import manage as datasets
-from medbench.data.manage import download as getting
+from medbench.data import manage
+from medbench.data.manage import download
 from medbench.schema import Download, Task, UserError, registry
-from medbench.system.download import archives as unpacking
+from medbench.system.download import archives
 from medbench.tasks import endoscopy as hyperkvasir
-from medbench.tasks import lymph as pcam
-from medbench.tasks import pad_ufes
-from medbench.tasks import pneumonia as kermany
+from medbench.tasks import lymph, pad_ufes, pneumonia
 
 
 def packed(root: Path, *names: str, wrapper: str = "") -> bytes:
@@ -65,18 +63,18 @@ def endoscopy(server: Server, tmp_path: Path) -> Task:
 
 def test_get_places_what_the_reader_finds_and_fetches_it_once(endoscopy: Task, server: Server, tmp_path: Path) -> None:
     root, said = tmp_path / "data", list[str]()
-    assert not datasets.is_complete(endoscopy, root)
-    place = datasets.get(endoscopy, root, images.cache_folder(), quiet, said.append)
+    assert not manage.is_complete(endoscopy, root)
+    place = manage.get(endoscopy, root, images.cache_folder(), quiet, said.append)
     assert place == root / "hyperkvasir" == endoscopy.find(root)
-    assert datasets.is_complete(endoscopy, root)
+    assert manage.is_complete(endoscopy, root)
     assert sum(map(len, endoscopy.load(place).values())) == 230
     assert said[0].startswith("HyperKvasir: 2 files, at least 0.0") and "Licence: free for research" in said[0]
     assert names(place) == names(tmp_path / "upstream")
     assert [name for name in names(root) if not name.startswith("hyperkvasir/")] == [
         name for name in names(root) if name.startswith(".medbench-get/")
     ]
-    assert len(list((root / getting.STAGING).iterdir())) == 2, "a lock and a memory, no files of a download"
-    assert datasets.get(endoscopy, root, images.cache_folder(), quiet) == place and len(server.asked) == 2
+    assert len(list((root / download.STAGING).iterdir())) == 2, "a lock and a memory, no files of a download"
+    assert manage.get(endoscopy, root, images.cache_folder(), quiet) == place and len(server.asked) == 2
 
 
 def test_an_interrupted_get_shows_nothing_and_goes_on(endoscopy: Task, server: Server, tmp_path: Path) -> None:
@@ -86,12 +84,12 @@ def test_an_interrupted_get_shows_nothing_and_goes_on(endoscopy: Task, server: S
     with pytest.raises(
         UserError, match=r"labeled.zip cannot be fetched \(.*medbench data get endoscopy again goes on where it stopped; or by hand"
     ):
-        datasets.get(endoscopy, root, images.cache_folder(), quiet)
+        manage.get(endoscopy, root, images.cache_folder(), quiet)
     assert endoscopy.find(root) is None, "a run takes the phantom, not half a data set"
     served.cut.clear()
     server.asked.clear()
-    datasets.get(endoscopy, root, images.cache_folder(), quiet)
-    assert server.asked[0][1].startswith("bytes=") and datasets.is_complete(endoscopy, root)
+    manage.get(endoscopy, root, images.cache_folder(), quiet)
+    assert server.asked[0][1].startswith("bytes=") and manage.is_complete(endoscopy, root)
 
 
 def test_a_get_that_is_killed_while_unpacking_goes_on(endoscopy: Task, server: Server, tmp_path: Path) -> None:
@@ -101,10 +99,10 @@ def test_a_get_that_is_killed_while_unpacking_goes_on(endoscopy: Task, server: S
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        datasets.get(endoscopy, root, images.cache_folder(), killed)
+        manage.get(endoscopy, root, images.cache_folder(), killed)
     assert endoscopy.find(root) is None
-    datasets.get(endoscopy, root, images.cache_folder(), quiet)
-    assert datasets.is_complete(endoscopy, root) and [path for path, _ in server.asked] == ["/labeled.zip", "/split.csv"]
+    manage.get(endoscopy, root, images.cache_folder(), quiet)
+    assert manage.is_complete(endoscopy, root) and [path for path, _ in server.asked] == ["/labeled.zip", "/split.csv"]
 
 
 def test_an_archive_that_the_disk_cannot_hold_unpacked_is_kept(
@@ -112,18 +110,18 @@ def test_an_archive_that_the_disk_cannot_hold_unpacked_is_kept(
 ) -> None:
     root = tmp_path / "data"
     with monkeypatch.context() as full:
-        full.setattr(unpacking, "_KEPT", shutil.disk_usage(tmp_path).free)
+        full.setattr(archives, "_KEPT", shutil.disk_usage(tmp_path).free)
         with pytest.raises(UserError, match=r"labeled.zip cannot be unpacked in .*: No space left on device.*what has come is kept"):
-            datasets.get(endoscopy, root, images.cache_folder(), quiet)
+            manage.get(endoscopy, root, images.cache_folder(), quiet)
     assert [name.rpartition("/")[2] for name in names(root) if name.endswith((".jpg", ".zip"))] == ["0.labeled.zip"]
     server.files["/labeled.zip"].status = 404
-    datasets.get(endoscopy, root, images.cache_folder(), quiet)
-    assert datasets.is_complete(endoscopy, root)
+    manage.get(endoscopy, root, images.cache_folder(), quiet)
+    assert manage.is_complete(endoscopy, root)
 
 
 def test_two_gets_at_once_fetch_once(endoscopy: Task, server: Server, tmp_path: Path) -> None:
     cache, found = images.cache_folder(), list[Path | None]()
-    threads = [threading.Thread(target=lambda: found.append(datasets.get(endoscopy, tmp_path / "data", cache, quiet))) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: found.append(manage.get(endoscopy, tmp_path / "data", cache, quiet))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -141,15 +139,15 @@ def test_what_is_missing_is_added_and_a_persons_file_is_not_replaced(endoscopy: 
     changed.parent.mkdir(parents=True)
     changed.write_bytes(first.read_bytes()[:-1] + b"?")
     with pytest.raises(UserError, match=rf"{changed.name} is there and is not the file of HyperKvasir: it is not replaced.*move it away"):
-        datasets.get(endoscopy, root, images.cache_folder(), quiet)
+        manage.get(endoscopy, root, images.cache_folder(), quiet)
     assert names(root / "hyperkvasir") == sorted(
         [mine.relative_to(root / "hyperkvasir").as_posix(), first.relative_to(tmp_path / "upstream").as_posix()]
     )
     changed.unlink()
     asked = len(server.asked)
-    datasets.get(endoscopy, root, images.cache_folder(), quiet)
+    manage.get(endoscopy, root, images.cache_folder(), quiet)
     assert len(server.asked) == asked, "it had all come"
-    assert datasets.is_complete(endoscopy, root) and mine.read_text() == "mine"
+    assert manage.is_complete(endoscopy, root) and mine.read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -186,17 +184,17 @@ def test_a_wrong_download_is_one_clear_error_and_leaves_no_data(
             made.writestr("../../evil", "evil")
         archive.body = stream.getvalue()
     else:
-        datasets.get(endoscopy, root, images.cache_folder(), quiet)
+        manage.get(endoscopy, root, images.cache_folder(), quiet)
         shutil.rmtree(root)
         archive.body += b" "  # still a zip
     with pytest.raises(UserError, match=message):
-        datasets.get(endoscopy, root, images.cache_folder(), quiet)
+        manage.get(endoscopy, root, images.cache_folder(), quiet)
     assert endoscopy.find(root) is None
     assert not list(tmp_path.rglob("evil*"))
     server.files["/labeled.zip"] = Served(good[0], mark='"2"')
     table.body, table.mark = good[1], '"2"'
-    datasets.get(endoscopy, root, images.cache_folder(), quiet)
-    assert datasets.is_complete(endoscopy, root)
+    manage.get(endoscopy, root, images.cache_folder(), quiet)
+    assert manage.is_complete(endoscopy, root)
 
 
 def test_a_zip_of_zips_and_folders_of_their_own_name(server: Server, tmp_path: Path) -> None:
@@ -208,12 +206,12 @@ def test_a_zip_of_zips_and_folders_of_their_own_name(server: Server, tmp_path: P
             archive.writestr(f"images/imgs_part_{i}.zip", packed(root / "images", f"imgs_part_{i}"))
     server.files["/z"] = Served(stream.getvalue())
     task = replace(pad_ufes.PAD_UFES, downloads=(Download(f"{server.url}/z", unpack="zip", nested=True),), n_images=90)
-    place = datasets.get(task, tmp_path / "data", images.cache_folder(), quiet)
-    assert place and datasets.is_complete(task, tmp_path / "data")
+    place = manage.get(task, tmp_path / "data", images.cache_folder(), quiet)
+    assert place and manage.is_complete(task, tmp_path / "data")
 
     server.files["/y"] = Served(packed(root / "images", "imgs_part_1", wrapper="pictures/"))
     task = replace(task, folders=("other",), find=lambda root: None, downloads=(Download(f"{server.url}/y", "a/pictures", unpack="zip"),))
-    place = datasets.get(task, tmp_path / "data", images.cache_folder(), quiet)
+    place = manage.get(task, tmp_path / "data", images.cache_folder(), quiet)
     assert place and (place / "a" / "pictures").is_dir() and not (place / "a" / "pictures" / "pictures").exists()
 
 
@@ -224,14 +222,14 @@ def test_gzipped_files_and_tars(server: Server, tmp_path: Path) -> None:
         server.files[f"/{file.name}.gz"] = Served(gzip.compress(file.read_bytes()))
     downloads = tuple(
         replace(item, url=f"{server.url}/{item.to}.gz", size=None, sha256=hashlib.sha256(server.files[f"/{item.to}.gz"].body).hexdigest())
-        for item in pcam.LYMPH.downloads
+        for item in lymph.LYMPH.downloads
     )
-    task = replace(pcam.LYMPH, downloads=downloads)
-    place = datasets.get(task, tmp_path / "data", images.cache_folder(), quiet)
+    task = replace(lymph.LYMPH, downloads=downloads)
+    place = manage.get(task, tmp_path / "data", images.cache_folder(), quiet)
     assert place == tmp_path / "data" / "pcam" and names(place) == names(root)
     next(iter(place.glob("*test_y.h5"))).unlink()
     asked = len(server.asked)
-    datasets.get(task, tmp_path / "data", images.cache_folder(), quiet)
+    manage.get(task, tmp_path / "data", images.cache_folder(), quiet)
     assert [path for path, _ in server.asked[asked:]] == ["/camelyonpatch_level_2_split_test_y.h5.gz"], "no more than is missing"
 
 
@@ -246,7 +244,7 @@ def test_what_a_person_must_do_is_said_step_by_step(
     assert str(tmp_path / "mine") in lines[0] and lines[-1].endswith("medbench data verify chexpert")
     for name, task in registry.tasks().items():
         if not task.downloads:
-            steps = datasets.steps(task, tmp_path)
+            steps = manage.steps(task, tmp_path)
             assert len(steps) >= 4 and any("http" in line for line in steps), name
             assert task.registration or name in ("marrow", "scin"), name
 
@@ -276,7 +274,7 @@ def sound(tmp_path: Path) -> tuple[Task, Path]:
 
 
 def test_nothing_differs_where_all_is_there(sound: tuple[Task, Path]) -> None:
-    report = datasets.verify(*sound, images.cache_folder(), quiet)
+    report = manage.verify(*sound, images.cache_folder(), quiet)
     assert (report.differences, report.remarks) == ([], [])
     assert report.counts["polyps"] == {"train": (6, None), "val": (2, None), "test": (2, None), "all": (10, 10)}
     assert report.counts["images"]["all"] == (230, 230)
@@ -290,7 +288,7 @@ def test_every_fault_is_named(sound: tuple[Task, Path]) -> None:
     shutil.copy(files[100], files[101])  # two of one class
     shutil.copy(files[150], files[199])  # of two
     picture(files[0].with_name("stray.jpg"), 9999)
-    report = datasets.verify(replace(task, n_images=231), root, images.cache_folder(), quiet)
+    report = manage.verify(replace(task, n_images=231), root, images.cache_folder(), quiet)
     text = "\n".join(report.differences)
     assert "COUNTS: all: 1 of 24 are not the official ones: images 230 of 231" in text
     assert "BROKEN: 2 of 230 images cannot be decoded" in text
@@ -308,7 +306,7 @@ def test_broken_images_are_found_by_several_processes(tmp_path: Path) -> None:
     (tmp_path / "7.png").write_bytes((tmp_path / "7.png").read_bytes()[:70])
     task = registry.task(f"folder:{write_csv(tmp_path / 'list.csv', ['path', 'label'], lines)}")
     seen: list[tuple[str, int, int]] = []
-    report = datasets.verify(task, tmp_path, images.cache_folder(), lambda *told: seen.append(told), workers=2)
+    report = manage.verify(task, tmp_path, images.cache_folder(), lambda *told: seen.append(told), workers=2)
     assert len(report.differences) == 1 and "BROKEN: 1 of 400 images cannot be decoded: 7.png is corrupt" in report.differences[0]
     assert max(done for stage, done, total in seen if stage == "decoding") == 400
 
@@ -328,7 +326,7 @@ def test_a_changed_layout_is_a_difference_with_the_nearest_name(
 def test_a_published_hash_is_compared(tmp_path: Path) -> None:
     md5 = others.make_medmnist(tmp_path / "breastmnist.npz", (546, 78, 156), (28, 28), 2)
     task = registry.task("medmnist:breast")
-    report = datasets.verify(task, tmp_path, images.cache_folder(), quiet)
+    report = manage.verify(task, tmp_path, images.cache_folder(), quiet)
     assert report.differences[0].startswith(f"HASH: breastmnist.npz has the MD5 {md5}, published is {task.downloads[0].md5}")
     assert report.differences[1].startswith("LAYOUT: ") and "is not the official file" in report.differences[1]
 
@@ -337,7 +335,7 @@ def test_copies_count_as_the_publisher_counts(tmp_path: Path) -> None:
     """APTOS holds copies with two grades, which a run leaves out."""
     root = others.make_aptos(tmp_path)
     shutil.copy(root / "train_images" / f"{0:012x}.png", root / "train_images" / f"{1:012x}.png")
-    report = datasets.verify(replace(registry.task("retina"), n_images=60), root, images.cache_folder(), quiet)
+    report = manage.verify(replace(registry.task("retina"), n_images=60), root, images.cache_folder(), quiet)
     assert not report.differences and len(report.remarks) == 2
 
 
@@ -347,7 +345,7 @@ def test_partial_downloads_are_named(tmp_path: Path, medbench: Callable[..., int
     assert "PARTIAL: 18 of 23 classes are not there (barretts, barretts-short-segment, bbps-0-1 ...)" in capsys.readouterr().out
     root = chest.make_kermany(tmp_path / "kermany")
     shutil.rmtree(root / "chest_xray" / "train")
-    report = datasets.verify(kermany.PNEUMONIA, root, images.cache_folder(), quiet)
+    report = manage.verify(pneumonia.PNEUMONIA, root, images.cache_folder(), quiet)
     assert report.differences[0].startswith("PARTIAL: the official test part alone")
     assert report.counts["images"]["test"] == (16, 624), "the official part, not split again"
     assert medbench("data", "list", "--data", str(tmp_path / "kermany")) == 2, "a folder is named for one data set"
@@ -360,7 +358,7 @@ def test_the_real_downloads(name: str, real_data: Path) -> None:
     task = registry.task(name)
     root = task.find(real_data)
     assert root is not None
-    report = datasets.verify(task, root, images.cache_folder(), quiet)
+    report = manage.verify(task, root, images.cache_folder(), quiet)
     whole = name in ("uc-grade", "derm")
     assert bool(report.differences) != whole
     assert not any(line.startswith(("BROKEN", "HASH", "LAYOUT")) for line in report.differences)
@@ -430,8 +428,8 @@ def test_a_label_has_a_row_and_so_have_images_without_any(tmp_path: Path) -> Non
     task = registry.task("chexpert:zeros")
     parts = task.load(chest.make_chexpert(tmp_path))
     with_all, with_none = (
-        datasets.draw_contact_sheet(task, parts, "CheXpert", 2),
-        datasets.draw_contact_sheet(replace(task, classes=task.classes[:1]), parts, "CheXpert", 2),
+        manage.draw_contact_sheet(task, parts, "CheXpert", 2),
+        manage.draw_contact_sheet(replace(task, classes=task.classes[:1]), parts, "CheXpert", 2),
     )
     assert with_all.height > with_none.height
     rows = datasets_rows(task, parts)

@@ -11,7 +11,7 @@ import pytest
 from trees.skin import COLUMNS, make_ham
 
 from medbench.schema import UserError
-from medbench.stats import splits as sampling
+from medbench.stats import splits
 from medbench.tasks import _ham10000_lesions as lesions
 from medbench.tasks.derm import DERM, SPLIT, find, load
 
@@ -67,7 +67,7 @@ def test_the_official_split(real_data: Path) -> None:
     root = find(real_data)
     assert root is not None
     parts = load(root)
-    assert {name: sampling.ids_hash(part.ids) for name, part in parts.items()} == SPLIT
+    assert {name: splits.ids_hash(part.ids) for name, part in parts.items()} == SPLIT
     assert sum(map(len, parts.values())) == DERM.n_images
     assert len(np.unique(np.concatenate([part.groups for part in parts.values()]))) == 7_439
     share = [len(part) / 10_015 for part in parts.values()]

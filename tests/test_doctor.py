@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from medbench.audit import encoder as doctor
-from medbench.audit.encoder import environment_report as bug_report
+from medbench.audit.encoder import environment_report
 from medbench.models import encoders, weights
 from medbench.schema import Encoder
 
@@ -25,7 +25,7 @@ SIZE = 64
 @cache
 def net() -> nn.Module:
     encoder = encoders.encoder(encoders.EMBEDDED, SIZE)
-    return weights.build(encoder, weights.supervised(encoder, Path()), seed=0)
+    return weights.build_encoder(encoder, weights.supervised(encoder, Path()), seed=0)
 
 
 def found(module: nn.Module, encoder: Encoder | None = None, **declared: object) -> list[str]:
@@ -78,7 +78,7 @@ def test_weights_that_were_not_loaded() -> None:
     one = copy.deepcopy(net())
     one.blocks[2][0].bn1.reset_parameters()
     assert found(one) == ["weights"]
-    fresh = weights.build(encoders.encoder(encoders.EMBEDDED, SIZE), weights.Weights("drawn", "", (), None), seed=0)
+    fresh = weights.build_encoder(encoders.encoder(encoders.EMBEDDED, SIZE), weights.Weights("drawn", "", (), None), seed=0)
     assert found(fresh) == ["weights"]
 
 
@@ -129,6 +129,6 @@ def test_the_command(medbench: Callable[..., int], capsys: pytest.CaptureFixture
 
 def test_a_path_names_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "anna"))
-    assert bug_report.shortened(tmp_path / "anna" / "data") == str(Path("~", "data"))
-    assert "anna" not in bug_report.shortened(tmp_path / "anna" / "data")
-    assert bug_report.shortened(tmp_path / "anna2" / "x" / "ham10000") == str(Path("...", "ham10000"))
+    assert environment_report.shortened(tmp_path / "anna" / "data") == str(Path("~", "data"))
+    assert "anna" not in environment_report.shortened(tmp_path / "anna" / "data")
+    assert environment_report.shortened(tmp_path / "anna2" / "x" / "ham10000") == str(Path("...", "ham10000"))

@@ -16,9 +16,9 @@ from fakes.pretraining import small, train
 from torch import nn
 
 from medbench import images
-from medbench.models import features as embed
+from medbench.models import features
 from medbench.schema import Drawn, Encoder
-from medbench.system import atomic_write as durable
+from medbench.system import atomic_write
 
 
 class Disk:
@@ -46,9 +46,9 @@ DRAWINGS = [Drawn(lambda seed: np.full((16, 16, 3), seed, np.uint8), seed, f"gre
 ENCODER = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
 
 
-def embedded(folder: Path, net: nn.Module) -> embed.Features:
+def embedded(folder: Path, net: nn.Module) -> features.Features:
     pack = images.pack(DRAWINGS, images.content_hashes(DRAWINGS, folder), 16, "bicubic", folder)
-    return embed.extract_features(pack, lambda: net, ENCODER, "key", folder, device="cpu", precision="fp32")
+    return features.extract_features(pack, lambda: net, ENCODER, "key", folder, device="cpu", precision="fp32")
 
 
 class Pooled(nn.Module):
@@ -68,7 +68,7 @@ class Pooled(nn.Module):
 @needs_proc
 @pytest.mark.parametrize("dies", [2, 5, -1])
 def test_features_after_a_power_cut_are_right(dies: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embed, "BATCH", 16)
+    monkeypatch.setattr(features, "BATCH", 16)
     whole = np.array(embedded(tmp_path / "whole", Pooled()).array)
     assert (whole > 0).all()
     disk = Disk(tmp_path / "cut", monkeypatch)
@@ -101,14 +101,14 @@ def test_a_fine_tuning_goes_on_after_a_power_cut(tmp_path: Path, monkeypatch: py
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
-    durable.write(file, lambda partial: partial.write_text("old"))
+    atomic_write.write(file, lambda partial: partial.write_text("old"))
 
     def fails(partial: Path) -> Any:
         partial.write_text("ne")
         raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
-        durable.write(file, fails)
+        atomic_write.write(file, fails)
     assert file.read_text() == "old"
 
 
@@ -118,13 +118,13 @@ def test_a_full_disk_is_told_by_the_file_that_did_not_fit(tmp_path: Path) -> Non
     file.write_bytes(b"older")
     record = {"weight": torch.zeros(100_000)}
     for write in (
-        lambda: durable.stream(file, lambda opened: torch.save(record, opened)),
-        lambda: durable.write(file, lambda partial: partial.write_bytes(b"newer")),
+        lambda: atomic_write.stream(file, lambda opened: torch.save(record, opened)),
+        lambda: atomic_write.write(file, lambda partial: partial.write_bytes(b"newer")),
     ):
         file.with_suffix(f".{os.getpid()}").symlink_to("/dev/full")
         with pytest.raises(OSError, match="No space left") as raised:
             write()
         assert raised.value.errno == errno.ENOSPC and raised.value.filename == str(file)
         assert [entry.name for entry in tmp_path.iterdir()] == ["weights.pth"] and file.read_bytes() == b"older"
-    durable.stream(file, lambda opened: torch.save(record, opened))
+    atomic_write.stream(file, lambda opened: torch.save(record, opened))
     assert torch.equal(torch.load(file)["weight"], record["weight"])

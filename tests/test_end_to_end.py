@@ -17,9 +17,8 @@ from medbench import Grid, Store, images
 from medbench.data.evaluation_sets import EvaluationSet
 from medbench.models.finetune import MODERN
 from medbench.protocols import finetune
-from medbench.report import leaderboard as table
-from medbench.run import execution as run
-from medbench.run import prepare
+from medbench.report import leaderboard
+from medbench.run import execution, prepare
 from medbench.run.planning import Plan
 from medbench.run.units import Unit
 from medbench.schema import Protocol, Row, registry
@@ -56,9 +55,9 @@ def test_the_main_job(folder: Path, medbench: Callable[..., int], capsys: pytest
     printed = capsys.readouterr().out
     assert "images of one patient may stand on both sides" in printed
     assert "6 new rows" in printed and f"Next: medbench compare {out.relative_to(tmp_path)}" in printed
-    board = table.leaderboard(store)
+    board = leaderboard.leaderboard(store)
     assert set(board.status) == {"done"}
-    assert list(board.columns) == list(table.COLUMNS)
+    assert list(board.columns) == list(leaderboard.COLUMNS)
     best = board[(board.metric == "auc") & (board.method == "supervised") & (board.labels == "100%")]
     assert float(best["mean"].iloc[0]) > 0.7, "three tints under noise can be told apart"
     assert best["sd"].isna().all(), "all labels are one draw: run once, a dash for sd"
@@ -85,7 +84,7 @@ def test_a_changed_image_is_another_cell(folder: Path, medbench: Callable[..., i
     assert medbench(*arguments) == 0
     store = Store(tmp_path / "runs" / "folder-mine")
     assert len(store.rows()) == 2
-    lines = [line for board in table.leaderboards(store) for line in board.lines]
+    lines = [line for board in leaderboard.leaderboards(store) for line in board.lines]
     assert [len(line.rows) for line in lines] == [1], "the old fingerprint does not mix in"
 
 
@@ -102,12 +101,12 @@ def test_a_broken_run_ends_with_the_rows_of_an_unbroken_one(folder: Path, tmp_pa
 
         return on_row
 
-    whole = run.run(grid, tmp_path / "whole").rows()
+    whole = execution.run(grid, tmp_path / "whole").rows()
     for count in (1, 4):
         with pytest.raises(KeyboardInterrupt):
-            run.run(grid, tmp_path / "broken", on_row=stop_at(count))
+            execution.run(grid, tmp_path / "broken", on_row=stop_at(count))
     monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "another cache"))
-    assert essence(run.run(grid, tmp_path / "broken").rows()) == essence(whole)
+    assert essence(execution.run(grid, tmp_path / "broken").rows()) == essence(whole)
 
 
 def test_a_cell_that_fails_is_shown_with_its_reason_and_mended_by_the_next_run(
@@ -143,7 +142,7 @@ def test_missing_is_shown_as_missing(
     capsys.readouterr()
     assert medbench("table", str(out)) == 0
     assert "missing 1 of 2" in capsys.readouterr().out
-    board = table.leaderboard(Store(out))
+    board = leaderboard.leaderboard(Store(out))
     assert board[board.labels == "10%"]["mean"].isna().all(), "no average over an incomplete group"
 
 
@@ -188,9 +187,9 @@ def test_a_set_that_cannot_be_embedded_is_tried_once_and_costs_the_others_nothin
                 raise RuntimeError("out of memory")
         return embedded(plan, unit, device, progress, target)
 
-    monkeypatch.setattr(run, "unit_features", broken)
+    monkeypatch.setattr(execution, "unit_features", broken)
     asked = Grid(tasks=(f"folder:{folder}",), encoders=(mine,), labels=("20", "100"), corruptions=("blur", "noise"), levels=("1",))
-    store = run.run(replace(asked, protocols=("linear", "knn")), tmp_path / "out")
+    store = execution.run(replace(asked, protocols=("linear", "knn")), tmp_path / "out")
     assert tried.count("corrupted-blur-1") == 1
     targets = [row.cell.target for row in store.rows().values()]
     assert {name: targets.count(name) for name in set(targets)} == {"test": 8, "corrupted-noise-1": 8}
@@ -215,7 +214,7 @@ def test_features_that_are_not_finite_are_looked_at_once(folder: Path, tmp_path:
         "def nan(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n"
         "    return Nan()\n"
     )
-    store = run.run(
+    store = execution.run(
         Grid(tasks=(f"folder:{folder}",), encoders=(f"{tmp_path / 'bad.py'}:nan",), labels=("20", "50", "100")), tmp_path / "out"
     )
     assert asked == [7]
@@ -237,11 +236,11 @@ def test_two_results_folders_do_not_share_a_fine_tunings_scratch(
     def overtaken(record: object, file: Path) -> None:
         if not others:
             others.append(Store(tmp_path / "other"))
-            run.run(asked, tmp_path / "other")
+            execution.run(asked, tmp_path / "other")
         save(record, file)
 
     monkeypatch.setattr(torch, "save", overtaken)
-    store = run.run(asked, tmp_path / "out")
+    store = execution.run(asked, tmp_path / "out")
     assert store.failures() == {}
     assert essence(store.rows()) == essence(others[0].rows()) and len(store.rows()) == 1
 
@@ -254,7 +253,7 @@ def test_a_second_data_set_of_the_same_name_does_not_mix_in(folder: Path, medben
     shutil.copytree(folder, other)
     (other / "test" / "nv" / "test0.png").unlink()
     assert medbench("run", "--task", f"folder:{other}", "--seeds", "1", *arguments) == 0
-    (board,) = table.leaderboards(Store(tmp_path / "out"))
+    (board,) = leaderboard.leaderboards(Store(tmp_path / "out"))
     assert [len(line.rows) for line in board.lines] == [1]
     assert board.about["parts"]["test"][0] == 17
 
@@ -270,7 +269,7 @@ def test_two_methods_on_the_same_weights_have_their_own_features(folder: Path, t
     blind = replace(supervised, name="blind", encoder=lambda encoder, weights, seed: Blind())
     monkeypatch.setitem(registry.methods(), "blind", blind)
     asked = Grid(tasks=(f"folder:{folder}",), size=32, labels=("100",), methods=("supervised", "blind"))
-    rows = {row.cell.method: row for row in run.run(asked, tmp_path / "out").rows().values()}
+    rows = {row.cell.method: row for row in execution.run(asked, tmp_path / "out").rows().values()}
     assert rows["blind"].metrics["auc"]["value"] == 0.5
     assert rows["supervised"].metrics["auc"]["value"] > 0.6
 

@@ -19,10 +19,8 @@ from medbench.models import pretrain
 from medbench.models.finetune import MODERN
 from medbench.models.pretrain import BUDGETS, recipe
 from medbench.protocols import finetune
-from medbench.report import leaderboard as table
-from medbench.run import planning as grid
-from medbench.run import prepare
-from medbench.run import pretrain_only as pretraining
+from medbench.report import leaderboard
+from medbench.run import planning, prepare, pretrain_only
 from medbench.schema import registry
 
 Medbench = Callable[..., int]
@@ -90,7 +88,7 @@ def test_all_methods_in_one_run(bagged: Path, medbench: Medbench, tmp_path: Path
         sum(by[m].cost["pretrain_seconds"] for m in ("simclr", "swav", "dino")), abs=0.2
     )
     assert "list.csv (training part)" in " ".join(by["simclr"].provenance["trained_on"])
-    notes = " ".join(table.notes(table.leaderboards(Store(out))[0]))
+    notes = " ".join(leaderboard.notes(leaderboard.leaderboards(Store(out))[0]))
     assert "Quick pretraining shows the machinery" in notes and "One pretraining seed" in notes
 
     monkeypatch.setattr("medbench.models.pretrain.pretrain", lambda *_, **__: pytest.fail("it was trained before"))
@@ -127,7 +125,7 @@ def test_what_several_processes_pretrained_is_not_taken_for_what_one_would(
     monkeypatch.setattr(pretrain, "pretrain", lambda *args, **options: trainings.append(options["folder"]) or train(*args, **options))
     alone = ("pretrain", "--task", f"folder:{bagged}", "--size", "32", "--method", "simclr", "--out", str(tmp_path / "alone"))
     with monkeypatch.context() as patch:
-        patch.setattr(pretraining, "_join", lambda device: ("cpu", 0, 2))
+        patch.setattr(pretrain_only, "_join", lambda device: ("cpu", 0, 2))
         assert medbench(*alone) == 0
         assert medbench(*alone) == 0
     assert len(trainings) == 1
@@ -163,7 +161,7 @@ def test_pretrain_alone(
 def test_the_weights_identity_holds_everything_that_makes_them(bagged: Path, few_views: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def sha(**changes: object) -> str:
         asked = replace(Grid(tasks=(f"folder:{bagged}",), methods=("simclr",), size=32, labels=("100",), seeds=1), **changes)  # type: ignore[arg-type]
-        return grid.plan(asked).units[0].weights.sha256
+        return planning.plan(asked).units[0].weights.sha256
 
     base = sha()
     assert base == sha(labels=("10",), seeds=2), "budgets and seeds of the labels change no weights"
@@ -175,6 +173,6 @@ def test_the_weights_identity_holds_everything_that_makes_them(bagged: Path, few
 
 def test_a_fusion_shares_its_members_features(bagged: Path) -> None:
     asked = Grid(tasks=(f"folder:{bagged}",), methods=("simclr", "dvme:simclr+supervised"), size=32, labels=("100",), seeds=1)
-    single, fused = grid.plan(asked).units
+    single, fused = planning.plan(asked).units
     assert prepare.features_key(fused.members[0], "cpu") == prepare.features_key(single, "cpu")
     assert fused.cells[0].cell.source == "imagenet+task / imagenet"

@@ -20,9 +20,8 @@ from trees.files import with_bit
 from trees.serving import Served, Server
 
 from medbench.schema import UserError
-from medbench.system import download as fetch
-from medbench.system.download import archives as unpacking
-from medbench.system.download import http as transfer
+from medbench.system import download
+from medbench.system.download import archives, http
 
 BODY = np.random.default_rng(0).integers(0, 256, 300_000, np.uint8).tobytes()
 
@@ -38,7 +37,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     server.files["/a"] = Served(BODY, cut=[200_000, 70_000])
-    fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole)
+    download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
     starts = [int(wanted.removeprefix("bytes=").rstrip("-") or 0) for _, wanted in server.asked]
     assert len(starts) == 3 and starts[0] == 0 and 0 < starts[1] < starts[2] < len(BODY)
     assert names(tmp_path) == ["a"]
@@ -48,11 +47,11 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(server: Server, tmp
 def test_a_second_call_goes_on_with_what_a_first_one_left(server: Server, tmp_path: Path) -> None:
     served = server.files["/a"] = Served(BODY, cut=[150_000] + 5 * [0])
     with pytest.raises(OSError, match="bytes"):
-        fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole)
+        download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
     assert names(tmp_path) == ["a.part", "a.part.json"], "kept, but not under its name"
     served.cut.clear()
     server.asked.clear()
-    fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole)
+    download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
     assert len(server.asked) == 1 and server.asked[0][1].startswith("bytes=")
 
 
@@ -60,11 +59,11 @@ def test_a_second_call_goes_on_with_what_a_first_one_left(server: Server, tmp_pa
 def test_it_starts_again_where_going_on_would_be_wrong(server: Server, tmp_path: Path, change: str) -> None:
     served = server.files["/a"] = Served(b"x" * len(BODY) if change == "another version" else BODY, cut=[150_000] + 5 * [0])
     with pytest.raises(OSError, match="bytes"):
-        fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole)
+        download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
     served.cut.clear()
     served.ranges, served.mark, served.body = change != "no ranges", '"2"', BODY
     server.asked.clear()
-    fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole)
+    download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
     assert names(tmp_path) == ["a"]
     assert server.asked[-1][1] == ("" if change == "another version" else server.asked[0][1])
 
@@ -73,10 +72,10 @@ def test_without_a_mark_it_goes_on_only_where_a_hash_is_known(server: Server, tm
     served = server.files["/a"] = Served(BODY, mark="", cut=[150_000] + 5 * [0])
     for sure in (True, False):
         with pytest.raises(OSError, match="bytes"):
-            fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole, sure=sure)
+            download.retrieve(f"{server.url}/a", tmp_path / "a", whole, sure=sure)
         served.cut.clear()
         server.asked.clear()
-        fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole, sure=sure)
+        download.retrieve(f"{server.url}/a", tmp_path / "a", whole, sure=sure)
         assert bool(server.asked[0][1]) == sure
         (tmp_path / "a").unlink()
         served.cut += [150_000] + 5 * [0]
@@ -85,10 +84,10 @@ def test_without_a_mark_it_goes_on_only_where_a_hash_is_known(server: Server, tm
 def test_a_first_half_of_another_file_is_found_and_fetched_again(server: Server, tmp_path: Path) -> None:
     served = server.files["/a"] = Served(b"x" * len(BODY), mark="", cut=[150_000] + 5 * [0])
     with pytest.raises(OSError, match="bytes"):
-        fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole, sure=True)
+        download.retrieve(f"{server.url}/a", tmp_path / "a", whole, sure=True)
     served.cut.clear()
     served.body = BODY
-    fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole, sure=True)
+    download.retrieve(f"{server.url}/a", tmp_path / "a", whole, sure=True)
     assert (tmp_path / "a").read_bytes() == BODY
 
 
@@ -96,58 +95,58 @@ def test_all_that_had_come_is_not_fetched_twice(server: Server, tmp_path: Path) 
     server.files["/a"] = Served(BODY)
     (tmp_path / "a.part").write_bytes(BODY)
     (tmp_path / "a.part.json").write_text(f'{{"url": "{server.url}/a", "mark": "\\"1\\""}}')
-    fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole)
+    download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
     assert (tmp_path / "a").read_bytes() == BODY and len(server.asked) == 1
 
 
 def test_a_redirect_is_followed_and_a_length_is_not_needed(server: Server, tmp_path: Path) -> None:
     server.files["/a"] = Served(b"", status=302, location="/b")
     server.files["/b"] = Served(BODY, length=False)
-    fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole)
+    download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
     assert [path for path, _ in server.asked] == ["/a", "/b"]
 
 
 def test_what_is_wrong_is_deleted_and_what_cannot_be_had_is_said(server: Server, tmp_path: Path) -> None:
     server.files["/a"] = Served(BODY + b"more")
     with pytest.raises(UserError, match="another file"):
-        fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole)
+        download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
     with pytest.raises(UserError, match=r"is 300,004 bytes, not the published 300,000: the file has changed"):
-        fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole, size=len(BODY))
+        download.retrieve(f"{server.url}/a", tmp_path / "a", whole, size=len(BODY))
     with pytest.raises(OSError, match="404") as caught:
-        fetch.retrieve(f"{server.url}/none", tmp_path / "a", whole)
-    assert fetch.reason(caught.value) == "the server answered 404 Not Found"
+        download.retrieve(f"{server.url}/none", tmp_path / "a", whole)
+    assert download.reason(caught.value) == "the server answered 404 Not Found"
     assert names(tmp_path) == []
 
 
 def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
     server.files["/a"] = Served(b"", status=503)
     with pytest.raises(OSError, match="503"):
-        fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole)
-    assert len(server.asked) == transfer.TRIES
+        download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
+    assert len(server.asked) == http.TRIES
 
 
 def test_a_disk_without_room_is_said_before_and_while_it_fills(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server.files["/a"] = Served(BODY)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match=r"has 0\.0 GB free, .* still to come\. Next: free some space"):
-        fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole)
+        download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
     monkeypatch.undo()
     if Path("/dev/full").exists():
         (tmp_path / "a.part").symlink_to("/dev/full")
         with pytest.raises(UserError, match=r"The disk is full: .* goes on where it stopped"):
-            fetch.retrieve(f"{server.url}/a", tmp_path / "a", whole)
+            download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
 
 
 def test_a_first_hash_is_enforced(tmp_path: Path) -> None:
-    fetch.first_seen(tmp_path / "a.json", "1" * 64, "The bytes of it")
-    fetch.first_seen(tmp_path / "a.json", "1" * 64, "The bytes of it")
+    download.first_seen(tmp_path / "a.json", "1" * 64, "The bytes of it")
+    download.first_seen(tmp_path / "a.json", "1" * 64, "The bytes of it")
     with pytest.raises(
         UserError, match=r"The bytes of it have changed: SHA-256 222222222222, first seen as 111111111111.*delete .*a\.json"
     ):
-        fetch.first_seen(tmp_path / "a.json", "2" * 64, "The bytes of it")
+        download.first_seen(tmp_path / "a.json", "2" * 64, "The bytes of it")
     told: list[tuple[int, int]] = []
     (tmp_path / "b").write_bytes(BODY)
-    assert fetch.file_digest(tmp_path / "b", "md5", lambda *n: told.append(n)) == hashlib.md5(BODY).hexdigest()
+    assert download.file_digest(tmp_path / "b", "md5", lambda *n: told.append(n)) == hashlib.md5(BODY).hexdigest()
     assert told[-1] == (len(BODY), len(BODY))
 
 
@@ -186,7 +185,7 @@ GOOD = {"a/b.txt": b"one", "c.txt": b"two", "__MACOSX/c.txt": b"junk", "a/.DS_St
 def test_archives_are_unpacked_without_what_systems_leave(tmp_path: Path, mode: str) -> None:
     archive = zipped(tmp_path / "x", GOOD) if mode == "zip" else tarred(tmp_path / "x", dict(GOOD), mode)
     told: list[tuple[int, int]] = []
-    fetch.unpack(archive, "zip" if mode == "zip" else "tar", tmp_path / "out", lambda *n: told.append(n))
+    download.unpack(archive, "zip" if mode == "zip" else "tar", tmp_path / "out", lambda *n: told.append(n))
     assert names(tmp_path / "out") == ["a", "a/b.txt", "c.txt"]
     assert (tmp_path / "out" / "a" / "b.txt").read_bytes() == b"one"
     assert told
@@ -194,10 +193,10 @@ def test_archives_are_unpacked_without_what_systems_leave(tmp_path: Path, mode: 
 
 def test_zips_in_a_zip_and_a_gzip(tmp_path: Path) -> None:
     inner = zipped(tmp_path / "inner", {"part/p.txt": b"p"}).read_bytes()
-    fetch.unpack(zipped(tmp_path / "x.zip", {"images/part.zip": inner}), "zip", tmp_path / "out", nested=True)
+    download.unpack(zipped(tmp_path / "x.zip", {"images/part.zip": inner}), "zip", tmp_path / "out", nested=True)
     assert names(tmp_path / "out") == ["images", "images/part", "images/part/p.txt"]
     (tmp_path / "y.h5.gz").write_bytes(gzip.compress(BODY))
-    fetch.unpack(tmp_path / "y.h5.gz", "gzip", tmp_path / "gz")
+    download.unpack(tmp_path / "y.h5.gz", "gzip", tmp_path / "gz")
     assert (tmp_path / "gz" / "y.h5").read_bytes() == BODY
 
 
@@ -214,7 +213,7 @@ def test_nothing_gets_out(tmp_path: Path, name: str, kind: str) -> None:
     members = {"good.txt": b"good", name: b"evil"}
     archive = zipped(tmp_path / "x", members) if kind == "zip" else tarred(tmp_path / "x", dict(members))
     with pytest.raises(UserError, match=r"x would write outside its folder: .*evil.*Nothing of it was kept"):
-        fetch.unpack(archive, kind, tmp_path / "deep" / "out")
+        download.unpack(archive, kind, tmp_path / "deep" / "out")
     assert names(tmp_path) == ["deep", "x"] and not Path("/evil").exists()
 
 
@@ -222,26 +221,28 @@ def test_nothing_gets_out(tmp_path: Path, name: str, kind: str) -> None:
 def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
     archive = tarred(tmp_path / "x", {"good.txt": b"good", "door": (kind, "/etc"), "door/passwd": b"evil"})
     with pytest.raises(UserError, match=r"holds a link or a device: 'door'"):
-        fetch.unpack(archive, "tar", tmp_path / "out")
+        download.unpack(archive, "tar", tmp_path / "out")
     with pytest.raises(UserError, match=r"holds a link or a device: 'door'"):
-        fetch.unpack(zipped(tmp_path / "y", {"door": b"/etc"}, link), "zip", tmp_path / "out")
+        download.unpack(zipped(tmp_path / "y", {"door": b"/etc"}, link), "zip", tmp_path / "out")
     assert names(tmp_path) == ["x", "y"]
 
 
 def test_a_bomb_is_stopped_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacking, "MOST_BESIDE", 0)
+    monkeypatch.setattr(archives, "MOST_BESIDE", 0)
     zeros = bytes(20_000_000)
     for archive, kind in (
         (zipped(tmp_path / "x", {"zeros": zeros}), "zip"),
         (tarred(tmp_path / "y", {"zeros": zeros}), "tar"),
     ):
         with pytest.raises(UserError, match=r"holds more than its size explains"):
-            fetch.unpack(archive, kind, tmp_path / "out")
-    monkeypatch.setattr(unpacking, "MOST_FILES", 3)
+            download.unpack(archive, kind, tmp_path / "out")
+    monkeypatch.setattr(archives, "MOST_FILES", 3)
     with pytest.raises(UserError, match=r"holds more than 3 files"):
-        fetch.unpack(zipped(tmp_path / "z", {str(i): b"" for i in range(4)}), "zip", tmp_path / "out")
+        download.unpack(zipped(tmp_path / "z", {str(i): b"" for i in range(4)}), "zip", tmp_path / "out")
     with pytest.raises(UserError, match=r"holds 'a' twice"), pytest.warns(UserWarning, match="Duplicate name"):
-        fetch.unpack(zipped(tmp_path / "w", {"a": b"1", "b": b"2"}, lambda info: setattr(info, "filename", "a")), "zip", tmp_path / "out")
+        download.unpack(
+            zipped(tmp_path / "w", {"a": b"1", "b": b"2"}, lambda info: setattr(info, "filename", "a")), "zip", tmp_path / "out"
+        )
     assert names(tmp_path) == ["w", "x", "y", "z"]
 
 
@@ -257,7 +258,7 @@ def test_a_zip_that_python_cannot_read(tmp_path: Path, central: int, local: int,
     archive = zipped(tmp_path / "x.zip", {"name": b"text"}).read_bytes().replace(b"name", b"n\xe4me")
     (tmp_path / "x.zip").write_bytes(with_bit(archive, central, local, value))
     with pytest.raises(UserError, match=why):
-        fetch.unpack(tmp_path / "x.zip", "zip", tmp_path / "out")
+        download.unpack(tmp_path / "x.zip", "zip", tmp_path / "out")
     assert names(tmp_path) == ["x.zip"]
 
 
@@ -274,10 +275,10 @@ def test_a_broken_archive_leaves_nothing(tmp_path: Path, kind: str) -> None:
         content = bytearray(gzip.compress(BODY)[:-5000])
     file.write_bytes(content)
     with pytest.raises(UserError, match=rf"x is no {kind} archive, or a broken one .*download it again"):
-        fetch.unpack(file, kind, tmp_path / "out")
+        download.unpack(file, kind, tmp_path / "out")
     file.write_bytes(b"<html>no</html>")
     with pytest.raises(UserError, match=rf"x is no {kind} archive"):
-        fetch.unpack(file, kind, tmp_path / "out")
+        download.unpack(file, kind, tmp_path / "out")
     assert names(tmp_path) == ["x"]
 
 
@@ -285,8 +286,8 @@ def test_the_waiting_grows_only_while_nothing_comes(server: Server, tmp_path: Pa
     """Six breaks in a row, each after new bytes, do not end a download."""
     server.files["/a"] = Served(BODY, cut=6 * [70_000])
     waited: list[float] = []
-    monkeypatch.setattr(transfer.time, "sleep", waited.append)
-    thread = threading.Thread(target=fetch.retrieve, args=(f"{server.url}/a", tmp_path / "a", whole))
+    monkeypatch.setattr(http.time, "sleep", waited.append)
+    thread = threading.Thread(target=download.retrieve, args=(f"{server.url}/a", tmp_path / "a", whole))
     thread.start()
     thread.join(20)
     assert (tmp_path / "a").read_bytes() == BODY

@@ -11,8 +11,7 @@ import pytest
 import torch
 from fakes.finetuning import LABELS, NETWORK, SHORT, SIZE, Tiny, build, job, pictures, scored
 
-from medbench.models.finetune import NIELSEN2023, TRUONG2021
-from medbench.models.finetune import loop as training
+from medbench.models.finetune import NIELSEN2023, TRUONG2021, loop
 from medbench.models.finetune.network import is_transformer, shares_by_depth
 from medbench.models.finetune.pixel_batches import normalised
 from medbench.protocols import finetune, linear
@@ -44,25 +43,25 @@ def test_one_image_a_class_trains_on_all_of_it_by_a_rule(tmp_path: Path) -> None
 
 def test_what_is_held_out_is_whole_groups_of_every_class() -> None:
     labels, groups = np.arange(300) % 3, np.array([f"p{i // 4}" for i in range(300)])
-    fit, val = training.hold_out(labels, groups, 0.2)
+    fit, val = loop.hold_out(labels, groups, 0.2)
     assert not set(groups[fit]) & set(groups[val]) and len(fit) + len(val) == 300
     assert 50 <= len(val) <= 70 and set(labels[val]) == {0, 1, 2} == set(labels[fit])
 
 
 def test_the_scored_weights_are_the_best_on_the_held_out_images_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the second of five evaluations the loop is made to believe that the score falls, while training goes on."""
-    real, seen = training.FineTuning.score, []
+    real, seen = loop.FineTuning.score, []
 
-    def falling(self: training.FineTuning, probabilities: np.ndarray) -> float:
+    def falling(self: loop.FineTuning, probabilities: np.ndarray) -> float:
         seen.append(probabilities)
         return real(self, probabilities) + (100 if len(seen) == 2 else 0)
 
-    monkeypatch.setattr(training.FineTuning, "score", falling)
+    monkeypatch.setattr(loop.FineTuning, "score", falling)
     labels, n = LABELS["multiclass"]
     train = job(labels, "multiclass", n, tmp_path)
     recipe = replace(SHORT, rates=(1e-3,), evaluations=5, probe=False)
-    fit, val = training.hold_out(labels, train.groups, recipe.held_out)
-    work = training.FineTuning(train, NETWORK, recipe, fit, val, 0, tmp_path, finetune.linear_layer)
+    fit, val = loop.hold_out(labels, train.groups, recipe.held_out)
+    work = loop.FineTuning(train, NETWORK, recipe, fit, val, 0, tmp_path, finetune.linear_layer)
     with torch.random.fork_rng(devices=[]):
         net, state = work.network_and_state(1e-3, 1.0)
     again = work.predict(net, train.features[val])
@@ -74,7 +73,7 @@ def test_a_killed_training_ends_with_the_same_scores(tmp_path: Path, monkeypatch
     labels, n = LABELS["multiclass"]
     pixels = pictures(labels[:20], seed=1)
     whole = scored(job(labels, "multiclass", n, tmp_path / "whole"), pixels)
-    monkeypatch.setattr(training, "EVERY", 0.0)  # a checkpoint after every step
+    monkeypatch.setattr(loop, "EVERY", 0.0)  # a checkpoint after every step
     calls = 0
     for kill_at in (4, 9, 17, 12):  # in the search, between its candidates, in the final training
 
@@ -129,7 +128,7 @@ def test_the_head_starts_at_the_linear_protocols_solution(kind: Any, tmp_path: P
     labels, n = LABELS[kind]
     train = job(labels, kind, n, tmp_path)
     everything = np.arange(len(labels))
-    work = training.FineTuning(train, NETWORK, SHORT, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
+    work = loop.FineTuning(train, NETWORK, SHORT, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
     with torch.random.fork_rng(devices=[]):
         start = work.predict(work.start(), train.features)
     with torch.inference_mode():
@@ -141,7 +140,7 @@ def test_the_head_starts_at_the_linear_protocols_solution(kind: Any, tmp_path: P
 def test_a_pass_shows_every_image_once(tmp_path: Path) -> None:
     labels, n = LABELS["multiclass"]
     everything = np.arange(120)
-    work = training.FineTuning(
+    work = loop.FineTuning(
         job(labels, "multiclass", n, tmp_path), NETWORK, SHORT, everything, everything[:0], 0, tmp_path, finetune.linear_layer
     )
     row = np.concatenate([work._index(step) for step in range(15)])  # two passes of 120 in batches of 16
@@ -166,7 +165,7 @@ def test_a_vit_gets_the_rate_and_batch_that_truong_et_al_give_theirs(tmp_path: P
     everything = np.arange(120)
     for network, expected in ((vit, ((1e-4,), 16)), (NETWORK, ((1e-3,), 64))):
         train = job(labels, "multiclass", n, tmp_path, network=network)
-        work = training.FineTuning(train, network, TRUONG2021, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
+        work = loop.FineTuning(train, network, TRUONG2021, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
         assert (work.rates(), work.batch) == expected
 
 
@@ -192,20 +191,20 @@ def test_the_head_is_clipped_too(tmp_path: Path) -> None:
     everything = np.arange(len(labels))
     steepness = []
     for recipe in (replace(NIELSEN2023, adaptive_clip=None), replace(NIELSEN2023, adaptive_clip=1e-6)):
-        work = training.FineTuning(train, NETWORK, recipe, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
+        work = loop.FineTuning(train, NETWORK, recipe, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
         with torch.random.fork_rng(devices=[]):
             net = work.start()
-            work._step(net, training.optimiser_of(net, recipe, 1e-4), training.State(), 1e-4, 10)
+            work._step(net, loop.optimiser_of(net, recipe, 1e-4), loop.State(), 1e-4, 10)
         steepness.append(float(torch.cat([parameter.grad.flatten() for parameter in net.head.parameters()]).norm()))
     assert steepness[1] < 1e-3 * steepness[0]
 
 
 def test_the_plateau_lowers_the_rate_and_stops_as_the_paper_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training.FineTuning, "score", lambda self, probabilities: 0.0)  # the first evaluation is the best, none is better
+    monkeypatch.setattr(loop.FineTuning, "score", lambda self, probabilities: 0.0)  # the first evaluation is the best, none is better
     labels, n = LABELS["multiclass"]
     train = job(labels, "multiclass", n, tmp_path)
-    fit, val = training.hold_out(labels, train.groups, 0.2)
-    work = training.FineTuning(train, NETWORK, replace(TRUONG2021, steps=200), fit, val, 0, tmp_path, finetune.linear_layer)
+    fit, val = loop.hold_out(labels, train.groups, 0.2)
+    work = loop.FineTuning(train, NETWORK, replace(TRUONG2021, steps=200), fit, val, 0, tmp_path, finetune.linear_layer)
     with torch.random.fork_rng(devices=[]):
         state = work.train(1e-3, 1.0)
     epoch = int(np.ceil(len(fit) / work.batch))
@@ -242,6 +241,6 @@ def test_class_weights_are_inverse_frequencies(tmp_path: Path) -> None:
     labels = np.array([0] * 90 + [1] * 30)
     everything = np.arange(120)
     train = job(labels, "binary", 3, tmp_path)
-    work = training.FineTuning(train, NETWORK, NIELSEN2023, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
+    work = loop.FineTuning(train, NETWORK, NIELSEN2023, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
     assert work.weights is not None
     assert work.weights[1] / work.weights[0] == pytest.approx(3) and work.weights[2] == 0

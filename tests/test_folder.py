@@ -16,7 +16,7 @@ from PIL import Image
 
 from medbench import images
 from medbench.schema import UserError, registry
-from medbench.stats import splits as sampling
+from medbench.stats import splits
 
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 
@@ -119,7 +119,7 @@ def test_the_split_is_samplings_and_the_same_wherever_the_folder_lies(tree, tmp_
     first = open_task(root).load(None)
     ids = np.array(sorted(f"{c}/{i}.png" for c in "ab" for i in range(30)))
     labels = np.array(["ab".index(name[0]) for name in ids])
-    part = sampling.partition(labels, ids, (0.7, 0.1, 0.2), key="folder 1")
+    part = splits.partition(labels, ids, (0.7, 0.1, 0.2), key="folder 1")
     for p, name in enumerate(("train", "val", "test")):
         assert first[name].ids.tolist() == ids[part == p].tolist()
     moved = root.rename(tmp_path / "elsewhere")

@@ -13,12 +13,8 @@ import torch
 from PIL import Image
 from scipy.special import softmax
 
-from medbench.models.fusion import TRUONG2021, fit_predict, head
-from medbench.models.fusion import attention_head as network
-from medbench.models.fusion import draw_state as learner
-from medbench.models.fusion import loop as training
-from medbench.run import execution as run
-from medbench.run import planning as grids
+from medbench.models.fusion import TRUONG2021, attention_head, draw_state, fit_predict, head, loop
+from medbench.run import execution, planning
 from medbench.schema import Grid, Kind, Scores, UserError, registry
 from medbench.stats import metrics
 
@@ -54,10 +50,12 @@ def by_hand(state: dict[str, np.ndarray], sources: list[np.ndarray], tokens: str
     return np.stack(outputs), np.stack(maps) if maps else None
 
 
-def random_head(tokens: str, dims: tuple[int, ...] = (5, 7, 3), width: int = 6, n: int = 9) -> tuple[network.Head, list[torch.Tensor]]:
+def random_head(
+    tokens: str, dims: tuple[int, ...] = (5, 7, 3), width: int = 6, n: int = 9
+) -> tuple[attention_head.Head, list[torch.Tensor]]:
     """Every parameter drawn, gain and shift too, so that none can be forgotten."""
     generator = torch.Generator().manual_seed(1)
-    model = network.Head(dims, 4, tokens, width, 0.2).double().eval()
+    model = attention_head.Head(dims, 4, tokens, width, 0.2).double().eval()
     for parameter in model.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
     return model, [torch.randn(n, d, generator=generator, dtype=torch.float64) for d in dims]
@@ -73,7 +71,7 @@ def test_forward_and_attention_agree_with_a_pass_by_hand(tokens: str, monkeypatc
         with pytest.raises(ValueError, match="no attention"):
             model.attention(sources)
         return
-    monkeypatch.setattr(network, "BLOCK", 2 * 18**2)  # two images at a time: blocks meet inside the batch
+    monkeypatch.setattr(attention_head, "BLOCK", 2 * 18**2)  # two images at a time: blocks meet inside the batch
     found = model.attention(sources).numpy()
     side = whole.shape[1] // 3
     brute = np.zeros((9, 3, 3))
@@ -88,7 +86,7 @@ def test_forward_and_attention_agree_with_a_pass_by_hand(tokens: str, monkeypatc
 def test_self_attention_is_timms_with_one_head(dim: int) -> None:
     from timm.models.vision_transformer import Attention
 
-    theirs, ours = Attention(dim, num_heads=1).double(), network.SelfAttention(dim).double()
+    theirs, ours = Attention(dim, num_heads=1).double(), attention_head.SelfAttention(dim).double()
     for name in ("qkv", "proj"):
         getattr(ours, name).weight.data = getattr(theirs, name).weight.data.T[None].contiguous()
     ours.proj.bias.data = theirs.proj.bias.data[None, None]
@@ -146,7 +144,7 @@ def test_the_scalar_map_follows_scale_before_anything_is_learnt() -> None:
     maps = []
     for seed in range(20):  # about one head in ten leans by less
         torch.manual_seed(seed)
-        maps.append(network.Head((64, 64, 64), 2, "scalar", width=32, dropout=0.2).attention(noise).mean((0, 1)))
+        maps.append(attention_head.Head((64, 64, 64), 2, "scalar", width=32, dropout=0.2).attention(noise).mean((0, 1)))
     attended = torch.stack(maps).mean(0)
     assert attended[2] > 0.5 and abs(attended[0] - attended[1]) < 0.05
 
@@ -189,23 +187,23 @@ def test_early_stopping_scores_the_best_weights_not_the_last(monkeypatch: pytest
     """The validation score is planted: best at the third check. All weights are recorded at each check."""
     planted, seen = Planted(200), []
     values = iter([-3.0, -2.0, -1.0, -4.0, -1.0, -5.0, -6.0, -7.0])
-    monkeypatch.setattr(learner.DrawState, "judge", lambda self, logits: next(values))
-    original = training._goes_on
+    monkeypatch.setattr(draw_state.DrawState, "judge", lambda self, logits: next(values))
+    original = loop._goes_on
 
-    def watched(one: learner.DrawState, model: network.Head, *rest: object) -> bool:
+    def watched(one: draw_state.DrawState, model: attention_head.Head, *rest: object) -> bool:
         seen.append([p.detach().clone() for p in model.parameters()])
         goes_on: bool = original(one, model, *rest)  # type: ignore[arg-type]
         finished.append(one)
         return goes_on
 
-    finished: list[learner.DrawState] = []
-    monkeypatch.setattr(training, "_goes_on", watched)
+    finished: list[draw_state.DrawState] = []
+    monkeypatch.setattr(loop, "_goes_on", watched)
     [(scores, _)] = planted.fit([np.arange(120)], recipe=replace(SMALL, rates=(1e-3,)))
     assert len(seen) == SMALL.epochs
     assert scores.chosen["validation"] == -1.0 and scores.chosen["steps"] == 3 * finished[0].steps
     assert all(torch.equal(a, b) for a, b in zip(finished[0].best, seen[2], strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(finished[0].best, seen[-1], strict=True))
-    model = network.Head((24, 24, 24), 3, "source", SMALL.width, 0.2).eval()
+    model = attention_head.Head((24, 24, 24), 3, "source", SMALL.width, 0.2).eval()
     for parameter, value in zip(model.parameters(), seen[2], strict=True):
         parameter.data = value
     test = finished[0].standard([torch.from_numpy(x[200:]) for x in planted.sources])
@@ -222,15 +220,15 @@ def test_patience_and_plateau_end_a_training() -> None:
 
 def test_the_validation_part_keeps_groups_whole_and_has_every_class() -> None:
     labels, groups = np.arange(150) % 3, np.repeat(np.arange(50), 3).astype(str)
-    held = learner.validation_part(labels, groups, 0.2)
+    held = draw_state.validation_part(labels, groups, 0.2)
     assert not set(groups[held]) & set(groups[~held])
     assert held.sum() == 30 and set(labels[held]) == {0, 1, 2}
     rare = np.where(groups == "0", 3, labels)  # a class of one group stays among the training images
-    held = learner.validation_part(rare, groups, 0.2)
+    held = draw_state.validation_part(rare, groups, 0.2)
     assert held.any() and set(rare[held]) == {0, 1, 2} and set(rare[~held]) == {0, 1, 2, 3}
-    assert not learner.validation_part(labels[:90], groups[:90], 0.2).any()  # 18 images: too few
-    assert not learner.validation_part(labels, labels.astype(str), 0.2).any()  # one group a class
-    assert not learner.validation_part(np.zeros(9, int), np.arange(9).astype(str), 0.2).any()  # one class
+    assert not draw_state.validation_part(labels[:90], groups[:90], 0.2).any()  # 18 images: too few
+    assert not draw_state.validation_part(labels, labels.astype(str), 0.2).any()  # one group a class
+    assert not draw_state.validation_part(np.zeros(9, int), np.arange(9).astype(str), 0.2).any()  # one class
 
 
 def test_one_image_a_class_and_a_class_without_any() -> None:
@@ -280,7 +278,7 @@ def test_an_unknown_label_has_no_say() -> None:
     truth = torch.tensor([[[1.0, torch.nan], [0.0, 1.0]]])
     logits = torch.tensor([[[0.3, 99.0], [0.4, -0.5]]])
     expected = np.mean([math.log1p(math.exp(-0.3)), math.log1p(math.exp(0.4)), math.log1p(math.exp(0.5))])
-    assert float(learner.losses(logits, truth, torch.ones(1, 2, dtype=torch.bool))) == pytest.approx(expected, rel=1e-6)
+    assert float(draw_state.losses(logits, truth, torch.ones(1, 2, dtype=torch.bool))) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("batch", [8, 64])
@@ -304,7 +302,7 @@ def test_scalar_attention_never_holds_the_weights_of_a_batch(batch: int) -> None
     assert step.elements <= max(batch * 3 * 1536 * 8, 1536 * 512)  # far below one image's 1536 x 1536 a batch
     with Largest() as mapped:
         model.attention(sources)
-    assert 1536**2 <= mapped.elements <= network.BLOCK
+    assert 1536**2 <= mapped.elements <= attention_head.BLOCK
 
 
 def test_bad_input_is_refused() -> None:
@@ -351,8 +349,10 @@ def test_a_run_over_one_informative_and_two_noise_members_finds_the_informative(
         np.savez(tmp_path / f"{name}.npz", ids=ids, features=features.astype(np.float32))
     monkeypatch.chdir(tmp_path)
     task, files = ("folder:mine.csv",), tuple(f"features:{name}.npz" for name in members)
-    alone = run.run(Grid(task, encoders=files, labels=("all",), seeds=1), tmp_path / "alone")
-    fused = run.run(Grid(task, methods=(f"dvme:{'+'.join(f'given@{f}' for f in files)}",), labels=("all",), seeds=1), tmp_path / "fused")
+    alone = execution.run(Grid(task, encoders=files, labels=("all",), seeds=1), tmp_path / "alone")
+    fused = execution.run(
+        Grid(task, methods=(f"dvme:{'+'.join(f'given@{f}' for f in files)}",), labels=("all",), seeds=1), tmp_path / "fused"
+    )
     values = {row.cell.encoder: row.metrics["auc"]["value"] for row in alone.rows().values()}
     (row,) = fused.rows().values()
     assert list(values) == list(files) and max(values[files[1]], values[files[2]]) < 0.65
@@ -365,7 +365,7 @@ def test_a_new_version_of_a_member_is_another_fusion(folder: Path, monkeypatch: 
     asked = Grid(tasks=(f"folder:{folder}",), size=32, methods=("dvme:supervised+random",), labels=("100",))
 
     def fingerprints() -> set[str]:
-        return {cell.fingerprint for cell in grids.plan(asked).cells}
+        return {cell.fingerprint for cell in planning.plan(asked).cells}
 
     before = fingerprints()
     monkeypatch.setitem(registry.methods(), "random", replace(registry.method("random"), version=2))
@@ -374,7 +374,7 @@ def test_a_new_version_of_a_member_is_another_fusion(folder: Path, monkeypatch: 
 
 def test_a_fusions_row_tells_the_preprocessing_of_each_member(folder: Path, tmp_path: Path) -> None:
     asked = Grid(tasks=(f"folder:{folder}",), size=32, methods=("concat:random+random@test_resnet",), labels=("100",))
-    (row,) = run.run(asked, tmp_path / "out").rows().values()
+    (row,) = execution.run(asked, tmp_path / "out").rows().values()
     ours, theirs = row.provenance["preprocessing"].split("; ")
     assert ours == "squash to 32 px bicubic, mean (0.5, 0.5, 0.5), std (0.5, 0.5, 0.5)"
     assert theirs.startswith("squash to 160 px")
@@ -392,7 +392,7 @@ def test_members_side_by_side_are_judged_as_one_encoder(tmp_path: Path, monkeypa
     joined = Grid(methods=("concat:given@features:one.npz+given@features:two.npz",), **common)
     found = []
     for grid, out in ((joined, "joined"), (Grid(encoders=("features:both.npz",), **common), "both")):
-        store = run.run(grid, tmp_path / out)
+        store = execution.run(grid, tmp_path / out)
         rows = {(row.cell.protocol, row.cell.labels, row.cell.seed): row for row in store.rows().values()}
         found.append({key: store.scores(row)["probabilities"] for key, row in rows.items()})
     assert list(found[0]) == list(found[1]) and len(found[0]) == 9

@@ -15,11 +15,8 @@ import torch
 from trees.files import with_bit
 
 from medbench import Grid, Store, UserError
-from medbench.models import encoders, readout, weights
-from medbench.models import user_encoder as given
-from medbench.run import execution as run
-from medbench.run import planning as grid
-from medbench.run import prepare
+from medbench.models import encoders, readout, user_encoder, weights
+from medbench.run import execution, planning, prepare
 from medbench.schema import READOUTS, Weights, registry
 
 Medbench = Callable[..., int]
@@ -29,7 +26,7 @@ VIT = "test_vit"  # timm's own small ViT for tests: class token, 64 values, 6 bl
 def built(readout: str, architecture: str = VIT) -> tuple[torch.nn.Module, torch.nn.Module]:
     """The encoder with that readout, and timm's model with the same weights."""
     encoder = encoders.encoder(f"{architecture}.r160_in1k", 160, readout=readout)
-    net = weights.build(encoder, Weights("random", "0" * 64, (), None), seed=0)
+    net = weights.build_encoder(encoder, Weights("random", "0" * 64, (), None), seed=0)
     return net, net if readout == "pool" else net.model
 
 
@@ -91,7 +88,7 @@ def test_a_readout_that_is_not_there_is_refused(name: str, wrong: str, allowed: 
 
 
 def test_readouts_are_cells_of_their_own() -> None:
-    plan = grid.plan(Grid(data="phantom", readouts=("pool", "mean"), methods=("random",), labels=("100",)))
+    plan = planning.plan(Grid(data="phantom", readouts=("pool", "mean"), methods=("random",), labels=("100",)))
     assert [planned.cell.readout for planned in plan.cells] == ["pool", "mean"]
     assert len({planned.fingerprint for planned in plan.cells}) == 2
 
@@ -117,7 +114,7 @@ def test_a_users_function_is_judged(folder: Path, medbench: Medbench, tmp_path: 
     assert medbench(*arguments) == 0
     assert "0 new rows" in capsys.readouterr().out
     (tmp_path / "mine.py").write_text(OWN.replace("manual_seed(0)", "manual_seed(1)"))
-    given.module.cache_clear()
+    user_encoder.module.cache_clear()
     assert medbench(*arguments) == 0
     assert len(store.rows()) == 2, "other weights, another cell"
 
@@ -151,11 +148,11 @@ def test_a_file_that_the_users_file_imports_is_part_of_it(tmp_path: Path, monkey
         for name in [name for name in sys.modules if name.partition(".")[0] == "lab"]:
             monkeypatch.delitem(sys.modules, name)
         importlib.invalidate_caches()
-        given.module.cache_clear()
-        return given.module_hash(encoder)
+        user_encoder.module.cache_clear()
+        return user_encoder.module_hash(encoder)
 
     first = now(1)
-    assert [file.name for file in given.imported(tmp_path / "mine.py")] == ["__init__.py", "__init__.py", "power.py", "tail.py"]
+    assert [file.name for file in user_encoder.imported(tmp_path / "mine.py")] == ["__init__.py", "__init__.py", "power.py", "tail.py"]
     assert now(20) != first == now(1)
     (tmp_path / "lab" / "unused.py").write_text("SOMETHING = 1\n")
     assert now(1) == first
@@ -164,7 +161,7 @@ def test_a_file_that_the_users_file_imports_is_part_of_it(tmp_path: Path, monkey
 def test_a_function_with_half_precision_is_hashed(tmp_path: Path) -> None:
     text = OWN.replace("return ", "net = ") + "    net.register_buffer('scale', torch.ones((), dtype=torch.bfloat16))\n    return net\n"
     (tmp_path / "mine.py").write_text(text)
-    assert len(given.module_hash(encoders.encoder(f"{tmp_path / 'mine.py'}:tiny"))) == 64
+    assert len(user_encoder.module_hash(encoders.encoder(f"{tmp_path / 'mine.py'}:tiny"))) == 64
 
 
 @pytest.mark.parametrize(
@@ -190,16 +187,16 @@ def test_a_function_with_half_precision_is_hashed(tmp_path: Path) -> None:
 def test_a_function_that_is_wrong(text: str, name: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(text)
-    given.module.cache_clear()
+    user_encoder.module.cache_clear()
     with pytest.raises(UserError, match=message):
-        given.module_hash(encoders.encoder(f"{file}:{name}"))
+        user_encoder.module_hash(encoders.encoder(f"{file}:{name}"))
 
 
 def test_features_give_the_rows_of_the_encoder_that_made_them(folder: Path, tmp_path: Path, medbench: Medbench) -> None:
     """The same vectors, embedded here and read from a file, give the same scores."""
     asked = Grid(tasks=(f"folder:{folder}",), size=32, labels=("10", "100"), seeds=2, methods=("supervised",))
-    ours = run.run(asked, tmp_path / "ours")
-    plan = grid.plan(asked)
+    ours = execution.run(asked, tmp_path / "ours")
+    plan = planning.plan(asked)
     (unit,) = plan.units
     (features,) = prepare.unit_features(plan, unit, "cpu", lambda *stage: None)
     vectors = features.array
@@ -251,11 +248,11 @@ def vectors(tmp_path: Path) -> Callable[..., Path]:
 )
 def test_features_that_are_wrong(arrays: dict[str, object], message: str, vectors: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match=message):
-        given.load_features(vectors(**arrays), ["a", "b", "c"], [True, False, True])
+        user_encoder.load_features(vectors(**arrays), ["a", "b", "c"], [True, False, True])
 
 
 def test_an_image_that_is_not_needed_may_be_missing(vectors: Callable[..., Path]) -> None:
-    out = given.load_features(vectors(ids=["c", "a"], features=np.array([[3.0], [1.0]])), ["a", "b", "c"], [True, False, True])
+    out = user_encoder.load_features(vectors(ids=["c", "a"], features=np.array([[3.0], [1.0]])), ["a", "b", "c"], [True, False, True])
     assert out[[0, 2], 0].tolist() == [1, 3]
     assert np.isnan(out[1, 0])
 
@@ -333,7 +330,7 @@ def test_a_broken_features_file_is_named(spoil: Callable[[bytes], bytes], tmp_pa
     np.savez_compressed(tmp_path / "v.npz", ids=np.array(["a"] * 50), features=np.random.default_rng(0).random((50, 30)))
     (tmp_path / "v.npz").write_bytes(spoil((tmp_path / "v.npz").read_bytes()))
     with pytest.raises(UserError, match=r"v\.npz is not a readable \.npz file"):
-        given.load_features(tmp_path / "v.npz", ["a"], [True])
+        user_encoder.load_features(tmp_path / "v.npz", ["a"], [True])
 
 
 def test_missing_values_of_any_kind_of_column_are_found(tmp_path: Path) -> None:
@@ -341,6 +338,6 @@ def test_missing_values_of_any_kind_of_column_are_found(tmp_path: Path) -> None:
 
     frame = pd.DataFrame({"id": ["a", "b"], "x": [1.0, 2.0], "y": pd.array([1, None], dtype="Int64")})
     frame.to_parquet(tmp_path / "v.parquet")
-    assert given.load_features(tmp_path / "v.parquet", ["a"], [True]).tolist() == [[1, 1]]
+    assert user_encoder.load_features(tmp_path / "v.parquet", ["a"], [True]).tolist() == [[1, 1]]
     with pytest.raises(UserError, match=r"not finite, for 1 images: b"):
-        given.load_features(tmp_path / "v.parquet", ["a", "b"], [True, True])
+        user_encoder.load_features(tmp_path / "v.parquet", ["a", "b"], [True, True])

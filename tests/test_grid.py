@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from medbench import Grid, UserError
-from medbench.data import task_data as data
-from medbench.run import execution as run
-from medbench.run import planning as grid
+from medbench.data import task_data
+from medbench.run import execution, planning
 from medbench.schema import Split, Task, registry
 
 BASE = Task("t", 1, "T", "multiclass", ("a", "b", "c"), "T", load=lambda root: {}, find=lambda root: None, groups="patient")
@@ -25,7 +24,7 @@ def part(labels: list[int] | np.ndarray, groups: list[str]) -> Split:
 
 
 def check(parts: dict[str, Split], task: Task = BASE, **allowed: bool) -> list[str]:
-    return data.check_parts(task, parts, "test", **{"allow_leak": False, "allow_partial": False, **allowed})
+    return task_data.check_parts(task, parts, "test", **{"allow_leak": False, "allow_partial": False, **allowed})
 
 
 def test_good_parts_have_no_mark() -> None:
@@ -65,16 +64,16 @@ def test_a_label_that_is_always_the_same_in_a_part() -> None:
 
 def cells(**changes: object) -> dict[tuple[object, ...], str]:
     """(method, labels, seed) -> fingerprint of the default plan on the phantom with these changes."""
-    planned = grid.plan(replace(Grid(data="phantom"), **changes)).cells  # type: ignore[arg-type]
+    planned = planning.plan(replace(Grid(data="phantom"), **changes)).cells  # type: ignore[arg-type]
     return {(p.cell.method, p.cell.labels, p.cell.seed): p.fingerprint for p in planned}
 
 
 def test_the_author_of_a_task_is_told_what_load_gave(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"line \d+: t: the train part has labels that are not 0 to 2"):
-        data.tidy(BASE, "train", part([1, 2, 3], ["x", "y", "z"]))
+        task_data.tidy(BASE, "train", part([1, 2, 3], ["x", "y", "z"]))
     wrong = replace(BASE, load=lambda root: {"training": part([0, 1], ["x", "y"]), "test": part([0], ["z"])}, find=lambda root: root)
     with pytest.raises(UserError, match=r"t: load gives training, test\. Allowed: train and test"):
-        data.open_task(wrong, Grid(data=str(tmp_path)), tmp_path, [])
+        task_data.open_task(wrong, Grid(data=str(tmp_path)), tmp_path, [])
 
 
 WRITTEN = """
@@ -109,19 +108,19 @@ def test_what_fails_in_a_tasks_own_file_is_told_with_its_line(line: str, said: s
     file.write_text(WRITTEN.format(line=line))
     task = replace(BASE, load=runpy.run_path(str(file))["load"])
     with pytest.raises(UserError, match=said) as caught:
-        data.tidy(task, "train", data.loaded(task, tmp_path)["train"])
+        task_data.tidy(task, "train", task_data.loaded(task, tmp_path)["train"])
     assert "\n" not in str(caught.value)
 
 
 def test_a_reader_with_other_arguments_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"test_grid\.py, line \d+: load of 't' failed: TypeError: .*takes 0 positional arguments"):
-        data.loaded(replace(BASE, load=lambda: {}), tmp_path)  # type: ignore[arg-type]
+        task_data.loaded(replace(BASE, load=lambda: {}), tmp_path)  # type: ignore[arg-type]
 
 
 def test_what_fails_in_medbench_itself_stays_a_traceback(tmp_path: Path) -> None:
     """A reader that calls our code, where that breaks: its author can mend nothing."""
     with pytest.raises(AttributeError):
-        data.loaded(replace(BASE, load=lambda root: data.tidy(None, "train", None)), tmp_path)  # type: ignore[arg-type]
+        task_data.loaded(replace(BASE, load=lambda root: task_data.tidy(None, "train", None)), tmp_path)  # type: ignore[arg-type]
 
 
 def test_one_subset_has_one_spelling_and_is_run_once() -> None:
@@ -140,7 +139,7 @@ def test_one_subset_has_one_spelling_and_is_run_once() -> None:
     ],
 )
 def test_a_grid_from_python_is_checked_as_a_studys_is(field: str, value: object, line: str, tmp_path: Path) -> None:
-    for call in (grid.plan, grid.splits, lambda wrong: run.run(wrong, str(tmp_path / "out"))):
+    for call in (planning.plan, planning.splits, lambda wrong: execution.run(wrong, str(tmp_path / "out"))):
         with pytest.raises(UserError, match=line):
             call(replace(Grid(data="phantom"), **{field: value}))  # type: ignore[arg-type]
     assert not any(tmp_path.iterdir())
@@ -174,7 +173,7 @@ def test_an_entrys_version_and_settings_are_in_the_fingerprint(kind: str, attrib
 
 
 def test_methods_share_their_draws_and_data_is_named() -> None:
-    plan = grid.plan(Grid(data="phantom", labels=("1",), seeds=2))
+    plan = planning.plan(Grid(data="phantom", labels=("1",), seeds=2))
     by_method = {unit.method.name: [plan.draw(p.cell).tolist() for p in unit.cells] for unit in plan.units}
     assert by_method["random"] == by_method["supervised"]
     assert {p.cell.data for p in plan.cells} == {"phantom"}
@@ -183,8 +182,8 @@ def test_methods_share_their_draws_and_data_is_named() -> None:
 
 def test_pretraining_seeds_are_one_line() -> None:
     asked = Grid(tasks=("derm",), methods=("random",), labels=("10",), seeds=2, pretrain_seeds=2, data="phantom")
-    planned = grid.plan(asked).cells
+    planned = planning.plan(asked).cells
     assert len(planned) == len({cell.fingerprint for cell in planned}) == 4
     assert len({cell.setting for cell in planned}) == 1, "they are averaged, so they share a setting"
-    first = grid.plan(replace(asked, pretrain_seeds=1)).cells
+    first = planning.plan(replace(asked, pretrain_seeds=1)).cells
     assert first == planned[:2], "more pretraining seeds leave the first one's cells as they are"

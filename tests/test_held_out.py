@@ -15,16 +15,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import PowerTransformer, StandardScaler
 from sklearn.svm import SVC
 
-from medbench.models.finetune import loop as training
-from medbench.models.fusion import TRUONG2021, fit_predict
-from medbench.models.fusion import draw_state as learner
-from medbench.protocols import knn, linear
-from medbench.protocols import svm_logreg as classical
+from medbench.models.finetune import loop
+from medbench.models.fusion import TRUONG2021, draw_state, fit_predict
+from medbench.protocols import knn, linear, svm_logreg
 from medbench.report.clinical import bands
-from medbench.run import execution as run
+from medbench.run import execution
 from medbench.run.store import Store
 from medbench.schema import HeldOut, Kind, Scores, Split, Train, registry
-from medbench.stats import splits as sampling
+from medbench.stats import splits
 
 
 def _drawn(kind: Kind, n: int = 90, dimensions: int = 12, seed: int = 0) -> Train:
@@ -56,7 +54,7 @@ def test_linear_gives_what_scikit_learn_gives_fold_by_fold(kind: Kind) -> None:
     train, draw = _drawn(kind), np.arange(20, 140)
     scores, held = _held("linear", train, draw)
     x, y, groups = train.features[draw].astype(float), train.labels[draw], train.groups[draw]
-    fold = sampling.folds(y, groups, sampling.n_folds(y, groups, linear.MAX_FOLDS))
+    fold = splits.folds(y, groups, splits.n_folds(y, groups, linear.MAX_FOLDS))
     expected = np.full((len(draw), train.n_classes), np.nan)
     for i in range(fold.max() + 1):
         scale = StandardScaler().fit(x[fold != i])
@@ -74,7 +72,7 @@ def test_linear_leaves_out_an_image_whose_class_its_fold_lacks_and_a_label_that_
     train = _drawn("multiclass")
     lonely = train.groups == train.groups[4]
     labels = np.where(lonely, 3, train.labels)  # one group alone is of class 3
-    monkeypatch.setattr(sampling, "n_folds", lambda *a: 5)
+    monkeypatch.setattr(splits, "n_folds", lambda *a: 5)
     _, held = _held("linear", replace(train, labels=labels, n_classes=5))
     np.testing.assert_array_equal(np.setdiff1d(np.arange(len(labels)), held.index), np.flatnonzero(lonely))
     assert (held.probabilities[:, 4] == 0).all(), "no image of class 4"
@@ -85,7 +83,7 @@ def test_linear_leaves_out_an_image_whose_class_its_fold_lacks_and_a_label_that_
     _, held = _held("linear", replace(train, labels=labels, n_classes=5))
     assert not np.isnan(held.probabilities[:, :3]).any()
     np.testing.assert_array_equal(
-        np.isnan(held.probabilities[:, 3]), sampling.folds(labels, train.groups, 5)[4] == sampling.folds(labels, train.groups, 5)
+        np.isnan(held.probabilities[:, 3]), splits.folds(labels, train.groups, 5)[4] == splits.folds(labels, train.groups, 5)
     )
     assert np.isnan(held.probabilities[:, 4]).all()
 
@@ -94,7 +92,7 @@ def test_knn_gives_the_votes_of_other_folds() -> None:
     train = _drawn("multiclass", 40)
     scores, held = _held("knn", train)
     x = train.features / np.linalg.norm(train.features.astype(float), axis=1, keepdims=True)
-    fold = sampling.folds(train.labels, train.groups, 5)
+    fold = splits.folds(train.labels, train.groups, 5)
     for i in range(len(x)):
         others = np.flatnonzero(fold != fold[i])
         near = others[np.argsort(-(x[others] @ x[i]))[: scores.chosen["k"]]]
@@ -108,8 +106,8 @@ def test_classical_ones_give_what_scikit_learn_gives_fold_by_fold(protocol: str)
     train = _drawn("multiclass", 40)
     scores, held = _held(protocol, train)
     inside = PCA().fit_transform(PowerTransformer().fit_transform(train.features.astype(float)))
-    fold = sampling.folds(train.labels, train.groups, 5)
-    made = (lambda: SVC(**classical.SVM_ARGUMENTS)) if protocol == "svm" else lambda: LogisticRegression(**classical.LOGREG_ARGUMENTS)
+    fold = splits.folds(train.labels, train.groups, 5)
+    made = (lambda: SVC(**svm_logreg.SVM_ARGUMENTS)) if protocol == "svm" else lambda: LogisticRegression(**svm_logreg.LOGREG_ARGUMENTS)
     values = np.empty((len(fold), 3))
     for i in range(5):
         values[fold == i] = made().fit(inside[fold != i], train.labels[fold != i]).decision_function(inside[fold == i])
@@ -163,7 +161,7 @@ def test_a_fusion_scores_its_validation_part_with_the_weights_that_are_scored() 
     scores, _ = next(fit_predict(sources, labels, train.groups, "multilabel", 3, again, [every], [0], tokens="source", recipe=recipe))
     held = scores["test"].held_out
     assert held is not None
-    np.testing.assert_array_equal(held.index, np.flatnonzero(learner.validation_part(labels, train.groups, recipe.validation)))
+    np.testing.assert_array_equal(held.index, np.flatnonzero(draw_state.validation_part(labels, train.groups, recipe.validation)))
     np.testing.assert_array_equal(held.probabilities[:, :2], scores["test"].probabilities[held.index, :2])
     assert np.isnan(held.probabilities[:, 2]).all(), "a label of which one value was seen"
 
@@ -175,7 +173,7 @@ def test_fine_tuning_scores_its_validation_part_with_the_weights_that_are_scored
     scores = scored(train, pictures(labels), replace(SHORT, steps=6))
     held = scores.held_out
     assert held is not None
-    np.testing.assert_array_equal(held.index, training.hold_out(labels, train.groups, SHORT.held_out)[1])
+    np.testing.assert_array_equal(held.index, loop.hold_out(labels, train.groups, SHORT.held_out)[1])
     np.testing.assert_allclose(held.probabilities, scores.probabilities[held.index], atol=1e-6)
     few = scored(job(np.arange(12) % 3, "multiclass", 3, tmp_path / "few"), pictures(np.arange(12) % 3), replace(SHORT, steps=2))
     assert few.held_out is None
@@ -183,11 +181,11 @@ def test_fine_tuning_scores_its_validation_part_with_the_weights_that_are_scored
 
 def test_a_row_keeps_what_was_held_out_with_its_labels() -> None:
     held = HeldOut(np.array([2, 0]), np.array([[0.9, 0.1], [0.2, 0.8]]))
-    kept = run._held_out(Scores(np.zeros((1, 2)), np.zeros(1), {}, held_out=held), np.array([7, 8, 9]))
+    kept = execution._held_out(Scores(np.zeros((1, 2)), np.zeros(1), {}, held_out=held), np.array([7, 8, 9]))
     assert kept["held_out_labels"].tolist() == [9, 7]
     assert kept["held_out_index"].tolist() == [2, 0]
     assert kept["held_out_probabilities"].dtype == np.float32
-    assert run._held_out(Scores(np.zeros((1, 2)), np.zeros(1), {}), np.array([7])) == {}
+    assert execution._held_out(Scores(np.zeros((1, 2)), np.zeros(1), {}), np.array([7])) == {}
 
 
 def test_a_run_saves_them_beside_its_rows(folder: Path, medbench: Callable[..., int], tmp_path: Path) -> None:

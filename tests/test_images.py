@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 
 from medbench import images
-from medbench.images import batching, decoding, packing
+from medbench.images import batching, decoding, grey_levels, packing
 from medbench.schema import Drawn, Encoder, UserError
-from medbench.system import worker_pool as workforce
+from medbench.system import worker_pool
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (24, 36, 3), dtype=np.uint8)
@@ -203,7 +203,7 @@ def test_several_frames_are_refused(save):
 
 def test_bombs_are_refused_before_they_are_decoded(save, monkeypatch):
     file = save(COLOUR, "a.png")
-    monkeypatch.setattr(decoding, "MAX_PIXELS", COLOUR.shape[0] * COLOUR.shape[1] - 1)
+    monkeypatch.setattr(grey_levels, "MAX_PIXELS", COLOUR.shape[0] * COLOUR.shape[1] - 1)
     with pytest.raises(UserError, match="36 x 24 pixels"):
         images.decode(file)
     blank = io.BytesIO()
@@ -634,24 +634,24 @@ def noisy(job):
 
 
 def test_workers_import_nothing_heavy():
-    assert dict(workforce.run_jobs(loaded, [1, 2], 2)) == {1: [], 2: []}
+    assert dict(worker_pool.run_jobs(loaded, [1, 2], 2)) == {1: [], 2: []}
 
 
 def test_what_a_worker_prints_does_not_disturb():
-    assert dict(workforce.run_jobs(noisy, list(range(9)), 2)) == {i: i * i for i in range(9)}
+    assert dict(worker_pool.run_jobs(noisy, list(range(9)), 2)) == {i: i * i for i in range(9)}
 
 
 def test_errors_of_a_job_reach_the_parent():
     with pytest.raises(OSError, match="no room") as caught:
-        list(workforce.run_jobs(fail, [1, 1], 2))
+        list(worker_pool.run_jobs(fail, [1, 1], 2))
     assert caught.value.errno == errno.ENOSPC
     with pytest.raises(RuntimeError, match="a fault in the drawing"):
-        list(workforce.run_jobs(fail, [2, 2], 2))
+        list(worker_pool.run_jobs(fail, [2, 2], 2))
 
 
 def test_a_worker_that_is_killed_is_an_error_not_a_hang():
     with pytest.raises(UserError, match="worker process was killed"):
-        list(workforce.run_jobs(os._exit, [9, 9], 2))
+        list(worker_pool.run_jobs(os._exit, [9, 9], 2))
 
 
 def test_a_script_without_a_guard_can_pack(tmp_path):
@@ -758,7 +758,7 @@ def test_entries_and_prune(cache):
 
 
 def test_a_killed_prune_leaves_nothing_that_looks_whole(cache, monkeypatch):
-    from medbench.models import features as embed
+    from medbench.models import features
 
     entry = cache / "features" / "key"
     entry.mkdir(parents=True)
@@ -777,13 +777,13 @@ def test_a_killed_prune_leaves_nothing_that_looks_whole(cache, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         images.prune(cache, "features")
     assert gone == ["about.json"]
-    assert embed.cached(cache, "key") is None
+    assert features.cached(cache, "key") is None
 
 
 def test_features_need_no_reserved_space_either(cache, monkeypatch):
     import torch
 
-    from medbench.models import features as embed
+    from medbench.models import features
 
     def unsupported(*args):
         raise OSError(errno.EOPNOTSUPP, "not supported")
@@ -791,7 +791,7 @@ def test_features_need_no_reserved_space_either(cache, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", unsupported, raising=False)
     encoder = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
     net = lambda: torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    assert embed.extract_features(pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32").array.shape == (
+    assert features.extract_features(pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32").array.shape == (
         2,
         3,
     )
@@ -800,14 +800,14 @@ def test_features_need_no_reserved_space_either(cache, monkeypatch):
 def test_a_speed_is_that_of_the_same_device(cache, monkeypatch):
     import torch
 
-    from medbench.models import features as embed
+    from medbench.models import features
 
     encoder = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
     net = lambda: torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    made = embed.extract_features(pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32")
-    assert embed.measured_speed(cache, encoder, "cpu") == made.images_per_second
-    monkeypatch.setattr(embed, "machine", lambda device: {"device": "another"})
-    assert embed.measured_speed(cache, encoder, "cuda") is None
+    made = features.extract_features(pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32")
+    assert features.measured_speed(cache, encoder, "cpu") == made.images_per_second
+    monkeypatch.setattr(features, "machine", lambda device: {"device": "another"})
+    assert features.measured_speed(cache, encoder, "cuda") is None
 
 
 def test_a_name_that_is_no_text_is_named(tmp_path, cache):

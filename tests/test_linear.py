@@ -8,10 +8,10 @@ import torch
 from sklearn import datasets
 from sklearn.linear_model import LogisticRegression
 
-from medbench.models import logistic as probe
+from medbench.models import logistic
 from medbench.protocols import linear
 from medbench.schema import Train, UserError
-from medbench.stats import splits as sampling
+from medbench.stats import splits
 
 
 def _drawn(n: int, dimensions: int, classes: int, seed: int, *, per_group: int = 1, skew: float = 1.0) -> tuple[np.ndarray, ...]:
@@ -69,7 +69,7 @@ def test_same_penalty_and_probabilities_as_scikit_learn(name, monkeypatch):
     images = x + 0.3 * x.std(0) * np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
     scores = next(linear.evaluate(_train(x, y, groups), {"test": images}, [np.arange(len(y))]))["test"]
     k = min(5, *np.unique(y[np.unique(groups, return_index=True)[1]], return_counts=True)[1])
-    fold = sampling.folds(y, groups, k)
+    fold = splits.folds(y, groups, k)
     losses = np.zeros(len(linear.PENALTIES))
     for i, penalty in enumerate(linear.PENALTIES):
         for j in range(k):
@@ -99,9 +99,9 @@ def _objective(x: np.ndarray, y: np.ndarray, weight: np.ndarray, bias: np.ndarra
 
 def test_objective_is_no_worse_than_scikit_learns_and_lies_within_the_stated_gap():
     x, y, _ = _drawn(70, 100, 4, 7, skew=1.5)
-    target, _ = probe.encode(y, "multiclass")
+    target, _ = logistic.encode(y, "multiclass")
     penalties = torch.logspace(-3, 2, 6, dtype=torch.float64)
-    rough = probe.fit(torch.from_numpy(x), target, penalties, dtype=torch.float32, tolerance=1e-4)
+    rough = logistic.fit(torch.from_numpy(x), target, penalties, dtype=torch.float32, tolerance=1e-4)
     z = (x.astype(float) - x.astype(float).mean(0)) / x.astype(float).std(0)
     for i, penalty in enumerate(penalties.tolist()):
         own = _objective(z, y, rough.weight[0, i, 0].numpy(), rough.bias[0, i, 0].numpy(), penalty)
@@ -132,9 +132,9 @@ HARD = {
 @pytest.mark.parametrize("name", HARD)
 def test_never_diverges(name):
     x, y = HARD[name]()
-    target, _ = probe.encode(y, "multiclass")
+    target, _ = logistic.encode(y, "multiclass")
     penalties = torch.logspace(-6, 6, 7, dtype=torch.float64)
-    fits = probe.fit(torch.from_numpy(x), target, penalties, tolerance=1e-6)
+    fits = logistic.fit(torch.from_numpy(x), target, penalties, tolerance=1e-6)
     assert fits.weight.isfinite().all() and fits.bias.isfinite().all()
     assert float(fits.gradient.max()) <= 1e-6 and fits.gap.isfinite().all()
     share = np.bincount(y) / len(y)
@@ -142,7 +142,7 @@ def test_never_diverges(name):
     z = fits.logits(torch.from_numpy(x))[:, 0]
     loss = -z.log_softmax(1)[:, torch.from_numpy(y), torch.arange(len(y))].mean(1)
     assert (loss <= prior + 1e-6).all() and loss[-1] == pytest.approx(prior, abs=1e-3)
-    rough = probe.fit(torch.from_numpy(x), target, penalties, tolerance=1e-4, dtype=torch.float32)
+    rough = logistic.fit(torch.from_numpy(x), target, penalties, tolerance=1e-4, dtype=torch.float32)
     assert rough.weight.isfinite().all() and rough.bias.isfinite().all()
 
 
@@ -216,21 +216,21 @@ def test_a_subset_of_one_class_gives_its_base_rate(kind, labels):
 def test_folds_follow_the_class_with_fewest_groups(sizes, expected):
     labels = np.repeat(np.repeat(np.arange(len(sizes)), sizes), 2)
     groups = np.repeat([f"g{i}" for i in range(sum(sizes))], 2)
-    assert sampling.n_folds(labels, groups, linear.MAX_FOLDS) == expected
+    assert splits.n_folds(labels, groups, linear.MAX_FOLDS) == expected
     if expected > 1:
-        fold = sampling.folds(labels, groups, expected)
+        fold = splits.folds(labels, groups, expected)
         assert all(len(set(fold[groups == g])) == 1 for g in set(groups))
         assert all(set(labels[fold != i]) == set(labels) for i in range(expected))
 
 
 def test_a_class_that_a_fold_lacks_is_left_out_of_its_loss():
     x, y, _ = _drawn(40, 6, 3, 8)
-    features, (target, _) = torch.from_numpy(x), probe.encode(y, "multiclass")
+    features, (target, _) = torch.from_numpy(x), logistic.encode(y, "multiclass")
     parts = [np.flatnonzero((y != 2) & (np.arange(40) % 4 > 0)), np.flatnonzero(np.arange(40) % 3 > 0)]
     held = [np.setdiff1d(np.arange(40), part) for part in parts]
     penalties = torch.tensor([0.1, 1.0], dtype=torch.float64)
     training, outside = ([torch.from_numpy(rows) for rows in some] for some in (parts, held))
-    total, count = probe.held_out_loss(probe.fit(features, target, penalties, training), features, target, training, outside)
+    total, count = logistic.held_out_loss(logistic.fit(features, target, penalties, training), features, target, training, outside)
     for b, (part, rest) in enumerate(zip(parts, held, strict=True)):
         rest = rest[np.isin(y[rest], y[part])]
         assert len(rest) == int(count[b]) and len(rest) < len(held[b]) + b
@@ -289,13 +289,13 @@ def test_features_that_are_not_finite_are_named():
 
 def test_parts_of_any_size_and_order_give_the_same_in_batches_and_in_turn(monkeypatch):
     x, y, _ = _drawn(60, 15, 3, 12)
-    features, (target, _) = torch.from_numpy(x), probe.encode(y, "multiclass")
+    features, (target, _) = torch.from_numpy(x), logistic.encode(y, "multiclass")
     order = torch.from_numpy(np.random.default_rng(0).permutation(60))
     parts = [order[:size] for size in (50, 9, 48, 14, 52, 10, 60)]  # below and above the 15 features
     penalties = torch.tensor([0.01, 1.0], dtype=torch.float64)
-    together = probe.fit(features, target, penalties, parts)
-    monkeypatch.setattr(probe.fitting, "BATCH_BYTES", 1)
-    in_turn = probe.fit(features, target, penalties, parts)
+    together = logistic.fit(features, target, penalties, parts)
+    monkeypatch.setattr(logistic.fitting, "BATCH_BYTES", 1)
+    in_turn = logistic.fit(features, target, penalties, parts)
     torch.testing.assert_close(in_turn.weight, together.weight, atol=1e-4, rtol=0)
     for b, part in enumerate(parts):
-        torch.testing.assert_close(probe.fit(features, target, penalties, [part]).weight[0], together.weight[b], atol=1e-4, rtol=0)
+        torch.testing.assert_close(logistic.fit(features, target, penalties, [part]).weight[0], together.weight[b], atol=1e-4, rtol=0)

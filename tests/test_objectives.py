@@ -24,8 +24,7 @@ from medbench.methods.micle import MICLE
 from medbench.methods.simclr import SIMCLR
 from medbench.methods.supervised_adapted_bn import SUPERVISED_BN
 from medbench.methods.swav import SWAV
-from medbench.models.pretrain import Position, Recipe, batches, loop, pretrain
-from medbench.models.pretrain import checkpointing as state
+from medbench.models.pretrain import Position, Recipe, batches, checkpointing, loop, pretrain
 from medbench.models.pretrain.objective import Objective
 from medbench.models.pretrain.optimizer import make_optimiser, set_rates
 from medbench.models.pretrain.recipe import QUICK_VIEWS
@@ -331,7 +330,7 @@ def test_few_images_make_a_smaller_step_at_a_rate_in_proportion(method: Method) 
         assert getattr(few, name) / few.batch == pytest.approx(getattr(full, name) / full.batch)
     names = np.arange(200).astype(str)
     data = batches.Data(np.zeros((200, 8, 8, 3), np.uint8), np.arange(200), names, names, None, HALF, HALF, 8)
-    (stage,) = loop.plan_stages(data, [few], state.DistributedContext(0, 1))
+    (stage,) = loop.plan_stages(data, [few], checkpointing.DistributedContext(0, 1))
     assert stage.batch == few.batch == 190
     assert stage.batch / stage.parts >= min(190, full.batch // full.accumulate) / 2
 

@@ -16,12 +16,11 @@ from fakes.results import study
 from PIL import Image
 
 from medbench import Store, UserError
-from medbench.report import html as page
-from medbench.report import leaderboard as table
-from medbench.report.html import svg_charts as figures
+from medbench.report import html, leaderboard
+from medbench.report.html import svg_charts
 from medbench.report.html.elements import escaped, placeless, tag
 from medbench.run.command_line import command
-from medbench.schema import Cell, Grid, PlanFile, Planned
+from medbench.schema import Cell, Grid, PlanFile, PlannedCell
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = """</script><script>window.hit=1</script><img src=x onerror="window.hit=1">'"&amp;"""
@@ -49,7 +48,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Two binary tasks, three methods; one more line that failed, with a path in its reason."""
     store = study(tmp_path_factory.mktemp("secret-place") / "out", tasks=2)
     cell = Cell("task0", "T", "broken", "imagenet", "net", "pool", 64, 0, "linear", "100%", 0)
-    planned = Planned(cell, "0" * 64, 100, "s", "target0")
+    planned = PlannedCell(cell, "0" * 64, 100, "s", "target0")
     store.add_plan(PlanFile((planned,), {}, (command(Grid(tasks=("task0",), data="/home/ann/data")),)))
     store.fail(planned, "FileNotFoundError: '/home/ann lee/ward 7/net.pth' is gone")
     return store
@@ -57,12 +56,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def markup(store: Store) -> str:
-    return page.build_page([store])
+    return html.build_page([store])
 
 
 def test_it_says_what_the_tables_say(store: Store, markup: str) -> None:
     words = Read(markup).words
-    for board in table.leaderboards(store):
+    for board in leaderboard.leaderboards(store):
         for line in board.lines:
             if line.complete:
                 s = line.summary("auc")
@@ -83,7 +82,7 @@ def test_it_holds_no_place_no_patient_and_no_date(store: Store, markup: str) -> 
     np.savez(
         store.folder / "targets" / "target0.npz", ids=[f"IMG{i}" for i in range(240)], labels=np.arange(240) % 2, groups=["PAT77"] * 240
     )
-    made = page.build_page([store])
+    made = html.build_page([store])
     assert "PAT77" not in made and "IMG1" not in made
 
 
@@ -104,8 +103,8 @@ def test_it_stands_alone(markup: str) -> None:
 
 
 def test_the_same_results_give_the_same_bytes(store: Store, markup: str) -> None:
-    assert page.build_page([store]) == markup
-    assert page.build_page([store], processes=2) == markup
+    assert html.build_page([store]) == markup
+    assert html.build_page([store], processes=2) == markup
 
 
 def test_every_picture_has_words(markup: str) -> None:
@@ -116,7 +115,7 @@ def test_every_picture_has_words(markup: str) -> None:
 
 def test_figures_show_the_tables_numbers(store: Store, markup: str) -> None:
     """Places of the curves' marks, read back by the axis' own ticks, are the means of the leaderboard; black follows the page's ink."""
-    board = table.leaderboards(store)[0]
+    board = leaderboard.leaderboards(store)[0]
     drawn = re.findall(r"<figure>.*?</figure>", markup, re.S)[0]
     ticks = re.findall(r'<text x="38" y="([\d.]+)"[^>]*>([\d.]+)</text>', drawn)
     (y0, v0), *_, (y1, v1) = [(float(y) - 3.5, float(v)) for y, v in ticks]
@@ -132,7 +131,7 @@ def test_figures_show_the_tables_numbers(store: Store, markup: str) -> None:
 
 def test_of_many_lines_a_figure_shows_the_best_and_says_so(tmp_path: Path) -> None:
     store = study(tmp_path / "out", methods=("supervised", *(f"m{i:02d}" for i in range(11))))
-    made = page.build_page([store])
+    made = html.build_page([store])
     curves, cost, calibration = re.findall(r"<figure>.*?</figure>", made, re.S)
     for figure in (curves, cost, calibration):
         assert "8 of 12 lines: the best with the most labels, and the supervised baseline." in figure
@@ -143,7 +142,7 @@ def test_of_many_lines_a_figure_shows_the_best_and_says_so(tmp_path: Path) -> No
     ("low", "high", "log"), [(0.61, 0.97, False), (0.1234, 0.1239, False), (0, 1, False), (-0.2, 0.3, False), (3, 41, True)]
 )
 def test_an_axis_has_round_ticks_inside(low: float, high: float, log: bool) -> None:
-    axis = figures.Axis(low, high, 0, 100, log)
+    axis = svg_charts.Axis(low, high, 0, 100, log)
     ticks = axis.ticks()
     assert 3 <= len(ticks) <= 8 and all(low - 1e-9 <= value <= high + 1e-9 for value, _ in ticks)
     assert [float(name) for _, name in ticks] == pytest.approx([value for value, _ in ticks], abs=1e-12)
@@ -151,7 +150,7 @@ def test_an_axis_has_round_ticks_inside(low: float, high: float, log: bool) -> N
 
 
 def test_a_table_of_one_line_says_which(tmp_path: Path) -> None:
-    markup = page.build_page([study(tmp_path, methods=("random", "supervised"), protocols=("linear", "knn"))])
+    markup = html.build_page([study(tmp_path, methods=("random", "supervised"), protocols=("linear", "knn"))])
     assert {"task0 (T), test: supervised knn at 100% labels"} == set(re.findall(r"[^<>]* at 100% labels(?=<)", markup))
 
 
@@ -161,12 +160,12 @@ def test_loud_marks_and_audit(tmp_path: Path) -> None:
     about = record["tasks"]["task0|T|test"]
     about["marks"] = ["LEAK: 3 patients stand in both train and test"]
     (store.folder / "plan.json").write_text(json.dumps(record))
-    made = page.build_page([store])
+    made = html.build_page([store])
     assert "<b>LEAK</b>: 3 patients stand in both train and test" in made
     assert "Audit" not in made, "no audit was made"
     about["audit"] = ["7 near-duplicates <between> parts"]
     (store.folder / "plan.json").write_text(json.dumps(record))
-    assert "<li>7 near-duplicates &lt;between&gt; parts</li>" in page.build_page([store])
+    assert "<li>7 near-duplicates &lt;between&gt; parts</li>" in html.build_page([store])
 
 
 def test_words_of_a_person_are_text() -> None:
@@ -210,7 +209,7 @@ def test_bad_input(store: Store, medbench: Callable[..., int], capsys: pytest.Ca
     empty.create()
     empty.add_plan(PlanFile())
     with pytest.raises(UserError, match="Nothing was planned"):
-        page.build_page([empty])
+        html.build_page([empty])
     assert medbench("report", folder, "--out", "new/page.html", "--metric", "accuracy") == 0
     assert "has the best accuracy" in (tmp_path / "new" / "page.html").read_text()
 
@@ -218,7 +217,7 @@ def test_bad_input(store: Store, medbench: Callable[..., int], capsys: pytest.Ca
 def test_an_unfinished_run_has_a_page(tmp_path: Path) -> None:
     store = study(tmp_path / "out")
     (store.folder / "rows.jsonl").write_text("")
-    assert "no answer yet" in page.build_page([store])
+    assert "no answer yet" in html.build_page([store])
 
 
 def test_the_page_does_without_torch(without_torch: Callable[..., str], tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 from fakes.phantom_checks import FROZEN, auc_of_colour_and_size, pixel_hash
 
 from medbench.schema import PARTS, Split
-from medbench.stats import splits as sampling
+from medbench.stats import splits
 from medbench.tasks.derm import DERM
-from medbench.tasks.phantoms import dermoscopy as phantom
+from medbench.tasks.phantoms import dermoscopy
 
 #: Supervised ImageNet features reach a macro AUC of 0.89 with all labels (tf_efficientnet_lite0, 64 px, logistic regression, test part).
 SUPERVISED = 0.89
@@ -19,7 +19,7 @@ SUPERVISED = 0.89
 
 @pytest.fixture(scope="module")
 def parts() -> dict[str, Split]:
-    return phantom.derm()
+    return dermoscopy.derm()
 
 
 @pytest.fixture(scope="module")
@@ -29,20 +29,20 @@ def pixels(parts: dict[str, Split]) -> dict[str, np.ndarray]:
 
 def sample() -> list[int]:
     """Seeds of the first view of each class's first ten lesions, in the order of the lesions' numbers."""
-    kinds = np.concatenate([part.labels for part in phantom.derm().values()])
-    lesions = np.concatenate([[image.seed // phantom.VIEWS for image in part.images] for part in phantom.derm().values()])
-    first = [np.unique(lesions[kinds == c])[:10] for c in range(len(phantom.CLASSES))]
-    return [int(lesion) * phantom.VIEWS for lesion in np.sort(np.concatenate(first))]
+    kinds = np.concatenate([part.labels for part in dermoscopy.derm().values()])
+    lesions = np.concatenate([[image.seed // dermoscopy.VIEWS for image in part.images] for part in dermoscopy.derm().values()])
+    first = [np.unique(lesions[kinds == c])[:10] for c in range(len(dermoscopy.CLASSES))]
+    return [int(lesion) * dermoscopy.VIEWS for lesion in np.sort(np.concatenate(first))]
 
 
 def test_pixels_are_frozen():
-    now = pixel_hash(phantom.draw_derm, sample())
-    assert now == phantom.DERM_PIXELS, FROZEN.format(what="drawings", name="derm", now=now)
+    now = pixel_hash(dermoscopy.draw_derm, sample())
+    assert now == dermoscopy.DERM_PIXELS, FROZEN.format(what="drawings", name="derm", now=now)
 
 
 def test_split_is_frozen(parts):
-    now = sampling.ids_hash(parts["test"].ids)
-    assert now == phantom.DERM_TEST, FROZEN.format(what="test part", name="derm", now=now)
+    now = splits.ids_hash(parts["test"].ids)
+    assert now == dermoscopy.DERM_TEST, FROZEN.format(what="test part", name="derm", now=now)
 
 
 def test_a_fresh_process_draws_the_same_pixels():
@@ -52,7 +52,7 @@ def test_a_fresh_process_draws_the_same_pixels():
         "print(hashlib.sha256(b''.join(drawn[::-1])).hexdigest())"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == pixel_hash(phantom.draw_derm, seeds)
+    assert answer.stdout.strip() == pixel_hash(dermoscopy.draw_derm, seeds)
 
 
 def test_listing_imports_nothing_heavy():
@@ -62,7 +62,7 @@ def test_listing_imports_nothing_heavy():
 
 
 def test_images_are_named_and_picklable(parts):
-    assert DERM.classes == phantom.CLASSES
+    assert DERM.classes == dermoscopy.CLASSES
     for part in parts.values():
         assert part.labels.dtype == np.int64
         assert {len(column) for column in (part.ids, part.labels, part.groups, part.bags, *part.meta.values())} == {len(part)}
@@ -70,7 +70,7 @@ def test_images_are_named_and_picklable(parts):
     images = [image for part in parts.values() for image in part.images]
     ids = np.concatenate([part.ids for part in parts.values()])
     assert len(set(ids)) == len({image.key for image in images}) == len({image.seed for image in images}) == len(images)
-    assert all(image.key == f"derm-phantom-{phantom.DERM_VERSION}:{image.seed}" for image in images)
+    assert all(image.key == f"derm-phantom-{dermoscopy.DERM_VERSION}:{image.seed}" for image in images)
     again = pickle.loads(pickle.dumps(images[0]))
     np.testing.assert_array_equal(again.draw(again.seed), images[0].draw(images[0].seed))
 
@@ -83,13 +83,13 @@ def test_lesions_are_whole_and_have_one_class(parts):
         for group, label, age, sex, site, image in rows:
             facts = (name, int(label), float(age), str(sex), str(site))
             assert owner.setdefault(group, facts) == facts
-            assert group == f"phantom_{image.seed // phantom.VIEWS:04d}"
+            assert group == f"phantom_{image.seed // dermoscopy.VIEWS:04d}"
 
 
 def test_proportions_follow_ham10000(parts):
     size = np.array([len(parts[name]) for name in PARTS])
     assert 1700 <= size.sum() <= 2100
-    np.testing.assert_allclose(size / size.sum(), phantom.SHARES, atol=0.02)
+    np.testing.assert_allclose(size / size.sum(), dermoscopy.SHARES, atol=0.02)
     labels = np.concatenate([part.labels for part in parts.values()])
     real = np.array([327, 514, 1099, 115, 1113, 6705, 142]) / 10_015  # HAM10000's images a class
     np.testing.assert_allclose(np.bincount(labels) / len(labels), real, atol=0.02)
@@ -97,7 +97,7 @@ def test_proportions_follow_ham10000(parts):
     assert views.max() == 4
     assert (views > 1).mean() == pytest.approx(1956 / 7470, abs=0.02)  # HAM10000's lesions with two or more images
     for name, fewest in (("train", 10), ("val", 3), ("test", 5)):
-        assert np.bincount(parts[name].labels, minlength=len(phantom.CLASSES)).min() >= fewest
+        assert np.bincount(parts[name].labels, minlength=len(dermoscopy.CLASSES)).min() >= fewest
 
 
 def test_meta_is_independent_of_the_class(parts):
@@ -105,7 +105,7 @@ def test_meta_is_independent_of_the_class(parts):
     labels, lesions = (np.concatenate([getattr(p, f) for p in parts.values()]) for f in ("labels", "groups"))
     one = np.unique(lesions, return_index=True)[1]
     label, age, male = labels[one], whole["age"][one], (whole["sex"] == "male")[one]
-    for c in range(len(phantom.CLASSES)):
+    for c in range(len(dermoscopy.CLASSES)):
         n = (label == c).sum()
         assert abs(age[label == c].mean() - age.mean()) < 4 * age.std() / n**0.5
         assert abs(male[label == c].mean() - male.mean()) < 4 * 0.5 / n**0.5
@@ -113,7 +113,7 @@ def test_meta_is_independent_of_the_class(parts):
 
 def test_drawings_are_images_and_no_two_are_equal(pixels):
     whole = np.concatenate(list(pixels.values()))
-    assert whole.shape[1:] == (phantom.SIZE, phantom.SIZE, 3)
+    assert whole.shape[1:] == (dermoscopy.SIZE, dermoscopy.SIZE, 3)
     assert whole.dtype == np.uint8
     assert len({image.tobytes() for image in whole}) == len(whole)
     assert whole.reshape(len(whole), -1).std(1).min() > 3  # of 255: none is blank

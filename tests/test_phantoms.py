@@ -14,10 +14,8 @@ from fakes.phantom_checks import FROZEN, auc_of_colour_and_size, pixel_hash
 
 from medbench.data.task_data import open_task
 from medbench.schema import PARTS, Grid, Split, registry
-from medbench.stats import splits as sampling
-from medbench.tasks.phantoms import chest_xray as radiography
-from medbench.tasks.phantoms import fundus as ophthalmoscopy
-from medbench.tasks.phantoms import histology
+from medbench.stats import splits
+from medbench.tasks.phantoms import chest_xray, fundus, histology
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +33,8 @@ class Phantom:
 
 
 PHANTOMS = (
-    Phantom("chest", radiography, radiography.chest, radiography.draw_chest, 0.75),
-    Phantom("retina", ophthalmoscopy, ophthalmoscopy.retina, ophthalmoscopy.draw_retina, 0.89),
+    Phantom("chest", chest_xray, chest_xray.chest, chest_xray.draw_chest, 0.75),
+    Phantom("retina", fundus, fundus.retina, fundus.draw_retina, 0.89),
     Phantom("lymph", histology, histology.lymph, histology.draw_lymph, 0.90),
 )
 
@@ -55,7 +53,7 @@ def test_pixels_and_split_are_frozen(phantom):
     parts = phantom.make()
     now = pixel_hash(phantom.draw, seeds_of(parts))
     assert now == phantom.frozen("PIXELS"), FROZEN.format(what="drawings", name=phantom.name, now=now)
-    now = sampling.ids_hash(parts["test"].ids)
+    now = splits.ids_hash(parts["test"].ids)
     assert now == phantom.frozen("TEST"), FROZEN.format(what="test part", name=phantom.name, now=now)
 
 
@@ -83,17 +81,17 @@ def test_groups_have_several_images_and_keep_their_facts(phantom):
 
 
 def test_proportions_follow_the_real_set():
-    chest = radiography.chest()
+    chest = chest_xray.chest()
     stated = np.concatenate([chest[name].labels for name in ("train", "val")])
-    np.testing.assert_allclose((stated == 1).mean(0), radiography.STATED, atol=0.05)
-    np.testing.assert_allclose(np.isnan(stated).mean(0), radiography.OPEN, atol=0.03)
+    np.testing.assert_allclose((stated == 1).mean(0), chest_xray.STATED, atol=0.05)
+    np.testing.assert_allclose(np.isnan(stated).mean(0), chest_xray.OPEN, atol=0.03)
     assert not np.isnan(chest["test"].labels).any()
     images = np.concatenate([part.meta["view"] for part in chest.values()])
     assert (images == "Lateral").mean() == pytest.approx(32_387 / 223_414, abs=0.03)  # CheXpert's train.csv
     patients = np.unique(np.concatenate([part.groups for part in chest.values()]), return_counts=True)[1]
     assert (patients > 1).mean() == pytest.approx(41_959 / 64_540, abs=0.05)
-    grades = np.concatenate([part.labels for part in ophthalmoscopy.retina().values()])
-    np.testing.assert_allclose(np.bincount(grades) / len(grades), np.array(ophthalmoscopy.GRADES) / 3_662, atol=0.03)
+    grades = np.concatenate([part.labels for part in fundus.retina().values()])
+    np.testing.assert_allclose(np.bincount(grades) / len(grades), np.array(fundus.GRADES) / 3_662, atol=0.03)
     patches = np.concatenate([part.labels for part in histology.lymph().values()])
     assert patches.mean() == pytest.approx(0.5, abs=0.05)
 
@@ -108,7 +106,7 @@ def test_policies_for_open_findings_share_images_and_split():
         np.testing.assert_array_equal(ignored[name].labels[known], ones[name].labels[known])
         assert (ones[name].labels[~known] == 1).all()
     assert tasks["retina"].phantom()["test"].ids.tolist() == tasks["eyepacs"].phantom()["test"].ids.tolist()
-    for name, classes in (("chest", radiography.FINDINGS), ("chexpert", radiography.FINDINGS)):
+    for name, classes in (("chest", chest_xray.FINDINGS), ("chexpert", chest_xray.FINDINGS)):
         assert tasks[name].classes == classes
 
 
@@ -154,7 +152,7 @@ def test_a_positive_patch_holds_tumour_in_its_centre_and_a_negative_one_does_not
 
 
 def test_eyes_are_mirrored_and_the_disc_lies_on_the_nose_side():
-    parts = ophthalmoscopy.retina()
+    parts = fundus.retina()
     part = parts["test"]
     for image, side in list(zip(part.images, part.meta["eye"], strict=True))[:24]:
         pixels = image.draw(image.seed).astype(float)

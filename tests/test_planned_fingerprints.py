@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from medbench import Grid
-from medbench.run import planning as grid
+from medbench.run import planning
 from medbench.run import study as studies
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +23,7 @@ def committed(study: str) -> set[str]:
 
 
 def planned(*grids: Grid) -> set[str]:
-    return {cell.fingerprint for one in grids for cell in grid.plan(one).cells}
+    return {cell.fingerprint for one in grids for cell in planning.plan(one).cells}
 
 
 @pytest.mark.parametrize(("study", "file"), [("smoke", "smoke.py"), ("smoke-pretraining", "smoke_pretraining.py")])

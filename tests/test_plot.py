@@ -13,32 +13,29 @@ from fakes.results import study
 from PIL import Image
 
 from medbench import UserError
-from medbench.report import figures as plot
-from medbench.report import leaderboard as table
-from medbench.report.figures import calibration_confusion as answers
-from medbench.report.figures import performance as results
-from medbench.report.figures import style
+from medbench.report import figures, leaderboard
+from medbench.report.figures import calibration_confusion, performance, style
 from medbench.report.figures.attention_map import attention_picture
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> list[table.Leaderboard]:
-    return table.leaderboards(study(tmp_path_factory.mktemp("one")))
+def one(tmp_path_factory: pytest.TempPathFactory) -> list[leaderboard.Leaderboard]:
+    return leaderboard.leaderboards(study(tmp_path_factory.mktemp("one")))
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> list[table.Leaderboard]:
-    return table.leaderboards(study(tmp_path_factory.mktemp("many"), tasks=3))
+def many(tmp_path_factory: pytest.TempPathFactory) -> list[leaderboard.Leaderboard]:
+    return leaderboard.leaderboards(study(tmp_path_factory.mktemp("many"), tasks=3))
 
 
 def axes_of(drawing: style.Drawing) -> list:
     return [ax for ax in drawing.figure.axes if ax.has_data()]
 
 
-def test_every_kind_in_every_format(many: list[table.Leaderboard], tmp_path: Path) -> None:
-    files = plot.draw_figures(many, [kind for kind in plot.KINDS if kind not in ("attention", "shift")], tmp_path, plot.FORMATS)
+def test_every_kind_in_every_format(many: list[leaderboard.Leaderboard], tmp_path: Path) -> None:
+    files = figures.draw_figures(many, [kind for kind in figures.KINDS if kind not in ("attention", "shift")], tmp_path, figures.FORMATS)
     stems = {"curves", "heatmap", "cd", "cost", "reliability", *(f"confusion-task{t}-T-test" for t in range(3))}
-    assert {file.name for file in files} == {f"{stem}.{form}" for stem in stems for form in plot.FORMATS}
+    assert {file.name for file in files} == {f"{stem}.{form}" for stem in stems for form in figures.FORMATS}
     starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
     assert all(file.read_bytes().startswith(starts[file.suffix[1:]]) for file in files)
     for file in (file for file in files if file.suffix == ".png"):
@@ -47,14 +44,14 @@ def test_every_kind_in_every_format(many: list[table.Leaderboard], tmp_path: Pat
     assert "sim$clr" in svg, "text stays text, and dollars are no mathematics"
 
 
-def test_attention_is_drawn_from_the_rows_of_a_fusion(one: list[table.Leaderboard], tmp_path: Path) -> None:
+def test_attention_is_drawn_from_the_rows_of_a_fusion(one: list[leaderboard.Leaderboard], tmp_path: Path) -> None:
     """The mean over draws, with the members' names; other lines have no map."""
     (board,) = one
     first = next(line for line in board.lines if line.complete)
     maps = [{"attention": (np.eye(2) * i / 8 + 0.5 * (1 - i / 8)).tolist()} for i in range(len(first.rows))]
     rows = [replace(row, provenance={"protocol": m, "members": ["ours", "theirs"]}) for row, m in zip(first.rows, maps, strict=True)]
     fused = replace(board, lines=[replace(first, rows=rows)])
-    (file,) = plot.draw_figures([fused], ["attention"], tmp_path, ["svg"])
+    (file,) = figures.draw_figures([fused], ["attention"], tmp_path, ["svg"])
     text = file.read_text()
     middle = np.mean([m["attention"] for m in maps], axis=0)[0, 0]
     assert file.name.startswith("attention-") and "ours" in text and "theirs" in text and f">{middle:.2f}<" in text
@@ -70,35 +67,35 @@ def test_the_picture_shows_every_map_on_one_scale(tmp_path: Path) -> None:
     assert (pixels.max(2) - pixels.min(2)).max() <= 1  # grey, so print loses nothing
 
 
-def test_widths_are_those_of_a_paper(one: list[table.Leaderboard], tmp_path: Path) -> None:
+def test_widths_are_those_of_a_paper(one: list[leaderboard.Leaderboard], tmp_path: Path) -> None:
     for width, inches in style.WIDTHS.items():
-        for file in plot.draw_figures(one, ["curves", "heatmap", "confusion"], tmp_path / width, ["png"], width=width):
+        for file in figures.draw_figures(one, ["curves", "heatmap", "confusion"], tmp_path / width, ["png"], width=width):
             assert Image.open(file).width == pytest.approx(inches * 300, abs=1)
 
 
-def test_the_same_numbers_give_the_same_bytes(one: list[table.Leaderboard], tmp_path: Path) -> None:
-    first, second = (plot.draw_figures(one, ["curves"], tmp_path / name, plot.FORMATS) for name in "ab")
+def test_the_same_numbers_give_the_same_bytes(one: list[leaderboard.Leaderboard], tmp_path: Path) -> None:
+    first, second = (figures.draw_figures(one, ["curves"], tmp_path / name, figures.FORMATS) for name in "ab")
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
 
 
-def test_several_processes_draw_the_same(many: list[table.Leaderboard], tmp_path: Path) -> None:
+def test_several_processes_draw_the_same(many: list[leaderboard.Leaderboard], tmp_path: Path) -> None:
     said: list[list[str]] = [[], []]
     alone, shared = (
-        plot.draw_figures(many, [], tmp_path / str(n), ["svg"], processes=n, say=words.append)
+        figures.draw_figures(many, [], tmp_path / str(n), ["svg"], processes=n, say=words.append)
         for n, words in zip((1, 3), said, strict=True)
     )
     assert [file.name for file in alone] == [file.name for file in shared] and said[0] == said[1]
     assert [file.read_bytes() for file in alone] == [file.read_bytes() for file in shared]
     with pytest.raises(UserError, match=r"three methods, finished on two tasks"):
-        plot.draw_figures(many[:1], ["curves", "cd"], tmp_path / "some", processes=2)
+        figures.draw_figures(many[:1], ["curves", "cd"], tmp_path / "some", processes=2)
 
 
-def test_curves_show_the_tables_numbers(one: list[table.Leaderboard]) -> None:
+def test_curves_show_the_tables_numbers(one: list[leaderboard.Leaderboard]) -> None:
     with style.paper():
-        (drawing,) = results.curves(one, None, "")
+        (drawing,) = performance.curves(one, None, "")
     (ax,) = axes_of(drawing)
     drawn = [line for line in ax.lines if line.get_marker() in style.MARKERS]
-    for line, name in zip(drawn, results.short_names(one), strict=True):
+    for line, name in zip(drawn, performance.short_names(one), strict=True):
         summaries = [entry.summary("auc") for entry in one[0].lines if entry.name == name]
         assert line.get_ydata() == pytest.approx([s.mean for s in summaries])
         assert line.get_xdata() == pytest.approx([10, 100])
@@ -106,9 +103,9 @@ def test_curves_show_the_tables_numbers(one: list[table.Leaderboard]) -> None:
     assert across.get_ydata()[0] == one[0].at("100%")[1].summary("auc").mean, "supervised with all labels"
 
 
-def test_heat_map_shows_the_tables_numbers(many: list[table.Leaderboard]) -> None:
+def test_heat_map_shows_the_tables_numbers(many: list[leaderboard.Leaderboard]) -> None:
     with style.paper():
-        (drawing,) = results.heatmap(many, None, "")
+        (drawing,) = performance.heatmap(many, None, "")
     texts = [text.get_text() for text in drawing.figure.axes[0].texts]
     expected = [f"{board.at('100%')[m].summary('auc').mean:.3f}" for m in range(3) for board in many]
     assert [text.rstrip("*=") for text in texts] == expected
@@ -117,9 +114,9 @@ def test_heat_map_shows_the_tables_numbers(many: list[table.Leaderboard]) -> Non
 
 @pytest.mark.parametrize("width", ["", "column", "page"])
 def test_heat_map_has_room_for_long_names(tmp_path: Path, width: str) -> None:
-    boards = table.leaderboards(study(tmp_path, methods=("given", "supervised tf_efficientnet_lite0 112 linear")))
+    boards = leaderboard.leaderboards(study(tmp_path, methods=("given", "supervised tf_efficientnet_lite0 112 linear")))
     with style.paper():
-        (drawing,) = results.heatmap(boards, None, width)
+        (drawing,) = performance.heatmap(boards, None, width)
         drawing.figure.draw_without_rendering()
     ax, inside = drawing.figure.axes[0], drawing.figure.bbox
     cell = ax.bbox.width / len(ax.get_xticks())
@@ -128,7 +125,7 @@ def test_heat_map_has_room_for_long_names(tmp_path: Path, width: str) -> None:
         assert inside.x0 <= text.get_window_extent().x0 and text.get_window_extent().x1 <= inside.x1, text.get_text()
 
 
-def test_reliability_counts_by_hand(one: list[table.Leaderboard]) -> None:
+def test_reliability_counts_by_hand(one: list[leaderboard.Leaderboard]) -> None:
     line = one[0].at("100%")[2]
     scores, target = line.stores[0].scores(line.rows[0]), line.stores[0].target("target0")
     confidence = scores["probabilities"].max(1)
@@ -136,16 +133,16 @@ def test_reliability_counts_by_hand(one: list[table.Leaderboard]) -> None:
     in_last = confidence > 14 / 15
     assert in_last.sum() >= 10, "or the bin would not be drawn"
     with style.paper():
-        (drawing,) = answers.reliability(one, None, "")
+        (drawing,) = calibration_confusion.reliability(one, None, "")
     curve = drawing.figure.axes[0].lines[-1]
     assert (curve.get_xdata()[-1], curve.get_ydata()[-1]) == pytest.approx((confidence[in_last].mean(), right[in_last].mean()))
 
 
-def test_confusion_is_the_share_of_each_label(one: list[table.Leaderboard]) -> None:
+def test_confusion_is_the_share_of_each_label(one: list[leaderboard.Leaderboard]) -> None:
     line = one[0].at("100%")[0]
     scores, target = line.stores[0].scores(line.rows[0]), line.stores[0].target("target0")
     with style.paper():
-        (drawing,) = answers.confusion(one, None, "")
+        (drawing,) = calibration_confusion.confusion(one, None, "")
     texts = [text.get_text() for text in drawing.figure.axes[0].texts]
     share = lambda label, decision: 100 * (scores["decisions"][target["labels"] == label] == decision).mean()
     assert texts == [f"{share(label, decision):.0f}" for label in (0, 1) for decision in (0, 1)]
@@ -166,14 +163,14 @@ def test_of_many_lines_the_best_are_drawn_and_it_is_said(
     """The best with the most labels and the supervised baseline; the figure, its drawing and the command say so; heat maps' marks are the table's."""
     methods = ("supervised", *(f"m{i:02d}" for i in range(39)))
     store = study(tmp_path / "out", tasks=2, methods=methods)
-    boards = table.leaderboards(store)
+    boards = leaderboard.leaderboards(store)
     places = {
         m: [sorted(board.at("100%"), key=lambda x: -x.plain["auc"][0]).index(board.at("100%")[i]) for board in boards]
         for i, m in enumerate(methods)
     }
     best = sorted(methods[1:], key=lambda m: sum(places[m]))
     with style.paper():
-        for draw in (results.curves, results.cost, answers.reliability):
+        for draw in (performance.curves, performance.cost, calibration_confusion.reliability):
             (drawing,) = draw(boards, None, "")
             legend = drawing.figure.legends[0]
             assert (
@@ -183,30 +180,30 @@ def test_of_many_lines_the_best_are_drawn_and_it_is_said(
             )
             shown = [text.get_text() for text in legend.get_texts() if "all labels" not in text.get_text()]
             assert set(shown) == {"supervised", *best[:11]}
-        (drawing,) = results.heatmap(boards, None, "")
+        (drawing,) = performance.heatmap(boards, None, "")
         ax = drawing.figure.axes[0]
         assert "36 of 40 rows: the best by their mean place" in drawing.figure.get_suptitle()
-        marks = {line.cell.method: mark.sign for line, mark in table.marks(boards[0], "auc").items() if line.cell.labels == "100%"}
+        marks = {line.cell.method: mark.sign for line, mark in leaderboard.marks(boards[0], "auc").items() if line.cell.labels == "100%"}
         rows = [label.get_text() for label in ax.get_yticklabels()]
         assert [text.get_text()[5:] for text in ax.texts[::2]] == [marks[row] for row in rows]
-        (drawing,) = results.critical_difference(boards, None, "")
+        (drawing,) = performance.critical_difference(boards, None, "")
         assert "30 of 40 lines: the best mean ranks" in drawing.figure.axes[0].texts[-1].get_text()
-        first, _ = answers.confusion(boards, None, "")
+        first, _ = calibration_confusion.confusion(boards, None, "")
         assert len(first.figure.axes) == 3 and first.said in first.figure.get_suptitle()
-    assert plot.readable(boards[:1], "auc", 40) == boards[:1], "what fits is all shown"
+    assert figures.readable(boards[:1], "auc", 40) == boards[:1], "what fits is all shown"
     assert medbench("plot", str(store.folder), "--kind", "curves,cost", "--format", "svg", "--out", "here") == 0
     assert "curves, cost: 12 of 40 lines" in capsys.readouterr().err
 
 
 def test_what_cannot_be_drawn_is_said(
-    one: list[table.Leaderboard], tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    one: list[leaderboard.Leaderboard], tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match="three methods, finished on two tasks"):
-        plot.draw_figures(one, ["cd"], tmp_path)
-    names = {file.stem for file in plot.draw_figures(one, [], tmp_path / "all", ["png"])}
+        figures.draw_figures(one, ["cd"], tmp_path)
+    names = {file.stem for file in figures.draw_figures(one, [], tmp_path / "all", ["png"])}
     assert "cd" not in names and "curves" in names, "without a name, all that can be drawn"
     with pytest.raises(UserError, match="Unknown metric"):
-        plot.draw_figures(one, ["curves"], tmp_path, metric="aux")
+        figures.draw_figures(one, ["curves"], tmp_path, metric="aux")
     folder = str(one[0].lines[0].stores[0].folder)
     assert medbench("plot", folder, "--kind", "curve") == 2
     assert "Did you mean 'curves'" in capsys.readouterr().err
@@ -220,11 +217,11 @@ def test_an_unfinished_run_is_drawn_as_far_as_it_goes(tmp_path: Path) -> None:
     store = study(tmp_path / "out")
     lines = (store.folder / "rows.jsonl").read_text().splitlines(keepends=True)
     (store.folder / "rows.jsonl").write_text("".join(lines[:4]))
-    files = plot.draw_figures(table.leaderboards(store), [], tmp_path / "figures", ["png"])
+    files = figures.draw_figures(leaderboard.leaderboards(store), [], tmp_path / "figures", ["png"])
     assert {"curves", "heatmap", "cost"} <= {file.stem for file in files}
     (store.folder / "rows.jsonl").write_text("")
     with pytest.raises(UserError, match="Nothing can be drawn"):
-        plot.draw_figures(table.leaderboards(store), [], tmp_path / "figures", ["png"])
+        figures.draw_figures(leaderboard.leaderboards(store), [], tmp_path / "figures", ["png"])
 
 
 def test_figures_do_without_torch(without_torch: Callable[..., str], tmp_path: Path) -> None:

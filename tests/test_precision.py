@@ -15,9 +15,9 @@ from fakes.pretraining import small, train
 from torch import nn
 
 from medbench import images
-from medbench.models import features as embed
+from medbench.models import features
 from medbench.protocols import finetune
-from medbench.run import planning as grid
+from medbench.run import planning
 from medbench.schema import Drawn, Encoder, Grid, UserError
 from medbench.system import precision
 
@@ -67,8 +67,8 @@ def test_every_pass_of_an_encoder_is_as_the_precision_says(name: str, turned: di
     pack = images.pack(drawings, images.content_hashes(drawings, tmp_path), 16, "bicubic", tmp_path)
     encoder = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
     pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    embed.extract_features(pack, lambda: Noting(pooled, seen), encoder, "key", tmp_path, device="cpu", precision=name)
-    embed.trial_speed(lambda: Noting(pooled, seen), encoder, "cpu", name)
+    features.extract_features(pack, lambda: Noting(pooled, seen), encoder, "key", tmp_path, device="cpu", precision=name)
+    features.trial_speed(lambda: Noting(pooled, seen), encoder, "cpu", name)
     assert seen == [SAID[name]] * 3
     seen.clear()
     train(
@@ -128,11 +128,11 @@ def test_tf32_is_refused_where_nothing_would_be_rounded(
 
 def test_another_precision_is_another_cell_and_other_features(folder: Path) -> None:
     asked = Grid(tasks=(f"folder:{folder}",), size=32, methods=("random", "simclr"), labels=("100",))
-    plans = [grid.plan(replace(asked, precision=name)) for name in precision.PRECISIONS]
+    plans = [planning.plan(replace(asked, precision=name)) for name in precision.PRECISIONS]
     assert len({cell.fingerprint for plan in plans for cell in plan.cells}) == 6
     assert len({unit.weights.sha256 for plan in plans for unit in plan.units}) == 4, "drawn weights are the same, trained ones are not"
     with pytest.raises(UserError, match="Unknown precision 'fp16'"):
-        grid.plan(replace(asked, precision="fp16"))
+        planning.plan(replace(asked, precision="fp16"))
 
 
 def test_what_a_gpu_kept_as_fp32_with_rounded_convolutions_is_not_found_again() -> None:

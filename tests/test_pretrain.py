@@ -15,19 +15,16 @@ import torch
 from fakes.pretraining import BAGS, DINO_HYPER, GROUPS, HALF, INDEX, MULTI, PIXELS, SMALL, N, plain_encoder, small, train
 from torch import nn
 
-from medbench.images import augment as views
+from medbench.images import augment
 from medbench.images.augment import Crop
 from medbench.methods.dino import DINO
 from medbench.methods.micle import MICLE
 from medbench.methods.simclr import SIMCLR
 from medbench.methods.supervised_adapted_bn import SUPERVISED_BN
 from medbench.models import checkpoints, encoders, pretrain, weights
-from medbench.models.pretrain import Position, Recipe, batches
-from medbench.models.pretrain import batch_order as order
-from medbench.models.pretrain import checkpointing as state
-from medbench.models.pretrain import monitor as watch
+from medbench.models.pretrain import Position, Recipe, batch_order, batches, checkpointing, monitor
 from medbench.models.pretrain.objective import Objective, fit_sizes
-from medbench.run import pretrain_only as pretraining
+from medbench.run import pretrain_only
 from medbench.schema import Encoder, Split, UserError
 
 
@@ -40,7 +37,7 @@ def history(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_an_epoch_shows_each_image_once() -> None:
-    table = order.epoch(BAGS, GROUPS, 8, np.random.default_rng(0), paired=False)
+    table = batch_order.epoch(BAGS, GROUPS, 8, np.random.default_rng(0), paired=False)
     assert table.shape == (7, 8, 2)
     assert np.array_equal(table[..., 0], table[..., 1])
     assert len(np.unique(table[..., 0])) == 56
@@ -54,7 +51,7 @@ def test_pairs_come_from_two_images_of_one_bag_and_never_two_bags_of_a_group() -
     size = Counter(bags)
     often: Counter[str] = Counter()
     for seed in range(20):
-        table = order.epoch(bags, groups, 16, np.random.default_rng(seed), paired=True)
+        table = batch_order.epoch(bags, groups, 16, np.random.default_rng(seed), paired=True)
         assert len(table) >= 5
         drawn = bags[table[..., 0]].ravel()
         assert len(np.unique(drawn)) == drawn.size  # each bag at most once an epoch
@@ -68,16 +65,19 @@ def test_pairs_come_from_two_images_of_one_bag_and_never_two_bags_of_a_group() -
 
 
 def test_all_pairs_of_a_bag_occur() -> None:
-    seen = {tuple(order.epoch(np.array(["a"] * 3), np.array(["a"] * 3), 1, np.random.default_rng(s), paired=True)[0, 0]) for s in range(60)}
+    seen = {
+        tuple(batch_order.epoch(np.array(["a"] * 3), np.array(["a"] * 3), 1, np.random.default_rng(s), paired=True)[0, 0])
+        for s in range(60)
+    }
     assert seen == {(i, j) for i in range(3) for j in range(3) if i != j}
 
 
 def test_held_out_are_whole_groups_of_about_five_percent() -> None:
     groups = np.random.default_rng(1).integers(0, 300, 1000).astype(str)
-    out = order.monitored_part(groups)
+    out = batch_order.monitored_part(groups)
     assert 0.03 * 1000 < out.sum() <= 50
     assert not set(groups[out]) & set(groups[~out])
-    assert not order.monitored_part(groups[:100]).any()
+    assert not batch_order.monitored_part(groups[:100]).any()
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -85,11 +85,11 @@ def test_views_of_shares_are_the_views_of_the_whole(paired: bool) -> None:
     data = batches.Data(PIXELS, INDEX, BAGS, GROUPS, None, HALF, HALF, 16)
     pairs = np.stack([np.arange(0, 16, 2), np.arange(1, 17, 2)], 1)
     generator = torch.Generator().manual_seed(3)
-    crops = views.simclr_views() if paired else MULTI
+    crops = augment.simclr_views() if paired else MULTI
     whole = batches.views_of(data, crops, pairs, slice(0, 8), "cpu", generator, paired=paired)
     if not paired:
         images = torch.from_numpy(PIXELS[INDEX[pairs[:, 0]]])
-        for one, other in zip(whole, views.views(images, crops, 16, HALF, HALF, torch.Generator().manual_seed(3)), strict=True):
+        for one, other in zip(whole, augment.views(images, crops, 16, HALF, HALF, torch.Generator().manual_seed(3)), strict=True):
             assert torch.equal(one, other)
     for part in (slice(0, 3), slice(3, 8)):
         mine = batches.views_of(data, crops, pairs, part, "cpu", torch.Generator().manual_seed(3), paired=paired)
@@ -118,7 +118,7 @@ def test_a_killed_pretraining_goes_on_with_the_same_trajectory(name: str, tmp_pa
     recipes = [small("simclr"), small("simclr", paired=True)] if name == "micle" else [small(name, steps=8, accumulate=2)]
     whole = train(tmp_path / "whole", recipes)
     calls: list[int] = []
-    monkeypatch.setattr(state.CheckpointWriter, "due", lambda self: len(calls) % 3 == 1)
+    monkeypatch.setattr(checkpointing.CheckpointWriter, "due", lambda self: len(calls) % 3 == 1)
 
     def progress(done: int, total: int, loss: float) -> None:
         calls.append(done)
@@ -256,9 +256,9 @@ def test_effective_rank() -> None:
         x = rng.normal(size=shape)
         values = np.linalg.svd(x / np.linalg.norm(x, axis=1, keepdims=True), compute_uv=False)
         share = values / values.sum()
-        assert watch.effective_rank(torch.tensor(x)) == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-6)
-    assert watch.effective_rank(torch.eye(7)) == pytest.approx(7)
-    assert watch.effective_rank(torch.ones(9, 5) * torch.rand(9, 1)) == pytest.approx(1, abs=1e-4)
+        assert monitor.effective_rank(torch.tensor(x)) == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-6)
+    assert monitor.effective_rank(torch.eye(7)) == pytest.approx(7)
+    assert monitor.effective_rank(torch.ones(9, 5) * torch.rand(9, 1)) == pytest.approx(1, abs=1e-4)
 
 
 def test_knn_auc_against_scikit_learn() -> None:
@@ -268,14 +268,14 @@ def test_knn_auc_against_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     labels, other = rng.integers(0, 3, 200), rng.integers(0, 3, 90)
     bank, queries = (rng.normal(size=(len(y), 6)) + np.eye(6)[y] for y in (labels, other))
-    votes = KNeighborsClassifier(watch.NEIGHBOURS, metric="cosine").fit(bank, labels).predict_proba(queries)
-    assert watch.knn_auc(bank, labels, queries, other) == pytest.approx(roc_auc_score(other, votes, multi_class="ovr"))
+    votes = KNeighborsClassifier(monitor.NEIGHBOURS, metric="cosine").fit(bank, labels).predict_proba(queries)
+    assert monitor.knn_auc(bank, labels, queries, other) == pytest.approx(roc_auc_score(other, votes, multi_class="ovr"))
     many, few = np.eye(3)[labels], np.eye(3)[other]
-    assert watch.knn_auc(bank, many, queries, few) == pytest.approx(roc_auc_score(other, votes, multi_class="ovr"))
+    assert monitor.knn_auc(bank, many, queries, few) == pytest.approx(roc_auc_score(other, votes, multi_class="ovr"))
     few[:, 1] = np.nan  # not known of any query: left out
     kept = np.mean([roc_auc_score(other == c, votes[:, c]) for c in (0, 2)])
-    assert watch.knn_auc(bank, many, queries, few) == pytest.approx(kept)
-    assert watch.knn_auc(bank, labels, queries, np.zeros(90, int)) is None
+    assert monitor.knn_auc(bank, many, queries, few) == pytest.approx(kept)
+    assert monitor.knn_auc(bank, labels, queries, np.zeros(90, int)) is None
 
 
 def collapsing(backbone: nn.Module, dim: int, recipe: Recipe) -> Objective:
@@ -288,31 +288,31 @@ def collapsing(backbone: nn.Module, dim: int, recipe: Recipe) -> Objective:
 def test_a_collapse_ends_the_training_with_a_reason(tmp_path: Path) -> None:
     done: list[int] = []
     recipe = small("simclr", steps=400).having(objective=collapsing, lr=0.1)
-    with pytest.raises(watch.Collapsed, match="all embeddings point one way at step"):
+    with pytest.raises(monitor.Collapsed, match="all embeddings point one way at step"):
         train(tmp_path, [recipe], quiet_encoder, progress=lambda now, total, loss: done.append(now / total))
     assert done[-1] < 0.5
     assert not (tmp_path / "weights.pth").exists()
-    assert history(tmp_path)[-1]["rank"] < watch.NEAR_ONE
+    assert history(tmp_path)[-1]["rank"] < monitor.NEAR_ONE
 
 
 def test_a_loss_that_never_leaves_chance_or_is_no_number_is_a_collapse() -> None:
     steps = list(range(1, 400))
     stuck, falling = [np.log(15)] * 399, list(np.log(15) - np.linspace(0, 1, 399))
     ranks = [9.0] * 399
-    watch.check_collapse(steps[:240], stuck[:240], ranks[:240], np.log(15), warmup=50, planned=400)
-    watch.check_collapse(steps, falling, ranks, np.log(15), warmup=50, planned=400)
-    with pytest.raises(watch.Collapsed, match=r"2\.708, for 200 steps"):
-        watch.check_collapse(steps, stuck, ranks, np.log(15), warmup=50, planned=400)
-    watch.check_collapse(steps, stuck, ranks, np.log(15), warmup=50, planned=13_685)  # DINO's teacher of `paper` is still where it began
-    watch.check_collapse(
+    monitor.check_collapse(steps[:240], stuck[:240], ranks[:240], np.log(15), warmup=50, planned=400)
+    monitor.check_collapse(steps, falling, ranks, np.log(15), warmup=50, planned=400)
+    with pytest.raises(monitor.Collapsed, match=r"2\.708, for 200 steps"):
+        monitor.check_collapse(steps, stuck, ranks, np.log(15), warmup=50, planned=400)
+    monitor.check_collapse(steps, stuck, ranks, np.log(15), warmup=50, planned=13_685)  # DINO's teacher of `paper` is still where it began
+    monitor.check_collapse(
         steps[:200], falling[:200], [1.01] * 200, 5.0, warmup=50, planned=400
     )  # a network whose first embeddings point one way may still learn
-    with pytest.raises(watch.Collapsed, match="one way at step 250"):
-        watch.check_collapse(steps[:250], falling[:250], [1.01] * 250, 5.0, warmup=50, planned=400)
-    with pytest.raises(watch.Collapsed, match="one way at step 20"):
-        watch.check_collapse(steps[:20], falling[:20], [9.0] * 15 + [1.01] * 5, 5.0, warmup=50, planned=400)
-    with pytest.raises(watch.Collapsed, match="the loss is nan at step 3"):
-        watch.check_collapse([1, 2, 3], [1, 1, float("nan")], [9.0] * 3, 2.7, warmup=0, planned=400)
+    with pytest.raises(monitor.Collapsed, match="one way at step 250"):
+        monitor.check_collapse(steps[:250], falling[:250], [1.01] * 250, 5.0, warmup=50, planned=400)
+    with pytest.raises(monitor.Collapsed, match="one way at step 20"):
+        monitor.check_collapse(steps[:20], falling[:20], [9.0] * 15 + [1.01] * 5, 5.0, warmup=50, planned=400)
+    with pytest.raises(monitor.Collapsed, match="the loss is nan at step 3"):
+        monitor.check_collapse([1, 2, 3], [1, 1, float("nan")], [9.0] * 3, 2.7, warmup=0, planned=400)
 
 
 def test_a_look_at_held_out_images_costs_the_training_nothing(tmp_path: Path) -> None:
@@ -458,7 +458,7 @@ def test_synchronised_norms_keep_their_activations(monkeypatch: pytest.MonkeyPat
     images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         before = net(images)
-        after = state.DistributedContext(0, 2).wrap(net, "cuda:0").eval()(images)
+        after = checkpointing.DistributedContext(0, 2).wrap(net, "cuda:0").eval()(images)
     assert any(isinstance(module, nn.SyncBatchNorm) for module in net.modules())
     assert torch.equal(before, after)
 
@@ -469,5 +469,5 @@ def test_each_process_binds_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert pretraining._join("cuda") == ("cuda:1", 1, 2)
+    assert pretrain_only._join("cuda") == ("cuda:1", 1, 2)
     assert given == {"backend": "nccl", "device_id": torch.device("cuda:1")}

@@ -26,7 +26,7 @@ from medbench.models import pretrain
 from medbench.models.pretrain import Recipe
 from medbench.models.pretrain.monitor import Collapsed
 from medbench.stats import metrics
-from medbench.tasks import phantoms as phantom
+from medbench.tasks import phantoms
 
 pytestmark = pytest.mark.slow
 SIZE, VIEWS, BATCH = 32, 50_000, 64
@@ -61,7 +61,7 @@ class Images(NamedTuple):
 @pytest.fixture(scope="module")
 def parts() -> tuple[Images, Images]:
     """Training images, and those that the probe is scored on (test and val)."""
-    drawn = phantom.derm()
+    drawn = phantoms.derm()
     found = {
         name: Images(np.stack([squeeze(i, SIZE, "bicubic") for i in split.images]), split.labels, split.groups, split.bags)
         for name, split in drawn.items()

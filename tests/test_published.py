@@ -13,8 +13,7 @@ import pytest
 from fakes.results import study
 
 from medbench import Store
-from medbench.report import html as page
-from medbench.report import leaderboard as table
+from medbench.report import html, leaderboard
 from medbench.report.compare import sentences
 from medbench.run.merge import merge
 
@@ -35,7 +34,7 @@ def shared(whole: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_the_tables_and_verdicts_are_the_same(whole: Store, shared: Store) -> None:
-    assert table.markdown(shared) == table.markdown(whole)
+    assert leaderboard.markdown(shared) == leaderboard.markdown(whole)
     assert sentences([shared], None, 0.01) == sentences([whole], None, 0.01)
 
 
@@ -47,7 +46,7 @@ def test_nothing_of_a_single_image_is_left(shared: Store) -> None:
 
 
 def test_the_page_leaves_out_what_needs_predictions(whole: Store, shared: Store) -> None:
-    both = [page.build_page([store]) for store in (whole, shared)]
+    both = [html.build_page([store]) for store in (whole, shared)]
     assert ['id="classes"' in markup for markup in both] == [True, False]
     assert all(f'id="{part}"' in both[1] for part in ("answer", "leaderboard", "curves", "verdicts"))
 
@@ -90,7 +89,7 @@ def test_a_shared_folder_can_be_merged_again(shared: Store, tmp_path: Path) -> N
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
 def test_the_committed_tables_are_what_the_committed_rows_give(folder: Path, tmp_path: Path) -> None:
     copy = Store(shutil.copytree(folder, tmp_path / folder.name))
-    table.write(copy)
+    leaderboard.write(copy)
     assert (copy.folder / "leaderboard.md").read_text() == (folder / "leaderboard.md").read_text()
     was, now = (pd.read_csv(where / "leaderboard.csv") for where in (folder, copy.folder))
     pd.testing.assert_frame_equal(was, now, rtol=1e-9, atol=1e-12)  # other vector units add up in another order
@@ -104,8 +103,9 @@ def test_the_table_of_the_readme_is_that_of_the_committed_rows() -> None:
 
 
 def test_a_paper_table_says_of_the_ece_what_must_be_known_where_it_is_shown() -> None:
-    boards = table.leaderboards(Store(ROOT / "results" / "kinds"))
+    boards = leaderboard.leaderboards(Store(ROOT / "results" / "kinds"))
     shown = {
-        metric: [note for note in table.pivot(boards, metric=metric).notes if note.startswith("ECE")] for metric in ("accuracy", "ece")
+        metric: [note for note in leaderboard.pivot(boards, metric=metric).notes if note.startswith("ECE")]
+        for metric in ("accuracy", "ece")
     }
     assert not shown["accuracy"] and len(shown["ece"]) == 1

@@ -12,13 +12,10 @@ from trees import chest
 from trees.files import write_csv
 
 from medbench import images
-from medbench.data import manage as datasets
-from medbench.data import task_data as data
+from medbench.data import manage, task_data
 from medbench.schema import Grid, UserError, registry
-from medbench.stats import splits as sampling
-from medbench.tasks import chexpert
-from medbench.tasks import nih14 as nih
-from medbench.tasks import pneumonia as kermany
+from medbench.stats import splits
+from medbench.tasks import chexpert, nih14, pneumonia
 
 
 @pytest.mark.parametrize("name", ["CheXpert-v1.0", "CheXpert-v1.0-small"])
@@ -47,7 +44,7 @@ def test_uncertain_labels_become_what_the_policy_says(tmp_path: Path, policy: st
     assert not np.isnan(parts["test"].labels).any()
     assert task.settings == {"uncertain": policy}
     assert (task.name == "chexpert") == (policy == "ignore")
-    assert [sampling.ids_hash(part.ids) for part in parts.values()][2] == sampling.ids_hash(chexpert.CHEXPERT.load(root)["test"].ids)
+    assert [splits.ids_hash(part.ids) for part in parts.values()][2] == splits.ids_hash(chexpert.CHEXPERT.load(root)["test"].ids)
 
 
 def test_a_wrong_policy_or_option_is_one_clear_line() -> None:
@@ -70,7 +67,7 @@ def test_chexpert_refuses_a_strange_label_or_path(tmp_path: Path) -> None:
 
 
 def test_nih_folders_give_the_same_parts_flat_or_numbered(tmp_path: Path) -> None:
-    numbered, flat = (nih.load(chest.make_nih(tmp_path / name, flat=name == "flat")) for name in ("numbered", "flat"))
+    numbered, flat = (nih14.load(chest.make_nih(tmp_path / name, flat=name == "flat")) for name in ("numbered", "flat"))
     for part in numbered:
         assert numbered[part].ids.tolist() == flat[part].ids.tolist()
         assert {image.parent.name for image in numbered[part].images} == {"images"}
@@ -80,11 +77,11 @@ def test_nih_folders_give_the_same_parts_flat_or_numbered(tmp_path: Path) -> Non
 
 
 def test_nih_labels_are_the_findings(tmp_path: Path) -> None:
-    test = nih.load(chest.make_nih(tmp_path))["test"]
+    test = nih14.load(chest.make_nih(tmp_path))["test"]
     for group, labels in zip(test.groups, test.labels, strict=True):
         p = int(group)
-        expected = set() if p % 15 == 14 else {nih.CLASSES[p % 15]} | ({nih.CLASSES[(p + 3) % 14]} if p % 5 == 0 else set())
-        assert {name for name, value in zip(nih.CLASSES, labels, strict=True) if value} == expected
+        expected = set() if p % 15 == 14 else {nih14.CLASSES[p % 15]} | ({nih14.CLASSES[(p + 3) % 14]} if p % 5 == 0 else set())
+        assert {name for name, value in zip(nih14.CLASSES, labels, strict=True) if value} == expected
 
 
 def test_nih_refuses_an_unknown_finding_and_an_unknown_image(tmp_path: Path) -> None:
@@ -93,11 +90,11 @@ def test_nih_refuses_an_unknown_finding_and_an_unknown_image(tmp_path: Path) -> 
     text = file.read_text()
     file.write_text(text.replace("Edema", "Oedema"))
     with pytest.raises(UserError, match=r"unknown label 'Oedema'.*Did you mean 'Edema'"):
-        nih.load(root)
+        nih14.load(root)
     file.write_text(text)
     lists.write_text(lists.read_text() + "00099999_000.png\n")
     with pytest.raises(UserError, match=r"test_list.txt lists 1 images that Data_Entry_2017_v2020.csv does not have: 00099999_000.png"):
-        nih.load(root)
+        nih14.load(root)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +128,11 @@ def test_expert_labels_follow_truong(tmp_path: Path, pattern: str) -> None:
     ],
 )
 def test_kermany_patients(name: str, part: str, patient: str) -> None:
-    assert kermany.patient(name, part) == patient
+    assert pneumonia.patient(name, part) == patient
 
 
 def test_kermany_keeps_a_child_of_train_and_val_together(tmp_path: Path) -> None:
-    parts = kermany.load(chest.make_kermany(tmp_path))
+    parts = pneumonia.load(chest.make_kermany(tmp_path))
     assert len(parts["test"]) == 16
     place = {group: part for part in ("train", "val") for group in parts[part].groups}
     images = [i for part in ("train", "val") for i, g in zip(parts[part].ids, parts[part].groups, strict=True) if g == "train/person20"]
@@ -146,9 +143,9 @@ def test_kermany_keeps_a_child_of_train_and_val_together(tmp_path: Path) -> None
 
 
 def test_the_real_test_part_is_a_partial_download(real_data: Path) -> None:
-    root = kermany.PNEUMONIA.find(real_data)
+    root = pneumonia.PNEUMONIA.find(real_data)
     assert root is not None
-    parts = kermany.load(root)
+    parts = pneumonia.load(root)
     assert sum(len(part) for part in parts.values()) == 624
     assert sum(int((part.labels == 1).sum()) for part in parts.values()) == 390
     assert len(np.unique(np.concatenate([part.groups for part in parts.values()]))) == 624 - 6, (
@@ -169,9 +166,9 @@ def test_hannover_through_folder(real_data: Path, tmp_path: Path) -> None:
         icu = int(rows["icu_admission_offset"][i] != "")
         lines.append([f"png/{name}.png", int(rows["projection"][i] == "ap"), icu, rows["patient_id"][i], rows["sex"][i]])
     task = registry.task(f"folder:{write_csv(mine / 'list.csv', ['path', 'label:ap', 'label:icu', 'group', 'sex'], lines)}")
-    opened = data.open_task(task, Grid(tasks=(task.name,)), images.cache_folder(), [])
+    opened = task_data.open_task(task, Grid(tasks=(task.name,)), images.cache_folder(), [])
     assert [len(part) for part in opened.parts.values()] == [171, 25, 47] and all("sex" in part.meta for part in opened.parts.values())
-    report = datasets.verify(task, mine, images.cache_folder(), lambda *told: None)
+    report = manage.verify(task, mine, images.cache_folder(), lambda *told: None)
     assert not report.differences and report.counts["icu"]["all"] == (186, None)
     parts = task.load(tmp_path)
     assert (task.kind, task.classes, task.groups) == ("multilabel", ("ap", "icu"), "group")
@@ -183,10 +180,10 @@ def test_hannover_through_folder(real_data: Path, tmp_path: Path) -> None:
 
 def test_kermany_test_part_alone_needs_a_word_and_is_marked(tmp_path: Path) -> None:
     root = chest.make_kermany(tmp_path / "kermany")
-    assert kermany.missing_parts(root) == ""
+    assert pneumonia.missing_parts(root) == ""
     shutil.rmtree(root / "chest_xray" / "train")
     grid, cache = Grid(tasks=("pneumonia",), data=str(tmp_path)), images.cache_folder()
     with pytest.raises(UserError, match=r"the official test part alone.*--allow-partial"):
-        data.open_task(kermany.PNEUMONIA, grid, cache, [])
-    found = data.open_task(kermany.PNEUMONIA, replace(grid, allow_partial=True), cache, [])
+        task_data.open_task(pneumonia.PNEUMONIA, grid, cache, [])
+    found = task_data.open_task(pneumonia.PNEUMONIA, replace(grid, allow_partial=True), cache, [])
     assert any(mark.startswith("PARTIAL: the official test part alone") for mark in found.marks)

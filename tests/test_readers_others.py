@@ -16,33 +16,29 @@ from medbench import images
 from medbench.data.task_data import open_task
 from medbench.images import hashing
 from medbench.schema import Drawn, Grid, UserError, registry
-from medbench.system import progress_listener as watching
+from medbench.system import progress_listener
 from medbench.tasks import _array_rows as rows
-from medbench.tasks import endoscopy as hyperkvasir
-from medbench.tasks import lymph as pcam
-from medbench.tasks import marrow as matek
-from medbench.tasks import medmnist
-from medbench.tasks import retina as fundus
+from medbench.tasks import endoscopy, lymph, marrow, medmnist, retina
 from medbench.tasks.medmnist.sets import SETS
 
 
 def test_both_eyes_of_a_patient_stand_on_one_side(tmp_path: Path) -> None:
     root = others.make_eyepacs(tmp_path)
-    parts = fundus.load_eyepacs(root)
+    parts = retina.load_eyepacs(root)
     for part in parts.values():
         assert all(i == f"{g}_{eye}" for i, g, eye in zip(part.ids, part.groups, part.meta["eye"], strict=True))
         assert (np.unique(part.groups, return_counts=True)[1] == 2).all()
     file = root / "trainLabels.csv"
     file.write_text(file.read_text().replace("3_left", "3_middle"))
     with pytest.raises(UserError, match="'3_middle' is neither PATIENT_left nor PATIENT_right"):
-        fundus.load_eyepacs(root)
+        retina.load_eyepacs(root)
 
 
 def test_aptos_copies_with_two_grades_are_left_out(tmp_path: Path) -> None:
     root = others.make_aptos(tmp_path)
     shutil.copy(root / "train_images" / f"{0:012x}.png", root / "train_images" / f"{1:012x}.png")  # grades 0 and 1
     shutil.copy(root / "train_images" / f"{2:012x}.png", root / "train_images" / f"{7:012x}.png")  # both grade 2
-    opened = open_task(fundus.RETINA, Grid(data=str(root)), images.cache_folder(), [])
+    opened = open_task(retina.RETINA, Grid(data=str(root)), images.cache_folder(), [])
     assert sum(len(part) for part in opened.parts.values()) == 58
     assert any("left out where graded differently" in mark for mark in opened.marks)
     assert any("58 of the 3662 images" in mark for mark in opened.marks)
@@ -50,64 +46,64 @@ def test_aptos_copies_with_two_grades_are_left_out(tmp_path: Path) -> None:
 
 def test_matek_reads_classes_with_and_without_range_folders(tmp_path: Path) -> None:
     root = others.make_matek(tmp_path)
-    parts = matek.load(root)
+    parts = marrow.load(root)
     found = np.concatenate([part.ids for part in parts.values()])
     assert sum(name.startswith("BAS_") for name in found) == 10
-    assert matek.MARROW.groups is None
+    assert marrow.MARROW.groups is None
     (root / "BAS").rename(root / "BASO")
     with pytest.raises(UserError, match=r"the folder 'BASO', no class of Matek.*Did you mean 'BAS'"):
-        matek.load(root)
+        marrow.load(root)
 
 
 def test_hyperkvasir_names_of_folds_and_folders_meet(tmp_path: Path) -> None:
-    parts = hyperkvasir.ENDOSCOPY.load(others.make_hyperkvasir(tmp_path))
+    parts = endoscopy.ENDOSCOPY.load(others.make_hyperkvasir(tmp_path))
     for part, folds in (("train", {0, 1, 2}), ("val", {3}), ("test", {4})):
         for name, label, image in zip(parts[part].ids, parts[part].labels, parts[part].images, strict=True):
             assert int(name.split("-")[1], 16) % 5 in folds
-            assert image.parent.name == hyperkvasir.CLASSES[label] == hyperkvasir.CLASSES[int(name.split("-")[0], 16)]
+            assert image.parent.name == endoscopy.CLASSES[label] == endoscopy.CLASSES[int(name.split("-")[0], 16)]
 
 
 def test_folders_may_have_the_folds_names(tmp_path: Path) -> None:
     root = others.make_hyperkvasir(tmp_path)
-    before = hyperkvasir.ENDOSCOPY.load(root)["test"].ids.tolist()
+    before = endoscopy.ENDOSCOPY.load(root)["test"].ids.tolist()
     polyps = next(root.glob("labeled-images/*/*/polyps"))
     polyps.rename(polyps.with_name("polyp"))
-    assert hyperkvasir.ENDOSCOPY.load(root)["test"].ids.tolist() == before
+    assert endoscopy.ENDOSCOPY.load(root)["test"].ids.tolist() == before
 
 
 def test_a_partial_download_is_named_and_runs_where_allowed(tmp_path: Path) -> None:
-    root = others.make_hyperkvasir(tmp_path, ["polyps", "cecum", *hyperkvasir.GRADES])
+    root = others.make_hyperkvasir(tmp_path, ["polyps", "cecum", *endoscopy.GRADES])
     with pytest.raises(UserError, match=r"holds a part of HyperKvasir: 18 of 23 classes are not there.*--allow-partial"):
-        open_task(hyperkvasir.ENDOSCOPY, Grid(data=str(root)), images.cache_folder(), [])
-    opened = open_task(hyperkvasir.ENDOSCOPY, Grid(data=str(root), allow_partial=True), images.cache_folder(), [])
+        open_task(endoscopy.ENDOSCOPY, Grid(data=str(root)), images.cache_folder(), [])
+    opened = open_task(endoscopy.ENDOSCOPY, Grid(data=str(root), allow_partial=True), images.cache_folder(), [])
     assert any("50 of the 10662 images" in mark for mark in opened.marks)
     assert any(mark.startswith("PARTIAL: 18 of 23 classes are not there") for mark in opened.marks)
-    whole = open_task(hyperkvasir.UC_GRADE, Grid(data=str(root)), images.cache_folder(), [])
+    whole = open_task(endoscopy.UC_GRADE, Grid(data=str(root)), images.cache_folder(), [])
     assert (whole.task.kind, whole.task.metric, len(whole.pool)) == ("ordinal", "weighted_kappa", 18)
 
 
 def test_no_class_folder_is_named_with_the_nearest(tmp_path: Path) -> None:
     root = others.make_hyperkvasir(tmp_path, ["polyps"])
     with pytest.raises(UserError, match=r"No class folder is in .*ulcerative-colitis-grade-1, .*medbench data list uc-grade"):
-        hyperkvasir.UC_GRADE.load(root)
+        endoscopy.UC_GRADE.load(root)
 
 
 def test_the_real_endoscopy(real_data: Path) -> None:
-    root = hyperkvasir.ENDOSCOPY.find(real_data)
+    root = endoscopy.ENDOSCOPY.find(real_data)
     assert root is not None
-    parts = hyperkvasir.ENDOSCOPY.load(root)
+    parts = endoscopy.ENDOSCOPY.load(root)
     counts = np.bincount(np.concatenate([part.labels for part in parts.values()]), minlength=23)
     expected = {"polyps": 1028, "hemorrhoids": 6, "ulcerative-colitis-grade-0-1": 35, "ulcerative-colitis-grade-1-2": 11}
-    expected |= {"ulcerative-colitis-grade-2-3": 28, **dict(zip(hyperkvasir.GRADES, (201, 443, 133), strict=True))}
-    assert {name: n for name, n in zip(hyperkvasir.CLASSES, counts.tolist(), strict=True) if n} == expected
-    grades = hyperkvasir.UC_GRADE.load(root)
-    assert sum(len(part) for part in grades.values()) == hyperkvasir.UC_GRADE.n_images
+    expected |= {"ulcerative-colitis-grade-2-3": 28, **dict(zip(endoscopy.GRADES, (201, 443, 133), strict=True))}
+    assert {name: n for name, n in zip(endoscopy.CLASSES, counts.tolist(), strict=True) if n} == expected
+    grades = endoscopy.UC_GRADE.load(root)
+    assert sum(len(part) for part in grades.values()) == endoscopy.UC_GRADE.n_images
 
 
 def test_rows_of_h5_files_are_images(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     root = others.make_pcam(tmp_path)
-    test = pcam.load(root)["test"]
+    test = lymph.load(root)["test"]
     with h5py.File(root / "camelyonpatch_level_2_split_test_x.h5") as file:
         x = file["x"][...]
     assert test.labels.tolist() == [0, 1] * 6
@@ -125,15 +121,15 @@ def test_h5_files_that_are_packed_or_of_another_shape(tmp_path: Path) -> None:
     x, y = (root / f"camelyonpatch_level_2_split_valid_{letter}.h5" for letter in "xy")
     packed = x.rename(x.with_name(f"{x.name}.gz"))
     with pytest.raises(UserError, match=rf"{packed.name} is still packed.*Next: gunzip .*{packed.name}"):
-        pcam.load(root)
+        lymph.load(root)
     x.write_bytes(b"no h5")
     with pytest.raises(UserError, match=r"is no HDF5 file with a data set 'x'"):
-        pcam.load(root)
+        lymph.load(root)
     packed.replace(x)
     with h5py.File(y, "w") as file:
         file["y"] = np.zeros((5, 1, 1, 1), np.uint8)
     with pytest.raises(UserError, match=r"valid_x.h5 holds \(8, 96, 96, 3\), and .*valid_y.h5 5 labels"):
-        pcam.load(root)
+        lymph.load(root)
 
 
 @pytest.fixture
@@ -181,7 +177,7 @@ def test_medmnist_rows_are_images(tmp_path: Path, archive, argument: str, set_na
 
 def test_a_first_plan_says_what_it_reads_and_a_second_reads_nothing(tmp_path: Path, archive, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole data set in one file is hashed, compared and unpacked inside `load`: minutes, for PCam, that must show."""
-    monkeypatch.setattr(watching, "_SMALL", 1)
+    monkeypatch.setattr(progress_listener, "_SMALL", 1)
     monkeypatch.setattr(hashing, "_LARGE", 1)
     file = archive("bloodmnist")
     old = file.stat().st_mtime - 60
@@ -201,7 +197,7 @@ def test_a_first_plan_says_what_it_reads_and_a_second_reads_nothing(tmp_path: Pa
 def test_copies_are_looked_for_with_a_progress_line(tmp_path: Path) -> None:
     told = []
     others.make_aptos(tmp_path)
-    open_task(fundus.RETINA, Grid(data=str(tmp_path)), images.cache_folder(), [], lambda *one: told.append(one))
+    open_task(retina.RETINA, Grid(data=str(tmp_path)), images.cache_folder(), [], lambda *one: told.append(one))
     assert ("reading files", 60, 60) in told and ("reading retina", 60, 60) in told
 
 

@@ -12,8 +12,7 @@ from trees import skin
 
 from medbench.schema import PARTS, Split, UserError
 from medbench.tasks import _reading as reading
-from medbench.tasks import isic2019 as isic
-from medbench.tasks import pad_ufes, scin
+from medbench.tasks import isic2019, pad_ufes, scin
 
 
 def joined(parts: dict[str, Split], column: str) -> np.ndarray:
@@ -21,7 +20,7 @@ def joined(parts: dict[str, Split], column: str) -> np.ndarray:
 
 
 def test_isic_names_are_matched_with_and_without_downsampled(tmp_path: Path) -> None:
-    parts = isic.load(skin.make_isic(tmp_path))
+    parts = isic2019.load(skin.make_isic(tmp_path))
     ids, groups = joined(parts, "ids"), joined(parts, "groups")
     assert not any("downsampled" in name for name in ids)
     files = [image.stem.removesuffix("_downsampled") for part in parts.values() for image in part.images]
@@ -36,7 +35,7 @@ def test_isic_refuses_two_classes_for_an_image(tmp_path: Path) -> None:
     file = root / "ISIC_2019_Training_GroundTruth.csv"
     file.write_text(file.read_text().replace("ISIC_0000003,0.0", "ISIC_0000003,1.0"))
     with pytest.raises(UserError, match="gives 'ISIC_0000003' no class, or several"):
-        isic.load(root)
+        isic2019.load(root)
 
 
 def test_pad_ufes_groups_patients_and_bags_lesions(tmp_path: Path) -> None:

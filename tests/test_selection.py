@@ -10,15 +10,11 @@ import pytest
 from fakes.results import ABOUT, make, study
 
 from medbench import Store, UserError
-from medbench.report import html as page
-from medbench.report import leaderboard as table
-from medbench.report import methods_text as paper
-from medbench.report.clinical import tables as sheets
+from medbench.report import html, leaderboard, methods_text
+from medbench.report.clinical import tables
 from medbench.report.compare import compare, sentences
-from medbench.report.figures import calibration_confusion as answers
-from medbench.report.figures import performance as results
-from medbench.report.figures import style
-from medbench.schema import PlanFile, Planned
+from medbench.report.figures import calibration_confusion, performance, style
+from medbench.schema import PlanFile, PlannedCell
 
 PICK = ("method=random,sim$clr", "labels=10")
 
@@ -30,15 +26,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_it_keeps_what_is_named_and_says_of_how_many(store: Store) -> None:
-    picked = table.only(table.leaderboards(store), PICK)
+    picked = leaderboard.only(leaderboard.leaderboards(store), PICK)
     assert [[(line.cell.method, line.cell.labels) for line in board.lines] for board in picked] == [
         [("random", "10%"), ("sim$clr", "10%")]
     ] * 2
     assert {str(board.selection) for board in picked} == {"4 of 12 lines (method random, sim$clr; labels 10%)"}
-    alike = table.only(table.leaderboards(store), ("method=sim$clr", "method=random", "labels=10%"))
+    alike = leaderboard.only(leaderboard.leaderboards(store), ("method=sim$clr", "method=random", "labels=10%"))
     assert [[line.name for line in board.lines] for board in alike] == [[line.name for line in board.lines] for board in picked]
-    assert [board.task for board in table.only(table.leaderboards(store), ("task=task1",))] == ["task1"]
-    whole = table.only(table.leaderboards(store), ("labels=10%,all",))
+    assert [board.task for board in leaderboard.only(leaderboard.leaderboards(store), ("task=task1",))] == ["task1"]
+    whole = leaderboard.only(leaderboard.leaderboards(store), ("labels=10%,all",))
     assert [board.selection for board in whole] == [None, None], "all lines are no selection"
 
 
@@ -46,54 +42,54 @@ def test_a_name_with_a_comma_is_one(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.create()
     rows = [make(method, "10%", 0, 0.8)[0] for method in ("a,b", "a", "b")]
-    planned = [Planned(row.cell, row.fingerprint, 7, "s", "t") for row in rows]
+    planned = [PlannedCell(row.cell, row.fingerprint, 7, "s", "t") for row in rows]
     store.add_plan(PlanFile(tuple(planned), {"t|T|test": ABOUT}))
-    (board,) = table.only(table.leaderboards(store), ("method=a,b",))
+    (board,) = leaderboard.only(leaderboard.leaderboards(store), ("method=a,b",))
     assert [line.cell.method for line in board.lines] == ["a,b"]
 
 
 def test_the_correction_is_of_the_lines_shown(store: Store) -> None:
     """p of a pair in a family of one is the pair's own, whatever else the folder holds."""
-    (whole, *_), (picked, *_) = table.leaderboards(store), table.only(table.leaderboards(store), PICK)
-    assert (table.pairs(whole, "auc"), table.pairs(picked, "auc")) == (6, 1)
+    (whole, *_), (picked, *_) = leaderboard.leaderboards(store), leaderboard.only(leaderboard.leaderboards(store), PICK)
+    assert (leaderboard.pairs(whole, "auc"), leaderboard.pairs(picked, "auc")) == (6, 1)
     (pair,) = compare(picked, "auc", 0.01)
-    assert table.marks(picked, "auc")[pair.second].p == pytest.approx(pair.verdict.difference.p())
-    three = table.only(table.leaderboards(store), ("labels=100%",))[0]
-    assert "over the 3 pairs of lines with equal labels of this selection" in table.legend(three, "auc")
-    assert "selection" not in table.legend(whole, "auc")
+    assert leaderboard.marks(picked, "auc")[pair.second].p == pytest.approx(pair.verdict.difference.p())
+    three = leaderboard.only(leaderboard.leaderboards(store), ("labels=100%",))[0]
+    assert "over the 3 pairs of lines with equal labels of this selection" in leaderboard.legend(three, "auc")
+    assert "selection" not in leaderboard.legend(whole, "auc")
 
 
 def test_everything_that_shows_it_says_so(store: Store) -> None:
-    picked = table.only(table.leaderboards(store), PICK)
+    picked = leaderboard.only(leaderboard.leaderboards(store), PICK)
     said = "4 of 12 lines (method random, sim$clr; labels 10%)"
-    assert any(said in note for note in table.notes(picked[0]))
-    pivot = table.pivot(picked)
+    assert any(said in note for note in leaderboard.notes(picked[0]))
+    pivot = leaderboard.pivot(picked)
     assert pivot.caption.endswith("; a selection") and any(said in note for note in pivot.notes)
-    assert said.replace("$", "\\$").replace("%", "\\%") in paper.methods_text(picked)
+    assert said.replace("$", "\\$").replace("%", "\\%") in methods_text.methods_text(picked)
     assert any(said in line for line in sentences([store], None, 0.01, only=PICK))
-    assert said in sheets.caption(*sheets.best_lines(picked, None, None, None, None, None)[0])
-    markup = page.build_page([store], only=PICK)
+    assert said in tables.caption(*tables.best_lines(picked, None, None, None, None, None)[0])
+    markup = html.build_page([store], only=PICK)
     assert (
         markup.count(said) >= 3
         and "over the selection&#x27;s pairs" in markup
         and "supervised" not in markup.partition("<main>")[2].partition("Provenance")[0]
     )
-    curves = table.only(table.leaderboards(store), PICK[:1])
+    curves = leaderboard.only(leaderboard.leaderboards(store), PICK[:1])
     with style.paper():
-        for draw, of in ((results.curves, curves), (results.cost, picked), (answers.reliability, picked)):
+        for draw, of in ((performance.curves, curves), (performance.cost, picked), (calibration_confusion.reliability, picked)):
             (drawing,) = draw(of, None, "")
             assert drawing.said == drawing.figure.legends[0].get_title().get_text() == "a selection of the lines"
-        (drawing,) = results.heatmap(picked, None, "")
+        (drawing,) = performance.heatmap(picked, None, "")
         assert drawing.said and drawing.figure.get_suptitle().endswith("; a selection")
-        (drawing,) = answers.confusion(picked, None, "")[:1]
+        (drawing,) = calibration_confusion.confusion(picked, None, "")[:1]
         assert drawing.said in drawing.figure.get_suptitle()
 
 
 def test_a_figure_of_many_lines_shows_those_that_are_named(tmp_path: Path) -> None:
     methods = ("supervised", *(f"m{i:02d}" for i in range(15)))
-    boards = table.leaderboards(study(tmp_path / "out", methods=methods))
+    boards = leaderboard.leaderboards(study(tmp_path / "out", methods=methods))
     with style.paper():
-        (drawing,) = results.curves(table.only(boards, ["method=m00,m01"]), None, "")
+        (drawing,) = performance.curves(leaderboard.only(boards, ["method=m00,m01"]), None, "")
     assert [text.get_text() for text in drawing.figure.legends[0].get_texts()][:2] == ["m00", "m01"]
 
 
@@ -113,15 +109,15 @@ def test_a_figure_of_many_lines_shows_those_that_are_named(tmp_path: Path) -> No
 )
 def test_what_is_not_there_is_refused(store: Store, asked: str, words: str) -> None:
     with pytest.raises(UserError) as error:
-        table.only(table.leaderboards(store), [asked])
+        leaderboard.only(leaderboard.leaderboards(store), [asked])
     assert str(error.value).startswith(words)
 
 
 def test_no_line_is_all_of_it(store: Store) -> None:
-    boards = table.leaderboards(store)
+    boards = leaderboard.leaderboards(store)
     boards = [replace(boards[0], lines=[line for line in boards[0].lines if line.cell.method == "random" or line.cell.labels == "10%"])]
     with pytest.raises(UserError, match=r"No line is all of it: method supervised; labels 100%\. Next: medbench table FOLDER"):
-        table.only(boards, ["method=supervised", "labels=100%"])
+        leaderboard.only(boards, ["method=supervised", "labels=100%"])
 
 
 def test_the_commands_leave_the_folder_as_it_is(medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -12,11 +12,8 @@ import numpy as np
 import pytest
 
 from medbench import Store, stats
-from medbench.report import compare
-from medbench.report import figures as plot
-from medbench.report import leaderboard as table
-from medbench.report import methods_text as paper
-from medbench.schema import Cell, PlanFile, Planned, Row, fingerprint
+from medbench.report import compare, figures, leaderboard, methods_text
+from medbench.schema import Cell, PlanFile, PlannedCell, Row, fingerprint
 
 RNG = np.random.default_rng(0)
 NOISE = {"home": RNG.normal(0, 0.02, 1000), "away": RNG.normal(0, 0.03, 1000)}  # of each test set: the same for every method
@@ -39,7 +36,7 @@ ABOUTS = {
 }
 
 
-def made(method: str, target: str, seed: int, auc: float, *, labels: str = "10%", own: float = 0.0) -> tuple[Row, np.ndarray, Planned]:
+def made(method: str, target: str, seed: int, auc: float, *, labels: str = "10%", own: float = 0.0) -> tuple[Row, np.ndarray, PlannedCell]:
     """A row with that AUC; `own`: the sd of what its resamples do apart from their test set's noise."""
     cell = Cell("t", "T", method, "imagenet", "net", "pool", 64, 0, "linear", labels, seed, target)
     provenance = {"weights": f"{method} weights", "trained_on": [], "precision": "fp32", "target": "home"}
@@ -57,7 +54,7 @@ def made(method: str, target: str, seed: int, auc: float, *, labels: str = "10%"
     )
     noise = NOISE["away" if target == "isic" else "home"]
     resamples = auc + noise + (RNG.normal(0, own, 1000) if own else 0)
-    return row, resamples[None].astype(np.float32), Planned(cell, row.fingerprint, 7, setting, "away" if target == "isic" else "home")
+    return row, resamples[None].astype(np.float32), PlannedCell(cell, row.fingerprint, 7, setting, "away" if target == "isic" else "home")
 
 
 Scores = dict[tuple[str, str], tuple[float, ...]]
@@ -142,8 +139,8 @@ def test_one_set_is_the_contrast_it_was() -> None:
 
 
 def test_drops_by_hand(fill: Callable[..., Store]) -> None:
-    frame = table.robustness_gaps(table.leaderboards(fill(SCORES)))
-    assert list(frame.columns) == list(table.shifts.COLUMNS)
+    frame = leaderboard.robustness_gaps(leaderboard.leaderboards(fill(SCORES)))
+    assert list(frame.columns) == list(leaderboard.shifts.COLUMNS)
     at = {(line.shift, line.method): line for line in frame.itertuples(index=False)}
     assert list(dict.fromkeys(frame["shift"])) == [
         *("isic", "corrupted-blur-1", "corrupted-blur-3", "corrupted-blur", "corrupted-jpeg-1", "corrupted"),
@@ -170,7 +167,7 @@ def test_drops_by_hand(fill: Callable[..., Store]) -> None:
 def test_what_cannot_be_told_from_the_least_says_so(fill: Callable[..., Store]) -> None:
     scores = {key: values if key[0] == "good" else SCORES["good", key[1]] for key, values in SCORES.items()}
     scores["bad", "isic"] = (0.745, 0.755, 0.765)
-    frame = table.robustness_gaps(table.leaderboards(fill(scores, own=0.02)))
+    frame = leaderboard.robustness_gaps(leaderboard.leaderboards(fill(scores, own=0.02)))
     bad = frame[(frame["shift"] == "isic") & (frame.method == "bad")].iloc[0]
     assert bad.mark == "="
     assert bad.p > 0.05
@@ -178,7 +175,7 @@ def test_what_cannot_be_told_from_the_least_says_so(fill: Callable[..., Store]) 
 
 def test_calibration_that_gets_worse_is_a_loss(fill: Callable[..., Store]) -> None:
     store = fill(SCORES)
-    boards = table.leaderboards(store)
+    boards = leaderboard.leaderboards(store)
     for board in boards:
         for line in board.lines:
             ece = {"value": 1 - float(line.plain["auc"][0]), "low": None, "high": None}
@@ -186,7 +183,7 @@ def test_calibration_that_gets_worse_is_a_loss(fill: Callable[..., Store]) -> No
             object.__setattr__(line, "rows", rows)
             line.__dict__.pop("plain")
             line._resamples["ece"] = 1 - line.sample("auc").resamples
-    frame = table.robustness_gaps(boards, "ece")
+    frame = leaderboard.robustness_gaps(boards, "ece")
     bad = frame[(frame["shift"] == "isic") & (frame.method == "bad")].iloc[0]
     assert bad["drop"] == pytest.approx(0.20)
     assert bad.shifted > bad.in_domain
@@ -194,14 +191,14 @@ def test_calibration_that_gets_worse_is_a_loss(fill: Callable[..., Store]) -> No
 
 def test_missing_is_missing(fill: Callable[..., Store]) -> None:
     store = fill(SCORES, lacking=("bad", "corrupted-blur-3"))
-    frame = table.robustness_gaps(table.leaderboards(store))
+    frame = leaderboard.robustness_gaps(leaderboard.leaderboards(store))
     missing = frame[frame.status == "missing"]
     assert set(zip(missing["shift"], missing.method, strict=True)) == {
         (name, "bad") for name in ("corrupted-blur-3", "corrupted-blur", "corrupted")
     }
     assert missing["drop"].isna().all()
     assert (frame[frame["shift"] == "corrupted-blur"].mark == "").all(), "nothing drops least before all are there"
-    assert "| blur | 10% | bad | 0.800 | missing |" in table.shift_markdown(table.leaderboards(store))
+    assert "| blur | 10% | bad | 0.800 | missing |" in leaderboard.shift_markdown(leaderboard.leaderboards(store))
 
 
 def test_scores_of_another_fit_are_not_compared(fill: Callable[..., Store], tmp_path: Path) -> None:
@@ -211,7 +208,7 @@ def test_scores_of_another_fit_are_not_compared(fill: Callable[..., Store], tmp_
     changed = replace(planned, setting="another", fingerprint="another")
     store.add_plan(PlanFile((changed,), {"t|T|test": ABOUTS["test"]}))
     store.add(replace(row, fingerprint="another"), {"metrics": np.array(["auc"]), "resamples": resamples})
-    frame = table.robustness_gaps(table.leaderboards(store))
+    frame = leaderboard.robustness_gaps(leaderboard.leaderboards(store))
     assert set(frame[frame.method == "good"].status) == {"missing"}
     assert set(frame[frame.method == "bad"].status) == {"done"}
 
@@ -264,12 +261,12 @@ def test_results_without_shifts_say_how_to_get_them(
 
 def test_a_paper_says_what_else_was_scored(fill: Callable[..., Store]) -> None:
     store = fill(SCORES)
-    boards = table.leaderboards(store)
+    boards = leaderboard.leaderboards(store)
     for board in boards:
         for line in board.lines:
             for row in line.rows:
                 row.provenance["versions"] = {"medbench": "1", "torch": "2"}  # type: ignore[index]
-    text = paper.methods_text(boards)
+    text = methods_text.methods_text(boards)
     assert "We compared encoders on 1 task" in text
     assert "Models of t were also scored, unchanged, on I (90 images of 80 patients; classes a, b, c)" in text
     assert "(blur and jpeg; levels 1 and 3 of 5; kinds by modality~\\cite{di2024})" in text
@@ -277,9 +274,9 @@ def test_a_paper_says_what_else_was_scored(fill: Callable[..., Store]) -> None:
 
 
 def test_the_figure_has_a_panel_for_each_and_one_scale(fill: Callable[..., Store], tmp_path: Path) -> None:
-    boards = table.leaderboards(fill(SCORES))
-    with plot.paper():
-        (drawing,) = plot.KINDS["shift"](boards, None, "")
+    boards = leaderboard.leaderboards(fill(SCORES))
+    with figures.paper():
+        (drawing,) = figures.KINDS["shift"](boards, None, "")
     axes = [ax for ax in drawing.figure.axes if ax.get_title(loc="left")]
     assert [ax.get_title(loc="left") for ax in axes] == ["isic", "blur", "jpeg"]
     assert len({ax.get_ylim() for ax in axes}) == 1
@@ -287,12 +284,12 @@ def test_the_figure_has_a_panel_for_each_and_one_scale(fill: Callable[..., Store
     assert [tick.get_text() for tick in blur.get_xticklabels()] == ["none", "1", "3"]
     good = blur.lines[0]
     assert good.get_ydata().tolist() == pytest.approx([0.81, 0.80, 0.78])
-    assert plot.draw_figures(boards, ["shift"], tmp_path / "figures", ["png"])[0].stat().st_size > 10_000
+    assert figures.draw_figures(boards, ["shift"], tmp_path / "figures", ["png"])[0].stat().st_size > 10_000
     with pytest.raises(Exception, match="A figure of shifts needs one finished line"):
-        plot.draw_figures(table.at_home(boards), ["shift"], tmp_path / "figures", ["png"])
+        figures.draw_figures(leaderboard.at_home(boards), ["shift"], tmp_path / "figures", ["png"])
 
 
 def test_the_same_fits_scored_elsewhere_are_no_further_task(fill: Callable[..., Store]) -> None:
-    found = table.standing(table.leaderboards(fill(SCORES)))
+    found = leaderboard.standing(leaderboard.leaderboards(fill(SCORES)))
     assert [board.target for board in found] == ["test", "isic"]
-    assert not any("Mean ranks" in note for note in table.pivot(found).notes)
+    assert not any("Mean ranks" in note for note in leaderboard.pivot(found).notes)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from medbench import stats
-from medbench.stats import label_curves as curves
-from medbench.stats import metrics
+from medbench.stats import label_curves, metrics
 from medbench.stats.estimates_batched import tails
 
 #: scipy.stats.t.ppf(0.975, df)
@@ -307,13 +306,13 @@ def test_intervals_along_a_curve_are_those_of_one_at_a_time(seeds: int) -> None:
     made = [stats.Sample(rng.normal(m, 0.03, seeds), rng.normal(m, 0.01, (seeds, 300)) + common, 50) for m in (0.6, 0.7, 0.85, 0.8)]
     points, reference = list(zip((10.0, 40.0, 90.0), made[:3], strict=True)), made[3]
     where = np.array([10.0, 12.0, 40.0, 77.0, 90.0])
-    together = curves._together(made, curves._weights_between(points, where), 0.95)
-    alone = [stats.linear_contrast([*curves._between(points, n), (-1.0, reference)]).interval() for n in where]
+    together = label_curves._together(made, label_curves._weights_between(points, where), 0.95)
+    alone = [stats.linear_contrast([*label_curves._between(points, n), (-1.0, reference)]).interval() for n in where]
     assert together == pytest.approx(np.array(alone), abs=1e-12)
     few = [*made[:3], stats.Sample(np.array([0.8, 0.8]), np.full((2, 300), 0.8), 50)]
-    assert curves._together(few, np.ones((1, 4)), 0.95) is None, "other seeds are not paired"
+    assert label_curves._together(few, np.ones((1, 4)), 0.95) is None, "other seeds are not paired"
     made[0].resamples[0, 0] = np.nan
-    assert curves._together(made, np.ones((1, 4)), 0.95) is None
+    assert label_curves._together(made, np.ones((1, 4)), 0.95) is None
 
 
 def test_pretrainings_are_a_source_of_chance_along_a_curve_too() -> None:

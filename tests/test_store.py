@@ -13,8 +13,8 @@ import pytest
 from fakes.results import ABOUT
 
 from medbench.run.store import Damaged, Store
-from medbench.schema import Cell, PlanFile, Planned, Row, UserError
-from medbench.system import fast_npz as npz
+from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError
+from medbench.system import fast_npz
 
 ARRAYS = {"probabilities": np.zeros((2, 2), np.float32), "metrics": np.array(["auc"]), "resamples": np.zeros((1, 3), np.float32)}
 
@@ -83,7 +83,7 @@ def test_broken_scores_are_not_read(store: Store) -> None:
 @pytest.mark.parametrize("seen", [False, True])
 def test_broken_resamples_are_not_read_alone(seen: bool, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """One bit of one number; also where a sound file of that size was read just before."""
-    monkeypatch.setattr(npz, "_SEEN", {})
+    monkeypatch.setattr(fast_npz, "_SEEN", {})
     row = replace(make_row(0), metrics={"auc": {}})
     file = store.folder / "scores" / f"{row.fingerprint[:32]}.npz"
     np.savez(file, **{**ARRAYS, "resamples": np.full((1, 500), 0.7, np.float32)})
@@ -160,7 +160,7 @@ def test_a_later_plan_replaces_the_fingerprint_of_its_cells_and_keeps_the_others
 
 
 def plan(store: Store, *rows: Row, setting: str = "s", data: str = "data 1") -> None:
-    planned = tuple(Planned(row.cell, row.fingerprint, 20, setting, f"target of {data}") for row in rows)
+    planned = tuple(PlannedCell(row.cell, row.fingerprint, 20, setting, f"target of {data}") for row in rows)
     store.add_plan(PlanFile(planned, {"derm|phantom|test": {**ABOUT, "identity": data}}))
 
 
@@ -200,7 +200,7 @@ def test_a_row_without_its_scores_is_not_done(store: Store) -> None:
 
 def test_a_failure_keeps_its_reason(store: Store) -> None:
     row = make_row(0)
-    store.fail(Planned(row.cell, row.fingerprint, 20, "s", "t"), "ValueError: no")
+    store.fail(PlannedCell(row.cell, row.fingerprint, 20, "s", "t"), "ValueError: no")
     assert store.failures() == {row.fingerprint: "ValueError: no"}
 
 

@@ -15,7 +15,7 @@ import pytest
 from trees import chest, others, skin
 
 from medbench.models import checkpoints, weights
-from medbench.run import planning as grid
+from medbench.run import planning
 from medbench.run import study as studies
 from medbench.schema import Encoder, Grid, UserError, Weights
 
@@ -92,7 +92,7 @@ def weights_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", PAPERS)
 def test_every_command_of_a_header_plans(name: str, data: str) -> None:
     for asked in commands(name):
-        plan = grid.plan(replace(asked, data=data))
+        plan = planning.plan(replace(asked, data=data))
         assert {cell.cell.task for cell in plan.cells} == set(asked.tasks)
         assert {cell.cell.method for cell in plan.cells} == set(asked.methods)
         assert {cell.cell.encoder for cell in plan.cells} == set(encoders(asked))
@@ -100,7 +100,7 @@ def test_every_command_of_a_header_plans(name: str, data: str) -> None:
 
 def test_the_study_of_skin_lesions_plans_on_its_phantom() -> None:
     (asked,) = commands("derm")
-    cells = [planned.cell for planned in grid.plan(asked).cells]
+    cells = [planned.cell for planned in planning.plan(asked).cells]
     assert {cell.data for cell in cells} == {"phantom"} and {cell.size for cell in cells} == {64}
     assert [sum(cell.labels == labels for cell in cells) for labels in ("1%", "10%", "100%")] == [
         27,
@@ -113,7 +113,7 @@ def test_the_study_of_skin_lesions_plans_on_its_phantom() -> None:
 def test_without_its_images_a_study_says_how_to_get_them(name: str, tmp_path: Path) -> None:
     asked, _ = study(name)
     with pytest.raises(UserError, match=rf"medbench data list {asked.tasks[0]}"):
-        grid.plan(replace(asked, data=str(tmp_path)))
+        planning.plan(replace(asked, data=str(tmp_path)))
 
 
 PUBLISHED = runpy.run_path(str(BENCHMARKS / "published.py"), run_name="published")
@@ -126,7 +126,7 @@ def test_the_commands_give_every_published_cell(name: str, data: str) -> None:
     parts = ("task", "method", "source", "encoder", "readout", "size", "protocol")
     given: set[tuple[str, ...]] = set()
     for asked in commands(name):
-        made = {tuple(str(getattr(planned.cell, part)) for part in parts) for planned in grid.plan(replace(asked, data=data)).cells}
+        made = {tuple(str(getattr(planned.cell, part)) for part in parts) for planned in planning.plan(replace(asked, data=data)).cells}
         given |= {(*cell, "100%" if labels == "all" else labels) for cell, labels in product(made, asked.labels)}
     missing = set()
     for row in PUBLISHED["rows"](PUBLISHED["PUBLISHED"]):

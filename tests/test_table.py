@@ -20,12 +20,11 @@ import pytest
 from fakes.results import ABOUT, fill, make
 
 from medbench import Store, UserError, stats
-from medbench.report import leaderboard as table
-from medbench.report import methods_text as paper
+from medbench.report import leaderboard, methods_text
 from medbench.report.compare import compare, sentences
-from medbench.report.leaderboard import standard_tables as leaderboards
+from medbench.report.leaderboard import standard_tables
 from medbench.run.merge import merge
-from medbench.schema import Cell, PlanFile, Planned, Row
+from medbench.schema import Cell, PlanFile, PlannedCell, Row
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def store(tmp_path: Path) -> Store:
 def marks(store: Store) -> dict[tuple[str, str], str]:
     """(labels, method) -> mark, read from the Markdown."""
     found = {}
-    for line in table.markdown(store).splitlines():
+    for line in leaderboard.markdown(store).splitlines():
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]
         if len(cells) == 8 and cells[0].endswith("%"):
             found[cells[0], cells[2]] = cells[3]
@@ -57,32 +56,32 @@ def test_a_small_difference_is_told_when_it_is_paired(store: Store) -> None:
     """Both intervals overlap almost wholly, the difference of 0.005 is there at every resample."""
     fill(store, [make("a", "100%", 0, 0.805), make("b", "100%", 0, 0.800)])
     assert marks(store) == {("100%", "a"): "*", ("100%", "b"): ""}
-    assert "-0.005 [-0.005, -0.005]" in table.markdown(store)
+    assert "-0.005 [-0.005, -0.005]" in leaderboard.markdown(store)
 
 
 def test_nothing_is_the_best_before_all_are_there(store: Store) -> None:
     fill(store, [make("a", "10%", 0, 0.8), make("b", "10%", 0, 0.9)], left_out=1)
     assert marks(store) == {("10%", "a"): "", ("10%", "b"): ""}
-    assert "missing 1 of 1" in table.markdown(store)
+    assert "missing 1 of 1" in leaderboard.markdown(store)
 
 
 def test_budgets_go_from_few_labels_to_many_and_one_run_has_no_sd(store: Store) -> None:
     rows = [make("a", "100%", 0, 0.9), make("a", "1%", 0, 0.6), make("a", "1%", 1, 0.7), make("a", "10%", 0, 0.8), make("a", "10%", 1, 0.8)]
     fill(store, rows)
-    body = [line for line in table.markdown(store).splitlines() if line.startswith(("| 1", "| 10"))][:3]
+    body = [line for line in leaderboard.markdown(store).splitlines() if line.startswith(("| 1", "| 10"))][:3]
     assert [line.split(" | ")[0].strip("| ") for line in body] == ["1%", "10%", "100%"]
     assert [line.split(" | ")[6] for line in body] == ["0.071", "0.000", "–"]
-    frame = table.leaderboard(store)
+    frame = leaderboard.leaderboard(store)
     assert frame["mean"].round(3).tolist() == [0.65, 0.8, 0.9]
     assert frame["seeds"].tolist() == [2, 2, 1]
 
 
 def test_phantom_and_real_never_share_a_board(store: Store) -> None:
     fill(store, [make("a", "10%", 0, 0.8), make("a", "10%", 0, 0.9, data="phantom")])
-    found = table.leaderboards(store)
+    found = leaderboard.leaderboards(store)
     assert [board.title for board in found] == ["t (T), test", "t (PHANTOM: drawn images), test"]
     assert all(len(board.lines) == 1 for board in found)
-    assert any("nothing about t" in note for note in table.notes(found[1]))
+    assert any("nothing about t" in note for note in leaderboard.notes(found[1]))
 
 
 @pytest.mark.parametrize(("width", "first"), [(80, "dvme:supervised@tf_"), (120, "dvme:supervised@tf_efficientnet_lite0"), (300, None)])
@@ -92,7 +91,7 @@ def test_a_long_name_breaks_at_its_members_and_every_column_keeps_its_place(stor
     name = "dvme:supervised@tf_efficientnet_lite0+random@vit_tiny_patch16_224.augreg_in21k_ft_in1k/last4+given@features:some/where/mine.npz"
     fill(store, [make(name, "10%", 0, 0.8), make("random", "10%", 0, 0.6)])
     console = Console(width=width, file=io.StringIO())
-    board, *_ = table.terminal(store)
+    board, *_ = leaderboard.terminal(store)
     console.print(board)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(map(len, lines)) <= width
@@ -103,7 +102,7 @@ def test_a_long_name_breaks_at_its_members_and_every_column_keeps_its_place(stor
     assert "".join(column) == name and column[0] == (first or name)
     assert sum(part.startswith("+") for part in column) == (2 if first else 0), "each member begins a line"
     assert [cells[at][i] for i in (0, 3, 4)] == ["10%", "*", "0.800"]
-    table.write(store)
+    leaderboard.write(store)
     assert f"| {name} |" in (store.folder / "leaderboard.md").read_text() and f",{name}," in (store.folder / "leaderboard.csv").read_text()
 
 
@@ -112,27 +111,27 @@ def test_names_with_markup_come_out_as_they_are(store: Store, capsys: pytest.Cap
 
     about = {**ABOUT, "marks": ["LEAK: [bold]3[/bold] patients"]}
     fill(store, [make("a|b[red]", "10%", 0, 0.8, task="folder:[x]|y")], about=about)
-    screen.show(table.terminal(store))
+    screen.show(leaderboard.terminal(store))
     printed = capsys.readouterr().out
     assert "folder:[x]|y (T), test" in printed
     assert "a|b[red]" in printed
     assert "LEAK: [bold]3[/bold] patients" in printed
-    assert "a\\|b[red]" in table.markdown(store)
+    assert "a\\|b[red]" in leaderboard.markdown(store)
 
 
 def test_a_class_without_images_is_counted(store: Store) -> None:
     row, resamples = make("a", "10%", 0, 0.8)
     row.metrics["auc"]["classes"] = 2  # type: ignore[index]
     fill(store, [(row, resamples)])
-    assert "AUC is the mean over 2 of 3 classes" in table.markdown(store)
+    assert "AUC is the mean over 2 of 3 classes" in leaderboard.markdown(store)
 
 
 def test_a_metric_that_is_not_there_is_refused(store: Store) -> None:
     fill(store, [make("a", "10%", 0, 0.8)])
     with pytest.raises(UserError, match=r"Unknown metric 'aux'.*Did you mean 'auc'"):
-        table.terminal(store, "aux")
+        leaderboard.terminal(store, "aux")
     with pytest.raises(UserError, match=r"No metric 'weighted_kappa' here\. Allowed: auc\."):
-        table.terminal(store, "weighted_kappa")
+        leaderboard.terminal(store, "weighted_kappa")
 
 
 def test_marks_are_corrected_for_their_number(store: Store) -> None:
@@ -142,11 +141,11 @@ def test_marks_are_corrected_for_their_number(store: Store) -> None:
     assert marks(store)["10%", "b"] == ""
     fill(store, pair + [make(f"m{i}", "10%", 0, 0.1) for i in range(7)])
     assert marks(store)["10%", "b"] == "="
-    (board,) = table.leaderboards(store)
-    assert table.pairs(board, "auc") == 36
+    (board,) = leaderboard.leaderboards(store)
+    assert leaderboard.pairs(board, "auc") == 36
     a, b = board.at("10%")[:2]
     alone = stats.paired_difference(b.sample("auc"), a.sample("auc")).p()
-    assert table.marks(board, "auc")[b].p == pytest.approx((36 - 7) * alone, rel=1e-6), "seven pairs are surer"
+    assert leaderboard.marks(board, "auc")[b].p == pytest.approx((36 - 7) * alone, rel=1e-6), "seven pairs are surer"
 
 
 def golden_rows() -> list[Row]:
@@ -166,9 +165,9 @@ def golden_store(folder: Path, rows: list[Row]) -> Store:
     store = Store(folder)
     store.create()
     r = np.arange(1000)
-    planned = [Planned(row.cell, row.fingerprint, row.n_requested, "setting", row.cell.task) for row in rows]
+    planned = [PlannedCell(row.cell, row.fingerprint, row.n_requested, "setting", row.cell.task) for row in rows]
     missing = Cell("lung", "phantom", "c_d", "imagenet", "net", "pool", 64, 0, "linear", "10%", 2)
-    planned.append(Planned(missing, "0" * 64, 7, "setting", "lung"))
+    planned.append(PlannedCell(missing, "0" * 64, 7, "setting", "lung"))
     store.add_plan(PlanFile(tuple(planned), {f"{row.cell.task}|{row.cell.data}|test": ABOUT for row in rows}))
     store.fail(planned[-1], "RuntimeError: out of memory & 50 % <gone>")
     for i, row in enumerate(rows):
@@ -188,32 +187,32 @@ def read_golden() -> list[Row]:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_golden_table(name: str, store: Store) -> None:
-    pivot = table.pivot(table.leaderboards(golden_store(store.folder, read_golden())))
-    assert table.render_pivot(pivot, FORMS[name]) == (GOLDEN / name).read_text()
+    pivot = leaderboard.pivot(leaderboard.leaderboards(golden_store(store.folder, read_golden())))
+    assert leaderboard.render_pivot(pivot, FORMS[name]) == (GOLDEN / name).read_text()
 
 
 def test_rows_and_columns_as_asked(store: Store) -> None:
-    every = table.leaderboards(golden_store(store.folder, read_golden()))
-    pivot = table.pivot(every, ["labels", "method"], ["task"])
+    every = leaderboard.leaderboards(golden_store(store.folder, read_golden()))
+    pivot = leaderboard.pivot(every, ["labels", "method"], ["task"])
     assert (pivot.row_axes, pivot.column_axes) == (("labels", "method"), ("task",))
     assert pivot.rows[0] == ("10%", "a") and pivot.rows[3] == ("100%", "a")
     assert not pivot.ranks, "a column holds two budgets"
-    pivot = table.pivot(every, ["task"], ["method"])
+    pivot = leaderboard.pivot(every, ["task"], ["method"])
     assert pivot.row_axes == ("task", "labels"), "what differs and was not named joins the rows"
     with pytest.raises(UserError, match=r"Unknown axis 'metod'.*Did you mean 'method'"):
-        table.pivot(every, ["metod"])
+        leaderboard.pivot(every, ["metod"])
     with pytest.raises(UserError, match="named twice"):
-        table.pivot(every, ["method"], ["method"])
+        leaderboard.pivot(every, ["method"], ["method"])
 
 
 def test_mean_rank_needs_every_column(store: Store) -> None:
-    pivot = table.pivot(table.leaderboards(golden_store(store.folder, read_golden())))
+    pivot = leaderboard.pivot(leaderboard.leaderboards(golden_store(store.folder, read_golden())))
     assert pivot.ranks == {("a",): 1.0, ("b",): 2.0, ("c_d",): None}
 
 
 def test_csv_says_what_the_table_shows(store: Store) -> None:
-    every = table.leaderboards(golden_store(store.folder, read_golden()))
-    records = list(csv.DictReader(table.render_pivot(table.pivot(every), "csv").splitlines()))
+    every = leaderboard.leaderboards(golden_store(store.folder, read_golden()))
+    records = list(csv.DictReader(leaderboard.render_pivot(leaderboard.pivot(every), "csv").splitlines()))
     lines = {(b.task, line.cell.method, line.cell.labels): (b, line) for b in every for line in b.lines}
     assert len(records) == len(lines) == 12
     for record in records:
@@ -222,13 +221,13 @@ def test_csv_says_what_the_table_shows(store: Store) -> None:
         for key, value in (("mean", s.mean), ("low", s.low), ("high", s.high)):
             assert (record[key] == "") == np.isnan(value)
             assert not record[key] or float(record[key]) == pytest.approx(value, abs=1e-6)
-        assert record["mark"] == table.marks(board, "auc")[line].sign
+        assert record["mark"] == leaderboard.marks(board, "auc")[line].sign
         assert record["status"] == line.status
 
 
 def test_html_holds_no_markup_of_a_name(store: Store) -> None:
     fill(store, [make("<script>alert(1)</script>&", "10%", s, 0.8) for s in range(2)])
-    page = table.render_pivot(table.pivot(table.leaderboards(store)), "html")
+    page = leaderboard.render_pivot(leaderboard.pivot(leaderboard.leaderboards(store)), "html")
 
     class Tags(HTMLParser):
         found: set[str]
@@ -248,14 +247,14 @@ def test_two_folders_make_one_table(store: Store, tmp_path: Path) -> None:
     other.create()
     fill(store, [make("a", "10%", 0, 0.8)])
     fill(other, [make("b", "10%", 0, 0.7)])
-    (board,) = table.leaderboards(store, other)
-    assert [mark.sign for mark in table.marks(board, "auc").values()] == ["*", ""], "one target set: the two are paired"
+    (board,) = leaderboard.leaderboards(store, other)
+    assert [mark.sign for mark in leaderboard.marks(board, "auc").values()] == ["*", ""], "one target set: the two are paired"
     third = Store(tmp_path / "third")
     third.create()
     row, _ = make("a", "10%", 0, 0.9)
-    third.add_plan(PlanFile((Planned(row.cell, "f", 7, "another setting", "target"),), {"t|T|test": ABOUT}))
+    third.add_plan(PlanFile((PlannedCell(row.cell, "f", 7, "another setting", "target"),), {"t|T|test": ABOUT}))
     with pytest.raises(UserError, match="under two settings"):
-        table.leaderboards(store, third)
+        leaderboard.leaderboards(store, third)
 
 
 def answers(store: Store, groups: int = 40) -> None:
@@ -277,14 +276,14 @@ def answers(store: Store, groups: int = 40) -> None:
         arrays = {"metrics": np.array(["auc"]), "resamples": metrics.score(*answer, weights).values["auc"][None].astype(np.float32)}
         store.add(row, {"probabilities": answer[1], "decisions": answer[2], **arrays})
         rows.append(row)
-    planned = [Planned(row.cell, row.fingerprint, 7, "s", "target") for row in rows]
+    planned = [PlannedCell(row.cell, row.fingerprint, 7, "s", "target") for row in rows]
     about = {**ABOUT, "kind": "binary", "classes": ["no", "yes"], "parts": {"test": [groups, groups]}}
     store.add_plan(PlanFile(tuple(planned), {"t|T|test": about}))
 
 
 def test_verdicts_bootstrap_and_permutation_agree(store: Store) -> None:
     answers(store)
-    (board,) = table.leaderboards(store)
+    (board,) = leaderboard.leaderboards(store)
     seen: list[tuple[str, int, int]] = []
     (pair,) = compare(board, "auc", 0.01, 2000, lambda *stage: seen.append(stage))
     assert seen == [("t pairs", 0, 1), ("t pairs", 1, 1), ("t permuted pairs", 0, 1), ("t permuted pairs", 1, 1)]
@@ -331,13 +330,13 @@ def test_permutations_of_unequal_seeds_against_all_of_them(store: Store) -> None
             row.provenance["target"] = "target"  # type: ignore[index]
             arrays = {"metrics": np.array(["auc", "accuracy"]), "resamples": np.stack([values, values]).astype(np.float32)}
             store.add(row, {"probabilities": np.full((n, 2), 0.5), "decisions": decided, **arrays})
-            planned.append(Planned(row.cell, row.fingerprint, 7, "s", "target"))
+            planned.append(PlannedCell(row.cell, row.fingerprint, 7, "s", "target"))
     about = {**ABOUT, "kind": "binary", "classes": ["no", "yes"], "parts": {"test": [n, n]}}
     store.add_plan(PlanFile(tuple(planned), {"t|T|test": about}))
     gap = np.mean(right["one"], axis=0) - np.mean(right["two"], axis=0)
     signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
     exact = (np.abs(signs @ gap) >= abs(gap.sum()) - 1e-9).mean()
-    (board,) = table.leaderboards(store)
+    (board,) = leaderboard.leaderboards(store)
     (pair,) = compare(board, "accuracy", 0.01, 4000)
     assert pair.p_permuted == pytest.approx(exact, abs=0.02)
 
@@ -345,8 +344,8 @@ def test_permutations_of_unequal_seeds_against_all_of_them(store: Store) -> None
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_one_draw_is_said_to_hold_no_chance_of_another(store: Store, seeds: int) -> None:
     fill(store, [make("a", labels, seed, 0.8) for labels in ("1%", "10%") for seed in range(seeds)])
-    (board,) = table.leaderboards(store)
-    assert any(note.startswith("1%, 10%: one draw of labels") for note in table.notes(board)) == (seeds == 1)
+    (board,) = leaderboard.leaderboards(store)
+    assert any(note.startswith("1%, 10%: one draw of labels") for note in leaderboard.notes(board)) == (seeds == 1)
 
 
 def test_merge(tmp_path: Path) -> None:
@@ -362,7 +361,7 @@ def test_merge(tmp_path: Path) -> None:
         folders.append(store.folder)
     assert merge(folders, tmp_path / "all") == (4, 4)
     assert merge(folders, tmp_path / "all") == (0, 4), "a second time nothing is new"
-    (board,) = table.leaderboards(Store(tmp_path / "all"))
+    (board,) = leaderboard.leaderboards(Store(tmp_path / "all"))
     assert [line.status for line in board.lines] == ["done", "done"]
     assert Store(tmp_path / "all").target("target")["ids"].shape == (3,)
     with pytest.raises(UserError, match="into itself"):
@@ -372,7 +371,7 @@ def test_merge(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
     other = Store(tmp_path / "other")
     other.create()
-    planned = Planned(rows[0][0].cell, "f", 7, "another", "target")
+    planned = PlannedCell(rows[0][0].cell, "f", 7, "another", "target")
     other.add_plan(PlanFile((planned,), {"t|T|test": ABOUT}))
     with pytest.raises(UserError, match="another setting"):
         merge([*folders, other.folder], tmp_path / "none")
@@ -380,14 +379,14 @@ def test_merge(tmp_path: Path) -> None:
 
 def test_draws_with_most_images_in_common_are_named(store: Store) -> None:
     fill(store, [make("a", "10%", s, 0.8) for s in range(2)], about={**ABOUT, "parts": {"train": [10, 9], "test": [30, 25]}})  # 7 of 10
-    assert "- 10%: draws have most images in common" in table.markdown(store) and "100%" not in table.markdown(store)
+    assert "- 10%: draws have most images in common" in leaderboard.markdown(store) and "100%" not in leaderboard.markdown(store)
 
 
 def test_methods_text_says_what_was_done_and_cites(store: Store) -> None:
     row, resamples = make("supervised", "10%", 0, 0.8, task="derm", data="HAM10000")
     row.provenance["versions"] = {"medbench": "1", "torch": "2"}  # type: ignore[index]
     fill(store, [(row, resamples)], about={**ABOUT, "title": "Skin & more"})
-    text = paper.methods_text(table.leaderboards(store))
+    text = methods_text.methods_text(leaderboard.leaderboards(store))
     assert "Skin \\& more (HAM10000~\\cite{tschandl2018}; images: 70 train (60 patients), 30 test (25 patients))" in text
     assert "@misc{tschandl2018," in text and "doi = {10.1038/sdata.2018.161}" in text
     assert "10\\%" in text and "medbench 1 and torch 2" in text
@@ -395,7 +394,7 @@ def test_methods_text_says_what_was_done_and_cites(store: Store) -> None:
 
 def test_methods_text_says_how_much_was_pretrained() -> None:
     """`quick` alone tells a reader nothing."""
-    text = paper.methods_text(table.leaderboards(Store(Path(__file__).parents[1] / "results" / "derm")))
+    text = methods_text.methods_text(leaderboard.leaderboards(Store(Path(__file__).parents[1] / "results" / "derm")))
     assert "(supervised), quick (3,840 views, batch 64, adamw at 0.0001), trained on" in text
     assert "supervised: weights efficientnet-lite0-57934424 (supervised), trained on ImageNet-1k." in text
 
@@ -417,7 +416,7 @@ def test_methods_text_says_how_much_was_pretrained() -> None:
 )
 def test_methods_text_cites_what_is_named_with_a_colon(task: str, method: str, said: tuple[str, ...], store: Store) -> None:
     fill(store, [make(method, "10%", 0, 0.8, task=task, data="real")])
-    text = paper.methods_text(table.leaderboards(store))
+    text = methods_text.methods_text(leaderboard.leaderboards(store))
     assert all(words in text for words in said)
 
 
@@ -426,14 +425,14 @@ def test_a_fusion_is_said_by_its_members(store: Store) -> None:
     rows = [make(method, "10%", 0, 0.8)[0] for method in ("one", "two", "both", "side")]
     for row in rows[2:]:
         row.provenance["weights"] = "one weights + two weights"
-    of = table.weights_in_words(rows)
+    of = leaderboard.weights_in_words(rows)
     assert of == {"one weights": "one weights", "two weights": "two weights", "one weights + two weights": "of one + two"}
-    assert table.weights_in_words(rows[1:])["one weights + two weights"] == "one weights + two weights"
+    assert leaderboard.weights_in_words(rows[1:])["one weights + two weights"] == "one weights + two weights"
     other = make("one", "1%", 0, 0.8)[0]
     other.provenance["weights"] = "one weights, seed 1"
-    assert table.weights_in_words([*rows, other])["one weights + two weights"] == "one weights + two weights"
+    assert leaderboard.weights_in_words([*rows, other])["one weights + two weights"] == "one weights + two weights"
     fill(store, [(row, np.zeros((1, 1000))) for row in rows])
-    assert "both, side: weights of one + two." in table.notes(table.leaderboards(store)[0])
+    assert "both, side: weights of one + two." in leaderboard.notes(leaderboard.leaderboards(store)[0])
 
 
 def test_methods_text_of_a_paper_is_two_files(medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -471,8 +470,8 @@ def test_tables_do_without_torch(without_torch: Callable[..., str], tmp_path: Pa
 def test_latex_compiles(tmp_path: Path) -> None:
     head = "\\documentclass{article}\\usepackage{booktabs,siunitx}\\usepackage[landscape,margin=1cm]{geometry}\\begin{document}"
     text = "\n".join(
-        table.render_pivot(table.pivot(table.leaderboards(golden_store(tmp_path / "out", read_golden()))), "latex", s)
-        for s in table.SPREADS
+        leaderboard.render_pivot(leaderboard.pivot(leaderboard.leaderboards(golden_store(tmp_path / "out", read_golden()))), "latex", s)
+        for s in leaderboard.SPREADS
     )
     (tmp_path / "paper.tex").write_text(f"{head}\n{text}\n\\end{{document}}\n")
     done = subprocess.run(
@@ -486,9 +485,9 @@ if __name__ == "__main__":
     GOLDEN.mkdir(parents=True, exist_ok=True)
     (GOLDEN / "rows.jsonl").write_text("".join(json.dumps(row.to_json()) + "\n" for row in golden_rows()))
     with tempfile.TemporaryDirectory() as folder:
-        shown = table.pivot(table.leaderboards(golden_store(Path(folder) / "out", read_golden())))
+        shown = leaderboard.pivot(leaderboard.leaderboards(golden_store(Path(folder) / "out", read_golden())))
         for name, form in FORMS.items():
-            (GOLDEN / name).write_text(table.render_pivot(shown, form))
+            (GOLDEN / name).write_text(leaderboard.render_pivot(shown, form))
 
 
 def test_a_screen_shows_the_best_of_many_lines_and_all_that_are_not_complete() -> None:
@@ -496,24 +495,26 @@ def test_a_screen_shows_the_best_of_many_lines_and_all_that_are_not_complete() -
     body = [[b, "70", f"m{i}", "", f"{i / 100:.3f}", "", "", ""] for b in ("1%", "10%") for i in range(60)]
     body[7][4] = "missing 1 of 3"
     for lowest, best in ((False, range(50, 60)), (True, [*range(7), 8, 9, 10])):
-        shown, left_out = leaderboards._best(body, header, lowest=lowest)
+        shown, left_out = standard_tables._best(body, header, lowest=lowest)
         first = [cells[2] for cells in shown if cells[0] == "1%"]
         assert first == sorted({"m7", *(f"m{i}" for i in best)}, key=lambda name: int(name[1:]))
         assert len(shown) + left_out == len(body) and len(shown) == 21
-    assert leaderboards._best(body[:100], header, lowest=False) == (body[:100], 0)
+    assert standard_tables._best(body[:100], header, lowest=False) == (body[:100], 0)
 
 
 def test_what_is_worked_out_side_by_side_is_the_same(tmp_path: Path) -> None:
     store = golden_store(tmp_path, read_golden())
-    alone, shared = table.leaderboards(store), table.leaderboards(store)
+    alone, shared = leaderboard.leaderboards(store), leaderboard.leaderboards(store)
     for all_metrics in (False, True):
-        table.precompute(shared, all_metrics=all_metrics, processes=3)
+        leaderboard.precompute(shared, all_metrics=all_metrics, processes=3)
     for one, other in zip(alone, shared, strict=True):
         assert list(other._marks) == ["auc"] and all("auc" in line._summaries for line in other.lines)
         # as texts: a NaN in a dataclass equals itself before Python 3.13 alone
-        assert [repr(mark) for mark in table.marks(one, "auc").values()] == [repr(mark) for mark in table.marks(other, "auc").values()]
+        assert [repr(mark) for mark in leaderboard.marks(one, "auc").values()] == [
+            repr(mark) for mark in leaderboard.marks(other, "auc").values()
+        ]
         assert [repr(line.summary("auc")) for line in one.lines] == [repr(line.summary("auc")) for line in other.lines]
-    table.write(store)
+    leaderboard.write(store)
     written = (tmp_path / "leaderboard.md").read_text(), (tmp_path / "leaderboard.csv").read_text()
-    table.write(store, shared)
+    leaderboard.write(store, shared)
     assert written == ((tmp_path / "leaderboard.md").read_text(), (tmp_path / "leaderboard.csv").read_text())

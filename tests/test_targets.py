@@ -18,9 +18,9 @@ from trees.skin import make_ham
 from medbench import Grid, Store, UserError, images
 from medbench.data.evaluation_sets import EvaluationSet, mapped_labels, shifted, shifts_of
 from medbench.data.task_data import open_task
-from medbench.report import leaderboard as table
+from medbench.report import leaderboard
 from medbench.report.html.summary import loud
-from medbench.run import execution as run
+from medbench.run import execution
 from medbench.schema import NOTHING, Row, Scores, Shift, registry
 
 Medbench = Callable[..., int]
@@ -190,10 +190,10 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_one_fit_scores_all_and_changes_nothing_at_home(grid: Grid, there: Path, tmp_path: Path, fits: list[int]) -> None:
-    home = run.run(grid, tmp_path / "home").rows()
+    home = execution.run(grid, tmp_path / "home").rows()
     assert len(home) == len(fits) == 3
     both = replace(grid, shifts=(f"folder:{there}",))
-    store = run.run(both, tmp_path / "both")
+    store = execution.run(both, tmp_path / "both")
     rows = store.rows()
     assert len(rows) == 9, "at home, at home on the two common classes, and there"
     assert len(fits) == 6, "a fit a draw, not one a target"
@@ -209,9 +209,9 @@ def test_one_fit_scores_all_and_changes_nothing_at_home(grid: Grid, there: Path,
         assert saved["ids"].shape == saved["labels"].shape == (20,)
         assert not any("copy" in name for name in saved["ids"]), "the task has it, too"
         assert row.provenance["fit"] in {planned.setting for planned in store.plan().cells if planned.cell.target == "test"}
-    boards = table.leaderboards(store)
+    boards = leaderboard.leaderboards(store)
     assert [board.target for board in boards] == ["test", "test-common-folder:there", "folder:there"]
-    assert [board.target for board in table.standing(boards)] == ["test", "folder:there"]
+    assert [board.target for board in leaderboard.standing(boards)] == ["test", "folder:there"]
     assert boards[2].about["classes"] == boards[1].about["classes"] == ["mel", "nv"]
     assert boards[2].about["parts"]["folder:there"] == [20, 20]
     assert "SHIFT: trained on mine, scored unchanged on 20 of the 21 images of there, all parts together" in boards[2].about["marks"]
@@ -226,9 +226,9 @@ def test_one_fit_scores_all_and_changes_nothing_at_home(grid: Grid, there: Path,
             two = store.scores(at_home)["probabilities"][kept][:, 1:]
             np.testing.assert_allclose(store.scores(row)["probabilities"], two / two.sum(1, keepdims=True), atol=1e-6)
 
-    run.run(both, tmp_path / "both")
+    execution.run(both, tmp_path / "both")
     assert len(fits) == 6, "all is there"
-    run.run(both, tmp_path / "home")
+    execution.run(both, tmp_path / "home")
     assert len(fits) == 9, "rows at home are there, their fits are not kept"
     assert {key: essence(row) for key, row in Store(tmp_path / "home").rows().items()} == {k: essence(r) for k, r in rows.items()}
 
@@ -237,7 +237,7 @@ def test_the_score_elsewhere_is_that_of_the_common_classes(grid: Grid, there: Pa
     """Against scikit-learn on the saved probabilities."""
     from sklearn.metrics import accuracy_score, roc_auc_score
 
-    store = run.run(replace(grid, shifts=(f"folder:{there}",), labels=("100",)), tmp_path / "out")
+    store = execution.run(replace(grid, shifts=(f"folder:{there}",), labels=("100",)), tmp_path / "out")
     (row,) = [row for row in store.rows().values() if row.cell.target == "folder:there"]
     scores, labels = store.scores(row), store.target(row.provenance["target"])["labels"]
     assert row.metrics["auc"]["value"] == pytest.approx(roc_auc_score(labels, scores["probabilities"][:, 1]))
@@ -246,7 +246,7 @@ def test_the_score_elsewhere_is_that_of_the_common_classes(grid: Grid, there: Pa
 
 def test_a_run_killed_between_the_targets_of_a_draw_fits_it_once_more(grid: Grid, there: Path, tmp_path: Path, fits: list[int]) -> None:
     both = replace(grid, shifts=(f"folder:{there}",), protocols=("linear", "knn"))
-    whole = run.run(both, tmp_path / "whole").rows()
+    whole = execution.run(both, tmp_path / "whole").rows()
     assert len(whole) == 18
     del fits[:]
     seen: list[Row] = []
@@ -257,10 +257,10 @@ def test_a_run_killed_between_the_targets_of_a_draw_fits_it_once_more(grid: Grid
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run.run(both, tmp_path / "broken", on_row=stop)
+        execution.run(both, tmp_path / "broken", on_row=stop)
     assert seen[-1].cell.target == "test", "its shifted rows are not there"
     began = len(fits)
-    again = run.run(both, tmp_path / "broken").rows()
+    again = execution.run(both, tmp_path / "broken").rows()
     assert len(fits) - began == 5, "the second draw of linear, its third, and three of knn"
     assert set(again) == set(whole)
     for key, row in whole.items():
@@ -276,16 +276,16 @@ def test_a_fit_that_fails_is_the_reason_of_all_its_cells(grid: Grid, there: Path
         yield
 
     monkeypatch.setitem(registry.protocols(), "linear", replace(registry.protocol("linear"), evaluate=fails))
-    store = run.run(replace(grid, shifts=(f"folder:{there}",)), tmp_path / "out")
+    store = execution.run(replace(grid, shifts=(f"folder:{there}",)), tmp_path / "out")
     assert len(store.failures()) == 9
 
 
 def test_another_version_of_the_other_set_replaces_its_rows_alone(grid: Grid, there: Path, tmp_path: Path) -> None:
     both = replace(grid, shifts=(f"folder:{there}",))
-    run.run(both, tmp_path / "out")
+    execution.run(both, tmp_path / "out")
     (there / "nv" / "3.png").unlink()
-    store = run.run(replace(both, seeds=1), tmp_path / "out")
-    lines = {board.target: [(line.cell.labels, len(line.rows)) for line in board.lines] for board in table.leaderboards(store)}
+    store = execution.run(replace(both, seeds=1), tmp_path / "out")
+    lines = {board.target: [(line.cell.labels, len(line.rows)) for line in board.lines] for board in leaderboard.leaderboards(store)}
     common = "test-common-folder:there"
     assert lines == {"test": [("20%", 2), ("100%", 1)], common: [("20%", 2), ("100%", 1)], "folder:there": [("20%", 1), ("100%", 1)]}
 
@@ -296,7 +296,7 @@ def test_chest_films_of_another_hospital(task: str, make: Callable[[Path], Path]
     for number, file in enumerate(sorted(chest.make_nih(tmp_path / "data" / "nih").rglob("*.png")), 1000):
         picture(file, number)  # other images than those of the other tree
     asked = Grid((task,), encoders=(mine,), size=32, labels=("100",), data=str(tmp_path / "data"), shifts=("nih14",))
-    store = run.run(asked, tmp_path / "out")
+    store = execution.run(asked, tmp_path / "out")
     assert not store.failures()
     away, home = (next(r for r in store.rows().values() if (r.cell.target == "nih14") == there) for there in (True, False))
     labels = store.target(away.provenance["target"])["labels"]
@@ -317,9 +317,9 @@ def test_chest_films_of_another_hospital(task: str, make: Callable[[Path], Path]
 def test_weights_that_saw_the_other_set_are_marked(grid: Grid, there: Path, tmp_path: Path) -> None:
     file = Path(grid.encoders[0].rpartition(":")[0])
     file.write_text(file.read_text().replace("std=(1, 1, 1)", "std=(1, 1, 1), trained_on=('there',)"))
-    store = run.run(replace(grid, shifts=(f"folder:{there}",), labels=("100",)), tmp_path / "out")
-    for say in (table.notes, loud):
-        home, _, away = ("\n".join(say(board)) for board in table.leaderboards(store))
+    store = execution.run(replace(grid, shifts=(f"folder:{there}",), labels=("100",)), tmp_path / "out")
+    for say in (leaderboard.notes, loud):
+        home, _, away = ("\n".join(say(board)) for board in leaderboard.leaderboards(store))
         assert "SEEN" in away and ": the weights of given have been trained on there" in away.replace("</b>", "")
         assert "SEEN" not in home
 
@@ -332,8 +332,8 @@ def test_features_of_a_file_serve_another_set_when_they_are_there(grid: Grid, th
     np.savez(tmp_path / "home.npz", ids=ids, features=rng.normal(size=(len(ids), 4)))
     np.savez(tmp_path / "all.npz", ids=ids + away, features=rng.normal(size=(len(ids + away), 4)))
     with pytest.raises(UserError, match=r"home\.npz lacks 20 of 20 images"):
-        run.run(replace(both, encoders=(f"features:{tmp_path / 'home.npz'}",), size=None), tmp_path / "out")
-    store = run.run(replace(both, encoders=(f"features:{tmp_path / 'all.npz'}",), size=None), tmp_path / "out")
+        execution.run(replace(both, encoders=(f"features:{tmp_path / 'home.npz'}",), size=None), tmp_path / "out")
+    store = execution.run(replace(both, encoders=(f"features:{tmp_path / 'all.npz'}",), size=None), tmp_path / "out")
     assert len(store.rows()) == 3
 
 
@@ -376,7 +376,7 @@ def test_folders_that_cannot_be_scored(grid: Grid, there: Path, folder: Path, tm
         shifts_of([task], [f"folder:{there}", f"folder:{tmp_path / 'elsewhere' / 'there'}"])
     shutil.copytree(folder, tmp_path / "copy")
     with pytest.raises(UserError, match=r"Of 'folder:copy' 0 of 54 images can be scored .*too few \(54 that mine has, too\)"):
-        run.run(replace(grid, shifts=(f"folder:{tmp_path / 'copy'}",)), tmp_path / "out")
+        execution.run(replace(grid, shifts=(f"folder:{tmp_path / 'copy'}",)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -409,10 +409,10 @@ def test_a_set_that_is_asked_for_later_is_embedded_with_the_trained_weights(
     """The features at home lie in the cache by then."""
     grid = Grid(tasks=(f"folder:{folder}",), methods=("supervised-bn",), size=32, labels=("100",), seeds=1, audit=False)
     damaged = replace(grid, corruptions=("darker",), levels=("1",))
-    at_once = run.run(damaged, tmp_path / "at once").rows()
+    at_once = execution.run(damaged, tmp_path / "at once").rows()
     monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "another cache"))
-    run.run(grid, tmp_path / "later")
-    later = run.run(damaged, tmp_path / "later").rows()
+    execution.run(grid, tmp_path / "later")
+    later = execution.run(damaged, tmp_path / "later").rows()
     checks = lambda rows: {key: (row.metrics, [made["checks"] for made in row.provenance["features"]]) for key, row in rows.items()}
     assert len(later) == 2
     assert checks(later) == checks(at_once)

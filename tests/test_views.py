@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
-from medbench.images import augment as views
+from medbench.images import augment
 from medbench.images.augment import Crop, Parameters
 from medbench.schema import MODALITIES
 
 STILL = Crop(scale=(1.0, 1.0), flip=0.0)  # the image itself
 HALF = ((0.5,) * 3, (0.5,) * 3)
-SETS = {"simclr": views.simclr_views, "swav": views.swav_views, "dino": views.dino_views, "finetune": views.finetune_views}
+SETS = {"simclr": augment.simclr_views, "swav": augment.swav_views, "dino": augment.dino_views, "finetune": augment.finetune_views}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -40,8 +40,8 @@ def planes(images: torch.Tensor) -> torch.Tensor:
 
 
 def made(images: torch.Tensor, crop: Crop, size: int = 40, seed: int = 0) -> tuple[torch.Tensor, Parameters]:
-    drawn = views.draw_parameters(crop, len(images), generator(seed))
-    return views.render_views(images, drawn, crop, size), drawn
+    drawn = augment.draw_parameters(crop, len(images), generator(seed))
+    return augment.render_views(images, drawn, crop, size), drawn
 
 
 def test_a_view_without_chance_is_the_image(images: torch.Tensor) -> None:
@@ -102,8 +102,8 @@ def test_small_rotated_views_do_not_alias() -> None:
     """Stripes of one pixel, a quarter turn, half the size: grey, as by Pillow's antialiased resize."""
     stripes = torch.zeros(4, 64, 64, 3, dtype=torch.uint8)
     stripes[:, ::2] = 255
-    drawn = views.draw_parameters(replace(STILL, rotation=1), 4, generator())
-    view = views.render_views(stripes, replace_angle(drawn, 90.0), replace(STILL, rotation=90), 32)
+    drawn = augment.draw_parameters(replace(STILL, rotation=1), 4, generator())
+    view = augment.render_views(stripes, replace_angle(drawn, 90.0), replace(STILL, rotation=90), 32)
     assert view.std() < 0.01 and view.mean() == pytest.approx(0.5, abs=0.01)
 
 
@@ -168,16 +168,16 @@ def test_a_blur_takes_the_same_share_of_a_view_of_any_size() -> None:
 
 
 def test_views_have_the_sizes_counts_and_values_of_their_kinds(images: torch.Tensor) -> None:
-    got = views.views(images, views.swav_views(), 64, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), generator())
+    got = augment.views(images, augment.swav_views(), 64, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), generator())
     assert [tuple(v.shape) for v in got] == [(12, 3, 64, 64)] * 2 + [(12, 3, 32, 32)] * 6
     assert all(v.dtype == torch.float32 and v.is_contiguous(memory_format=torch.channels_last) for v in got)
-    view = views.views(images, [STILL], 40, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), generator())[0]
+    view = augment.views(images, [STILL], 40, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), generator())[0]
     torch.testing.assert_close(view, F.normalize(planes(images), [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]), atol=1e-5, rtol=0)
 
 
 def test_chance_comes_from_the_generator_alone(images: torch.Tensor) -> None:
     state = torch.random.get_rng_state()
-    one, two, other = (views.views(images, views.dino_views(), 32, *HALF, generator(seed)) for seed in (1, 1, 2))
+    one, two, other = (augment.views(images, augment.dino_views(), 32, *HALF, generator(seed)) for seed in (1, 1, 2))
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -185,15 +185,15 @@ def test_chance_comes_from_the_generator_alone(images: torch.Tensor) -> None:
 
 
 def test_an_image_gets_the_same_view_whatever_else_is_in_its_batch(images: torch.Tensor) -> None:
-    crop = views.nielsen2023_views()[1]
+    crop = augment.nielsen2023_views()[1]
     view, drawn = made(images, crop)
     for i in (0, 5):
         mine = Parameters(**{f.name: getattr(drawn, f.name)[i : i + 1] for f in fields(drawn)})
-        torch.testing.assert_close(views.render_views(images[i : i + 1], mine, crop, 40)[0], view[i], atol=1e-5, rtol=0)
+        torch.testing.assert_close(augment.render_views(images[i : i + 1], mine, crop, 40)[0], view[i], atol=1e-5, rtol=0)
 
 
 def test_any_memory_layout_and_the_callers_autocast_give_the_same_views(images: torch.Tensor) -> None:
-    view = partial(views.views, crops=views.simclr_views(), size=32, mean=HALF[0], std=HALF[1])
+    view = partial(augment.views, crops=augment.simclr_views(), size=32, mean=HALF[0], std=HALF[1])
     plain = view(images, generator=generator())
     turned = images.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1)
     assert not turned.is_contiguous()
@@ -209,7 +209,7 @@ def test_parameters_follow_their_distributions() -> None:
     crop = Crop(
         vertical_flip=0.2, rotation=45, rotation_p=0.6, jitter=(0.8, 0.4, 1.5, 0.2), jitter_p=0.7, gray_p=0.3, blur_p=0.4, solarise_p=0.1
     )
-    drawn = views.draw_parameters(replace(crop, perspective=0.5, perspective_p=0.25), n, generator())
+    drawn = augment.draw_parameters(replace(crop, perspective=0.5, perspective_p=0.25), n, generator())
     extent = drawn.box[:, 2:] - drawn.box[:, :2]
     area, ratio = extent.prod(1), extent[:, 0] / extent[:, 1]
     assert drawn.box.min() >= 0 and drawn.box.max() <= 1 + 1e-6
@@ -240,7 +240,7 @@ def test_parameters_follow_their_distributions() -> None:
 
 
 def test_switching_an_operation_off_leaves_the_other_draws() -> None:
-    with_blur, without = (views.draw_parameters(replace(views.simclr_views()[0], blur_p=p), 50, generator()) for p in (0.5, 0.0))
+    with_blur, without = (augment.draw_parameters(replace(augment.simclr_views()[0], blur_p=p), 50, generator()) for p in (0.5, 0.0))
     same = {f.name: torch.equal(getattr(with_blur, f.name), getattr(without, f.name)) for f in fields(with_blur)}
     assert same == {name: name != "sigma" for name in same}
 
@@ -249,7 +249,7 @@ def test_switching_an_operation_off_leaves_the_other_draws() -> None:
 def test_on_x_ray_grey_stays_grey_upright_and_sharp(images: torch.Tensor, name: str) -> None:
     film = images[..., :1].expand(-1, -1, -1, 3)
     kinds = SETS[name]("x-ray")
-    for view in views.views(film, kinds, 64, *HALF, generator()):
+    for view in augment.views(film, kinds, 64, *HALF, generator()):
         assert torch.equal(view[:, 0], view[:, 1]) and torch.equal(view[:, 0], view[:, 2])
     assert all(crop.vertical_flip == crop.blur_p == crop.solarise_p == 0 for crop in kinds)
 
@@ -257,7 +257,7 @@ def test_on_x_ray_grey_stays_grey_upright_and_sharp(images: torch.Tensor, name: 
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_every_modality_has_views(images: torch.Tensor, name: str, modality: str) -> None:
-    for view in views.views(images[:1], SETS[name](modality), 32, *HALF, generator()):
+    for view in augment.views(images[:1], SETS[name](modality), 32, *HALF, generator()):
         assert view.shape == (1, 3, 32, 32) and view.isfinite().all() and view.abs().max() <= 1 + 1e-5
 
 
@@ -265,17 +265,17 @@ def test_the_sets_are_the_papers() -> None:
     def kinds(crops: tuple[Crop, ...], size: int) -> list[tuple[int, int, tuple[float, float]]]:
         return [(crop.count, crop.pixels(size), crop.scale) for crop in crops]
 
-    assert kinds(views.simclr_views(), 224) == [(2, 224, (0.08, 1.0))]
-    assert kinds(views.swav_views(), 224) == [(2, 224, (0.14, 1.0)), (6, 96, (0.05, 0.14))]
-    assert kinds(views.dino_views(), 224) == [(1, 224, (0.4, 1.0)), (1, 224, (0.4, 1.0)), (8, 96, (0.05, 0.4))]
-    assert kinds(views.nielsen2023_views(), 256) == [(1, 256, (0.5, 1.0)), (1, 256, (0.5, 1.0)), (5, 96, (0.1, 0.5))]
-    assert [(c.blur_p, c.solarise_p) for c in views.dino_views()] == [(1.0, 0.0), (0.1, 0.2), (0.5, 0.0)]
-    assert [(c.blur_p, c.solarise_p, c.perspective_p) for c in views.nielsen2023_views()] == [
+    assert kinds(augment.simclr_views(), 224) == [(2, 224, (0.08, 1.0))]
+    assert kinds(augment.swav_views(), 224) == [(2, 224, (0.14, 1.0)), (6, 96, (0.05, 0.14))]
+    assert kinds(augment.dino_views(), 224) == [(1, 224, (0.4, 1.0)), (1, 224, (0.4, 1.0)), (8, 96, (0.05, 0.4))]
+    assert kinds(augment.nielsen2023_views(), 256) == [(1, 256, (0.5, 1.0)), (1, 256, (0.5, 1.0)), (5, 96, (0.1, 0.5))]
+    assert [(c.blur_p, c.solarise_p) for c in augment.dino_views()] == [(1.0, 0.0), (0.1, 0.2), (0.5, 0.0)]
+    assert [(c.blur_p, c.solarise_p, c.perspective_p) for c in augment.nielsen2023_views()] == [
         (1.0, 0.0, 0.75),
         (0.1, 0.2, 0.5),
         (0.5, 0.0, 0.5),
     ]
-    (film,) = views.simclr_views("x-ray")
+    (film,) = augment.simclr_views("x-ray")
     assert (film.rotation, film.blur_p, film.jitter) == (45, 0, (0.4, 0.4, 0, 0))
 
 
@@ -286,7 +286,7 @@ def test_small_views_keep_a_side_that_encoders_accept() -> None:
 
 def test_a_sheet_shows_the_originals_and_their_views(images: torch.Tensor) -> None:
     kinds = [replace(STILL, flip=1.0), replace(STILL, size=0.5)]
-    picture = views.draw_views(images[:2], kinds, 40, generator())
+    picture = augment.draw_views(images[:2], kinds, 40, generator())
     assert picture.shape == (2 * 42, 3 * 42, 3) and picture.dtype == np.uint8
     for row, image in enumerate(images[:2].numpy()):
         tile = picture[row * 42 + 1 : row * 42 + 41]
@@ -300,7 +300,7 @@ def test_views_of_real_images_stay_near_their_image(real_data: Path, folder: str
     """Of a view and two images, the view is nearer in mean colour to its own image than to another more often than not."""
     files = sorted((real_data / folder).glob(pattern))[:64]
     images = torch.stack([torch.from_numpy(np.array(Image.open(f).convert("RGB").resize((64, 64)))) for f in files])
-    (view,) = views.views(images, views.finetune_views(modality), 64, (0.0,) * 3, (1.0,) * 3, generator())
+    (view,) = augment.views(images, augment.finetune_views(modality), 64, (0.0,) * 3, (1.0,) * 3, generator())
     ours, theirs = view.mean((2, 3)), planes(images).mean((2, 3))
     nearer = (ours - theirs).norm(dim=1) < (ours - theirs.roll(1, 0)).norm(dim=1)
     assert nearer.float().mean() > 0.6

@@ -17,8 +17,7 @@ import timm
 import torch
 
 from medbench.models import checkpoints, encoders, weights
-from medbench.run import execution as run
-from medbench.run import planning as grid
+from medbench.run import execution, planning
 from medbench.schema import Encoder, Grid, UserError, registry
 
 
@@ -31,7 +30,7 @@ def test_the_embedded_weights_are_the_genuine_ones() -> None:
     encoder = encoders.encoder(encoders.EMBEDDED)
     start = weights.supervised(encoder, Path())
     assert start.sha256.startswith("57934424"), "torch.hub's rule: the file's name holds the start of its SHA-256"
-    net = weights.build(encoder, start, seed=0)
+    net = weights.build_encoder(encoder, start, seed=0)
     saved = torch.load(start.file, map_location="cpu", weights_only=True)
     own = list(net.state_dict().values())
     assert all(torch.equal(a, b) for a, b in zip(list(saved.values())[: len(own)], own, strict=True))
@@ -158,7 +157,7 @@ def test_weights_are_fetched_once_and_checked_ever_after(hub: str, tmp_path: Pat
     encoder = encoders.encoder("resnet18.tv_in1k", 64)
     start = weights.supervised(encoder, tmp_path)
     assert (start.name, start.trained_on) == ("resnet18.tv_in1k (supervised)", ("ImageNet-1k",))
-    net = weights.build(encoder, start, seed=1)
+    net = weights.build_encoder(encoder, start, seed=1)
     torch.manual_seed(0)
     assert torch.equal(net.conv1.weight, timm.create_model("resnet18").conv1.weight), "the downloaded weights are the ones in use"
     with torch.inference_mode():
@@ -188,7 +187,7 @@ def test_a_checkpoint_with_a_missing_key_is_refused(tmp_path: Path) -> None:
     torch.save(state, file)
     start = weights.Weights("mine", "0" * 64, (), file)
     with pytest.raises(UserError, match=r"model.pth does not fit resnet18.tv_in1k: .*layer1.0.conv1.weight"):
-        weights.build(encoder, start, 0)
+        weights.build_encoder(encoder, start, 0)
 
 
 # --- weights of a user's own ---
@@ -295,7 +294,7 @@ def test_safetensors(tmp_path: Path) -> None:
     encoder = given(tmp_path / "mine.safetensors")
     start = weights.own(encoder, tmp_path)
     assert start.name == "mine.safetensors (prefix module., without fc)"
-    assert torch.equal(weights.build(encoder, start, 0).conv1[0].weight, state["conv1.0.weight"])
+    assert torch.equal(weights.build_encoder(encoder, start, 0).conv1[0].weight, state["conv1.0.weight"])
     (tmp_path / "mine.safetensors").write_bytes((tmp_path / "mine.safetensors").read_bytes()[:-100])
     with pytest.raises(UserError, match=r"mine.safetensors is broken or incomplete: .*Next: fetch it again"):
         weights.own(encoder, tmp_path)
@@ -307,19 +306,21 @@ def test_a_head_that_is_the_networks_own_is_kept(tmp_path: Path) -> None:
     state["head.norm.weight"] = torch.rand_like(state["head.norm.weight"])
     torch.save(under("backbone.", state), tmp_path / "mine.pth")
     encoder = given(tmp_path / "mine.pth", "test_convnext.r160_in1k")
-    net = weights.build(encoder, weights.own(encoder, tmp_path), 0)
+    net = weights.build_encoder(encoder, weights.own(encoder, tmp_path), 0)
     assert torch.equal(net.head.norm.weight, state["head.norm.weight"])
 
 
 def test_the_default_encoder_takes_weights_too(tmp_path: Path) -> None:
-    trained = weights.build(encoders.encoder(encoders.EMBEDDED), weights.supervised(encoders.encoder(encoders.EMBEDDED), tmp_path), 0)
+    trained = weights.build_encoder(
+        encoders.encoder(encoders.EMBEDDED), weights.supervised(encoders.encoder(encoders.EMBEDDED), tmp_path), 0
+    )
     torch.save(trained.state_dict(), tmp_path / "weights.pth")  # as pretraining writes it
     encoder = given(tmp_path / "weights.pth", encoders.EMBEDDED)
     images = torch.rand(2, 3, 64, 64)
     with torch.inference_mode():
         for layout in ("own", "encoder"):
             start = weights.Weights("", "", (), tmp_path / "weights.pth", layout)
-            assert torch.equal(weights.build(encoder, start, 0)(images), trained(images))
+            assert torch.equal(weights.build_encoder(encoder, start, 0)(images), trained(images))
 
 
 def lacking(state: dict[str, Any]) -> dict[str, Any]:
@@ -427,12 +428,12 @@ def test_own_weights_are_judged_end_to_end(folder: Path, tmp_path: Path) -> None
         labels=("100",),
         readouts=("pool", "mean"),
     )
-    rows = list(run.run(asked, tmp_path / "out").rows().values())
+    rows = list(execution.run(asked, tmp_path / "out").rows().values())
     assert [(row.cell.method, row.cell.encoder) for row in rows] == [("given", f"{TINY}:mine.pth")] * 2
     assert rows[0].provenance["weights"] == "mine.pth (prefix module., without fc)"
-    before = {planned.fingerprint for planned in grid.plan(asked).cells}
+    before = {planned.fingerprint for planned in planning.plan(asked).cells}
     torch.save(under("module.", tiny(1)), tmp_path / "mine.pth")
-    assert not before & {planned.fingerprint for planned in grid.plan(asked).cells}, "other weights, other cells"
+    assert not before & {planned.fingerprint for planned in planning.plan(asked).cells}, "other weights, other cells"
 
 
 def test_the_list_of_checkpoints(tmp_path: Path) -> None:

@@ -23,8 +23,7 @@ import numpy as np
 from PIL import Image
 
 from medbench import images
-from medbench.models import encoders, weights
-from medbench.models import features as embed
+from medbench.models import encoders, features, weights
 
 SIZE = 112
 
@@ -74,14 +73,14 @@ def embedding_ratio(pack: images.Pack, n: int) -> None:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder = encoders.encoder(encoders.EMBEDDED, SIZE)
-    net = weights.build(encoder, weights.supervised(encoder, Path(tempfile.gettempdir())), 0)
-    index = np.arange(n // embed.BATCH * embed.BATCH)
-    batch = next(images.batches(pack, index, embed.BATCH, device, encoder.mean, encoder.std))
-    run = lambda: [len(values) for values in embed.forward(net, pack, index, encoder, device, "fp32")]
+    net = weights.build_encoder(encoder, weights.supervised(encoder, Path(tempfile.gettempdir())), 0)
+    index = np.arange(n // features.BATCH * features.BATCH)
+    batch = next(images.batches(pack, index, features.BATCH, device, encoder.mean, encoder.std))
+    run = lambda: [len(values) for values in features.forward(net, pack, index, encoder, device, "fp32")]
     run()
     ratios, rates = [], []
     for _ in range(5):
-        bare = seconds(lambda: bare_forward(net, batch, len(index) // embed.BATCH))
+        bare = seconds(lambda: bare_forward(net, batch, len(index) // features.BATCH))
         ours = seconds(run)
         ratios.append(bare / ours)
         rates.append(len(index) / ours)
@@ -108,7 +107,7 @@ def _memory(arguments: tuple[list[Path], Path, int]) -> float:
     """Anonymous memory after packing and reading through n images, in a process of its own."""
     files, cache, n = arguments
     pack = images.pack(files[:n], images.content_hashes(files[:n], cache), SIZE, "bicubic", cache)
-    for batch in images.batches(pack, np.arange(n), embed.BATCH, "cpu", (0.5,) * 3, (0.5,) * 3):
+    for batch in images.batches(pack, np.arange(n), features.BATCH, "cpu", (0.5,) * 3, (0.5,) * 3):
         batch.mean()
     return anonymous_mb()
 

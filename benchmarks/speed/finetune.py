@@ -23,8 +23,7 @@ from PIL import Image
 from torch import nn
 
 from medbench.models import encoders, weights
-from medbench.models.finetune import MODERN
-from medbench.models.finetune import loop as training
+from medbench.models.finetune import MODERN, loop
 from medbench.models.finetune.network import optimiser_of
 from medbench.protocols.finetune import linear_layer
 from medbench.schema import Network, Train
@@ -105,7 +104,7 @@ def main() -> None:
     bf16 = device == "cuda"
     encoder = encoders.encoder(encoders.EMBEDDED, args.size)
     drawn = weights.Weights("random", "", (), None)
-    build = lambda: weights.build(encoder, drawn, 0)
+    build = lambda: weights.build_encoder(encoder, drawn, 0)
     n = max(512, 2 * args.batch)
     rng = np.random.default_rng(0)
     labels = np.arange(n) % CLASSES
@@ -115,10 +114,10 @@ def main() -> None:
         place = Path(folder)
         train = Train(pixels, labels, np.arange(n).astype(str), "multiclass", CLASSES, device, network=network)
         recipe = replace(MODERN, batch=args.batch, probe=False)
-        job = training.FineTuning(train, network, recipe, np.arange(n), np.array([], np.int64), 0, place, linear_layer)
+        job = loop.FineTuning(train, network, recipe, np.arange(n), np.array([], np.int64), 0, place, linear_layer)
         net = job.start()
         optimiser = optimiser_of(net, recipe, 1e-4)
-        state = training.State()
+        state = loop.State()
         fixed = torch.randn(args.batch, 3, args.size, args.size, device=device).contiguous(memory_format=torch.channels_last)
         fixed_labels = torch.arange(args.batch, device=device) % CLASSES
 

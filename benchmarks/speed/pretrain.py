@@ -131,7 +131,7 @@ def with_lightly(
 def measure(name: str, pixels: np.ndarray, device: str) -> None:
     encoder = encoders.encoder(encoders.EMBEDDED, SIZE)
     start = weights.supervised(encoder, Path(tempfile.gettempdir()))
-    build = lambda: weights.build(encoder, start, 0)
+    build = lambda: weights.build_encoder(encoder, start, 0)
     recipe = METHODS[name].recipes("", "quick", len(pixels), "imagenet+task")[0].having(freeze_norm=False, frozen=0.0)
     views = STEPS * BATCH * recipe.views_an_image(SIZE)
     peers = {word: with_lightly(pixels, build, recipe, name, device, encoded=word == "files") for word in ("files", "decoded")}

@@ -49,13 +49,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from medbench.models import logistic as engine
+from medbench.models import logistic
 from medbench.protocols import linear
-from medbench.run import planning as grid
-from medbench.run import prepare
+from medbench.run import planning, prepare
 from medbench.schema import Grid
-from medbench.stats import metrics
-from medbench.stats import splits as sampling
+from medbench.stats import metrics, splits
 
 FOLDS = 5
 SOLVERS = ("lbfgs", "newton-cg", "newton-cholesky")
@@ -94,7 +92,7 @@ class Draw:
 
     @cached_property
     def fold(self) -> np.ndarray:
-        return sampling.folds(self.y, self.groups, FOLDS)
+        return splits.folds(self.y, self.groups, FOLDS)
 
     @cached_property
     def parts(self) -> list[np.ndarray]:
@@ -106,10 +104,10 @@ class Draw:
 class Solved:
     """The engine's answer to one draw: its members and their fit, the losses (P,) and the final fit."""
 
-    folds: engine.Fits
+    folds: logistic.Fits
     losses: torch.Tensor
     best: int
-    final: engine.Fits
+    final: logistic.Fits
 
     @property
     def penalty(self) -> float:
@@ -118,7 +116,7 @@ class Solved:
 
 def load(seeds: int) -> tuple[str, dict[str, list[Draw]], np.ndarray, np.ndarray]:
     """What the features are, draws of each budget, and the test images' features and labels."""
-    plan = grid.plan(Grid(tasks=("derm",), methods=("supervised",), labels=("1", "10", "100"), seeds=seeds))
+    plan = planning.plan(Grid(tasks=("derm",), methods=("supervised",), labels=("1", "10", "100"), seeds=seeds))
     unit = plan.units[0]
     pool = unit.data.pool
     array = prepare.unit_features(plan, unit, "cpu", lambda stage, done, total: None)[0].array
@@ -135,8 +133,8 @@ def solve(draws: list[Draw]) -> tuple[list[Solved], float, float]:
     one = draws[0]
     features = torch.from_numpy(one.pool)
     basis = linear._shared_basis(features, max(len(draw.y) for draw in draws))
-    pool = engine.Pool(features, one.labels, one.whose, "multiclass", int(one.labels.max()) + 1, basis)
-    solved: list[tuple[engine.Fits, torch.Tensor]] = []
+    pool = logistic.Pool(features, one.labels, one.whose, "multiclass", int(one.labels.max()) + 1, basis)
+    solved: list[tuple[logistic.Fits, torch.Tensor]] = []
     step = max(1, linear.TOGETHER // len(one.y))
     for batch in (draws[i : i + step] for i in range(0, len(draws), step)):
         parts = [(draw.index[draw.fold != i], draw.index[draw.fold == i]) for draw in batch for i in range(FOLDS)]
@@ -151,11 +149,11 @@ def solve(draws: list[Draw]) -> tuple[list[Solved], float, float]:
     return answers, middle - start, time.perf_counter() - middle
 
 
-def _some(fits: engine.Fits, rows: slice) -> engine.Fits:
-    return engine.Fits(*(getattr(fits, name)[rows] for name in engine.Fits.__dataclass_fields__))
+def _some(fits: logistic.Fits, rows: slice) -> logistic.Fits:
+    return logistic.Fits(*(getattr(fits, name)[rows] for name in logistic.Fits.__dataclass_fields__))
 
 
-def standardised(draw: Draw, fits: engine.Fits, part: int) -> tuple[np.ndarray, np.ndarray]:
+def standardised(draw: Draw, fits: logistic.Fits, part: int) -> tuple[np.ndarray, np.ndarray]:
     """Features float32 as the engine standardised them, and labels, of a fold's training images."""
     rows = draw.parts[part]
     z = (draw.x[rows] - fits.mean[part].numpy()) * fits.scale[part].numpy()
@@ -298,7 +296,7 @@ def report(budget: str, draws: list[Draw], images: np.ndarray, truth: np.ndarray
     solve(draws[:1])  # the first call pays for starting threads
     solved, seconds, final = solve(draws)
     members = len(draws) * FOLDS * len(linear.PENALTIES)
-    protocol = {sampling.n_folds(draw.y, draw.groups, linear.MAX_FOLDS) for draw in draws}
+    protocol = {splits.n_folds(draw.y, draw.groups, linear.MAX_FOLDS) for draw in draws}
     print(f"\n== {budget}: {len(draws)} draw(s) of about {len(draws[0].y)} images, {members} members")
     if min(protocol) < 2:
         print("   the protocol takes its fixed penalty here (a class has one group): the members are solved for this comparison only")

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench.run.store import Store
-from medbench.schema import Cell, PlanFile, Planned, Row, fingerprint
+from medbench.schema import Cell, PlanFile, PlannedCell, Row, fingerprint
 
 METRICS = ("accuracy", "balanced_accuracy", "auc", "f1", "kappa", "ece")
 CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
@@ -72,7 +72,7 @@ def make(folder: Path, n_rows: int) -> None:
         arrays = {"probabilities": p, "decisions": p.argmax(1), "metrics": np.array(METRICS), "resamples": resamples.astype(np.float32)}
         np.savez(folder / "scores" / f"{row.fingerprint[:32]}.npz", **arrays)  # as Store writes them, without its fsync
         lines.append(row)
-        planned.append(Planned(cell, row.fingerprint, n, f"setting {method}", target))
+        planned.append(PlannedCell(cell, row.fingerprint, n, f"setting {method}", target))
     store.add_plan(PlanFile(tuple(planned), abouts))
     store.write_text("rows.jsonl", "".join(json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in lines))
 

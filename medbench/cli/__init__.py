@@ -11,14 +11,14 @@ import os
 import sys
 
 # Each adds its commands, in the order in which --help shows them.
-from medbench.cli import run as running  # noqa: F401  # isort: skip
-from medbench.cli import results as reporting  # noqa: F401  # isort: skip
+from medbench.cli import run  # noqa: F401  # isort: skip
+from medbench.cli import results  # noqa: F401  # isort: skip
 from medbench.cli import clinical  # noqa: F401  # isort: skip
-from medbench.cli import check as checking  # noqa: F401  # isort: skip
-from medbench.cli import shift as shifting  # noqa: F401  # isort: skip
+from medbench.cli import check  # noqa: F401  # isort: skip
+from medbench.cli import shift  # noqa: F401  # isort: skip
 from medbench.cli import data  # noqa: F401  # isort: skip
-from medbench.cli import audit as auditing  # noqa: F401  # isort: skip
-from medbench.cli import info as looking  # noqa: F401  # isort: skip
+from medbench.cli import audit  # noqa: F401  # isort: skip
+from medbench.cli import info  # noqa: F401  # isort: skip
 from medbench.cli import shortcuts  # noqa: F401  # isort: skip
 from medbench.cli.options import app
 from medbench.schema import UserError

@@ -27,7 +27,7 @@ def audit_command(
 ) -> None:
     """Find leaks, copies, contradicting labels and metadata that gives the label away. Opens what run refuses. Exit code 1 for a leak."""
     from medbench import images as pictures
-    from medbench.audit import dataset as audits
+    from medbench.audit import dataset
     from medbench.cli import screen
     from medbench.system import devices
 
@@ -40,14 +40,14 @@ def audit_command(
     cache = pictures.cache_folder()
     with screen.Screen() as display:
         if task is not None:
-            subject = audits.of_task(task, data, cache, display.stage, ordinal=ordinal)
+            subject = dataset.of_task(task, data, cache, display.stage, ordinal=ordinal)
         else:
             assert images is not None
             place = user_path(images)
             if not place.exists():
                 raise UserError(f"--images {images} does not exist.", then="medbench audit --images LIST.csv")
-            subject = audits.of_list(place, cache, display.stage)
-        report = audits.audit(
+            subject = dataset.of_list(place, cache, display.stage)
+        report = dataset.audit(
             subject,
             cache,
             depth="hashes" if fast else "full",

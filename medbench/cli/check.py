@@ -48,7 +48,7 @@ def check_command(
 ) -> None:
     """Compare cells with committed reference rows. Exit code 1 where one is worse, better, missing or another experiment."""
     from medbench.cli import screen
-    from medbench.report import check as checks
+    from medbench.report import check
 
     given_rows = rows or []
     if against is None:
@@ -74,7 +74,7 @@ def check_command(
                 "--measure takes --rows alone, of two runs at least.",
                 then=f"medbench check --measure --rows A --rows B --against {against}",
             )
-        found = checks.measure([checks.read_rows(place) for place in given_rows])
+        found = check.measure([check.read_rows(place) for place in given_rows])
         from medbench.report.check.reference_update import write_reference
         from medbench.report.check.tolerance import NAME
 
@@ -85,21 +85,21 @@ def check_command(
         raise UserError(f"--rows was given {len(given_rows)} times; only --measure takes several.", then="medbench merge A B --out C")
     first = accept and not against.exists()
     make = {"then": f"medbench check {study} --against {against} --update, which makes it the first time"} if study else {}
-    reference = checks.Given(against, {}) if first else checks.read_rows(against, **make)
+    reference = check.Given(against, {}) if first else check.read_rows(against, **make)
     if not reference.rows and not first:
         raise UserError(f"The reference {against} holds no row.", then=f"medbench check {study or 'STUDY.py'} --against {against} --update")
-    repeatability = checks.Repeatability.beside(reference.file)
+    repeatability = check.Repeatability.beside(reference.file)
     with _rows(study, given_rows, reference, device, out) as (given, board):
-        comparison = checks.compare_rows(reference, given, repeatability)
-        screen.show(checks.check_terminal(comparison, explained=explain))
+        comparison = check.compare_rows(reference, given, repeatability)
+        screen.show(check.check_terminal(comparison, explained=explain))
         if json_file:
-            put(checks.json_text(comparison), json_file)
+            put(check.json_text(comparison), json_file)
         if junit_file:
-            put(checks.junit(comparison), junit_file)
+            put(check.junit(comparison), junit_file)
         if annotate:
-            print("\n".join(checks.github(comparison)), end="\n" if comparison.red else "")
+            print("\n".join(check.github(comparison)), end="\n" if comparison.red else "")
         if accept:
-            checks.update(reference.file, given, board=board)
+            check.update(reference.file, given, board=board)
             print(f"{reference.file} holds these {len(given.rows)} rows now. Look at the difference before you commit it")
     if comparison.red and not accept:
         raise typer.Exit(1)
@@ -108,15 +108,15 @@ def check_command(
 @contextmanager
 def _rows(study: str | None, rows: list[Path], reference: Given, device: str, out: Path | None) -> Iterator[tuple[Given, Path | None]]:
     """The rows to compare, and the results folder they lie in, if they lie in one."""
-    from medbench.report import check as checks
+    from medbench.report import check
 
     if study is None:
-        yield checks.read_rows(rows[0]), rows[0] if rows[0].is_dir() else None
+        yield check.read_rows(rows[0]), rows[0] if rows[0].is_dir() else None
         return
     folder = out or Path(tempfile.mkdtemp(prefix="medbench-check-"))
     try:
         _run(study, folder, device or _kind(reference))
-        yield checks.read_rows(folder), folder
+        yield check.read_rows(folder), folder
     finally:
         if out is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -125,9 +125,8 @@ def _rows(study: str | None, rows: list[Path], reference: Given, device: str, ou
 def _run(study: str, folder: Path, device: str) -> None:
     """The study's cells, computed with nothing from the cache: code that changed without its version would hide behind what was kept."""
     from medbench.cli import screen
-    from medbench.report import leaderboard as tables
-    from medbench.run import execution as runs
-    from medbench.run import planning as grids
+    from medbench.report import leaderboard
+    from medbench.run import execution, planning
     from medbench.run import study as studies
     from medbench.run.store import Store
     from medbench.system import devices
@@ -135,16 +134,16 @@ def _run(study: str, folder: Path, device: str) -> None:
     grid = studies.load_study(study).grid
     devices.check_device(device, grid.precision)
     with screen.Screen() as display:
-        planned = grids.plan(grid, display.stage)
+        planned = planning.plan(grid, display.stage)
     for note in planned.notes:
         print(note, file=sys.stderr)
     store = Store(folder)
     cache = folder / "cache"
     planned = replace(planned, cache_dir=cache)
-    with screen.Screen(len(runs.missing(planned, store)), lambda: tables.terminal(store)) as display:
-        runs.execute(planned, folder, device=device, progress=display.stage, on_row=display.row)
+    with screen.Screen(len(execution.missing(planned, store)), lambda: leaderboard.terminal(store)) as display:
+        execution.execute(planned, folder, device=device, progress=display.stage, on_row=display.row)
     shutil.rmtree(cache, ignore_errors=True)
-    tables.write(store)
+    leaderboard.write(store)
 
 
 def _kind(reference: Given) -> str:

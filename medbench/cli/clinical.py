@@ -27,22 +27,22 @@ def clinical(
 ) -> None:
     """Each class, each case, each subgroup and the calibration of the best line, or of the one that is named."""
     from medbench.cli import screen
-    from medbench.report.clinical import tables as sheets
+    from medbench.report.clinical import tables
 
-    form = choice("format", form or (sheets.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), sheets.FORMATS)
+    form = choice("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
     outputs(out)
-    found = sheets.best_lines(boards_of(folder, only), method, labels, protocol, target, metric)
+    found = tables.best_lines(boards_of(folder, only), method, labels, protocol, target, metric)
     made = []
     with screen.Screen() as display:
         for board, line in found:
             numbers = {"specificity": specificity, "sensitivity": sensitivity}
             metric_shown = board.shown(metric)
-            tables_of_line = sheets.sheets(
+            tables_of_line = tables.sheets(
                 board, line, metric=metric_shown, by=by, **numbers, progress=display.stage if display.live else quiet
             )
-            made.append((sheets.caption(board, line), tables_of_line))
+            made.append((tables.caption(board, line), tables_of_line))
     if form == "terminal" and not out:
         for title, of_line in made:
-            screen.show(sheets.clinical_terminal(title, of_line))
+            screen.show(tables.clinical_terminal(title, of_line))
     else:
-        put(sheets.render_tables(made, "markdown" if form == "terminal" else form), out)
+        put(tables.render_tables(made, "markdown" if form == "terminal" else form), out)

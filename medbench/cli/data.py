@@ -33,15 +33,15 @@ def data_list(
     """What was found of each task's data, its size, licence, and whether it takes an account."""
     from medbench import images
     from medbench.cli import screen
-    from medbench.data import manage as datasets
+    from medbench.data import manage
     from medbench.schema import registry
 
     cache = images.cache_folder(to_write=False)
     if task is not None or long:
         for entry in [registry.task(task)] if task is not None else registry.tasks().values():
-            print("\n".join(datasets.details(entry, data, cache)))
+            print("\n".join(manage.details(entry, data, cache)))
         return
-    screen.show([datasets.overview_table(registry.tasks().values(), data, cache)])
+    screen.show([manage.overview_table(registry.tasks().values(), data, cache)])
     print("\n".join(f"Also {family.usage}: {family.title}" for family in registry.families().values()))
     print("In detail: medbench data list TASK. Then: medbench data get TASK, data verify TASK, data show TASK")
 
@@ -54,8 +54,7 @@ def data_get(
     """Download a task's data, where it is given without an account; else say step by step how to get it (exit code 1)."""
     from medbench import images
     from medbench.cli import screen
-    from medbench.data import manage as datasets
-    from medbench.data import task_data as datas
+    from medbench.data import manage, task_data
     from medbench.schema import registry
 
     entry, cache = registry.task(task), images.cache_folder()
@@ -64,13 +63,13 @@ def data_get(
     if data == "phantom":
         raise UserError("--data phantom is no folder.", then=f"medbench data get {task} --data FOLDER")
     root = user_path(data) if data else cache / "data"
-    for place in [root] if data else datas.data_roots(cache):
-        if datasets.is_complete(entry, place):
+    for place in [root] if data else task_data.data_roots(cache):
+        if manage.is_complete(entry, place):
             print(f"{entry.data} is in {entry.find(place)}. Next: medbench data verify {task}")
             return
     with screen.bars() as progress:
-        found = datasets.get(entry, root, cache, progress, say=lambda line: print(line, file=sys.stderr))
-    if found and datasets.is_complete(entry, root):
+        found = manage.get(entry, root, cache, progress, say=lambda line: print(line, file=sys.stderr))
+    if found and manage.is_complete(entry, root):
         where = f" --data {data}" if data else ""
         print(f"{entry.data} is in {found}. Next: medbench data verify {task}{where}")
         print(f"Cite: {entry.citation}. Licence: {entry.licence}")
@@ -79,7 +78,7 @@ def data_get(
         raise UserError(f"{entry.data} was downloaded to {found}, but it is not complete.", then=f"medbench data verify {task}")
     why = f"needs an account with {entry.registration}" if entry.registration else "has no address that a program may fetch all of it from"
     print(f"{entry.data} {why}. What is left to do by hand:" if found else f"{entry.data} {why}. By hand:")
-    print("\n".join(datasets.steps(entry, root)))
+    print("\n".join(manage.steps(entry, root)))
     print(f"Licence: {entry.licence}. Cite: {entry.citation}")
     raise typer.Exit(1)
 
@@ -93,16 +92,15 @@ def data_verify(
     """Compare the data with what its publisher says, and decode every image. Exit code 1 where something differs."""
     from medbench import images
     from medbench.cli import screen
-    from medbench.data import manage as datasets
-    from medbench.data import task_data as datas
+    from medbench.data import manage, task_data
     from medbench.schema import registry
 
     entry, cache = registry.task(task, ordinal=ordinal), images.cache_folder()
-    root, why = datas.locate(entry, data, cache)
+    root, why = task_data.locate(entry, data, cache)
     if root is None:
         raise UserError(f"The data of '{task}' ({entry.data}) {why}.", then=f"medbench data get {task}")
     with screen.Screen() as display:
-        report = datasets.verify(entry, root, cache, display.stage)
+        report = manage.verify(entry, root, cache, display.stage)
     _print(report)
     if report.differences:
         raise typer.Exit(1)
@@ -136,8 +134,7 @@ def data_show(
     """A sheet of images of each class, always the same ones, as one picture."""
     from medbench import images
     from medbench.cli import screen
-    from medbench.data import manage as datasets
-    from medbench.data import task_data as datas
+    from medbench.data import manage, task_data
     from medbench.schema import registry
 
     if not 1 <= n <= 50:
@@ -147,15 +144,15 @@ def data_show(
     entry, cache = registry.task(task, ordinal=ordinal), images.cache_folder()
     file = out or Path("runs") / "data" / f"{''.join(c if c.isalnum() or c in '-_.' else '-' for c in entry.name)}.png"
     outputs(file)
-    root, why = datas.locate(entry, data, cache)
+    root, why = task_data.locate(entry, data, cache)
     if root is None and entry.phantom is None:
         raise UserError(f"The data of '{task}' ({entry.data}) {why}, and it has no phantom.", then=f"medbench data get {task}")
     with screen.Screen() as display, images.watched(display.stage):
         parts = entry.load(root) if root else entry.phantom()  # type: ignore[misc]  # one of the two is there
         lacking = entry.partial(root) if root and entry.partial else ""
         name = f"{entry.data}{f', PARTIAL: {lacking}' if lacking else ''}" if root else "phantom"
-        picture = datasets.draw_contact_sheet(entry, parts, name, n, part)
-    datasets.save_png(picture, file)
+        picture = manage.draw_contact_sheet(entry, parts, name, n, part)
+    manage.save_png(picture, file)
     print(f"{file}: {picture.width} x {picture.height} pixels")
 
 
@@ -172,13 +169,13 @@ def datasplit(
 ) -> None:
     """Which images each part and label budget holds: counts and a hash, or every id (--ids)."""
     from medbench.cli import screen
-    from medbench.run import planning as grids
+    from medbench.run import planning
 
     grid = Grid(
         tasks=(task,), labels=split(labels), seeds=seeds, data=data, ordinal=ordinal, allow_leak=allow_leak, allow_partial=allow_partial
     )
     with screen.Screen() as display:
-        splits, notes = grids.splits(grid, display.stage)
+        splits, notes = planning.splits(grid, display.stage)
     for note in notes:
         print(note, file=sys.stderr)
     if ids:

@@ -89,10 +89,10 @@ Only = Annotated[
 
 def boards_of(folders: list[Path], only: list[str] | None) -> list[Leaderboard]:
     """The leaderboards of results folders, with the lines that `--only` names."""
-    from medbench.report import leaderboard as table
+    from medbench.report import leaderboard
 
-    found = table.leaderboards(*stores_of(folders))
-    return table.only(found, only) if only else found
+    found = leaderboard.leaderboards(*stores_of(folders))
+    return leaderboard.only(found, only) if only else found
 
 
 def processes_for(found: Sequence[Leaderboard]) -> int:

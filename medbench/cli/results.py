@@ -27,14 +27,13 @@ from medbench.cli.options import (
     stores_of,
 )
 from medbench.schema import UserError, check_writable
-from medbench.system import fork_pool as forked
-from medbench.system import gc_pause as garbage
+from medbench.system import fork_pool, gc_pause
 
 Margin = Annotated[float, typer.Option(help="A difference that is too small to matter, in the metric's own unit.")]
 
 
 @app.command("table")
-@garbage.kept()
+@gc_pause.kept()
 def table_command(
     folder: Folders,
     metric: Metric = None,
@@ -53,7 +52,7 @@ def table_command(
 ) -> None:
     """Print leaderboards. One folder and no option: also write leaderboard.md and leaderboard.csv anew; else a table as a paper needs it."""
     from medbench.cli import screen
-    from medbench.report import leaderboard as tables
+    from medbench.report import leaderboard
     from medbench.report import methods_text as paper
     from medbench.run.store import Store
 
@@ -69,28 +68,28 @@ def table_command(
             put(f"{words}\n\n{entries}", out)
         return
     if len(folder) == 1 and not (rows or cols or form or spread or out):
-        tables.known_metric(found, metric)
+        leaderboard.known_metric(found, metric)
         if not only:
             check_writable(folder[0] / "leaderboard.md", f"medbench table {folder[0]} --format terminal, which writes nothing")
         store, processes = Store(folder[0]), processes_for(found)
-        tables.precompute(found, metric, all_metrics=not only, processes=processes)
-        acts = [] if only else [lambda: tables.write(store, found)]  # first, as it reads all metrics in one go
-        acts.append(lambda: print(screen.text(tables.terminal(store, metric, found)), end="", flush=True))
-        forked.each(lambda act: act(), acts, processes)
+        leaderboard.precompute(found, metric, all_metrics=not only, processes=processes)
+        acts = [] if only else [lambda: leaderboard.write(store, found)]  # first, as it reads all metrics in one go
+        acts.append(lambda: print(screen.text(leaderboard.terminal(store, metric, found)), end="", flush=True))
+        fork_pool.each(lambda act: act(), acts, processes)
         return
-    form = choice("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
-    spread = choice("spread", spread or "interval", tables.SPREADS)
-    found = tables.standing(found)
-    tables.precompute(found, metric, processes=processes_for(found))
-    pivot = tables.pivot(found, split(rows), split(cols), metric)
+    form = choice("format", form or (leaderboard.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), leaderboard.FORMATS)
+    spread = choice("spread", spread or "interval", leaderboard.SPREADS)
+    found = leaderboard.standing(found)
+    leaderboard.precompute(found, metric, processes=processes_for(found))
+    pivot = leaderboard.pivot(found, split(rows), split(cols), metric)
     if form == "terminal" and not out:
-        screen.show(tables.pivot_terminal(pivot, spread))
+        screen.show(leaderboard.pivot_terminal(pivot, spread))
     else:
-        put(tables.render_pivot(pivot, "markdown" if form == "terminal" else form, spread), out)
+        put(leaderboard.render_pivot(pivot, "markdown" if form == "terminal" else form, spread), out)
 
 
 @app.command("compare")
-@garbage.kept()
+@gc_pause.kept()
 def compare_command(
     folder: Folders,
     metric: Metric = None,
@@ -104,13 +103,13 @@ def compare_command(
 ) -> None:
     """Say of each two methods which is better, that they are practically equal, or what it would take to know; and the labels each saves."""
     from medbench.cli import screen
-    from medbench.report import compare as compares
+    from medbench.report import compare
 
     if not 0 <= margin < 1 or not 0 <= permutations <= 100_000:
         raise UserError(f"A margin lies from 0 to 1 and permutations from 0 to 100,000; given {margin:g} and {permutations}.")
     with screen.Screen() as display:
         watched = display.stage if display.live else quiet
-        said = compares.sentences(stores_of(folder), metric, margin, permutations, watched, only or (), every_pair=every_pair)
+        said = compare.sentences(stores_of(folder), metric, margin, permutations, watched, only or (), every_pair=every_pair)
     print("\n".join(said))
 
 
@@ -123,15 +122,15 @@ def merge_command(
     ] = False,
 ) -> None:
     """Join results folders of several machines into one, or make a copy of one that can be published."""
-    from medbench.run import merge as merges
+    from medbench.run import merge
 
     check_writable(out, "medbench merge --out FOLDER")
-    added, done = merges.merge(folder, out, predictions=not without_predictions)
+    added, done = merge.merge(folder, out, predictions=not without_predictions)
     print(f"{added} new rows, {done} in all in {out}. Next: medbench table {out}")
 
 
 @app.command()
-@garbage.kept()
+@gc_pause.kept()
 def plot(
     folder: Folders,
     kind: Annotated[
@@ -149,17 +148,17 @@ def plot(
     ] = None,
 ) -> None:
     """Draw figures for a paper: readable in grey and by the colour-blind."""
-    from medbench.report import figures as plots
+    from medbench.report import figures
     from medbench.system.worker_pool import cores
 
-    kinds = [choice("kind", name, plots.KINDS) for name in named("--kind", kind)]
-    forms = [choice("format", name, plots.FORMATS) for name in named("--format", form)]
+    kinds = [choice("kind", name, figures.KINDS) for name in named("--kind", kind)]
+    forms = [choice("format", name, figures.FORMATS) for name in named("--format", form)]
     if width:
-        choice("width", width, plots.WIDTHS)
+        choice("width", width, figures.WIDTHS)
     into = out or folder[0] / ("figures-only" if only else "figures")
     check_writable(into, "medbench plot --out FOLDER")
     aside, found = partial(print, file=sys.stderr), boards_of(folder, only)
-    for file in plots.draw_figures(
+    for file in figures.draw_figures(
         found,
         kinds,
         into,
@@ -173,7 +172,7 @@ def plot(
 
 
 @app.command("report")
-@garbage.kept()
+@gc_pause.kept()
 def report_command(
     folder: Folders,
     out: Annotated[
@@ -189,7 +188,7 @@ def report_command(
 ) -> None:
     """Write one HTML page of a study: the answer, leaderboard, curves, classes, verdicts, provenance. It loads nothing and sends nothing."""
     from medbench.cli import screen
-    from medbench.report import html as page
+    from medbench.report import html
     from medbench.system.worker_pool import cores
 
     if not 0 <= margin < 1:
@@ -200,7 +199,7 @@ def report_command(
     outputs(file)
     with screen.Screen() as display:
         watched = display.stage if display.live else quiet
-        made = page.build_page(
+        made = html.build_page(
             stores, metric=metric, margin=margin, images=images, data=data, only=only or (), progress=watched, processes=cores()
         )
     put(made, file)

@@ -85,10 +85,8 @@ def run_command(
 ) -> None:
     """Compare pretraining methods over tasks and label budgets, and write a leaderboard. Run it again to go on where it stopped."""
     from medbench.cli import screen
-    from medbench.report import leaderboard as tables
-    from medbench.run import cost_estimate as forecast
-    from medbench.run import execution as runs
-    from medbench.run import planning as grids
+    from medbench.report import leaderboard
+    from medbench.run import cost_estimate, execution, planning
     from medbench.run import study as studies
     from medbench.run.store import Store
     from medbench.system import devices
@@ -124,7 +122,7 @@ def run_command(
     if not plan:
         Store(out or Path("runs/TASK")).check()
     with screen.Screen() as display:
-        planned = grids.plan(grid, display.stage)
+        planned = planning.plan(grid, display.stage)
     name = chosen.name if chosen else "+".join(data.task.name.replace(":", "-") for data in planned.tasks)
     folder = out or Path("runs") / name
     if chosen and chosen.text:
@@ -132,19 +130,21 @@ def run_command(
     store = Store(folder)
     if not plan:
         store.check()
-    todo = runs.missing(planned, store)
+    todo = execution.missing(planned, store)
     for note in planned.notes:
         print(note, file=sys.stderr)
     if plan:
-        screen.show(screen.plan_table(forecast.costs(planned, store, device)))
+        screen.show(screen.plan_table(cost_estimate.costs(planned, store, device)))
         return
-    with screen.Screen(len(todo), lambda: tables.terminal(store)) as display:
-        runs.execute(planned, folder, device=device, progress=display.stage, on_row=display.row)
-    tables.write(store)
-    screen.show(tables.terminal(store))
-    print(f"{len(todo) - len(runs.missing(planned, store))} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")
-    if runs.missing(planned, store):
-        print(f"{len(runs.missing(planned, store))} cells failed; {folder}/run.log has the whole story. The same command tries them again")
+    with screen.Screen(len(todo), lambda: leaderboard.terminal(store)) as display:
+        execution.execute(planned, folder, device=device, progress=display.stage, on_row=display.row)
+    leaderboard.write(store)
+    screen.show(leaderboard.terminal(store))
+    print(f"{len(todo) - len(execution.missing(planned, store))} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")
+    if execution.missing(planned, store):
+        print(
+            f"{len(execution.missing(planned, store))} cells failed; {folder}/run.log has the whole story. The same command tries them again"
+        )
         raise typer.Exit(3)
     shown = shlex.quote(str(folder))
     print(f"Next: medbench compare {shown} (is the difference real?), medbench report {shown} (all of it as one page)")
@@ -173,7 +173,7 @@ def pretrain_(
 ) -> None:
     """Pretrain one encoder on a task's training part: weights that timm loads, its history, a picture of the loss and one of the views."""
     from medbench.cli import screen
-    from medbench.run import pretrain_only as pretraining
+    from medbench.run import pretrain_only
     from medbench.system import devices
 
     grid = Grid(
@@ -191,6 +191,6 @@ def pretrain_(
     if not 0 <= seed < 1000:
         raise UserError(f"--seed {seed} is out of range.", allowed=["0 to 999"], then="medbench pretrain --seed 0")
     with screen.Screen() as display:
-        made = pretraining.alone(grid, out, device, display.stage)
+        made = pretrain_only.alone(grid, out, device, display.stage)
     if made:  # under torchrun one process speaks
         print("\n".join(made))

@@ -22,21 +22,21 @@ def shift_command(
 ) -> None:
     """Say what each method loses where the images change, with its paired interval, and which loses least."""
     from medbench.cli import screen
-    from medbench.report import leaderboard as tables
+    from medbench.report import leaderboard
 
     choice("format", form, ("terminal", "markdown", "csv"))
     outputs(out)
     found = boards_of(folder, only)
-    tables.known_metric(found, metric)
+    leaderboard.known_metric(found, metric)
     if not any(board.shift for board in found):
         what = "These results hold the task's own images alone."
         raise UserError(
             what, then="medbench run --shift NAME or --corruptions all, with the same options: nothing at home is computed again"
         )
-    detail = tables.EACH if each else tables.MEAN
+    detail = leaderboard.EACH if each else leaderboard.MEAN
     if form == "csv":
-        put(tables.robustness_gaps(found, metric).to_csv(index=False), out)
+        put(leaderboard.robustness_gaps(found, metric).to_csv(index=False), out)
     elif form == "markdown" or out:
-        put(tables.shift_markdown(found, metric, detail), out)
+        put(leaderboard.shift_markdown(found, metric, detail), out)
     else:
-        screen.show(tables.shift_terminal(found, metric, detail))
+        screen.show(leaderboard.shift_terminal(found, metric, detail))

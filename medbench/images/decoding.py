@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medbench.images.grey_levels import check_pixels, grey8
 from medbench.schema import Drawn, Image, UserError
 
 if TYPE_CHECKING:
     import PIL.Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
-MAX_PIXELS = 89_478_485  # Pillow's own warning level: 256 MB of RGB; more is a bomb, or a slide that must be tiled
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # MPO is found as JPEG
 #: JPEGs much larger than asked for are decoded at 1/2, 1/4 or 1/8 by the inverse DCT itself, never below this multiple of the wanted
 #: size: Pillow documents `reducing_gap` 3.0 as close to indistinguishable from the full decode.
@@ -58,33 +58,6 @@ def picture(image: Image, wanted: int | None = None) -> PIL.Image.Image:
         raise UserError(f"{image}: {error}") from error
     except Exception as error:  # decoders meet corrupt bytes with errors of every type
         raise UserError(f"{image} is corrupt or truncated ({type(error).__name__}: {error}).") from error
-
-
-def grey8(x: np.ndarray) -> np.ndarray:
-    """(H, W) uint8 of grey values of any type, by the rule in `decode`. Raises UserError for values that are not finite."""
-    if x.dtype == np.uint8:
-        return x
-    low, high = float(x.min()), float(x.max())
-    if not np.isfinite([low, high]).all():
-        raise UserError("it holds pixels that are not finite numbers.")
-    if low >= 0 and np.issubdtype(x.dtype, np.integer):
-        bright = float(np.quantile(x, 0.999, method="lower"))
-        low, high = 0.0, float((1 << max(8, int(bright).bit_length())) - 1)
-    elif low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    return ramp(x, low, high)
-
-
-def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """uint8: 0 at `low` and below, 255 at `high` and above, linear between, rounded."""
-    span = high - low or 1.0
-    return np.clip((x.astype(np.float64) - low) * (255 / span) + 0.5, 0, 255).astype(np.uint8)
-
-
-def check_pixels(width: int, height: int) -> None:
-    """Raises UserError for an image too large to be decoded whole."""
-    if width * height > MAX_PIXELS:
-        raise UserError(f"it has {width} x {height} pixels, more than {MAX_PIXELS:,}: cut it into tiles first.")
 
 
 def _read(path: Path) -> bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medbench.images.decoding import check_pixels, grey8, ramp
+from medbench.images.grey_levels import check_pixels, grey8, ramp
 from medbench.schema import UserError
 
 if TYPE_CHECKING:

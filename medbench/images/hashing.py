@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from medbench.schema import Drawn, Image, UserError
-from medbench.system import progress_listener as watching
+from medbench.system import progress_listener
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -31,7 +31,7 @@ _SETTLED_NS = 2_000_000_000
 def content_hashes(images: Sequence[Image], cache_dir: Path, progress: Callable[[int, int], None] | None = None) -> list[str]:
     """64 hex digits for each of N images: SHA-256 of the file's bytes, or of a drawing's key. progress(done, total) in files.
 
-    Without `progress` the work is reported to `watching`'s listener; so is the reading of a large file, which may be a whole data set.
+    Without `progress` the work is reported to `progress_listener`'s listener; so is the reading of a large file, which may be a whole data set.
 
     Hashes are kept in `cache_dir/hashes.sqlite` by path, size and modification time; several processes may use it at once.
     Raises UserError naming the files that cannot be read (ten of them, and how many).
@@ -39,7 +39,7 @@ def content_hashes(images: Sequence[Image], cache_dir: Path, progress: Callable[
     places = [None if isinstance(image, Drawn) else os.path.abspath(image) for image in images]
     paths = list(dict.fromkeys(place for place in places if place is not None))
     check_names(paths)
-    told = progress or (lambda done, total: watching.report_progress("reading files", done, total))
+    told = progress or (lambda done, total: progress_listener.report_progress("reading files", done, total))
     known: dict[str, str] = {}
     bad: list[str] = []
     if paths:
@@ -102,7 +102,7 @@ def _hash_file(path: str, stored: tuple[int, int, str] | None) -> tuple[int, int
 
 
 def _watched_digest(stream: BinaryIO, path: str, size: int) -> _Hash:
-    digest, told = hashlib.sha256(), watching.megabytes(f"reading {os.path.basename(path)}")
+    digest, told = hashlib.sha256(), progress_listener.megabytes(f"reading {os.path.basename(path)}")
     while block := stream.read(1 << 23):
         digest.update(block)
         told(stream.tell(), size)

@@ -137,7 +137,7 @@ def squeeze(image: Image, size: int, interpolation: str) -> np.ndarray:
 
 def _fill(result: Pack, images: Sequence[Image], interpolation: str, progress: Callable[[int, int], None], workers: int | None) -> None:
     """Under the lock: write images.partial.npy chunk by chunk, count chunks in done.npy, rename at the end."""
-    from medbench.system import worker_pool as workforce
+    from medbench.system import worker_pool
 
     total = len(result)
     partial, done_file = result.file.with_name("images.partial.npy"), result.file.with_name("done.npy")
@@ -147,7 +147,7 @@ def _fill(result: Pack, images: Sequence[Image], interpolation: str, progress: C
     left = sum(len(job.images) for job in jobs)
     progress(total - left, total)
     bad: Bad = []
-    with closing(workforce.run_jobs(fill_rows, jobs, 1 if left < _SMALL else workers)) as finished:  # workers end before the lock goes
+    with closing(worker_pool.run_jobs(fill_rows, jobs, 1 if left < _SMALL else workers)) as finished:  # workers end before the lock goes
         for job, problems in finished:
             bad += problems
             if not problems:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from medbench.images import augment as views
+from medbench.images import augment
 from medbench.models import weights
 from medbench.models.pretrain.initial_weights import SOURCES, starting
-from medbench.models.pretrain.recipe import Position, Recipe, budgeted, gentle, step_of
+from medbench.models.pretrain.position import Position
+from medbench.models.pretrain.recipe import Recipe, budgeted, gentle, step_of
 from medbench.schema import Method
 
 if TYPE_CHECKING:
@@ -112,11 +113,11 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
             "teacher_temperature": (0.04, 0.04),
             "temperature_until": 0.0,
         }
-        crops = views.dino_views(modality)
+        crops = augment.dino_views(modality)
         one = Recipe(dino, crops, budgeted(budget, n_images), 0, hyper={**hyper, **small, "frozen_until": 0.1})
         return (one.having(**gentle(source)).having(weight_decay=(0.04, 0.4)),)
     # Nielsen et al. 2023, who pretrain in-domain (sparsam's dino_config.yml over its defaults); views by modality where theirs do not fit
-    crops = views.nielsen2023_views() if modality in ("dermoscopy", "endoscopy", "cytology") else views.dino_views(modality)
+    crops = augment.nielsen2023_views() if modality in ("dermoscopy", "endoscopy", "cytology") else augment.dino_views(modality)
     epochs = 500
     batch, parts = step_of(256, 128, n_images)
     return (
@@ -151,7 +152,7 @@ DINO = Method(
     title="DINO",
     sources=SOURCES,
     weights=starting("dino"),
-    encoder=weights.build,
+    encoder=weights.build_encoder,
     seeded=True,
     recipes=recipes,
     citation="Caron et al. 2021, arXiv:2104.14294",

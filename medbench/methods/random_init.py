@@ -12,5 +12,5 @@ def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: objec
 
 
 RANDOM = Method(
-    "random", version=1, title="Random weights (control)", sources=("none",), weights=_weights, encoder=weights.build, seeded=True
+    "random", version=1, title="Random weights (control)", sources=("none",), weights=_weights, encoder=weights.build_encoder, seeded=True
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from medbench.images import augment as views
+from medbench.images import augment
 from medbench.models import weights
 from medbench.models.pretrain.initial_weights import SOURCES, starting
-from medbench.models.pretrain.recipe import Position, Recipe, budgeted, gentle, step_of
+from medbench.models.pretrain.position import Position
+from medbench.models.pretrain.recipe import Recipe, budgeted, gentle, step_of
 from medbench.schema import Method
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def simclr(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
     # temperature and width: SimCLR's and Azizi et al.'s; lightly's default temperature is 0.5
-    common = Recipe(simclr, views.simclr_views(modality), 0, 0, hyper={"temperature": 0.1, "width": 128, "head_norm": True})
+    common = Recipe(simclr, augment.simclr_views(modality), 0, 0, hyper={"temperature": 0.1, "width": 128, "head_norm": True})
     if budget != "paper":
         return (common.having(views=budgeted(budget, n_images), **gentle(source)),)
     # Azizi et al.'s own were NOT FOUND; these are the defaults of the authors' later code (google-research/medical-ai-research-foundations,
@@ -69,7 +70,7 @@ SIMCLR = Method(
     title="SimCLR",
     sources=SOURCES,
     weights=starting("simclr"),
-    encoder=weights.build,
+    encoder=weights.build_encoder,
     seeded=True,
     recipes=recipes,
     citation="Chen et al. 2020, arXiv:2002.05709",

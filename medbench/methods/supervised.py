@@ -18,6 +18,6 @@ SUPERVISED = Method(
     title="Supervised ImageNet",
     sources=("imagenet",),
     weights=_weights,
-    encoder=weights.build,
+    encoder=weights.build_encoder,
     seeded=False,
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from medbench.images import augment as views
+from medbench.images import augment
 from medbench.models import weights
 from medbench.models.pretrain.initial_weights import SOURCES, starting
-from medbench.models.pretrain.recipe import Position, Recipe, budgeted, gentle, step_of
+from medbench.models.pretrain.position import Position
+from medbench.models.pretrain.recipe import Recipe, budgeted, gentle, step_of
 from medbench.schema import Method
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def swav(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
-    crops = views.swav_views(modality)
+    crops = augment.swav_views(modality)
     # the paper's, ImageNet's: facebookresearch/swav, main_swav.py and its 800-epoch script
     hyper = {"temperature": 0.1, "epsilon": 0.05, "sinkhorn_iterations": 3, "hidden": 2048, "width": 128, "prototypes": 3000}
     if budget != "paper":
@@ -103,7 +104,7 @@ SWAV = Method(
     title="SwAV",
     sources=SOURCES,
     weights=starting("swav"),
-    encoder=weights.build,
+    encoder=weights.build_encoder,
     seeded=True,
     recipes=recipes,
     citation="Caron et al. 2020, arXiv:2006.09882",

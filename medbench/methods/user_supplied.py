@@ -6,8 +6,7 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medbench.models import user_encoder as given
-from medbench.models import weights
+from medbench.models import user_encoder, weights
 from medbench.schema import Encoder, Method, Weights
 
 if TYPE_CHECKING:
@@ -18,14 +17,16 @@ def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: Path)
     if encoder.kind == "weights":
         return weights.own(encoder, cache_dir)
     if encoder.kind == "function":
-        return Weights(encoder.name, given.module_hash(encoder), encoder.trained_on, None)
+        return Weights(encoder.name, user_encoder.module_hash(encoder), encoder.trained_on, None)
     assert encoder.file is not None, "features have a file"
     return Weights(encoder.name, weights.sha256(encoder.file), encoder.trained_on, encoder.file)
 
 
 def _encoder(encoder: Encoder, start: Weights, pretrain_seed: int) -> torch.nn.Module:
     """A module of its own at each call, the user's too: it is moved and trained, and the next draw must not begin where this one ended."""
-    return weights.build(encoder, start, pretrain_seed) if encoder.kind == "weights" else copy.deepcopy(given.module(encoder))
+    return (
+        weights.build_encoder(encoder, start, pretrain_seed) if encoder.kind == "weights" else copy.deepcopy(user_encoder.module(encoder))
+    )
 
 
 GIVEN = Method(

@@ -15,7 +15,7 @@ import numpy as np
 from medbench import images
 from medbench.schema import Encoder, Method, Weights, fingerprint
 from medbench.stats.array_sketch import sketch
-from medbench.system import atomic_write as durable
+from medbench.system import atomic_write
 from medbench.system.environment import machine
 from medbench.system.precision import autocast, kind, products
 
@@ -139,13 +139,13 @@ def _compute(
         now = time.perf_counter()
         if now - counted > COUNT * counting:
             out.flush()
-            durable.sync(file)  # a counter that reached the disk before its features would leave zeros among them
+            atomic_write.sync(file)  # a counter that reached the disk before its features would leave zeros among them
             _write(counter, {"done": done, "seconds": now - start})
             counted, counting = time.perf_counter(), time.perf_counter() - now
         progress(done, total)
     assert out is not None, "a pack holds at least one image"
     out.flush()
-    durable.sync(file)
+    atomic_write.sync(file)
     seconds = time.perf_counter() - start
     # This file's presence publishes the features: nothing reads an entry without it.
     about = {"seconds": seconds, "images_per_second": total / seconds, "encoder": encoder.name, "size": encoder.size}
@@ -198,4 +198,4 @@ def _resume(counter: Path) -> tuple[int, float]:
 
 
 def _write(file: Path, record: dict[str, Any]) -> None:
-    durable.write(file, lambda partial: partial.write_text(json.dumps(record)))
+    atomic_write.write(file, lambda partial: partial.write_text(json.dumps(record)))

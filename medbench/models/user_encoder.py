@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench.schema import Encoder, UserError
-from medbench.system import archive_errors as broken
+from medbench.system import archive_errors
 
 if TYPE_CHECKING:
     import torch
@@ -147,7 +147,7 @@ def _read(file: Path) -> tuple[list[str], np.ndarray]:
 def _read_npz(file: Path) -> tuple[list[str], np.ndarray]:
     then = "np.savez(FILE, ids=ids, features=features)"
     with (
-        broken.reading(lambda why: UserError(f"{file} is not a readable .npz file ({why}).", then=then)),
+        archive_errors.reading(lambda why: UserError(f"{file} is not a readable .npz file ({why}).", then=then)),
         file.open("rb") as stream,  # np.load alone leaves a broken file open
         np.load(stream) as arrays,
     ):

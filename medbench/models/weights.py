@@ -85,7 +85,7 @@ def own(encoder: Encoder, cache_dir: Path) -> Weights:
     return Weights(f"{encoder.file.name} ({layout})", sha256(encoder.file), (), encoder.file, checkpoints.OWN)
 
 
-def build(encoder: Encoder, weights: Weights, seed: int) -> torch.nn.Module:
+def build_encoder(encoder: Encoder, weights: Weights, seed: int) -> torch.nn.Module:
     """The encoder with its weights and its readout, in eval mode: (B, 3, H, W) float32 -> (B, D) float32.
 
     Without a file the weights are timm's own initialisation, drawn from `seed`. Every key of a checkpoint must fit: one of timm's is loaded

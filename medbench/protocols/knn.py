@@ -60,12 +60,12 @@ def choose_k(
     import numpy as np
     import torch
 
-    from medbench.stats import splits as sampling
+    from medbench.stats import splits
 
-    n_parts = sampling.n_folds(labels, groups, MAX_FOLDS)
+    n_parts = splits.n_folds(labels, groups, MAX_FOLDS)
     if n_parts < 2:
         return min(FIXED_NEIGHBOURS, len(labels)), {"k": min(FIXED_NEIGHBOURS, len(labels)), "rule": "fixed: a class has one group"}, None
-    fold = torch.as_tensor(sampling.folds(labels, groups, n_parts), device=images.device)
+    fold = torch.as_tensor(splits.folds(labels, groups, n_parts), device=images.device)
     fewest = len(labels) - int(fold.bincount().max())
     ks = [k for k in NEIGHBOURS if k <= fewest]
     exclusive = labels.ndim == 1

@@ -108,13 +108,13 @@ def settle(subset: Pool, choice: Choice) -> Model:
     """The whole subset at the chosen penalty, in float64. It starts from zero: what was solved beside it in the choice changes no digit."""
     import torch
 
-    from medbench.models import logistic as engine
+    from medbench.models import logistic
 
     target, columns = subset.target()
     features, basis = subset.features, subset.basis
     one = torch.tensor([choice["penalty"]], dtype=torch.float64, device=features.device)
-    fits = engine.fit(features, target, one, tolerance=FINAL_TOLERANCE, max_iterations=MAX_ITERATIONS, constant=CONSTANT, basis=basis)
-    return engine.Model(fits, columns, engine.base_rate(subset.labels, subset.kind, subset.n_classes), subset.kind, choice)
+    fits = logistic.fit(features, target, one, tolerance=FINAL_TOLERANCE, max_iterations=MAX_ITERATIONS, constant=CONSTANT, basis=basis)
+    return logistic.Model(fits, columns, logistic.base_rate(subset.labels, subset.kind, subset.n_classes), subset.kind, choice)
 
 
 def choose_penalties(
@@ -124,13 +124,13 @@ def choose_penalties(
     solved together."""
     import numpy as np
 
-    from medbench.stats import splits as sampling
+    from medbench.stats import splits
 
     folds = []
     for draw in draws:
         labels, groups = pool.labels[draw], pool.groups[draw]
-        k = sampling.n_folds(labels, groups, max_folds)
-        fold = sampling.folds(labels, groups, k) if k >= 2 else None
+        k = splits.n_folds(labels, groups, max_folds)
+        fold = splits.folds(labels, groups, k) if k >= 2 else None
         folds.append([] if fold is None else [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(k)])
     parts = [(draw[inside], draw[out]) for draw, of_draw in zip(draws, folds, strict=True) for inside, out in of_draw]
     lengths = [len(of_draw) for of_draw in folds if of_draw]
@@ -153,13 +153,13 @@ def _held_out(pool: Pool, fits: Fits, first: int, draw: np.ndarray, folds: Seque
     import numpy as np
     import torch
 
-    from medbench.models import logistic as engine
+    from medbench.models import logistic
 
     target, columns = pool.target()
     index, found = [], []
     for part, (inside, out) in enumerate(folds, first):
         rows, outside = (torch.as_tensor(draw[where], device=pool.features.device) for where in (inside, out))
-        probabilities, served = engine.held_out_probabilities(fits, pool.features, target, rows, outside, part)
+        probabilities, served = logistic.held_out_probabilities(fits, pool.features, target, rows, outside, part)
         index.append(out[served.cpu().numpy()])
         found.append(probabilities[served].cpu().numpy())
     order = np.argsort(np.concatenate(index))
@@ -192,12 +192,12 @@ def cross_validate(
     """
     import torch
 
-    from medbench.models import logistic as engine
+    from medbench.models import logistic
 
     target, _ = pool.target()
     features, device = pool.features, pool.features.device
     training, held = ([torch.as_tensor(part[i], device=device) for part in parts] for i in (0, 1))
-    fits = engine.fit(
+    fits = logistic.fit(
         features,
         target,
         torch.tensor(penalties, dtype=torch.float64, device=device),
@@ -208,7 +208,7 @@ def cross_validate(
         constant=CONSTANT,
         basis=pool.basis,
     )
-    totals, counts = engine.held_out_loss(fits, features, target, training, held)
+    totals, counts = logistic.held_out_loss(fits, features, target, training, held)
     runs = (torch.split(sums, list(lengths)) for sums in (totals, counts))
     return fits, [total.sum(0) / count.sum().clamp_min(1) for total, count in zip(*runs, strict=True)]
 

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from medbench.models import power_transform as power
+from medbench.models import power_transform
 from medbench.protocols._features import MAX_FOLDS, blocks, check_finite
 from medbench.schema import HeldOut, Kind, Protocol, Scores, Train
 
@@ -165,7 +165,7 @@ def transforms(features: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray],
     reach, limit = REACH * np.abs(x[:, varies]).max(0), np.sqrt(len(x) - 1)
     if not varies.any():
         return x[:, :0], lambda images: np.zeros((len(images), 0))
-    transformed, z = power.fit_transform(x[:, varies])
+    transformed, z = power_transform.fit_transform(x[:, varies])
     z = pca.fit_transform(z)
     kept = pca.explained_variance_ > VARIANCE * pca.explained_variance_[0]
 
@@ -185,10 +185,10 @@ def cross_validated(inside: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
     """
     import numpy as np
 
-    from medbench.stats import splits as sampling
+    from medbench.stats import splits
 
-    k, seen = sampling.n_folds(labels, groups, MAX_FOLDS), np.unique(labels)
-    fold = sampling.folds(labels, groups, k)
+    k, seen = splits.n_folds(labels, groups, MAX_FOLDS), np.unique(labels)
+    fold = splits.folds(labels, groups, k)
     whole = [i for i in range(k) if len(np.unique(labels[fold != i])) == len(seen)]
     if not whole:
         return np.zeros(0, np.int64), np.zeros((0, len(seen)))
@@ -202,11 +202,11 @@ def inverse_temperature(values: np.ndarray, labels: np.ndarray, groups: np.ndarr
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
-    from medbench.stats import splits as sampling
+    from medbench.stats import splits
 
     if not len(index):
         return 1.0, {"temperature": 1.0, "rule": "fixed: a class has one group"}
-    k, true = sampling.n_folds(labels, groups, MAX_FOLDS), np.unique(labels, return_inverse=True)[1][index]
+    k, true = splits.n_folds(labels, groups, MAX_FOLDS), np.unique(labels, return_inverse=True)[1][index]
 
     def loss(log_sharpness: float) -> float:
         return -float(log_softmax(np.exp(log_sharpness) * values, axis=1)[np.arange(len(true)), true].mean())

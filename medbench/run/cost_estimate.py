@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from medbench.models import features as embed
+from medbench.models import features
 from medbench.run.execution import missing, sets_of
 from medbench.run.planning import Plan
-from medbench.run.prepare import build_encoder, features_key, have_features, pretrained_folder
+from medbench.run.prepare import features_key, have_features, pretrained_folder, unit_encoder
 from medbench.run.store import Store
 from medbench.run.units import Unit
 from medbench.system import devices
@@ -52,10 +52,10 @@ def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
                 continue
             there = (pretrained_folder(plan, part, device) / "weights.pth").exists()
             to_train = 0 if there else sum(recipe.views for recipe in part.recipes)
-            speed = embed.measured_speed(plan.cache_dir, part.encoder, device)
+            speed = features.measured_speed(plan.cache_dir, part.encoder, device)
             if speed is None:
-                build = partial(build_encoder, part, part.encoder, part.weights)
-                speed = embed.trial_speed(build, part.encoder, device, part.precision)
+                build = partial(unit_encoder, part, part.encoder, part.weights)
+                speed = features.trial_speed(build, part.encoder, device, part.precision)
             views, embedded = views + to_train, embedded + images
             seconds += (3 * to_train + images) / speed  # backward costs two forwards
         solving = [past.get((planned.cell.protocol, planned.cell.labels, planned.cell.target)) for planned in todo]

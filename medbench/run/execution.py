@@ -23,7 +23,7 @@ from medbench.run.prepare import Progress, have_features, history, network, task
 from medbench.run.provenance import provenance, row_cost
 from medbench.run.store import Store
 from medbench.run.units import Unit
-from medbench.schema import DiskError, Grid, Kind, Planned, Protocol, Row, Scores, Train, UserError, fingerprint, registry
+from medbench.schema import DiskError, Grid, Kind, PlannedCell, Protocol, Row, Scores, Train, UserError, fingerprint, registry
 from medbench.stats import metrics
 from medbench.system import devices
 from medbench.system.precision import kind, products
@@ -78,7 +78,7 @@ def execute(
     return store
 
 
-def missing(plan: Plan, store: Store, unit: Unit | None = None) -> list[Planned]:
+def missing(plan: Plan, store: Store, unit: Unit | None = None) -> list[PlannedCell]:
     """Planned cells (of a unit, or of all) without a row of their fingerprint."""
     done = store.rows()
     return [planned for planned in (unit or plan).cells if planned.fingerprint not in done]
@@ -109,7 +109,7 @@ def _run_unit(
     for target in plan.targets_of(unit.data):
         _save_target(target, store)
     todo = missing(plan, store, unit)
-    failed: Collection[Planned] = todo
+    failed: Collection[PlannedCell] = todo
     with _recorded(store, unit.name, todo):
         needs = {registry.protocol(planned.cell.protocol).needs for planned in todo}
         if "images" in needs or not all(have_features(plan, unit, device, target) for target in sets_of(plan, unit, todo)):
@@ -150,7 +150,7 @@ def _run_unit(
 
 
 @contextmanager
-def _recorded(store: Store, name: str, cells: Collection[Planned]) -> Iterator[None]:
+def _recorded(store: Store, name: str, cells: Collection[PlannedCell]) -> Iterator[None]:
     """A failure inside, whatever it is (out of memory, a size the encoder cannot take, somebody else's module), is the reason of these cells;
     others may still work. A full disk or a lost mount ends the run: nothing else would work either."""
     try:
@@ -167,14 +167,14 @@ def _recorded(store: Store, name: str, cells: Collection[Planned]) -> Iterator[N
 class PendingFit:
     """One draw of one protocol, and its cells without a row: a target each. first: its cell on the task's own part, done or not."""
 
-    first: Planned
-    missing: tuple[Planned, ...]
+    first: PlannedCell
+    missing: tuple[PlannedCell, ...]
 
 
-def _fits(unit: Unit, todo: Sequence[Planned]) -> list[PendingFit]:
+def _fits(unit: Unit, todo: Sequence[PlannedCell]) -> list[PendingFit]:
     """What must be fitted, once for all its targets, in the order of the plan."""
-    firsts: dict[Any, Planned] = {}
-    lacking: dict[Any, list[Planned]] = {}
+    firsts: dict[Any, PlannedCell] = {}
+    lacking: dict[Any, list[PlannedCell]] = {}
     for planned in unit.cells:
         draw = replace(planned.cell, target="")
         firsts.setdefault(draw, planned)
@@ -183,12 +183,12 @@ def _fits(unit: Unit, todo: Sequence[Planned]) -> list[PendingFit]:
     return [PendingFit(firsts[draw], tuple(cells)) for draw, cells in lacking.items()]
 
 
-def needs_images(todo: Sequence[Planned]) -> bool:
+def needs_images(todo: Sequence[PlannedCell]) -> bool:
     """Whether one of the cells trains on pixels."""
     return any(registry.protocol(planned.cell.protocol).needs == "images" for planned in todo)
 
 
-def sets_of(plan: Plan, unit: Unit, todo: Sequence[Planned]) -> list[EvaluationSet | None]:
+def sets_of(plan: Plan, unit: Unit, todo: Sequence[PlannedCell]) -> list[EvaluationSet | None]:
     """The sets of images whose features these cells of a unit take: the task's own (None), then those that lie apart."""
     asked = {planned.cell.target for planned in todo}
     return [None, *(target for target in plan.targets_of(unit.data) if target.apart and target.name in asked)]

@@ -9,8 +9,7 @@ import numpy as np
 from medbench.audit.features.metadata_survey import chosen_columns, survey
 from medbench.audit.features.report import Examined
 from medbench.protocols._features import check_finite
-from medbench.run import planning as grids
-from medbench.run import prepare
+from medbench.run import planning, prepare
 from medbench.schema import Grid, UserError
 from medbench.system import devices
 
@@ -23,7 +22,7 @@ def audit_features(
     Raises UserError for everything that `grid.plan` refuses, for a task without metadata, an unknown column, and a fusion.
     """
     devices.check_device(device, grid.precision)
-    plan = grids.plan(grid, progress)
+    plan = planning.plan(grid, progress)
     data = plan.tasks[0]
     if part not in data.parts:
         raise UserError(f"Task '{data.task.name}' has no {part} part.", allowed=list(data.parts), then="medbench shortcuts TASK --on train")

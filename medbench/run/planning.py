@@ -17,8 +17,7 @@ from medbench import images, stats
 from medbench.audit.dataset import audited
 from medbench.data.evaluation_sets import EvaluationSet, common, corrupted, corruptions_of, own_part, shifted, shifts_of
 from medbench.data.task_data import TaskData, open_task
-from medbench.models import features as embed
-from medbench.models import user_encoder as given
+from medbench.models import features, user_encoder
 from medbench.run.command_line import command
 from medbench.run.units import Unit, unit_of
 from medbench.run.validation import FUSED, budgets_of, check_options, encoder_of, resolve_grid
@@ -30,7 +29,7 @@ from medbench.schema import (
     Grid,
     Method,
     PlanFile,
-    Planned,
+    PlannedCell,
     Progress,
     Protocol,
     UserError,
@@ -60,7 +59,7 @@ class Plan:
     command: str = ""  # that asks for it, without places on the machine
 
     @property
-    def cells(self) -> tuple[Planned, ...]:
+    def cells(self) -> tuple[PlannedCell, ...]:
         return tuple(planned for unit in self.units for planned in unit.cells)
 
     def draw(self, cell: Cell) -> np.ndarray:
@@ -177,10 +176,10 @@ def given_features(encoder: Encoder, data: TaskData, target: str, shift: Evaluat
     """
     assert encoder.file is not None, "features have a file"
     if shift is not None and shift.elsewhere:
-        return given.load_features(encoder.file, shift.split.ids.tolist(), [True] * len(shift.split))
+        return user_encoder.load_features(encoder.file, shift.split.ids.tolist(), [True] * len(shift.split))
     ids = [name for split in data.parts.values() for name in split.ids.tolist()]
     needed = [name in ("train", target) for name, split in data.parts.items() for _ in range(len(split))]
-    return given.load_features(encoder.file, ids, needed)
+    return user_encoder.load_features(encoder.file, ids, needed)
 
 
 def _subsets(data: TaskData, budgets: list[Budget], seeds: int) -> dict[tuple[Budget, int], tuple[np.ndarray, int]]:
@@ -218,7 +217,7 @@ def _cells(
     subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]],
     targets: Sequence[EvaluationSet],
     grid: Grid,
-) -> tuple[Planned, ...]:
+) -> tuple[PlannedCell, ...]:
     """In the order of work: all targets of a draw, the task's own part first, before the next.
 
     first: the unit of the first pretraining seed, which names the setting that all of them share.
@@ -239,7 +238,7 @@ def _cells(
                     cell = Cell(*common, protocol.name, str(budget), own_seed, target.name)
                     anew = trains and target.apart  # as in `prepare.features_key`
                     of_cell, of_line = (target.setting(fingerprint(s, "trained") if anew else s) for s in (own, shared))
-                    cells.append(Planned(cell, fingerprint(asdict(cell), of_cell), wanted, of_line, target.file))
+                    cells.append(PlannedCell(cell, fingerprint(asdict(cell), of_cell), wanted, of_line, target.file))
     return tuple(cells)
 
 
@@ -247,7 +246,7 @@ def ingredients(unit: Unit, protocol: Protocol) -> dict[str, Any]:
     """Everything that can change a result beside the cell's own fields. Library versions and device stand in the provenance instead."""
     method = unit.method
     return {
-        "code": [VERSION, sampling.VERSION, images.VERSION, embed.VERSION, embed.BATCH, metrics.VERSION, stats.VERSION],
+        "code": [VERSION, sampling.VERSION, images.VERSION, features.VERSION, features.BATCH, metrics.VERSION, stats.VERSION],
         "data": unit.data.identity,
         "method": [method.version, dict(method.settings), unit.weights.sha256],
         "encoder": unit.encoder.identity(),

@@ -15,9 +15,8 @@ import numpy as np
 from medbench import images
 from medbench.data.evaluation_sets import EvaluationSet
 from medbench.data.task_data import TaskData
-from medbench.images.corruptions import catalogue as corruptions
-from medbench.models import features as embed
-from medbench.models import pretrain
+from medbench.images.corruptions import corrupted_pack
+from medbench.models import features, pretrain
 from medbench.run.planning import Plan, given_features
 from medbench.run.units import Unit
 from medbench.schema import Encoder, Network, Weights, fingerprint
@@ -37,7 +36,7 @@ def task_pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progr
     """
     if target is not None and target.corruption:
         own = _pack(data, encoder, cache_dir, progress)
-        return corruptions.Corrupted(own, data.where(str(target.shift["of"])), target.split.ids, *target.corruption)
+        return corrupted_pack.CorruptedPack(own, data.where(str(target.shift["of"])), target.split.ids, *target.corruption)
     return _pack(data, encoder, cache_dir, progress, target)
 
 
@@ -71,7 +70,7 @@ def trained(plan: Plan, unit: Unit, device: str, progress: Progress, processes: 
             data.pool.bags,
             data.pool.groups,
             data.pool.labels,
-            partial(build_encoder, unit, replace(encoder, readout="pool"), start),
+            partial(unit_encoder, unit, replace(encoder, readout="pool"), start),
             encoder.mean,
             encoder.std,
             encoder.size,
@@ -103,24 +102,24 @@ def history(plan: Plan, unit: Unit, device: str) -> dict[str, Any]:
 
 def unit_features(
     plan: Plan, unit: Unit, device: str, progress: Progress, target: EvaluationSet | None = None
-) -> tuple[embed.Features, ...]:
+) -> tuple[features.Features, ...]:
     """The frozen features of a unit whose weights are on disk; of each member, for a fusion. target: of that set's images, not of the task's."""
     if unit.members:
         return tuple(found for member in unit.members for found in unit_features(plan, member, device, progress, target))
     data, encoder = unit.data, unit.encoder
     if encoder.kind == "features":
-        return (embed.Features(given_features(encoder, data, plan.target, target), 0.0, None, None),)
+        return (features.Features(given_features(encoder, data, plan.target, target), 0.0, None, None),)
     key = features_key(unit, device, target)
     name = unit.name + (f" on {target.name}" if target else "")
-    found = embed.cached(plan.cache_dir, key)
+    found = features.cached(plan.cache_dir, key)
     if found is not None:
         log.info("features of %s are in the cache", name)
         return (found,)
     assert not unit.recipes or unit.weights.file is not None, "an encoder is trained before it embeds"
     log.info("embedding %s", name)
-    made = embed.extract_features(
+    made = features.extract_features(
         task_pack(data, encoder, plan.cache_dir, progress, target),
-        partial(build_encoder, unit, encoder, unit.weights),
+        partial(unit_encoder, unit, encoder, unit.weights),
         encoder,
         key,
         plan.cache_dir,
@@ -131,7 +130,7 @@ def unit_features(
     return (made,)
 
 
-def build_encoder(unit: Unit, encoder: Encoder, weights: Weights) -> torch.nn.Module:
+def unit_encoder(unit: Unit, encoder: Encoder, weights: Weights) -> torch.nn.Module:
     """The unit's network with these weights, in eval mode."""
     assert unit.method.encoder is not None, "a fusion is built from its members"
     return unit.method.encoder(encoder, weights, unit.pretrain_seed)
@@ -141,7 +140,7 @@ def have_features(plan: Plan, unit: Unit, device: str, target: EvaluationSet | N
     """Whether a unit's features were given, or lie in the cache; of the target's images, where one is given."""
     if unit.members:
         return all(have_features(plan, member, device, target) for member in unit.members)
-    return unit.encoder.kind == "features" or embed.cached(plan.cache_dir, features_key(unit, device, target)) is not None
+    return unit.encoder.kind == "features" or features.cached(plan.cache_dir, features_key(unit, device, target)) is not None
 
 
 def features_key(unit: Unit, device: str, target: EvaluationSet | None = None) -> str:
@@ -149,17 +148,17 @@ def features_key(unit: Unit, device: str, target: EvaluationSet | None = None) -
     hashes = target.hashes if target is not None and target.elsewhere else unit.data.hashes
     pack_key = images.pack_key(hashes, unit.encoder.size, unit.encoder.interpolation)
     if target is not None and target.corruption:
-        pack_key = corruptions.corrupted_pack_key(pack_key, target.split.ids.tolist(), *target.corruption)
+        pack_key = corrupted_pack.corrupted_pack_key(pack_key, target.split.ids.tolist(), *target.corruption)
     if target is not None and target.apart and unit.recipes:
         pack_key = fingerprint(pack_key, "trained")  # without it lie features that an older medbench may have made before the training
-    return embed.feature_key(pack_key, unit.encoder, unit.weights, unit.method, unit.precision, device)
+    return features.feature_key(pack_key, unit.encoder, unit.weights, unit.method, unit.precision, device)
 
 
 def network(unit: Unit) -> Network:
     """What training end to end needs of a unit whose weights are on disk; of a fusion, its members side by side with its own head."""
     encoder, modality = unit.encoder, unit.data.task.modality
     if not unit.members:
-        build, head = partial(build_encoder, unit, encoder, unit.weights), None
+        build, head = partial(unit_encoder, unit, encoder, unit.weights), None
     else:
         assert unit.method.fusion is not None, "only a fusion has members"
         build, head = partial(_side_by_side, unit), unit.method.fusion.head and partial(_fused_head, unit, unit.method.fusion.head)
@@ -170,7 +169,7 @@ def _side_by_side(unit: Unit) -> torch.nn.Module:
     from medbench.models.fusion.joint_encoder import JointEncoder
 
     encoders = [member.encoder for member in unit.members]
-    nets = [build_encoder(member, member.encoder, member.weights) for member in unit.members]
+    nets = [unit_encoder(member, member.encoder, member.weights) for member in unit.members]
     own = (unit.encoder.mean, unit.encoder.std)
     return JointEncoder(nets, [e.size for e in encoders], [e.mean for e in encoders], [e.std for e in encoders], *own).eval()
 
@@ -180,7 +179,7 @@ def _fused_head(unit: Unit, head: Callable[[Sequence[int], int], torch.nn.Module
 
     widths = []
     for member in unit.members:
-        net = build_encoder(member, member.encoder, replace(member.weights, file=None, layout=""))  # its shape alone
+        net = unit_encoder(member, member.encoder, replace(member.weights, file=None, layout=""))  # its shape alone
         with torch.inference_mode():
             widths.append(net(torch.zeros(1, 3, member.encoder.size, member.encoder.size)).shape[1])
     return head(widths, outputs)

@@ -121,12 +121,12 @@ def views_picture(planned: Plan, unit: Unit, progress: Progress, file: Path) -> 
     import torch
     from PIL import Image
 
-    from medbench.images import augment as views
+    from medbench.images import augment
 
     here = unit.data.where("train")
     rows = np.linspace(here.start, here.stop - 1, SHOWN).astype(int)
     pixels = torch.from_numpy(task_pack(unit.data, unit.encoder, planned.cache_dir, progress).array[rows])
     generator = torch.Generator().manual_seed(unit.pretrain_seed)
-    picture = Image.fromarray(views.draw_views(pixels, unit.recipes[0].crops, unit.encoder.size, generator))
+    picture = Image.fromarray(augment.draw_views(pixels, unit.recipes[0].crops, unit.encoder.size, generator))
     scale = max(1, round(96 / unit.encoder.size))
     picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(file)

@@ -13,7 +13,7 @@ from medbench.data.evaluation_sets import EvaluationSet
 from medbench.models.features import Features
 from medbench.run.units import Unit
 from medbench.schema import Scores, fingerprint, of_class
-from medbench.stats import splits as sampling
+from medbench.stats import splits
 from medbench.stats.array_sketch import sketch
 from medbench.system.environment import machine
 
@@ -65,7 +65,7 @@ def provenance(
         "members": [member.method.name for member in unit.members],
         "trained_on": list(unit.weights.trained_on),
         "pretraining": [_stages(part, made) for part, made in zip(unit.members or (unit,), pretrainings, strict=True) if part.recipes],
-        "subset_sha256": sampling.ids_hash(pool.ids[draw]),
+        "subset_sha256": splits.ids_hash(pool.ids[draw]),
         "subset_classes": counts,
         "target": target.file,
         "marks": list(target.marks),

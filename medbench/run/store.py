@@ -22,11 +22,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from medbench.schema import Cell, PlanFile, Planned, Row, UserError, check_writable, checked, parsed
-from medbench.system import archive_errors as broken
-from medbench.system import atomic_write as durable
-from medbench.system import fast_npz as npz
-from medbench.system import gc_pause as garbage
+from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError, check_writable, checked, parsed
+from medbench.system import archive_errors, atomic_write, fast_npz, gc_pause
 
 T = TypeVar("T")
 
@@ -41,7 +38,7 @@ class NoPredictions(UserError):
 
 def _reading(file: Path | str) -> AbstractContextManager[None]:
     then = "copy the folder anew, or delete that file: medbench run computes its cell again"
-    return broken.reading(lambda why: Damaged(f"{file} is damaged, or not medbench's ({why}).", then=then))
+    return archive_errors.reading(lambda why: Damaged(f"{file} is damaged, or not medbench's ({why}).", then=then))
 
 
 def _line(cell: Cell) -> Cell:
@@ -88,7 +85,7 @@ class Store:
         """fingerprint -> row, in the order of writing. A row whose scores were lost is not done. Raises UserError for what is no row."""
         rows = (self._parse("rows.jsonl", number, record, Row.from_json) for number, record in self._lines("rows.jsonl"))
         scored = {f"scores/{name}" for name in os.listdir(self.folder / "scores")} if (self.folder / "scores").is_dir() else set()
-        with garbage.kept():  # of thousands of rows
+        with gc_pause.kept():  # of thousands of rows
             return {row.fingerprint: row for row in rows if _scores(row.fingerprint) in scored}
 
     def failures(self) -> dict[str, str]:
@@ -132,7 +129,7 @@ class Store:
     def _arrays(self, row: Row) -> dict[str, np.ndarray]:
         file = self.folder / _scores(row.fingerprint)
         with _reading(file):
-            return npz.arrays(file)
+            return fast_npz.arrays(file)
 
     def resamples(self, row: Row, metrics: Collection[str] = ()) -> dict[str, np.ndarray]:
         """metric -> (R,) float32: that part of `scores` alone, of `metrics` or of all, without numpy's own reader, which takes ten times as
@@ -141,8 +138,10 @@ class Store:
         file = os.open(place, os.O_RDONLY)
         try:
             with _reading(place):
-                values = npz.array(npz.member(file, b"resamples.npy"))
-                names = list(row.metrics) if len(values) == len(row.metrics) else npz.array(npz.member(file, b"metrics.npy")).tolist()
+                values = fast_npz.array(fast_npz.member(file, b"resamples.npy"))
+                names = (
+                    list(row.metrics) if len(values) == len(row.metrics) else fast_npz.array(fast_npz.member(file, b"metrics.npy")).tolist()
+                )
                 return {name: array for name, array in zip(names, values, strict=True) if not metrics or name in metrics}
         finally:
             os.close(file)
@@ -153,7 +152,7 @@ class Store:
         place = self.folder / "targets" / f"{name}.npz"
         try:
             with _reading(place):
-                return npz.whole(place)
+                return fast_npz.whole(place)
         except FileNotFoundError:
             raise self._lacks(f"it has no targets/{name}.npz") from None
 
@@ -242,7 +241,7 @@ class Store:
             self._append("rows.jsonl", row.to_json())
         return True
 
-    def fail(self, planned: Planned, reason: str) -> None:
+    def fail(self, planned: PlannedCell, reason: str) -> None:
         with self._lock():
             self._append("failed.jsonl", {"cell": asdict(planned.cell), "fingerprint": planned.fingerprint, "reason": reason})
 
@@ -291,7 +290,7 @@ class Store:
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
         """One line, whole or not at all: a torn tail that a killed run left is cut first."""
         line = json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n"
-        with durable.naming(self.folder / name), (self.folder / name).open("a+b") as file:
+        with atomic_write.naming(self.folder / name), (self.folder / name).open("a+b") as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
@@ -302,7 +301,7 @@ class Store:
             os.fsync(file.fileno())
 
     def _write(self, name: str, content: bytes) -> None:
-        durable.write(self.folder / name, lambda partial: partial.write_bytes(content))
+        atomic_write.write(self.folder / name, lambda partial: partial.write_bytes(content))
 
     def _write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         import io

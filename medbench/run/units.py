@@ -8,7 +8,7 @@ from pathlib import Path
 from medbench import images
 from medbench.data.task_data import TaskData
 from medbench.models import checkpoints, encoders, pretrain
-from medbench.schema import Encoder, Grid, Member, Method, Planned, UserError, Weights, fingerprint, registry, written_by
+from medbench.schema import Encoder, Grid, Member, Method, PlannedCell, UserError, Weights, fingerprint, registry, written_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Unit:
     weights: Weights
     pretrain_seed: int
     precision: str
-    cells: tuple[Planned, ...] = ()
+    cells: tuple[PlannedCell, ...] = ()
     start: Weights | None = None
     recipes: tuple[pretrain.Recipe, ...] = ()
     members: tuple[Unit, ...] = ()

@@ -9,7 +9,7 @@ from medbench.schema.errors import DiskError, UserError, check_writable, place_o
 from medbench.schema.grid import Cell, Grid, Row, fingerprint
 from medbench.schema.json_records import checked, parsed
 from medbench.schema.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
-from medbench.schema.plan_file import PlanFile, Planned
+from medbench.schema.plan_file import PlanFile, PlannedCell
 from medbench.schema.progress import Progress, silent
 from medbench.schema.protocols import HeldOut, Network, Protocol, Scores, Train
 from medbench.schema.split import Drawn, Image, Split, of_class
@@ -39,7 +39,7 @@ __all__ = [
     "Network",
     "Official",
     "PlanFile",
-    "Planned",
+    "PlannedCell",
     "Progress",
     "Protocol",
     "Row",

@@ -12,7 +12,7 @@ from medbench.schema.tasks import KINDS, PRIMARY
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedCell:
     """A cell that was asked for, and the fingerprint its row must have.
 
     setting: hash of everything beside the cell's fields that can change its result; seeds are averaged only within one. target: the name of
@@ -26,10 +26,10 @@ class Planned:
     target: str
 
     @staticmethod
-    def from_json(record: Any) -> Planned:
+    def from_json(record: Any) -> PlannedCell:
         """Raises TypeError or ValueError for what is none."""
         checked(record, {"cell": dict, "fingerprint": str, "n_requested": int, "setting": str, "target": str})
-        return Planned(**{**record, "cell": Cell.from_json(record["cell"])})
+        return PlannedCell(**{**record, "cell": Cell.from_json(record["cell"])})
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PlanFile:
     folder, without places on the machine (`command.command`); an older medbench wrote none.
     """
 
-    cells: tuple[Planned, ...] = ()
+    cells: tuple[PlannedCell, ...] = ()
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     commands: tuple[str, ...] = ()
 
@@ -46,7 +46,7 @@ class PlanFile:
     def from_json(record: Any) -> PlanFile:
         """Raises TypeError or ValueError for any other record."""
         checked(record, {"cells": list, "tasks": dict})
-        plan = PlanFile(tuple(map(Planned.from_json, record["cells"])), record["tasks"], tuple(record.get("commands", ())))
+        plan = PlanFile(tuple(map(PlannedCell.from_json, record["cells"])), record["tasks"], tuple(record.get("commands", ())))
         for key in {f"{entry.cell.task}|{entry.cell.data}|{entry.cell.target}" for entry in plan.cells}:
             checked(plan.tasks, {key: dict}, "tasks")
             _check_about(plan.tasks[key], key.rpartition("|")[2])

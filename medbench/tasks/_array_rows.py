@@ -16,9 +16,7 @@ import numpy as np
 
 from medbench import images
 from medbench.schema import Drawn, UserError, fingerprint
-from medbench.system import archive_errors as broken
-from medbench.system import download as fetch
-from medbench.system import progress_listener as watching
+from medbench.system import archive_errors, download, progress_listener
 from medbench.system.cache_folder import disk_errors
 
 
@@ -33,7 +31,7 @@ def from_npz(file: Path, members: Sequence[str], md5: str, again: str) -> list[l
     folders = [images.cache_folder() / "packs" / fingerprint("npz", content, member) for member in members]
     if not all((folder / "images.npy").exists() for folder in folders):
         _check_md5(file, md5, again)
-        with broken.reading(lambda why: UserError(f"{file} is no archive of MedMNIST's kind ({why}).", then=again)):
+        with archive_errors.reading(lambda why: UserError(f"{file} is no archive of MedMNIST's kind ({why}).", then=again)):
             for folder, member in zip(folders, members, strict=True):
                 _unpack(file, member, folder)
     places = [folder / "images.npy" for folder in folders]
@@ -98,7 +96,7 @@ def _h5(file: str, member: str) -> Any:
 
 
 def _check_md5(file: Path, md5: str, again: str) -> None:
-    found = fetch.file_digest(file, "md5", watching.megabytes(f"comparing {file.name} with its MD5"))
+    found = download.file_digest(file, "md5", progress_listener.megabytes(f"comparing {file.name} with its MD5"))
     if found != md5:
         raise UserError(f"{file} is not the official file: its MD5 is {found}, the published one {md5}.", then=again)
 
@@ -115,7 +113,7 @@ def _unpack(file: Path, member: str, folder: Path) -> None:
                     return
                 images.check_space(folder, info.file_size)
                 partial_file = folder / "images.partial.npy"
-                told = watching.megabytes(f"unpacking {member} of {file.name}")
+                told = progress_listener.megabytes(f"unpacking {member} of {file.name}")
                 with archive.open(info) as source, partial_file.open("wb") as sink:
                     while block := source.read(1 << 20):
                         sink.write(block)

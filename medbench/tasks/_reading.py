@@ -19,7 +19,7 @@ import numpy as np
 
 from medbench import images
 from medbench.schema import PARTS, Image, Split, UserError
-from medbench.stats import splits as sampling
+from medbench.stats import splits
 
 SHARES = (0.7, 0.1, 0.2)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif")
@@ -163,7 +163,7 @@ def divide(whole: Split, key: str, shares: Sequence[float] = SHARES) -> dict[str
     whole = whole.take(np.argsort(whole.ids, kind="stable"))
     if not AS_LISTED.get():
         whole = _settle_copies(whole)
-    part = sampling.partition(whole.labels, whole.groups, shares, key=key)
+    part = splits.partition(whole.labels, whole.groups, shares, key=key)
     return {name: whole.take(np.flatnonzero(part == p)) for p, name in enumerate(PARTS[: len(shares)]) if shares[p]}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from medbench.schema import Official, Shift, Split, Task, TaskFamily, UserError
 from medbench.tasks import _reading as reading
-from medbench.tasks import phantoms as phantom
+from medbench.tasks import phantoms
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 #: What -1 becomes. `ignore` is the default: it invents no label, and what Azizi et al. did was NOT FOUND.
@@ -76,7 +76,7 @@ def _task(name: str, uncertain: str) -> Task:
         groups="patient",
         bags="study",
         modality="x-ray",
-        phantom=partial(phantom.chest, POLICIES[uncertain]),
+        phantom=partial(phantoms.chest, POLICIES[uncertain]),
         folders=_FOLDERS,
         get="register at stanfordmlgroup.github.io/competitions/chexpert, download CheXpert-v1.0-small and unpack it",
         registration="Stanford",

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from medbench.schema import PARTS, Download, Official, Shift, Split, Task, UserError
-from medbench.stats import splits as sampling
+from medbench.stats import splits
 from medbench.tasks import _ham10000_lesions as same
-from medbench.tasks import phantoms as phantom
+from medbench.tasks import phantoms
 
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 SHARES = (0.7, 0.1, 0.2)
-#: What the official 10,015 images give: `sampling.ids_hash` of each part. Raise DERM.version with any change.
+#: What the official 10,015 images give: `splits.ids_hash` of each part. Raise DERM.version with any change.
 SPLIT = {
     "train": "fe9c5cca1921d8ecb7386b3c63b8c794794ca0ca494d273f2f9fc8ba8da4bd26",
     "val": "8e41cd008db4697b4b177f4e23285a21e50757f47c050d4025236e2e8f591ea4",
@@ -81,9 +81,9 @@ def load(root: Path) -> dict[str, Split]:
             "localization": np.array([r["localization"] for r in records]),
         },
     )
-    part = sampling.partition(labels, lesions, SHARES, key="derm 1")
+    part = splits.partition(labels, lesions, SHARES, key="derm 1")
     parts = {name: whole.take(np.flatnonzero(part == p)) for p, name in enumerate(PARTS)}
-    if len(records) == _OFFICIAL and any(sampling.ids_hash(parts[name].ids) != SPLIT[name] for name in PARTS):
+    if len(records) == _OFFICIAL and any(splits.ids_hash(parts[name].ids) != SPLIT[name] for name in PARTS):
         raise UserError(f"The metadata in {root} gives another split than the official one: its ids, diagnoses or lesions were changed.")
     return parts
 
@@ -151,7 +151,7 @@ DERM = Task(
     groups="lesion",
     bags="lesion",
     modality="dermoscopy",
-    phantom=phantom.derm,
+    phantom=phantoms.derm,
     folders=_FOLDERS,
     get="download HAM10000_images_part_1.zip, HAM10000_images_part_2.zip and HAM10000_metadata from doi:10.7910/DVN/DBW86T "
     "(or Kaggle's skin-cancer-mnist-ham10000) and unpack them into one folder",

@@ -15,7 +15,7 @@ import numpy as np
 from medbench.schema import Download, Official, Split, Task, UserError
 from medbench.tasks import _array_rows as rows
 from medbench.tasks import _reading as reading
-from medbench.tasks import phantoms as phantom
+from medbench.tasks import phantoms
 
 CLASSES = ("normal", "metastasis")
 _NAME = "camelyonpatch_level_2_split_{}_{}.h5"
@@ -86,7 +86,7 @@ LYMPH = Task(
     find=partial(reading.folder, names=_ORIGINAL, marks=[_NAME.format("train", "x"), _NAME.format("train", "x") + ".gz"]),
     groups=None,
     modality="histology",
-    phantom=phantom.lymph,
+    phantom=phantoms.lymph,
     phantom_groups="slide",
     folders=_ORIGINAL,
     get="download the six .h5.gz files from doi:10.5281/zenodo.2546921 into one folder and gunzip them",
@@ -111,7 +111,7 @@ LYMPH_KAGGLE = Task(
     find=partial(reading.folder, names=_KAGGLE, marks=("train_labels.csv",)),
     groups=None,
     modality="histology",
-    phantom=phantom.lymph,
+    phantom=phantoms.lymph,
     phantom_groups="slide",
     folders=_KAGGLE,
     get="accept the rules of kaggle.com/c/histopathologic-cancer-detection, download and unpack it",

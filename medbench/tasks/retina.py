@@ -14,7 +14,7 @@ import numpy as np
 
 from medbench.schema import Split, Task, UserError
 from medbench.tasks import _reading as reading
-from medbench.tasks import phantoms as phantom
+from medbench.tasks import phantoms
 
 CLASSES = ("none", "mild", "moderate", "severe", "proliferative")
 _GRADES = ("0", "1", "2", "3", "4")
@@ -58,7 +58,7 @@ RETINA = Task(
     find=partial(reading.folder, names=_APTOS, marks=("train_images",)),
     groups=None,
     modality="fundus",
-    phantom=phantom.retina,
+    phantom=phantoms.retina,
     phantom_groups="patient",
     folders=_APTOS,
     get="accept the rules of kaggle.com/c/aptos2019-blindness-detection, download and unpack it",
@@ -88,7 +88,7 @@ EYEPACS = Task(
     groups="patient",
     bags="patient",
     modality="fundus",
-    phantom=phantom.retina,
+    phantom=phantoms.retina,
     folders=_EYEPACS,
     get="accept the rules of kaggle.com/c/diabetic-retinopathy-detection, download train.zip.* and trainLabels.csv.zip and unpack them",
     registration="Kaggle",

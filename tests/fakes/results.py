@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench import Store, stats
-from medbench.schema import Cell, PlanFile, Planned, Row, fingerprint
+from medbench.schema import Cell, PlanFile, PlannedCell, Row, fingerprint
 from medbench.stats import metrics
 
 RNG = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def make(method: str, labels: str, seed: int, auc: float, *, task: str = "t", da
 
 
 def fill(store: Store, rows: list[tuple[Row, np.ndarray]], *, left_out: int = 0, about: dict[str, object] = ABOUT) -> None:
-    planned = [Planned(row.cell, row.fingerprint, row.n_requested, "setting", "target") for row, _ in rows]
+    planned = [PlannedCell(row.cell, row.fingerprint, row.n_requested, "setting", "target") for row, _ in rows]
     store.add_plan(PlanFile(tuple(planned), {f"{row.cell.task}|{row.cell.data}|test": about for row, _ in rows}))
     for row, resamples in rows[: len(rows) - left_out]:
         store.add(row, {"metrics": np.array(["auc"]), "resamples": resamples.astype(np.float32)})
@@ -79,6 +79,6 @@ def study(
                 row = Row(cell, fingerprint(str(cell)), values, n, n, {}, {"seconds": 1.0 + m, "embed_seconds": 10.0}, provenance)
                 arrays = {"probabilities": answer[1], "decisions": answer[2], "metrics": np.array(list(resampled))}
                 store.add(row, {**arrays, "resamples": np.stack(list(resampled.values())).astype(np.float32)})
-                planned.append(Planned(cell, row.fingerprint, n, "s", f"target{t}"))
+                planned.append(PlannedCell(cell, row.fingerprint, n, "s", f"target{t}"))
     store.add_plan(PlanFile(tuple(planned), abouts))
     return store

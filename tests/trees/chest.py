@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trees.files import picture, write_csv
 
-from medbench.tasks import nih14 as nih
+from medbench.tasks import nih14
 
 CHEXPERT_HEADER = (
     "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,Edema,Consolidation,"
@@ -48,8 +48,8 @@ def make_nih(root: Path, flat: bool = False) -> Path:
             name = f"{p:08d}_{follow:03d}.png"
             picture(root / ("images" if flat else f"images_{1 + p % 12:03d}/images") / name, number)
             number += 1
-            first = nih.CLASSES[p % 15] if p % 15 < 14 else "No Finding"
-            found = f"{first}|{nih.CLASSES[(p + 3) % 14]}" if p % 5 == 0 and p % 15 < 14 else first
+            first = nih14.CLASSES[p % 15] if p % 15 < 14 else "No Finding"
+            found = f"{first}|{nih14.CLASSES[(p + 3) % 14]}" if p % 5 == 0 and p % 15 < 14 else first
             lines.append(f"{name},{found},{follow},{p},{20 + p},M,PA,2682,2749,0.143,0.143")
             lists["test_list.txt" if p > 45 else "train_val_list.txt"].append(name)
     (root / "Data_Entry_2017_v2020.csv").write_text("\n".join(lines) + "\n")

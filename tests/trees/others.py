@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from trees.files import picture, write_csv
 
-from medbench.tasks import endoscopy as hyperkvasir
-from medbench.tasks import marrow as matek
+from medbench.tasks import endoscopy, marrow
 
 
 def make_aptos(root: Path) -> Path:
@@ -57,18 +56,18 @@ def make_pcam_kaggle(root: Path) -> Path:
 
 def make_matek(root: Path) -> Path:
     """Each of 21 classes with 10 cells, in two range folders; BAS, a rare class, without them."""
-    for c, name in enumerate(matek.CLASSES):
+    for c, name in enumerate(marrow.CLASSES):
         for i in range(10):
             inner = "" if name == "BAS" else ("0001-1000", "1001-2000")[i % 2]
             picture(root / name / inner / f"{name}_{i:05d}.jpg", 10 * c + i)
     return root
 
 
-def make_hyperkvasir(root: Path, classes: Sequence[str] = hyperkvasir.CLASSES) -> Path:
+def make_hyperkvasir(root: Path, classes: Sequence[str] = endoscopy.CLASSES) -> Path:
     """Ten images of each class, two a fold; folders for `classes` alone, the folds list all. Names as published in each place."""
-    in_folds = {folder: fold for fold, folder in hyperkvasir.FOLDER_NAMES.items()}
+    in_folds = {folder: fold for fold, folder in endoscopy.FOLDER_NAMES.items()}
     rows = []
-    for c, name in enumerate(hyperkvasir.CLASSES):
+    for c, name in enumerate(endoscopy.CLASSES):
         for i in range(10):
             file = f"{c:04x}-{i:04x}.jpg"
             rows.append([file, in_folds.get(name, name), i % 5])

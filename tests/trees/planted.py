@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench.schema import PARTS, Drawn, Split, Task
-from medbench.stats import splits as sampling
+from medbench.stats import splits
 
 LESIONS, VIEWS, CLASSES = 99, 2, ("mel", "nv", "vasc")
 ENCODER = """
@@ -48,7 +48,7 @@ def parts(*, groups_are_images: bool = False, shuffled: bool = False) -> dict[st
     ids = np.array([f"image{s:03d}" for s in seeds])
     labels = seeds // VIEWS % 3
     whole = Split([Drawn(draw, int(s), f"planted 1 {s}") for s in seeds], ids, labels, ids if groups_are_images else lesions, lesions)
-    place = sampling.partition(labels, whole.groups, (0.6, 0, 0.4), key="planted")
+    place = splits.partition(labels, whole.groups, (0.6, 0, 0.4), key="planted")
     found = {name: whole.take(np.flatnonzero(place == p)) for p, name in enumerate(PARTS) if name != "val"}
     if shuffled:
         train = found["train"]

@@ -8,8 +8,7 @@ from pathlib import Path
 from PIL import Image
 from trees.files import picture, write_csv
 
-from medbench.tasks import isic2019 as isic
-from medbench.tasks import pad_ufes, scin
+from medbench.tasks import isic2019, pad_ufes, scin
 from medbench.tasks.derm import CLASSES
 
 
@@ -22,7 +21,7 @@ def make_isic(root: Path) -> Path:
         listed = f"{name}_downsampled" if i % 14 == 0 else name
         truth.append([listed, *(f"{float(c == kind)}" for c in range(8)), "0.0"])
         about.append([listed, "" if i % 9 == 0 else f"{5 * (i % 17)}.0", "back", "" if i >= 80 else f"BCN_{i % 60:07d}", "female"])
-    write_csv(root / "ISIC_2019_Training_GroundTruth.csv", ["image", *isic.CLASSES, "UNK"], truth)
+    write_csv(root / "ISIC_2019_Training_GroundTruth.csv", ["image", *isic2019.CLASSES, "UNK"], truth)
     write_csv(root / "ISIC_2019_Training_Metadata.csv", ["image", "age_approx", "anatom_site_general", "lesion_id", "sex"], about)
     return root
 

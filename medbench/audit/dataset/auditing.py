@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 
 from medbench import images
-from medbench.audit.dataset import checks
-from medbench.audit.dataset import duplicates as pairs
-from medbench.audit.dataset import label_errors as labels
-from medbench.audit.dataset import saved_reports as record
+from medbench.audit.dataset import checks, duplicates, label_errors, pack_rows, saved_reports
 from medbench.audit.dataset.audited_data import Subject, of_data
 from medbench.audit.dataset.report import DatasetReport, worst_first
 from medbench.data.task_data import TaskData
@@ -32,7 +29,7 @@ def audit(
     cache_dir: Path,
     *,
     depth: str = "full",
-    effort: pairs.Effort | None = None,
+    effort: duplicates.Effort | None = None,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> DatasetReport:
@@ -43,7 +40,7 @@ def audit(
     Raises UserError for images that cannot be decoded.
     """
     began = time.perf_counter()
-    same = pairs.identical(subject.hashes)
+    same = duplicates.identical(subject.hashes)
     first = np.setdiff1d(np.arange(len(subject)), [pair.j for pair in same])
     encoder = encoders.encoder(encoders.EMBEDDED, _size(subject))
     pack = images.pack(  # of copies too: a run needs the same one, and its features
@@ -60,16 +57,20 @@ def audit(
     # a group that stands in two parts is torn: its images must be compared across them
     keys = np.char.add(np.char.add(subject.parts[first], "\n"), subject.groups[first])
     _, groups = np.unique(keys, return_inverse=True)
-    found = pairs.near(
-        pairs.Rows(pack.array, first), features, groups, progress, effort or (pairs.Effort() if depth == "full" else pairs.QUICK)
+    found = duplicates.near(
+        pack_rows.Rows(pack.array, first),
+        features,
+        groups,
+        progress,
+        effort or (duplicates.Effort() if depth == "full" else duplicates.QUICK),
     )
     near = [replace(pair, i=int(first[pair.i]), j=int(first[pair.j])) for pair in found.pairs]
     every = [*same, *near]
-    suspects: list[labels.Suspect] = []
+    suspects: list[label_errors.Suspect] = []
     n_suspects = 0
     if features is not None and subject.labels is not None:
-        suspects, n_suspects = labels.suspects(subject, first, features, progress)
-    columns = labels.columns(subject, progress) if depth == "full" else []
+        suspects, n_suspects = label_errors.suspects(subject, first, features, progress)
+    columns = label_errors.columns(subject, progress) if depth == "full" else []
     findings = [
         *checks.torn_groups(subject),
         *checks.copies(subject, every),
@@ -97,7 +98,7 @@ def audit(
         },
         seconds=round(time.perf_counter() - began, 1),
     )
-    record.save_report(cache_dir, report)
+    saved_reports.save_report(cache_dir, report)
     return report
 
 
@@ -110,7 +111,7 @@ def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[str], progr
     if not grid.audit:
         return data
     subject = of_data(data)
-    report = record.load_report(cache_dir, subject.sha256)
+    report = saved_reports.load_report(cache_dir, subject.sha256)
     if report is None and data.task.name.startswith("folder:") and data.data != "phantom":
         if len(data.hashes) > AT_PLAN:
             notes.append(f"{data.task.name} is not audited: more than {AT_PLAN:,} images. Next: medbench audit {data.task.name}")
@@ -162,7 +163,7 @@ def _size(subject: Subject) -> int:
     return next((size for size in SIZES if typical >= 0.4 * size), SIZES[-1])
 
 
-def _pair(subject: Subject, pair: pairs.DuplicatePair) -> dict[str, Any]:
+def _pair(subject: Subject, pair: duplicates.DuplicatePair) -> dict[str, Any]:
     return {
         "image": str(subject.ids[pair.i]),
         "other": str(subject.ids[pair.j]),
@@ -178,7 +179,7 @@ def _pair(subject: Subject, pair: pairs.DuplicatePair) -> dict[str, Any]:
     }
 
 
-def _suspect(subject: Subject, suspect: labels.Suspect) -> dict[str, Any]:
+def _suspect(subject: Subject, suspect: label_errors.Suspect) -> dict[str, Any]:
     return {
         "image": str(subject.ids[suspect.row]),
         "part": str(subject.parts[suspect.row]),

@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    from medbench.audit.dataset.duplicates import Rows
+    from medbench.audit.dataset.pack_rows import Rows
 
 BITS = 63
 NEIGHBOURS = 4

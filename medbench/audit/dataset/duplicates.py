@@ -1,4 +1,4 @@
-"""Pairs of one picture: byte for byte, or resized, recompressed, mirrored, turned, cropped. Candidates come from `candidates`, `alignment` decides.
+"""Pairs of one picture: byte for byte, or resized, recompressed, mirrored, turned, cropped. Candidates come from `candidate_pairs`, `alignment` decides.
 
 A lesion or a chest that was taken twice within minutes is found too: for a split it is the same thing.
 
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medbench.audit.dataset import candidate_pairs as candidates
+from medbench.audit.dataset import candidate_pairs
+from medbench.audit.dataset.pack_rows import Rows
 from medbench.audit.dataset.registration import align
 from medbench.schema import Progress
 
@@ -64,20 +65,6 @@ class Found:
     complete: bool
 
 
-class Rows:
-    """Some rows of a pack (N, S, S, 3) uint8 as if they were all: mapped, and read where they are asked for."""
-
-    def __init__(self, pack: np.ndarray, index: np.ndarray):
-        self.pack, self.index = pack, index
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        chosen: np.ndarray = self.pack[self.index[rows]]
-        return chosen
-
-
 def identical(hashes: Sequence[str]) -> list[DuplicatePair]:
     """Each image with the first one of the same bytes."""
     first: dict[str, int] = {}
@@ -89,10 +76,12 @@ def near(pack: np.ndarray | Rows, features: np.ndarray | None, groups: np.ndarra
     n = len(pack)
     if n < 2:
         return Found([], effort.lowest, 0.0, 0, True)
-    by_hash = candidates.by_hash(candidates.hashes(pack), groups, effort.far, lambda done, total: progress("comparing hashes", done, total))
+    by_hash = candidate_pairs.by_hash(
+        candidate_pairs.hashes(pack), groups, effort.far, lambda done, total: progress("comparing hashes", done, total)
+    )
     lists = [[(i, j) for i, j, _ in by_hash]]
     if features is not None:
-        nearest = candidates.by_features(features, groups, lambda done, total: progress("comparing features", done, total))
+        nearest = candidate_pairs.by_features(features, groups, lambda done, total: progress("comparing features", done, total))
         lists.append([(i, j) for i, j, _ in nearest])
     bits = {(i, j): distance for i, j, distance in by_hash}
     if not any(lists):

@@ -9,7 +9,7 @@ from medbench.audit.dataset.audited_data import Subject
 from medbench.audit.dataset.report import DatasetReport
 from medbench.images import decoding
 from medbench.schema import Image
-from medbench.system import atomic_write as durable
+from medbench.system import atomic_write
 
 MOST = 48  # pairs on a sheet: across parts first, then the best
 _SIDE, _TEXT, _COLUMNS = 160, 30, 3  # px of an image's longer side, of the two lines above it, pairs in a row
@@ -34,7 +34,7 @@ def draw_duplicates(report: DatasetReport, subject: Subject, file: Path) -> int:
             pen.text((left + 2, y + 15), _short(_words(pair, part, label, side)), fill="#b00020" if differs else "#555555")
             canvas.paste(_thumb(subject.images[pair["rows"][side]]), (left + 2, y + _TEXT))
     file.parent.mkdir(parents=True, exist_ok=True)
-    durable.write(file, lambda partial: canvas.save(partial, "PNG"))
+    atomic_write.write(file, lambda partial: canvas.save(partial, "PNG"))
     return len(shown)
 
 

@@ -9,8 +9,7 @@ import numpy as np
 from medbench import stats
 from medbench.audit.dataset.audited_data import Subject
 from medbench.schema import Kind, Progress, Train
-from medbench.stats import metrics
-from medbench.stats import splits as sampling
+from medbench.stats import metrics, splits
 
 MOST = 20_000  # images that the probe learns from: beyond, a part of the groups, the same ones each time
 SHOWN = 50
@@ -110,7 +109,7 @@ def columns(subject: Subject, progress: Progress) -> list[ColumnAuc]:
 def _auc(name: str, matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray, kind: Kind) -> ColumnAuc | None:
     from sklearn.linear_model import LogisticRegression
 
-    fold = sampling.folds(labels, groups, _FOLDS)
+    fold = splits.folds(labels, groups, _FOLDS)
     scores = np.full((len(labels), int(labels.max()) + 1) if labels.ndim == 1 else labels.shape, np.nan)
     for c in range(labels.shape[-1]) if labels.ndim > 1 else (0,):
         y = labels[:, c] if labels.ndim > 1 else labels

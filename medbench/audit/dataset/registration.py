@@ -21,7 +21,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    from medbench.audit.dataset.duplicates import Rows
+    from medbench.audit.dataset.pack_rows import Rows
 
 _BATCH = 16  # pairs at a time
 _SCALES = (1.0, 0.85, 0.72, 0.61)  # of one image in the other

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medbench.audit.dataset.report import DatasetReport
 from medbench.schema import fingerprint
-from medbench.system import atomic_write as durable
+from medbench.system import atomic_write
 
 VERSION = 3  # raise it with every change of what is found
 
@@ -31,4 +31,4 @@ def save_report(cache_dir: Path, report: DatasetReport) -> None:
         return
     file = file_of(cache_dir, report.sha256)
     file.parent.mkdir(parents=True, exist_ok=True)
-    durable.write(file, lambda partial: partial.write_text(report.to_json(), encoding="utf-8"))
+    atomic_write.write(file, lambda partial: partial.write_text(report.to_json(), encoding="utf-8"))

@@ -12,7 +12,7 @@ import torch
 
 def device_report() -> list[str]:
     """Versions, device, memory, disk and data, to paste into a bug report; the home folder is written ~, so that it names nobody."""
-    from medbench.data import task_data as data
+    from medbench.data import task_data
     from medbench.images import cache_folder
     from medbench.schema import registry
     from medbench.system.environment import machine
@@ -24,7 +24,7 @@ def device_report() -> list[str]:
     for name, place in (("cache", cache), ("results", Path.cwd())):
         disk = next(folder for folder in (place, *place.parents) if folder.exists())
         lines.append(f"{name}: {shortened(place)}, {shutil.disk_usage(disk).free / 1e9:.1f} GB free")
-    roots = {task.name: data.locate(task, None, cache)[0] for task in registry.tasks().values()}
+    roots = {task.name: task_data.locate(task, None, cache)[0] for task in registry.tasks().values()}
     lines += [f"{name}: {shortened(root)}" for name, root in roots.items() if root]
     lacking = [name for name, root in roots.items() if not root]
     return [*lines, *([f"data not found: {', '.join(lacking)}"] if lacking else [])]

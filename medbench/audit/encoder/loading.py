@@ -11,9 +11,8 @@ from torch import nn
 
 from medbench import images
 from medbench.audit.encoder.activations import reference_images
-from medbench.data import task_data as data
-from medbench.models import encoders, weights
-from medbench.models import user_encoder as given
+from medbench.data import task_data
+from medbench.models import encoders, user_encoder, weights
 from medbench.schema import Encoder, UserError, registry, user_path
 
 IMAGES = 24
@@ -32,18 +31,18 @@ def subject(
         raise UserError(f"{encoder.name} holds features: there is no encoder to examine.", then="medbench doctor --encoder FILE.py:NAME")
     shown = _of_task(task, root) if task else reference_images(IMAGES)
     if encoder.kind == "function":
-        return given.module(encoder), encoder, shown, {}
+        return user_encoder.module(encoder), encoder, shown, {}
     cache = images.cache_folder()
     start = weights.own(encoder, cache) if encoder.kind == "weights" else weights.supervised(encoder, cache)
     own = {key: value for key in ("mean", "std", "interpolation") if (value := getattr(start, key)) is not None}
     declared = encoders.config_of(encoder.architecture, encoder.checkpoint).to_dict() | own
-    return weights.build(encoder, start, 0), replace(encoder, **own), shown, declared
+    return weights.build_encoder(encoder, start, 0), replace(encoder, **own), shown, declared
 
 
 def _of_task(name: str, root: str | None) -> list[np.ndarray]:
     task = registry.task(name)
-    found, why = data.locate(task, root, images.cache_folder())
-    parts = data.loaded(task, found) if found else task.phantom() if task.phantom else None
+    found, why = task_data.locate(task, root, images.cache_folder())
+    parts = task_data.loaded(task, found) if found else task.phantom() if task.phantom else None
     if parts is None:
         raise UserError(f"The data of '{task.name}' ({task.data}) {why}, and it has no phantom.", then=f"medbench data list {task.name}")
     split = parts["train"]

@@ -10,8 +10,7 @@ import numpy as np
 from medbench import stats
 from medbench.protocols import linear
 from medbench.schema import Kind
-from medbench.stats import metrics
-from medbench.stats import splits as sampling
+from medbench.stats import metrics, splits
 
 FOLDS, INNER = 5, 3  # outer, that the scores come from; inner, that choose the penalty
 PATH = linear.PENALTIES[::4]  # 1e-3 to 1e3, one a decade: enough to say whether something can be read
@@ -42,10 +41,10 @@ def out_of_fold(
     """
     import torch
 
-    k = sampling.n_folds(labels, groups, FOLDS)
+    k = splits.n_folds(labels, groups, FOLDS)
     if k < 2:
         return None
-    fold = sampling.folds(labels, groups, k)
+    fold = splits.folds(labels, groups, k)
     scores = np.zeros((len(labels), max(2, n_classes) if labels.ndim == 1 else n_classes))
     for f in range(k):
         progress(f, k)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from medbench.data.evaluation_sets.evaluation_set import EvaluationSet, own_part
 from medbench.data.task_data import TaskData
-from medbench.images.corruptions import catalogue as corruptions
+from medbench.images.corruptions import catalogue
 from medbench.images.corruptions.catalogue import Corruption
 from medbench.schema import Grid, Task, UserError
 
@@ -16,7 +16,7 @@ def corrupted(data: TaskData, part: str, corruption: Corruption, level: int) -> 
     """The task's own images, damaged. Ids, labels and groups are those of the part, so that a drop is paired."""
     name = corruption.name
     about = (
-        f"CORRUPTED: the {part} images with {name}, level {level} of {corruptions.LEVELS} (strength {corruption.strengths[level - 1]:.3g})"
+        f"CORRUPTED: the {part} images with {name}, level {level} of {catalogue.LEVELS} (strength {corruption.strengths[level - 1]:.3g})"
     )
     return replace(
         own_part(data, part),
@@ -37,12 +37,12 @@ def corruptions_of(tasks: Sequence[Task], grid: Grid) -> tuple[dict[str, list[tu
     notes: list[str] = []
     if not grid.corruptions:
         return found, notes
-    asked = corruptions.levels(grid.levels)
+    asked = catalogue.levels(grid.levels)
     for name in dict.fromkeys(grid.corruptions):
         refusals = []
         for task in tasks:
             try:
-                kinds = corruptions.chosen(task.name, task.modality, [name])
+                kinds = catalogue.chosen(task.name, task.modality, [name])
             except UserError as error:
                 refusals.append(error)
                 notes.append(f"{task.name} is scored without the corruption {name}: it does not fit its images")

@@ -11,7 +11,7 @@ import numpy as np
 
 from medbench import images
 from medbench.schema import Image, Split, Task, UserError, of_class
-from medbench.system import atomic_write as durable
+from medbench.system import atomic_write
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -122,6 +122,6 @@ def save_png(picture: PIL.Image.Image, out: Path) -> None:
     """As PNG, complete or not at all. Raises UserError where it cannot be written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        durable.write(out, lambda partial: picture.save(partial, "PNG"))
+        atomic_write.write(out, lambda partial: picture.save(partial, "PNG"))
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror}.", then="medbench data show TASK --out FILE.png") from error

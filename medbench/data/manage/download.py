@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from medbench.schema import Download, Progress, Task, UserError, fingerprint
-from medbench.system import download as fetch
+from medbench.system import download
 from medbench.tasks import _reading as reading
 
 STAGING = ".medbench-get"
@@ -109,16 +109,16 @@ def _bring(task: Task, item: Download, staging: Path, number: int, cache_dir: Pa
     if not file.exists():
         try:
             verify = lambda part: _verify(item, part, cache_dir)
-            fetch.retrieve(item.url, file, verify, size=item.size, sure=bool(item.sha256 or item.md5), name=name)
+            download.retrieve(item.url, file, verify, size=item.size, sure=bool(item.sha256 or item.md5), name=name)
         except OSError as error:
             by_hand = f"medbench data get {task.name} again goes on where it stopped; or by hand: {task.get}"
-            raise UserError(f"{item.url} cannot be fetched ({fetch.reason(error)}).", then=by_hand) from error
+            raise UserError(f"{item.url} cannot be fetched ({download.reason(error)}).", then=by_hand) from error
     fresh, into = staging / f"{number}.tree", staging / "tree" / item.to
     if fresh.exists():
         shutil.rmtree(fresh)  # of a call that was killed
     if item.unpack:
         try:
-            fetch.unpack(file, item.unpack, fresh, in_megabytes(progress, f"unpacking {name}"), nested=item.nested)
+            download.unpack(file, item.unpack, fresh, in_megabytes(progress, f"unpacking {name}"), nested=item.nested)
         except UserError:
             file.unlink()
             raise
@@ -151,7 +151,7 @@ def _verify(item: Download, file: Path, cache_dir: Path) -> None:
             f"{item.url} gave a web page, not the file: the address has changed, or it asks for a login.", then=f"look at {item.url}"
         )
     for kind, published in (("md5", item.md5), ("sha256", item.sha256)):
-        found = fetch.file_digest(file, kind) if published else ""
+        found = download.file_digest(file, kind) if published else ""
         if found != published:
             what = f"What came from {item.url} is not the published file: {kind.upper()} {found[:12]}, published {published[:12]}."
             raise UserError(f"{what} It was deleted.", then="run the same command again")
@@ -166,7 +166,7 @@ def _record(item: Download, cache_dir: Path) -> Path:
 def _remember(item: Download, file: Path, cache_dir: Path) -> None:
     """Where no hash is published, the first one seen is kept, and enforced from then on."""
     if not (item.md5 or item.sha256):
-        fetch.first_seen(_record(item, cache_dir), fetch.sha256(file), f"The bytes of {item.url}")
+        download.first_seen(_record(item, cache_dir), download.sha256(file), f"The bytes of {item.url}")
 
 
 def _without_wrapper(tree: Path, name: str) -> Path:

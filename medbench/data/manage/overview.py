@@ -9,13 +9,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from medbench.data import task_data as datas
+from medbench.data import task_data
 from medbench.schema import Task
 
 
 def state(task: Task, root: str | None, cache_dir: Path) -> tuple[str, Path | None, str]:
     """("found" | "partial" | "missing" | "phantom", folder or None, why)."""
-    place, why = datas.locate(task, root, cache_dir)
+    place, why = task_data.locate(task, root, cache_dir)
     if place is None:
         return ("phantom" if root == "phantom" else "missing"), None, why
     lacking = task.partial(place) if task.partial else ""

@@ -16,8 +16,7 @@ from medbench import images
 from medbench.data.manage.download import in_megabytes
 from medbench.images import decoding
 from medbench.schema import Image, Official, Progress, Split, Task, UserError, of_class
-from medbench.system import download as fetch
-from medbench.system import worker_pool as workforce
+from medbench.system import download, worker_pool
 from medbench.tasks import _reading as reading
 
 Counts = Mapping[str, Mapping[str, tuple[int, int | None]]]
@@ -71,7 +70,7 @@ def _hashes(task: Task, root: Path, progress: Progress) -> list[str]:
         file = root / name
         for kind, published in (("md5", item.md5), ("sha256", item.sha256)):
             if published and name and file.is_file():
-                digest = fetch.file_digest(file, kind, in_megabytes(progress, f"hashing {name}"))
+                digest = download.file_digest(file, kind, in_megabytes(progress, f"hashing {name}"))
                 if digest != published:
                     found.append(f"HASH: {name} has the {kind.upper()} {digest}, published is {published}")
     return found
@@ -128,7 +127,7 @@ def _unreadable(flat: Sequence[Image], root: Path, progress: Progress, workers: 
     bad: list[tuple[int, str]] = []
     done = 0
     few = len(flat) < 10 * _CHUNK  # decoded sooner than workers have started
-    with closing(workforce.run_jobs(decode_all, jobs, 1 if few else workers)) as finished:
+    with closing(worker_pool.run_jobs(decode_all, jobs, 1 if few else workers)) as finished:
         for job, problems in finished:
             bad += problems
             done += len(job.images)

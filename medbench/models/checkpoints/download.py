@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from medbench.models.checkpoints import state_dicts as layouts
+from medbench.models.checkpoints import state_dicts
 from medbench.models.checkpoints.catalogue import CHECKPOINTS, Checkpoint
 from medbench.schema import UserError, Weights
-from medbench.system import download as fetch
+from medbench.system import download
 
 
 def weights(checkpoint: Checkpoint, cache_dir: Path) -> Weights:
@@ -20,12 +20,12 @@ def weights(checkpoint: Checkpoint, cache_dir: Path) -> Weights:
     with FileLock(f"{file.parent}.lock"):
         if not file.is_file():
             _download(checkpoint, file)
-        digest = fetch.sha256(file)
+        digest = download.sha256(file)
         _verify(
             checkpoint, digest, file, then=f"delete it, or keep it elsewhere and give it to --weights with --encoder {checkpoint.encoder}"
         )
         if not _record(cache_dir, checkpoint.name).exists():
-            layouts.state_dict(file, checkpoint.layout)  # what cannot be read is not recorded
+            state_dicts.state_dict(file, checkpoint.layout)  # what cannot be read is not recorded
         remember(cache_dir, checkpoint.name, digest)
     return Weights(
         checkpoint.name,
@@ -61,7 +61,7 @@ def lines(cache_dir: Path) -> Iterator[str]:
 
 def remember(cache_dir: Path, name: str, sha: str) -> None:
     """Where nobody publishes a hash that lasts, the first one seen is recorded and enforced. Raises UserError."""
-    fetch.first_seen(_record(cache_dir, name), sha, f"The weights of '{name}'")
+    download.first_seen(_record(cache_dir, name), sha, f"The weights of '{name}'")
 
 
 def _record(cache_dir: Path, name: str) -> Path:
@@ -85,11 +85,11 @@ def _download(checkpoint: Checkpoint, file: Path) -> None:
     what = f"What came from {checkpoint.url}"
 
     def verify(part: Path) -> None:
-        _verify(checkpoint, fetch.sha256(part), what, then="run the same command again")
-        layouts.container(part, what)
+        _verify(checkpoint, download.sha256(part), what, then="run the same command again")
+        state_dicts.container(part, what)
 
     try:
-        fetch.retrieve(checkpoint.url, file, verify, size=checkpoint.size, sure=len(checkpoint.sha256) == 64)
+        download.retrieve(checkpoint.url, file, verify, size=checkpoint.size, sure=len(checkpoint.sha256) == 64)
     except OSError as error:  # requests' errors are OSErrors too
         then = f"with a network, run the same command again; or fetch {checkpoint.url} elsewhere, {by_hand}"
-        raise UserError(f"{absent} and cannot be fetched ({fetch.reason(error)}).", then=then) from error
+        raise UserError(f"{absent} and cannot be fetched ({download.reason(error)}).", then=then) from error

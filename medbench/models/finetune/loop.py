@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from medbench.images import augment as views
+from medbench.images import augment
 from medbench.models.finetune.network import Net, is_transformer, optimiser_of, width
 from medbench.models.finetune.pixel_batches import TrainingPixels, normalised
 from medbench.models.finetune.recipe import FineTuneRecipe
 from medbench.schema import PRIMARY, HeldOut, Kind, Network, Scores, Train
-from medbench.stats import metrics
-from medbench.stats import splits as sampling
-from medbench.system import atomic_write as durable
+from medbench.stats import metrics, splits
+from medbench.system import atomic_write
 from medbench.system.precision import autocast, products
 
 MIN_HELD_OUT = 20  # images: with fewer, a score says less than a rule
@@ -89,7 +88,7 @@ def fine_tune(
 
 def hold_out(labels: np.ndarray, groups: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """(fit, validation) index arrays into the subset; whole groups, stratified. Validation is empty where it would hold too few images."""
-    held = sampling.held_out(labels, groups, share, key="finetune")
+    held = splits.held_out(labels, groups, share, key="finetune")
     fit, val = np.flatnonzero(~held), np.flatnonzero(held)
     if len(val) < MIN_HELD_OUT or (labels.ndim == 1 and len(np.unique(labels[val])) < 2):
         return np.arange(len(labels)), np.array([], np.int64)
@@ -116,7 +115,7 @@ class FineTuning:
         self.outputs = train.n_classes
         self.labels = torch.as_tensor(train.labels[fit], device=self.device)
         self.pixels = TrainingPixels(train.features, fit, self.device)
-        self.crops = views.finetune_views(network.modality)
+        self.crops = augment.finetune_views(network.modality)
         encoder = network.build().to(self.device)
         self.width = width(encoder, network.size, self.device)
         self.transformer = recipe.transformer if is_transformer(encoder) else None
@@ -203,7 +202,9 @@ class FineTuning:
         torch.manual_seed(self.seed * 1_000_003 + state.step)  # dropout
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + state.step)
         with products("fp32"):
-            (images,) = views.views(self.pixels.take(index), self.crops, self.network.size, self.network.mean, self.network.std, generator)
+            (images,) = augment.views(
+                self.pixels.take(index), self.crops, self.network.size, self.network.mean, self.network.std, generator
+            )
         scale = self._schedule(state, total)
         for group in optimiser.param_groups:
             group["lr"] = rate * group["share"] * scale
@@ -300,7 +301,7 @@ class FineTuning:
         record: dict[str, Any] = {"state": vars(state), "done": done}
         if not done:
             record |= {"net": net.state_dict(), "optimiser": optimiser.state_dict()}
-        durable.stream(file, lambda opened: torch.save(record, opened))
+        atomic_write.stream(file, lambda opened: torch.save(record, opened))
 
 
 def _copy(net: nn.Module) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from medbench.images import augment as views
+from medbench.images import augment
 from medbench.schema import Network
 
 BATCH = 256  # images scored at a time
@@ -33,4 +33,4 @@ class TrainingPixels:
 def normalised(pixels: np.ndarray, network: Network, device: torch.device) -> Iterator[torch.Tensor]:
     """(M, S, S, 3) uint8 in batches (B, 3, S, S) float32, as the network takes them."""
     for start in range(0, len(pixels), BATCH):
-        yield views.normalised_images(torch.from_numpy(np.array(pixels[start : start + BATCH])).to(device), network.mean, network.std)
+        yield augment.normalised_images(torch.from_numpy(np.array(pixels[start : start + BATCH])).to(device), network.mean, network.std)

@@ -11,8 +11,7 @@ import numpy as np
 
 from medbench.models.fusion.recipe import FusionRecipe, Tokens
 from medbench.schema import PRIMARY, HeldOut, Kind, Scores
-from medbench.stats import metrics
-from medbench.stats import splits as sampling
+from medbench.stats import metrics, splits
 
 if TYPE_CHECKING:
     import torch
@@ -168,7 +167,7 @@ def validation_part(labels: np.ndarray, groups: np.ndarray, share: float) -> np.
 
     Multilabel: every label that has both values must have both among the others, and one label at least both in the validation part.
     """
-    held = sampling.held_out(labels, groups, share, key="validation")
+    held = splits.held_out(labels, groups, share, key="validation")
     if held.sum() < MIN_HELD_OUT:
         return np.zeros_like(held)
     if labels.ndim == 1:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medbench.models.pretrain.recipe import BUDGETS, Position, Recipe
+from medbench.models.pretrain.position import Position
+from medbench.models.pretrain.recipe import BUDGETS, Recipe
 
 if TYPE_CHECKING:
     import numpy as np

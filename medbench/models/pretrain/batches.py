@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from medbench.images import augment as views
+from medbench.images import augment
 from medbench.images.augment import Crop, Parameters
 from medbench.system.precision import products
 
@@ -33,13 +33,13 @@ class Data:
 
     def plain(self, positions: np.ndarray, device: str) -> torch.Tensor:
         """(B, 3, S, S) float32, normalised, channels_last."""
-        return views.normalised_images(self.images(positions, device), self.mean, self.std)
+        return augment.normalised_images(self.images(positions, device), self.mean, self.std)
 
 
 def views_of(
     data: Data, crops: Sequence[Crop], pairs: np.ndarray, part: slice, device: str, generator: torch.Generator, *, paired: bool
 ) -> list[torch.Tensor]:
-    """The views of the members `part` of a batch, in the order of `crops`, as `views.views` gives them; of two images in turn if paired.
+    """The views of the members `part` of a batch, in the order of `crops`, as `augment.views` gives them; of two images in turn if paired.
 
     pairs: (B, 2) positions in Data.index. Parameters are drawn for the whole batch, so that the processes that share it see together
     what one process would see.
@@ -47,8 +47,8 @@ def views_of(
     sources = [data.images(pairs[part, side], device) for side in ((0, 1) if paired else (0,))]
     made = []
     for i, crop in enumerate([kind for kind in crops for _ in range(kind.count)]):
-        drawn = views.draw_parameters(crop, len(pairs), generator)
+        drawn = augment.draw_parameters(crop, len(pairs), generator)
         mine = Parameters(**{one.name: getattr(drawn, one.name)[part] for one in fields(drawn)})
         with products("fp32"):  # the precision is the encoder's
-            made.append(views.finished(sources[i % len(sources)], mine, crop, data.size, data.mean, data.std))
+            made.append(augment.finished(sources[i % len(sources)], mine, crop, data.size, data.mean, data.std))
     return made

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from medbench.system import atomic_write as durable
+from medbench.system import atomic_write
 from medbench.system.environment import machine
 
 SAVE_EVERY = 20.0  # seconds; rarer where writing takes long
@@ -122,7 +122,7 @@ class CheckpointWriter:
         start = time.perf_counter()
         if self.world.rank == 0:
             whole = {**state, "history": self.history, "seconds": self._seconds()}
-            durable.stream(self.folder / "checkpoint.pth", lambda file: torch.save(whole, file))
+            atomic_write.stream(self.folder / "checkpoint.pth", lambda file: torch.save(whole, file))
             self.write_history()
         self.saved_at = time.perf_counter()
         self.saving = self.saved_at - start
@@ -132,7 +132,7 @@ class CheckpointWriter:
         if self.world.rank == 0:
             self.write_history()
             plain = {name: value.cpu().contiguous() for name, value in weights.items()}
-            durable.stream(self.folder / "weights.pth", lambda file: torch.save(plain, file))
+            atomic_write.stream(self.folder / "weights.pth", lambda file: torch.save(plain, file))
             (self.folder / "checkpoint.pth").unlink(missing_ok=True)
 
     def write_history(self) -> None:
@@ -141,7 +141,7 @@ class CheckpointWriter:
         views = self.history[-1]["views"] if self.history else 0
         speed = {"seconds": round(self._seconds(), 1), "views_per_second": round(views / max(self._seconds(), 1e-9), 1)}
         record = {**machine(self.device), **speed, "processes": self.world.size, "steps": self.history}
-        durable.write(self.folder / "history.json", lambda file: file.write_text(json.dumps(record, indent=1)))
+        atomic_write.write(self.folder / "history.json", lambda file: file.write_text(json.dumps(record, indent=1)))
 
     def _seconds(self) -> float:
         return self.seconds + time.perf_counter() - self.started

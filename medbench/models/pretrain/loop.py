@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from medbench.models.pretrain import batch_order as order
-from medbench.models.pretrain import monitor as watch
+from medbench.models.pretrain import batch_order, monitor
 from medbench.models.pretrain.batches import Data, views_of
 from medbench.models.pretrain.checkpointing import CheckpointWriter, DistributedContext, Progress, locked
 from medbench.models.pretrain.objective import Objective, encoder_alone, fit_sizes
 from medbench.models.pretrain.optimizer import freeze, make_optimiser, set_rates, train_mode
-from medbench.models.pretrain.recipe import Position, Recipe
+from medbench.models.pretrain.position import Position
+from medbench.models.pretrain.recipe import Recipe
 from medbench.schema import UserError
 from medbench.system.precision import autocast, products
 
@@ -99,9 +99,9 @@ def plan_stages(data: Data, recipes: Sequence[Recipe], world: DistributedContext
     stages: list[Stage] = []
     views = 0.0
     for number, recipe in enumerate(recipes):
-        held = order.monitored_part(data.groups) if recipe.objective else np.zeros(len(data.index), bool)
+        held = batch_order.monitored_part(data.groups) if recipe.objective else np.zeros(len(data.index), bool)
         train = np.flatnonzero(~held)
-        most = order.largest_batch(data.bags[train], data.groups[train], paired=recipe.paired)
+        most = batch_order.largest_batch(data.bags[train], data.groups[train], paired=recipe.paired)
         parts = max(1, min(recipe.accumulate, most // (2 * world.size)))
         batch = min(recipe.batch, most) // (parts * world.size) * parts * world.size
         if batch < 2 * parts * world.size:
@@ -186,7 +186,7 @@ def _batches(training: Training, epoch: int, batch: int) -> Iterator[tuple[int, 
     bags, groups = (np.unique(names[stage.train], return_inverse=True)[1] for names in (data.bags, data.groups))
     while True:
         rng = np.random.default_rng([training.seed, stage.number, epoch])
-        table = order.epoch(bags, groups, stage.batch, rng, paired=stage.recipe.paired)
+        table = batch_order.epoch(bags, groups, stage.batch, rng, paired=stage.recipe.paired)
         for b in range(batch, len(table)):
             yield epoch, b, stage.train[table[b]]
         epoch, batch = epoch + 1, 0
@@ -228,7 +228,7 @@ def _log(training: Training, step: int, pairs: np.ndarray, losses: Sequence[torc
     stage, seen = training.stage, training.seen
     features = training.objective.features
     assert features is not None, "a step has been made"
-    rank = torch.tensor(watch.effective_rank(features[: watch.RANKED]), device=training.device)
+    rank = torch.tensor(monitor.effective_rank(features[: monitor.RANKED]), device=training.device)
     seen["step"].append(step + 1)
     seen["loss"].append(training.world.mean(torch.stack(list(losses)).mean()))
     seen["rank"].append(training.world.mean(rank))
@@ -238,8 +238,8 @@ def _log(training: Training, step: int, pairs: np.ndarray, losses: Sequence[torc
     _note(training, step + 1, {**now, "lr": training.optimiser.param_groups[0]["lr"]})
     try:
         chance = training.objective.chance(stage.batch // stage.parts)
-        watch.check_collapse(seen["step"], seen["loss"], seen["rank"], chance, stage.warmup, stage.steps)
-    except watch.Collapsed:
+        monitor.check_collapse(seen["step"], seen["loss"], seen["rank"], chance, stage.warmup, stage.steps)
+    except monitor.Collapsed:
         training.diary.write_history()
         raise
 
@@ -255,18 +255,18 @@ def _look(training: Training, step: int) -> None:
     stage, data, objective, device = training.stage, training.data, training.objective, training.device
     n = min(_LOOK_MOST, int(stage.steps * stage.views_a_step) // _LOOK_SHARE)
     rng = np.random.default_rng(0)  # the same images and views at every look
-    held = rng.permutation(stage.held)[: max(n // 4, watch.NEIGHBOURS)]
-    bank = rng.permutation(stage.train)[: max(n - len(held), watch.NEIGHBOURS)]
+    held = rng.permutation(stage.held)[: max(n // 4, monitor.NEIGHBOURS)]
+    bank = rng.permutation(stage.train)[: max(n - len(held), monitor.NEIGHBOURS)]
     objective.eval()
     record: dict[str, Any] = {"step": step}
     with autocast(training.device, training.precision):
         encoder = objective.parts[objective.exported]
         chunks = [chunk for part in (bank, held) for chunk in np.array_split(part, 1 + len(part) // 128) if len(chunk)]
         embedded = torch.cat([encoder(data.plain(chunk, device)).float() for chunk in chunks])
-        record["look_rank"] = watch.effective_rank(embedded[: len(bank)])
+        record["look_rank"] = monitor.effective_rank(embedded[: len(bank)])
         if data.labels is not None and len(held):
             values = embedded.cpu().numpy()
-            record["knn_auc"] = watch.knn_auc(values[: len(bank)], data.labels[bank], values[len(bank) :], data.labels[held])
+            record["knn_auc"] = monitor.knn_auc(values[: len(bank)], data.labels[bank], values[len(bank) :], data.labels[held])
         share = min(len(held), stage.batch // stage.parts) // training.world.size
         if share >= 2:
             members = np.stack([held[: share * training.world.size]] * 2, 1)

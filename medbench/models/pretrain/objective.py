@@ -8,7 +8,7 @@ from itertools import groupby
 import torch
 from torch import nn
 
-from medbench.models.pretrain.recipe import Position
+from medbench.models.pretrain.position import Position
 from medbench.schema import UserError
 
 Project = Callable[[Sequence[torch.Tensor], Position], list[torch.Tensor]]

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from medbench.models.pretrain.objective import Objective
-from medbench.models.pretrain.recipe import Position, Recipe
+from medbench.models.pretrain.position import Position
+from medbench.models.pretrain.recipe import Recipe
 
 
 def make_optimiser(recipe: Recipe, objective: Objective) -> torch.optim.Optimizer:

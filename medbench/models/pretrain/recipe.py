@@ -25,19 +25,6 @@ ADAPT_LR, SCRATCH_LR = 1e-4, 1e-3
 
 
 @dataclass(frozen=True)
-class Position:
-    """Where a stage is: `step` of `steps`, counted from 0. Every schedule is a function of it, so that a resumed run needs no other state."""
-
-    step: int
-    steps: int
-
-    @property
-    def share(self) -> float:
-        """Of the stage that is done, in [0, 1)."""
-        return self.step / self.steps
-
-
-@dataclass(frozen=True)
 class Recipe:
     """One stage of a pretraining.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medbench.report.check.reference_rows import Given
 from medbench.schema import UserError
-from medbench.system import atomic_write as durable
+from medbench.system import atomic_write
 
 
 def update(reference: Path, given: Given, *, board: Path | None = None) -> None:
@@ -35,6 +35,6 @@ def write_reference(file: Path, text: str) -> None:
     """A file, whole or not at all. Raises UserError."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        durable.write(file, lambda partial: partial.write_text(text, encoding="utf-8"))
+        atomic_write.write(file, lambda partial: partial.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}.") from error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
-from medbench.report.clinical import one_vs_rest as measures
+from medbench.report.clinical import one_vs_rest
 from medbench.report.clinical.predictions import Draw, LinePredictions, by_case, positives, read_predictions
 from medbench.report.leaderboard import LeaderboardEntry
 from medbench.schema import UserError
@@ -28,7 +28,7 @@ def per_class(
     average_precision (of its probabilities); sensitivity_at_specificity and achieved_specificity: at the threshold that gives at least
     `specificity` on the held-out scores of the labelled subset, what the scored set gives; specificity_at_sensitivity and
     achieved_sensitivity likewise. NaN = undefined: no image of the class, nothing held out, or too few held-out images to place the threshold
-    (`measures.above_for_specificity`) in one of the draws. A binary task has one class, its second. The held-out scores are those of models
+    (`one_vs_rest.above_for_specificity`) in one of the draws. A binary task has one class, its second. The held-out scores are those of models
     fitted to four fifths of the labels: the achieved values say how well the threshold carried over.
 
     A share that is 1 (or 0) in every resample has the interval of as many of as many groups (Clopper & Pearson 1934): no resample shows what chance
@@ -96,11 +96,11 @@ def _measured(
     scores = draw.probabilities[known, c]
     decided = draw.decisions[known, c] == 1 if draw.decisions.ndim == 2 else draw.decisions == c
     held_positive, held = held_out_scores(draw, c)
-    above = measures.above_for_specificity(held_positive, held, specificity)
-    least = measures.least_for_sensitivity(held_positive, held, sensitivity)
-    found, specific, sensitive = measures.agreements(positive, [decided, scores > above, scores >= least], weights)
+    above = one_vs_rest.above_for_specificity(held_positive, held, specificity)
+    least = one_vs_rest.least_for_sensitivity(held_positive, held, sensitivity)
+    found, specific, sensitive = one_vs_rest.agreements(positive, [decided, scores > above, scores >= least], weights)
     found["auc"] = metrics.auc(positive, scores, weights)
-    found["average_precision"] = measures.average_precision(positive, scores, weights)
+    found["average_precision"] = one_vs_rest.average_precision(positive, scores, weights)
     nothing = np.full(weights.shape[1], np.nan)
     for names, threshold, at in (
         (("sensitivity_at_specificity", "achieved_specificity"), above, specific),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
-from medbench.report.clinical import one_vs_rest as measures
+from medbench.report.clinical import one_vs_rest
 from medbench.report.clinical.predictions import Draw, LinePredictions, positives, read_predictions
 from medbench.report.leaderboard import LeaderboardEntry
 from medbench.schema import UserError
@@ -205,7 +205,7 @@ def _value(part: LinePredictions, draw: Draw, metric: str, classes: list[int]) -
             each.append(metrics.auc(positive, draw.probabilities[known, c], part.weights[known]))
             continue
         decided = draw.decisions[known, c] == 1 if draw.decisions.ndim == 2 else draw.decisions == c
-        found = measures.agreement(positive, decided, part.weights[known])
+        found = one_vs_rest.agreement(positive, decided, part.weights[known])
         several = draw.decisions.ndim == 2 and metric == "balanced_accuracy"
         each.append((found["recall"] + found["specificity"]) / 2 if several else found["f1" if metric == "f1" else "recall"])
     mean: np.ndarray = np.mean(each, axis=0)

@@ -14,7 +14,7 @@ from medbench.report.figures.style import FORMATS, WIDTHS, paper, save_figures
 from medbench.report.leaderboard import Leaderboard, at_home, known_metric
 from medbench.run.store import Damaged
 from medbench.schema import UserError
-from medbench.system import fork_pool as forked
+from medbench.system import fork_pool
 
 KINDS = {
     "curves": curves,
@@ -42,7 +42,7 @@ def draw_figures(
     """Write the figures of `kinds` (keys of KINDS; none: all that can be drawn) and return their files.
 
     width: a key of WIDTHS, "" for what each figure needs. say: is told which figures show the best of many lines alone, as they say
-    themselves. processes: how many kinds are drawn at once, or files of a single kind written (`forked.each`). Raises UserError for a kind
+    themselves. processes: how many kinds are drawn at once, or files of a single kind written (`fork_pool.each`). Raises UserError for a kind
     that was named and cannot be drawn from these results, or where none can.
     """
     known_metric(boards, metric)
@@ -61,7 +61,7 @@ def draw_figures(
         ]
 
     with paper():
-        made = forked.each(drawn, asked, processes)
+        made = fork_pool.each(drawn, asked, processes)
     done = [entry for entry in made if not isinstance(entry, str)]
     if not done:
         raise UserError(f"Nothing can be drawn. {' '.join(entry for entry in made if isinstance(entry, str))}")

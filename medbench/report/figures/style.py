@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench.schema import UserError
-from medbench.system import fork_pool as forked
+from medbench.system import fork_pool
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -160,7 +160,7 @@ def without_mathtext(name: str) -> str:
 
 
 def save_figures(drawings: Sequence[Drawing], folder: Path, forms: Sequence[str], processes: int = 1) -> list[Path]:
-    """Each figure in each format, so many at once (`forked.each`). Raises UserError where the folder cannot be written."""
+    """Each figure in each format, so many at once (`fork_pool.each`). Raises UserError where the folder cannot be written."""
 
     def written(job: tuple[Drawing, str]) -> Path:
         drawing, form = job
@@ -175,6 +175,6 @@ def save_figures(drawings: Sequence[Drawing], folder: Path, forms: Sequence[str]
             if engine := drawing.figure.get_layout_engine():  # once for all formats: each would draw everything for it, and then again
                 engine.execute(drawing.figure)
                 drawing.figure.set_layout_engine(None)  # "none" leaves a placeholder, for which everything is still drawn twice
-        return forked.each(written, list(product(drawings, forms)), processes)
+        return fork_pool.each(written, list(product(drawings, forms)), processes)
     except OSError as error:
         raise UserError(f"Figures cannot be written to {folder}: {error.strerror}.", then="medbench plot --out FOLDER") from error

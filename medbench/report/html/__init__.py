@@ -12,26 +12,18 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 
 from medbench.report.html import (
-    clinical_sections as clinic,
-)
-from medbench.report.html import (
-    curves_and_shift as details,
-)
-from medbench.report.html import (
+    clinical_sections,
+    curves_and_shift,
     leaderboard,
-)
-from medbench.report.html import (
-    provenance as made,
-)
-from medbench.report.html import (
-    summary as answers,
+    provenance,
+    summary,
 )
 from medbench.report.html.elements import Html, tag
 from medbench.report.leaderboard import Leaderboard, at_home, known_metric, leaderboards, precompute, standing
 from medbench.report.leaderboard import only as picks
 from medbench.run.store import Store
 from medbench.schema import Progress, UserError, silent
-from medbench.system import fork_pool as forked
+from medbench.system import fork_pool
 
 
 def build_page(
@@ -48,7 +40,7 @@ def build_page(
     """The page as text. A part whose inputs are not there is left out. The same results give the same bytes.
 
     metric: None: each task's primary one. margin: what is too small to matter, in the metric's own unit. images: show mistakes; data:
-    where the images are, as in `run`. only: as `table.only` takes it. processes: how many work on it at once (`forked.each`). Raises UserError
+    where the images are, as in `run`. only: as `table.only` takes it. processes: how many work on it at once (`fork_pool.each`). Raises UserError
     for a metric that is not there, where nothing was planned, for images that are not there or not those that were scored; and as `table.only`.
     """
     found = leaderboards(*stores)
@@ -58,33 +50,33 @@ def build_page(
         found = picks(found, only)
     known_metric(found, metric)
     shown, home = standing(found), at_home(found)
-    processes = forked.possible(processes)
+    processes = fork_pool.possible(processes)
     precompute(found, metric, processes=processes)
     inner = progress if processes < 2 else silent  # a copy of this process has no screen
     parts: list[Callable[[], Html | None]] = [
-        lambda: answers.answer(shown, metric, margin, inner),
-        lambda: made.study(shown),
-        lambda: leaderboard.leaderboard(shown, metric),
-        lambda: details.curves_section(home, metric),
-        lambda: answers.over_tasks(home, metric),
-        lambda: answers.verdicts_section(shown, metric, margin, inner),
-        lambda: clinic.parts(home, metric, inner),
-        lambda: details.robustness_section(found, metric),
-        lambda: clinic.calibration_section(home, metric, inner),
+        lambda: summary.answer(shown, metric, margin, inner),
+        lambda: provenance.study(shown),
+        lambda: leaderboard.leaderboard_section(shown, metric),
+        lambda: curves_and_shift.curves_section(home, metric),
+        lambda: summary.over_tasks(home, metric),
+        lambda: summary.verdicts_section(shown, metric, margin, inner),
+        lambda: clinical_sections.parts(home, metric, inner),
+        lambda: curves_and_shift.robustness_section(found, metric),
+        lambda: clinical_sections.calibration_section(home, metric, inner),
         lambda: _pictures(home, metric, data, inner) if images else None,
-        lambda: made.audits(home),
-        lambda: made.costs_section(home),
-        lambda: made.provenance_section(shown, stores),
-        lambda: made.methods_section(shown),
+        lambda: provenance.audits(home),
+        lambda: provenance.costs_section(home),
+        lambda: provenance.provenance_section(shown, stores),
+        lambda: provenance.methods_section(shown),
     ]
-    written = forked.each(lambda part: part(), parts, processes, lambda done: progress("the page's parts", done, len(parts)))
+    written = fork_pool.each(lambda part: part(), parts, processes, lambda done: progress("the page's parts", done, len(parts)))
     return _page(shown, [part for part in written if part is not None])
 
 
 def _pictures(found: Sequence[Leaderboard], metric: str | None, data: str | None, progress: Progress) -> Html | None:
-    from medbench.report.html import mistakes as pictures  # a page without images needs no decoder
+    from medbench.report.html import mistakes  # a page without images needs no decoder
 
-    return pictures.mistakes_section(pictures.galleries(found, metric, data, progress))
+    return mistakes.mistakes_section(mistakes.galleries(found, metric, data, progress))
 
 
 def _page(found: Sequence[Leaderboard], parts: Sequence[Html]) -> str:

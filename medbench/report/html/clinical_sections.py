@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from medbench.report import clinical as measured
+from medbench.report import clinical
 from medbench.report.figures.performance import short_names
 from medbench.report.html.curves_and_shift import reliability_section
 from medbench.report.html.elements import Html, bar, ends_of, interval_markup, number_markup, section, table, tag
@@ -17,7 +17,7 @@ Records = Sequence[dict[str, Any]]
 DETAILED = 4  # tasks whose classes, cases and subgroups are worked out: each takes seconds
 
 
-def best_lines(boards: Sequence[Leaderboard], metric: str | None) -> list[tuple[Leaderboard, LeaderboardEntry]]:
+def best_entries(boards: Sequence[Leaderboard], metric: str | None) -> list[tuple[Leaderboard, LeaderboardEntry]]:
     """The best line with the most labels of each board where all lines are there."""
     signs = {board: marks(board, board.shown(metric)) for board in boards}
     return [(board, line) for board in boards for line in board.at(board.budgets()[-1]) if signs[board][line].sign == "*"]
@@ -30,22 +30,22 @@ def titled(board: Leaderboard, line: LeaderboardEntry) -> str:
 
 def parts(boards: Sequence[Leaderboard], metric: str | None, progress: Progress) -> Html | None:
     """Classes, cases and subgroups of the best line of each board with the most labels."""
-    chosen = best_lines(boards, metric)[:DETAILED]
+    chosen = best_entries(boards, metric)[:DETAILED]
     classes: list[Html] = []
     subgroups: list[Html] = []
     for place, (board, line) in enumerate(chosen):
         progress("classes and subgroups", place, len(chosen))
         try:
-            answers = measured.read_predictions(line)
+            answers = clinical.read_predictions(line)
         except NoPredictions:
             continue
         who = titled(board, line)
-        classes.append(_classes(measured.class_records(answers), who))
-        cases, _ = measured.case_records(answers)
+        classes.append(_classes(clinical.class_records(answers), who))
+        cases, _ = clinical.case_records(answers)
         if cases:
             classes.append(_cases(cases, who))
         shown = board.shown(metric)
-        of_columns = _subgroups(measured.subgroup_records(answers, shown), who, shown)
+        of_columns = _subgroups(clinical.subgroup_records(answers, shown), who, shown)
         subgroups += [of_columns] if of_columns is not None else []
     progress("classes and subgroups", len(chosen), len(chosen))
     intro = "Of the best line of each task with the most labels. Thresholds come from held-out scores inside the labelled subset, never from the scored set."
@@ -126,11 +126,11 @@ def _subgroups(records: Records, who: str, metric: str) -> Html | None:
 def calibration_section(boards: Sequence[Leaderboard], metric: str | None, progress: Progress) -> Html | None:
     """Reliability curves of the lines with the most labels, and calibration before and after temperature scaling of the best."""
     drawn, tables = reliability_section(boards, metric), []
-    chosen = best_lines(boards, metric)[:DETAILED]
+    chosen = best_entries(boards, metric)[:DETAILED]
     for place, (board, line) in enumerate(chosen):
         progress("calibration", place, len(chosen))
         try:
-            records = measured.calibration_records(line)
+            records = clinical.calibration_records(line)
         except NoPredictions:
             continue
         tables.append(_calibrated(records, titled(board, line)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medbench.report.figures.line_selection import left_out
-from medbench.report.html import svg_charts as figures
+from medbench.report.html import svg_charts
 from medbench.report.html.elements import Html, items, section, table, tag
 from medbench.report.leaderboard import TITLES, Leaderboard
 from medbench.report.leaderboard.robustness import tables as shift_tables
@@ -16,19 +16,19 @@ def curves_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | 
     drawn = []
     for board in boards:
         shown = board.shown(metric)
-        few = figures.chart_lines(board, shown)
+        few = svg_charts.chart_lines(board, shown)
         n = len({line.name for line in board.lines})
         some = f" {said[0].upper()}{said[1:]}." if (said := left_out([board], [few])) else ""
         alt = (
             f"{TITLES[shown]} over the number of labelled images on {board.title}, a curve a method; the numbers stand in the leaderboard."
         )
         drawn.append(
-            figures.curves_chart(few, shown, alt, f"{board.title}: {TITLES[shown]} over labelled images, with 95 % intervals.{some}")
+            svg_charts.curves_chart(few, shown, alt, f"{board.title}: {TITLES[shown]} over labelled images, with 95 % intervals.{some}")
         )
         if n > 1:
             alt = f"{TITLES[shown]} over seconds on {board.title}, a point a method."
             drawn.append(
-                figures.cost_chart(few, shown, alt, f"{board.title}: {TITLES[shown]} with the most labels over what it took.{some}")
+                svg_charts.cost_chart(few, shown, alt, f"{board.title}: {TITLES[shown]} with the most labels over what it took.{some}")
             )
     made = [one for one in drawn if one is not None]
     return section("curves", "Labels and cost", tag("div", made, class_="figures")) if made else None
@@ -39,9 +39,9 @@ def reliability_section(boards: Sequence[Leaderboard], metric: str | None) -> li
     drawn = []
     for board in boards:
         alt = f"Share of right answers over confidence on {board.title}; a calibrated method lies on the diagonal."
-        few = figures.chart_lines(board, board.shown(metric))
+        few = svg_charts.chart_lines(board, board.shown(metric))
         some = f" {said[0].upper()}{said[1:]}." if (said := left_out([board], [few])) else ""
-        drawn.append(figures.reliability_chart(few, alt, f"{board.title}: share of right answers over confidence.{some}"))
+        drawn.append(svg_charts.reliability_chart(few, alt, f"{board.title}: share of right answers over confidence.{some}"))
     return [one for one in drawn if one is not None]
 
 

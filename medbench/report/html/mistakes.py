@@ -11,7 +11,7 @@ import numpy as np
 
 from medbench import images
 from medbench.data.task_data import open_task
-from medbench.report.html.clinical_sections import best_lines, titled
+from medbench.report.html.clinical_sections import best_entries, titled
 from medbench.report.html.elements import Html, tag
 from medbench.report.html.elements import section as part
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
@@ -51,7 +51,7 @@ def galleries(
 
     Raises UserError where a task's images are not there, or are not those that were scored.
     """
-    return [_gallery(board, best, data, progress) for board, best in best_lines(boards, metric)]
+    return [_gallery(board, best, data, progress) for board, best in best_entries(boards, metric)]
 
 
 def mistakes_section(found: Sequence[Gallery]) -> Html | None:

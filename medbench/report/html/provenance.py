@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from medbench.report import methods_text as paper
+from medbench.report import methods_text
 from medbench.report.figures.performance import seconds_of
 from medbench.report.html.elements import Html, items, number_markup, placeless, section, table, tag
 from medbench.report.leaderboard import Leaderboard, notes
@@ -125,7 +125,7 @@ def methods_section(boards: Sequence[Leaderboard]) -> Html | None:
     """The paragraph of a paper and its BibTeX, to copy."""
     if not any(line.rows for board in boards for line in board.lines):
         return None
-    words, _, bibtex = paper.methods_text(boards).partition("\n")
+    words, _, bibtex = methods_text.methods_text(boards).partition("\n")
     intro = "LaTeX, for a paper's methods section. It states only what these results hold."
     return section(
         "methods", "Methods text", tag("p", intro), _to_copy("methods-text", words), tag("h3", "BibTeX"), _to_copy("bibtex", bibtex.strip())

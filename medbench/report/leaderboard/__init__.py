@@ -8,29 +8,22 @@ from medbench.report.leaderboard.lines import (
     Leaderboard,
     LeaderboardEntry,
     Selection,
+    SignificanceMark,
+    at_home,
     known_metric,
     leaderboard,
     leaderboards,
     picked,
     records,
     shown_axes,
+    standing,
     summarise,
 )
 from medbench.report.leaderboard.pivot_table import KEYS, Pivot, PivotCell, Places, pivot, places, tasks_by_lines
-from medbench.report.leaderboard.robustness import (
-    ALL,
-    EACH,
-    MEAN,
-    RobustnessGap,
-    at_home,
-    measured,
-    robustness_gaps,
-    shift_terminal,
-    standing,
-)
+from medbench.report.leaderboard.robustness import ALL, EACH, MEAN, RobustnessGap, measured, robustness_gaps, shift_terminal
 from medbench.report.leaderboard.robustness import tables as shift_tables
 from medbench.report.leaderboard.selection import only
-from medbench.report.leaderboard.significance import SignificanceMark, legend, marks, pairs, precompute
+from medbench.report.leaderboard.significance import legend, marks, pairs, precompute
 from medbench.report.leaderboard.standard_tables import (
     have_seen,
     is_quick,

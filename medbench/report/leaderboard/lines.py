@@ -14,12 +14,10 @@ import numpy as np
 
 from medbench import stats
 from medbench.run.store import Store
-from medbench.schema import Cell, Planned, Row, UserError, parse_budget
+from medbench.schema import Cell, PlannedCell, Row, UserError, parse_budget
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from medbench.report.leaderboard.significance import SignificanceMark
 
 TITLES = {
     "accuracy": "accuracy",
@@ -38,12 +36,21 @@ COLUMNS = (
 AXES = ("method", "source", "encoder", "readout", "size", "protocol")
 
 
+@dataclass(frozen=True)
+class SignificanceMark:
+    """What the table says of a line. sign: * best, = not shown to differ from it, ? too few groups to say. to_best: line minus best."""
+
+    sign: str = ""
+    to_best: stats.Estimate | None = None
+    p: float = float("nan")  # corrected
+
+
 @dataclass(frozen=True, eq=False)
 class LeaderboardEntry:
     """One line of a leaderboard: the planned cells that differ in seeds alone, and their rows. groups: in the scored set."""
 
     cell: Cell  # of the first seed
-    planned: Sequence[Planned]
+    planned: Sequence[PlannedCell]
     rows: Sequence[Row]
     reasons: Sequence[str]  # of the cells that failed
     stores: Sequence[Store]  # where each row lies
@@ -191,7 +198,7 @@ def leaderboards(*stores: Store) -> list[Leaderboard]:
 
     Raises UserError where two folders have one line under two settings: their rows cannot be averaged, nor told apart in a table.
     """
-    grouped: dict[tuple[Any, ...], dict[str, Planned]] = {}
+    grouped: dict[tuple[Any, ...], dict[str, PlannedCell]] = {}
     rows: dict[str, tuple[Row, Store]] = {}
     failures: dict[str, str] = {}
     about: dict[tuple[Any, ...], Mapping[str, Any]] = {}
@@ -273,16 +280,28 @@ def _axes(cell: Cell) -> tuple[Any, ...]:
     return tuple(getattr(cell, axis) for axis in AXES)
 
 
-def _line(cells: Sequence[Planned], rows: Mapping[str, tuple[Row, Store]], failures: Mapping[str, str], groups: int) -> LeaderboardEntry:
+def _line(
+    cells: Sequence[PlannedCell], rows: Mapping[str, tuple[Row, Store]], failures: Mapping[str, str], groups: int
+) -> LeaderboardEntry:
     cells = sorted(cells, key=lambda planned: (planned.cell.pretrain_seed, planned.cell.seed))
     done = [rows[planned.fingerprint] for planned in cells if planned.fingerprint in rows]
     reasons = [failures[planned.fingerprint] for planned in cells if planned.fingerprint in failures and planned.fingerprint not in rows]
     return LeaderboardEntry(cells[0].cell, cells, [row for row, _ in done], reasons, [store for _, store in done], groups)
 
 
-def _budget_order(planned: Planned) -> tuple[int, float]:
+def _budget_order(planned: PlannedCell) -> tuple[int, float]:
     return planned.n_requested, parse_budget(planned.cell.labels).amount
 
 
 def _nan(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+def standing(found: Sequence[Leaderboard]) -> list[Leaderboard]:
+    """The boards that a reader wants one by one: not those of corrupted images and of common classes, which the drops sum up."""
+    return [board for board in found if board.shift.get("kind") in (None, "data")]
+
+
+def at_home(found: Sequence[Leaderboard]) -> list[Leaderboard]:
+    """The boards of tasks' own parts."""
+    return [board for board in found if not board.shift]

@@ -9,8 +9,8 @@ from math import nan
 import numpy as np
 
 from medbench import stats
-from medbench.report.leaderboard.lines import AXES, TITLES, Leaderboard, LeaderboardEntry, known_metric, summarise
-from medbench.report.leaderboard.significance import SignificanceMark, marks, pairs
+from medbench.report.leaderboard.lines import AXES, TITLES, Leaderboard, LeaderboardEntry, SignificanceMark, known_metric, summarise
+from medbench.report.leaderboard.significance import marks, pairs
 from medbench.report.leaderboard.standard_tables import notes
 from medbench.schema import UserError
 

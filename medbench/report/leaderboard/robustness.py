@@ -64,16 +64,6 @@ class RobustnessGap:
         return float(self.home.plain[self.metric].mean()) if self.metric in self.home.plain else float("nan")
 
 
-def standing(found: Sequence[Leaderboard]) -> list[Leaderboard]:
-    """The boards that a reader wants one by one: not those of corrupted images and of common classes, which the drops sum up."""
-    return [board for board in found if board.shift.get("kind") in (None, "data")]
-
-
-def at_home(found: Sequence[Leaderboard]) -> list[Leaderboard]:
-    """The boards of tasks' own parts."""
-    return [board for board in found if not board.shift]
-
-
 def measured(found: Sequence[Leaderboard], metric: str | None = None) -> list[RobustnessGap]:
     """Every drop: data sets first, then each corruption with the mean over its levels, then the mean over all corruptions.
 

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from medbench import stats
-from medbench.report.leaderboard.lines import TITLES, Leaderboard, LeaderboardEntry, summarise
-from medbench.report.leaderboard.robustness import standing
-from medbench.system import fork_pool as forked
-
-
-@dataclass(frozen=True)
-class SignificanceMark:
-    """What the table says of a line. sign: * best, = not shown to differ from it, ? too few groups to say. to_best: line minus best."""
-
-    sign: str = ""
-    to_best: stats.Estimate | None = None
-    p: float = float("nan")  # corrected
+from medbench.report.leaderboard.lines import TITLES, Leaderboard, LeaderboardEntry, SignificanceMark, standing, summarise
+from medbench.system import fork_pool
 
 
 def pairs(board: Leaderboard, metric: str) -> int:
@@ -71,7 +60,7 @@ def precompute(found: Sequence[Leaderboard], metric: str | None = None, *, all_m
         return [line._summaries for line in lines], _gaps(lines, shown[board]) if board in marked else None
 
     gaps: dict[Leaderboard, list[_Gaps | None]] = {}
-    for (board, budget), (summaries, found_there) in zip(jobs, forked.each(worked_out, jobs, processes), strict=True):
+    for (board, budget), (summaries, found_there) in zip(jobs, fork_pool.each(worked_out, jobs, processes), strict=True):
         gaps.setdefault(board, []).append(found_there)
         for line, summary in zip(board.at(budget), summaries, strict=True):
             line._summaries.update(summary)

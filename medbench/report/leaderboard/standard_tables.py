@@ -20,9 +20,10 @@ from medbench.report.leaderboard.lines import (
     picked,
     records,
     shown_axes,
+    standing,
     summarise,
 )
-from medbench.report.leaderboard.robustness import ALL, MEAN, robustness_gaps, shift_terminal, standing, tables
+from medbench.report.leaderboard.robustness import ALL, MEAN, robustness_gaps, shift_terminal, tables
 from medbench.report.leaderboard.significance import legend, marks
 from medbench.report.leaderboard.terminal_table import Fitted
 from medbench.run.store import Store

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from medbench.schema import UserError
-from medbench.system import archive_errors as broken
+from medbench.system import archive_errors
 
 MOST_FILES = 1_000_000
 #: An archive may hold so many times its own size, and so much beside. Images and PCam's patches shrink hardly at all, its labels twelvefold.
@@ -50,7 +50,7 @@ def unpack(archive: Path, kind: str, into: Path, progress: Progress = lambda don
     into.mkdir(parents=True)
     then = "download it again; where that says the same, by hand, and unpack it with another program"
     try:
-        with broken.reading(lambda why: UserError(f"{archive.name} is no {kind} archive, or a broken one ({why}).", then=then)):
+        with archive_errors.reading(lambda why: UserError(f"{archive.name} is no {kind} archive, or a broken one ({why}).", then=then)):
             _fill(archive, kind, into, progress)
             if nested:
                 for inner in sorted(into.rglob("*.zip")):

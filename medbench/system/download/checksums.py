@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from medbench.schema import UserError
-from medbench.system import atomic_write as durable
+from medbench.system import atomic_write
 
 _BLOCK = 1 << 23
 
@@ -41,4 +41,4 @@ def first_seen(record: Path, sha: str, what: str) -> None:
             )
         return
     record.parent.mkdir(parents=True, exist_ok=True)
-    durable.write(record, lambda partial: partial.write_text(json.dumps({"sha256": sha})))
+    atomic_write.write(record, lambda partial: partial.write_text(json.dumps({"sha256": sha})))

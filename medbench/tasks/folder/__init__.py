@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench.schema import PARTS, Kind, Split, Task, TaskFamily, UserError
-from medbench.stats import splits as sampling
+from medbench.stats import splits
 from medbench.tasks.folder.listing import MULTI, RESERVED, Listing, existing_place, meant, read_csv, table_in, walk
 
 VERSION = 1
@@ -171,7 +171,7 @@ def _parts(listing: Listing, whole: Split) -> tuple[np.ndarray, str]:
         return part, ""
     shares = _TEST_FROM_TRAIN if val else _ALL_PARTS
     pool = np.flatnonzero(part == 0)
-    part[pool] = sampling.partition(whole.labels[pool], whole.groups[pool], shares, key=_SPLIT_KEY)
+    part[pool] = splits.partition(whole.labels[pool], whole.groups[pool], shares, key=_SPLIT_KEY)
     return part, "/".join(f"{100 * share:.0f}" for share in shares) + (" of train" if val else "")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench.schema import PARTS, Download, Official, Split, Task, TaskFamily, UserError
-from medbench.system import archive_errors as broken
+from medbench.system import archive_errors
 from medbench.tasks import _array_rows as rows
 from medbench.tasks import _reading as reading
 from medbench.tasks.medmnist.sets import SETS, Set
@@ -64,7 +64,7 @@ def load(name: str, size: int, root: Path) -> dict[str, Split]:
     file = reading.first_existing(root, [_file(name, size)], f"medmnist:{name}")
     again = f"download it again from {_url(name, size)}"
     says = lambda why: UserError(f"{file} is not {about.title}'s archive, or broken ({why}).", then=again)
-    with broken.reading(says), file.open("rb") as stream, np.load(stream) as archive:  # np.load alone leaves a broken file open
+    with archive_errors.reading(says), file.open("rb") as stream, np.load(stream) as archive:  # np.load alone leaves a broken file open
         labels = [np.asarray(archive[f"{part}_labels"]) for part in PARTS]
     images = rows.from_npz(file, [f"{part}_images" for part in PARTS], about.md5[SIZES.index(size)], again)
     parts = {}

@@ -1,6 +1,6 @@
 """Chest radiographs that are drawn: five findings as in CheXpert, several studies a patient, a lateral view beside some.
 
-The findings change the film as a reader knows them (`thorax`); each shows with a strength of its own, and a faint look-alike strays into films
+The findings change the film as a reader knows them (`chest_anatomy`); each shows with a strength of its own, and a faint look-alike strays into films
 without it. View, sex, age, build, lines, exposure and collimation are drawn alike for all. Films are developed to a brightness and a contrast that
 do not depend on what they show.
 
@@ -15,15 +15,15 @@ from functools import cache
 import numpy as np
 
 from medbench.schema import PARTS, Drawn, Split
-from medbench.stats import splits as sampling
-from medbench.tasks.phantoms import chest_anatomy as thorax
+from medbench.stats import splits
+from medbench.tasks.phantoms import chest_anatomy
 from medbench.tasks.phantoms.chest_anatomy import LEFT, RIGHT, Film
 from medbench.tasks.phantoms.drawing import SIZE, Canvas, bell, curve, stroke
 
 CHEST_VERSION = 1
 #: SHA-256 of the pixels of every 19th image, in the order of `chest`'s parts.
 CHEST_PIXELS = "3bdbfa2eed1fe761d0d7fbfc93c054d6800a7ba0735d6c7cd6310f2ffc4af6ef"
-#: `sampling.ids_hash` of the test part.
+#: `splits.ids_hash` of the test part.
 CHEST_TEST = "f2b792e093459f1af1bbe290eae53ba39b7fd81be92e7fbb3f8733a9c01b4a40"
 FINDINGS = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 #: Rows of CheXpert's train.csv that say 1 and -1, of 223,414.
@@ -83,7 +83,7 @@ def chest(unsure: float = np.nan) -> dict[str, Split]:
     }
     images = [Drawn(draw_chest, int(seed), f"chest-phantom-{CHEST_VERSION}:{seed}") for seed in seeds]
     whole = Split(images, ids, truth, names, bags, meta)
-    part = sampling.partition(truth, names, SHARES, key=f"chest-phantom-{CHEST_VERSION}")
+    part = splits.partition(truth, names, SHARES, key=f"chest-phantom-{CHEST_VERSION}")
     reported = Split(images, ids, np.where(left_open, unsure, truth), names, bags, meta)
     return {name: (whole if name == "test" else reported).take(np.flatnonzero(part == p)) for p, name in enumerate(PARTS)}
 
@@ -107,9 +107,9 @@ def draw_chest(seed: int) -> np.ndarray:
     ratio = body.uniform(0.40, 0.48) + (0.02 + 0.15 * s["Cardiomegaly"] if s["Cardiomegaly"] else 0.0) + 0.03 * ap
     high = RIGHT if ill.random() < 0.5 else LEFT
     lift = {side: body.uniform(0, 0.05) + 0.20 * s["Atelectasis"] * (side == high) for side in (RIGHT, LEFT)}
-    take = thorax.lateral if seed % 2 else thorax.frontal
+    take = chest_anatomy.lateral if seed % 2 else chest_anatomy.frontal
     film = take(_pose(body, at, supine), body, ratio, lift, facts)
-    for name, paint in thorax.PAINT.items():
+    for name, paint in chest_anatomy.PAINT.items():
         if s[name]:
             paint(film, ill, s[name])
     _lines(film, at)

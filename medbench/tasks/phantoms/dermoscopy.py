@@ -15,14 +15,14 @@ from functools import cache
 import numpy as np
 
 from medbench.schema import PARTS, Drawn, Split
-from medbench.stats import splits as sampling
+from medbench.stats import splits
 from medbench.tasks.phantoms.dermoscopic_features import NAMES, PAINT, body
 from medbench.tasks.phantoms.drawing import SIZE, Canvas, Layers, bell, curve, noise, splat, step, stroke, view
 
 DERM_VERSION = 1
 #: SHA-256 of the pixels of each class's first 10 lesions, first view, in the order of the lesions' numbers.
 DERM_PIXELS = "304feeeec43936761ebccc6dbd41ae61ecbe1d78a19bf61e830bd80975c8b1ec"
-#: `sampling.ids_hash` of the test part.
+#: `splits.ids_hash` of the test part.
 DERM_TEST = "7e12620d018a8f149cc216a15d40a2186cf13a0f8f3c3d8f27eeafdba32fadaf"
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 #: HAM10000's lesions with 1, 2, 3 and 4 or more images (its metadata file); the phantom holds a fifth of each, rounded up.
@@ -82,7 +82,7 @@ def derm() -> dict[str, Split]:
         bags=names,
         meta={"age": age[lesion], "sex": sex[lesion], "localization": site[lesion]},
     )
-    part = sampling.partition(whole.labels, whole.groups, SHARES, key=f"derm-phantom-{DERM_VERSION}")
+    part = splits.partition(whole.labels, whole.groups, SHARES, key=f"derm-phantom-{DERM_VERSION}")
     return {name: whole.take(np.flatnonzero(part == p)) for p, name in enumerate(PARTS)}
 
 

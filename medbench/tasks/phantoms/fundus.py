@@ -16,13 +16,13 @@ from functools import cache
 import numpy as np
 
 from medbench.schema import PARTS, Drawn, Split
-from medbench.stats import splits as sampling
+from medbench.stats import splits
 from medbench.tasks.phantoms.drawing import SIZE, Canvas, curve, noise, scatter, spots, step, stroke
 
 RETINA_VERSION = 1
 #: SHA-256 of the pixels of every 19th image, in the order of `retina`'s parts.
 RETINA_PIXELS = "ac423829590445e97a68370f7b60632152f8f8d24b211548ccc3230731ea2b9d"
-#: `sampling.ids_hash` of the test part.
+#: `splits.ids_hash` of the test part.
 RETINA_TEST = "d93e0cf52bef11180f982f9e70a231a2e52bf988049479f7c2054734f9a559e5"
 #: APTOS 2019's images of each grade, of 3,662 (its train.csv).
 GRADES = (1805, 370, 999, 193, 295)
@@ -81,7 +81,7 @@ def retina() -> dict[str, Split]:
         bags=names,
         meta={"eye": sides, "camera": cameras[patient]},
     )
-    part = sampling.partition(whole.labels, names, SHARES, key=f"retina-phantom-{RETINA_VERSION}")
+    part = splits.partition(whole.labels, names, SHARES, key=f"retina-phantom-{RETINA_VERSION}")
     return {name: whole.take(np.flatnonzero(part == p)) for p, name in enumerate(PARTS)}
 
 

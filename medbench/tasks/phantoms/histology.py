@@ -15,13 +15,13 @@ from functools import cache
 import numpy as np
 
 from medbench.schema import PARTS, Drawn, Split
-from medbench.stats import splits as sampling
+from medbench.stats import splits
 from medbench.tasks.phantoms.drawing import SIZE, Canvas, bell, curve, noise, spots, step, stroke
 
 LYMPH_VERSION = 1
 #: SHA-256 of the pixels of every 19th image, in the order of `lymph`'s parts.
 LYMPH_PIXELS = "58a1547c576788911f096e3eb3fd449419cfaf12af3d6f081db22ca25a2db783"
-#: `sampling.ids_hash` of the test part.
+#: `splits.ids_hash` of the test part.
 LYMPH_TEST = "c79b6e212b68149092484d5a3847bfee4e2d2d4faee04a2c189f860d56e05c97"
 SLIDES = 120
 PATCHES = (6, 18)  # of a slide; PCam's classes are equally large
@@ -68,7 +68,7 @@ def lymph() -> dict[str, Split]:
         bags=names,
         meta={"scanner": scanner[slide]},
     )
-    part = sampling.partition(label, names, SHARES, key=f"lymph-phantom-{LYMPH_VERSION}")
+    part = splits.partition(label, names, SHARES, key=f"lymph-phantom-{LYMPH_VERSION}")
     return {name: whole.take(np.flatnonzero(part == p)) for p, name in enumerate(PARTS)}
 
 

@@ -1,0 +1,19 @@
+"""Rows of a pack that are read as if they were all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class Rows:
+    """Some rows of a pack (N, S, S, 3) uint8 as if they were all: mapped, and read where they are asked for."""
+
+    def __init__(self, pack: np.ndarray, index: np.ndarray):
+        self.pack, self.index = pack, index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        chosen: np.ndarray = self.pack[self.index[rows]]
+        return chosen
