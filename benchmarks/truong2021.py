@@ -54,7 +54,7 @@ Where this departs from the paper:
 - Which epochs of VISSL's SimCLR and SwAV, and whose supervised ResNet-50, is NOT FOUND: here SimCLR of 1,000, the SwAV authors' own file of 800
   and torchvision's first, timm's `tv_in1k`.
 - DVME is the reading that fits the listing and the printed count of parameters (`dvme-scalar`), one scale a source and the rate searched
-  (medbench/fusion/recipe.py); `--methods dvme:...` is the other reading.
+  (medbench/models/fusion/recipe.py); `--methods dvme:...` is the other reading.
 """
 
 from medbench import Grid

@@ -101,6 +101,20 @@ def test_import_medbench_is_light() -> None:
     assert loaded("import medbench") == set()
 
 
+def test_the_package_gives_what_a_file_of_a_users_own_needs_and_stays_light() -> None:
+    assert (
+        loaded("from medbench import Method, Protocol, Scores, Split, Task, Weights, build_encoder; assert callable(build_encoder)")
+        == set()
+    )
+
+
+def test_every_public_name_is_there() -> None:
+    assert {name for name in medbench.__all__ if getattr(medbench, name, None) is None} == set()
+    assert set(medbench.__all__) <= set(dir(medbench))
+    with pytest.raises(AttributeError, match="no attribute 'boards'"):
+        medbench.boards  # noqa: B018
+
+
 def test_tables_never_import_torch() -> None:
     assert "torch" not in loaded(
         "import medbench.report.leaderboard, medbench.cli.screen, medbench.report.check, medbench.report.compare, medbench.run.merge, "

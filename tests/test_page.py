@@ -17,6 +17,7 @@ from PIL import Image
 
 from medbench import Store, UserError
 from medbench.report import html, leaderboard
+from medbench.report.figures.line_selection import baseline
 from medbench.report.html import svg_charts
 from medbench.report.html.elements import escaped, placeless, tag
 from medbench.run.command_line import command
@@ -147,6 +148,17 @@ def test_an_axis_has_round_ticks_inside(low: float, high: float, log: bool) -> N
     assert 3 <= len(ticks) <= 8 and all(low - 1e-9 <= value <= high + 1e-9 for value, _ in ticks)
     assert [float(name) for _, name in ticks] == pytest.approx([value for value, _ in ticks], abs=1e-12)
     assert (axis.at(low), axis.at(high)) == (0, 100)
+
+
+def test_labels_are_saved_against_the_baseline_that_the_curve_shows(tmp_path: Path) -> None:
+    """Of two supervised lines the better one, though the plan names the other first."""
+    store = study(tmp_path / "out", methods=("supervised", "simclr"), protocols=("knn", "linear"))
+    (board,) = leaderboard.leaderboards(store)
+    base = baseline(board, "auc")
+    assert base is not None and (base.cell.method, base.cell.protocol) == ("supervised", "linear")
+    saved = html.build_page([store]).partition("Labels saved")[2].partition("</ul>")[0]
+    named = [f"{method} {protocol} at 100%" for method in ("supervised", "simclr") for protocol in ("knn", "linear")]
+    assert [name for name in named if name in saved] == ["supervised linear at 100%"]
 
 
 def test_a_table_of_one_line_says_which(tmp_path: Path) -> None:

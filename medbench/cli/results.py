@@ -1,4 +1,4 @@
-"""What reads results folders: `table_command`, `compare_command`, `merge_command`, `plot`, `report_command`."""
+"""What reads results folders: `table`, `compare`, `merge`, `plot`, `report`."""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 The whole image is squeezed to size x size; no border is cut off, for findings lie there: the costophrenic angles and apices of a chest
 film, the rim of a fundus image. The price, a changed aspect ratio, is the same for all methods.
+
+A pack is made for each size and interpolation, straight from the decoded image: resampling a stored pack again would make an encoder's input depend on
+a size that no checkpoint knows. Decoding once for each size is the price.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""One file an entry; `medbench.registry` finds the constants."""
+"""One file an entry; `schema.registry` finds the constants."""

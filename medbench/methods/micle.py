@@ -1,4 +1,7 @@
-"""MICLe: SimCLR, then SimCLR whose two views come from two images of one bag, a lesion or a study (Azizi et al. 2021)."""
+"""MICLe: SimCLR, then SimCLR whose two views come from two images of one bag, a lesion or a study (Azizi et al. 2021).
+
+Both stages stand in this method's own recipes: together they see SimCLR's views, and no method needs another's weights.
+"""
 
 from __future__ import annotations
 

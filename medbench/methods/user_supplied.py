@@ -1,4 +1,7 @@
-"""What the user brings: weights for a timm encoder, FILE.py:NAME, or features:FILE that were computed elsewhere (a gated model, an API)."""
+"""What the user brings: weights for a timm encoder, FILE.py:NAME, or features:FILE that were computed elsewhere (a gated model, an API).
+
+A method of its own, so that an encoder that somebody else trained has a place in the cell's `method`.
+"""
 
 from __future__ import annotations
 

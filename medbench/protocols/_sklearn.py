@@ -38,7 +38,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
     class with one group) nothing is held out and `fixed_penalty` is taken. device: as torch names it, "cpu" or "cuda".
 
     After `fit`: classes_, n_features_in_, feature_names_in_. penalty_: the chosen one. chosen_: how it was chosen (rule, cv_log_loss, at_edge: at
-    an end of the path). certificate_: how exactly the fit was solved (`medbench.probe.Fits` defines each number). coef_ (C, D) and
+    an end of the path). certificate_: how exactly the fit was solved (`models.logistic.Fits` defines each number). coef_ (C, D) and
     intercept_ (C,), binary (1, D) and (1,), of features as given: `X @ coef_.T + intercept_` is the decision function of samples whose features
     lie within sqrt(n - 1) standard deviations of the training mean. Features further out count as if they lay there.
     """

@@ -7,7 +7,7 @@ one penalty for all its labels; a label of which positives or negatives lie in f
 
 A class without a labelled image gets probability 0. A label (or a binary task) of which only one value was seen gets the smoothed base rate
 (positives + 1) / (known + 2). Held-out probabilities are those of the cross-validation at the chosen penalty; an image whose class its fold's
-training part lacks has none. `medbench.probe` states the objective and the accuracy of its solution.
+training part lacks has none. `models.logistic` states the objective and the accuracy of its solution.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TOGETHER = 1024
 
 
 def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw. See `Protocol`; features float32, any labels of `spec.Split`. Raises UserError.
+    """Scores of every target, draw after draw. See `Protocol`; features float32, any labels of `schema.Split`. Raises UserError.
 
     Small draws of like size choose their penalties together, when the first of them is due; `extra["chosen_together"]` tells how many.
     Held-out losses depend on what is solved beside them by what `TOLERANCE` leaves open; given the penalty, scores do not depend on it.

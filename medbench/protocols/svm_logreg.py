@@ -2,7 +2,7 @@
 
 `PowerTransformer()`, `PCA()`, then the classifier, with the arguments of the paper's code (sparsam). No penalty is chosen.
 Departures, none of which changes the fit to features that vary:
-- The power transform's exponents are found for all features at once (`protocols.power`): scikit-learn's to seven digits, and where a feature
+- The power transform's exponents are found for all features at once (`models.power_transform`): scikit-learn's to seven digits, and where a feature
   varies by less than a thousandth of itself, those that scikit-learn's own rounding hides from it.
 - The decision function gives the labels. The paper's code takes them from `SVC(probability=True)`, whose pairwise Platt scaling turned 21
   separable classes with one image each into an accuracy of 0.

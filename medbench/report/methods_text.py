@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from medbench.report.leaderboard import TITLES, Leaderboard, at_home, escape_tex, weights_in_words
 from medbench.schema import Row, Task, registry
 
-#: What `stats` does: `contrasts` and `verdicts`.
+#: What `stats` does: `estimates` and `hypothesis_tests`.
 _FACTORS = (
     "Obuchowski and Rockette 1995, Hypothesis testing of diagnostic accuracy for multiple readers and multiple tests, Communications in "
     "Statistics - Simulation and Computation 24(2):285-308, doi:10.1080/03610919508813243"

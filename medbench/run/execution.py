@@ -60,7 +60,7 @@ def execute(
     for precision in dict.fromkeys(unit.precision for unit in plan.units):
         devices.check_device(device, precision)
     store = Store(out)
-    lacking = set(missing(plan, store))  # read once: of a folder with ten thousand rows that takes a second
+    lacking = set(missing(plan, store))
     work = [(unit, todo) for unit in plan.units if (todo := [planned for planned in unit.cells if planned in lacking])]
     if work:
         device = devices.resolve(device)
@@ -165,7 +165,10 @@ def _recorded(store: Store, name: str, cells: Collection[PlannedCell]) -> Iterat
 
 @dataclass(frozen=True)
 class PendingFit:
-    """One draw of one protocol, and its cells without a row: a target each. first: its cell on the task's own part, done or not."""
+    """One draw of one protocol, and its cells without a row: one for each evaluation set. first: its cell on the task's own part, done or not.
+
+    Nothing of a fitted head is kept, so a draw is fitted again as a whole where one of its sets has no row.
+    """
 
     first: PlannedCell
     missing: tuple[PlannedCell, ...]

@@ -19,7 +19,7 @@ def audit_features(
 ) -> tuple[list[Examined], list[str]]:
     """What each encoder of the grid (one task) knows of the columns; and notes. Features come from the cache or are made now.
 
-    Raises UserError for everything that `grid.plan` refuses, for a task without metadata, an unknown column, and a fusion.
+    Raises UserError for everything that `run.plan` refuses, for a task without metadata, an unknown column, and a fusion.
     """
     devices.check_device(device, grid.precision)
     plan = planning.plan(grid, progress)

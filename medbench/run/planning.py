@@ -1,6 +1,7 @@
 """What was asked for and the data that is there -> cells, in the order of work.
 
-A plan knows each cell's fingerprint, so it also tells which rows are there already. It needs no torch for the embedded encoder.
+A plan knows each cell's fingerprint, so it also tells which rows are there already. It needs no torch for the embedded encoder. Files are hashed and
+not decoded, but for a folder of the user's own: its audit needs the pixels, and makes the pack that the run needs anyway.
 """
 
 from __future__ import annotations
@@ -228,7 +229,7 @@ def _cells(
     for protocol in protocols:
         own_head = unit.method.fusion is not None and unit.method.fusion.evaluate is not None
         if own_head and protocol.name not in FUSED:
-            continue  # a person who named both was refused, see `asking`
+            continue  # a person who named both was refused, see `validation`
         own, shared = (fingerprint(*ingredients(one, protocol).values()) for one in (unit, first))
         seeded = protocol.seeded or own_head
         trains = protocol.needs == "features" and any(part.recipes for part in unit.members or (unit,))

@@ -52,7 +52,7 @@ def _pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress,
 def trained(plan: Plan, unit: Unit, device: str, progress: Progress, processes: int = 1) -> Unit:
     """The unit, or its members, with weights that are on disk: pretrained now, unless an earlier run did it. Goes on where one was killed.
 
-    processes: that share every batch, see `pretrain.pretrain`.
+    processes: that share every batch, see `models.pretrain.pretrain`.
     """
     if unit.members:
         return replace(unit, members=tuple(trained(plan, member, device, progress, processes) for member in unit.members))

@@ -49,7 +49,7 @@ def provenance(
     scores: Scores,
     ingredients: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """target: what was scored; scores: its own. ingredients: of the cell's setting, see `grid`.
+    """target: what was scored; scores: its own. ingredients: of the cell's setting, see `planning.ingredients`.
 
     `features`, of the target, are often older than the row: their machine stands beside its own. `parts`, `identity`, the features' `checks`
     and the sketch of the scores serve `check`: they tell which part of a row's making moved.

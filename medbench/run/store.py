@@ -118,7 +118,7 @@ class Store:
     def scores(self, row: Row) -> dict[str, np.ndarray]:
         """probabilities (M, C) float32, decisions, resamples (metrics, R) float32 in the order of `metrics` (names, str).
 
-        Where the protocol held labelled images out (`spec.HeldOut`): held_out_index (n,), held_out_probabilities (n, C), held_out_labels.
+        Where the protocol held labelled images out (`schema.HeldOut`): held_out_index (n,), held_out_probabilities (n, C), held_out_labels.
         Raises UserError where the folder was shared without predictions.
         """
         arrays = self._arrays(row)

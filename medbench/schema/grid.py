@@ -15,7 +15,7 @@ from medbench.schema.json_records import NUMBER, checked
 
 @dataclass(frozen=True)
 class Grid:
-    """What a person asks for: the cross product of its axes. Lists of names as on the command line; see `grid.plan`."""
+    """What a person asks for: the cross product of its axes. Lists of names as on the command line; see `run.plan`."""
 
     tasks: tuple[str, ...] = ("derm",)
     methods: tuple[str, ...] = ()  # empty: all that can serve the encoder
@@ -26,7 +26,7 @@ class Grid:
     pretrain_seeds: int = 1
     readouts: tuple[str, ...] = ("pool",)
     source: str = "auto"
-    pretrain: str = "quick"  # budget of an in-domain pretraining, see `pretrain.BUDGETS`
+    pretrain: str = "quick"  # budget of an in-domain pretraining, see `models.pretrain.BUDGETS`
     weights: str | None = None  # a checkpoint file of the user's, for the encoder
     size: int | None = None
     data: str | None = None  # a folder, or "phantom"

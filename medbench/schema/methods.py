@@ -79,7 +79,7 @@ class Method:
 
     weights(encoder, source, pretrain_seed, cache_dir) -> Weights, at plan time; may download. Raises UserError.
     encoder(encoder, weights, pretrain_seed) -> nn.Module in eval mode, (B, 3, H, W) float32 -> (B, D) float32.
-    recipes(modality, budget, n_images, source) -> the stages (`pretrain.Recipe`) of a pretraining on the task's n_images training images,
+    recipes(modality, budget, n_images, source) -> the stages (`models.pretrain.Recipe`) of a pretraining on the task's n_images training images,
     which starts from `weights`; None: nothing is trained. It is not asked for where the source is `imagenet`.
     refuses(pool, encoder) -> why it cannot serve these training images with this encoder, "" where it can.
 

@@ -35,7 +35,7 @@ class PlannedCell:
 @dataclass(frozen=True)
 class PlanFile:
     """What `plan.json` holds. tasks: "task|data|target" -> kind, classes, metric, groups, marks, as a table needs them. commands: that made the
-    folder, without places on the machine (`command.command`); an older medbench wrote none.
+    folder, without places on the machine (`command_line.command`); an older medbench wrote none.
     """
 
     cells: tuple[PlannedCell, ...] = ()

@@ -1,6 +1,6 @@
 """A function of each job, in copies of this process: they hold what it holds (thousands of rows) without reading or sending anything.
 
-Only where the caller knows that forking is safe: a command's own process on Linux. `images.workforce` is for everything else.
+Only where the caller knows that forking is safe: a command's own process on Linux. `system.worker_pool` is for everything else.
 """
 
 from __future__ import annotations

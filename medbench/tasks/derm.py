@@ -48,7 +48,7 @@ def find(root: Path) -> Path | None:
 def load(root: Path) -> dict[str, Split]:
     """The three parts, split by lesion. Raises UserError where a listed image is missing or the metadata is not HAM10000's.
 
-    A lesion is what `lesion_id` and the pairs in `tasks.lesions`, which it misses, make one.
+    A lesion is what `lesion_id` and the pairs in `tasks._ham10000_lesions`, which it misses, make one.
     `dx_type`, how the diagnosis was made, is left out: histology is the rule for malignant lesions, so it gives the label away.
     """
     records = _read_metadata(root)

@@ -1,4 +1,4 @@
-"""Pairs of one picture: byte for byte, or resized, recompressed, mirrored, turned, cropped. Candidates come from `candidate_pairs`, `alignment` decides.
+"""Pairs of one picture: byte for byte, or resized, recompressed, mirrored, turned, cropped. Candidates come from `candidate_pairs`, `registration` decides.
 
 A lesion or a chest that was taken twice within minutes is found too: for a split it is the same thing.
 

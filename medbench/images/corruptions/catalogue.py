@@ -68,7 +68,7 @@ _KINDS: dict[str, tuple[tuple[str, str, tuple[float, ...]], ...]] = {
     "cytology": (_DISC, _MOTION, _PIXELATE, _JPEG, *_LIGHT, _SATURATION),
     "endoscopy": (_NOISE, _DISC, _MOTION, _PIXELATE, _JPEG, _BRIGHTER, _DARKER, _FLATTER, _SATURATION),
 }
-#: Modality, as in `spec.MODALITIES` -> name -> the kind of damage.
+#: Modality, as in `schema.MODALITIES` -> name -> the kind of damage.
 BY_MODALITY: Mapping[str, Mapping[str, Corruption]] = {
     modality: {kind[0]: Corruption(*kind, grey=modality == "x-ray") for kind in kinds} for modality, kinds in _KINDS.items()
 }

@@ -79,7 +79,7 @@ MODERN = FineTuneRecipe(
 )
 #: Truong et al. 2021 (PMLR 158:54-74): Adam 1e-3, batch 64, plateau x 0.1 with patience 5, early stopping with patience 10, 30-50 epochs;
 #: DINO's ViT 1e-4 with batch 16. Weight decay, loss and the share of the validation part are not stated: none, cross-entropy, a fifth, as of
-#: five folds. The views are the suite's (`views.finetune`), not theirs (a crop out of 256 pixels, flips or rotations by modality).
+#: five folds. The views are the suite's (`augment.finetune_views`), not theirs (a crop out of 256 pixels, flips or rotations by modality).
 TRUONG2021 = FineTuneRecipe(
     "truong2021",
     optimiser="adam",
@@ -100,7 +100,7 @@ TRUONG2021 = FineTuneRecipe(
 #: held out, the best balanced accuracy kept; batch 64 as in their machine file. Ours: their plateau is of the training loss, here of the
 #: balanced accuracy, scored every 50 steps; they take 500 epochs at most (500 steps where the subset fills one batch) and stop early, after
 #: 4,000 steps at the soonest, here 5,000 steps are taken to the end; biases and norms do not decay here; and the views are the suite's
-#: (`views.finetune`), not theirs (several crops, perspective, any rotation, blur).
+#: (`augment.finetune_views`), not theirs (several crops, perspective, any rotation, blur).
 NIELSEN2023 = FineTuneRecipe(
     "nielsen2023",
     optimiser="adamw",

@@ -49,7 +49,7 @@ def fit_predict(
 ) -> Iterator[tuple[dict[str, Scores], np.ndarray | None]]:
     """Draw after draw: the scores of every target, and the mean attention map (k, k) float64 over the draw's labelled images.
 
-    train_sources: k arrays (N, d_i) float of the pool; labels, groups as in `spec.Split`. targets: name -> k arrays (M, d_i). draws: index
+    train_sources: k arrays (N, d_i) float of the pool; labels, groups as in `schema.Split`. targets: name -> k arrays (M, d_i). draws: index
     arrays into the pool; seeds: one a draw, for initial weights, order of images, and dropout. together: draws trained at the same time
     at most; on a CPU it changes no bit of a result (not checked on a GPU, where the default is 1). The map is None for tokens="none".
 

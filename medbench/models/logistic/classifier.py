@@ -18,7 +18,7 @@ BLOCK = 4096  # images scored at a time
 class Pool:
     """Labelled images that subsets are drawn from.
 
-    features (N, D) float, finite, on the device that solves; labels, groups as in `spec.Split`. basis: `eigenbasis` of the features, where a
+    features (N, D) float, finite, on the device that solves; labels, groups as in `schema.Split`. basis: `eigenbasis` of the features, where a
     subset has more images than features.
     """
 

@@ -1,4 +1,4 @@
-"""Batched L-BFGS for B problems of K members each, all in one set of matrix products. What is minimised: `medbench.probe`."""
+"""Batched L-BFGS for B problems of K members each, all in one set of matrix products. What is minimised: `models.logistic`."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def pretrain(
     weights.pth: a state dict in the encoder's own names; history.json: loss, learning rate, rank of the embedding and more by step. If
     weights.pth is there it is returned at once. A killed run goes on from folder/checkpoint.pth, with the same trajectory. Under torchrun
     (an initialised process group of torch.distributed) each process takes its share of every batch; the first one writes.
-    Raises `watch.Collapsed`, and UserError for an encoder or a number of images that a recipe cannot use.
+    Raises `monitor.Collapsed`, and UserError for an encoder or a number of images that a recipe cannot use.
     """
     from medbench.models.pretrain import loop
     from medbench.models.pretrain.batches import Data

@@ -15,7 +15,7 @@ from medbench.system.precision import products
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What is learnt from; see `medbench.pretrain.pretrain`."""
+    """What is learnt from; see `models.pretrain.pretrain`."""
 
     pixels: np.ndarray
     index: np.ndarray

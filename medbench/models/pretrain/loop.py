@@ -76,7 +76,7 @@ def train_stages(
     precision: str,
     progress: Progress,
 ) -> None:
-    """See `medbench.pretrain.pretrain`."""
+    """See `models.pretrain.pretrain`."""
     world = DistributedContext.here()
     stages = plan_stages(data, recipes, world)
     total = round(stages[-1].views + stages[-1].steps * stages[-1].views_a_step)

@@ -29,7 +29,7 @@ BOUNDS = ("value", "low", "high")
 @dataclass(frozen=True)
 class Repeatability:
     """What was measured. spread: "task data method protocol" -> name -> largest range over the environments; of `auc`, `auc low` and `auc high`
-    in the metric's own unit, of `features` and `scores` as `sketch.distance`."""
+    in the metric's own unit, of `features` and `scores` as `array_sketch.distance`."""
 
     spread: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     environments: Sequence[Mapping[str, Any]] = ()

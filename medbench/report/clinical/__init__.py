@@ -1,7 +1,7 @@
 """What a clinician asks of a classifier, from saved scores alone: each class, each case, each subgroup, and whether probabilities mean it.
 
 Every number is the mean over the draws of one line of a leaderboard with the leaderboard's own interval (whole test groups resampled, the
-draws as a second source of chance). Thresholds and temperatures come from the labelled subset (`spec.HeldOut`), never from the set that is
+draws as a second source of chance). Thresholds and temperatures come from the labelled subset (`schema.HeldOut`), never from the set that is
 scored. Never imports torch.
 """
 

@@ -34,7 +34,7 @@ def per_class(
     A share that is 1 (or 0) in every resample has the interval of as many of as many groups (Clopper & Pearson 1934): no resample shows what chance
     could have done. Another number that no resample moves has none.
 
-    unit: "image", or "case" (`reading.by_case`; thresholds are still those of images). Raises UserError where the line is not complete, for
+    unit: "image", or "case" (`predictions.by_case`; thresholds are still those of images). Raises UserError where the line is not complete, for
     a case without saved bags, and for numbers that are not between 0 and 1.
     """
     import pandas as pd

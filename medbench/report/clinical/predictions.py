@@ -28,7 +28,7 @@ class Draw:
 class LinePredictions:
     """M images (or cases) of one scored set with the answers of every draw.
 
-    labels as in `spec.Split`. weights (M, 1 + R) uint8: a column of ones, then the resamples of whole groups that every leaderboard uses.
+    labels as in `schema.Split`. weights (M, 1 + R) uint8: a column of ones, then the resamples of whole groups that every leaderboard uses.
     bags (M,) int, meta: column -> (M,); empty where the folder is of an older run.
     """
 

@@ -1,6 +1,6 @@
 """Results folders -> one HTML page that needs nothing else: no network, no script but its own, no place on a machine, no patient.
 
-Never imports torch. Whatever a person named (a folder, a class, a method) is text on the page, never markup: see `markup`.
+Never imports torch. Whatever a person named (a folder, a class, a method) is text on the page, never markup: see `elements`.
 """
 
 from __future__ import annotations

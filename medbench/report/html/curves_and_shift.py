@@ -1,4 +1,4 @@
-"""Beyond the one number: curves over labels, each class, each case, each subgroup, shifted sets, and whether probabilities mean what they say."""
+"""Sections of the page: scores over labels and cost, reliability curves, and what fitted models lose on other images."""
 
 from __future__ import annotations
 

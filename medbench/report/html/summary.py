@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from medbench import stats
 from medbench.report import compare
+from medbench.report.figures.line_selection import baseline
 from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, items, number_markup, section, table, tag
 from medbench.report.leaderboard import TITLES, Leaderboard, LeaderboardEntry, have_seen, is_quick, marks, pairs, picked, pivot
 from medbench.schema import Progress
@@ -50,8 +51,7 @@ def _headline(board: Leaderboard, metric: str, margin: float, progress: Progress
 
 def _savings(board: Leaderboard, metric: str, progress: Progress) -> Html | None:
     """With which share of the labels each method reaches the best and the baseline with all of them."""
-    last = [line for line in board.at(board.budgets()[-1]) if metric in line.plain]
-    base = next((line for line in last if line.cell.method == "supervised"), None) or (last[0] if last else None)
+    base = baseline(board, metric)
     if base is None or len(board.budgets()) < 2:
         return None
     from medbench.report.html.svg_charts import chart_lines

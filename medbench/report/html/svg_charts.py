@@ -1,6 +1,6 @@
 """Figures of the page, drawn as SVG by hand: ink that follows the reader's light or dark, words of the page's own font, nothing to load.
 
-They show what the figures of `plot` show, in its colours, marks and strokes; matplotlib's SVG of one takes as long as all of these and their page.
+They show what the figures of `report.figures` show, in its colours, marks and strokes; matplotlib's SVG of one takes as long as all of these and their page.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ TITLES = {
     "ece": "ECE",
 }
 #: Columns of leaderboard.csv. One row for each metric of each line of the leaderboard.
+#: Lines would collide without `readout` and `size`.
 COLUMNS = (
     *("task", "data", "method", "source", "encoder", "readout", "size", "protocol", "labels", "target", "metric"),
     *("mean", "sd", "low", "high", "seeds", "n_labels", "status"),

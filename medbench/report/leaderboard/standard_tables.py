@@ -50,7 +50,7 @@ def markdown(store: Store, found: Sequence[Leaderboard] = ()) -> str:
 
 
 def shift_markdown(found: Sequence[Leaderboard], metric: str | None = None, detail: str = MEAN) -> str:
-    """What is lost elsewhere, a table a task; "" where nothing else was scored. See `shifts.tables`."""
+    """What is lost elsewhere, a table a task; "" where nothing else was scored. See `robustness.tables`."""
     parts = []
     for title, cells, said in tables(found, metric, detail):
         parts += [f"## {title}", "", *grid(cells), "", *(f"- {line}" for line in said), ""]
@@ -159,7 +159,7 @@ def weights_in_words(rows: Sequence[Row]) -> dict[str, str]:
     for row in rows:
         of.setdefault(row.cell.method, set()).add(row.provenance["weights"])
     single = {next(iter(texts)): method for method, texts in of.items() if len(texts) == 1}
-    parts = {text: text.split(" + ") for texts in of.values() for text in texts}  # as `units` joins them
+    parts = {text: text.split(" + ") for texts in of.values() for text in texts}  # as `run.units` joins them
     return {
         text: f"of {' + '.join(single[part] for part in each)}" if len(each) > 1 and all(part in single for part in each) else text
         for text, each in parts.items()

@@ -2,7 +2,8 @@
 
     url --retrieve--> FILE.part --verify--> FILE --unpack--> folder
 
-requests is imported where it is needed, so that importing this package costs nothing.
+Our own transfer over requests: pooch knows no ranges, and a file of 10 GB that starts again from nothing is not a download. requests is imported
+where it is needed, so that importing this package costs nothing.
 """
 
 from medbench.system.download.archives import unpack

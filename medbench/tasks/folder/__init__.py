@@ -38,7 +38,7 @@ def open_folder(argument: str, *, ordinal: bool = False) -> Task:
     """The task of a folder or a CSV, see above. Two classes are `binary` (the second in order is positive), more `multiclass`.
 
     Classes are in order of their numbers where all are numbers, else of their names. ordinal: that order has a meaning. Raises UserError
-    for what is wrong with names, labels and parts; torn groups and missing classes are `data.check_parts`' job, as for every task, and
+    for what is wrong with names, labels and parts; torn groups and missing classes are `task_data.check_parts`' job, as for every task, and
     pixels are looked at when images are packed.
     """
     place = existing_place(argument)
