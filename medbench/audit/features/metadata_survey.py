@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medbench.audit.features.columns import FEWEST, MetadataColumn, cramers_v, read_column
-from medbench.audit.features.linear_probe import Auc, mean_auc, out_of_fold
+from medbench.audit.features.metadata_probe import Auc, mean_auc, out_of_fold
 from medbench.audit.features.robustness_index import Index, K, nearest, robustness
 from medbench.schema import Kind, Progress, Split, UserError, silent
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medbench.audit.features.linear_probe import Auc
+from medbench.audit.features.metadata_probe import Auc
 from medbench.audit.features.metadata_survey import ColumnFinding
 
 if TYPE_CHECKING:

@@ -1,6 +1,5 @@
 """Plan + rows -> tables. Pure functions of results folders; never imports torch."""
 
-from medbench.report.leaderboard.formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, pivot_terminal, render_pivot
 from medbench.report.leaderboard.lines import (
     AXES,
     COLUMNS,
@@ -19,6 +18,7 @@ from medbench.report.leaderboard.lines import (
     standing,
     summarise,
 )
+from medbench.report.leaderboard.pivot_formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, pivot_terminal, render_pivot
 from medbench.report.leaderboard.pivot_table import KEYS, Pivot, PivotCell, Places, pivot, places, tasks_by_lines
 from medbench.report.leaderboard.robustness import ALL, EACH, MEAN, RobustnessGap, measured, robustness_gaps, shift_terminal
 from medbench.report.leaderboard.robustness import tables as shift_tables
