@@ -15,11 +15,12 @@ from pathlib import Path
 from types import ModuleType
 
 import medbench
-from medbench import images, stats
+from medbench import stats
 from medbench.data import evaluation_sets
+from medbench.images import augment, decoding, packing
 from medbench.images.corruptions import catalogue
 from medbench.models import features, pretrain
-from medbench.run import planning
+from medbench.run import ingredients
 from medbench.schema import registry
 from medbench.stats import metrics, splits
 
@@ -63,17 +64,28 @@ def _dump(node: object) -> str:
     return repr(node)
 
 
-def entries() -> dict[str, tuple[int, list[Path]]]:
+def entries() -> dict[str, tuple[object, list[Path]]]:
     """Name -> version and the files that make its result. An entry's file is found by the registry's own rule: one file an entry."""
-    found: dict[str, tuple[int, list[Path]]] = {
-        "sampling": (splits.VERSION, [ROOT / "stats" / "splits.py"]),
-        "metrics": (metrics.VERSION, [ROOT / "stats" / "metrics.py"]),
-        "images": (
-            images.VERSION,
-            [*_files("images"), *(ROOT / "system" / f"{name}.py" for name in ("cache_folder", "progress_listener", "worker_pool"))],
+    found: dict[str, tuple[object, list[Path]]] = {
+        "draws and folds": ([splits.DRAWS, splits.FOLDS], [ROOT / "stats" / "splits.py"]),
+        "metrics": (metrics.DEFINITIONS, [ROOT / "stats" / "metrics.py"]),
+        "resamples": (stats.RESAMPLES, [ROOT / "stats" / "bootstrap.py"]),
+        "decoder dicom": (decoding.DECODERS["dicom"], [ROOT / "images" / f"{name}.py" for name in ("dicom", "grey_levels")]),
+        "decoders of Pillow": (
+            {name: version for name, version in decoding.DECODERS.items() if name != "dicom"},
+            [ROOT / "images" / f"{name}.py" for name in ("decoding", "grey_levels")],
         ),
-        "embed": (features.VERSION, [ROOT / "models" / "features.py", ROOT / "system" / "precision.py"]),
-        "grid": (planning.VERSION, [ROOT / "run" / "planning.py", ROOT / "run" / "validation.py"]),
+        "resize": (packing.RESIZE, [ROOT / "images" / "packing.py"]),
+        "crops": (augment.CROPS, _files("images", "augment")),
+        "features": (
+            features.EMBEDDING,
+            [ROOT / "models" / "features.py", ROOT / "images" / "batching.py", ROOT / "system" / "precision.py"],
+        ),
+        "plan": (
+            list(ingredients.FROZEN),
+            [ROOT / "run" / f"{name}.py" for name in ("planning", "validation", "ingredients", "execution", "units", "prepare")]
+            + [ROOT / "data" / "task_data.py"],
+        ),
         "pretrain": (pretrain.VERSION, [*_files("models", "pretrain"), ROOT / "system" / "precision.py"]),
         "corruptions": (catalogue.VERSION, _files("images", "corruptions")),
         "targets": (evaluation_sets.VERSION, _files("data", "evaluation_sets")),
@@ -84,9 +96,6 @@ def entries() -> dict[str, tuple[int, list[Path]]]:
             found[f"{kind}/{name}"] = (entry.version, files_behind(_file_of(kind, entry)))
     for family in registry.families().values():
         found[f"tasks/{family.name}"] = (getattr(_module_of("tasks", family), "VERSION", 1), files_behind(_file_of("tasks", family)))
-    found["stats"] = (stats.VERSION, [ROOT / "stats" / "bootstrap.py"])
-    stages = ("run/execution", "data/task_data", "run/units", "run/prepare")
-    found["run"] = (planning.VERSION, [ROOT / f"{stage}.py" for stage in stages])
     return found
 
 

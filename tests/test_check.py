@@ -17,7 +17,7 @@ from trees import planted
 
 from medbench.report import check
 from medbench.report.check.tolerance import decision_step
-from medbench.schema import Cell, Kind, Row
+from medbench.schema import Cell, Kind, Row, UserError
 from medbench.stats import metrics
 
 Medbench = Callable[..., int]
@@ -225,11 +225,11 @@ def test_measure_is_the_range_over_runs() -> None:
     assert found.spread["derm phantom random linear"]["auc low"] == 0
     assert found.spread["derm phantom random linear"]["features"] == 0
     assert len(found.environments) == 3
-    with pytest.raises(check.reading.UserError, match="a spread is of one study at one commit"):
+    with pytest.raises(UserError, match="a spread is of one study at one commit"):
         check.measure([given(row()), given(row(fingerprint="other"))])
-    with pytest.raises(check.reading.UserError, match=r"are of 2 commits \(abc, def\)"):
+    with pytest.raises(UserError, match=r"are of 2 commits \(abc, def\)"):
         check.measure([given(row()), given(row(provenance={"commit": "def"}))])
-    with pytest.raises(check.reading.UserError, match="needs the rows of two runs"):
+    with pytest.raises(UserError, match="needs the rows of two runs"):
         check.measure([given(row())])
 
 
@@ -244,9 +244,9 @@ def test_measure_is_the_range_over_runs() -> None:
     ],
 )
 def test_a_sketch_that_was_edited_is_one_line(provenance: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises(check.reading.UserError, match=rf"line 2, is not a row of medbench \({said}"):
+    with pytest.raises(UserError, match=rf"line 2, is not a row of medbench \({said}"):
         check.read_rows(write(tmp_path / "rows.jsonl", row(), row(1, provenance=provenance)))
-    with pytest.raises(check.reading.UserError, match="do not all have sketches of the same scores"):
+    with pytest.raises(UserError, match="do not all have sketches of the same scores"):
         check.measure([given(row()), given(row(provenance={"scores": {}}))])
 
 

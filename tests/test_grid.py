@@ -78,7 +78,7 @@ def test_the_author_of_a_task_is_told_what_load_gave(tmp_path: Path) -> None:
 
 WRITTEN = """
 import numpy as np
-from medbench.spec import Split
+from medbench import Split
 
 def load(root):
     ids = np.array(["x", "y"])

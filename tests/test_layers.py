@@ -31,7 +31,7 @@ MAY = {
     "report": {*LOW, "data", "run"},
     "cli": None,
     "__main__": {"cli"},
-    "__init__": {"schema", "protocols", "run", "report"},
+    "__init__": {"schema", "models", "protocols", "run", "report"},
 }
 HEAVY = {"torch", "timm", "sklearn", "pandas", "scipy", "PIL", "pydicom", "torchvision", "huggingface_hub"}
 

@@ -48,7 +48,7 @@ def test_split_is_frozen(parts):
 def test_a_fresh_process_draws_the_same_pixels():
     seeds = sample()[::7]
     code = (  # in another order too: a drawing must not depend on what was drawn before it
-        f"import hashlib; from medbench.tasks.phantom.dermoscopy import draw_derm; drawn = [draw_derm(s).tobytes() for s in {seeds[::-1]}]; "
+        f"import hashlib; from medbench.tasks.phantoms.dermoscopy import draw_derm; drawn = [draw_derm(s).tobytes() for s in {seeds[::-1]}]; "
         "print(hashlib.sha256(b''.join(drawn[::-1])).hexdigest())"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -56,7 +56,7 @@ def test_a_fresh_process_draws_the_same_pixels():
 
 
 def test_listing_imports_nothing_heavy():
-    code = "import sys; from medbench.tasks.phantom import derm; derm(); print(sorted({'torch', 'sklearn', 'scipy', 'PIL'} & set(sys.modules)))"
+    code = "import sys; from medbench.tasks.phantoms import derm; derm(); print(sorted({'torch', 'sklearn', 'scipy', 'PIL'} & set(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
 

@@ -32,7 +32,9 @@ def test_one_file_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A protocol in a file of its own is found without touching another file; two of one name are an error."""
     import medbench.protocols
 
-    source = "from medbench.spec import Protocol\nMINE = Protocol('mine', 1, 'Mine', ('binary',), lambda train, targets, draws: iter(()), False)\n"
+    source = (
+        "from medbench import Protocol\nMINE = Protocol('mine', 1, 'Mine', ('binary',), lambda train, targets, draws: iter(()), False)\n"
+    )
     (tmp_path / "mine_file.py").write_text(source)
     monkeypatch.setattr(medbench.protocols, "__path__", [*medbench.protocols.__path__, str(tmp_path)])
     registry._collect.cache_clear()

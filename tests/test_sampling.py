@@ -115,11 +115,11 @@ def test_all_is_everything_and_seeds_differ() -> None:
 
 
 def test_a_draw_is_pinned() -> None:
-    """Written down once: a draw must not change with numpy, Python or the platform. Raise sampling.VERSION if it has to."""
+    """Written down once: a draw must not change with numpy, Python or the platform. Raise splits.DRAWS if it has to."""
     labels, groups = np.arange(60) % 3, np.array([f"p{i // 2}" for i in range(60)])
     (index,) = splits.draws(labels, groups, parse_budget("10"), [0])
     assert index.tolist() == PINNED
-    assert splits.VERSION == 1
+    assert splits.DRAWS == 1
 
 
 PINNED = [16, 17, 26, 27, 50, 51]

@@ -13,6 +13,7 @@ import pytest
 
 from medbench import Store, stats
 from medbench.report import compare, figures, leaderboard, methods_text
+from medbench.report.leaderboard import robustness
 from medbench.schema import Cell, PlanFile, PlannedCell, Row, fingerprint
 
 RNG = np.random.default_rng(0)
@@ -140,7 +141,7 @@ def test_one_set_is_the_contrast_it_was() -> None:
 
 def test_drops_by_hand(fill: Callable[..., Store]) -> None:
     frame = leaderboard.robustness_gaps(leaderboard.leaderboards(fill(SCORES)))
-    assert list(frame.columns) == list(leaderboard.shifts.COLUMNS)
+    assert list(frame.columns) == list(robustness.COLUMNS)
     at = {(line.shift, line.method): line for line in frame.itertuples(index=False)}
     assert list(dict.fromkeys(frame["shift"])) == [
         *("isic", "corrupted-blur-1", "corrupted-blur-3", "corrupted-blur", "corrupted-jpeg-1", "corrupted"),

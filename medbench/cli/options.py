@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,7 +92,13 @@ def boards_of(folders: list[Path], only: list[str] | None) -> list[Leaderboard]:
     """The leaderboards of results folders, with the lines that `--only` names."""
     from medbench.report import leaderboard
 
-    found = leaderboard.leaderboards(*stores_of(folders))
+    stores = stores_of(folders)
+    found = leaderboard.leaderboards(*stores)
+    if not all(line.complete for board in found for line in board.lines):
+        for store in stores:
+            again = f" Next: {commands[-1]} --out {store.folder}" if (commands := store.plan().commands) else ""
+            for older in store.older():
+                print(f"{older.sentence(store.folder)}: not shown.{again}", file=sys.stderr)
     return leaderboard.only(found, only) if only else found
 
 

@@ -130,9 +130,12 @@ def run_command(
     store = Store(folder)
     if not plan:
         store.check()
-    todo = execution.missing(planned, store)
+    rows = store.rows()
+    todo = execution.missing(planned, store, done=rows)
     for note in planned.notes:
         print(note, file=sys.stderr)
+    for older in store.older(planned.file, rows):
+        print(f"{older.sentence(folder)}. {'A run makes them again.' if plan else 'They are made again.'}", file=sys.stderr)
     if plan:
         screen.show(screen.plan_table(cost_estimate.costs(planned, store, device)))
         return
@@ -140,11 +143,10 @@ def run_command(
         execution.execute(planned, folder, device=device, progress=display.stage, on_row=display.row)
     leaderboard.write(store)
     screen.show(leaderboard.terminal(store))
-    print(f"{len(todo) - len(execution.missing(planned, store))} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")
-    if execution.missing(planned, store):
-        print(
-            f"{len(execution.missing(planned, store))} cells failed; {folder}/run.log has the whole story. The same command tries them again"
-        )
+    left = execution.missing(planned, store)
+    print(f"{len(todo) - len(left)} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")
+    if left:
+        print(f"{len(left)} cells failed; {folder}/run.log has the whole story. The same command tries them again")
         raise typer.Exit(3)
     shown = shlex.quote(str(folder))
     print(f"Next: medbench compare {shown} (is the difference real?), medbench report {shown} (all of it as one page)")

@@ -38,6 +38,10 @@ class TaskData:
         task = self.task
         return fingerprint(task.version, task.kind, task.classes, dict(task.settings), self.sha256)
 
+    def pixels(self, part: str) -> dict[str, int]:
+        """The ingredients of the pixels of the training images and of the part that is scored."""
+        return images.pixel_ingredients([*self.hashes[self.where("train")], *self.hashes[self.where(part)]])
+
     @cached_property
     def digests(self) -> dict[str, dict[str, Any]]:
         """Of each part, and of `all` of them: images (count), of each class too (of positives, where a task is multi-label), and 16 digits

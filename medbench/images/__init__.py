@@ -7,13 +7,13 @@ Pillow, pydicom and torch are imported where they are needed, so that importing 
 
 from medbench.images.batching import batches
 from medbench.images.decoding import decode, picture
-from medbench.images.hashing import content_hashes
-from medbench.images.packing import VERSION, Pack, Pixels, pack, pack_key
+from medbench.images.hashing import ContentHash, content_hashes
+from medbench.images.packing import Pack, Pixels, pack, pack_key, pixel_ingredients
 from medbench.system.cache_folder import cache_entries, cache_folder, check_space, prune, reserve
 from medbench.system.progress_listener import report_progress, watched
 
 __all__ = [
-    "VERSION",
+    "ContentHash",
     "Pack",
     "Pixels",
     "batches",
@@ -25,6 +25,7 @@ __all__ = [
     "pack",
     "pack_key",
     "picture",
+    "pixel_ingredients",
     "prune",
     "report_progress",
     "reserve",

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     import PIL.Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
+#: Format of a file -> the version of its decoder, an ingredient of all that is made of such files (`schema.ingredients`). Raise it with every change
+#: of a pixel. "other": no magic number is known, so that Pillow looks closer or refuses it.
+DECODERS = {"jpeg": 1, "png": 1, "tiff": 1, "bmp": 1, "webp": 1, "dicom": 1, "other": 1}
+HEAD = 132  # bytes that tell the format
+_MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n", "bmp": b"BM"}
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # MPO is found as JPEG
 #: JPEGs much larger than asked for are decoded at 1/2, 1/4 or 1/8 by the inverse DCT itself, never below this multiple of the wanted
 #: size: Pillow documents `reducing_gap` 3.0 as close to indistinguishable from the full decode.
@@ -68,6 +73,17 @@ def _read(path: Path) -> bytes:
     if not data:
         raise UserError(f"{path} is empty (0 bytes).")
     return data
+
+
+def format_of(head: bytes) -> str:
+    """A key of DECODERS, by the first HEAD bytes of a file."""
+    if is_dicom(head):
+        return "dicom"
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "tiff"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    return next((name for name, magic in _MAGIC.items() if head.startswith(magic)), "other")
 
 
 def is_dicom(data: bytes) -> bool:

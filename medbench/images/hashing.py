@@ -9,12 +9,13 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from contextvars import copy_context
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from medbench.images import decoding
 from medbench.schema import Drawn, Image, UserError
 from medbench.system import progress_listener
 
@@ -28,19 +29,30 @@ _LARGE = 64 << 20  # bytes of a file whose reading is worth a progress line of i
 _SETTLED_NS = 2_000_000_000
 
 
+class ContentHash(str):
+    """64 hex digits: the SHA-256 of an image's content, which knows the format of its file: a key of DECODERS, "" for what is no file."""
+
+    file_format: str
+
+    def __new__(cls, sha256: str, file_format: str = "") -> ContentHash:
+        found = super().__new__(cls, sha256)
+        found.file_format = file_format
+        return found
+
+
 def content_hashes(images: Sequence[Image], cache_dir: Path, progress: Callable[[int, int], None] | None = None) -> list[str]:
-    """64 hex digits for each of N images: SHA-256 of the file's bytes, or of a drawing's key. progress(done, total) in files.
+    """A `ContentHash` for each of N images: SHA-256 of the file's bytes, or of a drawing's key. progress(done, total) in files.
 
     Without `progress` the work is reported to `progress_listener`'s listener; so is the reading of a large file, which may be a whole data set.
 
-    Hashes are kept in `cache_dir/hashes.sqlite` by path, size and modification time; several processes may use it at once.
+    Hashes and formats are kept in `cache_dir/hashes.sqlite` by path, size and modification time; several processes may use it at once.
     Raises UserError naming the files that cannot be read (ten of them, and how many).
     """
     places = [None if isinstance(image, Drawn) else os.path.abspath(image) for image in images]
     paths = list(dict.fromkeys(place for place in places if place is not None))
     check_names(paths)
     told = progress or (lambda done, total: progress_listener.report_progress("reading files", done, total))
-    known: dict[str, str] = {}
+    known: dict[str, ContentHash] = {}
     bad: list[str] = []
     if paths:
         with _database(cache_dir) as db, ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
@@ -49,7 +61,7 @@ def content_hashes(images: Sequence[Image], cache_dir: Path, progress: Callable[
                 told(min(start + _BLOCK, len(paths)), len(paths))
     if bad:
         raise UserError(f"{len(bad)} of {len(paths)} image files cannot be read: {'; '.join(bad[:10])}{' ...' if len(bad) > 10 else ''}")
-    drawn = (hashlib.sha256(image.key.encode()).hexdigest() for image in images if isinstance(image, Drawn))
+    drawn = (ContentHash(hashlib.sha256(image.key.encode()).hexdigest()) for image in images if isinstance(image, Drawn))
     return [next(drawn) if place is None else known[place] for place in places]
 
 
@@ -65,10 +77,14 @@ def check_names(names: Iterable[str]) -> None:
             ) from None
 
 
-def _hash_block(db: sqlite3.Connection, threads: ThreadPoolExecutor, paths: list[str], known: dict[str, str], bad: list[str]) -> None:
+def _hash_block(
+    db: sqlite3.Connection, threads: ThreadPoolExecutor, paths: list[str], known: dict[str, ContentHash], bad: list[str]
+) -> None:
     """Fill `known` for these paths, and `bad` with 'path: why' of those that cannot be read."""
     marks = ",".join("?" * len(paths))
-    stored = {row[0]: row[1:] for row in db.execute(f"SELECT path, size, mtime_ns, sha256 FROM files WHERE path IN ({marks})", paths)}
+    stored = {
+        row[0]: row[1:] for row in db.execute(f"SELECT path, size, mtime_ns, sha256, format FROM files WHERE path IN ({marks})", paths)
+    }
     new = []
     here = copy_context()  # of the listener: threads start without one
     some = [paths[start : start + _ERRAND] for start in range(0, len(paths), _ERRAND)]
@@ -77,26 +93,31 @@ def _hash_block(db: sqlite3.Connection, threads: ThreadPoolExecutor, paths: list
         if isinstance(found, OSError):
             bad.append(f"{path}: {found.strerror}")
             continue
-        size, mtime_ns, sha256 = found
-        known[path] = sha256
+        _, mtime_ns, sha256, kind = found
+        known[path] = ContentHash(sha256, kind)
         if found != stored.get(path) and time.time_ns() - mtime_ns > _SETTLED_NS:
-            new.append((path, size, mtime_ns, sha256))
+            new.append((path, *found))
     if new:
         with db:
-            db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", new)
+            db.executemany("INSERT OR REPLACE INTO files (path, size, mtime_ns, sha256, format) VALUES (?, ?, ?, ?, ?)", new)
 
 
-def _hash_file(path: str, stored: tuple[int, int, str] | None) -> tuple[int, int, str] | OSError:
-    """(size, modification time, SHA-256); the stored ones where the first two still hold."""
+def _hash_file(path: str, stored: tuple[int, int, str, str | None] | None) -> tuple[int, int, str, str] | OSError:
+    """(size, modification time, SHA-256, format); the stored ones where the first two still hold. An older medbench stored no format."""
     try:
         state = os.stat(path)
         if not stat.S_ISREG(state.st_mode):
             return OSError(0, "not a file")
-        if stored and stored[:2] == (state.st_size, state.st_mtime_ns):
-            return stored
+        same = stored if stored and stored[:2] == (state.st_size, state.st_mtime_ns) else None
+        if same and same[3] is not None:
+            return (*same[:3], same[3])
         with open(path, "rb") as stream:
+            kind = decoding.format_of(stream.read(decoding.HEAD))
+            if same:
+                return (*same[:3], kind)
+            stream.seek(0)
             read = hashlib.file_digest(stream, "sha256") if state.st_size < _LARGE else _watched_digest(stream, path, state.st_size)
-            return state.st_size, state.st_mtime_ns, read.hexdigest()
+            return state.st_size, state.st_mtime_ns, read.hexdigest(), kind
     except OSError as error:
         return error
 
@@ -114,7 +135,10 @@ def _database(cache_dir: Path) -> Iterator[sqlite3.Connection]:
     file = cache_dir / "hashes.sqlite"
     try:
         with closing(sqlite3.connect(file, timeout=60)) as db:
-            db.execute("CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT)")
+            db.execute("CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT, format TEXT)")
+            if "format" not in {column[1] for column in db.execute("PRAGMA table_info(files)")}:
+                with suppress(sqlite3.OperationalError):  # another process added it meanwhile
+                    db.execute("ALTER TABLE files ADD COLUMN format TEXT")
             yield db
     except sqlite3.Error as error:
         raise UserError(

@@ -10,7 +10,7 @@ a size that no checkpoint knows. Decoding once for each size is the price.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from medbench.images.decoding import picture
+from medbench.images.decoding import DECODERS, picture
+from medbench.images.hashing import ContentHash
 from medbench.schema import Image, UserError, fingerprint
+from medbench.schema.ingredients import raised
 from medbench.system.cache_folder import check_space, disk_errors, reserve
 
-VERSION = 1  # raise it with every change of a pixel
+RESIZE = 1  # an ingredient, see `schema.ingredients`; raise it with every change of a pixel that the decoders do not make
 INTERPOLATIONS = ("bicubic", "bilinear")
 CHUNK = 32  # images a job: what a killed run can lose of each worker
 _SMALL = 200  # images that are decoded sooner than workers have started
@@ -69,8 +71,14 @@ class PackJob(NamedTuple):
 
 
 def pack_key(hashes: Sequence[str], size: int, interpolation: str) -> str:
-    """64 hex digits: the images' content in order, and everything that is done to their pixels."""
-    return fingerprint("pack", VERSION, size, interpolation, list(hashes))
+    """64 hex digits: the images' content in order, and everything that is done to their pixels. hashes: as `content_hashes` gives them."""
+    return fingerprint("pack", 1, size, interpolation, list(hashes), *raised(pixel_ingredients(hashes)))
+
+
+def pixel_ingredients(hashes: Iterable[str]) -> dict[str, int]:
+    """What the pixels of images with these content hashes are made by: the decoder of each of their formats, and the resize."""
+    formats = {content.file_format for content in hashes if isinstance(content, ContentHash)} - {""}
+    return {**{f"decoder {name}": DECODERS[name] for name in sorted(formats)}, "resize": RESIZE}
 
 
 def pack(

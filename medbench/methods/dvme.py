@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from medbench.models.fusion import TRUONG2021, Tokens, fit_predict, head
 from medbench.schema import Fusion, Member, Method, Scores, Train, UserError
+from medbench.schema.ingredients import stated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +87,7 @@ def _method(
         seeded=True,
         fusion=Fusion(members, choose, partial(evaluate, tokens=tokens), partial(trained_head, tokens=tokens)),
         default=default,
-        settings={"tokens": tokens, **asdict(TRUONG2021)},
+        settings={"tokens": tokens, **stated(TRUONG2021)},
         citation="Truong, Mohammadi, Lenga, How transferable are self-supervised features in medical image classification tasks?, ML4H 2021, "
         "PMLR 158:54-74",
     )

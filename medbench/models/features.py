@@ -14,6 +14,7 @@ import numpy as np
 
 from medbench import images
 from medbench.schema import Encoder, Method, Weights, fingerprint
+from medbench.schema.ingredients import raised
 from medbench.stats.array_sketch import sketch
 from medbench.system import atomic_write
 from medbench.system.environment import machine
@@ -22,9 +23,9 @@ from medbench.system.precision import autocast, kind, products
 if TYPE_CHECKING:
     import torch
 
-VERSION = 1
+EMBEDDING = 1  # an ingredient, see `schema.ingredients`; raise it with every change of a feature, of BATCH, too
 COUNT = 20  # writing what was done to the disk costs a twentieth of the time at most
-BATCH = 128  # part of the identity: another batch size changes the last bits of a feature
+BATCH = 128  # another batch size changes the last bits of a feature
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,9 @@ class Features:
 def feature_key(pack_key: str, encoder: Encoder, weights: Weights, method: Method, precision: str, device: str) -> str:
     """Everything that can change a feature, the kind of device (cpu, cuda) included: it changes the last bits."""
     how = [method.name, method.version, dict(method.settings)]
-    return fingerprint("features", VERSION, BATCH, pack_key, encoder.identity(), weights.sha256, how, precision, kind(device))
+    return fingerprint(
+        *("features", 1, 128, pack_key, encoder.identity(), weights.sha256, how, precision, kind(device)), *raised({"features": EMBEDDING})
+    )
 
 
 def cached(cache_dir: Path, key: str) -> Features | None:

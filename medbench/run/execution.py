@@ -17,7 +17,8 @@ import numpy as np
 from medbench import stats
 from medbench.data.evaluation_sets import EvaluationSet
 from medbench.models import features as embed
-from medbench.run.planning import Plan, ingredients
+from medbench.run.ingredients import identity, ingredients, touched
+from medbench.run.planning import Plan
 from medbench.run.planning import plan as plan_grid
 from medbench.run.prepare import Progress, have_features, history, network, task_pack, trained, unit_features
 from medbench.run.provenance import provenance, row_cost
@@ -78,9 +79,9 @@ def execute(
     return store
 
 
-def missing(plan: Plan, store: Store, unit: Unit | None = None) -> list[PlannedCell]:
-    """Planned cells (of a unit, or of all) without a row of their fingerprint."""
-    done = store.rows()
+def missing(plan: Plan, store: Store, unit: Unit | None = None, done: Collection[str] | None = None) -> list[PlannedCell]:
+    """Planned cells (of a unit, or of all) without a row of their fingerprint. done: the fingerprints of the store's rows, where they are at hand."""
+    done = store.rows() if done is None else done
     return [planned for planned in (unit or plan).cells if planned.fingerprint not in done]
 
 
@@ -259,7 +260,16 @@ def _solve(
                 "resamples": np.stack([array.astype(np.float32) for array in resamples.values()]),
                 **_held_out(scores, pool.labels[draw]),
             }
-            origin = provenance(unit, target, draw, made[target.name], histories, device, scores, made_of)
+            origin = provenance(
+                unit,
+                target,
+                draw,
+                made[target.name],
+                histories,
+                device,
+                scores,
+                identity(made_of, touched(unit, protocol, planned.cell.labels, target)),
+            )
             row = Row(
                 cell=planned.cell,
                 fingerprint=planned.fingerprint,

@@ -7,19 +7,20 @@ not decoded, but for a folder of the user's own: its audit needs the pixels, and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medbench import images, stats
+from medbench import images
 from medbench.audit.dataset import audited
 from medbench.data.evaluation_sets import EvaluationSet, common, corrupted, corruptions_of, own_part, shifted, shifts_of
 from medbench.data.task_data import TaskData, open_task
-from medbench.models import features, user_encoder
+from medbench.models import user_encoder
 from medbench.run.command_line import command
+from medbench.run.ingredients import identity, ingredients, touched
 from medbench.run.units import Unit, unit_of
 from medbench.run.validation import FUSED, budgets_of, check_options, encoder_of, resolve_grid
 from medbench.schema import (
@@ -38,10 +39,8 @@ from medbench.schema import (
     registry,
     silent,
 )
-from medbench.stats import metrics
+from medbench.schema.ingredients import raised
 from medbench.stats import splits as sampling
-
-VERSION = 1  # of what a cell's result is made of beyond the entries' own versions
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +56,7 @@ class Plan:
     cache_dir: Path
     target: str  # the part that is scored
     targets: Mapping[tuple[str, str], tuple[EvaluationSet, ...]]
+    settings: Mapping[str, Mapping[str, Any]]  # setting -> its identity, see `ingredients.identity`
     command: str = ""  # that asks for it, without places on the machine
 
     @property
@@ -96,7 +96,7 @@ class Plan:
             for data in self.tasks
             for target in self.targets_of(data)
         }
-        return PlanFile(self.cells, tasks, (self.command,) if self.command else ())
+        return PlanFile(self.cells, tasks, (self.command,) if self.command else (), self.settings)
 
 
 def plan(grid: Grid, progress: Progress = silent) -> Plan:
@@ -108,6 +108,7 @@ def plan(grid: Grid, progress: Progress = silent) -> Plan:
     units: list[Unit] = []
     draws: dict[tuple[str, str, str, int], np.ndarray] = {}
     targets: dict[tuple[str, str], tuple[EvaluationSet, ...]] = {}
+    settings: dict[str, dict[str, Any]] = {}
     for task in asked.tasks:
         data = audited(open_task(task, grid, cache_dir, notes, progress), grid, cache_dir, notes, progress)
         away = [shifted(data, *shift, grid, progress) for shift in shifts[task.name]]
@@ -132,12 +133,13 @@ def plan(grid: Grid, progress: Progress = silent) -> Plan:
                     if pretrain_seed and method.recipes and not unit.recipes:
                         break  # an official checkpoint is what it is
                     first = first or unit
-                    cells = _cells(unit, first, asked.protocols, subsets, scored, grid)
+                    cells, made = _cells(unit, first, asked.protocols, subsets, scored, grid)
+                    settings.update(made)
                     if cells:
                         units.append(replace(unit, cells=cells))
                     else:
                         notes.append(f"{method.name} is left out: {', '.join(p.name for p in asked.protocols)} cannot judge a fusion")
-    return Plan(tuple(units), draws, tuple(notes), cache_dir, grid.target, targets, command(grid))
+    return Plan(tuple(units), draws, tuple(notes), cache_dir, grid.target, targets, settings, command(grid))
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,39 +220,33 @@ def _cells(
     subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]],
     targets: Sequence[EvaluationSet],
     grid: Grid,
-) -> tuple[PlannedCell, ...]:
-    """In the order of work: all targets of a draw, the task's own part first, before the next.
+) -> tuple[tuple[PlannedCell, ...], dict[str, dict[str, Any]]]:
+    """In the order of work: all targets of a draw, the task's own part first, before the next. And each setting's identity.
 
     first: the unit of the first pretraining seed, which names the setting that all of them share.
     """
     data, encoder = unit.data, unit.encoder
     common = (data.task.name, data.data, unit.method.name, unit.source, encoder.name, encoder.readout, encoder.size, unit.pretrain_seed)
     cells = []
+    settings: dict[str, dict[str, Any]] = {}
     for protocol in protocols:
         own_head = unit.method.fusion is not None and unit.method.fusion.evaluate is not None
         if own_head and protocol.name not in FUSED:
             continue  # a person who named both was refused, see `validation`
-        own, shared = (fingerprint(*ingredients(one, protocol).values()) for one in (unit, first))
+        own, shared = (ingredients(one, protocol) for one in (unit, first))
+        made_by = {(str(budget), target.name): touched(unit, protocol, str(budget), target) for budget, _ in subsets for target in targets}
         seeded = protocol.seeded or own_head
         trains = protocol.needs == "features" and any(part.recipes for part in unit.members or (unit,))
         for (budget, seed), (_, wanted) in subsets.items():
             for own_seed in range(grid.seeds) if budget == ALL and seeded else [seed]:
                 for target in targets:
                     cell = Cell(*common, protocol.name, str(budget), own_seed, target.name)
+                    touches = made_by[str(budget), target.name]
                     anew = trains and target.apart  # as in `prepare.features_key`
-                    of_cell, of_line = (target.setting(fingerprint(s, "trained") if anew else s) for s in (own, shared))
-                    cells.append(PlannedCell(cell, fingerprint(asdict(cell), of_cell), wanted, of_line, target.file))
-    return tuple(cells)
-
-
-def ingredients(unit: Unit, protocol: Protocol) -> dict[str, Any]:
-    """Everything that can change a result beside the cell's own fields. Library versions and device stand in the provenance instead."""
-    method = unit.method
-    return {
-        "code": [VERSION, sampling.VERSION, images.VERSION, features.VERSION, features.BATCH, metrics.VERSION, stats.VERSION],
-        "data": unit.data.identity,
-        "method": [method.version, dict(method.settings), unit.weights.sha256],
-        "encoder": unit.encoder.identity(),
-        "protocol": [protocol.version, dict(protocol.settings), unit.data.task.modality if protocol.needs == "images" else ""],
-        "precision": unit.precision,
-    }
+                    of_cell, of_line = (
+                        target.setting(fingerprint(s, "trained") if anew else s)
+                        for s in (fingerprint(*made_of.values(), *raised(touches)) for made_of in (own, shared))
+                    )
+                    cells.append(PlannedCell(cell, fingerprint(cell.identity(), of_cell), wanted, of_line, target.file))
+                    settings.setdefault(of_line, identity(shared, touches))
+    return tuple(cells), settings

@@ -47,9 +47,9 @@ def provenance(
     pretrainings: Sequence[Mapping[str, Any]],
     device: str,
     scores: Scores,
-    ingredients: Mapping[str, Any],
+    identity: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """target: what was scored; scores: its own. ingredients: of the cell's setting, see `planning.ingredients`.
+    """target: what was scored; scores: its own. identity: of the cell's setting, see `ingredients.identity`.
 
     `features`, of the target, are often older than the row: their machine stands beside its own. `parts`, `identity`, the features' `checks`
     and the sketch of the scores serve `check`: they tell which part of a row's making moved.
@@ -59,7 +59,7 @@ def provenance(
     return {
         "data_sha256": unit.data.sha256,
         "parts": {**unit.data.digests, **({} if target.name in unit.data.parts else {target.name: target.digest})},
-        "identity": _short(ingredients),
+        "identity": dict(identity),
         "weights": unit.weights.name,
         "weights_sha256": unit.weights.sha256,
         "members": [member.method.name for member in unit.members],
@@ -84,18 +84,6 @@ def _preprocessing(unit: Unit) -> str:
         return "features as given"
     encoders = [part.encoder for part in unit.members or (unit,)]
     return "; ".join(dict.fromkeys(f"squash to {e.size} px {e.interpolation}, mean {e.mean}, std {e.std}" for e in encoders))
-
-
-def _short(ingredients: Mapping[str, Any]) -> dict[str, Any]:
-    """The ingredients by name; of settings, 16 digits."""
-    method, protocol = ingredients["method"], ingredients["protocol"]
-    return {
-        "code": ingredients["code"],
-        "task": ingredients["data"][:16],
-        "method": [method[0], fingerprint(method[1])[:16]],
-        "encoder": ingredients["encoder"],
-        "protocol": [protocol[0], fingerprint(protocol[1:])[:16]],
-    }
 
 
 def _stages(unit: Unit, history: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,15 +14,17 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError, check_writable, checked, parsed
+from medbench.schema.ingredients import differences
 from medbench.system import archive_errors, atomic_write, fast_npz, gc_pause
 
 T = TypeVar("T")
@@ -72,6 +74,19 @@ def _scores(fingerprint: str) -> str:
     return f"scores/{fingerprint[:32]}.npz"
 
 
+@dataclass(frozen=True)
+class OlderRows:
+    """Rows that a plan would make otherwise. why: what differs, as `schema.ingredients.differences` names it."""
+
+    count: int
+    why: tuple[str, ...]
+
+    def sentence(self, folder: Path) -> str:
+        """`12 rows of results/derm are older: crops 1 -> 2`."""
+        many = f"{self.count} row{'s' * (self.count != 1)} of {folder} {'are' if self.count != 1 else 'is'} older"
+        return f"{many}: {', '.join(self.why) or 'made with other settings or weights'}"
+
+
 class Store:
     """A results folder. Safe with several processes writing at once, and with a kill at any moment."""
 
@@ -87,6 +102,24 @@ class Store:
         scored = {f"scores/{name}" for name in os.listdir(self.folder / "scores")} if (self.folder / "scores").is_dir() else set()
         with gc_pause.kept():  # of thousands of rows
             return {row.fingerprint: row for row in rows if _scores(row.fingerprint) in scored}
+
+    def older(self, plan: PlanFile | None = None, rows: Mapping[str, Row] | None = None) -> list[OlderRows]:
+        """Rows of planned cells that were made otherwise than the plan asks, by what differs; () where a row or a plan is too old to say.
+
+        plan, rows: the folder's own where they are not at hand. A cell that has a row of its own fingerprint is not counted.
+        """
+        plan, rows = plan or self.plan(), self.rows() if rows is None else rows
+        lacking = {entry.cell: entry for entry in plan.cells if entry.fingerprint not in rows}
+        latest = {row.cell: row for row in rows.values() if row.cell in lacking}
+        counts: Counter[tuple[str, ...]] = Counter()
+        for cell, row in latest.items():
+            then, now = row.provenance.get("identity"), plan.settings.get(lacking[cell].setting)
+            about = plan.tasks.get(f"{cell.task}|{cell.data}|{cell.target}", {})
+            said = [text for _, text in differences(then, now)] if then and now else []
+            if not said and row.provenance.get("data_sha256") != about.get("data_sha256"):
+                said = ["the data"]
+            counts[tuple(said)] += 1
+        return [OlderRows(n, why) for why, n in counts.items()]
 
     def failures(self) -> dict[str, str]:
         """fingerprint -> reason of the last failure."""
@@ -196,7 +229,13 @@ class Store:
             ]
             cells = {entry.cell: entry for entry in (*kept, *plan.cells)}
             commands = list(dict.fromkeys((*old.commands, *plan.commands)))
-            record = {"cells": [asdict(entry) for entry in cells.values()], "tasks": {**tasks, **plan.tasks}, "commands": commands}
+            every = {**old.settings, **plan.settings}
+            record = {
+                "cells": [asdict(entry) for entry in cells.values()],
+                "tasks": {**tasks, **plan.tasks},
+                "commands": commands,
+                "settings": {name: every[name] for name in dict.fromkeys(entry.setting for entry in cells.values()) if name in every},
+            }
             self._write("plan.json", json.dumps(record, indent=1).encode())
 
     def add_target(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medbench import images
 from medbench.data.task_data import TaskData
+from medbench.images import augment
 from medbench.models import checkpoints, encoders, pretrain
 from medbench.schema import Encoder, Grid, Member, Method, PlannedCell, UserError, Weights, fingerprint, registry, written_by
+from medbench.schema.ingredients import raised
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +70,11 @@ def _pretrained(
     """The weights that a pretraining on the task's training part will make. Their identity is everything that goes into it."""
     pool = data.pool
     sha256 = fingerprint(
-        ["pretrained", pretrain.VERSION, images.VERSION, method.name, method.version, grid.precision],
+        ["pretrained", pretrain.VERSION, 1, method.name, method.version, grid.precision],
         [start.sha256, replace(encoder, readout="pool").identity(), pretrain_seed],
         [recipe.settings() for recipe in recipes],
         [data.hashes[data.where("train")], pool.bags.tolist(), pool.groups.tolist()],
+        *raised({**data.pixels("train"), "crops": augment.CROPS}),
     )
     name = f"{method.name} on {data.data}, from {start.name}, {grid.pretrain}"
     return Weights(name, sha256, (*start.trained_on, f"{data.data} (training part)"), None, "encoder")

@@ -10,6 +10,7 @@ from typing import Any
 
 from medbench.schema.budgets import parse_budget
 from medbench.schema.errors import UserError
+from medbench.schema.ingredients import stated
 from medbench.schema.json_records import NUMBER, checked
 
 
@@ -70,6 +71,10 @@ class Cell:
         except UserError as error:
             raise ValueError(f"cell labels is {cell.labels!r:.60}") from error
         return cell
+
+    def identity(self) -> dict[str, Any]:
+        """What of it enters a fingerprint: a field that is added later only where it is not at its default."""
+        return stated(self)
 
     @property
     def unit(self) -> tuple[Any, ...]:

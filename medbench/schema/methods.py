@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from medbench.schema.ingredients import stated
 from medbench.schema.protocols import Scores, Train
 from medbench.schema.split import Split
 
@@ -42,7 +43,7 @@ class Encoder:
 
     def identity(self) -> dict[str, Any]:
         """What of it can change a feature, beyond the weights."""
-        return {name: value for name, value in asdict(self).items() if name not in ("file", "trained_on")}
+        return {name: value for name, value in stated(self).items() if name not in ("file", "trained_on")}
 
 
 @dataclass(frozen=True)

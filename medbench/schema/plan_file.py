@@ -35,18 +35,26 @@ class PlannedCell:
 @dataclass(frozen=True)
 class PlanFile:
     """What `plan.json` holds. tasks: "task|data|target" -> kind, classes, metric, groups, marks, as a table needs them. commands: that made the
-    folder, without places on the machine (`command_line.command`); an older medbench wrote none.
+    folder, without places on the machine (`command_line.command`). settings: setting -> its identity (`schema.ingredients`). An older medbench wrote
+    neither.
     """
 
     cells: tuple[PlannedCell, ...] = ()
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     commands: tuple[str, ...] = ()
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @staticmethod
     def from_json(record: Any) -> PlanFile:
         """Raises TypeError or ValueError for any other record."""
         checked(record, {"cells": list, "tasks": dict})
-        plan = PlanFile(tuple(map(PlannedCell.from_json, record["cells"])), record["tasks"], tuple(record.get("commands", ())))
+        plan = PlanFile(
+            tuple(map(PlannedCell.from_json, record["cells"])),
+            record["tasks"],
+            tuple(record.get("commands", ())),
+            record.get("settings", {}),
+        )
+        checked(plan.settings, dict.fromkeys(plan.settings, dict), "settings")
         for key in {f"{entry.cell.task}|{entry.cell.data}|{entry.cell.target}" for entry in plan.cells}:
             checked(plan.tasks, {key: dict}, "tasks")
             _check_about(plan.tasks[key], key.rpartition("|")[2])

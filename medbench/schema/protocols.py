@@ -100,3 +100,4 @@ class Protocol:
     settings: Mapping[str, Any] = field(default_factory=dict)
     citation: str = ""
     needs: Literal["features", "images"] = "features"
+    divides: bool = True  # is the labelled subset divided, into folds or by holding images out?

@@ -1,6 +1,6 @@
 """What chance alone could have done: intervals, paired differences and verdicts, ranks over tasks, label efficiency. Never imports torch."""
 
-from medbench.stats.bootstrap import MAX_UNDEFINED, VERSION, group_weights, interval
+from medbench.stats.bootstrap import MAX_UNDEFINED, RESAMPLES, group_weights, interval
 from medbench.stats.estimates import (
     Estimate,
     Sample,
@@ -18,7 +18,7 @@ from medbench.stats.rank_tests import Ranking, cliques, ranking, ranks
 
 __all__ = [
     "MAX_UNDEFINED",
-    "VERSION",
+    "RESAMPLES",
     "Estimate",
     "LabelEfficiency",
     "Ranking",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-VERSION = 1
+RESAMPLES = 1  # an ingredient, see `schema.ingredients`
 #: An interval is undefined when more than this share of its resamples is: they could all lie beyond one of its ends.
 MAX_UNDEFINED = 0.05
 

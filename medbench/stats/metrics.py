@@ -15,8 +15,9 @@ import numpy as np
 
 from medbench.schema import Kind
 
-VERSION = 1
 METRICS = ("accuracy", "balanced_accuracy", "auc", "f1", "kappa", "weighted_kappa", "ece")
+#: Ingredients (`schema.ingredients`): the version of each metric's definition.
+DEFINITIONS = dict.fromkeys(METRICS, 1)
 #: Guo et al. (2017), section 2 and table 1: 15 bins.
 ECE_BINS = 15
 #: Elements of one chunk of weights. The cumulative sums of a chunk of this size stay in the second-level cache.

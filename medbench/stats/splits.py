@@ -13,7 +13,8 @@ import numpy as np
 
 from medbench.schema import ALL, Budget
 
-VERSION = 1
+#: Ingredients (`schema.ingredients`): which images a budget draws, and how a labelled subset is divided for choosing inside it.
+DRAWS, FOLDS = 1, 1
 
 
 def partition(labels: np.ndarray, groups: np.ndarray, shares: Sequence[float], key: str) -> np.ndarray:

@@ -98,7 +98,7 @@ def audit(
         },
         seconds=round(time.perf_counter() - began, 1),
     )
-    saved_reports.save_report(cache_dir, report)
+    saved_reports.save_report(cache_dir, report, subject.hashes)
     return report
 
 
@@ -111,7 +111,7 @@ def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[str], progr
     if not grid.audit:
         return data
     subject = of_data(data)
-    report = saved_reports.load_report(cache_dir, subject.sha256)
+    report = saved_reports.load_report(cache_dir, subject.sha256, subject.hashes)
     if report is None and data.task.name.startswith("folder:") and data.data != "phantom":
         if len(data.hashes) > AT_PLAN:
             notes.append(f"{data.task.name} is not audited: more than {AT_PLAN:,} images. Next: medbench audit {data.task.name}")

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from medbench.audit.dataset.report import DatasetReport
+from medbench.images import pixel_ingredients
+from medbench.models import features
 from medbench.schema import fingerprint
+from medbench.schema.ingredients import raised
+from medbench.stats import splits
 from medbench.system import atomic_write
 
 VERSION = 3  # raise it with every change of what is found
 
 
-def file_of(cache_dir: Path, sha256: str) -> Path:
-    return cache_dir / "audits" / f"{fingerprint('audit', VERSION, sha256)[:32]}.json"
+def file_of(cache_dir: Path, sha256: str, hashes: Sequence[str] = ()) -> Path:
+    """sha256: of the data; hashes: of their images, whose decoders an audit depends on."""
+    made_by = {**pixel_ingredients(hashes), "folds": splits.FOLDS, "features": features.EMBEDDING}
+    return cache_dir / "audits" / f"{fingerprint('audit', VERSION, sha256, *raised(made_by))[:32]}.json"
 
 
-def load_report(cache_dir: Path, sha256: str) -> DatasetReport | None:
+def load_report(cache_dir: Path, sha256: str, hashes: Sequence[str] = ()) -> DatasetReport | None:
     """The audit of data of that hash, the deepest that was made; None where there was none."""
     try:
-        return DatasetReport.from_json(file_of(cache_dir, sha256).read_text(encoding="utf-8"))
+        return DatasetReport.from_json(file_of(cache_dir, sha256, hashes).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError, TypeError, KeyError):  # a broken entry is made anew
         return None
 
 
-def save_report(cache_dir: Path, report: DatasetReport) -> None:
+def save_report(cache_dir: Path, report: DatasetReport, hashes: Sequence[str] = ()) -> None:
     """Keep it, unless a deeper one of the same data is there."""
-    known = load_report(cache_dir, report.sha256)
+    known = load_report(cache_dir, report.sha256, hashes)
     if known and known.depth == "full" and report.depth != "full":
         return
-    file = file_of(cache_dir, report.sha256)
+    file = file_of(cache_dir, report.sha256, hashes)
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic_write.write(file, lambda partial: partial.write_text(report.to_json(), encoding="utf-8"))

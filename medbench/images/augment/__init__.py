@@ -9,7 +9,11 @@ from medbench.images.augment.apply import draw_views, finished, normalised_image
 from medbench.images.augment.parameters import Parameters, draw_parameters
 from medbench.images.augment.policies import Crop, dino_views, finetune_views, nielsen2023_views, simclr_views, swav_views
 
+#: An ingredient (`schema.ingredients`): how the parameters of views are drawn and applied.
+CROPS = 1
+
 __all__ = [
+    "CROPS",
     "Crop",
     "Parameters",
     "dino_views",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from medbench.schema.ingredients import stated
 
 VERSION = 2  # of the loop
 
@@ -54,7 +56,7 @@ class FineTuneRecipe:
 
     def settings(self) -> dict[str, Any]:
         """Everything that can change a result, as JSON values."""
-        return {"loop": VERSION, **asdict(self)}
+        return {"loop": VERSION, **stated(self)}
 
 
 #: The default, ours: AdamW with layer-wise decay, warm-up and cosine, the rate searched inside the subset.

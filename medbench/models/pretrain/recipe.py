@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from medbench.images.augment import Crop
+from medbench.schema.ingredients import stated
 
 if TYPE_CHECKING:
     import torch
@@ -63,11 +64,10 @@ class Recipe:
 
     def settings(self) -> dict[str, Any]:
         """All of it as JSON values, the objective by its name."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
         return {
-            **plain,
+            **stated(self),
             "objective": self.objective.__name__ if self.objective else None,
-            "crops": [asdict(crop) for crop in self.crops],
+            "crops": [stated(crop) for crop in self.crops],
             "weight_decay": list(self.weight_decay),
             "hyper": dict(self.hyper),
         }

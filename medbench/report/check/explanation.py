@@ -13,6 +13,7 @@ from typing import Any
 
 from medbench.report.check.tolerance import Repeatability, sketched
 from medbench.schema import Cell, Row
+from medbench.schema.ingredients import CODE
 from medbench.stats.array_sketch import distance
 
 PARTS = ("data", "split", "weights", "preprocessing", "readout", "probe", "metrics", "library", "device")
@@ -144,13 +145,24 @@ def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str
     if not (one and other) and a.get("preprocessing") != b.get("preprocessing"):
         found.append(("preprocessing", f"{b.get('preprocessing')}; was {a.get('preprocessing')}"))
     if _other(a, b, "code"):
-        stages = ("probe", "split", "preprocessing", "preprocessing", "preprocessing", "metrics", "metrics")  # as in grid.ingredients
-        for part, x, y in zip(stages, _identity(a, "code"), _identity(b, "code"), strict=False):
+        for name, x, y in zip(CODE, _identity(a, "code"), _identity(b, "code"), strict=False):
             if x != y:
-                found.append((part, f"the version of its code is {y}, was {x}"))
+                found.append((_part_of(name, a), f"{name}: version {y}, was {x}"))
+    old, new = _identity(a, "ingredients") or {}, _identity(b, "ingredients") or {}
+    for name in sorted({*old, *new}):
+        if old.get(name, 1) != new.get(name, 1):
+            found.append((_part_of(name, a), f"{name}: version {new.get(name, 1)}, was {old.get(name, 1)}"))
     if _other(a, b, "protocol"):
         found.append(("probe", f"the protocol's version or settings are others (version {_first(b)}, was {_first(a)})"))
     return found
+
+
+def _part_of(ingredient: str, provenance: Mapping[str, Any]) -> str:
+    """Of PARTS, the one that a named ingredient belongs to. Views make weights in a pretraining, and are part of the probe in a fine-tuning."""
+    if ingredient == "crops":
+        return "weights" if provenance.get("pretraining") else "probe"
+    of = {"plan": "probe", "draws": "split", "folds": "probe", "resamples": "metrics", "metric definitions": "metrics"}
+    return of.get(ingredient, "metrics" if ingredient.startswith("metric ") else "preprocessing")
 
 
 def _surroundings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str]]:

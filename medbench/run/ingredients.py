@@ -1,0 +1,66 @@
+"""What a cell's fingerprint holds beside the cell's own fields: its identity, and the named ingredients that touched it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medbench import images
+from medbench.data.evaluation_sets import EvaluationSet
+from medbench.images import augment
+from medbench.models import features
+from medbench.run.units import Unit
+from medbench.schema import ALL, Protocol, fingerprint
+from medbench.stats import bootstrap, metrics, splits
+
+#: The numbers that every fingerprint begins with, named by `schema.ingredients.CODE`. Frozen: a changed one would make every committed row older.
+FROZEN = (1, 1, 1, 1, 128, 1, 1)
+
+
+def ingredients(unit: Unit, protocol: Protocol) -> dict[str, Any]:
+    """Settings, versions and content that can change a result. Library versions and device stand in the provenance instead."""
+    method = unit.method
+    return {
+        "code": list(FROZEN),
+        "data": unit.data.identity,
+        "method": [method.version, dict(method.settings), unit.weights.sha256],
+        "encoder": unit.encoder.identity(),
+        "protocol": [protocol.version, dict(protocol.settings), unit.data.task.modality if protocol.needs == "images" else ""],
+        "precision": unit.precision,
+    }
+
+
+def touched(unit: Unit, protocol: Protocol, labels: str, target: EvaluationSet) -> dict[str, int]:
+    """The named ingredients of a row and their versions. labels, target: as the cell has them."""
+    found: dict[str, int] = {}
+    trained = any(part.recipes for part in unit.members or (unit,))
+    if unit.encoder.kind != "features":
+        found |= unit.data.pixels(str(target.shift.get("of", target.name)).partition("-common-")[0])
+        found |= images.pixel_ingredients(target.hashes) if target.elsewhere else {}
+        if protocol.needs == "features":
+            found["features"] = features.EMBEDDING
+        if trained or protocol.needs == "images":
+            found["crops"] = augment.CROPS
+    if labels != str(ALL):
+        found["draws"] = splits.DRAWS
+    if protocol.divides:
+        found["folds"] = splits.FOLDS
+    kind = unit.data.task.kind
+    return {
+        **found,
+        "resamples": bootstrap.RESAMPLES,
+        **{f"metric {name}": metrics.DEFINITIONS[name] for name in metrics.metric_names(kind)},
+    }
+
+
+def identity(made_of: Mapping[str, Any], touched: Mapping[str, int]) -> dict[str, Any]:
+    """What a plan and a row keep of both, so that `schema.ingredients.differences` can name what moved; of settings, 16 digits."""
+    method, protocol = made_of["method"], made_of["protocol"]
+    return {
+        "code": made_of["code"],
+        "task": made_of["data"][:16],
+        "method": [method[0], fingerprint(method[1])[:16]],
+        "encoder": made_of["encoder"],
+        "protocol": [protocol[0], fingerprint(protocol[1:])[:16]],
+        "ingredients": dict(touched),
+    }
