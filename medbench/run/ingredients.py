@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,9 +55,9 @@ def touched(unit: Unit, protocol: Protocol, labels: str, target: EvaluationSet) 
 
 
 def identity(made_of: Mapping[str, Any], touched: Mapping[str, int]) -> dict[str, Any]:
-    """What a plan and a row keep of both, so that `schema.ingredients.differences` can name what moved; of settings, 16 digits."""
+    """What a plan and a row keep of both, as JSON gives it back, so that `differences` can name what moved; of settings, 16 digits."""
     method, protocol = made_of["method"], made_of["protocol"]
-    return {
+    found = {
         "code": made_of["code"],
         "task": made_of["data"][:16],
         "method": [method[0], fingerprint(method[1])[:16]],
@@ -64,3 +65,5 @@ def identity(made_of: Mapping[str, Any], touched: Mapping[str, int]) -> dict[str
         "protocol": [protocol[0], fingerprint(protocol[1:])[:16]],
         "ingredients": dict(touched),
     }
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
