@@ -68,7 +68,7 @@ def entries() -> dict[str, tuple[object, list[Path]]]:
     """Name -> version and the files that make its result. An entry's file is found by the registry's own rule: one file an entry."""
     found: dict[str, tuple[object, list[Path]]] = {
         "draws and folds": ([splits.DRAWS, splits.FOLDS], [ROOT / "stats" / "splits.py"]),
-        "metrics": (metrics.DEFINITIONS, [ROOT / "stats" / "metrics.py"]),
+        "metrics": ({name: metric.version for name, metric in metrics.METRICS.items()}, [ROOT / "stats" / "metrics.py"]),
         "resamples": (stats.RESAMPLES, [ROOT / "stats" / "bootstrap.py"]),
         "decoder dicom": (decoding.DECODERS["dicom"], [ROOT / "images" / f"{name}.py" for name in ("dicom", "grey_levels")]),
         "decoders of Pillow": (

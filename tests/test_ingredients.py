@@ -73,6 +73,10 @@ def older(before: dict[Cell, str], after: dict[Cell, str]) -> set[Cell]:
     return {cell for cell in before if before[cell] != after[cell]}
 
 
+def raise_metric(patch: pytest.MonkeyPatch, name: str) -> None:
+    patch.setitem(metrics.METRICS, name, replace(metrics.METRICS[name], version=2))
+
+
 Change = Callable[[pytest.MonkeyPatch], None]
 CHANGES: dict[str, tuple[Change, Callable[[Cell], bool]]] = {
     "the reader of DICOM": (lambda patch: patch.setitem(decoding.DECODERS, "dicom", 2), lambda cell: cell.task == "folder:mixed"),
@@ -83,8 +87,8 @@ CHANGES: dict[str, tuple[Change, Callable[[Cell], bool]]] = {
     "draws": (lambda patch: patch.setattr(splits, "DRAWS", 2), lambda cell: cell.labels != "100%"),
     "folds": (lambda patch: patch.setattr(splits, "FOLDS", 2), lambda cell: True),
     "the resampling matrix": (lambda patch: patch.setattr(bootstrap, "RESAMPLES", 2), lambda cell: True),
-    "a metric that the task has": (lambda patch: patch.setitem(metrics.DEFINITIONS, "auc", 2), lambda cell: True),
-    "a metric that it has not": (lambda patch: patch.setitem(metrics.DEFINITIONS, "weighted_kappa", 2), lambda cell: False),
+    "a metric that the task has": (lambda patch: raise_metric(patch, "auc"), lambda cell: True),
+    "a metric that it has not": (lambda patch: raise_metric(patch, "weighted_kappa"), lambda cell: False),
     "an interval rule": (lambda patch: patch.setattr(estimates, "expanded_interval", lambda *_: (0.0, 1.0)), lambda cell: False),
     "settings of svm": (
         lambda patch: patch.setitem(registry.protocols(), "svm", replace(registry.protocol("svm"), settings={"another": 1})),
@@ -109,7 +113,7 @@ def test_an_ordinal_task_has_weighted_kappa(folders: dict[str, Path], monkeypatc
         for i in range(4):
             Image.new("L", (32, 32), 40 * i + 10 * (part == "test")).save(folders["jpeg"] / part / "3" / f"{i}.jpg")
     before = planned(folders["jpeg"], ordinal=True)
-    monkeypatch.setitem(metrics.DEFINITIONS, "weighted_kappa", 2)
+    monkeyraise_metric(patch, "weighted_kappa")
     assert older(before, planned(folders["jpeg"], ordinal=True)) == set(before)
 
 

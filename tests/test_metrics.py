@@ -220,7 +220,7 @@ def test_uncertain_labels_change_nothing() -> None:
 def test_plain_values_are_numbers_for_json() -> None:
     data, _ = problem("ordinal", 1)
     result = metrics.score(*data, "ordinal")
-    assert tuple(result.values) == metrics.METRICS
+    assert tuple(result.values) == tuple(metrics.METRICS)
     assert {type(value) for value in result.values.values()} == {float} and type(result.auc_classes) is int
 
 

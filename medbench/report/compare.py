@@ -14,6 +14,7 @@ from medbench.report.leaderboard import only as picks
 from medbench.run.store import Store
 from medbench.schema import Progress, silent
 from medbench.stats import metrics
+from medbench.stats.metrics import METRICS
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ def compare(
     with_best: only the pairs that the best of each budget stands in; the family stays all pairs, as the best was picked after looking.
     budgets: only at these; the family stays.
     """
-    sign = -1.0 if metric == "ece" else 1.0
+    sign = METRICS[metric].sign
     found: list[tuple[LeaderboardEntry, LeaderboardEntry]] = []
     differences: list[stats.Estimate] = []
     stage = f"{board.task} pairs"
@@ -95,7 +96,7 @@ def sentences(
         family = pairs(board, shown)
         short = family > MOST and not every_pair
         judged = compare(board, shown, margin, n_permutations, progress=progress, with_best=short)
-        lower = "; sign turned round, so that + is better" if shown == "ece" else ""
+        lower = "; sign turned round, so that + is better" if not METRICS[shown].higher_is_better else ""
         said += [
             f"{board.title}: {shown}, margin {margin:g}{lower}",
             *(f"  {line}" for line in picked(board)),
@@ -144,14 +145,14 @@ def label_savings(
         progress(stage, done, len(whole))
         curve = [(line.n_labels, line.sample(metric)) for line in lines]
         area = stats.area(curve)
-        low, high = np.clip(area.interval(), -1.0 if "kappa" in metric else 0.0, 1.0)
+        low, high = np.clip(area.interval(), METRICS[metric].low, METRICS[metric].high)
         (mine,) = line_names(board, lines[0])
         said.append(f"{mine}: area under the label curve {area.value:.3f} [{low:.3f}, {high:.3f}].")
         untold: list[tuple[stats.LabelEfficiency, LeaderboardEntry]] = []
         for other, others in whole.items():
             if other != name and other in asked:
                 full = max(others, key=lambda line: line.n_labels)
-                reached = stats.label_efficiency(curve, full.sample(metric), higher_is_better=metric != "ece")
+                reached = stats.label_efficiency(curve, full.sample(metric), higher_is_better=METRICS[metric].higher_is_better)
                 if reached.told:
                     said.append(f"{mine} {reached.share(full.n_labels, f'{line_names(board, full)[0]} at {full.cell.labels}')}.")
                 else:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from medbench.report.leaderboard import TITLES, Leaderboard, at_home, escape_tex, weights_in_words
+from medbench.report.leaderboard import Leaderboard, at_home, escape_tex, weights_in_words
 from medbench.schema import Row, Task, registry
+from medbench.stats.metrics import METRICS
 
 #: What `stats` does: `estimates` and `hypothesis_tests`.
 _FACTORS = (
@@ -146,7 +147,7 @@ def _judged(boards: Sequence[Leaderboard], rows: Sequence[Row], cited: _Cited) -
 
 def _uncertainty(boards: Sequence[Leaderboard], cited: _Cited) -> str:
     expanded, factors, joined, corrected = map(cited.cite, (_EXPANDED, _FACTORS, _JOINED, _CORRECTED))
-    metrics = _and(_unique(TITLES[board.about["metric"]] for board in boards))
+    metrics = _and(_unique(METRICS[board.about["metric"]].title for board in boards))
     groups = _and(_unique((board.about["groups"] or "image") + "s" for board in boards))
     return (
         f"The primary metric is {metrics}. Intervals (95\\,\\%) take test {groups} (bootstrap, 1,000 resamples of whole {groups}, "

@@ -50,7 +50,7 @@ def touched(unit: Unit, protocol: Protocol, labels: str, target: EvaluationSet) 
     return {
         **found,
         "resamples": bootstrap.RESAMPLES,
-        **{f"metric {name}": metrics.DEFINITIONS[name] for name in metrics.metric_names(kind)},
+        **{f"metric {name}": metrics.METRICS[name].version for name in metrics.metric_names(kind)},
     }
 
 

@@ -15,9 +15,41 @@ import numpy as np
 
 from medbench.schema import Kind
 
-METRICS = ("accuracy", "balanced_accuracy", "auc", "f1", "kappa", "weighted_kappa", "ece")
-#: Ingredients (`schema.ingredients`): the version of each metric's definition.
-DEFINITIONS = dict.fromkeys(METRICS, 1)
+
+@dataclass(frozen=True)
+class Metric:
+    """What is known of a metric beside how `score` computes it.
+
+    title: in tables and figures. low, high: its range. kinds: of the tasks that have it; () for all. grows_by_chance: chance makes it larger on fewer
+    images, so that it is not compared between sets of unequal size. version: of its definition, an ingredient (`schema.ingredients`).
+    """
+
+    name: str
+    title: str
+    low: float = 0.0
+    high: float = 1.0
+    higher_is_better: bool = True
+    kinds: tuple[Kind, ...] = ()
+    grows_by_chance: bool = False
+    version: int = 1
+
+    @property
+    def sign(self) -> float:
+        """1, or -1 where lower is better."""
+        return 1.0 if self.higher_is_better else -1.0
+
+
+_ALL = (
+    Metric("accuracy", "accuracy"),
+    Metric("balanced_accuracy", "balanced accuracy"),
+    Metric("auc", "AUC"),
+    Metric("f1", "macro F1"),
+    Metric("kappa", "kappa", low=-1.0),
+    Metric("weighted_kappa", "weighted kappa", low=-1.0, kinds=("ordinal",)),
+    Metric("ece", "ECE", higher_is_better=False, grows_by_chance=True),
+)
+#: Name -> metric, in the order of tables.
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 #: Guo et al. (2017), section 2 and table 1: 15 bins.
 ECE_BINS = 15
 #: Elements of one chunk of weights. The cumulative sums of a chunk of this size stay in the second-level cache.
@@ -25,13 +57,18 @@ _CHUNK = 200_000
 _NARROWEST = 40  # columns; below this numpy's cost a row outweighs the cache
 
 
+def metric(name: str) -> Metric:
+    """The metric of that name; of an unknown one, as in rows of a newer medbench or of `clinical`'s calibration, its name alone."""
+    return METRICS.get(name) or Metric(name, name)
+
+
 def metric_names(kind: Kind) -> tuple[str, ...]:
     """The metrics that a task of this kind has. Weighted kappa needs classes in an order.
 
-    >>> names("binary")
+    >>> metric_names("binary")
     ('accuracy', 'balanced_accuracy', 'auc', 'f1', 'kappa', 'ece')
     """
-    return tuple(name for name in METRICS if kind == "ordinal" or name != "weighted_kappa")
+    return tuple(metric.name for metric in METRICS.values() if not metric.kinds or kind in metric.kinds)
 
 
 @dataclass(frozen=True, eq=False)

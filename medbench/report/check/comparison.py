@@ -9,11 +9,11 @@ from medbench.report.check.explanation import Explanation, another_cell, differe
 from medbench.report.check.reference_rows import Given
 from medbench.report.check.tolerance import BOUNDS, Repeatability
 from medbench.schema import Cell, Row
+from medbench.stats.metrics import metric
 
 #: From worst to best; all but the last two are a failed check.
 STATUSES = ("worse", "better", "not comparable", "missing", "new", "same")
 RED = STATUSES[:4]
-LOWER_IS_BETTER = ("ece",)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Change:
     def better(self) -> bool:
         if self.then is None or self.now is None:
             return self.then is None
-        return (self.now < self.then) == (self.metric in LOWER_IS_BETTER)
+        return (self.now < self.then) == (not metric(self.metric).higher_is_better)
 
     @property
     def name(self) -> str:
@@ -112,7 +112,7 @@ def _finding(then: Row, now: Row, repeatability: Repeatability, line: int) -> Ce
         return CellFinding(then.cell, "not comparable", (), nearest, reason, explain(then, now, repeatability, beyond=False), line)
     if beyond:
         # A leak raises every metric but calibration, and narrows or widens intervals: those judge where nothing else moved.
-        leading = [change for change in beyond if change.bound == "value" and change.metric not in LOWER_IS_BETTER] or beyond
+        leading = [change for change in beyond if change.bound == "value" and metric(change.metric).higher_is_better] or beyond
         status = "better" if all(change.better for change in leading) else "worse"
         return CellFinding(then.cell, status, beyond, nearest, "", explain(then, now, repeatability), line)
     if then.fingerprint != now.fingerprint:

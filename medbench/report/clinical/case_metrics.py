@@ -10,6 +10,7 @@ from medbench import stats
 from medbench.report.clinical.predictions import LinePredictions, by_case, read_predictions
 from medbench.report.leaderboard import LeaderboardEntry
 from medbench.stats import metrics
+from medbench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,11 +62,11 @@ def case_records(line: LeaderboardEntry | LinePredictions) -> tuple[list[dict[st
         record: dict[str, Any] = {"metric": metric, "images": len(answers.labels), "cases": len(whole.labels)}
         for name, sample in (("image", of_image), ("case", of_case)):
             s = stats.mean_over_seeds(sample)
-            low, high = np.clip([s.low, s.high], -1.0 if "kappa" in metric else 0.0, 1.0)
+            low, high = np.clip([s.low, s.high], METRICS[metric].low, METRICS[metric].high)
             record |= {name: s.mean, f"{name}_low": low, f"{name}_high": high}
         gain = stats.paired_difference(of_case, of_image)
         low, high = gain.interval()
-        numbers = (np.nan, np.nan, np.nan) if metric == "ece" else (gain.value, low, high)
+        numbers = (np.nan, np.nan, np.nan) if METRICS[metric].grows_by_chance else (gain.value, low, high)
         record |= dict(zip(("gain", "gain_low", "gain_high"), numbers, strict=True))
         records.append(record)
     return records, torn

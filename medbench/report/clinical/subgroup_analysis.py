@@ -15,6 +15,7 @@ from medbench.report.clinical.predictions import Draw, LinePredictions, positive
 from medbench.report.leaderboard import LeaderboardEntry
 from medbench.schema import UserError
 from medbench.stats import metrics
+from medbench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,14 +172,13 @@ def _row(answers: LinePredictions, metric: str, name: str, level: str, levels: n
     groups = min(sizes)
     own, rest = ([_value(part, draw, metric, classes) for draw in part.draws] for part in parts)
     s = stats.mean_over_seeds(answers.sample(own, sizes[0]))
-    bottom = -1.0 if "kappa" in metric else 0.0
     row |= {
         "classes": len(classes) if metric in _MEANS else len(list(answers.each())),
         "value": s.mean,
-        "low": float(np.clip(s.low, bottom, 1)),
-        "high": float(np.clip(s.high, bottom, 1)),
+        "low": float(np.clip(s.low, METRICS[metric].low, METRICS[metric].high)),
+        "high": float(np.clip(s.high, METRICS[metric].low, METRICS[metric].high)),
     }
-    if metric == "ece":
+    if METRICS[metric].grows_by_chance:
         return row
     gap = stats.paired_difference(answers.sample(own, groups), answers.sample(rest, groups))
     low, high = gap.interval()

@@ -14,9 +14,10 @@ from medbench.report.clinical.class_metrics import check_shares, per_class
 from medbench.report.clinical.predictions import LinePredictions, read_predictions
 from medbench.report.clinical.subgroup_analysis import MIN_GROUPS, MIN_OF_CLASS, subgroups
 from medbench.report.clinical.temperature_scaling import MIN_HELD_OUT, RANGE, calibration
-from medbench.report.leaderboard import TITLES, Leaderboard, LeaderboardEntry, escape_tex, known_metric, shown_axes
+from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, escape_tex, known_metric, shown_axes
 from medbench.report.leaderboard.standard_tables import grid
 from medbench.schema import Progress, UserError, parse_budget, silent
+from medbench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +63,7 @@ def best_lines(
     found = []
     for board in boards:
         shown = board.shown(metric)
-        sign = -1.0 if shown == "ece" else 1.0
+        sign = METRICS[shown].sign
         lines = [line for line in board.lines if all(given in (None, str(getattr(line.cell, axis))) for axis, given in asked.items())]
         done = [line for line in lines if shown in line.plain and not np.isnan(line.plain[shown]).any()]
         if done:
@@ -161,7 +162,7 @@ def _cases(answers: LinePredictions) -> list[Sheet]:
         return []
     body = [
         [
-            TITLES[row["metric"]],
+            METRICS[row["metric"]].title,
             *(_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 3, name == "gain") for name in ("image", "case", "gain")),
         ]
         for row in frame.to_dict("records")
@@ -190,8 +191,17 @@ def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> li
             said = [row["note"].replace("too small to say", "too small"), "", ""] if row["note"] else [*numbers, p]
             classes = [] if not several else ["" if row["note"] else f"{row['classes']} of {over}"]
             body.append([row["subgroup"], str(row["images"]), str(row["groups"]), *classes, *said, "worst" if row["worst"] else ""])
-        header = [str(name), "images", f"{answers.group}s", *(["classes"] if several else []), TITLES[metric], "minus the others", "p", ""]
-        made.append(Sheet(f"{TITLES[metric]} by {name}", header, body, [], part))
+        header = [
+            str(name),
+            "images",
+            f"{answers.group}s",
+            *(["classes"] if several else []),
+            METRICS[metric].title,
+            "minus the others",
+            "p",
+            "",
+        ]
+        made.append(Sheet(f"{METRICS[metric].title} by {name}", header, body, [], part))
     n, tested = "two classes" if over > 1 else "a class", int(frame["p"].notna().sum())
     note = (
         f"p: of no difference, Holm-corrected over the {tested} subgroups; worst: the furthest behind, whether or not p shows it. "
@@ -202,8 +212,8 @@ def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> li
         f"Too small: fewer than {MIN_GROUPS} {answers.group}s on either side, or not {n} with {MIN_OF_CLASS} {answers.group}s that have it and "
         f"{MIN_OF_CLASS} that do not."
     )
-    if metric == "ece":
-        note += " ECE is not compared: chance alone makes it larger in the smaller part."
+    if METRICS[metric].grows_by_chance:
+        note += f" {METRICS[metric].title} is not compared: chance alone makes it larger in the smaller part."
     last = made[-1]
     return [*made[:-1], Sheet(last.title, last.header, last.body, [note], last.frame)]
 

@@ -11,8 +11,9 @@ import numpy as np
 from medbench import stats
 from medbench.report.figures.line_selection import baseline, left_out, picked_of, readable
 from medbench.report.figures.style import WIDTHS, Drawing, Look, figure_legend, legend_lines, looks, panels, shaded, without_mathtext
-from medbench.report.leaderboard import TITLES, Leaderboard, LeaderboardEntry, Places, marks, places, shown_axes, summarise, tasks_by_lines
+from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, Places, marks, places, shown_axes, summarise, tasks_by_lines
 from medbench.schema import UserError
+from medbench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +64,7 @@ def curves(boards: Sequence[Leaderboard], metric: str | None, width: str) -> lis
             handles[""] = full
         _label_axis(ax, board)
         ax.set_title(without_mathtext(board.title), loc="left")
-        ax.set_ylabel(TITLES[shown])
+        ax.set_ylabel(METRICS[shown].title)
         ax.spines[["top", "right"]].set_visible(False)
     base = baseline(boards[0], boards[0].shown(metric))
     if base is not None:
@@ -86,7 +87,7 @@ def heatmap(boards: Sequence[Leaderboard], metric: str | None, width: str) -> li
     scores = np.array([[_mean(table, row, column) for column in columns] for row in table.rows])
     if np.isnan(scores).all():
         raise UserError("A heat map needs one finished line.", then="medbench run")
-    lower = set(table.shown.values()) == {"ece"}
+    lower = not any(METRICS[metric].higher_is_better for metric in table.shown.values())
     with np.errstate(all="ignore"):
         gap = scores - np.nanmin(scores, axis=0, initial=np.inf) if lower else np.nanmax(scores, axis=0, initial=-np.inf) - scores
     rows, said = list(range(len(table.rows))), ""
@@ -188,7 +189,7 @@ def cost(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[
         _plain_ticks(ax)
         ax.set_title(f"{without_mathtext(board.title)}\n{board.budgets()[-1]} labels", loc="left")
         ax.set_xlabel("seconds: pretraining, embedding, fitting")
-        ax.set_ylabel(TITLES[shown])
+        ax.set_ylabel(METRICS[shown].title)
         ax.spines[["top", "right"]].set_visible(False)
     if not handles:
         raise UserError("No finished line says what it cost.", then="medbench run")

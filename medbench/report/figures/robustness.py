@@ -11,8 +11,9 @@ import numpy as np
 from medbench.report.figures.line_selection import left_out, readable
 from medbench.report.figures.performance import drawn, line_looks, short_names
 from medbench.report.figures.style import Drawing, figure_legend, legend_lines, panels, without_mathtext
-from medbench.report.leaderboard import TITLES, Leaderboard, RobustnessGap, at_home, measured
+from medbench.report.leaderboard import Leaderboard, RobustnessGap, at_home, measured
 from medbench.schema import UserError
+from medbench.stats.metrics import METRICS
 
 
 def shift(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
@@ -55,7 +56,7 @@ def _figure(home: Leaderboard, drops: Sequence[RobustnessGap], labels: str, widt
         ax.set_xlim(-0.3, ticks[-1] + 0.3)
         ax.set_title(without_mathtext(kind), loc="left")
         if ax.get_subplotspec().is_first_col():
-            ax.set_ylabel(TITLES[of[0].metric])
+            ax.set_ylabel(METRICS[of[0].metric].title)
         ax.spines[["top", "right"]].set_visible(False)
     low, high = (pick(end for ax in axes for end in ax.get_ylim()) for pick in (min, max))
     for ax in axes:

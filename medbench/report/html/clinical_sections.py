@@ -9,9 +9,11 @@ from medbench.report import clinical
 from medbench.report.figures.performance import short_names
 from medbench.report.html.curves_and_shift import reliability_section
 from medbench.report.html.elements import Html, bar, ends_of, interval_markup, number_markup, section, table, tag
-from medbench.report.leaderboard import TITLES, Leaderboard, LeaderboardEntry, marks
+from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, marks
 from medbench.run.store import NoPredictions
 from medbench.schema import Progress
+from medbench.stats.metrics import METRICS
+from medbench.stats.metrics import metric as metric_of
 
 Records = Sequence[dict[str, Any]]
 DETAILED = 4  # tasks whose classes, cases and subgroups are worked out: each takes seconds
@@ -92,7 +94,7 @@ def _measure(record: dict[str, Any] | None) -> object:
 def _cases(records: Records, who: str) -> Html:
     rows = [
         [
-            TITLES.get(record["metric"], record["metric"]),
+            metric_of(record["metric"]).title,
             [number_markup(record["image"]), " ", tag("small", interval_markup(record["image_low"], record["image_high"]))],
             [number_markup(record["case"]), " ", tag("small", interval_markup(record["case_low"], record["case_high"]))],
         ]
@@ -119,7 +121,7 @@ def _subgroups(records: Records, who: str, metric: str) -> Html | None:
         p = "–" if record["p"] != record["p"] else number_markup(record["p"])
         count = f"{int(record['images']):,} / {int(record['groups']):,}"
         rows.append([record["column"], str(record["subgroup"]), note, count, value if known else "–", gap if known else "–", p])
-    header = ["column", "subgroup", "note", "images / groups", TITLES[metric], "minus the others", "p"]
+    header = ["column", "subgroup", "note", "images / groups", METRICS[metric].title, "minus the others", "p"]
     return table(header, rows, who, names=3)
 
 

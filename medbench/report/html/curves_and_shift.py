@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from medbench.report.figures.line_selection import left_out
 from medbench.report.html import svg_charts
 from medbench.report.html.elements import Html, items, section, table, tag
-from medbench.report.leaderboard import TITLES, Leaderboard
+from medbench.report.leaderboard import Leaderboard
 from medbench.report.leaderboard.robustness import tables as shift_tables
+from medbench.stats.metrics import METRICS
 
 
 def curves_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
@@ -19,16 +20,18 @@ def curves_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | 
         few = svg_charts.chart_lines(board, shown)
         n = len({line.name for line in board.lines})
         some = f" {said[0].upper()}{said[1:]}." if (said := left_out([board], [few])) else ""
-        alt = (
-            f"{TITLES[shown]} over the number of labelled images on {board.title}, a curve a method; the numbers stand in the leaderboard."
-        )
+        alt = f"{METRICS[shown].title} over the number of labelled images on {board.title}, a curve a method; the numbers stand in the leaderboard."
         drawn.append(
-            svg_charts.curves_chart(few, shown, alt, f"{board.title}: {TITLES[shown]} over labelled images, with 95 % intervals.{some}")
+            svg_charts.curves_chart(
+                few, shown, alt, f"{board.title}: {METRICS[shown].title} over labelled images, with 95 % intervals.{some}"
+            )
         )
         if n > 1:
-            alt = f"{TITLES[shown]} over seconds on {board.title}, a point a method."
+            alt = f"{METRICS[shown].title} over seconds on {board.title}, a point a method."
             drawn.append(
-                svg_charts.cost_chart(few, shown, alt, f"{board.title}: {TITLES[shown]} with the most labels over what it took.{some}")
+                svg_charts.cost_chart(
+                    few, shown, alt, f"{board.title}: {METRICS[shown].title} with the most labels over what it took.{some}"
+                )
             )
     made = [one for one in drawn if one is not None]
     return section("curves", "Labels and cost", tag("div", made, class_="figures")) if made else None

@@ -8,7 +8,8 @@ import numpy as np
 
 from medbench.report.figures.performance import seconds_of
 from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, number_markup, section, tag
-from medbench.report.leaderboard import TITLES, Leaderboard, marks, shown_axes
+from medbench.report.leaderboard import Leaderboard, marks, shown_axes
+from medbench.stats.metrics import METRICS
 
 SIGNS = {"*": "best", "=": "=", "?": "?", "": ""}
 
@@ -18,10 +19,10 @@ def leaderboard_section(boards: Sequence[Leaderboard], metric: str | None) -> Ht
     axes = list(dict.fromkeys(axis for board in boards for axis in shown_axes(board.lines)))
     tasks = len({(board.task, board.data, board.target) for board in boards}) > 1
     primary = list(dict.fromkeys(board.shown(metric) for board in boards))
-    others = [name for name in TITLES if any(name in line.plain for board in boards for line in board.lines) and primary != [name]]
-    title = TITLES[primary[0]] if len(primary) == 1 else "primary metric"
+    others = [name for name in METRICS if any(name in line.plain for board in boards for line in board.lines) and primary != [name]]
+    title = METRICS[primary[0]].title if len(primary) == 1 else "primary metric"
     words = [*(["task"] if tasks else []), *(["metric"] if len(primary) > 1 else []), *axes, "labels", "mark"]
-    numbers = ["images", title, "95 %", "sd", "to best", *(TITLES[name] for name in others), "seconds"]
+    numbers = ["images", title, "95 %", "sd", "to best", *(METRICS[name].title for name in others), "seconds"]
     head = [tag("th", name, scope="col", data_kind="word" if name != "labels" else "number", data_key=name) for name in words]
     head += [tag("th", name, scope="col", data_kind="number", class_="n") for name in numbers]
     body = [row for board in boards for row in _rows(board, board.shown(metric), axes, others, tasks, len(primary) > 1)]
@@ -64,7 +65,7 @@ def _rows(board: Leaderboard, metric: str, axes: Sequence[str], others: Sequence
     for line in board.lines:
         s, mark = summaries[line], found[line]
         where = [task_in_words(board)] if tasks else []
-        words = [*where, *([TITLES[metric]] if named else []), *(str(getattr(line.cell, axis)) for axis in axes)]
+        words = [*where, *([METRICS[metric].title] if named else []), *(str(getattr(line.cell, axis)) for axis in axes)]
         cells = [f"<td{' class=k' if i == len(words) - len(axes) else ''}>{escaped(word)}</td>" for i, word in enumerate(words)]
         cells.append(f'<td data-v="{place[line.cell.labels]}">{escaped(line.cell.labels)}</td>')
         known = metric in line.plain

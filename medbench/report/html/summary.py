@@ -8,8 +8,9 @@ from medbench import stats
 from medbench.report import compare
 from medbench.report.figures.line_selection import baseline
 from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, items, number_markup, section, table, tag
-from medbench.report.leaderboard import TITLES, Leaderboard, LeaderboardEntry, have_seen, is_quick, marks, pairs, picked, pivot
+from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, have_seen, is_quick, marks, pairs, picked, pivot
 from medbench.schema import Progress
+from medbench.stats.metrics import METRICS
 
 _TOLD = {"better": "is better than", "worse": "is worse than"}
 
@@ -37,7 +38,7 @@ def _headline(board: Leaderboard, metric: str, margin: float, progress: Progress
         said: list[object] = [
             f"With {_labels(at)} ",
             tag("strong", compare.line_names(board, best)[0]),
-            f" has the best {TITLES[metric]}, {score}.",
+            f" has the best {METRICS[metric].title}, {score}.",
         ]
         if len(at) > 1 and not ties and not unsure:
             said.append(" It is shown to differ from every other.")
@@ -110,7 +111,10 @@ def _judged(board: Leaderboard, metric: str, margin: float, progress: Progress) 
                 ]
             )
         compared = table(
-            ["comparison", "verdict", f"difference in {TITLES[metric]}", "95 %", "p"], rows, f"{board.title}, {budget} labels", names=2
+            ["comparison", "verdict", f"difference in {METRICS[metric].title}", "95 %", "p"],
+            rows,
+            f"{board.title}, {budget} labels",
+            names=2,
         )
         opened = budget == board.budgets()[-1] and len(of) <= 30
         parts.append(

@@ -15,9 +15,10 @@ from medbench.report.figures.line_selection import baseline
 from medbench.report.figures.performance import budget_ticks, line_looks, seconds_of, short_names
 from medbench.report.figures.style import Look
 from medbench.report.html.elements import Html, tag
-from medbench.report.leaderboard import TITLES, Leaderboard
+from medbench.report.leaderboard import Leaderboard
 from medbench.run.store import NoPredictions
 from medbench.stats import Summary
+from medbench.stats.metrics import METRICS
 
 MOST = 8  # lines that one small figure can show and an eye still tells apart
 WIDTH = 360  # of a drawing, in its own units: pixels of a phone
@@ -87,7 +88,7 @@ def curves_chart(board: Leaderboard, metric: str, alt: str, caption: str) -> Htm
     y = _over(s for points in shown.values() for _, s in points)
     if y is None:
         return None
-    drawn = [_panel(x, y, ticks, "labels (images)", TITLES[metric])]
+    drawn = [_panel(x, y, ticks, "labels (images)", METRICS[metric].title)]
     base = baseline(board, metric)
     if base is not None and not isnan(level := base.summary(metric).mean):
         drawn.append(_path(f"M{_LEFT} {y.at(level)}H{_RIGHT}", stroke="var(--soft)", stroke_dasharray="1.5 2.5"))
@@ -108,7 +109,7 @@ def cost_chart(board: Leaderboard, metric: str, alt: str, caption: str) -> Html 
     if y is None:
         return None
     x = _around([seconds_of(line) for line in lines], _LEFT, _RIGHT, log_=True, least=8.0)
-    drawn = [_panel(x, y, x.ticks(), "seconds: pretraining, embedding, fitting", TITLES[metric])]
+    drawn = [_panel(x, y, x.ticks(), "seconds: pretraining, embedding, fitting", METRICS[metric].title)]
     for line in lines:
         s = line.summary(metric)
         if not isnan(s.mean):

@@ -3,7 +3,6 @@
 from medbench.report.leaderboard.lines import (
     AXES,
     COLUMNS,
-    TITLES,
     Leaderboard,
     LeaderboardEntry,
     Selection,
@@ -45,7 +44,6 @@ __all__ = [
     "KEYS",
     "MEAN",
     "SPREADS",
-    "TITLES",
     "Leaderboard",
     "LeaderboardEntry",
     "Pivot",

@@ -15,19 +15,11 @@ import numpy as np
 from medbench import stats
 from medbench.run.store import Store
 from medbench.schema import Cell, PlannedCell, Row, UserError, parse_budget
+from medbench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TITLES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced acc.",
-    "auc": "AUC",
-    "f1": "macro F1",
-    "kappa": "kappa",
-    "weighted_kappa": "weighted kappa",
-    "ece": "ECE",
-}
 #: Columns of leaderboard.csv. One row for each metric of each line of the leaderboard.
 #: Lines would collide without `readout` and `size`.
 COLUMNS = (
@@ -89,7 +81,7 @@ class LeaderboardEntry:
 
     def merit(self, metric: str) -> float:
         """Mean over seeds of a complete line, turned round where lower is better."""
-        return (-1.0 if metric == "ece" else 1.0) * float(np.mean(self.plain[metric]))
+        return METRICS[metric].sign * float(np.mean(self.plain[metric]))
 
     @cached_property
     def pretrainings(self) -> int:
@@ -133,7 +125,7 @@ def summarise(lines: Sequence[LeaderboardEntry], metrics: Collection[str]) -> No
     for metric in metrics:
         todo = [line for line in lines if metric not in line._summaries]
         known = [line for line in todo if metric in line.plain]
-        low, high = -1.0 if "kappa" in metric else 0.0, 1.0
+        low, high = METRICS[metric].low, METRICS[metric].high
         for line, s in zip(known, stats.means_over_seeds([line._saved(metric) for line in known]), strict=True):
             cut = [low if end < low else high if end > high else end for end in (s.low, s.high)]  # NaN stays
             line._summaries[metric] = stats.Summary(s.mean, s.sd, *cut)
@@ -229,8 +221,8 @@ def known_metric(found: Sequence[Leaderboard], metric: str | None) -> None:
     """Raises UserError for a metric that these leaderboards do not have."""
     if not metric:
         return
-    if metric not in TITLES:
-        raise UserError(f"Unknown metric '{metric}'.", allowed=TITLES, given=metric)
+    if metric not in METRICS:
+        raise UserError(f"Unknown metric '{metric}'.", allowed=METRICS, given=metric)
     for board in found:
         available = sorted({name for line in board.lines for name in line.plain})
         if available and metric not in available:
@@ -250,7 +242,7 @@ def records(found: Sequence[Leaderboard]) -> list[dict[str, Any]]:
     """The tidy leaderboard, a record for each metric of each line: keys COLUMNS, metrics in their own range, NaN where a line is not complete."""
     made = []
     for board in found:
-        summarise(board.lines, [metric for metric in TITLES if any(metric in line.plain for line in board.lines)])
+        summarise(board.lines, [metric for metric in METRICS if any(metric in line.plain for line in board.lines)])
         for line in board.lines:
             common = {name: getattr(line.cell, name) for name in ("task", "data", *AXES, "labels", "target")}
             n_labels = line.n_labels if line.rows else np.nan

@@ -9,10 +9,11 @@ from math import nan
 import numpy as np
 
 from medbench import stats
-from medbench.report.leaderboard.lines import AXES, TITLES, Leaderboard, LeaderboardEntry, SignificanceMark, known_metric, summarise
+from medbench.report.leaderboard.lines import AXES, Leaderboard, LeaderboardEntry, SignificanceMark, known_metric, summarise
 from medbench.report.leaderboard.significance import marks, pairs
 from medbench.report.leaderboard.standard_tables import notes
 from medbench.schema import UserError
+from medbench.stats.metrics import METRICS
 
 #: What rows and columns may be named by. "task" says the data, too, where they are drawn, and the part where it is not the test part.
 KEYS = ("task", *AXES, "labels")
@@ -154,14 +155,14 @@ def _mean_ranks(
 
 def _score(entry: PivotCell | None) -> float:
     """Higher is better; NaN where missing."""
-    return nan if entry is None else -entry.summary.mean if entry.metric == "ece" else entry.summary.mean
+    return nan if entry is None else METRICS[entry.metric].sign * entry.summary.mean
 
 
 def _caption(shown: Mapping[Leaderboard, str]) -> str:
-    names = list(dict.fromkeys(TITLES[metric] for metric in shown.values()))
+    names = list(dict.fromkeys(METRICS[metric].title for metric in shown.values()))
     of = next(iter(shown)).title if len(shown) == 1 else f"{len(shown)} tasks"
     if len(names) > 1:
-        names = [f"{TITLES[metric]} of {board.task}" for board, metric in shown.items()]
+        names = [f"{METRICS[metric].title} of {board.task}" for board, metric in shown.items()]
     some = "; a selection" if any(board.selection for board in shown) else ""
     return f"{', '.join(names)}; {of}{some}"
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
-from medbench.report.leaderboard.lines import AXES, TITLES, Leaderboard, LeaderboardEntry, picked, shown_axes
+from medbench.report.leaderboard.lines import AXES, Leaderboard, LeaderboardEntry, picked, shown_axes
+from medbench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +106,7 @@ def tables(found: Sequence[Leaderboard], metric: str | None = None, detail: str 
         kept = [drop for drop in mine if _kept(drop, mine, detail)]
         axes = shown_axes([drop.home for drop in kept])
         title = replace(kept[0].board, target="what is lost elsewhere").title
-        header = ["shift", "labels", *axes, TITLES[kept[0].metric], "there", "drop", "95 %", "", "over least"]
+        header = ["shift", "labels", *axes, METRICS[kept[0].metric].title, "there", "drop", "95 %", "", "over least"]
         body = [
             [_label(drop), drop.home.cell.labels, *(str(getattr(drop.home.cell, axis)) for axis in axes), *_numbers(drop)] for drop in kept
         ]
@@ -188,7 +189,7 @@ def _fits(line: LeaderboardEntry) -> dict[tuple[int, int], str]:
 
 def _terms(drop: RobustnessGap, weight: float) -> list[list[tuple[float, stats.Sample]]]:
     """A drop as weighted samples: on one test set where the images are the same, else on two."""
-    weight = -weight if drop.metric == "ece" else weight
+    weight *= METRICS[drop.metric].sign
     home = [(weight, drop.home.sample(drop.metric))]
     away = [(-weight / len(drop.away), line.sample(drop.metric)) for line in drop.away]
     return [[*home, *away]] if drop.kind == "corruption" else [home, away]
@@ -268,9 +269,10 @@ def _notes(shown: Sequence[RobustnessGap]) -> list[str]:
     """How the numbers came about, one sentence a line."""
     about, metric = shown[0].board.about, shown[0].metric
     group = about["groups"] or "image"
+    turned = "" if METRICS[metric].higher_is_better else f" ({METRICS[metric].title}: elsewhere less at home)"
     found = [
         *picked(shown[0].board),
-        f"drop: at home less elsewhere, of the same fits{' (ECE: elsewhere less at home)' if metric == 'ece' else ''}; + is a loss.",
+        f"drop: at home less elsewhere, of the same fits{turned}; + is a loss.",
     ]
     damaged = [drop for drop in shown if drop.corruption]
     if damaged:
@@ -279,7 +281,8 @@ def _notes(shown: Sequence[RobustnessGap]) -> list[str]:
         found.append(f"Corruptions: of the same images{means}; paired on {group}s and draws.")
     for drop in {drop.name: drop for drop in shown if drop.kind == "data"}.values():
         theirs = drop.there[0].about["groups"] or "image"
-        same = "; chance makes an ECE larger on fewer images" if metric == "ece" else ""
+        known = METRICS[metric]
+        same = f"; chance makes an {known.title} larger on fewer images" if known.grows_by_chance else ""
         same += f"; at home the {len(drop.board.about['classes'])} common classes alone" if drop.board.shift else ""
         found.append(f"{drop.name}: other images; {group}s at home and {theirs}s there are resampled apart, draws are paired{same}.")
     return found

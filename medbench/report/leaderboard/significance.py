@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medbench import stats
-from medbench.report.leaderboard.lines import TITLES, Leaderboard, LeaderboardEntry, SignificanceMark, standing, summarise
+from medbench.report.leaderboard.lines import Leaderboard, LeaderboardEntry, SignificanceMark, standing, summarise
+from medbench.stats.metrics import METRICS
 from medbench.system import fork_pool
 
 
@@ -42,7 +43,7 @@ def precompute(found: Sequence[Leaderboard], metric: str | None = None, *, all_m
     shown, marked = {board: board.shown(metric) for board in found}, set(standing(found))
 
     def summarised(board: Leaderboard, lines: Sequence[LeaderboardEntry]) -> None:
-        known = [name for name in TITLES if any(name in line.plain for line in lines)] if all_metrics else []
+        known = [name for name in METRICS if any(name in line.plain for line in lines)] if all_metrics else []
         summarise(lines, known or [shown[board]])
 
     if processes < 2:

@@ -12,7 +12,6 @@ import numpy as np
 from medbench.report.leaderboard.lines import (
     AXES,
     COLUMNS,
-    TITLES,
     Leaderboard,
     LeaderboardEntry,
     known_metric,
@@ -28,6 +27,7 @@ from medbench.report.leaderboard.significance import legend, marks
 from medbench.report.leaderboard.terminal_table import Fitted
 from medbench.run.store import Store
 from medbench.schema import Row
+from medbench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,7 +43,7 @@ def markdown(store: Store, found: Sequence[Leaderboard] = ()) -> str:
     every = found or leaderboards(store)
     for board in standing(every):
         metric = board.about["metric"]
-        others = [name for name in TITLES if name != metric and any(name in line.plain for line in board.lines)]
+        others = [name for name in METRICS if name != metric and any(name in line.plain for line in board.lines)]
         parts += [f"## {board.title}", "", *grid(_cells(board, metric)), "", legend(board, metric), ""]
         parts += [*grid(_all_metrics(board, [metric, *others])), "", *(f"- {line}" for line in notes(board)), ""]
     return "\n".join([*parts, shift_markdown(every)])
@@ -65,7 +65,7 @@ def terminal(store: Store, metric: str | None = None, found: Sequence[Leaderboar
     known_metric(every, metric)
     for board in standing(every):
         header, *body = _cells(board, board.shown(metric))
-        body, left_out = _best(body, header, lowest=metric == "ece")
+        body, left_out = _best(body, header, lowest=not METRICS[board.shown(metric)].higher_is_better)
         names = [i for i, name in enumerate(header) if name in AXES]
         best = frozenset(i for i, cells in enumerate(body) if cells[header.index("")] == "*")
         more = [f"The best {BEST} lines at each budget; {left_out} more stand in leaderboard.md and leaderboard.csv."] if left_out else []
@@ -109,9 +109,11 @@ def notes(board: Leaderboard, metric: str | None = None) -> list[str]:
     found.append(
         f"Scored on {images} {board.target} images of {groups} {group}s; 95 % intervals over {group}s (1,000 resamples) and seeds."
     )
-    if metric in (None, "ece") and any("ece" in row.metrics for row in rows):
+    for known in (known for name, known in METRICS.items() if metric in (None, name) and known.grows_by_chance):
+        if not any(known.name in row.metrics for row in rows):
+            continue
         found.append(
-            "ECE: chance makes it larger than 0, more so on few images, and resamples larger still: compare it between these lines alone."
+            f"{known.title}: chance makes it larger than 0, more so on few images, and resamples larger still: compare it between these lines alone."
         )
     trained = any(row.provenance.get("pretraining") for row in rows)
     if (trained or any(row.cell.method == "random" for row in rows)) and len({row.cell.pretrain_seed for row in rows}) == 1:
@@ -228,13 +230,13 @@ def _cells(board: Leaderboard, metric: str) -> list[list[str]]:
         s, mark = line.summary(metric), marked[line]
         gap = f"{mark.to_best.value:+.3f} {interval_text(*mark.to_best.interval(), '+.3f')}" if mark.to_best else ""
         body.append([*head, mark.sign, number_text(s.mean), interval_text(s.low, s.high), number_text(s.sd), gap])
-    return [["labels", "images", *axes, "", TITLES[metric], "95 %", "sd", "to best, paired"], *body]
+    return [["labels", "images", *axes, "", METRICS[metric].title, "95 %", "sd", "to best, paired"], *body]
 
 
 def _all_metrics(board: Leaderboard, metrics: Sequence[str]) -> list[list[str]]:
     axes = shown_axes(board.lines)
     summarise(board.lines, metrics)
-    header = ["labels", "images", *axes, *(TITLES[metric] for metric in metrics)]
+    header = ["labels", "images", *axes, *(METRICS[metric].title for metric in metrics)]
     body = []
     for line in board.lines:
         numbers = []
