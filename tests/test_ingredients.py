@@ -113,7 +113,7 @@ def test_an_ordinal_task_has_weighted_kappa(folders: dict[str, Path], monkeypatc
         for i in range(4):
             Image.new("L", (32, 32), 40 * i + 10 * (part == "test")).save(folders["jpeg"] / part / "3" / f"{i}.jpg")
     before = planned(folders["jpeg"], ordinal=True)
-    monkeyraise_metric(patch, "weighted_kappa")
+    raise_metric(monkeypatch, "weighted_kappa")
     assert older(before, planned(folders["jpeg"], ordinal=True)) == set(before)
 
 
