@@ -41,7 +41,7 @@ class Metric:
 
 _ALL = (
     Metric("accuracy", "accuracy"),
-    Metric("balanced_accuracy", "balanced accuracy"),
+    Metric("balanced_accuracy", "balanced acc."),
     Metric("auc", "AUC"),
     Metric("f1", "macro F1"),
     Metric("kappa", "kappa", low=-1.0),
