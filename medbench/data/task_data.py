@@ -38,9 +38,11 @@ class TaskData:
         task = self.task
         return fingerprint(task.version, task.kind, task.classes, dict(task.settings), self.sha256)
 
-    def pixels(self, part: str) -> dict[str, int]:
-        """The ingredients of the pixels of the training images and of the part that is scored."""
-        return images.pixel_ingredients([*self.hashes[self.where("train")], *self.hashes[self.where(part)]])
+    @cached_property
+    def pixels(self) -> dict[str, dict[str, int]]:
+        """Of each part: the ingredients of its pixels and of the training images'."""
+        train = images.pixel_ingredients(self.hashes[self.where("train")])
+        return {part: train | images.pixel_ingredients(self.hashes[self.where(part)]) for part in self.parts}
 
     @cached_property
     def digests(self) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from medbench import images
 from medbench.data.evaluation_sets import EvaluationSet
 from medbench.images import augment
 from medbench.models import features
@@ -36,8 +35,7 @@ def touched(unit: Unit, protocol: Protocol, labels: str, target: EvaluationSet) 
     found: dict[str, int] = {}
     trained = any(part.recipes for part in unit.members or (unit,))
     if unit.encoder.kind != "features":
-        found |= unit.data.pixels(str(target.shift.get("of", target.name)).partition("-common-")[0])
-        found |= images.pixel_ingredients(target.hashes) if target.elsewhere else {}
+        found |= unit.data.pixels[str(target.shift.get("of", target.name)).partition("-common-")[0]] | target.pixels
         if protocol.needs == "features":
             found["features"] = features.EMBEDDING
         if trained or protocol.needs == "images":

@@ -74,7 +74,7 @@ def _pretrained(
         [start.sha256, replace(encoder, readout="pool").identity(), pretrain_seed],
         [recipe.settings() for recipe in recipes],
         [data.hashes[data.where("train")], pool.bags.tolist(), pool.groups.tolist()],
-        *raised({**data.pixels("train"), "crops": augment.CROPS}),
+        *raised({**data.pixels["train"], "crops": augment.CROPS}),
     )
     name = f"{method.name} on {data.data}, from {start.name}, {grid.pretrain}"
     return Weights(name, sha256, (*start.trained_on, f"{data.data} (training part)"), None, "encoder")

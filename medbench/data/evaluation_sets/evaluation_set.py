@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from medbench import images
 from medbench.data.task_data import TaskData, part_digest
 from medbench.images.corruptions.catalogue import Corruption
 from medbench.schema import Scores, Split, Task, fingerprint
@@ -43,6 +44,11 @@ class EvaluationSet:
     def digest(self) -> dict[str, Any]:
         """As of a task's own part, see `TaskData.digests`; damaged images are told by what was done to them."""
         return part_digest(self.split, self.hashes or [self.identity] * len(self.split), len(self.classes))
+
+    @cached_property
+    def pixels(self) -> dict[str, int]:
+        """The ingredients of its pixels; {} where they lie in the task's own pack."""
+        return images.pixel_ingredients(self.hashes) if self.elsewhere else {}
 
     @property
     def elsewhere(self) -> bool:
