@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from medbench.schema import UserError
-
-if TYPE_CHECKING:
-    pass
 
 MAX_PIXELS = 89_478_485  # Pillow's own warning level: 256 MB of RGB; more is a bomb, or a slide that must be tiled
 
