@@ -219,8 +219,8 @@ def test_every_column_and_folder_that_is_read_stands_in_the_readers_layout(
         used.update(folders)
         return files(place, folders, of)
 
-    for seen in (seen_table, seen_existing, seen_files):
-        monkeypatch.setattr(reading, seen.__name__.removeprefix("seen_"), seen)
+    for replaced, seen in (("read_table", seen_table), ("first_existing", seen_existing), ("files", seen_files)):
+        monkeypatch.setattr(reading, replaced, seen)
     with reading.as_listed():
         task.load(root)
     module = inspect.getmodule(task.load.func if isinstance(task.load, functools.partial) else task.load)

@@ -17,11 +17,11 @@ from PIL import Image
 from medbench.audit.features import (
     chosen_columns,
     cramers_v,
-    metadata_survey,
     nearest,
     read_column,
     robustness,
     robustness_index,
+    survey,
 )
 from medbench.schema import Split, UserError
 
@@ -136,7 +136,7 @@ def test_a_survey_reads_a_scanner_and_says_what_is_constant_confounded_or_missin
         "none": np.full(len(codes), ""),
     }
     split = Split([Path("x.png")] * len(codes), np.arange(len(codes)).astype(str), classes, groups, groups, meta)
-    found = {f.column: f for f in metadata_survey(features.astype(np.float32), split, "binary", ("no", "yes"), list(meta))}
+    found = {f.column: f for f in survey(features.astype(np.float32), split, "binary", ("no", "yes"), list(meta))}
     scanner = found["scanner"]
     assert scanner.column_auc is not None
     assert scanner.column_auc.low > 0.9
@@ -161,7 +161,7 @@ def test_multilabel_tasks_get_a_finding_a_label_and_leave_uncertain_ones_out() -
     labels = np.column_stack([classes, codes]).astype(float)
     labels[:30, 1] = np.nan
     split = Split([Path("x.png")] * len(codes), np.arange(len(codes)).astype(str), labels, groups, groups, {"scanner": codes})
-    one, two = metadata_survey(features.astype(np.float32), split, "multilabel", ("ill", "scanned"), ["scanner"])
+    one, two = survey(features.astype(np.float32), split, "multilabel", ("ill", "scanned"), ["scanner"])
     assert (one.label, one.images, two.label, two.images) == ("ill", len(codes), "scanned", len(codes) - 30)
     assert one.column_auc == two.column_auc
     assert two.cramers_v > 0.95
