@@ -20,7 +20,7 @@ from medbench.models.pretrain import Recipe
 from medbench.run.ingredients import FROZEN
 from medbench.schema import Cell, Encoder, registry
 from medbench.schema.ingredients import CODE, differences, later, raised, stated
-from medbench.stats import bootstrap, estimates, metrics, splits
+from medbench.stats import bootstrap, intervals, metrics, splits
 
 
 def save_dicom(file: Path, pixels: np.ndarray) -> None:
@@ -89,7 +89,7 @@ CHANGES: dict[str, tuple[Change, Callable[[Cell], bool]]] = {
     "the resampling matrix": (lambda patch: patch.setattr(bootstrap, "RESAMPLES", 2), lambda cell: True),
     "a metric that the task has": (lambda patch: raise_metric(patch, "auc"), lambda cell: True),
     "a metric that it has not": (lambda patch: raise_metric(patch, "weighted_kappa"), lambda cell: False),
-    "an interval rule": (lambda patch: patch.setattr(estimates, "expanded_interval", lambda *_: (0.0, 1.0)), lambda cell: False),
+    "an interval rule": (lambda patch: patch.setattr(intervals, "expanded", lambda *_: 0.5), lambda cell: False),
     "settings of svm": (
         lambda patch: patch.setitem(registry.protocols(), "svm", replace(registry.protocol("svm"), settings={"another": 1})),
         lambda cell: cell.protocol == "svm",

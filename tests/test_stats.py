@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medbench import stats
-from medbench.stats import label_curves, metrics
+from medbench.stats import intervals, label_curves, metrics, seed_variance
 from medbench.stats.estimates_batched import tails
 
 #: scipy.stats.t.ppf(0.975, df)
@@ -268,9 +268,6 @@ def test_ranks_over_tasks() -> None:
     assert found.high == pytest.approx([4, 2.757307, 3.623320, 3.480572], abs=1e-6)
     # c = scipy.stats.friedmanchisquare(*SCORES.T).statistic; f = 5 c / (18 - c); scipy.stats.f.sf(f, 3, 15)
     assert found.friedman == pytest.approx(0.4550800117612803)
-    # scikit_posthocs.posthoc_nemenyi_friedman(SCORES)
-    assert found.nemenyi[0] == pytest.approx([1.0, 0.465944, 0.996059, 0.745772], abs=1e-6)
-    assert found.nemenyi[1, 2:] == pytest.approx([0.607809, 0.970178], abs=1e-6)
     # scipy.stats.studentized_range.ppf(0.95, 4, inf) / sqrt(2) * sqrt(4 * 5 / 6 / 6)
     assert found.critical == pytest.approx(1.9148432265902373)
     assert stats.ranking(-np.array(SCORES), higher_is_better=False).friedman == found.friedman
@@ -297,6 +294,30 @@ def test_ties_share_a_rank_and_a_diagram_joins_what_is_close() -> None:
     assert stats.ranks(np.array([0.5, 0.7, 0.5, 0.1])).tolist() == [2.5, 1, 2.5, 4]
     assert stats.cliques(np.array([1.0, 1.4, 2.6, 2.9, 4.0]), 1.3) == [(0, 1), (1, 2), (2, 3), (3, 4)]
     assert stats.cliques(np.array([1.0, 2.0]), 0.5) == []
+
+
+def test_one_rule_makes_every_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another rule in `intervals` reaches a row, an audit, one mean and many; without seeds nothing is stretched."""
+    rng = np.random.default_rng(0)
+    one, other = (stats.Sample(np.array([0.6]), rng.normal(0.6, 0.02, (1, 200)), 40) for _ in range(2))
+    basic = lambda values, level: np.array([[0.5], [0.6], [0.9]]) * np.ones(len(values))
+    monkeypatch.setattr(intervals, "_percentiles", basic)
+    assert stats.interval(one.resamples[0]) == stats.expanded_interval(one.resamples[0], 40) == (0.5, 0.9)
+    for summary in (stats.mean_over_seeds(one), *stats.means_over_seeds([one, other])):
+        assert (summary.low, summary.high) == pytest.approx((0.5, 0.9))
+    assert stats.mean_over_seeds(one, within=(0.55, 0.7)) == stats.means_over_seeds([one, other], within=(0.55, 0.7))[0]
+    assert stats.mean_over_seeds(one, within=(0.55, 0.7)).high == 0.7
+
+
+def test_parts_of_seeds_and_groups_by_hand() -> None:
+    """Two seeds: groups make 0.04 of each, 0.01 of the mean, so 2 (0.04 - 0.01) of the spread; what is left is halved."""
+    assert seed_variance.beyond_groups(0.1, 0.04, 0.01, 2) == pytest.approx((0.1 - 0.06) / 2)
+    assert seed_variance.beyond_groups(np.array([0.1, 0.02]), np.array([0.01, 0.03]), np.array([0.04, 0.0]), 2) == pytest.approx(
+        [0.05, -0.02]
+    )
+    assert seed_variance.from_groups(0.3, 4) == pytest.approx(0.4) and math.isnan(seed_variance.from_groups(0.3, 1))
+    assert seed_variance.settled(np.array([-1.0, 1e-17, 0.2, math.nan]), np.zeros(4))[:3].tolist() == [0.0, 0.0, 0.2]
+    assert math.isnan(seed_variance.settled(math.nan, 0.5))
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -403,10 +424,6 @@ def test_area_under_the_label_curve() -> None:
     curve = [(10.0, sample([0.6], noise)), (100.0, sample([0.7], noise)), (10_000.0, sample([0.9], noise))]
     assert stats.area(curve).value == pytest.approx((0.65 + 1.6) / 3)
     assert stats.area(curve).error == pytest.approx(math.sqrt(50 / 49)), "noise that all budgets share stays whole"
-    lower = [(n, sample([s.mean - 0.1], noise)) for n, s in curve]
-    assert stats.area_difference(curve, lower).interval() == pytest.approx((0.1, 0.1))
-    with pytest.raises(ValueError, match="not the same budgets"):
-        stats.area_difference(curve, curve[:2])
 
 
 def test_auc_interval_from_scores_to_ends() -> None:

@@ -145,7 +145,7 @@ def label_savings(
         progress(stage, done, len(whole))
         curve = [(line.n_labels, line.sample(metric)) for line in lines]
         area = stats.area(curve)
-        low, high = np.clip(area.interval(), METRICS[metric].low, METRICS[metric].high)
+        low, high = area.interval(within=METRICS[metric].range)
         (mine,) = line_names(board, lines[0])
         said.append(f"{mine}: area under the label curve {area.value:.3f} [{low:.3f}, {high:.3f}].")
         untold: list[tuple[stats.LabelEfficiency, LeaderboardEntry]] = []

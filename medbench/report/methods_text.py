@@ -7,20 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from medbench.report.leaderboard import Leaderboard, at_home, escape_tex, weights_in_words
 from medbench.schema import Row, Task, registry
+from medbench.stats import intervals
 from medbench.stats.metrics import METRICS
 
-#: What `stats` does: `estimates` and `hypothesis_tests`.
-_FACTORS = (
-    "Obuchowski and Rockette 1995, Hypothesis testing of diagnostic accuracy for multiple readers and multiple tests, Communications in "
-    "Statistics - Simulation and Computation 24(2):285-308, doi:10.1080/03610919508813243"
-)
-_JOINED = (
-    "Zou and Donner 2008, Construction of confidence limits about effect measures, Statistics in Medicine 27(10):1693-1702, "
-    "doi:10.1002/sim.3095"
-)
-_EXPANDED = (
-    "Hesterberg 2014, What teachers should know about the bootstrap: resampling in the undergraduate statistics curriculum, arXiv:1411.5279"
-)
 #: Of a fusion's head: which reading of its paper.
 _TOKENS = {"source": "attention over one token a source", "scalar": "attention over every value as a token", "none": "no attention"}
 _CORRECTED = "Holm 1979, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6(2):65-70"
@@ -146,13 +135,13 @@ def _judged(boards: Sequence[Leaderboard], rows: Sequence[Row], cited: _Cited) -
 
 
 def _uncertainty(boards: Sequence[Leaderboard], cited: _Cited) -> str:
-    expanded, factors, joined, corrected = map(cited.cite, (_EXPANDED, _FACTORS, _JOINED, _CORRECTED))
+    by_groups, by_seeds, joined = (f"{words}{cited.cite(source)}" for words, source in intervals.RULE)
+    corrected = cited.cite(_CORRECTED)
     metrics = _and(_unique(METRICS[board.about["metric"]].title for board in boards))
     groups = _and(_unique((board.about["groups"] or "image") + "s" for board in boards))
     return (
         f"The primary metric is {metrics}. Intervals (95\\,\\%) take test {groups} (bootstrap, 1,000 resamples of whole {groups}, "
-        f"percentiles expanded for their number{expanded}) and draws of labels as crossed random factors{factors}, their parts "
-        f"joined by squares{joined}; differences between methods are paired on the same test images and draws, "
+        f"{by_groups}) and {by_seeds}, {joined}; differences between methods are paired on the same test images and draws, "
         f"and corrected for their number by Holm's method{corrected}."
     )
 

@@ -1,19 +1,19 @@
 """What chance alone could have done: intervals, paired differences and verdicts, ranks over tasks, label efficiency. Never imports torch."""
 
-from medbench.stats.bootstrap import MAX_UNDEFINED, RESAMPLES, group_weights, interval
+from medbench.stats.bootstrap import RESAMPLES, group_weights
 from medbench.stats.estimates import (
     Estimate,
     Sample,
     Summary,
     across,
-    expanded_interval,
     linear_contrast,
     mean_over_seeds,
     paired_difference,
 )
 from medbench.stats.estimates_batched import differences_to, means_over_seeds, p_values
 from medbench.stats.hypothesis_tests import Verdict, format_p, holm, more_groups, permutation_p, swaps, verdicts
-from medbench.stats.label_curves import LabelEfficiency, area, area_difference, label_efficiency
+from medbench.stats.intervals import MAX_UNDEFINED, expanded_interval, interval
+from medbench.stats.label_curves import LabelEfficiency, area, label_efficiency
 from medbench.stats.rank_tests import Ranking, cliques, ranking, ranks
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "Verdict",
     "across",
     "area",
-    "area_difference",
     "cliques",
     "differences_to",
     "expanded_interval",

@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 RESAMPLES = 1  # an ingredient, see `schema.ingredients`
-#: An interval is undefined when more than this share of its resamples is: they could all lie beyond one of its ends.
-MAX_UNDEFINED = 0.05
 
 
 def group_weights(groups: np.ndarray, n_resamples: int = 1000, seed: int = 0) -> np.ndarray:
@@ -26,15 +24,3 @@ def group_weights(groups: np.ndarray, n_resamples: int = 1000, seed: int = 0) ->
     for r in range(n_resamples):
         counts[:, r] = np.bincount(rng.integers(n, size=n), minlength=n)
     return counts[member]
-
-
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """(low, high): the percentile interval (Efron & Tibshirani 1993, chapter 13) of resampled values (R,), NaN = undefined.
-
-    Undefined resamples are left out; where they are more than MAX_UNDEFINED of all, both ends are NaN.
-    """
-    undefined = np.isnan(values)
-    if undefined.mean() > MAX_UNDEFINED:
-        return float("nan"), float("nan")
-    low, high = np.quantile(values[~undefined], [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

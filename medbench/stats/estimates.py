@@ -3,19 +3,22 @@
 A run of S seeds scored on G test groups is a reader study: seeds are the readers, groups the cases. The variance of a mean is split as
 Obuchowski & Rockette (1995) do: what the test groups make, and what the seeds differ by beyond it. The first is read from the saved
 bootstrap resamples, the second from the seeds' own spread, on S - 1 degrees of freedom, so that three seeds are taken for the little
-evidence that they are. (A bootstrap of three seeds sees two thirds of their variance and none of its doubt.) An interval's half is the root
-of the sum of the squared halves of both parts (Zou & Donner 2008).
+evidence that they are. (A bootstrap of three seeds sees two thirds of their variance and none of its doubt.) The formula is `seed_variance`'s,
+the rule of an interval `intervals`'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from medbench.stats.bootstrap import MAX_UNDEFINED, interval
+from medbench.stats.intervals import MAX_UNDEFINED, half_width, of_means
+from medbench.stats.seed_variance import beyond_groups, from_groups, settled
+
+#: No limits of a metric's own range.
+ANYWHERE = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +76,12 @@ class Estimate:
 
     def half(self, level: float) -> float:
         """Half the width of the interval of that level."""
-        return float(np.sqrt(sum(variance * t_quantile(level, df) ** 2 for variance, df in self.parts)))
+        return float(half_width(self.parts, level))
 
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """(low, high), symmetric."""
+    def interval(self, level: float = 0.95, within: tuple[float, float] = ANYWHERE) -> tuple[float, float]:
+        """(low, high), symmetric, cut at the two ends of `within`; NaN where undefined."""
         half = self.half(level)
-        return self.value - half, self.value + half
+        return cut(self.value - half, within), cut(self.value + half, within)
 
     def p(self, null: float = 0.0) -> float:
         """Two-sided p value of the hypothesis that the truth is `null`: 1 - level of the interval that just reaches it. NaN where undefined."""
@@ -119,6 +122,16 @@ def beyond(gap: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray:
     return high
 
 
+def cut(end: float, within: tuple[float, float]) -> float:
+    """The end of an interval, where it lies outside `within` the nearest number inside; NaN stays.
+
+    >>> cut(1.2, (0.0, 1.0)), cut(float("nan"), (0.0, 1.0))
+    (1.0, nan)
+    """
+    low, high = within
+    return low if end < low else high if end > high else end
+
+
 @dataclass(frozen=True)
 class Summary:
     """A mean over seeds: sd over seeds (n - 1; None for a single one), 95 % interval; NaN = undefined."""
@@ -149,73 +162,52 @@ def across(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Estimate:
     value = float(sum(weight * sample.mean for terms in sets for weight, sample in terms))
     parts: list[tuple[float, float]] = []
     plains: dict[tuple[str, int], np.ndarray] = {}
-    owns: dict[tuple[str, int], float] = {}
+    each: dict[tuple[str, int], float] = {}  # what test groups make of one seed, and of the seeds' mean, all sets together
+    joint: dict[tuple[str, int], float] = {}
     for terms in sets:
-        shapes = {(sample.resamples.shape[1], sample.groups) for _, sample in terms}
-        if len(shapes) != 1:
-            raise ValueError(f"not the same resamples: {sorted(shapes)}")
-        by_seeds: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
-        for weight, sample in terms:
-            for source, own_plain, own_resamples in sample.seeds():
-                key = source, len(own_plain)
-                plain, resamples = by_seeds.get(key, (0.0, 0.0))
-                by_seeds[key] = (plain + weight * own_plain, resamples + weight * own_resamples)
+        groups, by_seeds = _by_seeds(terms)
         total = np.sum([resamples.mean(0) for (source, _), (_, resamples) in by_seeds.items() if source == "draw"], axis=0)
         if np.isnan(value) or np.isnan(total).mean() > MAX_UNDEFINED or all(sample.faultless for _, sample in terms):
             return Estimate(value, ((float("nan"), float("nan")),))
-        groups = terms[0][1].groups
-        small = groups / (groups - 1) if groups > 1 else np.nan  # a bootstrap of G groups sees (G - 1) / G of the variance
-        parts.append((small * _variance(total), float(groups - 1)))
+        parts.append((from_groups(_variance(total), groups), float(groups - 1)))
         for key, (plain, resamples) in by_seeds.items():
             plains[key] = plains.get(key, 0.0) + plain
-            seeds = key[1]
-            if seeds > 1:
-                own = small * (_variance(resamples) - _variance(resamples.mean(0))) * seeds / (seeds - 1)
-                owns[key] = owns.get(key, 0.0) + own
-    for key, own in owns.items():  # the seeds' spread beyond what the test sets alone make of it
-        beyond, seeds = float(np.var(plains[key], ddof=1)) - max(own, 0.0), key[1]
-        parts += [(beyond / seeds, float(seeds - 1))] if beyond > 0 else []
-    nothing = 1e-16 * max(1.0, value * value)
-    # NaN, of one group, stays
-    return Estimate(value, tuple((0.0 if variance <= nothing else variance, df) for variance, df in parts))
+            each[key] = each.get(key, 0.0) + from_groups(_variance(resamples), groups)
+            joint[key] = joint.get(key, 0.0) + from_groups(_variance(resamples.mean(0)), groups)
+    for key, plain in plains.items():
+        seeds = key[1]
+        if seeds > 1:
+            own = float(beyond_groups(float(np.var(plain, ddof=1)), each[key], joint[key], seeds))
+            parts += [(own, float(seeds - 1))] if own > 0 else []
+    return Estimate(value, tuple((float(settled(variance, value)), df) for variance, df in parts))
 
 
-def mean_over_seeds(sample: Sample, level: float = 0.95) -> Summary:
-    """Mean, sd and interval over test groups and seeds.
+def _by_seeds(terms: Sequence[tuple[float, Sample]]) -> tuple[int, dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]]:
+    """How many groups the terms' one test set has; and of each source of chance and number of seeds the weighted sums, plain and on resamples."""
+    shapes = {(sample.resamples.shape[1], sample.groups) for _, sample in terms}
+    if len(shapes) != 1:
+        raise ValueError(f"not the same resamples: {sorted(shapes)}")
+    found: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+    for weight, sample in terms:
+        for source, own_plain, own_resamples in sample.seeds():
+            key = source, len(own_plain)
+            plain, resamples = found.get(key, (0.0, 0.0))
+            found[key] = (plain + weight * own_plain, resamples + weight * own_resamples)
+    return terms[0][1].groups, found
 
-    The expanded percentile interval of the bootstrap over test groups, its two halves stretched from the width that the groups alone ask for to
-    the one that seeds and groups ask for: it keeps the bootstrap's skewness. Undefined for one group, of which all resamples are the same, and
-    for a faultless sample.
+
+def mean_over_seeds(sample: Sample, level: float = 0.95, within: tuple[float, float] = ANYWHERE) -> Summary:
+    """Mean over seeds, its sd over them, and its interval over test groups and seeds (`intervals.of_means`), cut at the two ends of `within`.
+
+    Undefined for one group, of which all resamples are the same, and for a faultless sample.
     """
     sd = float(np.std(sample.plain, ddof=1)) if len(sample.plain) > 1 else None
-    means = sample.resamples.mean(0)
     estimate = linear_contrast([(1.0, sample)])
     if not np.isfinite(estimate.error):
         return Summary(sample.mean, sd, np.nan, np.nan)
-    low, high = expanded_interval(means, sample.groups, level)
-    (variance, df), *_ = estimate.parts
-    if low == high or variance == 0:  # nothing to stretch
-        return Summary(sample.mean, sd, *estimate.interval(level))
-    centre = float(np.nanmedian(means) if np.isnan(means).any() else np.median(means))
-    stretch = estimate.half(level) / (np.sqrt(variance) * t_quantile(level, df))
-    return Summary(sample.mean, sd, centre - stretch * (centre - low), centre + stretch * (high - centre))
-
-
-def expanded_interval(values: np.ndarray, groups: int, level: float = 0.95) -> tuple[float, float]:
-    """(low, high): the percentile interval at `expanded` of a number's values (R,) on resamples of so many test groups, NaN = undefined; NaN as
-    `interval` has it, and of one group."""
-    return interval(values, expanded(level, groups)) if groups > 1 else (float("nan"), float("nan"))
-
-
-def expanded(level: float, groups: int) -> float:
-    """The level whose percentiles hold the truth as often as `level` promises (Hesterberg 2014, arXiv:1411.5279, expanded percentile interval).
-
-    A bootstrap of G groups sees (G - 1) / G of the variance, and its percentiles take that for known: of a normal mean they reach as far as
-    Student's interval at 2 Phi(t sqrt(G / (G - 1))) - 1.
-    """
-    from scipy.special import ndtr
-
-    return float(2 * ndtr(t_quantile(level, groups - 1) * np.sqrt(groups / (groups - 1))) - 1)
+    parts = [(np.array([variance]), df) for variance, df in estimate.parts]
+    low, high = of_means(sample.resamples.mean(0)[None], np.array([sample.mean]), sample.groups, parts, level)
+    return Summary(sample.mean, sd, cut(float(low[0]), within), cut(float(high[0]), within))
 
 
 def paired_difference(a: Sample, b: Sample) -> Estimate:
@@ -227,11 +219,3 @@ def _variance(values: np.ndarray) -> float:
     """Over the resamples (last axis) where it is defined; the mean over what is before it."""
     variance = np.nanvar if np.isnan(values).any() else np.var  # the first takes three times as long
     return float(np.mean(variance(values, axis=-1, ddof=1)))
-
-
-@lru_cache(maxsize=1024)
-def t_quantile(level: float, df: float) -> float:
-    """The two-sided quantile of Student's t; NaN for no degree of freedom."""
-    from scipy.special import ndtri, stdtrit
-
-    return float(ndtri((1 + level) / 2) if np.isinf(df) else stdtrit(df, (1 + level) / 2))

@@ -7,34 +7,26 @@ from dataclasses import replace
 
 import numpy as np
 
-from medbench.stats.estimates import Estimate, Sample, Summary, beyond, expanded, mean_over_seeds, paired_difference, t_quantile
+from medbench.stats.estimates import ANYWHERE, Estimate, Sample, Summary, beyond, cut, mean_over_seeds, paired_difference
+from medbench.stats.intervals import of_means
+from medbench.stats.seed_variance import beyond_groups, from_groups, settled
 
 _CHUNK = 500_000  # numbers that are worked on at once: 4 MB, that they stay in a core's cache
 
 
-def means_over_seeds(samples: Sequence[Sample], level: float = 0.95) -> list[Summary]:
+def means_over_seeds(samples: Sequence[Sample], level: float = 0.95, within: tuple[float, float] = ANYWHERE) -> list[Summary]:
     """`mean_over_seeds` of each. Their resamples may be float32, as they are saved: they are worked on as float64."""
     found: list[Summary | None] = [None] * len(samples)
     for places, plain, resamples in _alike(samples):
         groups, seeds = samples[places[0]].groups, plain.shape[1]
-        values, means, wide = plain.mean(1), resamples.mean(1), expanded(level, groups)
-        low, centre, high = np.quantile(
-            np.sort(means), [(1 - wide) / 2, 0.5, (1 + wide) / 2], axis=1
-        )  # sorted, it takes a fifth of the time
+        values, parts = _variances(plain, resamples, groups)
         sds = np.std(plain, axis=1, ddof=1).tolist() if seeds > 1 else [None] * len(places)
-        variances = _variances(plain, resamples, groups)[1]
-        cases, _, cases_df = variances[0]
-        halves = np.sqrt(sum(variance * t_quantile(level, df) ** 2 for variance, _, df in variances))
-        flat = (low == high) | (cases == 0)  # nothing to stretch
-        with np.errstate(all="ignore"):
-            stretch = halves / (np.sqrt(cases) * t_quantile(level, cases_df))
-        low = np.where(flat, values - halves, centre - stretch * (centre - low))
-        high = np.where(flat, values + halves, centre + stretch * (high - centre))
-        rows = zip(values.tolist(), sds, low.tolist(), high.tolist(), strict=True)
-        for place, row in zip(places, rows, strict=True):
-            found[place] = Summary(*row)
+        low, high = of_means(resamples.mean(1), values, groups, [(variance, df) for variance, _, df in parts], level)
+        rows = zip(places, values.tolist(), sds, low.tolist(), high.tolist(), strict=True)
+        for place, mean, sd, first, last in rows:
+            found[place] = Summary(mean, sd, cut(first, within), cut(last, within))
     return [
-        done or mean_over_seeds(replace(sample, resamples=sample.resamples.astype(float, copy=False)), level)
+        done or mean_over_seeds(replace(sample, resamples=sample.resamples.astype(float, copy=False)), level, within)
         for done, sample in zip(found, samples, strict=True)
     ]
 
@@ -90,7 +82,7 @@ def _alike(samples: Sequence[Sample]) -> Iterator[tuple[list[int], np.ndarray, n
 
 
 def _estimates(plain: np.ndarray, resamples: np.ndarray, groups: int) -> list[Estimate]:
-    """`contrast` of each of (L, S), (L, S, R), all defined, more than one group."""
+    """`linear_contrast` of each of (L, S), (L, S, R), all defined, more than one group."""
     values, parts = _variances(plain, resamples, groups)
     lists = [(variance.tolist(), there.tolist(), df) for variance, there, df in parts]
     return [
@@ -100,14 +92,11 @@ def _estimates(plain: np.ndarray, resamples: np.ndarray, groups: int) -> list[Es
 
 def _variances(plain: np.ndarray, resamples: np.ndarray, groups: int) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, float]]]:
     """Values (L,) of `_estimates`, and for each source of chance: variances (L,), where it is a part at all (0 elsewhere), degrees of freedom."""
-    seeds, small = plain.shape[1], groups / (groups - 1)
-    values = plain.mean(1)
-    cases = small * resamples.mean(1).var(axis=1, ddof=1)
-    nothing = 1e-16 * np.maximum(1.0, values * values)
-    parts = [(np.where(cases > nothing, cases, 0.0), np.ones(len(plain), bool), float(groups - 1))]
+    seeds, values = plain.shape[1], plain.mean(1)
+    cases = from_groups(resamples.mean(1).var(axis=1, ddof=1), groups)
+    parts = [(settled(cases, values), np.ones(len(plain), bool), float(groups - 1))]
     if seeds > 1:
-        own = (small * resamples.var(axis=2, ddof=1).mean(1) - cases) * seeds / (seeds - 1)
-        excess = plain.var(axis=1, ddof=1) - np.maximum(own, 0.0)
-        share = excess / seeds
-        parts.append((np.where(share > nothing, share, 0.0), excess > 0, float(seeds - 1)))
+        each = from_groups(resamples.var(axis=2, ddof=1).mean(1), groups)
+        own = beyond_groups(plain.var(axis=1, ddof=1), each, cases, seeds)
+        parts.append((settled(own, values), own > 0, float(seeds - 1)))
     return values, parts

@@ -8,7 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from medbench.stats.estimates import Estimate, Sample, linear_contrast, t_quantile
+from medbench.stats.estimates import Estimate, Sample, linear_contrast
+from medbench.stats.intervals import half_width
+from medbench.stats.seed_variance import beyond_groups, from_groups, settled
 
 _POINTS = 200  # of a curve where the interval is looked for
 
@@ -86,15 +88,6 @@ def area(curve: Sequence[tuple[float, Sample]]) -> Estimate:
     return linear_contrast([(weight, sample) for weight, (_, sample) in zip(*_weights(curve), strict=True)])
 
 
-def area_difference(a: Sequence[tuple[float, Sample]], b: Sequence[tuple[float, Sample]]) -> Estimate:
-    """First area minus second, paired. Raises ValueError where the two have other budgets."""
-    (weights, of_a), (same, of_b) = _weights(a), _weights(b)
-    if [n for n, _ in of_a] != [n for n, _ in of_b]:
-        raise ValueError(f"not the same budgets: {[n for n, _ in of_a]} and {[n for n, _ in of_b]}")
-    plus = [(weight, sample) for weight, (_, sample) in zip(weights, of_a, strict=True)]
-    return linear_contrast(plus + [(-weight, sample) for weight, (_, sample) in zip(same, of_b, strict=True)])
-
-
 def _weights_between(points: Sequence[tuple[float, Sample]], where: np.ndarray) -> np.ndarray:
     """(L, B + 1): the weight of each of B points in the curve's value at `where`, and -1 for a reference."""
     at = np.log([n for n, _ in points])
@@ -117,15 +110,13 @@ def _together(samples: Sequence[Sample], weights: np.ndarray, level: float) -> n
         spread: np.ndarray = ((weights @ np.atleast_2d(np.cov(values))) * weights).sum(1)
         return spread
 
-    value, small = weights @ plain.mean(1), groups / (groups - 1)
-    nothing = 1e-16 * np.maximum(1.0, value * value)
-    cases = small * variance(resamples.mean(1))
-    squares = np.where(cases > nothing, cases, 0.0) * t_quantile(level, float(groups - 1)) ** 2
-    if seeds > 1:  # as `across` has it
-        own = (small * np.mean([variance(resamples[:, s]) for s in range(seeds)], axis=0) - cases) * seeds / (seeds - 1)
-        share = (variance(plain) - np.maximum(own, 0.0)) / seeds
-        squares = squares + np.where(share > nothing, share, 0.0) * t_quantile(level, float(seeds - 1)) ** 2
-    half = np.sqrt(squares)
+    value, cases = weights @ plain.mean(1), from_groups(variance(resamples.mean(1)), groups)
+    parts = [(settled(cases, value), float(groups - 1))]
+    if seeds > 1:
+        each = from_groups(np.mean([variance(resamples[:, s]) for s in range(seeds)], axis=0), groups)
+        own = beyond_groups(variance(plain), each, cases, seeds)
+        parts.append((settled(own, value), float(seeds - 1)))
+    half = half_width(parts, level)
     return np.column_stack([value - half, value + half])
 
 

@@ -34,6 +34,11 @@ class Metric:
     version: int = 1
 
     @property
+    def range(self) -> tuple[float, float]:
+        """(low, high), which an interval does not leave."""
+        return self.low, self.high
+
+    @property
     def sign(self) -> float:
         """1, or -1 where lower is better."""
         return 1.0 if self.higher_is_better else -1.0

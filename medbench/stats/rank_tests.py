@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from itertools import permutations
 from math import factorial
 
@@ -18,7 +18,7 @@ class Ranking:
 
     friedman: p value of "all methods rank alike", NaN for a single task: exact where the orders can be counted, else in the F form of Iman &
     Davenport (1980), which takes two tasks that agree for proof. critical: the difference of two mean ranks that Nemenyi's test calls real at
-    5 %, over all pairs together. nemenyi: (K, K) its p values.
+    5 %, over all pairs together.
     """
 
     mean: np.ndarray
@@ -27,14 +27,6 @@ class Ranking:
     friedman: float
     critical: float
     tasks: int
-
-    @cached_property
-    def nemenyi(self) -> np.ndarray:
-        if self.tasks == 1:
-            return np.full((len(self.mean), len(self.mean)), np.nan)
-        return _studentized_range_tail(
-            np.abs(self.mean[:, None] - self.mean) / _unit(self.tasks, len(self.mean)) * np.sqrt(2), len(self.mean)
-        )
 
 
 def ranks(scores: np.ndarray, *, higher_is_better: bool = True) -> np.ndarray:

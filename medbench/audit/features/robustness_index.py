@@ -91,7 +91,7 @@ def robustness(neighbours: np.ndarray, classes: np.ndarray, codes: np.ndarray, g
     small = n / (n - 1) if n > 1 else np.nan
     wide, _ = _variances(of_index, first, second, n)
     jackknife, dyads = _variances(of_index - of_expected, first, second, n)
-    low, high = np.clip(stats.Estimate(value, ((small * wide, n - 1.0),)).interval(), 0, 1).tolist()
+    low, high = stats.Estimate(value, ((small * wide, n - 1.0),)).interval(within=(0.0, 1.0))
     gap = stats.Estimate(value - expected, ((small * max(jackknife - dyads, dyads), n - 1.0),))  # never less than what the dyads make
     return Index(neighbours.shape[1], value, low, high, expected, gap.value, *gap.interval())
 

@@ -61,9 +61,8 @@ def case_records(line: LeaderboardEntry | LinePredictions) -> tuple[list[dict[st
         of_image, of_case = answers.sample(image[metric]), answers.sample(case[metric])
         record: dict[str, Any] = {"metric": metric, "images": len(answers.labels), "cases": len(whole.labels)}
         for name, sample in (("image", of_image), ("case", of_case)):
-            s = stats.mean_over_seeds(sample)
-            low, high = np.clip([s.low, s.high], METRICS[metric].low, METRICS[metric].high)
-            record |= {name: s.mean, f"{name}_low": low, f"{name}_high": high}
+            s = stats.mean_over_seeds(sample, within=METRICS[metric].range)
+            record |= {name: s.mean, f"{name}_low": s.low, f"{name}_high": s.high}
         gain = stats.paired_difference(of_case, of_image)
         low, high = gain.interval()
         numbers = (np.nan, np.nan, np.nan) if METRICS[metric].grows_by_chance else (gain.value, low, high)

@@ -59,8 +59,8 @@ def class_records(
         draws = [_measured(draw, c, known, positive, answers.weights[known], specificity, sensitivity) for draw in answers.draws]
         trials = _trials(answers, c, known, positive)
         for metric in draws[0]:
-            s = stats.mean_over_seeds(answers.sample([values[metric] for values in draws]))
-            low, high = np.clip([s.low, s.high], 0, 1) if s.low < s.high else _all_or_none(s.mean, trials.get(metric, 0))
+            s = stats.mean_over_seeds(answers.sample([values[metric] for values in draws]), within=(0.0, 1.0))
+            low, high = (s.low, s.high) if s.low < s.high else _all_or_none(s.mean, trials.get(metric, 0))
             counted = {"class": answers.classes[c], "n": int(positive.sum()), "of": len(known)}
             records.append({**counted, "metric": metric, "mean": s.mean, "sd": s.sd, "low": low, "high": high})
     return records

@@ -171,12 +171,12 @@ def _row(answers: LinePredictions, metric: str, name: str, level: str, levels: n
         return {**row, "note": "too small to say: rare classes"}
     groups = min(sizes)
     own, rest = ([_value(part, draw, metric, classes) for draw in part.draws] for part in parts)
-    s = stats.mean_over_seeds(answers.sample(own, sizes[0]))
+    s = stats.mean_over_seeds(answers.sample(own, sizes[0]), within=METRICS[metric].range)
     row |= {
         "classes": len(classes) if metric in _MEANS else len(list(answers.each())),
         "value": s.mean,
-        "low": float(np.clip(s.low, METRICS[metric].low, METRICS[metric].high)),
-        "high": float(np.clip(s.high, METRICS[metric].low, METRICS[metric].high)),
+        "low": s.low,
+        "high": s.high,
     }
     if METRICS[metric].grows_by_chance:
         return row

@@ -95,10 +95,9 @@ def calibration_records(line: LeaderboardEntry | LinePredictions) -> list[dict[s
     for metric in before[0]:
         samples = {name: answers.sample([values[metric] for values in part]) for name, part in (("before", before), ("after", after))}
         for state, sample in samples.items():
-            s = stats.mean_over_seeds(sample)
             signed = metric in ("slope", "intercept")
-            low, high = (s.low, s.high) if signed else np.maximum([s.low, s.high], 0)
-            records.append({"state": state, "metric": metric, "mean": s.mean, "sd": s.sd, "low": low, "high": high})
+            s = stats.mean_over_seeds(sample, within=(-np.inf if signed else 0.0, np.inf))
+            records.append({"state": state, "metric": metric, "mean": s.mean, "sd": s.sd, "low": s.low, "high": s.high})
         gap = stats.paired_difference(samples["after"], samples["before"])
         low, high = gap.interval()
         records.append({**nothing, "state": "change", "metric": metric, "mean": gap.value, "low": low, "high": high})

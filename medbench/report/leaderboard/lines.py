@@ -125,10 +125,9 @@ def summarise(lines: Sequence[LeaderboardEntry], metrics: Collection[str]) -> No
     for metric in metrics:
         todo = [line for line in lines if metric not in line._summaries]
         known = [line for line in todo if metric in line.plain]
-        low, high = METRICS[metric].low, METRICS[metric].high
-        for line, s in zip(known, stats.means_over_seeds([line._saved(metric) for line in known]), strict=True):
-            cut = [low if end < low else high if end > high else end for end in (s.low, s.high)]  # NaN stays
-            line._summaries[metric] = stats.Summary(s.mean, s.sd, *cut)
+        summaries = stats.means_over_seeds([line._saved(metric) for line in known], within=METRICS[metric].range)
+        for line, s in zip(known, summaries, strict=True):
+            line._summaries[metric] = s
         line_less = stats.Summary(np.nan, None, np.nan, np.nan)
         for line in todo:
             line._summaries.setdefault(metric, line_less)
