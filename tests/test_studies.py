@@ -17,7 +17,7 @@ from trees import chest, others, skin
 from medbench.models import checkpoints, weights
 from medbench.run import planning
 from medbench.run import study as studies
-from medbench.schema import Encoder, Grid, UserError, Weights
+from medbench.schema import OPTIONS, Encoder, Grid, UserError, Weights
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PAPERS = ("azizi2021", "nielsen2023", "truong2021")
@@ -32,8 +32,7 @@ TREES = {
     "isic2019": skin.make_isic,
     "scin": skin.make_scin,
 }
-FIELDS = {"--task": "tasks", "--encoder": "encoders", "--readout": "readouts", "--methods": "methods", "--protocols": "protocols"}
-LISTS = {**FIELDS, "--labels": "labels"}
+FIELDS = {option.flag: name for name, option in OPTIONS.items()}
 
 
 def study(name: str) -> tuple[Grid, str]:
@@ -53,12 +52,11 @@ def commands(name: str) -> Iterator[Grid]:
         options = [part for word in shlex.split(line, comments=True)[3:] for part in word.split("=")]
         changes: dict[str, object] = {}
         for option, value in zip(options[::2], options[1::2], strict=True):
-            if option in LISTS:
-                changes[LISTS[option]] = tuple(value.split(","))
-            elif option == "--size":
-                changes["size"] = int(value)
-            elif option != "--data":
-                changes[option.removeprefix("--")] = value
+            name = FIELDS[option]
+            if isinstance(getattr(Grid(), name), tuple):
+                changes[name] = tuple(value.split(","))
+            elif name != "data":
+                changes[name] = int(value) if name == "size" else value
         yield replace(whole, **changes)  # type: ignore[arg-type]
 
 

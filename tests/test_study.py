@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
-import typer
 
-from medbench import Grid, Store
-from medbench.cli import app
-from medbench.cli import run as running
+from medbench import Store
 from medbench.run import study
-from medbench.run.command_line import command
 from medbench.schema import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -41,19 +36,6 @@ def test_a_study_runs_and_options_come_before_its_choices(
     assert [row.cell.labels for row in here.rows().values()] == ["100%"]
     assert sorted((row.cell.labels, row.cell.seed) for row in there.rows().values()) == [("10%", 0), ("10%", 1), ("100%", 0)]
     assert {row.cell.size for row in there.rows().values()} == {32}, "an option that was not given leaves the study's choice"
-
-
-def test_every_option_of_run_fills_a_field_and_every_field_has_one() -> None:
-    run = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
-    names = {running.FIELDS.get(parameter.name, parameter.name) for parameter in run.params}
-    assert names - {field.name for field in fields(Grid)} == {"study", "device", "out", "plan", "help"} & names
-    assert {field.name for field in fields(Grid)} <= names
-    options = {name for parameter in run.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    unlike = {
-        f.name: not f.default if isinstance(f.default, bool) else ("x",) if isinstance(f.default, tuple) else "x" for f in fields(Grid)
-    }
-    said = {word for word in command(Grid(**unlike)).split() if word.startswith("--")}
-    assert len(said) == len(unlike) and said <= options, "what a page says was run can be run"
 
 
 STUDIES = [file for file in sorted((ROOT / "benchmarks").glob("*.py")) if "\nGRID" in file.read_text()]

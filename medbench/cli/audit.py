@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.options import Data, Device, Ordinal, app, outputs, path_option, put
+from medbench.cli.grid_options import Data, Ordinal
+from medbench.cli.options import Device, app, outputs, path_option, put
 from medbench.schema import UserError, user_path
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medbench.cli.options import DEFAULT, AllowLeak, AllowPartial, Data, Labels, Ordinal, Seeds, data_app, outputs, path_option, split
+from medbench.cli.grid_options import Data, Ordinal, parsed, takes_grid
+from medbench.cli.options import data_app, outputs, path_option
 from medbench.schema import PARTS, Grid, UserError, user_path
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def data_list(
 @data_app.command("get")
 def data_get(
     task: OneTask,
-    data: Annotated[str | None, typer.Option(help="Folder that data sets are kept in. Default: the cache's data folder.")] = None,
+    data: Annotated[str | None, parsed("data", "Folder that data sets are kept in. Default: the cache's data folder.")] = None,
 ) -> None:
     """Download a task's data, where it is given without an account; else say step by step how to get it (exit code 1)."""
     from medbench import images
@@ -157,25 +159,18 @@ def data_show(
 
 
 @data_app.command("split")
+@takes_grid("task", "labels", "seeds", "data", "ids", "ordinal", "allow_leak", "allow_partial")
 def datasplit(
+    grid: Grid,
     task: Annotated[str, typer.Argument(help="A task.")],
-    labels: Labels = ",".join(DEFAULT.labels),
-    seeds: Seeds = DEFAULT.seeds,
-    data: Data = None,
     ids: Annotated[bool, typer.Option("--ids", help="Print every id as CSV: part,labels,seed,id.")] = False,
-    ordinal: Ordinal = False,
-    allow_leak: AllowLeak = False,
-    allow_partial: AllowPartial = False,
 ) -> None:
     """Which images each part and label budget holds: counts and a hash, or every id (--ids)."""
     from medbench.cli import screen
     from medbench.run import planning
 
-    grid = Grid(
-        tasks=(task,), labels=split(labels), seeds=seeds, data=data, ordinal=ordinal, allow_leak=allow_leak, allow_partial=allow_partial
-    )
     with screen.Screen() as display:
-        splits, notes = planning.splits(grid, display.stage)
+        splits, notes = planning.splits(replace(grid, tasks=(task,)), display.stage)
     for note in notes:
         print(note, file=sys.stderr)
     if ids:

@@ -1,4 +1,4 @@
-"""What commands share: the two apps, options, and how a person's words are read."""
+"""What commands share: the two apps, options that are no part of a grid (`grid_options` has those), and how a user's words are read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medbench.schema import Grid, UserError, check_writable
+from medbench.schema import UserError, check_writable
 
 if TYPE_CHECKING:
     from medbench.report.leaderboard import Leaderboard
@@ -26,7 +26,7 @@ data_app = typer.Typer(help="Where data sets are expected, what was found, and w
 app.add_typer(data_app, name="data", invoke_without_command=True)
 
 
-def _filled(param: typer.CallbackParam, value: str | None) -> str | None:
+def filled(param: typer.CallbackParam, value: str | None) -> str | None:
     """Refuses an empty text: it would be read as an option that was left out."""
     if value is not None and not value.strip():
         raise UserError(f"--{param.name} is empty.", then=f"give it a value, or leave --{param.name} out")
@@ -44,41 +44,12 @@ def _place(text: str | Path) -> Path:
     return Path(text)
 
 
-DEFAULT = Grid()
-Tasks = Annotated[list[str], typer.Option("--task", help="A task: derm, or folder:PATH. May be given several times.")]
-Data = Annotated[
-    str | None,
-    typer.Option(help="Folder that holds the data sets, or 'phantom'. Default: MEDBENCH_DATA, the cache, the phantom.", callback=_filled),
-]
-Ordinal = Annotated[bool, typer.Option("--ordinal", help="folder tasks: the classes are ordered.")]
-AllowLeak = Annotated[bool, typer.Option("--allow-leak", help="Run although a group stands in two parts; every table says so.")]
-AllowPartial = Annotated[bool, typer.Option("--allow-partial", help="Run although a class has no image in a part; every table says so.")]
-Labels = Annotated[str, typer.Option(help="Label budgets: 1,10,100 (percent), 5/class, n50 (equal numbers a class), all.")]
-Seeds = Annotated[int, typer.Option(help="Draws of the labelled subset.")]
-Source = Annotated[
-    str, typer.Option(help="Where the method's training images came from: imagenet (an official checkpoint), task, imagenet+task, auto.")
-]
-Pretrain = Annotated[str, typer.Option(help="Budget of an in-domain pretraining: quick (seconds, shows the machinery), standard, paper.")]
-WeightsFile = Annotated[
-    str | None,
-    typer.Option(
-        "--weights",
-        help="A checkpoint file of yours for the encoder, or an official one by name (medbench list checkpoints); empty: not the study's.",
-    ),
-]
-Size = Annotated[
-    int | None,
-    typer.Option(help="Image size in pixels. Default: 112 (64 on a phantom) for the default encoder, else the checkpoint's."),
-]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
-Precision = Annotated[
-    str, typer.Option(help="Of the encoder: fp32, tf32 or bf16. On a GPU tf32 is faster, and rounds the factors of products to 10 bits.")
-]
 Out = Annotated[Path | None, path_option(help="Results folder. Default: runs/TASK in the working folder.")]
 
 
 Folders = Annotated[list[Path], typer.Argument(help="Results folders.")]
-Metric = Annotated[str | None, typer.Option(help="Another metric than the task's primary one.", callback=_filled)]
+Metric = Annotated[str | None, typer.Option(help="Another metric than the task's primary one.", callback=filled)]
 Only = Annotated[
     list[str] | None,
     typer.Option(

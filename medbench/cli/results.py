@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from medbench.cli.grid_options import Data
 from medbench.cli.options import (
-    Data,
     Folders,
     Metric,
     Only,

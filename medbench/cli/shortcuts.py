@@ -3,53 +3,30 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from medbench.cli.options import (
-    DEFAULT,
-    AllowLeak,
-    AllowPartial,
-    Data,
-    Device,
-    Precision,
-    Pretrain,
-    Size,
-    Source,
-    WeightsFile,
-    app,
-    choice,
-    named,
-    outputs,
-    path_option,
-    put,
-    split,
-)
+from medbench.cli.grid_options import DEFAULT, takes_grid
+from medbench.cli.options import Device, app, choice, named, outputs, path_option, put
 from medbench.schema import PARTS, Grid, UserError
 
 
 @app.command()
+@takes_grid(
+    *("task", "methods", "encoders", "readouts", "columns", "on", "k", "source", "pretrain", "weights", "size", "data", "precision"),
+    *("device", "allow_leak", "allow_partial", "as_json", "as_csv"),
+    methods="Pretraining methods. Default: supervised, or what serves an encoder of yours.",
+)
 def shortcuts(
+    grid: Grid,
     task: Annotated[str, typer.Argument(help="A task whose images carry metadata: derm, chest, folder:PATH.")],
-    methods: Annotated[
-        str | None, typer.Option(help="Pretraining methods. Default: supervised, or what serves an encoder of yours.")
-    ] = None,
-    encoder: Annotated[str, typer.Option(help="timm encoders, FILE.py:NAME, features:FILE.")] = ",".join(DEFAULT.encoders),
-    readout: Annotated[str, typer.Option(help="pool (the encoder's own), cls, mean, cls+mean, last4.")] = ",".join(DEFAULT.readouts),
     columns: Annotated[str | None, typer.Option(help="Metadata columns. Default: all.")] = None,
     on: Annotated[str, typer.Option(help="The part that is looked at: train, val, test.")] = "train",
     k: Annotated[int, typer.Option("--k", help="Nearest neighbours of an image that are counted.")] = 20,
-    source: Source = DEFAULT.source,
-    pretrain: Pretrain = DEFAULT.pretrain,
-    weights: WeightsFile = None,
-    size: Size = None,
-    data: Data = None,
-    precision: Precision = DEFAULT.precision,
     device: Device = "auto",
-    allow_leak: AllowLeak = False,
-    allow_partial: AllowPartial = False,
     as_json: Annotated[Path | None, path_option("--json", help="Also write everything to this JSON file.")] = None,
     as_csv: Annotated[Path | None, path_option("--csv", help="Also write the table to this CSV file.")] = None,
 ) -> None:
@@ -62,23 +39,14 @@ def shortcuts(
     if not 1 <= k <= 1000:
         raise UserError(f"--k {k} neighbours is out of range.", allowed=["1 to 1000"], then="medbench shortcuts TASK --k 20")
     outputs(as_json, as_csv)
-    given = any(name.startswith("features:") or ".py:" in name for name in split(encoder))
-    grid = Grid(
+    own = grid.weights or any(name.startswith("features:") or ".py:" in name for name in grid.encoders)
+    grid = replace(
+        grid,
         tasks=(task,),
-        methods=named("--methods", methods) or (() if given or weights else ("supervised",)),
-        encoders=split(encoder),
-        readouts=split(readout),
+        methods=grid.methods or (() if own else ("supervised",)),
         labels=("100",),
         seeds=1,
-        source=source,
-        pretrain=pretrain,
-        weights=weights,
-        size=size,
-        data=data,
         target=on if on != "train" else DEFAULT.target,
-        precision=precision,
-        allow_leak=allow_leak,
-        allow_partial=allow_partial,
     )
     with screen.Screen() as display:
         found, notes = feature_audit.audit_features(grid, named("--columns", columns), on, k, device, display.stage)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import fields
 from pathlib import PurePath, PureWindowsPath
+from typing import Any
 
-from medbench.schema import Grid
+from medbench.schema import OPTIONS, Grid
 
-#: Fields that an option of another name fills.
-OPTIONS = {"tasks": "task", "encoders": "encoder", "readouts": "readout", "target": "on", "shifts": "shift"}
-_REPEATED = ("tasks", "shifts")
-_ALWAYS = ("tasks", "labels", "seeds")
+_DEFAULT = Grid()
 
 
 def command(grid: Grid) -> str:
@@ -20,22 +17,33 @@ def command(grid: Grid) -> str:
     >>> command(Grid(tasks=("folder:/home/ann/moles",), methods=("given",), weights="/home/ann/best.pth", data="/data"))
     'medbench run --task folder:moles --labels 1,10,100 --seeds 3 --methods given --weights best.pth --data DATA'
     """
-    default, words = Grid(), ["medbench", "run"]
-    named = [*_ALWAYS, *(field.name for field in fields(Grid) if field.name not in _ALWAYS)]
-    for name in named:
+    words = ["medbench", "run"]
+    for name in sorted(OPTIONS, key=lambda name: not OPTIONS[name].always):
         value = getattr(grid, name)
-        if value == getattr(default, name) and name not in _ALWAYS:
-            continue
-        flag = f"--{OPTIONS.get(name, name).replace('_', '-')}"
-        if name == "data":
-            words += [flag, value if value == "phantom" else "DATA"]
-        elif isinstance(value, bool):
-            words.append(flag if value else f"--no-{flag[2:]}")
-        elif name in _REPEATED:
-            words += [word for part in value for word in (flag, _placeless(part))]
-        else:
-            words += [flag, ",".join(map(_placeless, value)) if isinstance(value, tuple) else _placeless(str(value))]
+        if OPTIONS[name].always or value != getattr(_DEFAULT, name):
+            words += _words(name, value)
     return shlex.join(words)
+
+
+def asking(name: str, value: Any = None) -> str:
+    """The command that gives one field a value, its default where none is given: for the end of an error's message.
+
+    >>> asking("seeds"), asking("target", "val")
+    ('medbench run --seeds 3', 'medbench run --on val')
+    """
+    return shlex.join(["medbench", "run", *_words(name, getattr(_DEFAULT, name) if value is None else value)])
+
+
+def _words(name: str, value: Any) -> list[str]:
+    """What stands on the command line for a field's value."""
+    option = OPTIONS[name]
+    if isinstance(value, bool):
+        return [option.flag if value else f"--no-{option.flag[2:]}"]
+    if isinstance(value, tuple):
+        parts = [_placeless(part) for part in value]
+        return [word for part in parts for word in (option.flag, part)] if option.repeated else [option.flag, ",".join(parts)]
+    hidden = option.placeholder and value != "phantom"
+    return [option.flag, option.placeholder if hidden else _placeless(str(value))]
 
 
 def _placeless(word: str) -> str:

@@ -8,7 +8,8 @@ from itertools import product
 
 from medbench.models import encoders, pretrain
 from medbench.run import study
-from medbench.schema import Budget, Encoder, Grid, Method, Protocol, Task, UserError, parse_budget, registry, user_path
+from medbench.run.command_line import asking
+from medbench.schema import OPTIONS, Budget, Encoder, Grid, Method, Protocol, Task, UserError, parse_budget, registry, user_path
 from medbench.system.precision import PRECISIONS
 
 #: The protocols that a fusion with a head of its own can be judged by: members frozen, or trained with its head.
@@ -41,20 +42,20 @@ def resolve_grid(grid: Grid) -> ResolvedGrid:
 def check_options(grid: Grid) -> None:
     """Raises UserError for a value of another type, a number out of range, and a word that is none of its few."""
     study.check_types(grid, "Grid")
-    for what, option, seeds in (("seeds", "--seeds 3", grid.seeds), ("pretraining seeds", "--pretrain-seeds 1", grid.pretrain_seeds)):
-        if not 1 <= seeds <= 1000:
-            raise UserError(f"The number of {what}, {seeds}, is out of range.", allowed=["1 to 1000"], then=f"medbench run {option}")
+    for name, what in (("seeds", "seeds"), ("pretrain_seeds", "pretraining seeds")):
+        if not 1 <= (number := getattr(grid, name)) <= 1000:
+            raise UserError(f"The number of {what}, {number}, is out of range.", allowed=["1 to 1000"], then=asking(name))
     if grid.pretrain not in pretrain.BUDGETS:
         what = f"Unknown pretraining budget '{grid.pretrain}'."
-        raise UserError(what, allowed=pretrain.BUDGETS, given=grid.pretrain, then="medbench run --pretrain quick")
+        raise UserError(what, allowed=pretrain.BUDGETS, given=grid.pretrain, then=asking("pretrain"))
     if grid.precision not in PRECISIONS:
         raise UserError(f"Unknown precision '{grid.precision}'.", allowed=PRECISIONS, given=grid.precision)
     if grid.target not in ("test", "val"):
-        raise UserError(
-            f"Unknown part '{grid.target}' to score on.", allowed=["test", "val"], given=grid.target, then="medbench run --on val"
-        )
+        what = f"Unknown part '{grid.target}' to score on."
+        raise UserError(what, allowed=["test", "val"], given=grid.target, then=asking("target", "val"))
     if grid.target == "val" and (grid.shifts or grid.corruptions):
-        raise UserError("A shift is measured against the test part, not with --on val.", then="medbench run --on test")
+        flag = OPTIONS["target"].flag
+        raise UserError(f"A shift is measured against the test part, not with {flag} val.", then=asking("target"))
 
 
 def budgets_of(grid: Grid) -> list[Budget]:
@@ -98,10 +99,10 @@ def _check_encoders(every: Sequence[Encoder], methods: Sequence[Method], grid: G
         if wrong and grid.methods and (useless or len(wrong) == len(methods)):
             allowed = [method.name for method in registry.methods().values() if encoder.kind in method.encoders]
             what = f"Method '{(useless or wrong)[0].name}' cannot serve '{encoder.name}', {_KINDS[encoder.kind]}."
-            then = "name one of these, too" if len(every) > 1 else "run it without --methods"
+            then = "name one of these, too" if len(every) > 1 else f"run it without {OPTIONS['methods'].flag}"
             raise UserError(what, allowed=allowed, then=then)
         if len(wrong) == len(methods):
-            raise UserError(f"No method with that source can serve '{encoder.name}'.", then="run it without --source")
+            raise UserError(f"No method with that source can serve '{encoder.name}'.", then=f"run it without {OPTIONS['source'].flag}")
         if wrong and grid.methods:
             notes.append(f"{', '.join(method.name for method in wrong)}: left out for {encoder.name}, {_KINDS[encoder.kind]}")
     return notes

@@ -6,7 +6,7 @@ defined here, so that a reader of one stage needs this folder and that stage alo
 
 from medbench.schema.budgets import ALL, Budget, parse_budget
 from medbench.schema.errors import DiskError, UserError, check_writable, place_of, user_path, written_by
-from medbench.schema.grid import Cell, Grid, Row, fingerprint
+from medbench.schema.grid import OPTIONS, Cell, Grid, Row, fingerprint
 from medbench.schema.json_records import checked, parsed
 from medbench.schema.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
 from medbench.schema.plan_file import PlanFile, PlannedCell
@@ -20,6 +20,7 @@ __all__ = [
     "KINDS",
     "MODALITIES",
     "NOTHING",
+    "OPTIONS",
     "PARTS",
     "PRIMARY",
     "READOUTS",

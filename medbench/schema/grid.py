@@ -12,35 +12,80 @@ from medbench.schema.budgets import parse_budget
 from medbench.schema.errors import UserError
 from medbench.schema.ingredients import stated
 from medbench.schema.json_records import NUMBER, checked
+from medbench.schema.options import Option, option
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What a person asks for: the cross product of its axes. Lists of names as on the command line; see `run.plan`."""
+    """What a user asks for: the cross product of its axes. Lists of names as on the command line; see `run.plan`.
 
-    tasks: tuple[str, ...] = ("derm",)
-    methods: tuple[str, ...] = ()  # empty: all that can serve the encoder
-    protocols: tuple[str, ...] = ("linear",)
-    encoders: tuple[str, ...] = ("tf_efficientnet_lite0",)
-    labels: tuple[str, ...] = ("1", "10", "100")
-    seeds: int = 3
-    pretrain_seeds: int = 1
-    readouts: tuple[str, ...] = ("pool",)
-    source: str = "auto"
-    pretrain: str = "quick"  # budget of an in-domain pretraining, see `models.pretrain.BUDGETS`
-    weights: str | None = None  # a checkpoint file of the user's, for the encoder
-    size: int | None = None
-    data: str | None = None  # a folder, or "phantom"
-    target: str = "test"
-    shifts: tuple[str, ...] = ()  # data sets that the fitted models are scored on, too: isic2019, folder:PATH
-    corruptions: tuple[str, ...] = ()  # of the test images; "all": those that fit the task's modality
-    levels: tuple[str, ...] = ("1", "2", "3", "4", "5")  # of the corruptions
-    precision: str = "fp32"
-    ordinal: bool = False
-    allow_leak: bool = False
-    allow_partial: bool = False
-    audit: bool = True  # say what an audit of the same data found, and audit folders of a person's own
-    strict: bool = False  # refuse a task with a leak instead of marking every table
+    A field states its default, its flag and its help here alone. The order is that of `medbench run --help`, where switches come last.
+    """
+
+    tasks: tuple[str, ...] = option(
+        ("derm",), "--task", "A task: derm, or folder:PATH. May be given several times.", repeated=True, always=True
+    )
+    labels: tuple[str, ...] = option(
+        ("1", "10", "100"), "--labels", "Label budgets: 1,10,100 (percent), 5/class, n50 (equal numbers a class), all.", always=True
+    )
+    methods: tuple[str, ...] = option((), "--methods", "Pretraining methods. Default: all that can serve the encoder.")
+    protocols: tuple[str, ...] = option(("linear",), "--protocols", "How encoders are judged.")
+    encoders: tuple[str, ...] = option(
+        ("tf_efficientnet_lite0",), "--encoder", "timm encoders (resnet50.tv_in1k), FILE.py:NAME, features:FILE."
+    )
+    readouts: tuple[str, ...] = option(("pool",), "--readout", "pool (the encoder's own), cls, mean, cls+mean, last4.")
+    seeds: int = option(3, "--seeds", "Draws of the labelled subset.", always=True)
+    pretrain_seeds: int = option(1, "--pretrain-seeds", "Initialisations of encoders whose weights are drawn.")
+    source: str = option(
+        "auto",
+        "--source",
+        "Where the method's training images came from: imagenet (an official checkpoint), task, imagenet+task, auto.",
+    )
+    pretrain: str = option(  # see `models.pretrain.BUDGETS`
+        "quick", "--pretrain", "Budget of an in-domain pretraining: quick (seconds, shows the machinery), standard, paper."
+    )
+    weights: str | None = option(
+        None,
+        "--weights",
+        "A checkpoint file of yours for the encoder, or an official one by name (medbench list checkpoints); empty: not the study's.",
+        clears=True,
+    )
+    size: int | None = option(
+        None,
+        "--size",
+        "Image size in pixels. Default: 112 (64 on a phantom) for the default encoder, else the checkpoint's.",
+    )
+    data: str | None = option(
+        None,
+        "--data",
+        "Folder that holds the data sets, or 'phantom'. Default: MEDBENCH_DATA, the cache, the phantom.",
+        placeholder="DATA",
+    )
+    target: str = option("test", "--on", "The part to score: test, or val while developing a method.")
+    shifts: tuple[str, ...] = option(
+        (),
+        "--shift",
+        "Score the fitted models on another data set, too: isic2019, pad-ufes, nih14, folder:PATH. Several times.",
+        repeated=True,
+    )
+    corruptions: tuple[str, ...] = option(
+        (), "--corruptions", "Damage the test images, too: all that fit them, or noise,blur,jpeg,contrast-down ...."
+    )
+    levels: tuple[str, ...] = option(("1", "2", "3", "4", "5"), "--levels", "How much damage, from 1 to 5.")
+    precision: str = option(
+        "fp32",
+        "--precision",
+        "Of the encoder: fp32, tf32 or bf16. On a GPU tf32 is faster, and rounds the factors of products to 10 bits.",
+    )
+    ordinal: bool = option(False, "--ordinal", "folder tasks: the classes are ordered.")
+    allow_leak: bool = option(False, "--allow-leak", "Run although a group stands in two parts; every table says so.")
+    allow_partial: bool = option(False, "--allow-partial", "Run although a class has no image in a part; every table says so.")
+    audit: bool = option(True, "--audit", "Say what an audit of the same data found; look through a folder of yours for copies first.")
+    strict: bool = option(False, "--strict", "Refuse a task with a leak instead of marking every table.")
+
+
+#: Field of `Grid` -> its option, in the order of the fields.
+OPTIONS: dict[str, Option] = {field.name: field.metadata["option"] for field in fields(Grid)}
 
 
 @dataclass(frozen=True, order=True)

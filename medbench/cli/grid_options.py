@@ -1,0 +1,81 @@
+"""Options of commands, made from the fields of `Grid`: each states its flag, help and default there alone."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, get_origin, get_type_hints
+
+import typer
+
+from medbench.cli.options import filled, named, split
+from medbench.schema import OPTIONS, Grid
+
+DEFAULT = Grid()
+HINTS = get_type_hints(Grid)
+#: Fields in the order of `--help`: values, then switches.
+SWITCHES = tuple(name for name in OPTIONS if HINTS[name] is bool)
+VALUES = tuple(name for name in OPTIONS if name not in SWITCHES)
+
+
+def parsed(name: str, help: str = "") -> Any:
+    """The option of a field, for `Annotated`. help: where the field means something else in a command."""
+    option = OPTIONS[name]
+    negated = f"/--no-{option.flag[2:]}" if getattr(DEFAULT, name) is True else ""
+    must_not_be_empty = HINTS[name] == str | None and not option.clears
+    return typer.Option(option.flag + negated, help=help or option.help, callback=filled if must_not_be_empty else None)
+
+
+Data = Annotated[str | None, parsed("data")]
+Ordinal = Annotated[bool, parsed("ordinal")]
+
+
+def given_fields(context: typer.Context) -> list[str]:
+    """The fields of a grid whose options a user gave, and did not leave to their defaults."""
+    sources = {name: context.get_parameter_source(name) for name in OPTIONS}
+    return [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+
+
+def takes_grid(*order: str, **helps: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of fields of `Grid`, and hand it what they ask for as its parameter `grid`.
+
+    order: the fields, and the parameters of the command's own, as --help shows them. A parameter of its own comes before a field of its name.
+    helps: of fields that mean something else in this command.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = dict(inspect.signature(command, eval_str=True).parameters)
+        del own["grid"]
+        asked = [name for name in order if name not in own]
+        parameters = [own.pop(name) if name in own else _parameter(name, helps.get(name, "")) for name in order]
+
+        @wraps(command)
+        def call(**given: Any) -> None:
+            grid = Grid(**{name: _read(name, given.pop(name)) for name in asked})
+            command(grid=grid, **given)
+
+        every = [*own.values(), *parameters]  # first a context, which is no option
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
+        call.__signature__ = inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in every])  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+def _parameter(name: str, help: str) -> inspect.Parameter:
+    """A field as a parameter that typer reads: of a tuple one text, or a list where its flag is repeated."""
+    kind, default = HINTS[name], getattr(DEFAULT, name)
+    if get_origin(kind) is tuple:
+        kind, default = (list[str], list(default)) if OPTIONS[name].repeated else (str, ",".join(default))
+        kind, default = (kind, default) if default else (kind | None, None)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, parsed(name, help)])
+
+
+def _read(name: str, given: Any) -> Any:
+    """The value of a field. Raises UserError for a list that may be left out, was given, and names nothing."""
+    if get_origin(HINTS[name]) is not tuple:
+        return given
+    if OPTIONS[name].repeated:
+        return tuple(given or ())
+    return split(given) if getattr(DEFAULT, name) else named(OPTIONS[name].flag, given)
