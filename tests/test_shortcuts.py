@@ -85,12 +85,14 @@ def test_cramers_v_by_hand() -> None:
 
 def test_columns_are_cut_named_and_counted() -> None:
     groups = np.arange(40).astype(str)
+    weights = read_column("weight", np.append(np.arange(39.0), np.nan), groups)
+    assert weights.missing == 1
+    assert weights.codes[-1] == -1
+    assert weights.values == ("0 to 9", "10 to 19", "20 to 28", "29 to 38")
+    assert np.bincount(weights.codes[:-1]).tolist() == [10, 10, 9, 10]
     ages = read_column("age", np.append(np.arange(39.0), np.nan), groups)
-    assert ages.missing == 1
-    assert ages.codes[-1] == -1
-    assert ages.values == ("0 to 9", "10 to 19", "20 to 28", "29 to 38")
-    assert np.bincount(ages.codes[:-1]).tolist() == [10, 10, 9, 10]
-    site = read_column("site", np.array(["a"] * 20 + ["b"] * 15 + ["c"] * 2 + ["unknown"] * 3), groups)
+    assert (ages.values, ages.notes) == (("< 20", "20-39"), ("bands: 20 years",)), "as `clinical` has them"
+    site = read_column("site", np.array(["a"] * 20 + ["b"] * 15 + ["c"] * 2 + ["unknown", "UNK", "null"]), groups)
     assert site.values == ("a", "b")
     assert site.missing == 3
     assert site.notes == ("'c' left out: 2 groups",)

@@ -16,6 +16,7 @@ from medbench.schema import PARTS, Download, Official, Shift, Split, Task, UserE
 from medbench.stats import splits
 from medbench.tasks import _ham10000_lesions as same
 from medbench.tasks import phantoms
+from medbench.tasks._reading import numbers
 
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 SHARES = (0.7, 0.1, 0.2)
@@ -76,7 +77,7 @@ def load(root: Path) -> dict[str, Split]:
         groups=lesions,
         bags=lesions,
         meta={
-            "age": np.array([_years(r["age"]) for r in records]),
+            "age": numbers(np.array([r["age"] for r in records])),
             "sex": np.array([r["sex"] for r in records]),
             "localization": np.array([r["localization"] for r in records]),
         },
@@ -86,11 +87,6 @@ def load(root: Path) -> dict[str, Split]:
     if len(records) == _OFFICIAL and any(splits.ids_hash(parts[name].ids) != SPLIT[name] for name in PARTS):
         raise UserError(f"The metadata in {root} gives another split than the official one: its ids, diagnoses or lesions were changed.")
     return parts
-
-
-def _years(text: str) -> float:
-    """Age in years, NaN where it is missing or not a number."""
-    return float(text) if text.replace(".", "", 1).isdecimal() else float("nan")
 
 
 def _metadata_file(folder: Path) -> Path | None:

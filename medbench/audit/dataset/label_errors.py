@@ -10,6 +10,7 @@ from medbench import stats
 from medbench.audit.dataset.audited_data import Subject
 from medbench.schema import Kind, Progress, Train
 from medbench.stats import metrics, splits
+from medbench.stats.metadata_levels import texts
 
 MOST = 20_000  # images that the probe learns from: beyond, a part of the groups, the same ones each time
 SHOWN = 50
@@ -134,7 +135,8 @@ def _auc(name: str, matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
 
 
 def _encoded(column: np.ndarray) -> np.ndarray:
-    """(N, d) float64: a number standardised, with 0 for a missing one and a column that says so; or an indicator of each common text."""
+    """(N, d) float64: a number standardised, with 0 for a missing one and a column that says so; or an indicator of each common text, a missing one
+    among them however it is spelled."""
     if np.issubdtype(column.dtype, np.number):
         missing = ~np.isfinite(column.astype(float))
         known = column[~missing].astype(float)
@@ -142,7 +144,7 @@ def _encoded(column: np.ndarray) -> np.ndarray:
             return np.empty((len(column), 0))
         value = np.where(missing, 0.0, (np.nan_to_num(column.astype(float)) - known.mean()) / (known.std() or 1.0))
         return np.column_stack([value, value**2, missing]) if missing.any() else np.column_stack([value, value**2])
-    names, member, counts = np.unique(column.astype(str), return_inverse=True, return_counts=True)
+    names, member, counts = np.unique(texts(column), return_inverse=True, return_counts=True)
     common = np.flatnonzero(counts >= _RARE)
     if not len(common) or len(common) == len(names) == 1:
         return np.empty((len(column), 0))

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Spelled like this, a value says that it is not known.
-MISSING = ("", "nan", "none", "unknown", "unk", "n/a", "na")
+from medbench.stats.metadata_levels import levels
+
 FEWEST = 5  # groups that a value must have: fewer can be neither held out nor trusted
-BINS = 4  # of a column of numbers: its quarters
-FEW = 6  # numbers with so many different values at most are names
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,20 +23,19 @@ class MetadataColumn:
 
 
 def read_column(name: str, column: np.ndarray, groups: np.ndarray) -> MetadataColumn:
-    """A column (N,) of numbers or text: numbers with more than `FEW` different values are cut at their quartiles, ties together."""
-    texts, notes = _bands(column) if _is_measured(column) else (np.array([_word(v) for v in column.tolist()]), [])
-    known = np.array([text.lower() not in MISSING for text in texts.tolist()], bool)
-    codes = np.full(len(texts), -1, np.int64)
-    values: list[str] = []
-    for value in _ordered(texts[known]):
-        here = known & (texts == value)
+    """A column (N,) of numbers or words in the levels of `metadata_levels`, without those that too few groups have."""
+    found = levels(name, column)
+    notes = [f"bands: {found.cut}"] if found.cut else []
+    codes, values = np.full(len(column), -1, np.int64), list[str]()
+    for code, value in enumerate(found.values):
+        here = found.codes == code
         n = len(np.unique(groups[here]))
         if n < FEWEST:
             notes.append(f"'{value}' left out: {n} group{'s' * (n > 1)}")
             continue
         codes[here] = len(values)
         values.append(value)
-    return MetadataColumn(name, codes, tuple(values), int((~known).sum()), tuple(notes))
+    return MetadataColumn(name, codes, tuple(values), int((found.codes < 0).sum()), tuple(notes))
 
 
 def cramers_v(codes: np.ndarray, classes: np.ndarray, n_groups: int) -> float:
@@ -60,39 +57,3 @@ def cramers_v(codes: np.ndarray, classes: np.ndarray, n_groups: int) -> float:
     phi2 = max(0.0, phi2 - (r - 1) * (c - 1) / chance)
     room = min(r - (r - 1) ** 2 / chance, c - (c - 1) ** 2 / chance) - 1
     return float(min(1.0, (phi2 / room) ** 0.5)) if room > 0 else float("nan")
-
-
-def _is_measured(column: np.ndarray) -> bool:
-    if column.dtype.kind not in "fiu":
-        return False
-    return len(np.unique(column[np.isfinite(column.astype(float))])) > FEW
-
-
-def _bands(column: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """(N,) text `low to high`, "" where not a number."""
-    numbers = column.astype(float)
-    known = np.isfinite(numbers)
-    edges = np.unique(np.quantile(numbers[known], np.linspace(0, 1, BINS + 1)[1:-1], method="lower"))
-    band = np.searchsorted(edges, numbers, side="left")
-    texts = np.full(len(numbers), "", object)
-    for b in np.unique(band[known]):
-        inside = known & (band == b)
-        low, high = numbers[inside].min(), numbers[inside].max()
-        texts[inside] = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-    return texts.astype(str), ["bands: its quarters"]
-
-
-def _word(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).strip()
-
-
-def _ordered(texts: np.ndarray) -> list[str]:
-    """Distinct values; bands and numbers by size."""
-
-    def key(text: str) -> tuple[float, str]:
-        try:
-            return float(text.split(" to ")[0]), text
-        except ValueError:
-            return float("inf"), text
-
-    return sorted(set(texts.tolist()), key=key)

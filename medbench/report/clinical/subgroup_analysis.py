@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,7 @@ from medbench.report.clinical import one_vs_rest
 from medbench.report.clinical.predictions import Draw, LinePredictions, positives, read_predictions
 from medbench.report.leaderboard import LeaderboardEntry
 from medbench.schema import UserError
-from medbench.stats import metrics
+from medbench.stats import metadata_levels, metrics
 from medbench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -28,60 +26,24 @@ _NUMBERS = ("value", "low", "high", "difference", "difference_low", "difference_
 MIN_GROUPS = 10  # of a subgroup, and of the rest
 #: Groups with and groups without a class, in a subgroup and in the rest: with five, under one in a hundred resamples has none.
 MIN_OF_CLASS = 5
-MOST_LEVELS = 20  # different values of a text column that is split by
-AGES = (20, 40, 60, 80)  # years where an age band begins
+MOST_LEVELS = 20  # subgroups of a column that is split by
 UNKNOWN = "unknown"
-_EMPTY = {"", "nan", "na", "n/a", "null", "unknown", "-1"}
 _MEANS = ("auc", "f1", "balanced_accuracy")  # means over classes: taken over those that a subgroup and the rest both show
 
 
 def bands(name: str, column: np.ndarray) -> np.ndarray | None:
-    """(M,) str: which subgroup each image is in; None where the column makes none.
-
-    Text: its values, of which there are 20 at most. Numbers: their values where there are six at most; ages (the name says it) in bands of 20
-    years, "80+" the last; other numbers in quarters of the images. A missing value is "unknown". One subgroup is none.
-    """
-    if column.dtype.kind in "iuf":
-        values = column.astype(float)
-        known = np.isfinite(values)
-        if not known.any():
-            return None
-        distinct = np.unique(values[known])
-        if len(distinct) <= 6:
-            named = np.array([f"{value:g}" for value in values])
-        elif re.search(r"(^|[^a-z])age([^a-z]|$)", name.lower()):
-            named = _cut(
-                values,
-                np.array(AGES, float),
-                [f"< {AGES[0]}", *(f"{a}-{b - 1}" for a, b in itertools.pairwise(AGES)), f"{AGES[-1]}+"],
-            )
-        else:
-            edges = np.unique(np.quantile(values[known], [0.25, 0.5, 0.75]))
-            inner = [f"{a:.4g} to {b:.4g}" for a, b in itertools.pairwise(edges)]
-            named = _cut(values, edges, [f"< {edges[0]:.4g}", *inner, f">= {edges[-1]:.4g}"])
-        named = np.where(known, named, UNKNOWN)
-    else:
-        text = np.char.strip(column.astype(str))
-        named = np.where(np.isin(np.char.lower(text), list(_EMPTY)), UNKNOWN, text)
-    levels = np.unique(named)
-    return named if 2 <= len(levels) <= MOST_LEVELS else None
+    """(M,) str: which subgroup each image is in, by the levels of `metadata_levels`; a missing value is "unknown". None where the column makes none:
+    one subgroup, or more than 20."""
+    named = metadata_levels.levels(name, column).named(UNKNOWN)
+    return named if 2 <= len(np.unique(named)) <= MOST_LEVELS else None
 
 
-def _cut(values: np.ndarray, edges: np.ndarray, names: list[str]) -> np.ndarray:
-    """A name a value: how many edges it has reached."""
-    cut: np.ndarray = np.array(names)[np.searchsorted(edges, np.nan_to_num(values), side="right")]
-    return cut
-
-
-def order(levels: np.ndarray, column: np.ndarray) -> list[str]:
-    """Subgroups as a table lists them: of numbers from small to large, of text the largest first; unknown last."""
-    names, size = np.unique(levels, return_counts=True)
-    if column.dtype.kind in "iuf":
-        values = column.astype(float)
-        least = {name: np.min(values[levels == name], initial=np.inf, where=np.isfinite(values[levels == name])) for name in names}
-        return sorted(names.tolist(), key=lambda name: (name == UNKNOWN, least[name]))
-    largest = dict(zip(names.tolist(), size.tolist(), strict=True))
-    return sorted(names.tolist(), key=lambda name: (name == UNKNOWN, -largest[name], name))
+def order(name: str, column: np.ndarray) -> list[str]:
+    """Subgroups as a table lists them: of numbers from small to large, of words the largest first; unknown last."""
+    found = metadata_levels.levels(name, column)
+    size = np.bincount(found.codes[found.codes >= 0], minlength=len(found.values))
+    places = range(len(size)) if found.measured else sorted(range(len(size)), key=lambda code: -size[code])
+    return [*(found.values[code] for code in places), *([UNKNOWN] if (found.codes < 0).any() else [])]
 
 
 def subgroups(
@@ -133,7 +95,7 @@ def subgroup_records(
             then="" if columns else "medbench run, into a new folder",
         )
     records: list[dict[str, Any]] = []
-    ordered = {name: order(usable[name], answers.meta[name]) for name in (usable if by is None else [by])}
+    ordered = {name: order(name, answers.meta[name]) for name in (usable if by is None else [by])}
     total = sum(map(len, ordered.values()))
     for name, levels in ordered.items():
         rows: list[dict[str, Any]] = []

@@ -24,14 +24,14 @@ import numpy as np
 
 from medbench.schema import PARTS, Kind, Split, Task, TaskFamily, UserError
 from medbench.stats import splits
+from medbench.stats.metadata_levels import BLANK, is_missing
 from medbench.tasks.folder.listing import MULTI, RESERVED, Listing, existing_place, meant, read_csv, table_in, walk
 
 VERSION = 1
 _ALL_PARTS = (0.7, 0.1, 0.2)
 _TEST_FROM_TRAIN = (0.8, 0.0, 0.2)
 _SPLIT_KEY = "folder 1"
-_EMPTY = {"", "nan", "na", "n/a", "null"}
-_TRUTH = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": math.nan, "-1.0": math.nan, **dict.fromkeys(_EMPTY, math.nan)}
+_TRUTH = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": math.nan, "-1.0": math.nan, **dict.fromkeys(BLANK, math.nan)}
 
 
 def open_folder(argument: str, *, ordinal: bool = False) -> Task:
@@ -93,7 +93,7 @@ def _labels(listing: Listing, ordinal: bool) -> tuple[Kind, tuple[str, ...], np.
         return "multilabel", *_multilabel(listing, several, ordinal)
     texts = listing.columns["label"]
     for text, line in zip(texts, listing.where, strict=True):
-        if text.lower() in _EMPTY:
+        if text.lower() in BLANK:
             raise UserError(f"{line} has no label ('{text}').", then="label it, or take it out")
     classes = sorted(set(texts))
     if all(map(_is_number, classes)):
@@ -135,7 +135,7 @@ def _split(listing: Listing, labels: np.ndarray) -> Split:
     """All images, sorted by id, so that the order of a CSV's rows changes nothing."""
     for name in ("group", "bag"):
         for text, line in zip(listing.columns.get(name, []), listing.where, strict=False):
-            if text.lower() in _EMPTY:
+            if text.lower() in BLANK:
                 raise UserError(f"{line} has no {name}.", then=f"fill it in, or take the column {name} out")
     groups = listing.columns.get("group", listing.ids)
     whole = Split(
@@ -151,9 +151,9 @@ def _split(listing: Listing, labels: np.ndarray) -> Split:
 
 def _meta(column: Sequence[str]) -> np.ndarray:
     """(N,) float64 with NaN = missing where all that is there are numbers, else (N,) str."""
-    values = [text for text in column if text.lower() not in _EMPTY]
+    values = [text for text in column if not is_missing(text)]
     if values and all(map(_is_number, values)):
-        return np.array([math.nan if text.lower() in _EMPTY else float(text) for text in column])
+        return np.array([math.nan if is_missing(text) else float(text) for text in column])
     return np.array(column)
 
 
