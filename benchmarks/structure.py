@@ -1,11 +1,13 @@
-"""Measure the shape of the package: entries, arrows between rooms, upward arrows, circles of modules, names with several meanings.
+"""Measure the shape of the package: entries, arrows between rooms, upward arrows, circles of modules, names with several meanings, heavy functions.
 
     python benchmarks/structure.py                 # of this checkout
     python benchmarks/structure.py PACKAGE         # of another one: the folder of the package itself
 
 An entry is a file or folder of the package's top level. An arrow is an ordered pair of entries of which the first imports the second, at any place in
 its files. An arrow is upward where the second stands after the first in `ROOMS`. A circle is a set of modules that import each other, directly or
-through others. A name is counted where several modules define a function or class of that name at their top level.
+through others. A name is counted where several modules define a function or class of that name at their top level. A function is heavy above
+`LINES` lines, without its decorators, or above `PARAMETERS` parameters, without `self` and `cls`; functions inside functions count for themselves, and
+what a dataclass generates does not count.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ ROOMS = (
     "report",
     "cli",
 )
+
+
+LINES, PARAMETERS = 60, 8
 
 
 def modules(root: Path) -> dict[str, ast.Module]:
@@ -115,6 +120,23 @@ def shared_names(trees: dict[str, ast.Module]) -> dict[str, list[str]]:
     return {name: where for name, where in sorted(places.items()) if len(where) > 1}
 
 
+def heavy_functions(trees: dict[str, ast.Module]) -> list[tuple[str, int, int]]:
+    """(function, lines, parameters) of each that is long or takes much, as `run.execution._solve`; the longest first."""
+    found = [
+        (f"{module}.{node.name}", (node.end_lineno or node.lineno) - node.lineno + 1, _parameters(node))
+        for module, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    return sorted((one for one in found if one[1] > LINES or one[2] > PARAMETERS), key=lambda one: (-one[1], one))
+
+
+def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    listed = node.args
+    named = [argument.arg for argument in (*listed.posonlyargs, *listed.args, *listed.kwonlyargs)]
+    return len(named) - (named[:1] in (["self"], ["cls"])) + (listed.vararg is not None) + (listed.kwarg is not None)
+
+
 def entries(root: Path) -> list[str]:
     return sorted(place.name for place in root.iterdir() if place.suffix == ".py" or (place.is_dir() and (place / "__init__.py").is_file()))
 
@@ -122,17 +144,21 @@ def entries(root: Path) -> list[str]:
 def main(root: Path) -> None:
     trees = modules(root)
     graph = imports(trees, root.name)
-    between, names, rings = arrows(graph), shared_names(trees), circles(graph)
+    between, names, rings, heavy = arrows(graph), shared_names(trees), circles(graph), heavy_functions(trees)
     print(f"entries                                    {len(entries(root))}")
     print(f"arrows between entries                     {len(between)}")
     print(f"  without the package's own two files      {sum(not {'__init__', '__main__'} & set(arrow) for arrow in between)}")
     print(f"upward arrows                              {len(upward(between))}")
     print(f"circles of modules                         {len(rings)}")
     print(f"public names defined in several modules    {len(names)}")
+    print(f"functions above {LINES} lines                    {sum(lines > LINES for _, lines, _ in heavy)}")
+    print(f"functions above {PARAMETERS} parameters                {sum(taken > PARAMETERS for _, _, taken in heavy)}")
     for line in [*(f"upward: {a} -> {b}" for a, b in upward(between)), *(f"circle: {', '.join(ring)}" for ring in rings)]:
         print(line)
     for name, where in names.items():
         print(f"name: {name}: {', '.join(where)}")
+    for name, lines, taken in heavy:
+        print(f"heavy: {name}: {lines} lines, {taken} parameters")
 
 
 if __name__ == "__main__":

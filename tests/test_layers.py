@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import runpy
 import subprocess
 import sys
@@ -51,6 +52,23 @@ def test_every_room_imports_only_what_lies_below_it() -> None:
 def test_no_arrow_leads_up_and_no_modules_import_each_other() -> None:
     assert STRUCTURE["upward"](STRUCTURE["arrows"](GRAPH)) == []
     assert STRUCTURE["circles"](GRAPH) == []
+
+
+def test_heavy_functions_are_counted_by_lines_and_by_parameters() -> None:
+    nine = ", ".join("abcdefghi")
+    body = "\n".join(["    pass"] * 60)
+    source = (
+        "@decorated\n@again\n"
+        f"def long(a):\n{body}\n"
+        f"def just(a):\n{body.removeprefix('    pass\n')}\n"
+        f"class Thing:\n    def wide(self, {nine}): ...\n    def fine(self, {nine[:-3]}): ...\n"
+        "def outer():\n    def inner(a, b, c, d, e, f, *g, h, **i): ...\n"
+    )
+    assert STRUCTURE["heavy_functions"]({"room.file": ast.parse(source)}) == [
+        ("room.file.long", 61, 1),
+        ("room.file.inner", 1, 9),
+        ("room.file.wide", 1, 9),
+    ]
 
 
 def test_the_report_reads_rows_and_nothing_else_of_a_run() -> None:

@@ -18,91 +18,125 @@ from medbench.schema import UserError, check_writable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medbench.report.check import Given
+    from medbench.report.check import Comparison, Given
+
+
+Explain = Annotated[
+    bool,
+    typer.Option(
+        "--explain", help="Name the part that moved: data, split, weights, preprocessing, readout, probe, metrics, library, device."
+    ),
+]
+Measure = Annotated[
+    bool, typer.Option("--measure", help="Store the spread of the runs given with --rows, all of one commit, as the tolerance.")
+]
+Rows = Annotated[list[Path] | None, typer.Option(help="Instead of a study: a results folder or a rows.jsonl. With --measure several.")]
+Kept = Annotated[Path | None, path_option(help="Keep the rows here, and go on with those that are there. Default: a temporary folder.")]
 
 
 @app.command("check")
 def check_command(
     study: Annotated[str | None, typer.Argument(help="A study: its cells are run first, with nothing from the cache.")] = None,
     against: Annotated[Path | None, path_option(help="The reference: a rows.jsonl or its folder, with repeatability.json in it.")] = None,
-    rows: Annotated[
-        list[Path] | None, typer.Option(help="Instead of a study: a results folder or a rows.jsonl. With --measure several.")
-    ] = None,
-    explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain", help="Name the part that moved: data, split, weights, preprocessing, readout, probe, metrics, library, device."
-        ),
-    ] = False,
+    rows: Rows = None,
+    explain: Explain = False,
     accept: Annotated[bool, typer.Option("--update", help="Show what changed, and make it the reference.")] = False,
-    measure: Annotated[
-        bool, typer.Option("--measure", help="Store the spread of the runs given with --rows, all of one commit, as the tolerance.")
-    ] = False,
+    measure: Measure = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda. Default: the kind that the reference was made on.")] = "",
-    out: Annotated[
-        Path | None, path_option(help="Keep the rows here, and go on with those that are there. Default: a temporary folder.")
-    ] = None,
+    out: Kept = None,
     json_file: Annotated[Path | None, path_option("--json", help="Write everything to this file.")] = None,
     junit_file: Annotated[Path | None, path_option("--junit", help="Write JUnit XML to this file.")] = None,
     annotate: Annotated[bool, typer.Option("--github", help="Print annotations for GitHub Actions.")] = False,
 ) -> None:
     """Compare cells with committed reference rows. Exit code 1 where one is worse, better, missing or another experiment."""
-    from medbench.cli import screen
     from medbench.report import check
 
-    given_rows = rows or []
-    if against is None:
-        raise UserError("check needs a reference.", then="medbench check benchmarks/smoke.py --against results/smoke/rows.jsonl")
-    against = against / "rows.jsonl" if against.is_dir() else against
-    if out and out.resolve() == against.resolve().parent:
-        raise UserError(
-            f"--out {out} is the reference's own folder: its rows would be compared with themselves.", then="medbench check --out FOLDER"
-        )
-    if (study is None) == (not given_rows):
-        raise UserError("check takes a study to run, or --rows, and one of them.", then=f"medbench check STUDY.py --against {against}")
-    outputs(json_file, junit_file, against if accept or measure else None)
+    file, given_rows = _reference_file(against), rows or []
+    _check_sources(study, given_rows, file, out)
+    outputs(json_file, junit_file, file if accept or measure else None)
     if out:
         check_writable(out, "medbench check --out FOLDER")
-    unused: dict[str, object] = {"--out": out, "--device": device} if study is None else {}
+    making: dict[str, object] = {"--out": out, "--device": device} if study is None else {}
+    telling: dict[str, object] = {"--explain": explain, "--json": json_file, "--junit": junit_file, "--github": annotate}
+    _refuse_unused(making | (telling if measure else {}), "--measure" if measure else "--rows")
     if measure:
-        unused |= {"--explain": explain, "--json": json_file, "--junit": junit_file, "--github": annotate}
-    for option in (option for option, value in unused.items() if value):
-        raise UserError(f"{option} does not apply to {'--measure' if measure else '--rows'}.", then=f"leave {option} out")
-    if measure:
-        if study or accept:
-            raise UserError(
-                "--measure takes --rows alone, of two runs at least.",
-                then=f"medbench check --measure --rows A --rows B --against {against}",
-            )
-        found = check.measure([check.read_rows(place) for place in given_rows])
-        from medbench.report.check.reference_update import write_reference
-        from medbench.report.check.tolerance import NAME
-
-        write_reference(against.with_name(NAME), found.text())
-        print(f"{against.with_name(NAME)}: the spread of {len(found.environments)} runs")
+        _measure(study, given_rows, file, accept)
         return
-    if len(given_rows) > 1:
-        raise UserError(f"--rows was given {len(given_rows)} times; only --measure takes several.", then="medbench merge A B --out C")
-    first = accept and not against.exists()
-    make = {"then": f"medbench check {study} --against {against} --update, which makes it the first time"} if study else {}
-    reference = check.Given(against, {}) if first else check.read_rows(against, **make)
-    if not reference.rows and not first:
-        raise UserError(f"The reference {against} holds no row.", then=f"medbench check {study or 'STUDY.py'} --against {against} --update")
+    reference = _reference(study, given_rows, file, accept)
     repeatability = check.Repeatability.beside(reference.file)
     with _rows(study, given_rows, reference, device, out) as (given, board):
         comparison = check.compare_rows(reference, given, repeatability)
-        screen.show(check.check_terminal(comparison, explained=explain))
-        if json_file:
-            put(check.json_text(comparison), json_file)
-        if junit_file:
-            put(check.junit(comparison), junit_file)
-        if annotate:
-            print("\n".join(check.github(comparison)), end="\n" if comparison.red else "")
+        _tell(comparison, explain, json_file, junit_file, annotate)
         if accept:
             check.update(reference.file, given, board=board)
             print(f"{reference.file} holds these {len(given.rows)} rows now. Look at the difference before you commit it")
     if comparison.red and not accept:
         raise typer.Exit(1)
+
+
+def _reference_file(against: Path | None) -> Path:
+    """Raises UserError where no reference was named."""
+    if against is None:
+        raise UserError("check needs a reference.", then="medbench check benchmarks/smoke.py --against results/smoke/rows.jsonl")
+    return against / "rows.jsonl" if against.is_dir() else against
+
+
+def _check_sources(study: str | None, rows: list[Path], against: Path, out: Path | None) -> None:
+    """Raises UserError unless the rows to compare come from one place, and not from the reference's own."""
+    if out and out.resolve() == against.resolve().parent:
+        what = f"--out {out} is the reference's own folder: its rows would be compared with themselves."
+        raise UserError(what, then="medbench check --out FOLDER")
+    if (study is None) == (not rows):
+        raise UserError("check takes a study to run, or --rows, and one of them.", then=f"medbench check STUDY.py --against {against}")
+
+
+def _refuse_unused(options: dict[str, object], mode: str) -> None:
+    """Raises UserError for the first of these options that was given: they do not apply in this mode."""
+    for option in (option for option, value in options.items() if value):
+        raise UserError(f"{option} does not apply to {mode}.", then=f"leave {option} out")
+
+
+def _measure(study: str | None, rows: list[Path], against: Path, accept: bool) -> None:
+    """Write the spread of several runs' rows beside the reference."""
+    from medbench.report import check
+    from medbench.report.check.reference_update import write_reference
+    from medbench.report.check.tolerance import NAME
+
+    if study or accept:
+        then = f"medbench check --measure --rows A --rows B --against {against}"
+        raise UserError("--measure takes --rows alone, of two runs at least.", then=then)
+    found = check.measure([check.read_rows(place) for place in rows])
+    write_reference(against.with_name(NAME), found.text())
+    print(f"{against.with_name(NAME)}: the spread of {len(found.environments)} runs")
+
+
+def _reference(study: str | None, rows: list[Path], against: Path, accept: bool) -> Given:
+    """The rows to compare with; none where this run makes them the first time. Raises UserError for a file that holds none."""
+    from medbench.report import check
+
+    if len(rows) > 1:
+        raise UserError(f"--rows was given {len(rows)} times; only --measure takes several.", then="medbench merge A B --out C")
+    if accept and not against.exists():
+        return check.Given(against, {})
+    make = {"then": f"medbench check {study} --against {against} --update, which makes it the first time"} if study else {}
+    reference = check.read_rows(against, **make)
+    if not reference.rows:
+        raise UserError(f"The reference {against} holds no row.", then=f"medbench check {study or 'STUDY.py'} --against {against} --update")
+    return reference
+
+
+def _tell(comparison: Comparison, explain: bool, json_file: Path | None, junit_file: Path | None, annotate: bool) -> None:
+    """Show what a comparison found, and write it into the files that were named."""
+    from medbench.cli import screen
+    from medbench.report import check
+
+    screen.show(check.check_terminal(comparison, explained=explain))
+    if json_file:
+        put(check.json_text(comparison), json_file)
+    if junit_file:
+        put(check.junit(comparison), junit_file)
+    if annotate:
+        print("\n".join(check.github(comparison)), end="\n" if comparison.red else "")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medbench.cli.grid_options import Data, Ordinal, parsed, takes_grid
+from medbench.cli.grid_options import Data, Ordinal, option_of, takes_grid
 from medbench.cli.options import data_app, outputs, path_option
 from medbench.schema import PARTS, Grid, UserError, user_path
 
@@ -51,7 +51,7 @@ def data_list(
 @data_app.command("get")
 def data_get(
     task: OneTask,
-    data: Annotated[str | None, parsed("data", "Folder that data sets are kept in. Default: the cache's data folder.")] = None,
+    data: Annotated[str | None, option_of("data", "Folder that data sets are kept in. Default: the cache's data folder.")] = None,
 ) -> None:
     """Download a task's data, where it is given without an account; else say step by step how to get it (exit code 1)."""
     from medbench import images

@@ -19,7 +19,7 @@ SWITCHES = tuple(name for name in OPTIONS if HINTS[name] is bool)
 VALUES = tuple(name for name in OPTIONS if name not in SWITCHES)
 
 
-def parsed(name: str, help: str = "") -> Any:
+def option_of(name: str, help: str = "") -> Any:
     """The option of a field, for `Annotated`. help: where the field means something else in a command."""
     option = OPTIONS[name]
     negated = f"/--no-{option.flag[2:]}" if getattr(DEFAULT, name) is True else ""
@@ -27,8 +27,8 @@ def parsed(name: str, help: str = "") -> Any:
     return typer.Option(option.flag + negated, help=help or option.help, callback=filled if must_not_be_empty else None)
 
 
-Data = Annotated[str | None, parsed("data")]
-Ordinal = Annotated[bool, parsed("ordinal")]
+Data = Annotated[str | None, option_of("data")]
+Ordinal = Annotated[bool, option_of("ordinal")]
 
 
 def given_fields(context: typer.Context) -> list[str]:
@@ -69,7 +69,7 @@ def _parameter(name: str, help: str) -> inspect.Parameter:
     if get_origin(kind) is tuple:
         kind, default = (list[str], list(default)) if OPTIONS[name].repeated else (str, ",".join(default))
         kind, default = (kind, default) if default else (kind | None, None)
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, parsed(name, help)])
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option_of(name, help)])
 
 
 def _read(name: str, given: Any) -> Any:

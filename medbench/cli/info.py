@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.grid_options import DEFAULT, Data, parsed
+from medbench.cli.grid_options import DEFAULT, Data, option_of
 from medbench.cli.options import app
 from medbench.schema import UserError
 
@@ -48,13 +48,13 @@ def doctor(
     encoder: Annotated[
         str | None, typer.Option(help="A timm encoder or FILE.py:NAME. Without one: device, versions, disk and data.")
     ] = None,
-    weights: Annotated[str | None, parsed("weights", "A checkpoint file of yours, or the name of an official one.")] = None,
+    weights: Annotated[str | None, option_of("weights", "A checkpoint file of yours, or the name of an official one.")] = None,
     task: Annotated[
         str | None, typer.Option(help="Show it this task's images: for weights trained on such. Default: natural images.")
     ] = None,
     data: Data = None,
-    size: Annotated[int | None, parsed("size", "Image size in pixels. Default: as in run.")] = None,
-    readout: Annotated[str, parsed("readouts")] = DEFAULT.readouts[0],
+    size: Annotated[int | None, option_of("size", "Image size in pixels. Default: as in run.")] = None,
+    readout: Annotated[str, option_of("readouts")] = DEFAULT.readouts[0],
 ) -> None:
     """Does an encoder get its images as it was trained? Exit code 1 where something was found."""
     from medbench.audit import encoder as doctors
