@@ -56,11 +56,10 @@ def test_no_arrow_leads_up_and_no_modules_import_each_other() -> None:
 
 def test_heavy_functions_are_counted_by_lines_and_by_parameters() -> None:
     nine = ", ".join("abcdefghi")
-    body = "\n".join(["    pass"] * 60)
+    sixty, fewer = "    pass\n" * 60, "    pass\n" * 59
     source = (
-        "@decorated\n@again\n"
-        f"def long(a):\n{body}\n"
-        f"def just(a):\n{body.removeprefix('    pass\n')}\n"
+        f"@decorated\n@again\ndef long(a):\n{sixty}"
+        f"def just(a):\n{fewer}"
         f"class Thing:\n    def wide(self, {nine}): ...\n    def fine(self, {nine[:-3]}): ...\n"
         "def outer():\n    def inner(a, b, c, d, e, f, *g, h, **i): ...\n"
     )
