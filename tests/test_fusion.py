@@ -16,7 +16,7 @@ from scipy.special import softmax
 from medbench.models.fusion import TRUONG2021, attention_head, draw_state, fit_predict, head, loop
 from medbench.run import execution, planning
 from medbench.schema import Grid, Kind, Scores, UserError, registry
-from medbench.stats import metrics
+from medbench.stats import metrics, splits
 
 SMALL = replace(TRUONG2021, width=16, epochs=8)
 PAPER = (2048, 2048, 1536)
@@ -220,15 +220,15 @@ def test_patience_and_plateau_end_a_training() -> None:
 
 def test_the_validation_part_keeps_groups_whole_and_has_every_class() -> None:
     labels, groups = np.arange(150) % 3, np.repeat(np.arange(50), 3).astype(str)
-    held = draw_state.validation_part(labels, groups, 0.2)
+    held = splits.validation_part(labels, groups, 0.2, "validation")
     assert not set(groups[held]) & set(groups[~held])
     assert held.sum() == 30 and set(labels[held]) == {0, 1, 2}
     rare = np.where(groups == "0", 3, labels)  # a class of one group stays among the training images
-    held = draw_state.validation_part(rare, groups, 0.2)
+    held = splits.validation_part(rare, groups, 0.2, "validation")
     assert held.any() and set(rare[held]) == {0, 1, 2} and set(rare[~held]) == {0, 1, 2, 3}
-    assert not draw_state.validation_part(labels[:90], groups[:90], 0.2).any()  # 18 images: too few
-    assert not draw_state.validation_part(labels, labels.astype(str), 0.2).any()  # one group a class
-    assert not draw_state.validation_part(np.zeros(9, int), np.arange(9).astype(str), 0.2).any()  # one class
+    assert not splits.validation_part(labels[:90], groups[:90], 0.2, "validation").any()  # 18 images: too few
+    assert not splits.validation_part(labels, labels.astype(str), 0.2, "validation").any()  # one group a class
+    assert not splits.validation_part(np.zeros(9, int), np.arange(9).astype(str), 0.2, "validation").any()  # one class
 
 
 def test_one_image_a_class_and_a_class_without_any() -> None:

@@ -16,7 +16,7 @@ from sklearn.preprocessing import PowerTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from medbench.models.finetune import loop
-from medbench.models.fusion import TRUONG2021, draw_state, fit_predict
+from medbench.models.fusion import TRUONG2021, fit_predict
 from medbench.protocols import knn, linear, svm_logreg
 from medbench.report.clinical import bands
 from medbench.run import execution
@@ -161,7 +161,7 @@ def test_a_fusion_scores_its_validation_part_with_the_weights_that_are_scored() 
     scores, _ = next(fit_predict(sources, labels, train.groups, "multilabel", 3, again, [every], [0], tokens="source", recipe=recipe))
     held = scores["test"].held_out
     assert held is not None
-    np.testing.assert_array_equal(held.index, np.flatnonzero(draw_state.validation_part(labels, train.groups, recipe.validation)))
+    np.testing.assert_array_equal(held.index, np.flatnonzero(splits.validation_part(labels, train.groups, recipe.validation, "validation")))
     np.testing.assert_array_equal(held.probabilities[:, :2], scores["test"].probabilities[held.index, :2])
     assert np.isnan(held.probabilities[:, 2]).all(), "a label of which one value was seen"
 
@@ -177,6 +177,27 @@ def test_fine_tuning_scores_its_validation_part_with_the_weights_that_are_scored
     np.testing.assert_allclose(held.probabilities, scores.probabilities[held.index], atol=1e-6)
     few = scored(job(np.arange(12) % 3, "multiclass", 3, tmp_path / "few"), pictures(np.arange(12) % 3), replace(SHORT, steps=2))
     assert few.held_out is None
+
+
+def test_a_validation_part_that_can_rank_no_label_is_none(tmp_path: Path) -> None:
+    """One image of a hundred has the label: it stays in training, and what is held out could choose nothing. A fusion and a fine-tuning agree."""
+    labels = np.zeros((100, 2))
+    labels[0] = 1
+    groups = np.arange(100).astype(str)
+    assert splits.held_out(labels, groups, 0.2, "finetune").sum() >= splits.MIN_HELD_OUT
+    for key in ("finetune", "validation"):
+        assert not splits.validation_part(labels, groups, 0.2, key).any()
+    fit, val = loop.hold_out(labels, groups, 0.2)
+    assert len(fit) == 100 and len(val) == 0
+
+
+def test_folds_are_those_of_every_protocol() -> None:
+    labels, groups = np.arange(40) % 2, np.repeat(np.arange(20), 2).astype(str)
+    fold = splits.folds(labels, groups, 5)
+    for i, (rows, out) in enumerate(splits.cross_validation(labels, groups, 5)):
+        assert (fold[out] == i).all() and (fold[rows] != i).all() and len(rows) + len(out) == 40
+    assert splits.cross_validation(np.zeros(40, int), groups, 5) == [], "one class"
+    assert splits.cross_validation(np.append(labels, 2), np.append(groups, "x"), 5) == [], "a class of one group"
 
 
 def test_a_row_keeps_what_was_held_out_with_its_labels() -> None:

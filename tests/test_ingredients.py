@@ -106,6 +106,18 @@ def test_a_change_makes_older_what_it_can_alter(change: str, folders: dict[str, 
         assert older(before[name], planned(folder)) == {cell for cell in before[name] if alters(cell)}
 
 
+def test_the_validation_part_of_several_labels_touches_their_fine_tuning(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    files = sorted(place.relative_to(folders["jpeg"]).as_posix() for place in folders["jpeg"].rglob("*.jpg"))
+    rows = [f"{file},{i % 2},{i % 3 % 2},{file.split('/')[0]}" for i, file in enumerate(files)]
+    (folders["jpeg"] / "labels.csv").write_text("\n".join(["path,label:a,label:b,split", *rows]) + "\n")
+    several = folders["jpeg"] / "labels.csv"
+    asked = {"protocols": ("linear", "finetune")}
+    before = {"several": planned(several, **asked), "one": planned(folders["jpeg"], **asked)}
+    monkeypatch.setattr(splits, "VALIDATION", 3)
+    assert older(before["several"], planned(several, **asked)) == {cell for cell in before["several"] if cell.protocol == "finetune"}
+    assert not older(before["one"], planned(folders["jpeg"], **asked))
+
+
 def test_an_ordinal_task_has_weighted_kappa(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     (folders["jpeg"] / "train" / "3").mkdir()
     (folders["jpeg"] / "test" / "3").mkdir()

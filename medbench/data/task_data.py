@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medbench import images
-from medbench.schema import PARTS, Grid, Progress, Split, Task, UserError, fingerprint, place_of, silent, user_path, written_by
+from medbench.schema import PARTS, Grid, Progress, Split, Task, UserError, fingerprint, join_parts, place_of, silent, user_path, written_by
 from medbench.stats import splits as sampling
 
 
@@ -49,11 +49,8 @@ class TaskData:
         """Of each part, and of `all` of them: images (count), of each class too (of positives, where a task is multi-label), and 16 digits
         each for its ids, their content, labels and groups.
         """
-        splits = list(self.parts.values())
-        ids, labels, groups = (np.concatenate([getattr(s, name) for s in splits]) for name in ("ids", "labels", "groups"))
-        whole = Split([image for s in splits for image in s.images], ids, labels, groups, groups)
         parts = {name: part_digest(split, self.hashes[self.where(name)], len(self.task.classes)) for name, split in self.parts.items()}
-        return {**parts, "all": part_digest(whole, self.hashes, len(self.task.classes))}
+        return {**parts, "all": part_digest(join_parts(self.parts.values()), self.hashes, len(self.task.classes))}
 
     def target(self, part: str) -> str:
         """The name under which a results folder keeps that part's ids, labels and groups."""

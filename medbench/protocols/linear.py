@@ -122,16 +122,10 @@ def choose_penalties(
 ) -> list[tuple[Choice, HeldOut | None]]:
     """The penalty of each draw (indices into the pool), how it was chosen, and the held-out probabilities at it; the folds of all draws are
     solved together."""
-    import numpy as np
 
     from medbench.stats import splits
 
-    folds = []
-    for draw in draws:
-        labels, groups = pool.labels[draw], pool.groups[draw]
-        k = splits.n_folds(labels, groups, max_folds)
-        fold = splits.folds(labels, groups, k) if k >= 2 else None
-        folds.append([] if fold is None else [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(k)])
+    folds = [splits.cross_validation(pool.labels[draw], pool.groups[draw], max_folds) for draw in draws]
     parts = [(draw[inside], draw[out]) for draw, of_draw in zip(draws, folds, strict=True) for inside, out in of_draw]
     lengths = [len(of_draw) for of_draw in folds if of_draw]
     if parts:

@@ -187,13 +187,11 @@ def cross_validated(inside: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
 
     from medbench.stats import splits
 
-    k, seen = splits.n_folds(labels, groups, MAX_FOLDS), np.unique(labels)
-    fold = splits.folds(labels, groups, k)
-    whole = [i for i in range(k) if len(np.unique(labels[fold != i])) == len(seen)]
+    seen = np.unique(labels)
+    whole = [(rows, out) for rows, out in splits.cross_validation(labels, groups, MAX_FOLDS) if len(np.unique(labels[rows])) == len(seen)]
     if not whole:
         return np.zeros(0, np.int64), np.zeros((0, len(seen)))
-    index = np.concatenate([np.flatnonzero(fold == i) for i in whole])
-    return index, np.concatenate([fit(np.flatnonzero(fold != i))[1](inside[fold == i]) for i in whole])
+    return np.concatenate([out for _, out in whole]), np.concatenate([fit(rows)[1](inside[out]) for rows, out in whole])
 
 
 def inverse_temperature(values: np.ndarray, labels: np.ndarray, groups: np.ndarray, index: np.ndarray) -> tuple[float, dict[str, Any]]:

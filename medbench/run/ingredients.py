@@ -45,6 +45,8 @@ def touched(unit: Unit, protocol: Protocol, labels: str, target: EvaluationSet) 
     if protocol.divides:
         found["folds"] = splits.FOLDS
     kind = unit.data.task.kind
+    if kind == "multilabel" and protocol.needs == "images":
+        found["validation part"] = splits.VALIDATION
     return {
         **found,
         "resamples": bootstrap.RESAMPLES,

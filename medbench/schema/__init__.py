@@ -12,7 +12,7 @@ from medbench.schema.methods import READOUTS, Encoder, Fusion, Member, Method, W
 from medbench.schema.plan_file import PlanFile, PlannedCell
 from medbench.schema.progress import Progress, silent
 from medbench.schema.protocols import HeldOut, Network, Protocol, Scores, Train
-from medbench.schema.split import Drawn, Image, Split, of_class
+from medbench.schema.split import Drawn, Image, Split, join_parts, of_class
 from medbench.schema.tasks import KINDS, MODALITIES, NOTHING, PARTS, PRIMARY, Download, Kind, Official, Shift, Task, TaskFamily
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "check_writable",
     "checked",
     "fingerprint",
+    "join_parts",
     "of_class",
     "parse_budget",
     "parsed",

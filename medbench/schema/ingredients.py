@@ -7,6 +7,7 @@ one therefore makes older exactly the rows, packs, features and weights that it 
     crops            random views: pretraining, fine-tuning                features    frozen features
     draws            labelled subsets below 100 %                          folds       whatever is chosen or held out inside a subset
     resamples        the bootstrap's matrix                                metric NAME the definition of a metric
+    validation part  when a fine-tuning of several labels an image holds images out
 
 How an interval is computed from resamples, and how a difference is tested, is no ingredient: tables work it out from what is saved.
 """

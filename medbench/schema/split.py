@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,3 +63,14 @@ class Split:
             self.bags[index],
             {name: column[index] for name, column in self.meta.items()},
         )
+
+
+def join_parts(splits: Iterable[Split]) -> Split:
+    """All images of one part after the other, with the metadata columns that every part has, in the order of the first."""
+    import numpy as np
+
+    parts = list(splits)
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "labels", "groups", "bags")}
+    shared = [name for name in parts[0].meta if all(name in part.meta for part in parts)]
+    meta = {name: np.concatenate([part.meta[name] for part in parts]) for name in shared}
+    return Split([image for part in parts for image in part.images], **columns, meta=meta)

@@ -13,8 +13,10 @@ import numpy as np
 
 from medbench.schema import ALL, Budget
 
-#: Ingredients (`schema.ingredients`): which images a budget draws, and how a labelled subset is divided for choosing inside it.
-DRAWS, FOLDS = 1, 1
+#: Ingredients (`schema.ingredients`): which images a budget draws, how a labelled subset is divided for choosing inside it, and when a fine-tuning of
+#: several labels an image has a validation part (2: as a fusion has, see `validation_part`).
+DRAWS, FOLDS, VALIDATION = 1, 1, 2
+MIN_HELD_OUT = 20  # images of a validation part: with fewer, a score says less than a rule
 
 
 def partition(labels: np.ndarray, groups: np.ndarray, shares: Sequence[float], key: str) -> np.ndarray:
@@ -61,6 +63,31 @@ def n_folds(labels: np.ndarray, groups: np.ndarray, most: int) -> int:
         return min(most, *sizes) if len(sizes) > 1 else 1
     pairs = [min(len(set(groups[column == value])) for value in (0, 1)) for column in labels.T]
     return min([most, *(size for size in pairs if size >= 2)]) if max(pairs) >= 2 else 1
+
+
+def cross_validation(labels: np.ndarray, groups: np.ndarray, most: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(training, held-out) positions of each of `n_folds` folds; [] where a class has one group or is alone, so that nothing can be held out."""
+    k = n_folds(labels, groups, most)
+    if k < 2:
+        return []
+    fold = folds(labels, groups, k)
+    return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(k)]
+
+
+def validation_part(labels: np.ndarray, groups: np.ndarray, share: float, key: str) -> np.ndarray:
+    """(n,) bool: `held_out`, whole groups, stratified; empty where it would hold fewer than `MIN_HELD_OUT` images, or one class alone.
+
+    Multilabel: every label that has both values must have both among the others, and one label at least both in the validation part.
+    """
+    held = held_out(labels, groups, share, key)
+    if held.sum() < MIN_HELD_OUT:
+        return np.zeros_like(held)
+    if labels.ndim == 1:
+        fits = len(set(labels[held])) > 1
+    else:
+        whole, left, out = (np.stack([(part == value).any(0) for value in (0, 1)]).all(0) for part in (labels, labels[~held], labels[held]))
+        fits = bool((left == whole).all() and out.any())
+    return held if fits else np.zeros_like(held)
 
 
 def held_out(labels: np.ndarray, groups: np.ndarray, share: float, key: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import NOTHING, Download, Official, Shift, Split, Task, UserError
+from medbench.schema import NOTHING, Download, Official, Shift, Split, Task, UserError, join_parts
 from medbench.tasks import _reading as reading
 
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -36,9 +36,7 @@ def load(root: Path) -> dict[str, Split]:
             return {"test": test}
         return reading.divide(test, "pneumonia, test part 1")
     pool = [_read(here, part) for part in ("train", "val") if (here / part).is_dir()]
-    ids, labels, groups = (np.concatenate([getattr(split, name) for split in pool]) for name in ("ids", "labels", "groups"))
-    whole = Split([image for split in pool for image in split.images], ids, labels, groups, groups)
-    return {**reading.divide(whole, "pneumonia 1", (0.9, 0.1)), "test": test}
+    return {**reading.divide(join_parts(pool), "pneumonia 1", (0.9, 0.1)), "test": test}
 
 
 def missing_parts(root: Path) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from medbench import images
 from medbench.data.task_data import TaskData, open_task
 from medbench.images import decoding
-from medbench.schema import Grid, Image, Kind, Progress, UserError, fingerprint, registry, user_path
+from medbench.schema import Grid, Image, Kind, Progress, UserError, fingerprint, join_parts, registry, user_path
 
 _PARTS = {"train", "val", "test"}
 
@@ -73,24 +73,22 @@ def refusal(data: TaskData) -> str:
 
 
 def of_data(data: TaskData, refused: str = "") -> Subject:
-    task, splits = data.task, list(data.parts.values())
-    columns = [name for name in splits[0].meta if all(name in split.meta for split in splits)]
-    meta = {name: np.concatenate([split.meta[name] for split in splits]) for name in columns}
+    task, whole = data.task, join_parts(data.parts.values())
     return Subject(
         name=task.name,
-        images=[image for split in splits for image in split.images],
-        ids=np.concatenate([split.ids for split in splits]),
-        parts=np.concatenate([np.full(len(split), name) for name, split in data.parts.items()]),
-        groups=np.concatenate([split.groups for split in splits]),
-        labels=np.concatenate([split.labels for split in splits]),
+        images=whole.images,
+        ids=whole.ids,
+        parts=np.repeat(list(data.parts), [len(split) for split in data.parts.values()]),
+        groups=whole.groups,
+        labels=whole.labels,
         kind=task.kind,
         classes=task.classes,
         hashes=data.hashes,
         sha256=fingerprint(
-            "data", data.sha256, task.classes, task.groups, [[name, column.astype(str).tolist()] for name, column in meta.items()]
+            "data", data.sha256, task.classes, task.groups, [[name, column.astype(str).tolist()] for name, column in whole.meta.items()]
         ),
         grouped=task.groups or "",
-        meta=meta,
+        meta=whole.meta,
         refused=refused,
     )
 

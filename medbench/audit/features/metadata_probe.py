@@ -41,18 +41,16 @@ def out_of_fold(
     """
     import torch
 
-    k = splits.n_folds(labels, groups, FOLDS)
-    if k < 2:
+    parts = splits.cross_validation(labels, groups, FOLDS)
+    if not parts:
         return None
-    fold = splits.folds(labels, groups, k)
     scores = np.zeros((len(labels), max(2, n_classes) if labels.ndim == 1 else n_classes))
-    for f in range(k):
-        progress(f, k)
-        rest = fold != f
+    for done, (rest, out) in enumerate(parts):
+        progress(done, len(parts))
         pool = torch.as_tensor(np.ascontiguousarray(features[rest]), device=device)
         model = linear.learn(pool, labels[rest], groups[rest], kind, n_classes, PATH, linear.FIXED_PENALTY, INNER)
-        scores[~rest] = model.score(features[~rest])[0]
-    progress(k, k)
+        scores[out] = model.score(features[out])[0]
+    progress(len(parts), len(parts))
     return scores
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from medbench import images
 from medbench.data.evaluation_sets.evaluation_set import VERSION, EvaluationSet, what_then
 from medbench.data.task_data import TaskData, check_content, data_roots, loaded, shows, tidy
-from medbench.schema import NOTHING, Grid, Progress, Shift, Split, Task, UserError, fingerprint, registry, silent, user_path
+from medbench.schema import NOTHING, Grid, Progress, Shift, Split, Task, UserError, fingerprint, join_parts, registry, silent, user_path
 
 
 def shifts_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[dict[str, list[tuple[Task, Shift]]], list[str]]:
@@ -143,11 +143,7 @@ def _all_parts(other: Task, grid: Grid) -> tuple[Split, str]:
     lacking = other.partial(root) if other.partial else ""
     if lacking and not grid.allow_partial:
         raise UserError(f"{root} holds a part of {other.data}: {lacking}.", then="complete the download, or run with --allow-partial")
-    parts = [tidy(other, name, split) for name, split in loaded(other, root).items()]
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "labels", "groups", "bags")}
-    known = set.intersection(*(set(part.meta) for part in parts))
-    meta = {name: np.concatenate([part.meta[name] for part in parts]) for name in parts[0].meta if name in known}
-    return Split([image for part in parts for image in part.images], **columns, meta=meta), lacking
+    return join_parts(tidy(other, name, split) for name, split in loaded(other, root).items()), lacking
 
 
 def _root(other: Task, grid: Grid) -> Path:

@@ -23,7 +23,6 @@ from medbench.stats import metrics, splits
 from medbench.system import atomic_write
 from medbench.system.precision import autocast, products
 
-MIN_HELD_OUT = 20  # images: with fewer, a score says less than a rule
 #: (features (n, D), labels, groups, kind, outputs) -> weight (outputs, D) and bias (outputs,) of the linear probe
 LinearLayer = Callable[[torch.Tensor, np.ndarray, np.ndarray, Kind, int], tuple[torch.Tensor, torch.Tensor]]
 EVERY = 30.0  # seconds between checkpoints
@@ -55,7 +54,7 @@ def fine_tune(
 ) -> dict[str, Scores]:
     """Scores of every target by the network trained on the images at `draw`. See `FineTuneRecipe` for what is done.
 
-    With fewer than `MIN_HELD_OUT` images to hold out the subset is trained whole: with the middle rate, for all steps. The held-out scores are
+    Where nothing can be held out (`splits.validation_part`) the subset is trained whole: with the middle rate, for all steps. The held-out scores are
     those of the validation part, which chose the rate and the weights.
     """
     network = train.network
@@ -87,12 +86,9 @@ def fine_tune(
 
 
 def hold_out(labels: np.ndarray, groups: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """(fit, validation) index arrays into the subset; whole groups, stratified. Validation is empty where it would hold too few images."""
-    held = splits.held_out(labels, groups, share, key="finetune")
-    fit, val = np.flatnonzero(~held), np.flatnonzero(held)
-    if len(val) < MIN_HELD_OUT or (labels.ndim == 1 and len(np.unique(labels[val])) < 2):
-        return np.arange(len(labels)), np.array([], np.int64)
-    return fit, val
+    """(fit, validation) index arrays into the subset, by `splits.validation_part`."""
+    held = splits.validation_part(labels, groups, share, key="finetune")
+    return np.flatnonzero(~held), np.flatnonzero(held)
 
 
 class FineTuning:

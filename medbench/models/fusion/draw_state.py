@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from medbench.models.fusion.attention_head import Head
 
 BLOCK = 1024  # images scored at a time
-MIN_HELD_OUT = 20  # images: with fewer, a score says less than a rule
 ROUND = 16  # batches of a subset smaller than a batch are filled up to a multiple of this, so that draws of like size share a shape
 
 
@@ -129,7 +128,7 @@ def prepare(
     import torch
 
     device, own = pool[0].device, labels[draw]
-    held = validation_part(own, groups[draw], recipe.validation)
+    held = splits.validation_part(own, groups[draw], recipe.validation, key="validation")
     train = np.flatnonzero(~held)
     batch = min(recipe.batch, -(-len(train) // ROUND) * ROUND)
     steps = max(recipe.least_steps, -(-len(train) // batch)) if held.any() else recipe.fixed_steps
@@ -160,22 +159,6 @@ def prepare(
         queue=torch.empty(0, dtype=torch.int64),
         rate=rate,
     )
-
-
-def validation_part(labels: np.ndarray, groups: np.ndarray, share: float) -> np.ndarray:
-    """(n,) bool: the validation part, whole groups, stratified; empty where it would hold too few images, or one class alone.
-
-    Multilabel: every label that has both values must have both among the others, and one label at least both in the validation part.
-    """
-    held = splits.held_out(labels, groups, share, key="validation")
-    if held.sum() < MIN_HELD_OUT:
-        return np.zeros_like(held)
-    if labels.ndim == 1:
-        fits = len(set(labels[held])) > 1
-    else:
-        whole, left, out = (np.stack([(part == value).any(0) for value in (0, 1)]).all(0) for part in (labels, labels[~held], labels[held]))
-        fits = bool((left == whole).all() and out.any())
-    return held if fits else np.zeros_like(held)
 
 
 def losses(logits: torch.Tensor, truth: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:

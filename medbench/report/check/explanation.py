@@ -161,7 +161,14 @@ def _part_of(ingredient: str, provenance: Mapping[str, Any]) -> str:
     """Of PARTS, the one that a named ingredient belongs to. Views make weights in a pretraining, and are part of the probe in a fine-tuning."""
     if ingredient == "crops":
         return "weights" if provenance.get("pretraining") else "probe"
-    of = {"plan": "probe", "draws": "split", "folds": "probe", "resamples": "metrics", "metric definitions": "metrics"}
+    of = {
+        "plan": "probe",
+        "draws": "split",
+        "folds": "probe",
+        "validation part": "probe",
+        "resamples": "metrics",
+        "metric definitions": "metrics",
+    }
     return of.get(ingredient, "metrics" if ingredient.startswith("metric ") else "preprocessing")
 
 
