@@ -215,7 +215,7 @@ def test_a_cell_that_was_replaced_or_failed_says_so() -> None:
 def test_the_same_numbers_under_another_identity_are_not_the_same_cell() -> None:
     finding = compared(row(), row(fingerprint="g", provenance={"identity.protocol": [3, "p"]}))
     assert finding.status == "not comparable"
-    assert "identity is another: the protocol's version or settings are others (version 3, was 2)" in finding.reason
+    assert "identity is another: protocol version 2 -> 3" in finding.reason
 
 
 def test_measure_is_the_range_over_runs() -> None:

@@ -246,7 +246,7 @@ def test_differences_name_what_moved() -> None:
     then = {"code": list(FROZEN), "method": [1, "a"], "protocol": [1, "p"], "encoder": {"size": 8}, "task": "t"}
     assert differences(then, then) == [] and len(CODE) == len(FROZEN)
     now = {**then, "protocol": [2, "q"], "encoder": {"size": 16}, "ingredients": {"crops": 2, "resize": 1}}
-    assert [text for _, text in differences(then, now)] == ["crops 1 -> 2", "protocol version 1 -> 2", "the encoder's size"]
+    assert list(map(str, differences(then, now))) == ["crops 1 -> 2", "protocol version 1 -> 2", "the encoder's size 8 -> 16"]
     assert raised({"resize": 1}) == []
     with pytest.raises(UserError, match="Unknown method 'nothing'"):
         registry.method("nothing")

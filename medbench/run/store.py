@@ -115,7 +115,7 @@ class Store:
         for cell, row in latest.items():
             then, now = row.provenance.get("identity"), plan.settings.get(lacking[cell].setting)
             about = plan.tasks.get(f"{cell.task}|{cell.data}|{cell.target}", {})
-            said = [text for _, text in differences(then, now)] if then and now else []
+            said = [str(one) for one in differences(then, now)] if then and now else []
             if not said and row.provenance.get("data_sha256") != about.get("data_sha256"):
                 said = ["the data"]
             counts[tuple(said)] += 1

@@ -15,7 +15,7 @@ How an interval is computed from resamples, and how a difference is tested, is n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 #: The names of the seven numbers that every fingerprint begins with, which are frozen: `run.ingredients.FROZEN`.
@@ -42,28 +42,43 @@ def stated(value: Any) -> dict[str, Any]:
     return {one.name: now for one in fields(value) if (now := getattr(value, one.name)) != one.default or not one.metadata.get("later")}
 
 
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(name, what) of each part of two identities, as a row's provenance and a plan hold them, that both state and that differs.
+@dataclass(frozen=True)
+class Difference:
+    """A part of two identities that differs. of: "code" (one of `CODE`), "ingredient", "method", "protocol", "encoder" or "task". name: the ingredient,
+    the field of an encoder, "version" or "settings"; of a task "". then, now: its versions or values, None where only a hash is kept."""
+
+    of: str
+    name: str
+    then: Any = None
+    now: Any = None
+
+    def __str__(self) -> str:
+        if self.of == "task":
+            return "the task's data, version or settings"
+        if self.name == "settings":
+            return f"settings of the {self.of}"
+        whose = {"encoder": "the encoder's ", "method": "method ", "protocol": "protocol "}.get(self.of, "")
+        return f"{whose}{self.name} {self.then} -> {self.now}"
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+    """Each part of two identities, as a row's provenance and a plan hold them, that both state and that differs.
 
     An identity without `ingredients` has version 1 of each.
     """
-    found = []
-    for name, one, other in zip(CODE, then.get("code", ()), now.get("code", ()), strict=False):
-        if one != other:
-            found.append((name, f"{name} {one} -> {other}"))
+    codes = zip(CODE, then.get("code", ()), now.get("code", ()), strict=False)
+    found = [Difference("code", name, one, other) for name, one, other in codes if one != other]
     old, new = then.get("ingredients", {}), now.get("ingredients", {})
-    for name in sorted({*old, *new}):
-        one, other = old.get(name, 1), new.get(name, 1)
-        if one != other:
-            found.append((name, f"{name} {one} -> {other}"))
-    for name in ("method", "protocol"):
-        one, other = then.get(name), now.get(name)
+    versions = [Difference("ingredient", name, old.get(name, 1), new.get(name, 1)) for name in sorted({*old, *new})]
+    found += [one for one in versions if one.then != one.now]
+    for of in ("method", "protocol"):
+        one, other = then.get(of), now.get(of)
         if one and other and one != other:
-            found.append((name, f"{name} version {one[0]} -> {other[0]}" if one[0] != other[0] else f"settings of the {name}"))
+            found.append(Difference(of, "version", one[0], other[0]) if one[0] != other[0] else Difference(of, "settings"))
     one, other = then.get("encoder"), now.get("encoder")
-    if one and other and one != other:
-        moved = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
-        found.append(("encoder", f"the encoder's {', '.join(moved)}"))
+    if one and other:
+        fields_ = [Difference("encoder", name, one.get(name), other.get(name)) for name in sorted({*one, *other})]
+        found += [field_ for field_ in fields_ if field_.then != field_.now]
     if then.get("task") and now.get("task") and then["task"] != now["task"]:
-        found.append(("task", "the task's data, version or settings"))
+        found.append(Difference("task", ""))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from medbench.report.check.explanation import Explanation, another_cell, differences, explain, other_kind
+from medbench.report.check.explanation import Explanation, another_cell, explain, other_kind, row_differences
 from medbench.report.check.reference_rows import Given
 from medbench.report.check.tolerance import BOUNDS, Repeatability
 from medbench.schema import Cell, Row
@@ -105,7 +105,7 @@ def _finding(then: Row, now: Row, repeatability: Repeatability, line: int) -> Ce
     ]
     beyond = tuple(sorted((change for change in changes if change.tolerances > 1), key=lambda change: -change.tolerances))
     nearest = max((change.tolerances for change in changes), default=0.0)
-    another = [text for part, text in differences(then, now) if part in ("data", "split")]
+    another = [text for part, text in row_differences(then, now) if part in ("data", "split")]
     kind = other_kind(then.provenance, now.provenance) if beyond else []
     if another or kind:
         reason = "another experiment than the reference's: " + "; ".join(another or kind)

@@ -13,7 +13,7 @@ from typing import Any
 
 from medbench.report.check.tolerance import Repeatability, sketched
 from medbench.schema import Cell, Row
-from medbench.schema.ingredients import CODE
+from medbench.schema.ingredients import Difference, differences
 from medbench.stats.array_sketch import distance
 
 PARTS = ("data", "split", "weights", "preprocessing", "readout", "probe", "metrics", "library", "device")
@@ -51,7 +51,7 @@ class Explanation:
 
 def explain(then: Row, now: Row, repeatability: Repeatability, *, beyond: bool = True) -> Explanation:
     """The part that moved between a reference row and its like. beyond: whether metrics moved, so that something must have."""
-    found = differences(then, now)
+    found = row_differences(then, now)
     around = [(part, text) for part, text in found if part in ("library", "device")]
     stated = [(part, text) for part, text in found if part not in ("library", "device")]
     if stated:
@@ -68,10 +68,11 @@ def explain(then: Row, now: Row, repeatability: Repeatability, *, beyond: bool =
     return Explanation(parts, text, tuple(text for _, text in around))
 
 
-def differences(then: Row, now: Row) -> list[tuple[str, str]]:
+def row_differences(then: Row, now: Row) -> list[tuple[str, str]]:
     """(part, what) of everything that is known exactly and differs, stage after stage."""
     a, b = then.provenance, now.provenance
-    return [*_data(a, b, then, now), *_weights(a, b), *_settings(a, b), *_surroundings(a, b)]
+    moved = differences(a.get("identity", {}), b.get("identity", {}))
+    return [*_data(a, b, then, now, moved), *_weights(a, b, moved), *_settings(a, b, moved), *_surroundings(a, b)]
 
 
 def another_cell(cell: Cell, fresh: Sequence[Cell]) -> Explanation | None:
@@ -85,7 +86,7 @@ def another_cell(cell: Cell, fresh: Sequence[Cell]) -> Explanation | None:
     return None
 
 
-def _data(a: Mapping[str, Any], b: Mapping[str, Any], then: Row, now: Row) -> list[tuple[str, str]]:
+def _data(a: Mapping[str, Any], b: Mapping[str, Any], then: Row, now: Row, identity_moved: Sequence[Difference]) -> list[tuple[str, str]]:
     found = []
     whole, now_whole = (p.get("parts", {}).get("all", {}) for p in (a, b))
     both = bool(whole and now_whole)
@@ -97,7 +98,7 @@ def _data(a: Mapping[str, Any], b: Mapping[str, Any], then: Row, now: Row) -> li
         found.append(("data", f"{' and '.join(what[name] for name in moved)} of the task are others{count}"))
     elif not both and a.get("data_sha256") != b.get("data_sha256"):
         found.append(("data", "the data's hash is another: images, labels, groups or parts"))
-    elif _other(a, b, "task") and whole == now_whole and a.get("data_sha256") == b.get("data_sha256"):
+    elif any(one.of == "task" for one in identity_moved) and whole == now_whole and a.get("data_sha256") == b.get("data_sha256"):
         found.append(("data", "the task's version or settings are others; images, labels and parts are the same"))
     for name in sorted({*a.get("parts", {}), *b.get("parts", {})} - {"all"}) if both and not moved else ():
         one, other = a["parts"].get(name, {}), b["parts"].get(name, {})
@@ -124,52 +125,39 @@ def _data(a: Mapping[str, Any], b: Mapping[str, Any], then: Row, now: Row) -> li
     return found
 
 
-def _weights(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _weights(a: Mapping[str, Any], b: Mapping[str, Any], moved: Sequence[Difference]) -> list[tuple[str, str]]:
     if a.get("weights_sha256") != b.get("weights_sha256"):
         return [("weights", f"another file or recipe: {b.get('weights')}, was {a.get('weights')}")]
-    if _other(a, b, "method"):
-        return [("weights", "the method's version or settings are others")]
+    of_method = [("weights", str(one)) for one in moved if one.of == "method"]
     loaded = [_checks(p, "weights") for p in (a, b)]
-    if all(loaded) and loaded[0] != loaded[1] and not a.get("pretraining"):
+    if not of_method and all(loaded) and loaded[0] != loaded[1] and not a.get("pretraining"):
         return [("weights", "the file's hash is the same, what was loaded from it is not")]
-    return []
+    return of_method
 
 
-def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = []
-    one, other = _identity(a, "encoder") or {}, _identity(b, "encoder") or {}
-    of = {"readout": "readout", "name": "weights", "architecture": "weights", "checkpoint": "weights", "kind": "weights"}
-    if one and other:
-        moved = [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
-        found += [(of.get(name, "preprocessing"), f"{name} is {other.get(name)}, was {one.get(name)}") for name in moved]
-    if not (one and other) and a.get("preprocessing") != b.get("preprocessing"):
-        found.append(("preprocessing", f"{b.get('preprocessing')}; was {a.get('preprocessing')}"))
-    if _other(a, b, "code"):
-        for name, x, y in zip(CODE, _identity(a, "code"), _identity(b, "code"), strict=False):
-            if x != y:
-                found.append((_part_of(name, a), f"{name}: version {y}, was {x}"))
-    old, new = _identity(a, "ingredients") or {}, _identity(b, "ingredients") or {}
-    for name in sorted({*old, *new}):
-        if old.get(name, 1) != new.get(name, 1):
-            found.append((_part_of(name, a), f"{name}: version {new.get(name, 1)}, was {old.get(name, 1)}"))
-    if _other(a, b, "protocol"):
-        found.append(("probe", f"the protocol's version or settings are others (version {_first(b)}, was {_first(a)})"))
-    return found
+def _settings(a: Mapping[str, Any], b: Mapping[str, Any], moved: Sequence[Difference]) -> list[tuple[str, str]]:
+    encoders = [p.get("identity", {}).get("encoder") for p in (a, b)]
+    found = [("preprocessing", f"{b.get('preprocessing')}; was {a.get('preprocessing')}")] if not all(encoders) else []
+    found = found if a.get("preprocessing") != b.get("preprocessing") else []
+    return found + [(_part_of(one, a), str(one)) for one in moved if one.of not in ("task", "method")]
 
 
-def _part_of(ingredient: str, provenance: Mapping[str, Any]) -> str:
-    """Of PARTS, the one that a named ingredient belongs to. Views make weights in a pretraining, and are part of the probe in a fine-tuning."""
-    if ingredient == "crops":
+def _part_of(moved: Difference, provenance: Mapping[str, Any]) -> str:
+    """Of PARTS, the one that a part of an identity belongs to. Views make weights in a pretraining, and are part of the probe in a fine-tuning."""
+    if moved.of == "protocol":
+        return "probe"
+    if moved.of == "encoder":
+        of_encoder = {"readout": "readout", **dict.fromkeys(("name", "architecture", "checkpoint", "kind"), "weights")}
+        return of_encoder.get(moved.name, "preprocessing")
+    if moved.name == "crops":
         return "weights" if provenance.get("pretraining") else "probe"
     of = {
-        "plan": "probe",
         "draws": "split",
-        "folds": "probe",
-        "validation part": "probe",
         "resamples": "metrics",
         "metric definitions": "metrics",
+        **dict.fromkeys(("plan", "folds", "validation part"), "probe"),
     }
-    return of.get(ingredient, "metrics" if ingredient.startswith("metric ") else "preprocessing")
+    return of.get(moved.name, "metrics" if moved.name.startswith("metric ") else "preprocessing")
 
 
 def _surroundings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -241,20 +229,6 @@ def _checks(provenance: Mapping[str, Any], name: str) -> list[Any]:
 
 def _means(row: Row) -> str:
     return " / ".join(", ".join(f"{mean:.3f}" for mean in means) for means in _checks(row.provenance, "channel_means"))
-
-
-def _identity(provenance: Mapping[str, Any], name: str) -> Any:
-    return provenance.get("identity", {}).get(name)
-
-
-def _other(a: Mapping[str, Any], b: Mapping[str, Any], name: str) -> bool:
-    """Whether both say it and it is not the same."""
-    one, other = _identity(a, name), _identity(b, name)
-    return one is not None and other is not None and one != other
-
-
-def _first(provenance: Mapping[str, Any]) -> Any:
-    return (_identity(provenance, "protocol") or ["not known"])[0]
 
 
 def _machines(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
