@@ -66,7 +66,7 @@ def plant(files: list[Path], share: float, folder: Path, rng: np.random.Generato
 
 def audited(folder: Path, cache: Path) -> tuple[dataset.DatasetReport, dataset.Subject, float]:
     began = time.perf_counter()
-    subject = dataset.of_list(folder, cache, lambda *stage: None)
+    subject = dataset.of_list(folder, cache)
     return dataset.audit(subject, cache), subject, time.perf_counter() - began
 
 

@@ -28,8 +28,6 @@ from medbench.audit.dataset import (
 from medbench.data.task_data import TaskData
 from medbench.schema import Grid, Split, UserError, registry
 
-QUIET = lambda *stage: None
-
 
 def drawn(n: int) -> list[Image.Image]:
     """n different lesions of the dermoscopy phantom, one picture each."""
@@ -79,7 +77,7 @@ def test_planted_copies_are_found_and_nothing_else(
     n = round(share * n_lesions)
     for k in range(n):
         changed(lesions[7 + 4 * k], HOWS[k % 4]).save(folder / f"copy{k:02d}.png")
-    subject = dataset.of_list(folder, images.cache_folder(), QUIET)
+    subject = dataset.of_list(folder, images.cache_folder())
     assert subject.labels is None
     report = dataset.audit(subject, images.cache_folder(), effort=SHORT)
     found = {frozenset((pair["image"], pair["other"])) for pair in report.pairs}
@@ -148,13 +146,13 @@ def test_neighbours_come_in_blocks_and_never_of_one_group(monkeypatch: pytest.Mo
     features = rng.normal(size=(60, 8)).astype(np.float32)
     features[40:] = features[:20] + 0.01 * rng.normal(size=(20, 8)).astype(np.float32)
     groups = np.arange(60)
-    whole = candidate_pairs.by_features(features, groups, QUIET)
+    whole = candidate_pairs.by_features(features, groups)
     assert {(i, i + 40) for i in range(20)} <= {(i, j) for i, j, _ in whole[:25]}
     monkeypatch.setattr(candidate_pairs, "_BLOCK_CELLS", 60 * 7)
-    blocks = candidate_pairs.by_features(features, groups, QUIET)
+    blocks = candidate_pairs.by_features(features, groups)
     assert [found[:2] for found in blocks] == [found[:2] for found in whole]
     groups[40:] = groups[:20]
-    assert not {(i, i + 40) for i in range(20)} & {(i, j) for i, j, _ in candidate_pairs.by_features(features, groups, QUIET)}
+    assert not {(i, i + 40) for i in range(20)} & {(i, j) for i, j, _ in candidate_pairs.by_features(features, groups)}
 
 
 def published_overlap(root: Path, lesions: list[Image.Image]) -> Path:
@@ -264,19 +262,19 @@ def test_another_task_brings_what_the_audit_of_its_data_found(tmp_path: Path) ->
     notes: list[str] = []
     cache, grid = images.cache_folder(), Grid(data="phantom")
     data = open_task(registry.task("derm"), grid, cache, notes)
-    assert dataset.audited(data, grid, cache, notes, QUIET).audit == ()
+    assert dataset.audited(data, grid, cache, notes).audit == ()
     sha256 = dataset.of_data(data).sha256
     leak = dataset.DatasetFinding("near copies across parts", "leak", 2, "2 of 9 images of test are also in train, nearly")
     saved_reports.save_report(cache, dataset.DatasetReport("derm", sha256, "full", {}, (leak,)))
-    told = dataset.audited(data, grid, cache, notes, QUIET)
+    told = dataset.audited(data, grid, cache, notes)
     assert told.marks[-1] == "LEAK: 2 of 9 images of test are also in train, nearly (audit)"
     assert told.identity == data.identity
     saved_reports.save_report(cache, dataset.DatasetReport("derm", sha256, "hashes", {}, ()))
     assert saved_reports.load_report(cache, sha256) == dataset.DatasetReport("derm", sha256, "full", {}, (leak,)), "the deeper one stays"
     with pytest.raises(UserError, match=r"2 of 9 images of test are also in train.*without --strict"):
-        dataset.audited(data, Grid(data="phantom", strict=True), cache, notes, QUIET)
+        dataset.audited(data, Grid(data="phantom", strict=True), cache, notes)
     saved_reports.file_of(cache, sha256).write_text("{")
-    assert dataset.audited(data, grid, cache, notes, QUIET).audit == (), "a broken entry is none"
+    assert dataset.audited(data, grid, cache, notes).audit == (), "a broken entry is none"
 
 
 def test_other_metadata_or_names_of_classes_are_another_audit() -> None:
@@ -339,7 +337,7 @@ def test_metadata_that_gives_the_label_away_is_named_and_noise_is_not() -> None:
             "site": np.array(["one"] * n),
         },
     )
-    found = {column.name: column for column in label_errors.columns(of, QUIET)}
+    found = {column.name: column for column in label_errors.columns(of)}
     assert set(found) == {"dx_type", "age", "all columns"}, "a constant column says nothing"
     assert found["dx_type"].low > 0.9
     assert found["age"].low < 0.5 < found["age"].high
@@ -357,7 +355,7 @@ def test_wrong_labels_come_first() -> None:
     given = y.copy()
     given[wrong] = (y[wrong] + 1) % 3
     of = subject(n, labels=given, classes=("a", "b", "c"), kind="multiclass")
-    found, count = label_errors.suspects(of, np.arange(n), features, QUIET)
+    found, count = label_errors.suspects(of, np.arange(n), features)
     assert {suspect.row for suspect in found[:4]} == set(wrong)
     assert all(suspect.likely == of.classes[y[suspect.row]] for suspect in found[:4])
     assert 3 <= count <= 15
@@ -393,7 +391,7 @@ def test_bad_input_is_one_line(
 
 def test_the_six_pairs_of_kermany_are_found(real_data: Path) -> None:
     """The reader joins each pair into one group, so that no score suffers; they are listed all the same."""
-    subject = dataset.of_task("pneumonia", str(real_data), images.cache_folder(), QUIET)
+    subject = dataset.of_task("pneumonia", str(real_data), images.cache_folder())
     found = duplicates.identical(subject.hashes)
     assert len(found) == 6
     assert all(subject.label(pair.i) == subject.label(pair.j) for pair in found)
@@ -445,9 +443,9 @@ def test_several_labels_an_image_are_judged_one_by_one() -> None:
     given[9, 0] = np.nan
     meta = {"view": np.where(y[:, 0] == 1, "ap", "pa")}
     of = subject(n, labels=given, classes=("effusion", "mass"), kind="multilabel", meta=meta)
-    found, _ = label_errors.suspects(of, np.arange(n), features, QUIET)
+    found, _ = label_errors.suspects(of, np.arange(n), features)
     assert (5, "mass") in [(suspect.row, suspect.column) for suspect in found[:2]], "beside an effusion that looks like none, by the noise"
     assert {found[0].label, found[0].likely} == {"yes", "no"}
     assert checks.counts(of)["train"]["classes"]["effusion"] == int((given[::2, 0] == 1).sum())
-    (column,) = label_errors.columns(of, QUIET)
+    (column,) = label_errors.columns(of)
     assert 0.6 < column.auc < 0.9, "it tells one label of two: (1 + 0.5) / 2"

@@ -39,7 +39,7 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDBENCH_CACHE", str(tmp_path_factory.mktemp("packs")))
         for unit in planning.plan(study.load_study(STUDY).grid).units:
-            prepare.task_pack(unit.data, unit.encoder, images.cache_folder(), lambda *stage: None)
+            prepare.task_pack(unit.data, unit.encoder, images.cache_folder())
         return images.cache_folder() / "packs"
 
 

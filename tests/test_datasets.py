@@ -22,7 +22,8 @@ from trees.serving import Served, Server
 from medbench import images
 from medbench.data import manage
 from medbench.data.manage import download
-from medbench.schema import Download, Task, UserError, registry
+from medbench.schema import Download, Progress, Task, UserError, registry
+from medbench.system import progress_listener
 from medbench.system.download import archives
 from medbench.tasks import endoscopy as hyperkvasir
 from medbench.tasks import lymph, pad_ufes, pneumonia
@@ -43,10 +44,6 @@ def names(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
 
 
-def quiet(stage: str, done: int, total: int) -> None:
-    pass
-
-
 @pytest.fixture
 def endoscopy(server: Server, tmp_path: Path) -> Task:
     """HyperKvasir, served as its zip and its table."""
@@ -64,7 +61,7 @@ def endoscopy(server: Server, tmp_path: Path) -> Task:
 def test_get_places_what_the_reader_finds_and_fetches_it_once(endoscopy: Task, server: Server, tmp_path: Path) -> None:
     root, said = tmp_path / "data", list[str]()
     assert not manage.is_complete(endoscopy, root)
-    place = manage.get(endoscopy, root, images.cache_folder(), quiet, said.append)
+    place = manage.get(endoscopy, root, images.cache_folder(), said.append)
     assert place == root / "hyperkvasir" == endoscopy.find(root)
     assert manage.is_complete(endoscopy, root)
     assert sum(map(len, endoscopy.load(place).values())) == 230
@@ -74,7 +71,7 @@ def test_get_places_what_the_reader_finds_and_fetches_it_once(endoscopy: Task, s
         name for name in names(root) if name.startswith(".medbench-get/")
     ]
     assert len(list((root / download.STAGING).iterdir())) == 2, "a lock and a memory, no files of a download"
-    assert manage.get(endoscopy, root, images.cache_folder(), quiet) == place and len(server.asked) == 2
+    assert manage.get(endoscopy, root, images.cache_folder()) == place and len(server.asked) == 2
 
 
 def test_an_interrupted_get_shows_nothing_and_goes_on(endoscopy: Task, server: Server, tmp_path: Path) -> None:
@@ -84,24 +81,28 @@ def test_an_interrupted_get_shows_nothing_and_goes_on(endoscopy: Task, server: S
     with pytest.raises(
         UserError, match=r"labeled.zip cannot be fetched \(.*medbench data get endoscopy again goes on where it stopped; or by hand"
     ):
-        manage.get(endoscopy, root, images.cache_folder(), quiet)
+        manage.get(endoscopy, root, images.cache_folder())
     assert endoscopy.find(root) is None, "a run takes the phantom, not half a data set"
     served.cut.clear()
     server.asked.clear()
-    manage.get(endoscopy, root, images.cache_folder(), quiet)
+    manage.get(endoscopy, root, images.cache_folder())
     assert server.asked[0][1].startswith("bytes=") and manage.is_complete(endoscopy, root)
 
 
-def test_a_get_that_is_killed_while_unpacking_goes_on(endoscopy: Task, server: Server, tmp_path: Path) -> None:
+def test_a_get_that_is_killed_while_unpacking_goes_on(
+    endoscopy: Task, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tmp_path / "data"
+    monkeypatch.setattr(progress_listener, "_SMALL", 1)
 
-    def killed(stage: str, done: int, total: int) -> None:
+    def killed(progress: Progress) -> None:
+        assert progress.stage.startswith("unpacking") and progress.unit == "MB"
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        manage.get(endoscopy, root, images.cache_folder(), killed)
+    with pytest.raises(KeyboardInterrupt), progress_listener.listening(killed):
+        manage.get(endoscopy, root, images.cache_folder())
     assert endoscopy.find(root) is None
-    manage.get(endoscopy, root, images.cache_folder(), quiet)
+    manage.get(endoscopy, root, images.cache_folder())
     assert manage.is_complete(endoscopy, root) and [path for path, _ in server.asked] == ["/labeled.zip", "/split.csv"]
 
 
@@ -112,16 +113,16 @@ def test_an_archive_that_the_disk_cannot_hold_unpacked_is_kept(
     with monkeypatch.context() as full:
         full.setattr(archives, "_KEPT", shutil.disk_usage(tmp_path).free)
         with pytest.raises(UserError, match=r"labeled.zip cannot be unpacked in .*: No space left on device.*what has come is kept"):
-            manage.get(endoscopy, root, images.cache_folder(), quiet)
+            manage.get(endoscopy, root, images.cache_folder())
     assert [name.rpartition("/")[2] for name in names(root) if name.endswith((".jpg", ".zip"))] == ["0.labeled.zip"]
     server.files["/labeled.zip"].status = 404
-    manage.get(endoscopy, root, images.cache_folder(), quiet)
+    manage.get(endoscopy, root, images.cache_folder())
     assert manage.is_complete(endoscopy, root)
 
 
 def test_two_gets_at_once_fetch_once(endoscopy: Task, server: Server, tmp_path: Path) -> None:
     cache, found = images.cache_folder(), list[Path | None]()
-    threads = [threading.Thread(target=lambda: found.append(manage.get(endoscopy, tmp_path / "data", cache, quiet))) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: found.append(manage.get(endoscopy, tmp_path / "data", cache))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -139,13 +140,13 @@ def test_what_is_missing_is_added_and_a_persons_file_is_not_replaced(endoscopy: 
     changed.parent.mkdir(parents=True)
     changed.write_bytes(first.read_bytes()[:-1] + b"?")
     with pytest.raises(UserError, match=rf"{changed.name} is there and is not the file of HyperKvasir: it is not replaced.*move it away"):
-        manage.get(endoscopy, root, images.cache_folder(), quiet)
+        manage.get(endoscopy, root, images.cache_folder())
     assert names(root / "hyperkvasir") == sorted(
         [mine.relative_to(root / "hyperkvasir").as_posix(), first.relative_to(tmp_path / "upstream").as_posix()]
     )
     changed.unlink()
     asked = len(server.asked)
-    manage.get(endoscopy, root, images.cache_folder(), quiet)
+    manage.get(endoscopy, root, images.cache_folder())
     assert len(server.asked) == asked, "it had all come"
     assert manage.is_complete(endoscopy, root) and mine.read_text() == "mine"
 
@@ -184,16 +185,16 @@ def test_a_wrong_download_is_one_clear_error_and_leaves_no_data(
             made.writestr("../../evil", "evil")
         archive.body = stream.getvalue()
     else:
-        manage.get(endoscopy, root, images.cache_folder(), quiet)
+        manage.get(endoscopy, root, images.cache_folder())
         shutil.rmtree(root)
         archive.body += b" "  # still a zip
     with pytest.raises(UserError, match=message):
-        manage.get(endoscopy, root, images.cache_folder(), quiet)
+        manage.get(endoscopy, root, images.cache_folder())
     assert endoscopy.find(root) is None
     assert not list(tmp_path.rglob("evil*"))
     server.files["/labeled.zip"] = Served(good[0], mark='"2"')
     table.body, table.mark = good[1], '"2"'
-    manage.get(endoscopy, root, images.cache_folder(), quiet)
+    manage.get(endoscopy, root, images.cache_folder())
     assert manage.is_complete(endoscopy, root)
 
 
@@ -206,12 +207,12 @@ def test_a_zip_of_zips_and_folders_of_their_own_name(server: Server, tmp_path: P
             archive.writestr(f"images/imgs_part_{i}.zip", packed(root / "images", f"imgs_part_{i}"))
     server.files["/z"] = Served(stream.getvalue())
     task = replace(pad_ufes.PAD_UFES, downloads=(Download(f"{server.url}/z", unpack="zip", nested=True),), n_images=90)
-    place = manage.get(task, tmp_path / "data", images.cache_folder(), quiet)
+    place = manage.get(task, tmp_path / "data", images.cache_folder())
     assert place and manage.is_complete(task, tmp_path / "data")
 
     server.files["/y"] = Served(packed(root / "images", "imgs_part_1", wrapper="pictures/"))
     task = replace(task, folders=("other",), find=lambda root: None, downloads=(Download(f"{server.url}/y", "a/pictures", unpack="zip"),))
-    place = manage.get(task, tmp_path / "data", images.cache_folder(), quiet)
+    place = manage.get(task, tmp_path / "data", images.cache_folder())
     assert place and (place / "a" / "pictures").is_dir() and not (place / "a" / "pictures" / "pictures").exists()
 
 
@@ -225,11 +226,11 @@ def test_gzipped_files_and_tars(server: Server, tmp_path: Path) -> None:
         for item in lymph.LYMPH.downloads
     )
     task = replace(lymph.LYMPH, downloads=downloads)
-    place = manage.get(task, tmp_path / "data", images.cache_folder(), quiet)
+    place = manage.get(task, tmp_path / "data", images.cache_folder())
     assert place == tmp_path / "data" / "pcam" and names(place) == names(root)
     next(iter(place.glob("*test_y.h5"))).unlink()
     asked = len(server.asked)
-    manage.get(task, tmp_path / "data", images.cache_folder(), quiet)
+    manage.get(task, tmp_path / "data", images.cache_folder())
     assert [path for path, _ in server.asked[asked:]] == ["/camelyonpatch_level_2_split_test_y.h5.gz"], "no more than is missing"
 
 
@@ -274,7 +275,7 @@ def sound(tmp_path: Path) -> tuple[Task, Path]:
 
 
 def test_nothing_differs_where_all_is_there(sound: tuple[Task, Path]) -> None:
-    report = manage.verify(*sound, images.cache_folder(), quiet)
+    report = manage.verify(*sound, images.cache_folder())
     assert (report.differences, report.remarks) == ([], [])
     assert report.counts["polyps"] == {"train": (6, None), "val": (2, None), "test": (2, None), "all": (10, 10)}
     assert report.counts["images"]["all"] == (230, 230)
@@ -288,7 +289,7 @@ def test_every_fault_is_named(sound: tuple[Task, Path]) -> None:
     shutil.copy(files[100], files[101])  # two of one class
     shutil.copy(files[150], files[199])  # of two
     picture(files[0].with_name("stray.jpg"), 9999)
-    report = manage.verify(replace(task, n_images=231), root, images.cache_folder(), quiet)
+    report = manage.verify(replace(task, n_images=231), root, images.cache_folder())
     text = "\n".join(report.differences)
     assert "COUNTS: all: 1 of 24 are not the official ones: images 230 of 231" in text
     assert "BROKEN: 2 of 230 images cannot be decoded" in text
@@ -305,10 +306,11 @@ def test_broken_images_are_found_by_several_processes(tmp_path: Path) -> None:
         picture(tmp_path / name, int(name.split(".")[0]))
     (tmp_path / "7.png").write_bytes((tmp_path / "7.png").read_bytes()[:70])
     task = registry.task(f"folder:{write_csv(tmp_path / 'list.csv', ['path', 'label'], lines)}")
-    seen: list[tuple[str, int, int]] = []
-    report = manage.verify(task, tmp_path, images.cache_folder(), lambda *told: seen.append(told), workers=2)
+    seen: list[Progress] = []
+    with progress_listener.listening(seen.append):
+        report = manage.verify(task, tmp_path, images.cache_folder(), workers=2)
     assert len(report.differences) == 1 and "BROKEN: 1 of 400 images cannot be decoded: 7.png is corrupt" in report.differences[0]
-    assert max(done for stage, done, total in seen if stage == "decoding") == 400
+    assert max(one.done for one in seen if one.stage == "decoding") == 400
 
 
 def test_a_changed_layout_is_a_difference_with_the_nearest_name(
@@ -326,7 +328,7 @@ def test_a_changed_layout_is_a_difference_with_the_nearest_name(
 def test_a_published_hash_is_compared(tmp_path: Path) -> None:
     md5 = others.make_medmnist(tmp_path / "breastmnist.npz", (546, 78, 156), (28, 28), 2)
     task = registry.task("medmnist:breast")
-    report = manage.verify(task, tmp_path, images.cache_folder(), quiet)
+    report = manage.verify(task, tmp_path, images.cache_folder())
     assert report.differences[0].startswith(f"HASH: breastmnist.npz has the MD5 {md5}, published is {task.downloads[0].md5}")
     assert report.differences[1].startswith("LAYOUT: ") and "is not the official file" in report.differences[1]
 
@@ -335,7 +337,7 @@ def test_copies_count_as_the_publisher_counts(tmp_path: Path) -> None:
     """APTOS holds copies with two grades, which a run leaves out."""
     root = others.make_aptos(tmp_path)
     shutil.copy(root / "train_images" / f"{0:012x}.png", root / "train_images" / f"{1:012x}.png")
-    report = manage.verify(replace(registry.task("retina"), n_images=60), root, images.cache_folder(), quiet)
+    report = manage.verify(replace(registry.task("retina"), n_images=60), root, images.cache_folder())
     assert not report.differences and len(report.remarks) == 2
 
 
@@ -345,7 +347,7 @@ def test_partial_downloads_are_named(tmp_path: Path, medbench: Callable[..., int
     assert "PARTIAL: 18 of 23 classes are not there (barretts, barretts-short-segment, bbps-0-1 ...)" in capsys.readouterr().out
     root = chest.make_kermany(tmp_path / "kermany")
     shutil.rmtree(root / "chest_xray" / "train")
-    report = manage.verify(pneumonia.PNEUMONIA, root, images.cache_folder(), quiet)
+    report = manage.verify(pneumonia.PNEUMONIA, root, images.cache_folder())
     assert report.differences[0].startswith("PARTIAL: the official test part alone")
     assert report.counts["images"]["test"] == (16, 624), "the official part, not split again"
     assert medbench("data", "list", "--data", str(tmp_path / "kermany")) == 2, "a folder is named for one data set"
@@ -358,7 +360,7 @@ def test_the_real_downloads(name: str, real_data: Path) -> None:
     task = registry.task(name)
     root = task.find(real_data)
     assert root is not None
-    report = manage.verify(task, root, images.cache_folder(), quiet)
+    report = manage.verify(task, root, images.cache_folder())
     whole = name in ("uc-grade", "derm")
     assert bool(report.differences) != whole
     assert not any(line.startswith(("BROKEN", "HASH", "LAYOUT")) for line in report.differences)

@@ -180,12 +180,12 @@ def test_a_set_that_cannot_be_embedded_is_tried_once_and_costs_the_others_nothin
     tried: list[str] = []
     embedded = prepare.unit_features
 
-    def broken(plan: Plan, unit: Unit, device: str, progress: prepare.Progress, target: EvaluationSet | None = None) -> object:
+    def broken(plan: Plan, unit: Unit, device: str, target: EvaluationSet | None = None) -> object:
         if target is not None:
             tried.append(target.name)
             if target.name == "corrupted-blur-1":
                 raise RuntimeError("out of memory")
-        return embedded(plan, unit, device, progress, target)
+        return embedded(plan, unit, device, target)
 
     monkeypatch.setattr(execution, "unit_features", broken)
     asked = Grid(tasks=(f"folder:{folder}",), encoders=(mine,), labels=("20", "100"), corruptions=("blur", "noise"), levels=("1",))

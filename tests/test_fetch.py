@@ -19,8 +19,8 @@ import pytest
 from trees.files import with_bit
 from trees.serving import Served, Server
 
-from medbench.schema import UserError
-from medbench.system import download
+from medbench.schema import Progress, UserError
+from medbench.system import download, progress_listener
 from medbench.system.download import archives, http
 
 BODY = np.random.default_rng(0).integers(0, 256, 300_000, np.uint8).tobytes()
@@ -144,10 +144,16 @@ def test_a_first_hash_is_enforced(tmp_path: Path) -> None:
         UserError, match=r"The bytes of it have changed: SHA-256 222222222222, first seen as 111111111111.*delete .*a\.json"
     ):
         download.first_seen(tmp_path / "a.json", "2" * 64, "The bytes of it")
-    told: list[tuple[int, int]] = []
+
+
+def test_a_file_s_digest_reports_its_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_listener, "_SMALL", 1)
     (tmp_path / "b").write_bytes(BODY)
-    assert download.file_digest(tmp_path / "b", "md5", lambda *n: told.append(n)) == hashlib.md5(BODY).hexdigest()
-    assert told[-1] == (len(BODY), len(BODY))
+    heard: list[Progress] = []
+    with progress_listener.listening(heard.append):
+        assert download.file_digest(tmp_path / "b", "md5", "hashing b") == hashlib.md5(BODY).hexdigest()
+        assert download.file_digest(tmp_path / "b", "sha256") == hashlib.sha256(BODY).hexdigest()
+    assert heard == [Progress("hashing b", 1, 1, "MB")]
 
 
 # archives
@@ -182,13 +188,15 @@ GOOD = {"a/b.txt": b"one", "c.txt": b"two", "__MACOSX/c.txt": b"junk", "a/.DS_St
 
 
 @pytest.mark.parametrize("mode", ["zip", "w", "w:gz", "w:xz"])
-def test_archives_are_unpacked_without_what_systems_leave(tmp_path: Path, mode: str) -> None:
+def test_archives_are_unpacked_without_what_systems_leave(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_listener, "_SMALL", 1)
     archive = zipped(tmp_path / "x", GOOD) if mode == "zip" else tarred(tmp_path / "x", dict(GOOD), mode)
-    told: list[tuple[int, int]] = []
-    download.unpack(archive, "zip" if mode == "zip" else "tar", tmp_path / "out", lambda *n: told.append(n))
+    heard: list[Progress] = []
+    with progress_listener.listening(heard.append):
+        download.unpack(archive, "zip" if mode == "zip" else "tar", tmp_path / "out", "unpacking x")
     assert names(tmp_path / "out") == ["a", "a/b.txt", "c.txt"]
     assert (tmp_path / "out" / "a" / "b.txt").read_bytes() == b"one"
-    assert told
+    assert heard and {(one.stage, one.unit, one.total) for one in heard} == {("unpacking x", "MB", 1)}
 
 
 def test_zips_in_a_zip_and_a_gzip(tmp_path: Path) -> None:

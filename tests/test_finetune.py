@@ -15,7 +15,8 @@ from medbench.models.finetune import NIELSEN2023, TRUONG2021, loop
 from medbench.models.finetune.network import is_transformer, shares_by_depth
 from medbench.models.finetune.pixel_batches import normalised
 from medbench.protocols import finetune, linear
-from medbench.schema import Train, registry
+from medbench.schema import Progress, Train, registry
+from medbench.system.progress_listener import listening
 
 
 @pytest.mark.parametrize("kind", LABELS)
@@ -77,14 +78,14 @@ def test_a_killed_training_ends_with_the_same_scores(tmp_path: Path, monkeypatch
     calls = 0
     for kill_at in (4, 9, 17, 12):  # in the search, between its candidates, in the final training
 
-        def stop(stage: str, done: int, total: int, at: int = kill_at) -> None:
+        def stop(progress: Progress, at: int = kill_at) -> None:
             nonlocal calls
             calls += 1
             if calls == at:
                 raise KeyboardInterrupt
 
-        with pytest.raises(KeyboardInterrupt):
-            scored(job(labels, "multiclass", n, tmp_path / "killed", progress=stop), pixels)
+        with pytest.raises(KeyboardInterrupt), listening(stop):
+            scored(job(labels, "multiclass", n, tmp_path / "killed"), pixels)
         calls = 0
     resumed = scored(job(labels, "multiclass", n, tmp_path / "killed"), pixels)
     assert np.array_equal(resumed.probabilities, whole.probabilities)

@@ -198,7 +198,7 @@ def test_features_give_the_rows_of_the_encoder_that_made_them(folder: Path, tmp_
     ours = execution.run(asked, tmp_path / "ours")
     plan = planning.plan(asked)
     (unit,) = plan.units
-    (features,) = prepare.unit_features(plan, unit, "cpu", lambda *stage: None)
+    (features,) = prepare.unit_features(plan, unit, "cpu")
     vectors = features.array
     ids = np.concatenate([split.ids for split in unit.data.parts.values()])
     shuffled = np.random.default_rng(0).permutation(len(ids))

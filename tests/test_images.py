@@ -21,8 +21,9 @@ from PIL import Image
 
 from medbench import images
 from medbench.images import batching, decoding, grey_levels, packing
-from medbench.schema import Drawn, Encoder, UserError
+from medbench.schema import Drawn, Encoder, Progress, UserError
 from medbench.system import worker_pool
+from medbench.system.progress_listener import listening
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (24, 36, 3), dtype=np.uint8)
@@ -371,10 +372,11 @@ def test_hashes_are_sha256_of_the_bytes_and_of_a_drawings_key(tmp_path, cache):
         files[i].write_bytes(bytes([i]) * 1000)
     seen = []
     mixed = [files[2], Drawn(draw, 1, "key 1"), files[0], files[2]]
-    found = images.content_hashes(mixed, cache, lambda done, total: seen.append((done, total)))
+    with listening(seen.append):
+        found = images.content_hashes(mixed, cache, "reading mine")
     expected = [hashlib.sha256(b).hexdigest() for b in (bytes([2]) * 1000, b"key 1", bytes(1000), bytes([2]) * 1000)]
     assert found == expected
-    assert seen == [(2, 2)]
+    assert seen == [Progress("reading mine", 2, 2, "files")]
 
 
 def test_hashes_are_remembered_by_path_size_and_time(tmp_path, cache):
@@ -472,7 +474,8 @@ def test_key_names_content_order_size_and_interpolation():
 def test_a_finished_pack_is_not_made_again(cache):
     first = pack(drawings(3), cache)
     before = first.file.stat().st_mtime_ns
-    again = pack(drawings(3), cache, progress=lambda done, total: pytest.fail("it was made again"))
+    with listening(lambda progress: progress.stage == "packing images" and pytest.fail("it was made again")):
+        again = pack(drawings(3), cache)
     assert again == first
     assert first.file.stat().st_mtime_ns == before
 
@@ -480,7 +483,8 @@ def test_a_finished_pack_is_not_made_again(cache):
 def test_workers_write_what_one_process_writes(save, cache, tmp_path):
     pictures = [save(COLOUR, "a.png"), *drawings(230)]
     seen = []
-    made = pack(pictures, cache, workers=2, progress=lambda done, total: seen.append((done, total)))
+    with listening(lambda progress: seen.append((progress.done, progress.total)) if progress.unit == "images" else None):
+        made = pack(pictures, cache, workers=2)
     expected = np.stack([packing.squeeze(p, 16, "bicubic") for p in pictures])
     np.testing.assert_array_equal(made.array, expected)
     assert seen[0] == (0, 231)
@@ -491,19 +495,20 @@ def test_workers_write_what_one_process_writes(save, cache, tmp_path):
 def test_a_killed_run_goes_on_where_it_stopped(cache):
     pictures = drawings(3 * packing.CHUNK + 5)
 
-    def die(done, total):
-        if done >= packing.CHUNK:
+    def die(progress):
+        if progress.unit == "images" and progress.done >= packing.CHUNK:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        pack(pictures, cache, progress=die)
+    with pytest.raises(KeyboardInterrupt), listening(die):
+        pack(pictures, cache)
     folder = cache / "packs" / images.pack_key(images.content_hashes(pictures, cache), 16, "bicubic")
     assert not (folder / "images.npy").exists()
     partial = np.lib.format.open_memmap(folder / "images.partial.npy", "r+")
     partial[0] = 7  # a sign that row 0 is not drawn again
     partial.flush()
     seen = []
-    made = pack(pictures, cache, progress=lambda done, total: seen.append(done))
+    with listening(lambda progress: seen.append(progress.done)):
+        made = pack(pictures, cache)
     assert seen[0] == packing.CHUNK
     assert (made.array[0] == 7).all()
     np.testing.assert_array_equal(made.array[1:], np.stack([draw(i) for i in range(1, len(pictures))]))
@@ -514,13 +519,13 @@ def test_a_killed_run_does_not_forget_a_bad_image(tmp_path, cache):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"broken")
 
-    def die(done, total):
-        if done >= packing.CHUNK:
+    def die(progress):
+        if progress.unit == "images" and progress.done >= packing.CHUNK:
             raise KeyboardInterrupt
 
     pictures = [bad, *drawings(2 * packing.CHUNK)]
-    with pytest.raises(KeyboardInterrupt):
-        pack(pictures, cache, progress=die)
+    with pytest.raises(KeyboardInterrupt), listening(die):
+        pack(pictures, cache)
     with pytest.raises(UserError, match=r"1 of 65 images cannot be decoded: .*bad\.png"):
         pack(pictures, cache)
 
@@ -597,9 +602,8 @@ def test_space_that_cannot_be_reserved_is_given_back(cache, monkeypatch):
 
 def test_the_space_is_taken_before_the_first_image(cache):
     sizes = []
-    made = pack(
-        drawings(40), cache, 64, progress=lambda done, total: sizes.extend(f.stat().st_blocks for f in cache.glob("packs/*/*partial*"))
-    )
+    with listening(lambda progress: sizes.extend(f.stat().st_blocks for f in cache.glob("packs/*/*partial*"))):
+        made = pack(drawings(40), cache, 64)
     assert sizes[0] * 512 >= made.array.nbytes
 
 

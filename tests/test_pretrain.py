@@ -25,7 +25,8 @@ from medbench.models import checkpoints, encoders, pretrain, weights
 from medbench.models.pretrain import Position, Recipe, batch_order, batches, checkpointing, monitor
 from medbench.models.pretrain.objective import Objective, fit_sizes
 from medbench.run import pretrain_only
-from medbench.schema import Encoder, Split, UserError
+from medbench.schema import Encoder, Progress, Split, UserError
+from medbench.system.progress_listener import listening
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
@@ -120,16 +121,18 @@ def test_a_killed_pretraining_goes_on_with_the_same_trajectory(name: str, tmp_pa
     calls: list[int] = []
     monkeypatch.setattr(checkpointing.CheckpointWriter, "due", lambda self: len(calls) % 3 == 1)
 
-    def progress(done: int, total: int, loss: float) -> None:
-        calls.append(done)
+    def stop(progress: Progress) -> None:
+        assert progress.unit == "views" and progress.detail.startswith("loss ")
+        calls.append(progress.done)
         if len(calls) in (2, 5, 6, 9):
             raise Killed
 
     for _ in range(4):
-        with pytest.raises(Killed):
-            train(tmp_path / "killed", recipes, progress=progress)
+        with pytest.raises(Killed), listening(stop):
+            train(tmp_path / "killed", recipes)
     assert (tmp_path / "killed" / "checkpoint.pth").exists()
-    resumed = train(tmp_path / "killed", recipes, progress=progress)
+    with listening(stop):
+        resumed = train(tmp_path / "killed", recipes)
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
     assert history(tmp_path / "killed") == history(tmp_path / "whole")
     assert not (tmp_path / "killed" / "checkpoint.pth").exists()
@@ -286,10 +289,11 @@ def collapsing(backbone: nn.Module, dim: int, recipe: Recipe) -> Objective:
 
 
 def test_a_collapse_ends_the_training_with_a_reason(tmp_path: Path) -> None:
-    done: list[int] = []
+    done: list[float] = []
     recipe = small("simclr", steps=400).having(objective=collapsing, lr=0.1)
-    with pytest.raises(monitor.Collapsed, match="all embeddings point one way at step"):
-        train(tmp_path, [recipe], quiet_encoder, progress=lambda now, total, loss: done.append(now / total))
+    hear = listening(lambda progress: done.append(progress.done / progress.total))
+    with hear, pytest.raises(monitor.Collapsed, match="all embeddings point one way at step"):
+        train(tmp_path, [recipe], quiet_encoder)
     assert done[-1] < 0.5
     assert not (tmp_path / "weights.pth").exists()
     assert history(tmp_path)[-1]["rank"] < monitor.NEAR_ONE

@@ -168,7 +168,7 @@ def test_hannover_through_folder(real_data: Path, tmp_path: Path) -> None:
     task = registry.task(f"folder:{write_csv(mine / 'list.csv', ['path', 'label:ap', 'label:icu', 'group', 'sex'], lines)}")
     opened = task_data.open_task(task, Grid(tasks=(task.name,)), images.cache_folder(), [])
     assert [len(part) for part in opened.parts.values()] == [171, 25, 47] and all("sex" in part.meta for part in opened.parts.values())
-    report = manage.verify(task, mine, images.cache_folder(), lambda *told: None)
+    report = manage.verify(task, mine, images.cache_folder())
     assert not report.differences and report.counts["icu"]["all"] == (186, None)
     parts = task.load(tmp_path)
     assert (task.kind, task.classes, task.groups) == ("multilabel", ("ap", "icu"), "group")

@@ -15,7 +15,7 @@ from trees import others
 from medbench import images
 from medbench.data.task_data import open_task
 from medbench.images import hashing
-from medbench.schema import Drawn, Grid, UserError, registry
+from medbench.schema import Drawn, Grid, Progress, UserError, registry
 from medbench.system import progress_listener
 from medbench.tasks import _array_rows as rows
 from medbench.tasks import endoscopy, lymph, marrow, medmnist, retina
@@ -182,23 +182,24 @@ def test_a_first_plan_says_what_it_reads_and_a_second_reads_nothing(tmp_path: Pa
     file = archive("bloodmnist")
     old = file.stat().st_mtime - 60
     os.utime(file, (old, old))  # one that was changed just now is not remembered
-    told: dict[str, tuple[int, int]] = {}
-    watch = lambda stage, done, total: told.update({stage: (done, total)})
-    open_task(registry.task("medmnist:blood"), Grid(data=str(tmp_path)), images.cache_folder(), [], watch)
-    stages = [stage for stage in told if stage.endswith("(MB)")]
-    unpacking = [f"unpacking {part}_images of bloodmnist.npz (MB)" for part in ("train", "val", "test")]
-    assert stages == ["reading bloodmnist.npz (MB)", "comparing bloodmnist.npz with its MD5 (MB)", *unpacking]
-    assert all(done == total == 1 for done, total in (told[stage] for stage in stages))
-    told.clear()
-    open_task(registry.task("medmnist:blood"), Grid(data=str(tmp_path)), images.cache_folder(), [], watch)
-    assert not [stage for stage in told if stage.endswith("(MB)")], "all of it is remembered"
+    heard: list[Progress] = []
+    with progress_listener.listening(heard.append):
+        open_task(registry.task("medmnist:blood"), Grid(data=str(tmp_path)), images.cache_folder(), [])
+    unpacking = [f"unpacking {part}_images of bloodmnist.npz" for part in ("train", "val", "test")]
+    stages = ["reading bloodmnist.npz", "comparing bloodmnist.npz with its MD5", *unpacking]
+    assert [one for one in heard if one.unit == "MB"] == [Progress(stage, 1, 1, "MB") for stage in stages]
+    heard.clear()
+    with progress_listener.listening(heard.append):
+        open_task(registry.task("medmnist:blood"), Grid(data=str(tmp_path)), images.cache_folder(), [])
+    assert not [one for one in heard if one.unit == "MB"], "all of it is remembered"
 
 
 def test_copies_are_looked_for_with_a_progress_line(tmp_path: Path) -> None:
-    told = []
+    heard: list[Progress] = []
     others.make_aptos(tmp_path)
-    open_task(retina.RETINA, Grid(data=str(tmp_path)), images.cache_folder(), [], lambda *one: told.append(one))
-    assert ("reading files", 60, 60) in told and ("reading retina", 60, 60) in told
+    with progress_listener.listening(heard.append):
+        open_task(retina.RETINA, Grid(data=str(tmp_path)), images.cache_folder(), [])
+    assert Progress("reading files", 60, 60, "files") in heard and Progress("reading retina", 60, 60, "files") in heard
 
 
 def test_an_archive_is_unpacked_once_and_pruned_with_the_packs(tmp_path: Path, archive, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,23 +8,50 @@ import re
 import pytest
 
 from medbench.cli import screen
+from medbench.schema import Progress
+from medbench.system.progress_listener import report_progress
 
 
 def test_a_long_stage_is_heard_of_once_a_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
     monkeypatch.setattr(screen.time, "perf_counter", lambda: now[0])
-    with screen.Screen() as display:
+    with screen.Screen():
         for done in range(0, 121):
             now[0] = 2.0 * done
-            display.stage("pretraining t m net", done, 120, "loss 3.1")
+            report_progress("pretraining t m net", done, 120, "views", "loss 3.1")
         now[0] += 100
-        display.stage("pretraining t m net", 120, 120, "loss 3.1")
+        report_progress("pretraining t m net", 120, 120, "views", "loss 3.1")
     lines = [line.split("  ")[-1] for line in capsys.readouterr().err.splitlines()]
     assert lines == [
         "pretraining t m net: 120 views",
         *(f"pretraining t m net: {n} of 120 loss 3.1" for n in (31, 62, 93)),
         "pretraining t m net: done loss 3.1",
     ]
+
+
+def test_a_stage_says_what_it_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    """Once guessed from the first word of a stage's name, and from "(MB)" at its end."""
+    with screen.Screen():
+        report_progress("probing sex", 0, 5, "folds")
+        report_progress("pretraining is not what this does", 0, 7, "pairs")
+        report_progress("reading a.npz", 0, 300, "MB")
+    lines = [line.split(" s  ")[-1] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["probing sex: 5 folds", "pretraining is not what this does: 7 pairs", "reading a.npz: 300 MB"]
+    report_progress("nobody hears of it", 0, 7)
+    with screen.Screen(log=False):
+        report_progress("of what takes seconds a log hears nothing", 0, 7)
+    assert not capsys.readouterr().err
+
+
+def test_a_terminal_shows_what_a_bar_counts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "140")
+    with screen.Screen() as display:
+        assert display.live
+        display.stage(Progress("reading a.npz", 100, 300, "MB"))
+        with display.console.capture() as drawn:
+            display.console.print(display._render())
+    assert re.search("100/300.*MB", re.sub(r"\x1b\[[0-9;]*m", "", drawn.get()))
 
 
 def test_ten_thousand_rows_are_some_lines_and_failures_always_one(

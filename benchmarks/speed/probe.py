@@ -119,7 +119,7 @@ def load(seeds: int) -> tuple[str, dict[str, list[Draw]], np.ndarray, np.ndarray
     plan = planning.plan(Grid(tasks=("derm",), methods=("supervised",), labels=("1", "10", "100"), seeds=seeds))
     unit = plan.units[0]
     pool = unit.data.pool
-    array = prepare.unit_features(plan, unit, "cpu", lambda stage, done, total: None)[0].array
+    array = prepare.unit_features(plan, unit, "cpu")[0].array
     x = np.asarray(array[unit.data.where("train")])
     draws: dict[str, list[Draw]] = {}
     for (_, _, budget, _), index in plan.draws.items():

@@ -39,21 +39,20 @@ def audit_command(
     outputs(json, csv, sheet)
     devices.check_device(device)
     cache = pictures.cache_folder()
-    with screen.Screen() as display:
+    with screen.Screen():
         if task is not None:
-            subject = dataset.of_task(task, data, cache, display.stage, ordinal=ordinal)
+            subject = dataset.of_task(task, data, cache, ordinal=ordinal)
         else:
             assert images is not None
             place = user_path(images)
             if not place.exists():
                 raise UserError(f"--images {images} does not exist.", then="medbench audit --images LIST.csv")
-            subject = dataset.of_list(place, cache, display.stage)
+            subject = dataset.of_list(place, cache)
         report = dataset.audit(
             subject,
             cache,
             depth="hashes" if fast else "full",
             device="cpu" if fast else devices.resolve(device),
-            progress=display.stage,
         )
     if subject.refused:
         print(f"a run would refuse this: {subject.refused}")

@@ -167,15 +167,15 @@ def _run(study: str, folder: Path, device: str) -> None:
 
     grid = studies.load_study(study).grid
     devices.check_device(device, grid.precision)
-    with screen.Screen() as display:
-        planned = planning.plan(grid, display.stage)
+    with screen.Screen():
+        planned = planning.plan(grid)
     for note in planned.notes:
         print(note, file=sys.stderr)
     store = Store(folder)
     cache = folder / "cache"
     planned = replace(planned, cache_dir=cache)
     with screen.Screen(len(execution.missing(planned, store)), lambda: leaderboard.terminal(store)) as display:
-        execution.execute(planned, folder, device=device, progress=display.stage, on_row=display.row)
+        execution.execute(planned, folder, device=device, on_row=display.row)
     shutil.rmtree(cache, ignore_errors=True)
     leaderboard.write(store)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, outputs, path_option, put, quiet
+from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, outputs, path_option, put
 
 
 @app.command()
@@ -33,13 +33,11 @@ def clinical(
     outputs(out)
     found = tables.best_lines(boards_of(folder, only), method, labels, protocol, target, metric)
     made = []
-    with screen.Screen() as display:
+    with screen.Screen(log=False):
         for board, line in found:
             numbers = {"specificity": specificity, "sensitivity": sensitivity}
             metric_shown = board.shown(metric)
-            tables_of_line = tables.sheets(
-                board, line, metric=metric_shown, by=by, **numbers, progress=display.stage if display.live else quiet
-            )
+            tables_of_line = tables.sheets(board, line, metric=metric_shown, by=by, **numbers)
             made.append((tables.caption(board, line), tables_of_line))
     if form == "terminal" and not out:
         for title, of_line in made:

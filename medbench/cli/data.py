@@ -69,8 +69,8 @@ def data_get(
         if manage.is_complete(entry, place):
             print(f"{entry.data} is in {entry.find(place)}. Next: medbench data verify {task}")
             return
-    with screen.bars() as progress:
-        found = manage.get(entry, root, cache, progress, say=lambda line: print(line, file=sys.stderr))
+    with screen.download_bars():
+        found = manage.get(entry, root, cache, say=lambda line: print(line, file=sys.stderr))
     if found and manage.is_complete(entry, root):
         where = f" --data {data}" if data else ""
         print(f"{entry.data} is in {found}. Next: medbench data verify {task}{where}")
@@ -101,8 +101,8 @@ def data_verify(
     root, why = task_data.locate(entry, data, cache)
     if root is None:
         raise UserError(f"The data of '{task}' ({entry.data}) {why}.", then=f"medbench data get {task}")
-    with screen.Screen() as display:
-        report = manage.verify(entry, root, cache, display.stage)
+    with screen.Screen():
+        report = manage.verify(entry, root, cache)
     _print(report)
     if report.differences:
         raise typer.Exit(1)
@@ -149,7 +149,7 @@ def data_show(
     root, why = task_data.locate(entry, data, cache)
     if root is None and entry.phantom is None:
         raise UserError(f"The data of '{task}' ({entry.data}) {why}, and it has no phantom.", then=f"medbench data get {task}")
-    with screen.Screen() as display, images.watched(display.stage):
+    with screen.Screen():
         parts = entry.load(root) if root else entry.phantom()  # type: ignore[misc]  # one of the two is there
         lacking = entry.partial(root) if root and entry.partial else ""
         name = f"{entry.data}{f', PARTIAL: {lacking}' if lacking else ''}" if root else "phantom"
@@ -169,8 +169,8 @@ def datasplit(
     from medbench.cli import screen
     from medbench.run import planning
 
-    with screen.Screen() as display:
-        splits, notes = planning.splits(replace(grid, tasks=(task,)), display.stage)
+    with screen.Screen():
+        splits, notes = planning.splits(replace(grid, tasks=(task,)))
     for note in notes:
         print(note, file=sys.stderr)
     if ids:

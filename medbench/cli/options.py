@@ -93,10 +93,6 @@ def stores_of(folders: list[Path]) -> list[Store]:
     return stores
 
 
-def quiet(stage: str, done: int, total: int) -> None:
-    """The progress of what takes seconds, where nobody watches: no lines in a log."""
-
-
 def choice(what: str, given: str, allowed: Collection[str]) -> str:
     if given not in allowed:
         raise UserError(f"Unknown {what} '{given}'.", allowed=allowed, given=given)

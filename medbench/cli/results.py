@@ -22,7 +22,6 @@ from medbench.cli.options import (
     path_option,
     processes_for,
     put,
-    quiet,
     split,
     stores_of,
 )
@@ -107,9 +106,8 @@ def compare_command(
 
     if not 0 <= margin < 1 or not 0 <= permutations <= 100_000:
         raise UserError(f"A margin lies from 0 to 1 and permutations from 0 to 100,000; given {margin:g} and {permutations}.")
-    with screen.Screen() as display:
-        watched = display.stage if display.live else quiet
-        said = compare.sentences(stores_of(folder), metric, margin, permutations, watched, only or (), every_pair=every_pair)
+    with screen.Screen(log=False):
+        said = compare.sentences(stores_of(folder), metric, margin, permutations, only or (), every_pair=every_pair)
     print("\n".join(said))
 
 
@@ -197,10 +195,7 @@ def report_command(
         raise UserError("--data is only for --images.", then="medbench report FOLDER --images --data FOLDER")
     stores, file = stores_of(folder), out or folder[0] / ("report-only.html" if only else "report.html")
     outputs(file)
-    with screen.Screen() as display:
-        watched = display.stage if display.live else quiet
-        made = html.build_page(
-            stores, metric=metric, margin=margin, images=images, data=data, only=only or (), progress=watched, processes=cores()
-        )
+    with screen.Screen(log=False):
+        made = html.build_page(stores, metric=metric, margin=margin, images=images, data=data, only=only or (), processes=cores())
     put(made, file)
     print(f"{file} ({len(made.encode()) / 1e3:,.0f} kB). It needs nothing beside it: open it in a browser, send it as it is")

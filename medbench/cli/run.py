@@ -46,8 +46,8 @@ def run_command(
     devices.check_device(device, grid.precision)
     if not plan:
         Store(out or Path("runs/TASK")).check()
-    with screen.Screen() as display:
-        planned = planning.plan(grid, display.stage)
+    with screen.Screen():
+        planned = planning.plan(grid)
     store = Store(out or _folder(planned, chosen))
     if chosen and chosen.text:
         print(chosen.text.partition("\n\n")[0], file=sys.stderr)  # what it asks; the file holds commands and expected numbers
@@ -78,7 +78,7 @@ def _compute(planned: Plan, store: Store, todo: Sequence[PlannedCell], device: s
 
     folder = store.folder
     with screen.Screen(len(todo), lambda: leaderboard.terminal(store)) as display:
-        execution.execute(planned, folder, device=device, progress=display.stage, on_row=display.row)
+        execution.execute(planned, folder, device=device, on_row=display.row)
     leaderboard.write(store)
     screen.show(leaderboard.terminal(store))
     left = execution.missing(planned, store)
@@ -111,7 +111,7 @@ def pretrain_(
     devices.check_device(device, grid.precision)
     if not 0 <= seed < 1000:
         raise UserError(f"--seed {seed} is out of range.", allowed=["0 to 999"], then="medbench pretrain --seed 0")
-    with screen.Screen() as display:
-        made = pretrain_only.alone(grid, out, device, display.stage)
+    with screen.Screen():
+        made = pretrain_only.alone(grid, out, device)
     if made:  # under torchrun one process speaks
         print("\n".join(made))

@@ -6,15 +6,19 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rich import progress as bars
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from medbench.schema import Progress
+from medbench.system.progress_listener import listening
 
 if TYPE_CHECKING:
     from medbench.run.cost_estimate import Cost
@@ -27,19 +31,22 @@ APART = 30.0
 
 
 class Screen:
-    """`with Screen(...) as screen:` run with progress=screen.stage, on_row=screen.row.
+    """`with Screen(...) as screen:` shows what is reported inside, and each row of a run with on_row=screen.row.
 
     On a terminal everything is drawn in place. Elsewhere (a CI log) each stage prints when it begins and ends, and once a minute in between; each
-    row of a small run is a line, of a large one a row now and then; each failure is.
+    row of a small run is a line, of a large one a row now and then; each failure is. log=False: there are no such lines, of what takes seconds.
     """
 
-    def __init__(self, cells: int = 0, table: Callable[[], Sequence[RenderableType]] = list):
+    def __init__(self, cells: int = 0, table: Callable[[], Sequence[RenderableType]] = list, *, log: bool = True):
         self.console = Console(stderr=True)
         self.live = self.console.is_terminal
-        self.progress = Progress(
+        self.log = log
+        self.hearing = ExitStack()
+        self.bars = bars.Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.console,
@@ -52,7 +59,7 @@ class Screen:
         self.cells = cells
         self.done = 0
         if cells:
-            self.overall = self.progress.add_task("cells", total=cells)
+            self.overall = self.bars.add_task("cells", total=cells, unit="")
         self.failures = _Failures(self._line)
         self.display = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._render)
 
@@ -61,33 +68,33 @@ class Screen:
             self.display.start()
         else:
             logging.getLogger("medbench").addHandler(self.failures)
+        self.hearing.enter_context(listening(self.stage))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.hearing.close()
         if self.live:
             self.display.stop()
         logging.getLogger("medbench").removeHandler(self.failures)
 
-    def stage(self, name: str, done: int, total: int, word: str = "") -> None:
-        """Report that `done` of `total` images of a stage are finished, and in a word how it goes (a loss)."""
+    def stage(self, progress: Progress) -> None:
+        """Show how far a stage is."""
+        name, done, total = progress.stage, progress.done, progress.total
         if name not in self.stages:
             if done >= total:
                 return  # it was finished before: nothing to show
-            self.stages[name] = self.progress.add_task(name, total=total)
-            what = {"pretraining": " views", "fine-tuning,": " steps", "probing": " folds", "aligning": " pairs"}.get(
-                name.split()[0], "" if name.endswith("(MB)") else " images"
-            )
-            self._line(f"{name}: {total}{what}")
-        elif done >= total and not self.progress.tasks[self.stages[name]].finished:
-            self._line(f"{name}: done {word}".rstrip())
+            self.stages[name] = self.bars.add_task(name, total=total, unit=progress.unit)
+            self._line(f"{name}: {total} {progress.unit}")
+        elif done >= total and not self.bars.tasks[self.stages[name]].finished:
+            self._line(f"{name}: done {progress.detail}".rstrip())
         elif done < total and time.perf_counter() - self.last_line > SILENCE:
-            self._line(f"{name}: {done} of {total} {word}".rstrip())
-        self.progress.update(self.stages[name], completed=done, description=f"{name} {word}".rstrip())
+            self._line(f"{name}: {done} of {total} {progress.detail}".rstrip())
+        self.bars.update(self.stages[name], completed=done, description=f"{name} {progress.detail}".rstrip())
 
     def row(self, row: object) -> None:
         """Report a finished cell."""
         self.done += 1
-        self.progress.update(self.overall, completed=self.done)
+        self.bars.update(self.overall, completed=self.done)
         now = time.perf_counter()
         if self.cells <= EACH or self.done in (1, self.cells) or now - self.last_row > APART:
             self.last_row = now
@@ -100,10 +107,10 @@ class Screen:
             self.next_table = began + 20 * spent  # a large leaderboard must not slow the run down
 
     def _render(self) -> RenderableType:
-        return Group(*self.shown, self.progress)
+        return Group(*self.shown, self.bars)
 
     def _line(self, text: str) -> None:
-        if not self.live:
+        if self.log and not self.live:
             self.last_line = time.perf_counter()
             print(f"{self.last_line - self.start:7.1f} s  {text}", file=sys.stderr, flush=True)
 
@@ -126,22 +133,24 @@ def _spell(seconds: float) -> str:
 
 
 @contextmanager
-def bars() -> Iterator[Callable[[str, int, int], None]]:
-    """progress(stage, done, total) as one bar after another, beside the bars of downloads, which a live display would draw over."""
+def download_bars() -> Iterator[None]:
+    """Show what is reported inside as one bar after another, beside the bars of downloads, which a live display would draw over."""
     from tqdm import tqdm
 
     seconds = 0.2 if sys.stderr.isatty() else 10.0
     drawn: dict[str, tqdm] = {}
 
-    def progress(stage: str, done: int, total: int) -> None:
-        if stage not in drawn:
-            drawn[stage] = tqdm(total=total, desc=stage, mininterval=seconds, maxinterval=seconds, file=sys.stderr)
-        drawn[stage].update(done - drawn[stage].n)
+    def stage(progress: Progress) -> None:
+        name, done, total = progress.stage, progress.done, progress.total
+        if name not in drawn:
+            drawn[name] = tqdm(total=total, desc=name, unit=f" {progress.unit}", mininterval=seconds, maxinterval=seconds, file=sys.stderr)
+        drawn[name].update(done - drawn[name].n)
         if done >= total:
-            drawn[stage].close()
+            drawn[name].close()
 
     try:
-        yield progress
+        with listening(stage):
+            yield
     finally:
         for one in drawn.values():
             one.close()

@@ -48,8 +48,8 @@ def shortcuts(
         seeds=1,
         target=on if on != "train" else DEFAULT.target,
     )
-    with screen.Screen() as display:
-        found, notes = feature_audit.audit_features(grid, named("--columns", columns), on, k, device, display.stage)
+    with screen.Screen():
+        found, notes = feature_audit.audit_features(grid, named("--columns", columns), on, k, device)
     for note in notes:
         print(note, file=sys.stderr)
     screen.show(report.findings_terminal(found, k, on))

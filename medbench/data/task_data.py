@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medbench import images
-from medbench.schema import PARTS, Grid, Progress, Split, Task, UserError, fingerprint, join_parts, place_of, silent, user_path, written_by
+from medbench.schema import PARTS, Grid, Split, Task, UserError, fingerprint, join_parts, place_of, user_path, written_by
 from medbench.stats import splits as sampling
 
 
@@ -75,7 +75,6 @@ def open_task(
     grid: Grid,
     cache_dir: Path,
     notes: list[str],
-    progress: Progress = silent,
 ) -> TaskData:
     """Find a task's images, or its phantom, and check the parts. Raises UserError."""
     root, why_phantom = locate(task, grid.data, cache_dir)
@@ -83,8 +82,7 @@ def open_task(
     if lacking and not grid.allow_partial:
         raise UserError(f"{root} holds a part of {task.data}: {lacking}.", then="complete the download, or run with --allow-partial")
     if root is not None:
-        with images.watched(progress):
-            parts, data = loaded(task, root), task.data
+        parts, data = loaded(task, root), task.data
     else:
         if task.phantom is None:
             raise UserError(
@@ -113,7 +111,7 @@ def open_task(
     if data != "phantom" and task.n_images not in (None, total):
         marks.append(f"{total} of the {task.n_images} images of {task.data}: not the official set")
     flat = [image for split in parts.values() for image in split.images]
-    hashes = images.content_hashes(flat, cache_dir, lambda done, total: progress(f"reading {task.name}", done, total))
+    hashes = images.content_hashes(flat, cache_dir, f"reading {task.name}")
     marks += check_content(parts, hashes, allow_leak=grid.allow_leak)
     content = [(name, s.ids.tolist(), _plain(s.labels), s.groups.tolist()) for name, s in parts.items()]
     return TaskData(task, data, parts, hashes, fingerprint(content, hashes), tuple(marks))

@@ -10,7 +10,7 @@ from medbench.images.decoding import decode, picture
 from medbench.images.hashing import ContentHash, content_hashes
 from medbench.images.packing import Pack, Pixels, pack, pack_key, pixel_ingredients
 from medbench.system.cache_folder import cache_entries, cache_folder, check_space, prune, reserve
-from medbench.system.progress_listener import report_progress, watched
+from medbench.system.progress_listener import report_progress
 
 __all__ = [
     "ContentHash",
@@ -29,5 +29,4 @@ __all__ = [
     "prune",
     "report_progress",
     "reserve",
-    "watched",
 ]

@@ -7,17 +7,16 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from contextvars import copy_context
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from medbench.images import decoding
 from medbench.schema import Drawn, Image, UserError
-from medbench.system import progress_listener
+from medbench.system.progress_listener import heard_in_threads, report_megabytes, report_progress
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -40,10 +39,10 @@ class ContentHash(str):
         return found
 
 
-def content_hashes(images: Sequence[Image], cache_dir: Path, progress: Callable[[int, int], None] | None = None) -> list[str]:
-    """A `ContentHash` for each of N images: SHA-256 of the file's bytes, or of a drawing's key. progress(done, total) in files.
+def content_hashes(images: Sequence[Image], cache_dir: Path, stage: str = "reading files") -> list[str]:
+    """A `ContentHash` for each of N images: SHA-256 of the file's bytes, or of a drawing's key.
 
-    Without `progress` the work is reported to `progress_listener`'s listener; so is the reading of a large file, which may be a whole data set.
+    stage: as which it reports its progress. The reading of a large file, which may be a whole data set, is a stage of its own.
 
     Hashes and formats are kept in `cache_dir/hashes.sqlite` by path, size and modification time; several processes may use it at once.
     Raises UserError naming the files that cannot be read (ten of them, and how many).
@@ -51,14 +50,13 @@ def content_hashes(images: Sequence[Image], cache_dir: Path, progress: Callable[
     places = [None if isinstance(image, Drawn) else os.path.abspath(image) for image in images]
     paths = list(dict.fromkeys(place for place in places if place is not None))
     check_names(paths)
-    told = progress or (lambda done, total: progress_listener.report_progress("reading files", done, total))
     known: dict[str, ContentHash] = {}
     bad: list[str] = []
     if paths:
         with _database(cache_dir) as db, ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
             for start in range(0, len(paths), _BLOCK):
                 _hash_block(db, threads, paths[start : start + _BLOCK], known, bad)
-                told(min(start + _BLOCK, len(paths)), len(paths))
+                report_progress(stage, min(start + _BLOCK, len(paths)), len(paths), "files")
     if bad:
         raise UserError(f"{len(bad)} of {len(paths)} image files cannot be read: {'; '.join(bad[:10])}{' ...' if len(bad) > 10 else ''}")
     drawn = (ContentHash(hashlib.sha256(image.key.encode()).hexdigest()) for image in images if isinstance(image, Drawn))
@@ -86,9 +84,8 @@ def _hash_block(
         row[0]: row[1:] for row in db.execute(f"SELECT path, size, mtime_ns, sha256, format FROM files WHERE path IN ({marks})", paths)
     }
     new = []
-    here = copy_context()  # of the listener: threads start without one
     some = [paths[start : start + _ERRAND] for start in range(0, len(paths), _ERRAND)]
-    errand = lambda one: here.copy().run(lambda: [_hash_file(path, stored.get(path)) for path in one])
+    errand = heard_in_threads(lambda one: [_hash_file(path, stored.get(path)) for path in one])
     for path, found in zip(paths, chain.from_iterable(threads.map(errand, some)), strict=True):
         if isinstance(found, OSError):
             bad.append(f"{path}: {found.strerror}")
@@ -123,7 +120,7 @@ def _hash_file(path: str, stored: tuple[int, int, str, str | None] | None) -> tu
 
 
 def _watched_digest(stream: BinaryIO, path: str, size: int) -> _Hash:
-    digest, told = hashlib.sha256(), progress_listener.megabytes(f"reading {os.path.basename(path)}")
+    digest, told = hashlib.sha256(), report_megabytes(f"reading {os.path.basename(path)}")
     while block := stream.read(1 << 23):
         digest.update(block)
         told(stream.tell(), size)

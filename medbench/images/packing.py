@@ -10,7 +10,7 @@ a size that no checkpoint knows. Decoding once for each size is the price.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from medbench.images.hashing import ContentHash
 from medbench.schema import Image, UserError, fingerprint
 from medbench.schema.ingredients import raised
 from medbench.system.cache_folder import check_space, disk_errors, reserve
+from medbench.system.progress_listener import report_progress
 
 RESIZE = 1  # an ingredient, see `schema.ingredients`; raise it with every change of a pixel that the decoders do not make
 INTERPOLATIONS = ("bicubic", "bilinear")
@@ -87,13 +88,14 @@ def pack(
     size: int,
     interpolation: str,
     cache_dir: Path,
-    progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
+    *,
+    stage: str = "packing images",
 ) -> Pack:
-    """The pack of these images: from the cache, else decoded on `workers` (default: all) cores. progress(done, total) in images.
+    """The pack of these images: from the cache, else decoded on `workers` (default: all) cores.
 
     hashes: as `content_hashes` gives them. interpolation: "bicubic" or "bilinear", antialiased. A run that was killed goes on where it
-    stopped; another process that wants the same pack waits for it. Memory does not grow with N.
+    stopped; another process that wants the same pack waits for it. Memory does not grow with N. stage: as which it reports its progress.
     Raises UserError that names the images that cannot be decoded (ten of them, and how many); and for a full disk.
     """
     from filelock import FileLock
@@ -110,7 +112,7 @@ def pack(
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / "lock"):
                 if not result.file.exists():
-                    _fill(result, images, interpolation, progress or (lambda done, total: None), workers)
+                    _fill(result, images, interpolation, stage, workers)
     return result
 
 
@@ -146,7 +148,7 @@ def squeeze(image: Image, size: int, interpolation: str) -> np.ndarray:
     return np.asarray(source.convert("RGB"))
 
 
-def _fill(result: Pack, images: Sequence[Image], interpolation: str, progress: Callable[[int, int], None], workers: int | None) -> None:
+def _fill(result: Pack, images: Sequence[Image], interpolation: str, stage: str, workers: int | None) -> None:
     """Under the lock: write images.partial.npy chunk by chunk, count chunks in done.npy, rename at the end."""
     from medbench.system import worker_pool
 
@@ -156,7 +158,7 @@ def _fill(result: Pack, images: Sequence[Image], interpolation: str, progress: C
     todo = np.flatnonzero(done == 0).tolist()
     jobs = [PackJob(str(partial), c * CHUNK, list(images[c * CHUNK : (c + 1) * CHUNK]), result.size, interpolation) for c in todo]
     left = sum(len(job.images) for job in jobs)
-    progress(total - left, total)
+    report_progress(stage, total - left, total, "images")
     bad: Bad = []
     with closing(worker_pool.run_jobs(fill_rows, jobs, 1 if left < _SMALL else workers)) as finished:  # workers end before the lock goes
         for job, problems in finished:
@@ -165,7 +167,7 @@ def _fill(result: Pack, images: Sequence[Image], interpolation: str, progress: C
                 done[job.start // CHUNK] = 1
                 done.flush()
             left -= len(job.images)
-            progress(total - left, total)
+            report_progress(stage, total - left, total, "images")
     del done
     if bad:
         partial.unlink()

@@ -19,6 +19,7 @@ from medbench.stats.array_sketch import sketch
 from medbench.system import atomic_write
 from medbench.system.environment import machine
 from medbench.system.precision import autocast, kind, products
+from medbench.system.progress_listener import report_progress
 
 if TYPE_CHECKING:
     import torch
@@ -94,9 +95,10 @@ def extract_features(
     *,
     device: str,
     precision: str,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    stage: str = "embedding",
 ) -> Features:
     """The features of all images of a pack: from the cache, else computed. `build` gives the encoder; it is called only if needed.
+    stage: as which it reports its progress.
 
     A run that is killed, or loses its power, loses the batch in hand, and what has come since the last count where a disk is slow: batches
     that are on the disk are counted, the next run goes on after them.
@@ -109,7 +111,7 @@ def extract_features(
     with FileLock(folder / "lock"):
         found = cached(cache_dir, key)
         if found is None:
-            _compute(pack, build(), encoder, folder, device, precision, progress)
+            _compute(pack, build(), encoder, folder, device, precision, stage)
             found = cached(cache_dir, key)
     assert found is not None
     return found
@@ -122,7 +124,7 @@ def _compute(
     folder: Path,
     device: str,
     precision: str,
-    progress: Callable[[int, int], None],
+    stage: str,
 ) -> None:
     total = len(pack)
     file, counter = folder / "features.npy", folder / "done.json"
@@ -131,7 +133,7 @@ def _compute(
     checks = _checks(pack, net, encoder)
     start = time.perf_counter() - seconds
     counted, counting = start, 0.0  # when, and how long it took
-    progress(done, total)
+    report_progress(stage, done, total, "images")
     for values in forward(net, pack, np.arange(done, total), encoder, device, precision):
         if out is None:
             images.check_space(folder, total * values.shape[1] * 4)
@@ -145,7 +147,7 @@ def _compute(
             atomic_write.sync(file)  # a counter that reached the disk before its features would leave zeros among them
             _write(counter, {"done": done, "seconds": now - start})
             counted, counting = time.perf_counter(), time.perf_counter() - now
-        progress(done, total)
+        report_progress(stage, done, total, "images")
     assert out is not None, "a pack holds at least one image"
     out.flush()
     atomic_write.sync(file)

@@ -12,9 +12,10 @@ from medbench import stats
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, known_metric, leaderboards, marks, pairs, picked, standing
 from medbench.report.leaderboard import only as picks
 from medbench.run.store import Store
-from medbench.schema import Progress, silent
+from medbench.schema import ProgressCallback
 from medbench.stats import metrics
 from medbench.stats.metrics import METRICS
+from medbench.system.progress_listener import calling, report_progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ def compare(
     metric: str,
     margin: float,
     n_permutations: int = 0,
-    progress: Progress = silent,
+    progress: ProgressCallback | None = None,
     *,
     with_best: bool = False,
     budgets: Collection[str] = (),
@@ -45,8 +46,15 @@ def compare(
 
     margin: what is too small to matter, in the metric's own unit. n_permutations: 0, or so many for a permutation test beside each.
     with_best: only the pairs that the best of each budget stands in; the family stays all pairs, as the best was picked after looking.
-    budgets: only at these; the family stays.
+    budgets: only at these; the family stays. progress(stage, done, total): called while it works.
     """
+    with calling(progress):
+        return _compare(board, metric, margin, n_permutations, with_best, budgets)
+
+
+def _compare(
+    board: Leaderboard, metric: str, margin: float, n_permutations: int, with_best: bool, budgets: Collection[str]
+) -> list[PairwiseComparison]:
     sign = METRICS[metric].sign
     found: list[tuple[LeaderboardEntry, LeaderboardEntry]] = []
     differences: list[stats.Estimate] = []
@@ -54,22 +62,22 @@ def compare(
     asked = [budget for budget in board.budgets() if not budgets or budget in budgets]
     total = len(asked)
     for done, budget in enumerate(asked):
-        progress(stage, done, total)
+        report_progress(stage, done, total, "budgets")
         lines = sorted((line for line in board.at(budget) if metric in line.plain), key=lambda line: -sign * np.nanmean(line.plain[metric]))
         samples = [line.sample(metric) for line in lines]
         for i, line in enumerate(lines[:1] if with_best else lines):
             found += [(line, other) for other in lines[i + 1 :]]
             differences += stats.differences_to(samples[i + 1 :], samples[i])
-    progress(stage, total, total)
+    report_progress(stage, total, total, "budgets")
     groups = found[0][0].groups if found else 1
     towards = [stats.Estimate(-sign * d.value, d.parts) for d in differences]  # they are other minus first
     judged = stats.verdicts(towards, groups, margin, family=pairs(board, metric))
     made = []
     for done, ((a, b), verdict) in enumerate(zip(found, judged, strict=True)):
         if n_permutations:
-            progress(f"{board.task} permuted pairs", done, len(found))
+            report_progress(f"{board.task} permuted pairs", done, len(found), "pairs")
         made.append(PairwiseComparison(a, b, verdict, _permuted(board, metric, a, b, n_permutations) if n_permutations else None))
-    progress(f"{board.task} permuted pairs", len(found), len(found))
+    report_progress(f"{board.task} permuted pairs", len(found), len(found), "pairs")
     return made
 
 
@@ -78,7 +86,6 @@ def sentences(
     metric: str | None,
     margin: float,
     n_permutations: int = 0,
-    progress: Progress = silent,
     only: Sequence[str] = (),
     *,
     every_pair: bool = False,
@@ -95,7 +102,7 @@ def sentences(
         group = board.about["groups"] or "image"
         family = pairs(board, shown)
         short = family > MOST and not every_pair
-        judged = compare(board, shown, margin, n_permutations, progress=progress, with_best=short)
+        judged = compare(board, shown, margin, n_permutations, with_best=short)
         lower = "; sign turned round, so that + is better" if not METRICS[shown].higher_is_better else ""
         said += [
             f"{board.title}: {shown}, margin {margin:g}{lower}",
@@ -109,9 +116,7 @@ def sentences(
             beside = "" if pair.p_permuted is None else f" Permuted over {group}s: p {stats.format_p(pair.p_permuted)} (uncorrected)."
             first, second = line_names(board, pair.first, pair.second)
             said.append(f"  {pair.first.cell.labels}: {pair.verdict.sentence(first, second, group)}{beside}")
-        said += [
-            f"  {line}" for line in label_savings(board, shown, against=_references(board, shown) if short else None, progress=progress)
-        ]
+        said += [f"  {line}" for line in label_savings(board, shown, against=_references(board, shown) if short else None)]
     return said
 
 
@@ -127,7 +132,6 @@ def label_savings(
     metric: str,
     *,
     against: Sequence[LeaderboardEntry] | None = None,
-    progress: Progress = silent,
 ) -> list[str]:
     """For each method: with which share of the labels it reaches each other's score with all labels, and its area under the label curve.
 
@@ -142,7 +146,7 @@ def label_savings(
     said = []
     stage = f"{board.task} label curves"
     for done, (name, lines) in enumerate(whole.items()):
-        progress(stage, done, len(whole))
+        report_progress(stage, done, len(whole), "curves")
         curve = [(line.n_labels, line.sample(metric)) for line in lines]
         area = stats.area(curve)
         low, high = area.interval(within=METRICS[metric].range)
@@ -161,7 +165,7 @@ def label_savings(
             reached, full = untold[0]
             those = ", ".join(line_names(board, *(line for _, line in untold)))
             said.append(f"{mine} {reached.share(full.n_labels, f'{those} at {full.cell.labels}')}.")
-    progress(stage, len(whole), len(whole))
+    report_progress(stage, len(whole), len(whole), "curves")
     return said
 
 

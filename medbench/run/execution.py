@@ -20,14 +20,28 @@ from medbench.models import features as embed
 from medbench.run.ingredients import identity, ingredients, touched
 from medbench.run.planning import Plan
 from medbench.run.planning import plan as plan_grid
-from medbench.run.prepare import Progress, have_features, history, network, task_pack, trained, unit_features
+from medbench.run.prepare import have_features, history, network, task_pack, trained, unit_features
 from medbench.run.provenance import provenance, row_cost
 from medbench.run.store import Store
 from medbench.run.units import Unit
-from medbench.schema import DiskError, Grid, Kind, PlannedCell, Protocol, Row, Scores, Train, UserError, fingerprint, registry
+from medbench.schema import (
+    DiskError,
+    Grid,
+    Kind,
+    PlannedCell,
+    ProgressCallback,
+    Protocol,
+    Row,
+    Scores,
+    Train,
+    UserError,
+    fingerprint,
+    registry,
+)
 from medbench.stats import metrics
 from medbench.system import devices
 from medbench.system.precision import kind, products
+from medbench.system.progress_listener import calling
 
 UNEVEN = 0.01  # of a sum of probabilities: rounding in half precision is a tenth of it
 log = logging.getLogger("medbench")
@@ -38,7 +52,7 @@ def run(
     out: Path | str,
     *,
     device: str = "auto",
-    progress: Progress = lambda *stage: None,
+    progress: ProgressCallback | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Store:
     """Plan a grid, compute the cells that have no row in `out` yet, and return the store. Raises UserError before any work or not at all.
@@ -46,7 +60,8 @@ def run(
     A cell that fails is recorded with its reason; the others go on. OSError and DiskError (a full disk) end the run.
     """
     Store(out).check()
-    return execute(plan_grid(grid, progress), Path(out), device=device, progress=progress, on_row=on_row)
+    with calling(progress):
+        return _execute(plan_grid(grid), Path(out), device, on_row)
 
 
 def execute(
@@ -54,10 +69,15 @@ def execute(
     out: Path,
     *,
     device: str = "auto",
-    progress: Progress = lambda *stage: None,
+    progress: ProgressCallback | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Store:
     """Compute a plan's missing cells. See `run`."""
+    with calling(progress):
+        return _execute(plan, out, device, on_row)
+
+
+def _execute(plan: Plan, out: Path, device: str, on_row: Callable[[Row], None]) -> Store:
     for precision in dict.fromkeys(unit.precision for unit in plan.units):
         devices.check_device(device, precision)
     store = Store(out)
@@ -68,14 +88,14 @@ def execute(
     for unit, todo in work:  # decodes every image, so that a bad one is named before anything is written
         for part, target in product(unit.members or (unit,), sets_of(plan, unit, todo)):
             if needs_images(todo) or not have_features(plan, part, device, target):
-                task_pack(part.data, part.encoder, plan.cache_dir, progress, target)
+                task_pack(part.data, part.encoder, plan.cache_dir, target)
     store.create()
     store.add_plan(plan.file)
     with _log_file(out / "run.log"), products("fp32"):  # an encoder that is to compute less exactly says so itself
         for unit, _ in work:
             with store.working_on(fingerprint(unit.cells[0].cell.unit)[:16]):
                 if missing(plan, store, unit):
-                    _run_unit(plan, unit, store, device, progress, on_row)
+                    _run_unit(plan, unit, store, device, on_row)
     return store
 
 
@@ -104,7 +124,6 @@ def _run_unit(
     unit: Unit,
     store: Store,
     device: str,
-    progress: Progress,
     on_row: Callable[[Row], None],
 ) -> None:
     for target in plan.targets_of(unit.data):
@@ -114,8 +133,8 @@ def _run_unit(
     with _recorded(store, unit.name, todo):
         needs = {registry.protocol(planned.cell.protocol).needs for planned in todo}
         if "images" in needs or not all(have_features(plan, unit, device, target) for target in sets_of(plan, unit, todo)):
-            unit = trained(plan, unit, device, progress)
-        features = unit_features(plan, unit, device, progress) if "features" in needs else ()
+            unit = trained(plan, unit, device)
+        features = unit_features(plan, unit, device) if "features" in needs else ()
         failed = ()
     if failed:
         return
@@ -124,7 +143,7 @@ def _run_unit(
         assert apart is not None, "the task's own set comes first"
         failed = [planned for planned in embedded if planned.cell.target == apart.name]
         with _recorded(store, f"{unit.name} on {apart.name}", failed):
-            unit_features(plan, unit, device, progress, apart)  # now: each fit that finds them lacking would try again
+            unit_features(plan, unit, device, apart)  # now: each fit that finds them lacking would try again
             failed = ()
         todo = [planned for planned in todo if planned not in failed]
     fits = _fits(unit, todo)
@@ -132,7 +151,7 @@ def _run_unit(
         rest = [fit for fit in fits if fit.first.cell.protocol == name]
         while rest:
             try:
-                for fit, rows in _solve(plan, unit, registry.protocol(name), rest, features, device, progress, store):
+                for fit, rows in _solve(plan, unit, registry.protocol(name), rest, features, device, store):
                     for row, arrays in rows:
                         if store.add(row, arrays):
                             log.info("row %s", row.cell)
@@ -205,14 +224,13 @@ def _solve(
     todo: list[PendingFit],
     features: Sequence[embed.Features],
     device: str,
-    progress: Progress,
     store: Store,
 ) -> Iterator[tuple[PendingFit, Iterator[tuple[Row, dict[str, np.ndarray]]]]]:
     """Rows of one protocol, fit after fit. The protocol sees the targets' images, never their labels, and fits once for all of them."""
     data, pool = unit.data, unit.data.pool
     evaluate, made_with = protocol.evaluate, features
     if protocol.needs == "images":
-        arrays, made_with = [task_pack(data, unit.encoder, plan.cache_dir, progress).array], ()
+        arrays, made_with = [task_pack(data, unit.encoder, plan.cache_dir).array], ()
     else:
         arrays = [found.array for found in features]
         evaluate = (unit.method.fusion and unit.method.fusion.evaluate) or protocol.evaluate
@@ -227,7 +245,6 @@ def _solve(
         folders=[_scratch(plan, fit, device, store) for fit in todo],
         widths=tuple(array.shape[1] for array in arrays) if unit.members else (),
         network=network(unit) if protocol.needs == "images" else None,
-        progress=progress,
     )
     made_of = ingredients(unit, protocol)
     asked = {planned.cell.target for fit in todo for planned in fit.missing}
@@ -238,9 +255,9 @@ def _solve(
             own = _columns(arrays, data.where(plan.target))
             shown[name], made[name] = own if target.rows is None else own[target.rows], made_with
         elif protocol.needs == "images":
-            shown[name], made[name] = task_pack(data, unit.encoder, plan.cache_dir, progress, target).array, ()
+            shown[name], made[name] = task_pack(data, unit.encoder, plan.cache_dir, target).array, ()
         else:
-            made[name] = unit_features(plan, unit, device, progress, target)
+            made[name] = unit_features(plan, unit, device, target)
             shown[name] = _columns([found.array for found in made[name]], slice(None))
     histories = [history(plan, part, device) for part in unit.members or (unit,)]
     log.info("solving %s for %d draws of %s, each scored on %s", protocol.name, len(todo), unit.name, ", ".join(targets))

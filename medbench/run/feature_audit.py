@@ -14,15 +14,13 @@ from medbench.schema import Grid, UserError
 from medbench.system import devices
 
 
-def audit_features(
-    grid: Grid, columns: Sequence[str], part: str, k: int, device: str, progress: prepare.Progress
-) -> tuple[list[Examined], list[str]]:
+def audit_features(grid: Grid, columns: Sequence[str], part: str, k: int, device: str) -> tuple[list[Examined], list[str]]:
     """What each encoder of the grid (one task) knows of the columns; and notes. Features come from the cache or are made now.
 
     Raises UserError for everything that `run.plan` refuses, for a task without metadata, an unknown column, and a fusion.
     """
     devices.check_device(device, grid.precision)
-    plan = planning.plan(grid, progress)
+    plan = planning.plan(grid)
     data = plan.tasks[0]
     if part not in data.parts:
         raise UserError(f"Task '{data.task.name}' has no {part} part.", allowed=list(data.parts), then="medbench shortcuts TASK --on train")
@@ -38,11 +36,11 @@ def audit_features(
     examined = []
     for unit in plan.units:
         if not prepare.have_features(plan, unit, device):
-            unit = prepare.trained(plan, unit, device, progress)
-        (features,) = prepare.unit_features(plan, unit, device, progress)
+            unit = prepare.trained(plan, unit, device)
+        (features,) = prepare.unit_features(plan, unit, device)
         here = np.asarray(features.array[data.where(part)])
         check_finite({part: here})
-        found = survey(here, split, data.task.kind, data.task.classes, named, k=k, device=device, progress=progress)
+        found = survey(here, split, data.task.kind, data.task.classes, named, k=k, device=device)
         encoder = unit.encoder
         about = (data.task.name, data.data, unit.method.name, unit.source, unit.weights.name, encoder.name, encoder.readout, encoder.size)
         examined.append(Examined(*about, len(split), tuple(found)))

@@ -32,15 +32,15 @@ from medbench.schema import (
     Method,
     PlanFile,
     PlannedCell,
-    Progress,
+    ProgressCallback,
     Protocol,
     UserError,
     fingerprint,
     registry,
-    silent,
 )
 from medbench.schema.ingredients import raised
 from medbench.stats import splits as sampling
+from medbench.system.progress_listener import calling
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +99,13 @@ class Plan:
         return PlanFile(self.cells, tasks, (self.command,) if self.command else (), self.settings)
 
 
-def plan(grid: Grid, progress: Progress = silent) -> Plan:
-    """The planned cells of a grid. Raises UserError for anything a person got wrong."""
+def plan(grid: Grid, progress: ProgressCallback | None = None) -> Plan:
+    """The planned cells of a grid. Raises UserError for anything a person got wrong. progress(stage, done, total): called while it works."""
+    with calling(progress):
+        return _plan(grid)
+
+
+def _plan(grid: Grid) -> Plan:
     asked = resolve_grid(grid)
     (shifts, notes), (damages, more) = shifts_of(asked.tasks, grid.shifts), corruptions_of(asked.tasks, grid)
     notes += [*more, *asked.notes]
@@ -110,8 +115,8 @@ def plan(grid: Grid, progress: Progress = silent) -> Plan:
     targets: dict[tuple[str, str], tuple[EvaluationSet, ...]] = {}
     settings: dict[str, dict[str, Any]] = {}
     for task in asked.tasks:
-        data = audited(open_task(task, grid, cache_dir, notes, progress), grid, cache_dir, notes, progress)
-        away = [shifted(data, *shift, grid, progress) for shift in shifts[task.name]]
+        data = audited(open_task(task, grid, cache_dir, notes), grid, cache_dir, notes)
+        away = [shifted(data, *shift, grid) for shift in shifts[task.name]]
         scored = (
             own_part(data, grid.target),
             *(target for other in away for target in ([common(data, grid.target, other)] if other.own is not None else []) + [other]),
@@ -158,13 +163,17 @@ class Subset:
         return sampling.ids_hash(self.ids)
 
 
-def splits(grid: Grid, progress: Progress = silent) -> tuple[list[Subset], list[str]]:
-    """Every part and labelled subset of the grid's first task, as a run would use them, and notes. Raises UserError."""
+def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[Subset], list[str]]:
+    """Every part and labelled subset of the grid's first task, as a run would use them, and notes. Raises UserError.
+
+    progress(stage, done, total): called while it works.
+    """
     check_options(grid)
     budgets = budgets_of(grid)
     task = registry.task(grid.tasks[0], **({"ordinal": True} if grid.ordinal else {}))
     notes: list[str] = []
-    data = open_task(task, grid, images.cache_folder(), notes, progress)
+    with calling(progress):
+        data = open_task(task, grid, images.cache_folder(), notes)
     found = [Subset(name, "", 0, part.ids, len(np.unique(part.groups)), len(part)) for name, part in data.parts.items()]
     pool = data.pool
     for (budget, seed), (index, wanted) in _subsets(data, budgets, grid.seeds).items():

@@ -26,36 +26,35 @@ if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger("medbench")
-Progress = Callable[..., None]  # (stage, done, total, a word on how it goes: optional)
 
 
-def task_pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress, target: EvaluationSet | None = None) -> images.Pixels:
+def task_pack(data: TaskData, encoder: Encoder, cache_dir: Path, target: EvaluationSet | None = None) -> images.Pixels:
     """The task's images at the encoder's size: train, val, test one after another. Raises UserError that names every bad image.
 
     target: that set's images instead.
     """
     if target is not None and target.corruption:
-        own = _pack(data, encoder, cache_dir, progress)
+        own = _pack(data, encoder, cache_dir)
         return corrupted_pack.CorruptedPack(own, data.where(str(target.shift["of"])), target.split.ids, *target.corruption)
-    return _pack(data, encoder, cache_dir, progress, target)
+    return _pack(data, encoder, cache_dir, target)
 
 
-def _pack(data: TaskData, encoder: Encoder, cache_dir: Path, progress: Progress, target: EvaluationSet | None = None) -> images.Pack:
+def _pack(data: TaskData, encoder: Encoder, cache_dir: Path, target: EvaluationSet | None = None) -> images.Pack:
     if target is not None:
         flat, hashes, name = list(target.split.images), target.hashes, target.name
     else:
         flat, hashes, name = [image for split in data.parts.values() for image in split.images], data.hashes, data.task.name
     stage = f"packing {name} at {encoder.size} px"
-    return images.pack(flat, hashes, encoder.size, encoder.interpolation, cache_dir, lambda done, total: progress(stage, done, total))
+    return images.pack(flat, hashes, encoder.size, encoder.interpolation, cache_dir, stage=stage)
 
 
-def trained(plan: Plan, unit: Unit, device: str, progress: Progress, processes: int = 1) -> Unit:
+def trained(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Unit:
     """The unit, or its members, with weights that are on disk: pretrained now, unless an earlier run did it. Goes on where one was killed.
 
     processes: that share every batch, see `models.pretrain.pretrain`.
     """
     if unit.members:
-        return replace(unit, members=tuple(trained(plan, member, device, progress, processes) for member in unit.members))
+        return replace(unit, members=tuple(trained(plan, member, device, processes) for member in unit.members))
     if not unit.recipes:
         return unit
     data, encoder, start = unit.data, unit.encoder, unit.start
@@ -65,7 +64,7 @@ def trained(plan: Plan, unit: Unit, device: str, progress: Progress, processes: 
         log.info("pretraining %s", unit.name)
         here = data.where("train")
         pretrain.pretrain(
-            task_pack(data, encoder, plan.cache_dir, progress).array,
+            task_pack(data, encoder, plan.cache_dir).array,
             np.arange(here.start, here.stop),
             data.pool.bags,
             data.pool.groups,
@@ -79,7 +78,7 @@ def trained(plan: Plan, unit: Unit, device: str, progress: Progress, processes: 
             folder=folder,
             device=device,
             precision=unit.precision,
-            progress=lambda done, total, loss: progress(f"pretraining {unit.name}", done, total, f"loss {loss:.3f}"),
+            stage=f"pretraining {unit.name}",
         )
     return replace(unit, weights=replace(unit.weights, file=folder / "weights.pth"))
 
@@ -100,12 +99,10 @@ def history(plan: Plan, unit: Unit, device: str) -> dict[str, Any]:
     return found
 
 
-def unit_features(
-    plan: Plan, unit: Unit, device: str, progress: Progress, target: EvaluationSet | None = None
-) -> tuple[features.Features, ...]:
+def unit_features(plan: Plan, unit: Unit, device: str, target: EvaluationSet | None = None) -> tuple[features.Features, ...]:
     """The frozen features of a unit whose weights are on disk; of each member, for a fusion. target: of that set's images, not of the task's."""
     if unit.members:
-        return tuple(found for member in unit.members for found in unit_features(plan, member, device, progress, target))
+        return tuple(found for member in unit.members for found in unit_features(plan, member, device, target))
     data, encoder = unit.data, unit.encoder
     if encoder.kind == "features":
         return (features.Features(given_features(encoder, data, plan.target, target), 0.0, None, None),)
@@ -118,14 +115,14 @@ def unit_features(
     assert not unit.recipes or unit.weights.file is not None, "an encoder is trained before it embeds"
     log.info("embedding %s", name)
     made = features.extract_features(
-        task_pack(data, encoder, plan.cache_dir, progress, target),
+        task_pack(data, encoder, plan.cache_dir, target),
         partial(unit_encoder, unit, encoder, unit.weights),
         encoder,
         key,
         plan.cache_dir,
         device=device,
         precision=unit.precision,
-        progress=lambda done, total: progress(f"embedding {name}", done, total),
+        stage=f"embedding {name}",
     )
     return (made,)
 

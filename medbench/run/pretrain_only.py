@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from medbench.run.planning import Plan, plan
-from medbench.run.prepare import Progress, task_pack, trained
+from medbench.run.prepare import task_pack, trained
 from medbench.run.units import Unit
 from medbench.schema import Grid, UserError, check_writable, registry
 from medbench.system import devices
@@ -20,7 +20,7 @@ from medbench.system import devices
 SHOWN = 6  # training images on the sheet of views
 
 
-def alone(grid: Grid, out: Path | None, device: str, progress: Progress) -> list[str]:
+def alone(grid: Grid, out: Path | None, device: str) -> list[str]:
     """Pretrain the grid's one method on its one task, from its last pretraining seed. Returns what a person should read.
 
     Writes METHOD.pth, history.json, loss.png and views.png into `out`, by default runs/pretrain/TASK-METHOD. A killed one goes on. Under
@@ -35,13 +35,13 @@ def alone(grid: Grid, out: Path | None, device: str, progress: Progress) -> list
         )
     parent = Path("runs/pretrain")
     check_writable(out or parent / "TASK", "medbench pretrain --out FOLDER")
-    planned = plan(grid, progress)
+    planned = plan(grid)
     unit = planned.units[-1]
     out = out or parent / f"{unit.data.task.name.replace(':', '-')}-{method.name}"
     if not unit.recipes:
         raise UserError(f"Source '{grid.source}' takes the official checkpoint as it is.", allowed=["task", "imagenet+task"])
     device, rank, processes = _join(devices.resolve(device))
-    weights = trained(planned, unit, device, progress, processes).weights
+    weights = trained(planned, unit, device, processes).weights
     assert weights.file is not None
     if rank > 0:
         return []
@@ -50,7 +50,7 @@ def alone(grid: Grid, out: Path | None, device: str, progress: Progress) -> list
     history = json.loads((weights.file.parent / "history.json").read_text())
     (out / "history.json").write_text(json.dumps({"weights": weights.name, "sha256_of_recipe": weights.sha256, **history}, indent=1))
     loss_picture(history["steps"], weights.name, out / "loss.png")
-    views_picture(planned, unit, progress, out / "views.png")
+    views_picture(planned, unit, out / "views.png")
     last = [step["knn_auc"] for step in history["steps"] if "knn_auc" in step]
     watched = f"; kNN AUC on held-out training images {last[0]:.3f} at first, {last[-1]:.3f} at last" if last else ""
     return [
@@ -116,7 +116,7 @@ def loss_picture(steps: list[dict[str, Any]], title: str, file: Path) -> None:
         figure.savefig(file, dpi=150)
 
 
-def views_picture(planned: Plan, unit: Unit, progress: Progress, file: Path) -> None:
+def views_picture(planned: Plan, unit: Unit, file: Path) -> None:
     """What the network sees: a row an image of the training part, first as it is, then its views."""
     import torch
     from PIL import Image
@@ -125,7 +125,7 @@ def views_picture(planned: Plan, unit: Unit, progress: Progress, file: Path) -> 
 
     here = unit.data.where("train")
     rows = np.linspace(here.start, here.stop - 1, SHOWN).astype(int)
-    pixels = torch.from_numpy(task_pack(unit.data, unit.encoder, planned.cache_dir, progress).array[rows])
+    pixels = torch.from_numpy(task_pack(unit.data, unit.encoder, planned.cache_dir).array[rows])
     generator = torch.Generator().manual_seed(unit.pretrain_seed)
     picture = Image.fromarray(augment.draw_views(pixels, unit.recipes[0].crops, unit.encoder.size, generator))
     scale = max(1, round(96 / unit.encoder.size))

@@ -10,7 +10,7 @@ from medbench.schema.grid import OPTIONS, Cell, Grid, Row, fingerprint
 from medbench.schema.json_records import checked, parsed
 from medbench.schema.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
 from medbench.schema.plan_file import PlanFile, PlannedCell
-from medbench.schema.progress import Progress, silent
+from medbench.schema.progress import Progress, ProgressCallback
 from medbench.schema.protocols import HeldOut, Network, Protocol, Scores, Train
 from medbench.schema.split import Drawn, Image, Split, join_parts, of_class
 from medbench.schema.tasks import KINDS, MODALITIES, NOTHING, PARTS, PRIMARY, Download, Kind, Official, Shift, Task, TaskFamily
@@ -42,6 +42,7 @@ __all__ = [
     "PlanFile",
     "PlannedCell",
     "Progress",
+    "ProgressCallback",
     "Protocol",
     "Row",
     "Scores",
@@ -60,7 +61,6 @@ __all__ = [
     "parse_budget",
     "parsed",
     "place_of",
-    "silent",
     "user_path",
     "written_by",
 ]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from medbench.schema.progress import Progress, silent
 from medbench.schema.tasks import Kind
 
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ class Train:
     folders: Sequence[Path] = ()
     widths: tuple[int, ...] = ()
     network: Network | None = None
-    progress: Progress = silent
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from medbench.schema import UserError
+from medbench.system.progress_listener import listening, report_progress
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -29,10 +30,11 @@ def possible(processes: int) -> int:
     return processes if sys.platform == "linux" else 1
 
 
-def each(function: Callable[[J], R], jobs: Sequence[J], processes: int, progress: Callable[[int], None] = lambda done: None) -> list[R]:
+def each(function: Callable[[J], R], jobs: Sequence[J], processes: int, stage: str = "") -> list[R]:
     """[function(job)] in the order of `jobs`, the last begun first; results and errors must be picklable, `function` and jobs need not.
 
-    This process is one of `processes`: a copy less to make. progress: is told how many were begun. Raises what `function` raises, and UserError
+    This process is one of `processes`: a copy less to make. stage: as which it reports how many were begun, if
+    it is given; what `function` itself reports is not heard, as a copy has no screen. Raises what `function` raises, and UserError
     where a process was killed.
     """
     count = min(possible(processes), len(jobs))
@@ -48,7 +50,7 @@ def each(function: Callable[[J], R], jobs: Sequence[J], processes: int, progress
         with warnings.catch_warnings():  # Python 3.12 warns of threads: numpy's, which are made to be forked
             warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
             others = [pool.submit(_work) for _ in range(count - 1)]
-        done = _take(function, jobs, reader, progress)
+        done = _take(function, jobs, reader, stage)
         for other in others:
             done |= other.result()
     except BrokenProcessPool as gone:
@@ -59,13 +61,15 @@ def each(function: Callable[[J], R], jobs: Sequence[J], processes: int, progress
     return [done[place] for place in range(len(jobs))]
 
 
-def _take(function: Callable[[J], R], jobs: Sequence[J], reader: int, progress: Callable[[int], None]) -> dict[int, R]:
+def _take(function: Callable[[J], R], jobs: Sequence[J], reader: int, stage: str) -> dict[int, R]:
     done: dict[int, R] = {}
     try:
         while token := os.read(reader, _PLACE.size):
             (place,) = _PLACE.unpack(token)
-            done[place] = function(jobs[place])
-            progress(len(jobs) - place)
+            with listening(None):
+                done[place] = function(jobs[place])
+            if stage:
+                report_progress(stage, len(jobs) - place, len(jobs), "parts")
     except BaseException:
         while os.read(reader, _MOST):  # nobody begins anything more
             pass
@@ -83,4 +87,4 @@ def _begin(function: Callable[[J], R], jobs: Sequence[J], reader: int) -> None:
 
 def _work() -> dict[int, Any]:
     function, jobs, reader = _HELD
-    return _take(function, jobs, reader, lambda done: None)
+    return _take(function, jobs, reader, "")

@@ -1,44 +1,91 @@
-"""Who hears of long work that a reader does inside `Task.load`: readers take a folder and nothing else, so the listener is ambient."""
+"""Who hears how far long work is. The listener is ambient: whatever works long reports, and no signature carries a callback.
+
+with listening(print):
+    report_progress("packing derm at 224 px", 32, 10015, "images")
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
+from functools import partial
+from typing import Any, TypeVar
 
-from medbench.schema import Progress
+from medbench.schema import Progress, ProgressCallback
 
-_listener: ContextVar[Progress | None] = ContextVar("listener", default=None)
+R = TypeVar("R")
+_listener: ContextVar[Callable[[Progress], None] | None] = ContextVar("listener", default=None)
+_SMALL = 64 << 20  # bytes that are read sooner than a person asks
 
 
 @contextmanager
-def watched(progress: Progress) -> Iterator[None]:
-    """Inside, `report_progress` reaches progress(stage, done, total)."""
-    token = _listener.set(progress)
+def listening(listener: Callable[[Progress], None] | None) -> Iterator[None]:
+    """Inside, `listener` hears every report, and nobody else does. None: nobody hears them."""
+    token = _listener.set(listener)
     try:
         yield
     finally:
         _listener.reset(token)
 
 
-def report_progress(stage: str, done: int, total: int) -> None:
-    """Tell the listener, if there is one. A stage that ends in "(MB)" counts megabytes, others images."""
+class _CallbackError(BaseException):
+    """Carries what a user's callback raised past everything that survives exceptions: it is no failure of the work."""
+
+    def __init__(self, raised: Exception):
+        super().__init__(raised)
+        self.raised = raised
+
+
+@contextmanager
+def calling(callback: ProgressCallback | None) -> Iterator[None]:
+    """Inside, reports reach callback(stage, done, total); None leaves the listener as it is. What the callback raises ends the work."""
+
+    def told(progress: Progress) -> None:
+        assert callback is not None
+        try:
+            callback(progress.stage, progress.done, progress.total)
+        except Exception as error:
+            raise _CallbackError(error) from error
+
+    if callback is None:
+        yield
+        return
+    raised = None
+    try:
+        with listening(told):
+            yield
+    except _CallbackError as carried:
+        raised = carried.raised
+    if raised is not None:
+        raise raised
+
+
+def report_progress(stage: str, done: int, total: int, unit: str = "images", detail: str = "") -> None:
+    """Tell the listener, if there is one. See `Progress`."""
     listener = _listener.get()
     if listener is not None:
-        listener(stage, done, total)
+        listener(Progress(stage, done, total, unit, detail))
 
 
-def megabytes(stage: str) -> Callable[[int, int], None]:
-    """progress(done, total) in bytes that reports the stage in whole megabytes, once for each."""
+def heard_in_threads(function: Callable[..., R]) -> Callable[..., R]:
+    """`function` for other threads, which start without a listener: there it reports to the listener of this one."""
+    here = copy_context()
+
+    def run(*args: Any) -> R:
+        return here.copy().run(partial(function, *args))  # a context can be entered by one thread at a time
+
+    return run
+
+
+def report_megabytes(stage: str) -> Callable[[int, int], None]:
+    """progress(done, total) in bytes that reports the stage in whole megabytes, once for each. Small files are passed over."""
     last = -1
 
     def told(done: int, total: int) -> None:
         nonlocal last
-        if total >= _SMALL and (done >> 20 > last or done >= total):
+        if stage and total >= _SMALL and (done >> 20 > last or done >= total):
             last = done >> 20
-            report_progress(f"{stage} (MB)", last if done < total else -(-total >> 20), -(-total >> 20))
+            report_progress(stage, last if done < total else -(-total >> 20), -(-total >> 20), "MB")
 
     return told
-
-
-_SMALL = 64 << 20  # bytes that are read sooner than a person asks

@@ -96,7 +96,7 @@ def _h5(file: str, member: str) -> Any:
 
 
 def _check_md5(file: Path, md5: str, again: str) -> None:
-    found = download.file_digest(file, "md5", progress_listener.megabytes(f"comparing {file.name} with its MD5"))
+    found = download.file_digest(file, "md5", f"comparing {file.name} with its MD5")
     if found != md5:
         raise UserError(f"{file} is not the official file: its MD5 is {found}, the published one {md5}.", then=again)
 
@@ -113,7 +113,7 @@ def _unpack(file: Path, member: str, folder: Path) -> None:
                     return
                 images.check_space(folder, info.file_size)
                 partial_file = folder / "images.partial.npy"
-                told = progress_listener.megabytes(f"unpacking {member} of {file.name}")
+                told = progress_listener.report_megabytes(f"unpacking {member} of {file.name}")
                 with archive.open(info) as source, partial_file.open("wb") as sink:
                     while block := source.read(1 << 20):
                         sink.write(block)

@@ -13,7 +13,7 @@ import numpy as np
 from medbench import images
 from medbench.data.task_data import TaskData, open_task
 from medbench.images import decoding
-from medbench.schema import Grid, Image, Kind, Progress, UserError, fingerprint, join_parts, registry, user_path
+from medbench.schema import Grid, Image, Kind, UserError, fingerprint, join_parts, registry, user_path
 
 _PARTS = {"train", "val", "test"}
 
@@ -52,18 +52,18 @@ class Subject:
         return "+".join(name for name, value in zip(self.classes, self.labels[i], strict=True) if value == 1) or "none"
 
 
-def of_task(name: str, data: str | None, cache_dir: Path, progress: Progress, *, ordinal: bool = False) -> Subject:
+def of_task(name: str, data: str | None, cache_dir: Path, *, ordinal: bool = False) -> Subject:
     """The subject of a task. `folder:PATH` that no run would take is read as a list of its images. Raises UserError."""
     notes: list[str] = []
     try:
         task = registry.task(name, ordinal=ordinal)
-        opened = open_task(task, Grid(data=data, allow_leak=True, allow_partial=True), cache_dir, notes, progress)
+        opened = open_task(task, Grid(data=data, allow_leak=True, allow_partial=True), cache_dir, notes)
     except UserError as error:
         head, _, argument = name.partition(":")
         place = user_path(argument) if head == "folder" and argument else None
         if place is None or not place.exists():
             raise
-        return of_list(place, cache_dir, progress, refused=str(error))
+        return of_list(place, cache_dir, refused=str(error))
     return of_data(opened, refused=refusal(opened))
 
 
@@ -93,7 +93,7 @@ def of_data(data: TaskData, refused: str = "") -> Subject:
     )
 
 
-def of_list(place: Path, cache_dir: Path, progress: Progress, *, refused: str = "") -> Subject:
+def of_list(place: Path, cache_dir: Path, *, refused: str = "") -> Subject:
     """The images in a folder; or those that a .txt (one path a line) or .csv file (columns path[,label][,group][,split]) lists.
 
     Paths are relative to the file's folder, or absolute; a CSV may list one twice. Raises UserError.
@@ -115,7 +115,7 @@ def of_list(place: Path, cache_dir: Path, progress: Progress, *, refused: str = 
     words = [row.get("label", "") for row in rows]
     classes = tuple(sorted(set(words) - {""}))
     labelled = len(classes) > 1 and "" not in words
-    hashes = images.content_hashes(files, cache_dir, lambda done, total: progress(f"reading {place.name}", done, total))
+    hashes = images.content_hashes(files, cache_dir, f"reading {place.name}")
     parts = [row.get("split") or "all" for row in rows]
     groups = [row.get("group") or row["path"] for row in rows]
     return Subject(

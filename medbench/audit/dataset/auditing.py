@@ -17,7 +17,8 @@ from medbench.audit.dataset.report import DatasetReport, worst_first
 from medbench.data.task_data import TaskData
 from medbench.models import encoders
 from medbench.models import features as embed
-from medbench.schema import Encoder, Grid, Progress, UserError, registry, silent
+from medbench.schema import Encoder, Grid, ProgressCallback, UserError, registry
+from medbench.system.progress_listener import calling
 
 SIZES = (112, 64, 32)  # px: the embedded encoder's own size, and what smaller images are compared at
 _SAMPLED = 24  # images whose size is looked at
@@ -31,7 +32,7 @@ def audit(
     depth: str = "full",
     effort: duplicates.Effort | None = None,
     device: str = "cpu",
-    progress: Progress = silent,
+    progress: ProgressCallback | None = None,
 ) -> DatasetReport:
     """What is wrong with the data. depth: "full", or "hashes" without features: no suspicious labels and fewer cropped copies. effort: how
     long the search for copies goes on, else as the depth has it.
@@ -39,6 +40,11 @@ def audit(
     Memory: no array larger than the features (N x 1280 float32, mapped) and blocks of 80 MB. The report is kept in the cache.
     Raises UserError for images that cannot be decoded.
     """
+    with calling(progress):
+        return _audit(subject, cache_dir, depth, effort or (duplicates.Effort() if depth == "full" else duplicates.QUICK), device)
+
+
+def _audit(subject: Subject, cache_dir: Path, depth: str, effort: duplicates.Effort, device: str) -> DatasetReport:
     began = time.perf_counter()
     same = duplicates.identical(subject.hashes)
     first = np.setdiff1d(np.arange(len(subject)), [pair.j for pair in same])
@@ -49,9 +55,9 @@ def audit(
         encoder.size,
         encoder.interpolation,
         cache_dir,
-        lambda done, total: progress(f"packing {subject.name} at {encoder.size} px", done, total),
+        stage=f"packing {subject.name} at {encoder.size} px",
     )
-    features = _features(pack, encoder, subject.name, cache_dir, device, progress) if depth == "full" else None
+    features = _features(pack, encoder, subject.name, cache_dir, device) if depth == "full" else None
     if features is not None and len(first) < len(subject):
         features = features[first]
     # a group that stands in two parts is torn: its images must be compared across them
@@ -61,16 +67,15 @@ def audit(
         pack_rows.Rows(pack.array, first),
         features,
         groups,
-        progress,
-        effort or (duplicates.Effort() if depth == "full" else duplicates.QUICK),
+        effort,
     )
     near = [replace(pair, i=int(first[pair.i]), j=int(first[pair.j])) for pair in found.pairs]
     every = [*same, *near]
     suspects: list[label_errors.Suspect] = []
     n_suspects = 0
     if features is not None and subject.labels is not None:
-        suspects, n_suspects = label_errors.suspects(subject, first, features, progress)
-    columns = label_errors.columns(subject, progress) if depth == "full" else []
+        suspects, n_suspects = label_errors.suspects(subject, first, features)
+    columns = label_errors.columns(subject) if depth == "full" else []
     findings = [
         *checks.torn_groups(subject),
         *checks.copies(subject, every),
@@ -102,7 +107,7 @@ def audit(
     return report
 
 
-def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[str], progress: Progress) -> TaskData:
+def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[str]) -> TaskData:
     """The data of a run with what its audit says: sentences, and a LEAK mark for each leak that the checks of every run do not see.
 
     A folder of a person's own is audited now, by hashes, if it was not before; other tasks bring what `medbench audit` found on the same data.
@@ -116,7 +121,7 @@ def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[str], progr
         if len(data.hashes) > AT_PLAN:
             notes.append(f"{data.task.name} is not audited: more than {AT_PLAN:,} images. Next: medbench audit {data.task.name}")
         else:
-            report = audit(subject, cache_dir, depth="hashes", progress=progress)
+            report = audit(subject, cache_dir, depth="hashes")
     leaks = [mark for mark in data.marks if mark.startswith("LEAK")]
     if report is not None:
         known = {"groups across parts", "identical copies across parts"}  # marked already, with --allow-leak
@@ -129,7 +134,7 @@ def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[str], progr
     return data
 
 
-def _features(pack: images.Pack, encoder: Encoder, name: str, cache_dir: Path, device: str, progress: Progress) -> np.ndarray:
+def _features(pack: images.Pack, encoder: Encoder, name: str, cache_dir: Path, device: str) -> np.ndarray:
     """(N, D) float32 of the embedded encoder with its supervised weights, cached as those of a run are."""
     method = registry.method("supervised")
     assert method.weights is not None and method.encoder is not None, "the supervised method has both"
@@ -143,7 +148,7 @@ def _features(pack: images.Pack, encoder: Encoder, name: str, cache_dir: Path, d
         cache_dir,
         device=device,
         precision="fp32",
-        progress=lambda done, total: progress(f"embedding {name}", done, total),
+        stage=f"embedding {name}",
     )
     return found.array
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medbench.system.progress_listener import report_progress
+
 if TYPE_CHECKING:
     import torch
 
@@ -21,7 +23,6 @@ BITS = 63
 NEIGHBOURS = 4
 _WHITE = 256  # most directions of the features that are kept, each with unit variance: copies stand out more than in plain cosine
 _BLOCK_CELLS = 20_000_000  # float32 of one block of similarities: 80 MB
-Progress = Callable[[int, int], None]
 
 
 def hashes(pack: np.ndarray | Rows) -> np.ndarray:
@@ -43,7 +44,7 @@ def hashes(pack: np.ndarray | Rows) -> np.ndarray:
     return found
 
 
-def by_hash(codes: np.ndarray, groups: np.ndarray, far: int, progress: Progress) -> list[tuple[int, int, int]]:
+def by_hash(codes: np.ndarray, groups: np.ndarray, far: int) -> list[tuple[int, int, int]]:
     """(i, j, bits) with i < j, nearest first: pairs of different groups (N,) int whose hashes differ in at most `far` bits, `NEIGHBOURS` an
     image. Hashes of unrelated images differ in about 32."""
     import torch
@@ -56,20 +57,20 @@ def by_hash(codes: np.ndarray, groups: np.ndarray, far: int, progress: Progress)
             torch.maximum(best, way[rows] @ signs[0].T, out=best)
         return best
 
-    near = _nearest(similarity, groups, progress)
+    near = _nearest(similarity, groups, "comparing hashes")
     return sorted(
         ((i, j, round((BITS - value) / 2)) for (i, j), value in near.items() if value >= BITS - 2 * far), key=lambda x: (x[2], x[0], x[1])
     )
 
 
-def by_features(features: np.ndarray, groups: np.ndarray, progress: Progress) -> list[tuple[int, int, float]]:
+def by_features(features: np.ndarray, groups: np.ndarray) -> list[tuple[int, int, float]]:
     """(i, j, cosine) with i < j, nearest first: each image's `NEIGHBOURS` of another group in whitened features (N, D) float32."""
     x = _whitened(features)
-    near = _nearest(lambda rows: x[rows] @ x.T, groups, progress)
+    near = _nearest(lambda rows: x[rows] @ x.T, groups, "comparing features")
     return sorted(((i, j, value) for (i, j), value in near.items()), key=lambda found: (-found[2], found[0], found[1]))
 
 
-def _nearest(similarity: Callable[[slice], torch.Tensor], groups: np.ndarray, progress: Progress) -> dict[tuple[int, int], float]:
+def _nearest(similarity: Callable[[slice], torch.Tensor], groups: np.ndarray, stage: str) -> dict[tuple[int, int], float]:
     import torch
 
     n = len(groups)
@@ -84,7 +85,7 @@ def _nearest(similarity: Callable[[slice], torch.Tensor], groups: np.ndarray, pr
         top, at = values.topk(k, 1)
         for i, (row, columns) in enumerate(zip(top.tolist(), at.tolist(), strict=True), start):
             near.update({(min(i, j), max(i, j)): value for value, j in zip(row, columns, strict=True) if value > -np.inf})
-        progress(rows.stop, n)
+        report_progress(stage, rows.stop, n, "images")
     return near
 
 

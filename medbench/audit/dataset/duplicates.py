@@ -17,7 +17,7 @@ import numpy as np
 from medbench.audit.dataset import candidate_pairs
 from medbench.audit.dataset.pack_rows import Rows
 from medbench.audit.dataset.registration import align
-from medbench.schema import Progress
+from medbench.system.progress_listener import report_progress
 
 MARGIN = 0.15
 HIGHEST = 0.8  # of the threshold: what was seen on dermoscopy, endoscopy and chest films, see benchmarks/audit.py
@@ -71,22 +71,20 @@ def identical(hashes: Sequence[str]) -> list[DuplicatePair]:
     return [DuplicatePair(j, i, "identical", 0, 1.0, 1.0) for i, name in enumerate(hashes) if (j := first.setdefault(name, i)) != i]
 
 
-def near(pack: np.ndarray | Rows, features: np.ndarray | None, groups: np.ndarray, progress: Progress, effort: Effort) -> Found:
+def near(pack: np.ndarray | Rows, features: np.ndarray | None, groups: np.ndarray, effort: Effort) -> Found:
     """Pairs of different groups that show one picture. pack (N, S, S, 3) uint8, features (N, D) float32 or None, groups (N,) int64."""
     n = len(pack)
     if n < 2:
         return Found([], effort.lowest, 0.0, 0, True)
-    by_hash = candidate_pairs.by_hash(
-        candidate_pairs.hashes(pack), groups, effort.far, lambda done, total: progress("comparing hashes", done, total)
-    )
+    by_hash = candidate_pairs.by_hash(candidate_pairs.hashes(pack), groups, effort.far)
     lists = [[(i, j) for i, j, _ in by_hash]]
     if features is not None:
-        nearest = candidate_pairs.by_features(features, groups, lambda done, total: progress("comparing features", done, total))
+        nearest = candidate_pairs.by_features(features, groups)
         lists.append([(i, j) for i, j, _ in nearest])
     bits = {(i, j): distance for i, j, distance in by_hash}
     if not any(lists):
         return Found([], effort.lowest, 0.0, 0, True)
-    random = _random(pack, groups, effort.random, progress)
+    random = _random(pack, groups, effort.random)
     threshold = float(np.clip(random + MARGIN, effort.lowest, HIGHEST))
     limit = effort.limit + effort.per_image * n
     tried: dict[tuple[int, int], tuple[float, float]] = {}
@@ -106,21 +104,20 @@ def near(pack: np.ndarray | Rows, features: np.ndarray | None, groups: np.ndarra
             tried.update(zip(block, zip(correlation.tolist(), overlap.tolist(), strict=True), strict=True))
             hits = np.flatnonzero(correlation >= threshold)
             vain = len(block) - 1 - int(hits[-1]) if len(hits) else vain + len(block)
-            progress("aligning pairs", min(len(tried), limit - 1), limit)
-    progress("aligning pairs", limit, limit)
+            report_progress("aligning pairs", min(len(tried), limit - 1), limit, "pairs")
+    report_progress("aligning pairs", limit, limit, "pairs")
     pairs = [DuplicatePair(i, j, "near", bits.get((i, j), -1), c, overlap) for (i, j), (c, overlap) in tried.items() if c >= threshold]
     return Found(sorted(pairs, key=lambda pair: (-pair.correlation, pair.i, pair.j)), threshold, random, len(tried), complete)
 
 
-def _random(pack: np.ndarray | Rows, groups: np.ndarray, n: int, progress: Progress) -> float:
+def _random(pack: np.ndarray | Rows, groups: np.ndarray, n: int) -> float:
     """The highest correlation of n random pairs of different groups, but for those that stand far above all others: a copy may be among them."""
     rng = np.random.default_rng(0)
     index = rng.integers(0, len(pack), (4 * n, 2))
     index = index[groups[index[:, 0]] != groups[index[:, 1]]][:n]
     if not len(index):
         return 0.0
-    stage = lambda done, total: progress("aligning random pairs", done, total)
-    values = np.sort(align(pack, index, all_the_way=True, progress=stage)[0])
+    values = np.sort(align(pack, index, all_the_way=True, stage="aligning random pairs")[0])
     spread = float(np.quantile(values, 0.9) - np.quantile(values, 0.5))
     usual = values[values <= np.quantile(values, 0.9) + 4 * spread]
     return float(usual[-1])

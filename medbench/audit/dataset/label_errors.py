@@ -8,9 +8,10 @@ import numpy as np
 
 from medbench import stats
 from medbench.audit.dataset.audited_data import Subject
-from medbench.schema import Kind, Progress, Train
+from medbench.schema import Kind, Train
 from medbench.stats import metrics, splits
 from medbench.stats.metadata_levels import texts
+from medbench.system.progress_listener import report_progress
 
 MOST = 20_000  # images that the probe learns from: beyond, a part of the groups, the same ones each time
 SHOWN = 50
@@ -34,7 +35,7 @@ class Suspect:
         return self.other - self.own
 
 
-def suspects(subject: Subject, rows: np.ndarray, features: np.ndarray, progress: Progress) -> tuple[list[Suspect], int]:
+def suspects(subject: Subject, rows: np.ndarray, features: np.ndarray) -> tuple[list[Suspect], int]:
     """Images to look at, most suspicious first, and how many confident learning would call mislabelled.
 
     Scores are out of fold: of the suite's linear probe, by grouped cross-validation on the images `rows` (n,) with features (n, D). An
@@ -47,8 +48,7 @@ def suspects(subject: Subject, rows: np.ndarray, features: np.ndarray, progress:
     labels, groups = subject.labels[rows], subject.groups[rows]
     chosen = _at_most(groups, MOST)
     rows, labels, groups, features = rows[chosen], labels[chosen], groups[chosen], np.asarray(features)[chosen]
-    stage = lambda name, done, total: progress("probing labels", done, total)
-    train = Train(features, labels, groups, subject.kind, len(subject.classes), seeds=[0], progress=stage)
+    train = Train(features, labels, groups, subject.kind, len(subject.classes), seeds=[0])
     scores = next(iter(LINEAR.evaluate(train, {"none": features[:1]}, [np.arange(len(rows))])))["none"]
     if scores.held_out is None:
         return [], 0
@@ -84,7 +84,7 @@ class ColumnAuc:
     high: float
 
 
-def columns(subject: Subject, progress: Progress) -> list[ColumnAuc]:
+def columns(subject: Subject) -> list[ColumnAuc]:
     """AUC of a logistic regression on each metadata column, and on all of them, out of fold over whole groups; best first.
 
     A text column becomes one indicator a value (those of fewer than 10 images are joined), a number its value and whether it is missing. Constant
@@ -100,10 +100,10 @@ def columns(subject: Subject, progress: Progress) -> list[ColumnAuc]:
     labels, groups = subject.labels[rows], subject.groups[rows]
     found = []
     for done, (name, matrix) in enumerate(values.items()):
-        progress("probing metadata", done, len(values))
+        report_progress("probing metadata", done, len(values), "columns")
         column = _auc(name, matrix[rows], labels, groups, subject.kind)
         found += [column] if column else []
-    progress("probing metadata", len(values), len(values))
+    report_progress("probing metadata", len(values), len(values), "columns")
     return sorted(found, key=lambda column: -column.auc)
 
 

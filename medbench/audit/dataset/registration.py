@@ -12,11 +12,13 @@ copies have reached by then: most candidates are none, and half the time would g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from medbench.system.progress_listener import report_progress
 
 if TYPE_CHECKING:
     import torch
@@ -74,13 +76,14 @@ def align(
     pairs: np.ndarray,
     *,
     all_the_way: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    stage: str = "",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How well the second image of each pair can be laid over the first: (correlation, overlap, map).
 
     pack: (N, S, S, 3) uint8. pairs: (P, 2) int, rows of it. correlation: (P,) in [-1, 1], of the detail of both where they overlap; 0 where no
     plausible map was found, and less than it could be for a pair that was left on the way, unless `all_the_way`. overlap: (P,) in [0, 1], of the
     first one's area. map: (P, 2, 3) from the first one's to the second one's coordinates, both in [-1, 1], as torch's affine_grid takes it.
+    stage: as which it reports its progress; "": it does not.
     """
     import torch
 
@@ -91,7 +94,8 @@ def align(
             rows = slice(start, start + _BATCH)
             each, index = np.unique(pairs[rows], return_inverse=True)
             correlation[rows], overlap[rows], maps[rows] = _align(pack[each], torch.from_numpy(index.reshape(-1, 2)), all_the_way)
-            progress(min(start + _BATCH, n), n)
+            if stage:
+                report_progress(stage, min(start + _BATCH, n), n, "pairs")
     return correlation, overlap, maps
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from medbench import stats
 from medbench.protocols import linear
 from medbench.schema import Kind
 from medbench.stats import metrics, splits
+from medbench.system.progress_listener import report_progress
 
 FOLDS, INNER = 5, 3  # outer, that the scores come from; inner, that choose the penalty
 PATH = linear.PENALTIES[::4]  # 1e-3 to 1e3, one a decade: enough to say whether something can be read
@@ -32,12 +32,12 @@ def out_of_fold(
     kind: Kind,
     n_classes: int,
     device: str,
-    progress: Callable[[int, int], None],
+    stage: str,
 ) -> np.ndarray | None:
     """(N, C) probabilities (binary: C = 2) of each image from a probe that saw no image of its group; None where a class has one group.
 
     features (N, D) float32; labels (N,) int, all of range(n_classes) present, or (N, C) float with NaN. Folds are stratified; the penalty is
-    chosen inside the training folds.
+    chosen inside the training folds. stage: as which it reports its progress.
     """
     import torch
 
@@ -46,11 +46,11 @@ def out_of_fold(
         return None
     scores = np.zeros((len(labels), max(2, n_classes) if labels.ndim == 1 else n_classes))
     for done, (rest, out) in enumerate(parts):
-        progress(done, len(parts))
+        report_progress(stage, done, len(parts), "folds")
         pool = torch.as_tensor(np.ascontiguousarray(features[rest]), device=device)
         model = linear.learn(pool, labels[rest], groups[rest], kind, n_classes, PATH, linear.FIXED_PENALTY, INNER)
         scores[out] = model.score(features[out])[0]
-    progress(len(parts), len(parts))
+    report_progress(stage, len(parts), len(parts), "folds")
     return scores
 
 

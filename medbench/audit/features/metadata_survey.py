@@ -11,7 +11,7 @@ import numpy as np
 from medbench.audit.features.columns import FEWEST, MetadataColumn, cramers_v, read_column
 from medbench.audit.features.metadata_probe import Auc, mean_auc, out_of_fold
 from medbench.audit.features.robustness_index import Index, K, nearest, robustness
-from medbench.schema import Kind, Progress, Split, UserError, silent
+from medbench.schema import Kind, Split, UserError
 
 CONFOUNDED = 0.1  # Cramér's V from which on a table says so: Cohen (1988), small
 MOST = 10_000  # images; of more, whole groups are taken until there are so many
@@ -70,7 +70,6 @@ def survey(
     *,
     k: int = K,
     device: str = "cpu",
-    progress: Progress = silent,
 ) -> list[ColumnFinding]:
     """One finding a column, of a multi-label task one a column and label. features: (N, D) float32, of the split's images in its order.
 
@@ -80,7 +79,7 @@ def survey(
     kept = _few(split.groups)
     part, features = split.take(kept), np.asarray(features[kept], np.float32)
     notes = (f"{len(kept)} of {len(split)} images",) if len(kept) < len(split) else ()
-    tells = _class_aucs(features, part, kind, classes, device, progress)
+    tells = _class_aucs(features, part, kind, classes, device)
     cache: dict[bytes, np.ndarray] = {}
     found = []
     for name in columns:
@@ -88,7 +87,7 @@ def survey(
         seen = column.codes >= 0
         usable = len(column.values) > 1
         why = () if usable else ("constant" if column.values else f"no value has {FEWEST} groups",)
-        told = _column_auc(features, column, part.groups, device, progress) if usable else None
+        told = _column_auc(features, column, part.groups, device) if usable else None
         for label, labels in _labels(part, kind, classes):
             both = seen & (labels >= 0)
             here = _finding(column, label, labels, both, part.groups, k, features, cache) if usable else None
@@ -141,7 +140,7 @@ def _labels(part: Split, kind: Kind, classes: Sequence[str]) -> list[tuple[str, 
     return [(name, np.where(np.isnan(part.labels[:, c]), -1, part.labels[:, c]).astype(np.int64)) for c, name in enumerate(classes)]
 
 
-def _class_aucs(features: np.ndarray, part: Split, kind: Kind, classes: Sequence[str], device: str, progress: Progress) -> dict[str, Auc]:
+def _class_aucs(features: np.ndarray, part: Split, kind: Kind, classes: Sequence[str], device: str) -> dict[str, Auc]:
     """ "" -> the class's AUC, or label -> its own, from one probe."""
     labels = part.labels
     if kind != "multilabel":
@@ -150,9 +149,7 @@ def _class_aucs(features: np.ndarray, part: Split, kind: Kind, classes: Sequence
     as_kind: Kind = kind if kind == "multilabel" else "binary" if n == 2 else "multiclass"
     scores = None
     if n > 1 or kind == "multilabel":
-        scores = out_of_fold(
-            features, labels, part.groups, as_kind, n, device, lambda done, total: progress("probing the class", done, total)
-        )
+        scores = out_of_fold(features, labels, part.groups, as_kind, n, device, "probing the class")
     if scores is None:
         return {}
     if kind != "multilabel":
@@ -166,12 +163,12 @@ def _class_aucs(features: np.ndarray, part: Split, kind: Kind, classes: Sequence
     return found
 
 
-def _column_auc(features: np.ndarray, column: MetadataColumn, groups: np.ndarray, device: str, progress: Progress) -> Auc | None:
+def _column_auc(features: np.ndarray, column: MetadataColumn, groups: np.ndarray, device: str) -> Auc | None:
     seen = column.codes >= 0
     codes, n = column.codes[seen], len(column.values)
     kind: Kind = "binary" if n == 2 else "multiclass"
     stage = f"probing {column.name}"
-    scores = out_of_fold(features[seen], codes, groups[seen], kind, n, device, lambda done, total: progress(stage, done, total))
+    scores = out_of_fold(features[seen], codes, groups[seen], kind, n, device, stage)
     return None if scores is None else mean_auc(codes, scores, groups[seen], kind)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from medbench import images
 from medbench.data.evaluation_sets.evaluation_set import VERSION, EvaluationSet, what_then
 from medbench.data.task_data import TaskData, check_content, data_roots, loaded, shows, tidy
-from medbench.schema import NOTHING, Grid, Progress, Shift, Split, Task, UserError, fingerprint, join_parts, registry, silent, user_path
+from medbench.schema import NOTHING, Grid, Shift, Split, Task, UserError, fingerprint, join_parts, registry, user_path
 
 
 def shifts_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[dict[str, list[tuple[Task, Shift]]], list[str]]:
@@ -62,13 +62,13 @@ def _by_name(task: Task, other: Task) -> Shift:
     return Shift({name: (name,) for name in task.classes if name in other.classes}, "a folder of the user's")
 
 
-def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid, progress: Progress = silent) -> EvaluationSet:
+def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid) -> EvaluationSet:
     """The other task's images with labels in the words of `data.task`. Raises UserError where they are not found, or too few classes are left."""
     whole, lacking = _all_parts(other, grid)
     task = data.task
     classes = tuple(name for name in task.classes if name in shift.classes)
     labels, kept, why = mapped_labels(task, other, whole.labels, [shift.classes[name] for name in classes])
-    hashes = images.content_hashes(whole.images, images.cache_folder(), lambda done, total: progress(f"reading {other.name}", done, total))
+    hashes = images.content_hashes(whole.images, images.cache_folder(), f"reading {other.name}")
     same = _shared(data, whole, hashes, by_ids=shift.shared_ids)
     if (kept & same).any():
         why[f"that {data.data} has, too"] = int((kept & same).sum())

@@ -13,14 +13,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from medbench.schema import Download, Progress, Task, UserError, fingerprint
+from medbench.schema import Download, Task, UserError, fingerprint
 from medbench.system import download
 from medbench.tasks import _reading as reading
 
 STAGING = ".medbench-get"
 
 
-def get(task: Task, root: Path, cache_dir: Path, progress: Progress, say: Callable[[str], None] = lambda line: None) -> Path | None:
+def get(task: Task, root: Path, cache_dir: Path, say: Callable[[str], None] = lambda line: None) -> Path | None:
     """Download what `task.downloads` names into the data folder `root`. The task's folder, or None: nothing can be downloaded.
 
     Nothing is fetched that is there already, and no file of a person's own is replaced. say: a line before long work. Raises UserError.
@@ -49,7 +49,7 @@ def get(task: Task, root: Path, cache_dir: Path, progress: Progress, say: Callab
         for number, item in enumerate(task.downloads):
             done = staging / f"{number}.done"
             if item in wanted and not done.exists():
-                _bring(task, item, staging, number, cache_dir, progress)
+                _bring(task, item, staging, number, cache_dir)
                 done.touch()
         tree = staging / "tree"
         if tree.exists():
@@ -102,7 +102,7 @@ def _there(item: Download, place: Path, had: bool = False) -> bool:
     return (place / item.to).is_file() if item.unpack in ("", "gzip") else had and bool(item.to) and (place / item.to).is_dir()
 
 
-def _bring(task: Task, item: Download, staging: Path, number: int, cache_dir: Path, progress: Progress) -> None:
+def _bring(task: Task, item: Download, staging: Path, number: int, cache_dir: Path) -> None:
     """Fetch one file, verify it, and put it, or what it holds, into staging/tree."""
     name = PurePosixPath(item.to or item.url.partition("?")[0]).name
     file = staging / f"{number}.{name.removesuffix(_SUFFIX[item.unpack])}{_SUFFIX[item.unpack]}"
@@ -118,7 +118,7 @@ def _bring(task: Task, item: Download, staging: Path, number: int, cache_dir: Pa
         shutil.rmtree(fresh)  # of a call that was killed
     if item.unpack:
         try:
-            download.unpack(file, item.unpack, fresh, in_megabytes(progress, f"unpacking {name}"), nested=item.nested)
+            download.unpack(file, item.unpack, fresh, f"unpacking {name}", nested=item.nested)
         except UserError:
             file.unlink()
             raise
@@ -194,7 +194,3 @@ def _merge(source: Path, target: Path) -> None:
             _merge(child, target / child.name)
     else:
         source.replace(target)
-
-
-def in_megabytes(progress: Progress, stage: str) -> Callable[[int, int], None]:
-    return lambda done, total: progress(f"{stage} (MB)", done >> 20, max(1, total >> 20))

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from medbench import images
-from medbench.data.manage.download import in_megabytes
 from medbench.images import decoding
-from medbench.schema import Image, Official, Progress, Split, Task, UserError, of_class
+from medbench.schema import Image, Official, Split, Task, UserError, of_class
 from medbench.system import download, worker_pool
+from medbench.system.progress_listener import report_progress
 from medbench.tasks import _reading as reading
 
 Counts = Mapping[str, Mapping[str, tuple[int, int | None]]]
@@ -40,29 +40,29 @@ class VerificationReport:
     remarks: Sequence[str] = ()
 
 
-def verify(task: Task, root: Path, cache_dir: Path, progress: Progress, workers: int | None = None) -> VerificationReport:
+def verify(task: Task, root: Path, cache_dir: Path, workers: int | None = None) -> VerificationReport:
     """Compare the data of `task` in its folder `root` with what its publisher says, and decode every image on `workers` cores (all).
 
     A layout that the reader cannot read is a difference too: its message names what was expected and the nearest of what is there.
     """
     lacking = task.partial(root) if task.partial else ""
     wrong = [f"PARTIAL: {lacking}"] if lacking else []
-    wrong += _hashes(task, root, progress)
+    wrong += _hashes(task, root)
     try:
-        with reading.as_listed(), images.watched(progress):
+        with reading.as_listed():
             parts = task.load(root)
     except UserError as error:
         return VerificationReport(task, root, {}, [*wrong, f"LAYOUT: {error}"])
     counts = _counts(task, parts)
     wrong += _miscounts(counts)
     flat = [image for split in parts.values() for image in split.images]
-    wrong += _unreadable(flat, root, progress, workers)
-    content = images.content_hashes(flat, cache_dir, lambda done, total: progress(f"reading {task.name}", done, total))
+    wrong += _unreadable(flat, root, workers)
+    content = images.content_hashes(flat, cache_dir, f"reading {task.name}")
     remarks = [*_copies(parts, content), *_strays(flat, root)]
     return VerificationReport(task, root, counts, wrong, remarks)
 
 
-def _hashes(task: Task, root: Path, progress: Progress) -> list[str]:
+def _hashes(task: Task, root: Path) -> list[str]:
     """A sentence for each file whose hash is published and differs."""
     found = []
     for item in task.downloads:
@@ -70,7 +70,7 @@ def _hashes(task: Task, root: Path, progress: Progress) -> list[str]:
         file = root / name
         for kind, published in (("md5", item.md5), ("sha256", item.sha256)):
             if published and name and file.is_file():
-                digest = download.file_digest(file, kind, in_megabytes(progress, f"hashing {name}"))
+                digest = download.file_digest(file, kind, f"hashing {name}")
                 if digest != published:
                     found.append(f"HASH: {name} has the {kind.upper()} {digest}, published is {published}")
     return found
@@ -122,7 +122,7 @@ def decode_all(job: VerificationJob) -> list[tuple[int, str]]:
     return bad
 
 
-def _unreadable(flat: Sequence[Image], root: Path, progress: Progress, workers: int | None) -> list[str]:
+def _unreadable(flat: Sequence[Image], root: Path, workers: int | None) -> list[str]:
     jobs = [VerificationJob(start, list(flat[start : start + _CHUNK])) for start in range(0, len(flat), _CHUNK)]
     bad: list[tuple[int, str]] = []
     done = 0
@@ -131,7 +131,7 @@ def _unreadable(flat: Sequence[Image], root: Path, progress: Progress, workers: 
         for job, problems in finished:
             bad += problems
             done += len(job.images)
-            progress("decoding", done, len(flat))
+            report_progress("decoding", done, len(flat), "images")
     if not bad:
         return []
     reasons = [why.replace(f"{root}/", "") for _, why in sorted(bad)]

@@ -22,6 +22,7 @@ from medbench.schema import PRIMARY, HeldOut, Kind, Network, Scores, Train
 from medbench.stats import metrics, splits
 from medbench.system import atomic_write
 from medbench.system.precision import autocast, products
+from medbench.system.progress_listener import report_progress
 
 #: (features (n, D), labels, groups, kind, outputs) -> weight (outputs, D) and bias (outputs,) of the linear probe
 LinearLayer = Callable[[torch.Tensor, np.ndarray, np.ndarray, Kind, int], tuple[torch.Tensor, torch.Tensor]]
@@ -169,8 +170,8 @@ class FineTuning:
             if time.monotonic() - kept > EVERY:
                 self._keep(file, net, optimiser, state, done=False)
                 kept = time.monotonic()
-            self.train_.progress(name, state.step, total)
-        self.train_.progress(name, total, total)
+            report_progress(name, state.step, total, "steps")
+        report_progress(name, total, total, "steps")
         if not len(self.val):
             state.best = _copy(net)
         self._keep(file, net, optimiser, state, done=True)

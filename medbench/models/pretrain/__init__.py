@@ -34,13 +34,13 @@ def pretrain(
     folder: Path,
     device: str,
     precision: str = "fp32",
-    progress: Callable[[int, int, float], None] = lambda done, total, loss: None,
+    stage: str = "pretraining",
 ) -> Path:
     """Train what `build()` gives by the stages of `recipes`, each from the one before, and return folder/weights.pth.
 
     pixels: (N, S, S, 3) uint8, memory-mapped or not; index: (n,) its rows that may be learnt from; bags, groups: (n,) str of those rows.
     labels: (n,) int or (n, C) float or None, for the kNN watch alone. mean, std: of the pixels in [0, 1]. size: of a full view, pixels.
-    device: "cpu", "cuda", "cuda:1". precision: "fp32" or "bf16". progress(views done, views in all, loss).
+    device: "cpu", "cuda", "cuda:1". precision: "fp32" or "bf16". stage: as which it reports its progress.
 
     weights.pth: a state dict in the encoder's own names; history.json: loss, learning rate, rank of the embedding and more by step. If
     weights.pth is there it is returned at once. A killed run goes on from folder/checkpoint.pth, with the same trajectory. Under torchrun
@@ -53,5 +53,5 @@ def pretrain(
     file = folder / "weights.pth"
     if not file.exists():
         data = Data(pixels, index, bags, groups, labels, tuple(mean), tuple(std), size)
-        loop.train_stages(data, build, tuple(recipes), seed=seed, folder=folder, device=device, precision=precision, progress=progress)
+        loop.train_stages(data, build, tuple(recipes), seed=seed, folder=folder, device=device, precision=precision, stage=stage)
     return file

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +16,9 @@ from torch import distributed
 
 from medbench.system import atomic_write
 from medbench.system.environment import machine
+from medbench.system.progress_listener import report_progress
 
 SAVE_EVERY = 20.0  # seconds; rarer where writing takes long
-Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,13 @@ def locked(folder: Path, world: DistributedContext) -> Iterator[bool]:
 
 @dataclass(eq=False)
 class CheckpointWriter:
-    """Checkpoint, history and progress of one pretraining. total: views."""
+    """Checkpoint, history and progress of one pretraining. total: views. stage: as which it reports its progress."""
 
     folder: Path
     world: DistributedContext
     device: str
     total: int
-    progress: Progress
+    stage: str
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0  # of the runs before this one
     started: float = field(default_factory=time.perf_counter)
@@ -112,7 +112,7 @@ class CheckpointWriter:
         """A line of the history."""
         self.history.append({**record, "views": round(views), "seconds": round(self._seconds(), 1)})
         if self.world.rank == 0 and record.get("loss") is not None:
-            self.progress(round(views), self.total, record["loss"])
+            report_progress(self.stage, round(views), self.total, "views", f"loss {record['loss']:.3f}")
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint: often enough to lose little, seldom enough to cost little."""

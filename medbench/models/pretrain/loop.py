@@ -14,7 +14,7 @@ import torch
 
 from medbench.models.pretrain import batch_order, monitor
 from medbench.models.pretrain.batches import Data, views_of
-from medbench.models.pretrain.checkpointing import CheckpointWriter, DistributedContext, Progress, locked
+from medbench.models.pretrain.checkpointing import CheckpointWriter, DistributedContext, locked
 from medbench.models.pretrain.objective import Objective, encoder_alone, fit_sizes
 from medbench.models.pretrain.optimizer import freeze, make_optimiser, set_rates, train_mode
 from medbench.models.pretrain.position import Position
@@ -74,7 +74,7 @@ def train_stages(
     folder: Path,
     device: str,
     precision: str,
-    progress: Progress,
+    stage: str,
 ) -> None:
     """See `models.pretrain.pretrain`."""
     world = DistributedContext.here()
@@ -84,12 +84,12 @@ def train_stages(
     with locked(folder, world) as wanted, products(precision), torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
         if not wanted:
             return
-        diary = CheckpointWriter(folder, world, device, total, progress)
+        diary = CheckpointWriter(folder, world, device, total, stage)
         saved = diary.load()
-        for stage in stages[saved["stage"] if saved else 0 :]:
-            torch.manual_seed(_seed(seed, stage.number))  # for the heads
-            training = _prepare(stage, build, data, world, diary, seed, device, precision, saved)
-            saved = _train(training, saved if saved and saved.get("step") and saved["stage"] == stage.number else None)
+        for planned in stages[saved["stage"] if saved else 0 :]:
+            torch.manual_seed(_seed(seed, planned.number))  # for the heads
+            training = _prepare(planned, build, data, world, diary, seed, device, precision, saved)
+            saved = _train(training, saved if saved and saved.get("step") and saved["stage"] == planned.number else None)
         assert saved is not None, "a pretraining has at least one stage"
         diary.finish(encoder_alone(saved["objective"], saved["exported"]))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from medbench.report.leaderboard import LeaderboardEntry
 from medbench.schema import UserError
 from medbench.stats import metadata_levels, metrics
 from medbench.stats.metrics import METRICS
+from medbench.system.progress_listener import report_progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,6 @@ def subgroups(
     line: LeaderboardEntry | LinePredictions,
     metric: str = "auc",
     by: str | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pd.DataFrame:
     """One row a subgroup of each metadata column (of `by` alone), columns SUBGROUP_COLUMNS.
 
@@ -68,7 +67,7 @@ def subgroups(
     """
     import pandas as pd
 
-    frame = pd.DataFrame(subgroup_records(line, metric, by, progress), columns=list(SUBGROUP_COLUMNS))
+    frame = pd.DataFrame(subgroup_records(line, metric, by), columns=list(SUBGROUP_COLUMNS))
     return frame.astype(dict.fromkeys(_NUMBERS, float))
 
 
@@ -76,7 +75,6 @@ def subgroup_records(
     line: LeaderboardEntry | LinePredictions,
     metric: str = "auc",
     by: str | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
     """`subgroups` as records; NaN for no number."""
     answers = line if isinstance(line, LinePredictions) else read_predictions(line)
@@ -100,12 +98,13 @@ def subgroup_records(
     for name, levels in ordered.items():
         rows: list[dict[str, Any]] = []
         for level in levels:
-            progress(len(records) + len(rows), total)
+            report_progress("subgroups", len(records) + len(rows), total, "subgroups")
             rows.append(_row(answers, metric, name, level, usable[name]))
         gaps = np.array([row["difference"] for row in rows], float)  # None becomes NaN
         if np.isfinite(gaps).sum() > 1:
             rows[int(np.nanargmin(gaps))]["worst"] = True
         records += rows
+    report_progress("subgroups", total, total, "subgroups")
     for record in records:
         record |= {name: np.nan for name in _NUMBERS if record[name] is None}
     twins = {name: levels[1] for name, levels in ordered.items() if len(levels) == 2}  # each is the other's rest: one comparison

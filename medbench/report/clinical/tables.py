@@ -16,8 +16,9 @@ from medbench.report.clinical.subgroup_analysis import MIN_GROUPS, MIN_OF_CLASS,
 from medbench.report.clinical.temperature_scaling import MIN_HELD_OUT, RANGE, calibration
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, escape_tex, known_metric, shown_axes
 from medbench.report.leaderboard.standard_tables import grid
-from medbench.schema import Progress, UserError, parse_budget, silent
+from medbench.schema import UserError, parse_budget
 from medbench.stats.metrics import METRICS
+from medbench.system.progress_listener import report_progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,23 +94,18 @@ def sheets(
     by: str | None,
     specificity: float,
     sensitivity: float,
-    progress: Progress = silent,
 ) -> list[Sheet]:
     """All tables of one line; those that these results cannot give are left out (a named column `by` is refused)."""
     check_shares(specificity, sensitivity)
     answers, stage = read_predictions(line), f"tables of {line.name}"
-
-    def at(done: int, total: int) -> None:
-        progress(stage, done, total + 3)
-
-    frame = subgroups(answers, metric, by, at)  # first: a column that is not there is refused before any work
-    n = len(frame)
+    frame = subgroups(answers, metric, by)  # first: a column that is not there is refused before any work
+    report_progress(stage, 0, 3, "tables")
     made = _classes(answers, specificity, sensitivity)
-    at(n + 1, n)
+    report_progress(stage, 1, 3, "tables")
     made += _cases(answers)
-    at(n + 2, n)
+    report_progress(stage, 2, 3, "tables")
     made += [*_subgroups(answers, metric, frame), _calibration(answers)]
-    at(n + 3, n)
+    report_progress(stage, 3, 3, "tables")
     return made
 
 

@@ -22,8 +22,9 @@ from medbench.report.html.elements import Html, tag
 from medbench.report.leaderboard import Leaderboard, at_home, known_metric, leaderboards, precompute, standing
 from medbench.report.leaderboard import only as picks
 from medbench.run.store import Store
-from medbench.schema import Progress, UserError, silent
+from medbench.schema import ProgressCallback, UserError
 from medbench.system import fork_pool
+from medbench.system.progress_listener import calling
 
 
 def build_page(
@@ -34,7 +35,7 @@ def build_page(
     images: bool = False,
     data: str | None = None,
     only: Sequence[str] = (),
-    progress: Progress = silent,
+    progress: ProgressCallback | None = None,
     processes: int = 1,
 ) -> str:
     """The page as text. A part whose inputs are not there is left out. The same results give the same bytes.
@@ -42,7 +43,15 @@ def build_page(
     metric: None: each task's primary one. margin: what is too small to matter, in the metric's own unit. images: show mistakes; data:
     where the images are, as in `run`. only: as `table.only` takes it. processes: how many work on it at once (`fork_pool.each`). Raises UserError
     for a metric that is not there, where nothing was planned, for images that are not there or not those that were scored; and as `table.only`.
+    progress(stage, done, total): called while it works.
     """
+    with calling(progress):
+        return _built(stores, metric, margin, images, data, only, processes)
+
+
+def _built(
+    stores: Sequence[Store], metric: str | None, margin: float, images: bool, data: str | None, only: Sequence[str], processes: int
+) -> str:
     found = leaderboards(*stores)
     if not found:
         raise UserError("Nothing was planned in these folders.", then="medbench run --out FOLDER")
@@ -52,31 +61,30 @@ def build_page(
     shown, home = standing(found), at_home(found)
     processes = fork_pool.possible(processes)
     precompute(found, metric, processes=processes)
-    inner = progress if processes < 2 else silent  # a copy of this process has no screen
     parts: list[Callable[[], Html | None]] = [
-        lambda: summary.answer(shown, metric, margin, inner),
+        lambda: summary.answer(shown, metric, margin),
         lambda: provenance.study(shown),
         lambda: leaderboard.leaderboard_section(shown, metric),
         lambda: curves_and_shift.curves_section(home, metric),
         lambda: summary.over_tasks(home, metric),
-        lambda: summary.verdicts_section(shown, metric, margin, inner),
-        lambda: clinical_sections.parts(home, metric, inner),
+        lambda: summary.verdicts_section(shown, metric, margin),
+        lambda: clinical_sections.parts(home, metric),
         lambda: curves_and_shift.robustness_section(found, metric),
-        lambda: clinical_sections.calibration_section(home, metric, inner),
-        lambda: _pictures(home, metric, data, inner) if images else None,
+        lambda: clinical_sections.calibration_section(home, metric),
+        lambda: _pictures(home, metric, data) if images else None,
         lambda: provenance.audits(home),
         lambda: provenance.costs_section(home),
         lambda: provenance.provenance_section(shown, stores),
         lambda: provenance.methods_section(shown),
     ]
-    written = fork_pool.each(lambda part: part(), parts, processes, lambda done: progress("the page's parts", done, len(parts)))
+    written = fork_pool.each(lambda part: part(), parts, processes, "the page's parts")
     return _page(shown, [part for part in written if part is not None])
 
 
-def _pictures(found: Sequence[Leaderboard], metric: str | None, data: str | None, progress: Progress) -> Html | None:
+def _pictures(found: Sequence[Leaderboard], metric: str | None, data: str | None) -> Html | None:
     from medbench.report.html import mistakes  # a page without images needs no decoder
 
-    return mistakes.mistakes_section(mistakes.galleries(found, metric, data, progress))
+    return mistakes.mistakes_section(mistakes.galleries(found, metric, data))
 
 
 def _page(found: Sequence[Leaderboard], parts: Sequence[Html]) -> str:

@@ -11,9 +11,9 @@ from medbench.report.html.curves_and_shift import reliability_section
 from medbench.report.html.elements import Html, bar, ends_of, interval_markup, number_markup, section, table, tag
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, marks
 from medbench.run.store import NoPredictions
-from medbench.schema import Progress
 from medbench.stats.metrics import METRICS
 from medbench.stats.metrics import metric as metric_of
+from medbench.system.progress_listener import report_progress
 
 Records = Sequence[dict[str, Any]]
 DETAILED = 4  # tasks whose classes, cases and subgroups are worked out: each takes seconds
@@ -30,13 +30,13 @@ def titled(board: Leaderboard, line: LeaderboardEntry) -> str:
     return f"{board.title}: {short_names([board])[line.name]} at {line.cell.labels} labels"
 
 
-def parts(boards: Sequence[Leaderboard], metric: str | None, progress: Progress) -> Html | None:
+def parts(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
     """Classes, cases and subgroups of the best line of each board with the most labels."""
     chosen = best_entries(boards, metric)[:DETAILED]
     classes: list[Html] = []
     subgroups: list[Html] = []
     for place, (board, line) in enumerate(chosen):
-        progress("classes and subgroups", place, len(chosen))
+        report_progress("classes and subgroups", place, len(chosen), "boards")
         try:
             answers = clinical.read_predictions(line)
         except NoPredictions:
@@ -49,7 +49,7 @@ def parts(boards: Sequence[Leaderboard], metric: str | None, progress: Progress)
         shown = board.shown(metric)
         of_columns = _subgroups(clinical.subgroup_records(answers, shown), who, shown)
         subgroups += [of_columns] if of_columns is not None else []
-    progress("classes and subgroups", len(chosen), len(chosen))
+    report_progress("classes and subgroups", len(chosen), len(chosen), "boards")
     intro = "Of the best line of each task with the most labels. Thresholds come from held-out scores inside the labelled subset, never from the scored set."
     small = (
         "A subgroup against all other images, on the same resamples of whole groups; p values Holm-corrected over the subgroups of a task."
@@ -125,18 +125,18 @@ def _subgroups(records: Records, who: str, metric: str) -> Html | None:
     return table(header, rows, who, names=3)
 
 
-def calibration_section(boards: Sequence[Leaderboard], metric: str | None, progress: Progress) -> Html | None:
+def calibration_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
     """Reliability curves of the lines with the most labels, and calibration before and after temperature scaling of the best."""
     drawn, tables = reliability_section(boards, metric), []
     chosen = best_entries(boards, metric)[:DETAILED]
     for place, (board, line) in enumerate(chosen):
-        progress("calibration", place, len(chosen))
+        report_progress("calibration", place, len(chosen), "boards")
         try:
             records = clinical.calibration_records(line)
         except NoPredictions:
             continue
         tables.append(_calibrated(records, titled(board, line)))
-    progress("calibration", len(chosen), len(chosen))
+    report_progress("calibration", len(chosen), len(chosen), "boards")
     if not drawn and not tables:
         return None
     intro = "Can a probability be believed? After: one temperature, fitted on held-out scores inside the labelled subset."

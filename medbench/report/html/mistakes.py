@@ -15,7 +15,8 @@ from medbench.report.html.clinical_sections import best_entries, titled
 from medbench.report.html.elements import Html, tag
 from medbench.report.html.elements import section as part
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
-from medbench.schema import Grid, Image, Progress, Split, UserError, registry, silent
+from medbench.schema import Grid, Image, Split, UserError, registry
+from medbench.system.progress_listener import report_progress
 
 SHOWN = 12
 SIDE = 160  # pixels of a thumbnail's longer side
@@ -45,13 +46,12 @@ def galleries(
     boards: Sequence[Leaderboard],
     metric: str | None,
     data: str | None,
-    progress: Progress = silent,
 ) -> list[Gallery]:
     """A gallery for each board of a task's own part that has a best line. data: as in `run`; for `folder:NAME` that folder itself.
 
     Raises UserError where a task's images are not there, or are not those that were scored.
     """
-    return [_gallery(board, best, data, progress) for board, best in best_entries(boards, metric)]
+    return [_gallery(board, best, data) for board, best in best_entries(boards, metric)]
 
 
 def mistakes_section(found: Sequence[Gallery]) -> Html | None:
@@ -74,9 +74,9 @@ def mistakes_section(found: Sequence[Gallery]) -> Html | None:
     return part("mistakes", "The most confident mistakes", shown) if shown else None
 
 
-def _gallery(board: Leaderboard, line: LeaderboardEntry, data: str | None, progress: Progress) -> Gallery:
+def _gallery(board: Leaderboard, line: LeaderboardEntry, data: str | None) -> Gallery:
     row, store = line.rows[0], line.stores[0]
-    split, licence = _images(board, data, progress)
+    split, licence = _images(board, data)
     scores, target = store.scores(row), store.target(str(row.provenance["target"]))
     place = {name: i for i, name in enumerate(split.ids.tolist())}
     classes, mistakes, seen = list(board.about["classes"]), [], set()
@@ -93,10 +93,10 @@ def _gallery(board: Leaderboard, line: LeaderboardEntry, data: str | None, progr
         )
         name = str(target["ids"][i])
         mistakes.append(Mistake(_thumbnail(split.images[place[name]]), name, said, probability, truth))
-        progress(f"example images of {board.task}", len(mistakes), SHOWN)
+        report_progress(f"example images of {board.task}", len(mistakes), SHOWN, "images")
         if len(mistakes) == SHOWN:
             break
-    progress(f"example images of {board.task}", SHOWN, SHOWN)
+    report_progress(f"example images of {board.task}", SHOWN, SHOWN, "images")
     return Gallery(f"{titled(board, line)}, first draw", licence, mistakes)
 
 
@@ -114,7 +114,7 @@ def _wrong(probabilities: np.ndarray, decisions: np.ndarray, labels: np.ndarray)
     return list(zip(image[order].tolist(), c[order].tolist(), p[order].astype(float).tolist(), truth[order].tolist(), strict=True))
 
 
-def _images(board: Leaderboard, data: str | None, progress: Progress) -> tuple[Split, str]:
+def _images(board: Leaderboard, data: str | None) -> tuple[Split, str]:
     """The scored part with its images, and their licence. Raises UserError."""
     own = board.task.startswith("folder:")
     if own and (data is None or board.data == "phantom"):
@@ -127,7 +127,7 @@ def _images(board: Leaderboard, data: str | None, progress: Progress) -> tuple[S
         task, root = registry.task(board.task), "phantom" if board.data == "phantom" else data
     grid = Grid(tasks=(board.task,), data=root, target=board.target, allow_leak=True, allow_partial=True)
     notes: list[str] = []
-    found = open_task(task, grid, images.cache_folder(), notes, progress)
+    found = open_task(task, grid, images.cache_folder(), notes)
     if found.data != board.data:
         raise UserError(
             f"--images needs the images of {board.task} ({board.data}), which were not found.",

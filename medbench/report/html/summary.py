@@ -9,18 +9,17 @@ from medbench.report import compare
 from medbench.report.figures.line_selection import baseline
 from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, items, number_markup, section, table, tag
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, have_seen, is_quick, marks, pairs, picked, pivot
-from medbench.schema import Progress
 from medbench.stats.metrics import METRICS
 
 _TOLD = {"better": "is better than", "worse": "is worse than"}
 
 
-def answer(boards: Sequence[Leaderboard], metric: str | None, margin: float, progress: Progress) -> Html:
+def answer(boards: Sequence[Leaderboard], metric: str | None, margin: float) -> Html:
     """For each board what is best at each budget in a sentence, and what each method saves in labels. The proof stands in `verdicts_section`."""
-    return section("answer", "The answer", [_headline(board, board.shown(metric), margin, progress) for board in boards])
+    return section("answer", "The answer", [_headline(board, board.shown(metric), margin) for board in boards])
 
 
-def _headline(board: Leaderboard, metric: str, margin: float, progress: Progress) -> Html:
+def _headline(board: Leaderboard, metric: str, margin: float) -> Html:
     found, lines = marks(board, metric), []
     for budget in reversed(board.budgets()):
         at = board.at(budget)
@@ -47,24 +46,24 @@ def _headline(board: Leaderboard, metric: str, margin: float, progress: Progress
         if unsure:
             said.append(f" For {unsure} of the others there are too few {board.about['groups'] or 'image'}s to say.")
         lines.append(tag("p", said))
-    return tag("article", tag("h3", board.title), *loud(board), lines, _savings(board, metric, progress))
+    return tag("article", tag("h3", board.title), *loud(board), lines, _savings(board, metric))
 
 
-def _savings(board: Leaderboard, metric: str, progress: Progress) -> Html | None:
+def _savings(board: Leaderboard, metric: str) -> Html | None:
     """With which share of the labels each method reaches the best and the baseline with all of them."""
     base = baseline(board, metric)
     if base is None or len(board.budgets()) < 2:
         return None
     from medbench.report.html.svg_charts import chart_lines
 
-    said = compare.label_savings(chart_lines(board, metric, [base.name]), metric, against=[base], progress=progress)
+    said = compare.label_savings(chart_lines(board, metric, [base.name]), metric, against=[base])
     reached = [sentence for sentence in said if "area under" not in sentence]
     return tag("div", tag("h4", "Labels saved"), items(reached)) if reached else None
 
 
-def verdicts_section(boards: Sequence[Leaderboard], metric: str | None, margin: float, progress: Progress) -> Html | None:
+def verdicts_section(boards: Sequence[Leaderboard], metric: str | None, margin: float) -> Html | None:
     """Each comparison as a sentence's parts: who, verdict, difference with its interval, p."""
-    found = [_judged(board, board.shown(metric), margin, progress) for board in boards]
+    found = [_judged(board, board.shown(metric), margin) for board in boards]
     found = [one for one in found if one is not None]
     if not found:
         return None
@@ -76,11 +75,11 @@ def verdicts_section(boards: Sequence[Leaderboard], metric: str | None, margin: 
     return section("verdicts", "Verdicts", tag("p", intro), found)
 
 
-def _judged(board: Leaderboard, metric: str, margin: float, progress: Progress) -> Html | None:
+def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
     family = pairs(board, metric)
     many = family > compare.MOST
     shown = board.budgets()[-1:] if many else ()  # of many pairs those that a reader asks about first
-    judged = compare.compare(board, metric, margin, progress=progress, with_best=many, budgets=shown)
+    judged = compare.compare(board, metric, margin, with_best=many, budgets=shown)
     if not judged:
         return None
     group = board.about["groups"] or "image"

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from medbench.schema import UserError
 from medbench.system import archive_errors
+from medbench.system.progress_listener import report_megabytes
 
 MOST_FILES = 1_000_000
 #: An archive may hold so many times its own size, and so much beside. Images and PCam's patches shrink hardly at all, its labels twelvefold.
@@ -27,8 +28,6 @@ _BLOCK = 1 << 20
 _KEPT = 32 << 20  # bytes left free on the disk
 _JUNK = ("__MACOSX", ".DS_Store")  # of the system that packed it
 KINDS = ("zip", "tar", "gzip")
-
-Progress = Callable[[int, int], None]
 
 
 class Readable(Protocol):
@@ -40,28 +39,29 @@ class Readable(Protocol):
 Member = tuple[str, Readable]
 
 
-def unpack(archive: Path, kind: str, into: Path, progress: Progress = lambda done, total: None, *, nested: bool = False) -> None:
+def unpack(archive: Path, kind: str, into: Path, stage: str = "", *, nested: bool = False) -> None:
     """Unpack `archive` below the folder `into`, which must not exist; with an error it does not exist afterwards either.
 
     kind: "zip"; "tar", compressed or not; "gzip": one file, named as the archive without `.gz`. nested: zips inside are unpacked where they
-    lie, one level deep. progress(done, total) in bytes of the archive, or of its content where that is known (zip).
+    lie, one level deep. stage: as which it reports its progress; "": it does not.
     Raises UserError for an archive that is broken, another kind, escapes, or holds too much; OSError (ENOSPC) before the disk is full.
     """
     into.mkdir(parents=True)
     then = "download it again; where that says the same, by hand, and unpack it with another program"
     try:
         with archive_errors.reading(lambda why: UserError(f"{archive.name} is no {kind} archive, or a broken one ({why}).", then=then)):
-            _fill(archive, kind, into, progress)
+            _fill(archive, kind, into, report_megabytes(stage))
             if nested:
                 for inner in sorted(into.rglob("*.zip")):
-                    _fill(inner, "zip", inner.parent, progress)
+                    _fill(inner, "zip", inner.parent, report_megabytes(stage))
                     inner.unlink()
     except BaseException:
         shutil.rmtree(into)
         raise
 
 
-def _fill(archive: Path, kind: str, into: Path, progress: Progress) -> None:
+def _fill(archive: Path, kind: str, into: Path, progress: Callable[[int, int], None]) -> None:
+    """progress(done, total) in bytes of the archive, or of its content where that is known (zip)."""
     left = MOST_TIMES * archive.stat().st_size + MOST_BESIDE
     room = shutil.disk_usage(into).free - _KEPT
     files = {"zip": _zip, "tar": _tar, "gzip": _gzip}[kind](archive, progress)
@@ -95,7 +95,7 @@ def _place(archive: Path, into: Path, name: str) -> Path | None:
     return None if any(part in _JUNK or part.startswith("._") for part in path.parts) else into.joinpath(*path.parts)
 
 
-def _zip(archive: Path, progress: Progress) -> Iterator[Member]:
+def _zip(archive: Path, progress: Callable[[int, int], None]) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as opened:
         members = opened.infolist()
         total, done = sum(member.file_size for member in members), 0
@@ -115,7 +115,7 @@ def _zip(archive: Path, progress: Progress) -> Iterator[Member]:
             progress(done, total)
 
 
-def _tar(archive: Path, progress: Progress) -> Iterator[Member]:
+def _tar(archive: Path, progress: Callable[[int, int], None]) -> Iterator[Member]:
     total = archive.stat().st_size
     with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*") as opened:
         for member in opened:
@@ -128,7 +128,7 @@ def _tar(archive: Path, progress: Progress) -> Iterator[Member]:
             progress(raw.tell(), total)
 
 
-def _gzip(archive: Path, progress: Progress) -> Iterator[Member]:
+def _gzip(archive: Path, progress: Callable[[int, int], None]) -> Iterator[Member]:
     total = archive.stat().st_size
     with archive.open("rb") as raw, gzip.GzipFile(fileobj=raw) as opened:
         yield archive.name.removesuffix(".gz"), _Told(opened, lambda: progress(raw.tell(), total))

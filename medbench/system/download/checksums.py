@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from medbench.schema import UserError
 from medbench.system import atomic_write
+from medbench.system.progress_listener import report_megabytes
 
 _BLOCK = 1 << 23
 
@@ -18,13 +18,14 @@ def sha256(file: Path) -> str:
     return file_digest(file, "sha256")
 
 
-def file_digest(file: Path, kind: str, progress: Callable[[int, int], None] = lambda done, total: None) -> str:
-    """Hex digits of a file's content. kind: "md5" or "sha256". progress(done, total) in bytes."""
+def file_digest(file: Path, kind: str, stage: str = "") -> str:
+    """Hex digits of a file's content. kind: "md5" or "sha256". stage: as which it reports its progress; "": it does not."""
+    told = report_megabytes(stage)
     found, total = hashlib.new(kind, usedforsecurity=False), file.stat().st_size
     with file.open("rb") as stream:
         while block := stream.read(_BLOCK):
             found.update(block)
-            progress(stream.tell(), total)
+            told(stream.tell(), total)
     return found.hexdigest()
 
 
