@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,14 @@ import numpy as np
 import pytest
 from fakes.results import ABOUT
 
+from medbench.run import record_log
 from medbench.run.store import Damaged, Store
 from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError
 from medbench.system import fast_npz
 
 ARRAYS = {"probabilities": np.zeros((2, 2), np.float32), "metrics": np.array(["auc"]), "resamples": np.zeros((1, 3), np.float32)}
+
+VALUE = {"value": 0.5, "low": 0.4, "high": 0.6}
 
 
 def make_row(seed: int, mark: str = "f") -> Row:
@@ -42,7 +46,7 @@ def test_a_row_comes_back_as_it_went(store: Store) -> None:
 @pytest.mark.parametrize("saved", [np.savez, np.savez_compressed])
 def test_resamples_are_read_alone_as_numpy_reads_them(store: Store, saved: Callable[..., None]) -> None:
     """The quick reader and, where a file is not as numpy writes it today, the slow one."""
-    row, values = replace(make_row(0), metrics={"auc": {}, "f1": {}}), np.random.default_rng(0).random((2, 1000)).astype(np.float32)
+    row, values = replace(make_row(0), metrics={"auc": VALUE, "f1": VALUE}), np.random.default_rng(0).random((2, 1000)).astype(np.float32)
     arrays = {"probabilities": np.zeros((900, 7), np.float32), "metrics": np.array(["auc", "f1"]), "resamples": values}
     store.add(row, arrays)
     saved(store.folder / "scores" / f"{row.fingerprint[:32]}.npz", **arrays, **{f"more{i}": np.zeros(2) for i in range(20)})
@@ -102,8 +106,8 @@ def test_resamples_are_found_in_files_of_one_size_that_hold_them_elsewhere(store
     for seed, resamples in enumerate(values):
         names = ("resamples", "probabilities") if seed == 1 else ("probabilities", "resamples")
         arrays = {"resamples": resamples, "probabilities": 1 - resamples, "metrics": np.array(["auc"])}
-        store.add(replace(make_row(seed), metrics={"auc": {}}), {name: arrays[name] for name in (*names, "metrics")})
-    rows = [replace(make_row(seed), metrics={"auc": {}}) for seed in range(3)]
+        store.add(replace(make_row(seed), metrics={"auc": VALUE}), {name: arrays[name] for name in (*names, "metrics")})
+    rows = [replace(make_row(seed), metrics={"auc": VALUE}) for seed in range(3)]
     assert len({(store.folder / "scores" / f"{row.fingerprint[:32]}.npz").stat().st_size for row in rows}) == 1
     for row, resamples in zip(rows, values, strict=True):
         assert np.array_equal(store.resamples(row)["auc"], resamples[0])
@@ -125,6 +129,64 @@ def test_a_torn_line_is_not_read_and_is_cut_by_the_next_writer(store: Store, cut
     store.add(make_row(1), ARRAYS)
     assert [row.cell.seed for row in store.rows().values()] == [0, 1]
     assert [json.loads(line)["cell"]["seed"] for line in file.read_text().splitlines()] == [0, 1]
+
+
+@pytest.fixture
+def parsed_lines(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    lines: list[bytes] = []
+    parse = record_log.parsed
+    monkeypatch.setattr(record_log, "parsed", lambda line: lines.append(line) or parse(line))
+    return lines
+
+
+def test_a_line_is_parsed_once_however_often_rows_are_asked_for(store: Store, parsed_lines: list[bytes]) -> None:
+    """Adding read the whole file for each row, and a run parsed it twice a unit."""
+    other = Store(store.folder)
+    for seed in range(20):
+        assert (store if seed % 2 else other).add(make_row(seed), ARRAYS)
+        assert len(store.rows()) == seed + 1 and store.has(make_row(seed).fingerprint)
+    assert [row.cell.seed for row in other.rows().values()] == list(range(20))
+    assert len(parsed_lines) == 2 * 20, "once by each of two"
+
+
+@pytest.mark.parametrize("how", ["replaced", "in place", "in place, as long", "cut", "gone"])
+def test_a_file_that_was_rewritten_is_read_anew(store: Store, how: str) -> None:
+    for seed in (0, 1, 2):
+        store.add(make_row(seed), ARRAYS)
+    assert len(store.rows()) == 3
+    file = store.folder / "rows.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    os.utime(file, ns=(0, 0))  # so that writing it now moves the time, however coarse a clock the disk has
+    store.rows()
+    left = {"replaced": [lines[2], lines[0]], "in place": [lines[1], lines[2], lines[1], lines[2]], "cut": lines[:1]}.get(how, [])
+    if how == "gone":
+        file.unlink()
+    elif how == "replaced":
+        file.with_name("new").write_bytes(b"".join(left))
+        file.with_name("new").replace(file)
+    elif how == "in place, as long":
+        changed = lines[1].replace(b'"n_labels": 20', b'"n_labels": 19')
+        assert changed != lines[1]
+        file.write_bytes(lines[0] + changed + lines[2])
+        assert [row.n_labels for row in store.rows().values()] == [20, 19, 20]
+        return
+    else:
+        file.write_bytes(b"".join(left))
+    assert store.rows() == Store(store.folder).rows()
+    assert [row.cell.seed for row in store.rows().values()] == list(dict.fromkeys(json.loads(line)["cell"]["seed"] for line in left))
+
+
+def test_a_broken_line_is_named_until_it_is_mended(store: Store) -> None:
+    store.add(make_row(0), ARRAYS)
+    store.rows()
+    file = store.folder / "rows.jsonl"
+    with file.open("ab") as stream:
+        stream.write(b"{\n")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"rows.jsonl, line 2, is not JSON"):
+            store.rows()
+    file.write_bytes(file.read_bytes()[:-2])
+    assert len(store.rows()) == 1
 
 
 def test_a_line_that_is_not_a_row_is_named(store: Store) -> None:

@@ -15,7 +15,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,9 +23,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from medbench.run.record_log import RecordLog
 from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError, check_writable, checked, parsed
 from medbench.schema.ingredients import differences
-from medbench.system import archive_errors, atomic_write, fast_npz, gc_pause
+from medbench.system import archive_errors, atomic_write, fast_npz
 
 T = TypeVar("T")
 
@@ -74,6 +75,16 @@ def _scores(fingerprint: str) -> str:
     return f"scores/{fingerprint[:32]}.npz"
 
 
+def _row(record: Any) -> tuple[str, Row]:
+    row = Row.from_json(record)
+    return row.fingerprint, row
+
+
+def _failure(record: Any) -> tuple[str, str]:
+    checked(record, {"fingerprint": str, "reason": str})
+    return record["fingerprint"], record["reason"]
+
+
 @dataclass(frozen=True)
 class OlderRows:
     """Rows that a plan would make otherwise. why: what differs, as `schema.ingredients.differences` names it."""
@@ -93,15 +104,22 @@ class Store:
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
         self._plan: tuple[tuple[int, int, int], PlanFile] | None = None  # with the time, number and size of the file it was read from
+        self._rows = RecordLog(self.folder / "rows.jsonl", _row)
+        self._failures = RecordLog(self.folder / "failed.jsonl", _failure)
 
     # Reading ---------------------------------------------------------------------------------------------------------------------
 
     def rows(self) -> dict[str, Row]:
-        """fingerprint -> row, in the order of writing. A row whose scores were lost is not done. Raises UserError for what is no row."""
-        rows = (self._parse("rows.jsonl", number, record, Row.from_json) for number, record in self._lines("rows.jsonl"))
+        """fingerprint -> row, in the order of writing. A row whose scores were lost is not done. Raises UserError for what is no row.
+
+        What was read before is not parsed again; rows that another process appended meanwhile are seen.
+        """
         scored = {f"scores/{name}" for name in os.listdir(self.folder / "scores")} if (self.folder / "scores").is_dir() else set()
-        with gc_pause.kept():  # of thousands of rows
-            return {row.fingerprint: row for row in rows if _scores(row.fingerprint) in scored}
+        return {fingerprint: row for fingerprint, row in self._rows.read().items() if _scores(fingerprint) in scored}
+
+    def has(self, fingerprint: str) -> bool:
+        """Whether `rows` holds this one, without a look at the others' scores."""
+        return fingerprint in self._rows.read() and (self.folder / _scores(fingerprint)).exists()
 
     def older(self, plan: PlanFile | None = None, rows: Mapping[str, Row] | None = None) -> list[OlderRows]:
         """Rows of planned cells that were made otherwise than the plan asks, by what differs; () where a row or a plan is too old to say.
@@ -123,12 +141,7 @@ class Store:
 
     def failures(self) -> dict[str, str]:
         """fingerprint -> reason of the last failure."""
-
-        def pair(record: Any) -> tuple[str, str]:
-            checked(record, {"fingerprint": str, "reason": str})
-            return record["fingerprint"], record["reason"]
-
-        return dict(self._parse("failed.jsonl", number, record, pair) for number, record in self._lines("failed.jsonl"))
+        return dict(self._failures.read())
 
     def plan(self) -> PlanFile:
         file = self.folder / "plan.json"
@@ -273,16 +286,14 @@ class Store:
         """Save a finished cell: scores first, then the row. False if another run was faster."""
         self._write_arrays(_scores(row.fingerprint), arrays)
         with self._lock():
-            file = self.folder / "rows.jsonl"
-            held = file.read_bytes() if file.exists() else b""
-            if row.fingerprint.encode() in held[: held.rfind(b"\n") + 1]:  # without parsing: a folder may hold thousands
+            if row.fingerprint in self._rows.read():
                 return False
-            self._append("rows.jsonl", row.to_json())
+            self._rows.append(row.to_json())
         return True
 
     def fail(self, planned: PlannedCell, reason: str) -> None:
         with self._lock():
-            self._append("failed.jsonl", {"cell": asdict(planned.cell), "fingerprint": planned.fingerprint, "reason": reason})
+            self._failures.append({"cell": asdict(planned.cell), "fingerprint": planned.fingerprint, "reason": reason})
 
     def write_text(self, name: str, text: str) -> None:
         """A file a person reads, whole or not at all."""
@@ -303,41 +314,6 @@ class Store:
 
         with FileLock(self.folder / ".lock"):
             yield
-
-    def _parse(self, name: str, number: int, record: Any, make: Callable[[Any], T]) -> T:
-        try:
-            return make(record)
-        except (TypeError, ValueError) as error:
-            then = "remove that line; its cell is computed again"
-            raise UserError(f"{self.folder / name}, line {number}, is not a record of medbench ({error}).", then=then) from error
-
-    def _lines(self, name: str) -> Iterable[tuple[int, Any]]:
-        file = self.folder / name
-        if not file.exists():
-            return
-        for number, line in enumerate(file.read_bytes().splitlines(keepends=True), 1):
-            if not line.endswith(b"\n"):
-                return  # the line a killed run was writing
-            try:
-                record = parsed(line)
-            except ValueError as error:
-                raise UserError(
-                    f"{file}, line {number}, is not JSON ({error}).", then="remove that line; its cell is computed again"
-                ) from error
-            yield number, record
-
-    def _append(self, name: str, record: Mapping[str, Any]) -> None:
-        """One line, whole or not at all: a torn tail that a killed run left is cut first."""
-        line = json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n"
-        with atomic_write.naming(self.folder / name), (self.folder / name).open("a+b") as file:
-            if file.seek(0, os.SEEK_END):
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    file.seek(0)
-                    file.truncate(file.read().rfind(b"\n") + 1)
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
 
     def _write(self, name: str, content: bytes) -> None:
         atomic_write.write(self.folder / name, lambda partial: partial.write_bytes(content))

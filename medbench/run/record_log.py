@@ -1,0 +1,92 @@
+"""A file of one JSON record a line that several processes append to: each line is parsed once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Generic, TypeVar
+
+from medbench.schema import UserError, parsed
+from medbench.system import atomic_write, gc_pause
+
+T = TypeVar("T")
+
+
+class RecordLog(Generic[T]):
+    """The records of one file. make(record) -> (key, value); it raises TypeError or ValueError for what is none.
+
+    A later reading parses what was appended since. A file that was replaced, cut or rewritten is read anew: it has another number, is no longer
+    than it was, or the last line that was parsed stands elsewhere.
+    """
+
+    def __init__(self, file: Path, make: Callable[[Any], tuple[str, T]]):
+        self.file, self.make = file, make
+        self._forget()
+
+    def _forget(self) -> None:
+        self._found: dict[str, T] = {}
+        self._state: tuple[int, int, int] | None = None  # number, time and size of the file as it was read last
+        self._end = self._count = 0  # bytes and lines that were parsed
+        self._last = b""  # the last of these lines: where it stands no longer, the file was rewritten
+
+    def read(self) -> Mapping[str, T]:
+        """key -> value of its last record, in the order of the first. A line without an end, which a killed run was writing, is none.
+
+        Raises UserError for a line that is no record.
+        """
+        try:
+            now = os.stat(self.file)
+        except FileNotFoundError:
+            self._forget()
+            return self._found
+        state = (now.st_ino, now.st_mtime_ns, now.st_size)
+        if state != self._state:
+            grown = self._state is not None and self._state[0] == now.st_ino and self._state[2] < now.st_size
+            self._state = None  # where a line is broken, the next reading says so too
+            with self.file.open("rb") as stream:
+                if not grown or not self._stands(stream):
+                    self._forget()
+                stream.seek(self._end)
+                with gc_pause.kept():  # of thousands of rows
+                    self._parse(stream.read())
+            self._state = state
+        return self._found
+
+    def _stands(self, stream: BinaryIO) -> bool:
+        """Whether the last line that was parsed is where it was."""
+        stream.seek(self._end - len(self._last))
+        return stream.read(len(self._last)) == self._last
+
+    def _parse(self, content: bytes) -> None:
+        for line in content[: content.rfind(b"\n") + 1].splitlines(keepends=True):
+            key, value = self._record(line, self._count + 1)
+            self._found[key] = value
+            self._count += 1
+            self._end += len(line)
+            self._last = line
+
+    def _record(self, line: bytes, number: int) -> tuple[str, T]:
+        then = "remove that line; its cell is computed again"
+        try:
+            record = parsed(line)
+        except ValueError as error:
+            raise UserError(f"{self.file}, line {number}, is not JSON ({error}).", then=then) from error
+        try:
+            return self.make(record)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{self.file}, line {number}, is not a record of medbench ({error}).", then=then) from error
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """One line, whole or not at all: a torn tail that a killed run left is cut first."""
+        line = json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        with atomic_write.naming(self.file), self.file.open("a+b") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
