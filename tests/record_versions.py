@@ -70,7 +70,10 @@ def entries() -> dict[str, tuple[object, list[Path]]]:
         "draws and folds": ([splits.DRAWS, splits.FOLDS, splits.VALIDATION], [ROOT / "stats" / "splits.py"]),
         "metrics": ({name: metric.version for name, metric in metrics.METRICS.items()}, [ROOT / "stats" / "metrics.py"]),
         "resamples": (stats.RESAMPLES, [ROOT / "stats" / "bootstrap.py"]),
-        "decoder dicom": (decoding.DECODERS["dicom"], [ROOT / "images" / f"{name}.py" for name in ("dicom", "grey_levels")]),
+        "decoder dicom": (
+            decoding.DECODERS["dicom"],
+            [ROOT / "images" / f"{name}.py" for name in ("dicom", "dicom_file", "dicom_tables", "grey_levels")],
+        ),
         "decoders of Pillow": (
             {name: version for name, version in decoding.DECODERS.items() if name != "dicom"},
             [ROOT / "images" / f"{name}.py" for name in ("decoding", "grey_levels")],

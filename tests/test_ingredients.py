@@ -79,8 +79,11 @@ def raise_metric(patch: pytest.MonkeyPatch, name: str) -> None:
 
 Change = Callable[[pytest.MonkeyPatch], None]
 CHANGES: dict[str, tuple[Change, Callable[[Cell], bool]]] = {
-    "the reader of DICOM": (lambda patch: patch.setitem(decoding.DECODERS, "dicom", 2), lambda cell: cell.task == "folder:mixed"),
-    "the reader of PNG": (lambda patch: patch.setitem(decoding.DECODERS, "png", 2), lambda cell: False),
+    "the reader of DICOM": (
+        lambda patch: patch.setitem(decoding.DECODERS, "dicom", decoding.DECODERS["dicom"] + 1),
+        lambda cell: cell.task == "folder:mixed",
+    ),
+    "the reader of PNG": (lambda patch: patch.setitem(decoding.DECODERS, "png", decoding.DECODERS["png"] + 1), lambda cell: False),
     "the resize": (lambda patch: patch.setattr(packing, "RESIZE", 2), lambda cell: True),
     "crops": (lambda patch: patch.setattr(augment, "CROPS", 2), lambda cell: cell.method == "simclr" or cell.protocol == "finetune"),
     "features": (lambda patch: patch.setattr(features, "EMBEDDING", 2), lambda cell: cell.protocol != "finetune"),
@@ -160,14 +163,17 @@ def test_what_is_read_otherwise_is_decoded_embedded_and_scored_again(
 
     for name in folders:
         assert "1 new rows" in go(name) and "0 new rows" in go(name)
-    before = {kind: made(kind) for kind in ("packs", "features", "audits")}
-    monkeypatch.setitem(decoding.DECODERS, "dicom", 2)
+    before, now = {kind: made(kind) for kind in ("packs", "features", "audits")}, decoding.DECODERS["dicom"]
+    monkeypatch.setitem(decoding.DECODERS, "dicom", decoding.DECODERS["dicom"] + 1)
     assert medbench("table", str(tmp_path / "out-mixed")) == 0 and " older:" not in capsys.readouterr().err
     said = go("jpeg")
     assert "0 new rows" in said and " older:" not in said
     assert {kind: made(kind) for kind in before} == before
     said = go("mixed")
-    assert f"1 row of {tmp_path / 'out-mixed'} is older: decoder dicom 1 -> 2. They are made again." in said and "1 new rows" in said
+    assert (
+        f"1 row of {tmp_path / 'out-mixed'} is older: decoder dicom {now} -> {now + 1}. They are made again." in said
+        and "1 new rows" in said
+    )
     assert all(len(made(kind) - before[kind]) >= 1 for kind in before), "pixels, features and the audit of the folder"
 
 

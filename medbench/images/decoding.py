@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
 #: Format of a file -> the version of its decoder, an ingredient of all that is made of such files (`schema.ingredients`). Raise it with every change
 #: of a pixel. "other": no magic number is known, so that Pillow looks closer or refuses it.
-DECODERS = {"jpeg": 1, "png": 1, "tiff": 1, "bmp": 1, "webp": 1, "dicom": 1, "other": 1}
+DECODERS = {"jpeg": 1, "png": 1, "tiff": 1, "bmp": 1, "webp": 1, "dicom": 2, "other": 1}
 HEAD = 132  # bytes that tell the format
 _MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n", "bmp": b"BM"}
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # MPO is found as JPEG

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medbench.images.grey_levels import check_pixels, grey8, ramp
+from medbench.images.dicom_file import is_native, read
+from medbench.images.dicom_tables import apply_palette, colour8, look_up
+from medbench.images.grey_levels import full_range, ramp
 from medbench.schema import UserError
 
 if TYPE_CHECKING:
@@ -18,75 +19,121 @@ def pixels(data: bytes) -> np.ndarray:
     """(H, W) or (H, W, 3) uint8 of a DICOM file's bytes.
 
     Grey: rescale slope and intercept, or the modality LUT; then the first VOI LUT, else the first window (linear, linear exact, sigmoid);
-    without either, or with a width that is not positive, the rule for deep grey in `decoding.decode`. MONOCHROME1 is inverted.
+    without either, or with a width that is not positive, the rule for deep grey in `decoding.decode`, or the full range of up to 8
+    stored bits, whatever the slope. MONOCHROME1 is inverted. Pixel padding is black and takes no part. A rescale slope of 0 is left out, as DCMTK does.
     Colour: YBR and palettes become RGB, more than 8 stored bits keep the upper 8. Overlays and presentation states are not drawn.
 
-    Raises UserError for several frames, no pixels, and a compression whose plugin is not installed.
+    Raises UserError for what `dicom_file.read` refuses, and for values that are not finite.
     """
-    from pydicom import dcmread
-    from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import pixel_array
 
-    ds = dcmread(io.BytesIO(data), force=True)
-    _check(ds)
-    x = pixel_array(ds)
+    ds = read(data)
+    words = pixel_array(ds, correct_unused_bits=not is_native(ds), allow_excess_frames=False)
+    x = _stored(words, ds)
     if ds.PhotometricInterpretation == "PALETTE COLOR":
-        x = apply_color_lut(x, ds)
-        return x if x.dtype == np.uint8 else (x >> 8).astype(np.uint8)
+        return apply_palette(x, ds)
     if ds.SamplesPerPixel > 1:
-        return x if x.dtype == np.uint8 else (x >> (ds.BitsStored - 8)).astype(np.uint8)
-    grey = _windowed(x, ds)
-    return 255 - grey if ds.PhotometricInterpretation == "MONOCHROME1" else grey
+        return colour8(x, ds.BitsStored)
+    inside = ~_padding(words, x, ds)
+    if not inside.any():
+        return np.zeros(x.shape, np.uint8)
+    grey = _windowed(x, ds, inside)
+    return np.where(inside, 255 - grey if ds.PhotometricInterpretation == "MONOCHROME1" else grey, 0).astype(np.uint8)
 
 
-def _check(ds: pydicom.Dataset) -> None:
-    from pydicom.pixels.decoders.base import get_decoder
-
-    if "PixelData" not in ds:
-        raise UserError("this DICOM file holds no image.")
-    frames = int(ds.get("NumberOfFrames") or 1)
-    if frames > 1:
-        raise UserError(f"this DICOM file holds {frames} frames: export the one that is meant as a file of its own.")
-    check_pixels(ds.Columns, ds.Rows)
-    syntax = ds.file_meta.get("TransferSyntaxUID")
-    if syntax is None:
-        raise UserError("this DICOM file does not say how its pixels are stored (no TransferSyntaxUID).")
-    if not syntax.is_compressed or syntax.is_deflated:
-        return
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        raise UserError(f"its compression ({syntax.name}) is not supported: save it uncompressed.") from None
-    if not decoder.is_available:
-        raise UserError(
-            f"its compression ({syntax.name}) needs a plugin that is not installed.", then="pip install pylibjpeg pylibjpeg-libjpeg"
-        )
+def _stored(words: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
+    """The stored bits of each word, with their sign. Bits above the high bit may hold overlays, bits below the stored ones nothing."""
+    if words.dtype.kind == "f" or not is_native(ds):
+        return words
+    size = 8 * words.dtype.itemsize if ds.BitsAllocated > 1 else 1
+    high = ds.BitsStored - 1 if ds.get("HighBit") is None else ds.HighBit
+    if not ds.BitsStored - 1 <= high < size:
+        raise UserError(f"its {ds.BitsStored} stored bits cannot end at bit {high} of {size}.")
+    if ds.BitsStored == size:
+        return words
+    stored: np.ndarray = (words << (size - 1 - high)) >> (size - ds.BitsStored)
+    return stored
 
 
-def _windowed(x: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
-    """(H, W) uint8 of stored values (H, W)."""
-    from pydicom.pixels.processing import apply_modality_lut, apply_voi
+def _padding(words: np.ndarray, x: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
+    """(H, W) bool: what fills the frame around the picture (PS3.3 C.7.5.1.1.2)."""
+    names = ("FloatPixelPadding", "DoubleFloatPixelPadding") if words.dtype.kind == "f" else ("PixelPadding",)
+    name = next((name for name in names if ds.get(f"{name}Value") is not None), None)
+    if name is None:
+        return np.zeros(x.shape, bool)
+    limit = ds.get(f"{name}RangeLimit")
+    ends = [ds[f"{name}Value"].value, ds[f"{name}Value"].value if limit is None else limit]
+    if words.dtype.kind != "f":
+        ends, compared = _integer_ends(words, x, ds, ends)
+    else:
+        compared = x
+    inside: np.ndarray = (compared >= min(ends)) & (compared <= max(ends))
+    return inside
 
-    x = apply_modality_lut(x, ds)
-    if ds.get("VOILUTSequence"):
-        bits = int(ds.VOILUTSequence[0].LUTDescriptor[2])
-        return ramp(apply_voi(np.rint(x).astype(np.int64), ds), 0, (1 << bits) - 1)
-    centre, width = _first(ds.get("WindowCenter")), _first(ds.get("WindowWidth"))
-    function = ds.get("VOILUTFunction") or "LINEAR"
-    # C.11.2.1.2: LINEAR counts the width in steps between whole numbers, so 1 is a threshold at centre - 0.5
+
+def _integer_ends(words: np.ndarray, x: np.ndarray, ds: pydicom.Dataset, ends: list[int]) -> tuple[list[int], np.ndarray]:
+    """The padding's ends with the pixels' sign, which they may have been written or read without, and where to look for them."""
+    bits, signed = ds.BitsAllocated, words.dtype.kind == "i"
+    below = 1 << bits - 1 if signed else 0
+    ends = [(end + below) % (1 << bits) - below for end in ends]
+    low = -(1 << ds.BitsStored - 1) if signed else 0
+    fit = all(low <= end < low + (1 << ds.BitsStored) for end in ends)
+    return ends, x if fit else words  # a value beyond the stored bits is in the whole words alone
+
+
+def _windowed(stored: np.ndarray, ds: pydicom.Dataset, inside: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 of stored values (H, W). inside: of the pixels that are a picture."""
+    x = _modality(stored, ds)
+    shown = x[inside]
+    if not np.isfinite(shown).all():
+        raise UserError("it holds pixels that are not finite numbers.")
+    x = np.where(inside, x, shown.min())
+    table = _first(ds.get("VOILUTSequence"))
+    if table and table.get("LUTDescriptor") and table.get("LUTData"):
+        values, bits = look_up(x, ds, table)
+        return ramp(values, 0, (1 << bits) - 1)
+    centre, width = (_number(ds.get(name)) for name in ("WindowCenter", "WindowWidth"))
     if centre is not None and width is not None and width > 0:
-        if function == "SIGMOID":
-            return ramp(1 / (1 + np.exp(-4 * (x - centre) / width)), 0, 1)
-        if function == "LINEAR_EXACT":
-            return ramp(x, centre - width / 2, centre + width / 2)
-        if width > 1:
-            return ramp(x, centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2)
-        return ((x > centre - 0.5) * 255).astype(np.uint8)
-    return grey8(np.rint(x).astype(np.int64) if np.array_equal(x, np.rint(x)) else x)
+        return _window(x, centre, width, str(_first(ds.get("VOILUTFunction")) or "LINEAR").strip().upper())
+    if stored.dtype.kind != "f" and ds.BitsStored <= 8 and not ds.get("ModalityLUTSequence"):
+        low = -(1 << ds.BitsStored - 1) if stored.dtype.kind == "i" else 0
+        ends = _modality(np.array([low, low + (1 << ds.BitsStored) - 1]), ds)
+        return ramp(x, float(ends.min()), float(ends.max()))
+    whole = np.array_equal(shown, np.rint(shown)) and np.abs(shown).max() < 1 << 53
+    return ramp(x, *full_range(shown.astype(np.int64) if whole else shown))
 
 
-def _first(value: object) -> float | None:
+def _modality(x: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
+    item = _first(ds.get("ModalityLUTSequence"))
+    if item:
+        return look_up(x, ds, item)[0]
+    slope, intercept = (_number(ds.get(name)) for name in ("RescaleSlope", "RescaleIntercept"))
+    if slope == 0:
+        return x
+    return x.astype(np.float64) * (1.0 if slope is None else slope) + (intercept or 0.0)
+
+
+def _window(x: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
+    if function == "SIGMOID":
+        return ramp(1 / (1 + np.exp(np.clip(-4 * (x - centre) / width, -700, 700))), 0, 1)
+    if function == "LINEAR_EXACT":
+        return ramp(x, centre - width / 2, centre + width / 2)
+    if function != "LINEAR":
+        raise UserError(f"its VOI LUT function '{function}' is not known.", allowed=("LINEAR", "LINEAR_EXACT", "SIGMOID"))
+    # C.11.2.1.2: LINEAR counts the width in steps between whole numbers, so 1 is a threshold at centre - 0.5
+    if width > 1:
+        return ramp(x, centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2)
+    return ((x > centre - 0.5) * 255).astype(np.uint8)
+
+
+def _first(value: object) -> Any:
+    """Of several (windows, tables), the one that a viewer shows first."""
     from pydicom.multival import MultiValue
+    from pydicom.sequence import Sequence
 
-    value = value[0] if isinstance(value, MultiValue) and len(value) else value
-    return None if value is None or value == "" else float(value)  # type: ignore[arg-type]
+    return (value[0] if len(value) else None) if isinstance(value, (MultiValue, Sequence)) else value
+
+
+def _number(value: object) -> float | None:
+    number = _first(value)
+    return None if number is None or number == "" else float(number)

@@ -11,17 +11,18 @@ MAX_PIXELS = 89_478_485  # Pillow's own warning level: 256 MB of RGB; more is a 
 
 def grey8(x: np.ndarray) -> np.ndarray:
     """(H, W) uint8 of grey values of any type, by the rule in `decode`. Raises UserError for values that are not finite."""
-    if x.dtype == np.uint8:
-        return x
+    return x if x.dtype == np.uint8 else ramp(x, *full_range(x))
+
+
+def full_range(x: np.ndarray) -> tuple[float, float]:
+    """The values that become black and white, by the rule in `decode`. Raises UserError for values that are not finite."""
     low, high = float(x.min()), float(x.max())
     if not np.isfinite([low, high]).all():
         raise UserError("it holds pixels that are not finite numbers.")
     if low >= 0 and np.issubdtype(x.dtype, np.integer):
         bright = float(np.quantile(x, 0.999, method="lower"))
-        low, high = 0.0, float((1 << max(8, int(bright).bit_length())) - 1)
-    elif low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    return ramp(x, low, high)
+        return 0.0, float((1 << max(8, int(bright).bit_length())) - 1)
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
 def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:

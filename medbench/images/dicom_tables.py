@@ -1,0 +1,89 @@
+"""DICOM's lookup tables: modality, VOI and palettes, as entries of whole numbers.
+
+pydicom's own `apply_voi` and `apply_color_lut` index with the type of a table's entries: 300 is entry 44 of a table of 8-bit entries;
+and they fail where 8-bit entries share 16-bit words, or are kept one a word (PS3.3 C.11.1.1, C.7.6.3.1.6 allow both).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medbench.schema import UserError
+
+if TYPE_CHECKING:
+    import pydicom
+
+_COLOURS = ("Red", "Green", "Blue")
+
+
+def look_up(x: np.ndarray, ds: pydicom.Dataset, item: pydicom.Dataset) -> tuple[np.ndarray, int]:
+    """Values (H, W) through the table of an item of a modality or VOI LUT sequence, and the bits of a full entry."""
+    count, first, bits = _described(item.LUTDescriptor)
+    entries = _entries(item.LUTData, count, _little(ds))
+    used = int(entries.max()).bit_length()
+    # 16 is the size of a word, which many writers state whatever the entries hold; other sizes are meant, where the entries fit
+    shown: np.ndarray = entries[_index(x, first, count)]
+    return shown, bits if used <= bits < 16 else max(8, used)
+
+
+def apply_palette(x: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
+    """(H, W, 3) uint8 of stored values (H, W)."""
+    count, first, bits = _described(ds.RedPaletteColorLookupTableDescriptor)
+    if "RedPaletteColorLookupTableData" in ds:
+        table = np.stack([_entries(ds[f"{c}PaletteColorLookupTableData"].value, count, _little(ds)) for c in _COLOURS], 1)
+    else:
+        table = _segmented(ds, count, first, bits)
+    shown: np.ndarray = colour8(table, bits)[_index(x, first, count)]
+    return shown
+
+
+def colour8(x: np.ndarray, bits: int) -> np.ndarray:
+    """uint8 of colour values of so many bits: the upper 8, or all of fewer. Values below 256 alone are 8 bits, whatever the header says."""
+    used = int(x.max()).bit_length()
+    bits = 8 if used <= 8 < bits else max(bits, used)
+    if bits < 8:
+        return (x.astype(np.uint32) * 255 / ((1 << bits) - 1) + 0.5).astype(np.uint8)
+    return (x >> (bits - 8)).astype(np.uint8)
+
+
+def _described(descriptor: list[int]) -> tuple[int, int, int]:
+    """Number of entries, the value that the first one stands for, bits an entry."""
+    return int(descriptor[0]) or 1 << 16, int(descriptor[1]), int(descriptor[2])
+
+
+def _entries(value: bytes | int | list[int], count: int, little: bool) -> np.ndarray:
+    """(count,) int64. value: bytes or words, an entry a word or two entries a word, the first in its low byte."""
+    if isinstance(value, bytes):
+        value += b"\0" * (len(value) % 2)
+        words = np.frombuffer(value, "<u2" if little else ">u2")
+    else:
+        words = np.atleast_1d(np.asarray(value)).astype(np.uint16)
+    if len(words) < count:
+        words = words.astype("<u2").view(np.uint8)
+    if len(words) < count:
+        raise UserError(f"a lookup table declares {count} entries and holds {len(words)}.")
+    return words[:count].astype(np.int64)
+
+
+def _segmented(ds: pydicom.Dataset, count: int, first: int, bits: int) -> np.ndarray:
+    """(count, 3) entries of palettes that are stored as segments (PS3.3 C.7.9.2)."""
+    from pydicom.pixels.processing import apply_color_lut
+
+    if bits == 8 and count > 256:
+        raise UserError(f"its segmented palette of {count} entries of 8 bits is not read: save it as RGB.")
+    table: np.ndarray = apply_color_lut(np.arange(first, first + count), ds)[:, :3].astype(np.int64)
+    return table
+
+
+def _index(x: np.ndarray, first: int, count: int) -> np.ndarray:
+    """Of each value, its entry. A first value of 32768 or more is a negative one that was read without its sign, where values have one."""
+    if first >= 1 << 15 and x.min() < 0:
+        first -= 1 << 16
+    index: np.ndarray = np.clip(np.rint(x).astype(np.int64) - first, 0, count - 1)
+    return index
+
+
+def _little(ds: pydicom.Dataset) -> bool:
+    return bool(ds.file_meta.TransferSyntaxUID.is_little_endian)
