@@ -13,7 +13,7 @@ from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, known_met
 from medbench.report.leaderboard import only as picks
 from medbench.run.store import Store
 from medbench.schema import ProgressCallback
-from medbench.stats import metrics
+from medbench.stats import metrics, number_format
 from medbench.stats.metrics import METRICS
 from medbench.system.progress_listener import calling, report_progress
 
@@ -149,9 +149,9 @@ def label_savings(
         report_progress(stage, done, len(whole), "curves")
         curve = [(line.n_labels, line.sample(metric)) for line in lines]
         area = stats.area(curve)
-        low, high = area.interval(within=METRICS[metric].range)
+        shown = number_format.estimate(area.value, *area.interval(within=METRICS[metric].range))
         (mine,) = line_names(board, lines[0])
-        said.append(f"{mine}: area under the label curve {area.value:.3f} [{low:.3f}, {high:.3f}].")
+        said.append(f"{mine}: area under the label curve {shown}.")
         untold: list[tuple[stats.LabelEfficiency, LeaderboardEntry]] = []
         for other, others in whole.items():
             if other != name and other in asked:

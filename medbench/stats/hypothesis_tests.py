@@ -11,6 +11,7 @@ import numpy as np
 
 from medbench.stats.estimates import Estimate
 from medbench.stats.estimates_batched import p_values, tails
+from medbench.stats.number_format import estimate, format_p
 
 #: Of the study that `more_groups` plans: the chance to decide, if the truth is what was seen.
 POWER = 0.8
@@ -48,7 +49,7 @@ class Verdict:
     def sentence(self, first: str, second: str, group: str) -> str:
         """`A is better than B: +0.056 [+0.034, +0.081], p = 0.001.`"""
         low, high = self.difference.interval()
-        numbers = f"{self.difference.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        numbers = estimate(self.difference.value, low, high, "+.3f")
         if np.isnan(low):
             return f"{first} and {second}: not decidable; the difference has no interval, too few {group}s."
         if self.word == "practically equal":
@@ -146,15 +147,6 @@ def permutation_p(observed: float, permuted: np.ndarray) -> float:
     if np.isnan(observed) or not len(permuted):
         return float("nan")
     return float((1 + (np.abs(permuted) >= abs(observed) - 1e-12).sum()) / (1 + len(permuted)))
-
-
-def format_p(p: float) -> str:
-    """After the letter p.
-
-    >>> format_p(0.0312), format_p(1e-9)
-    ('= 0.031', '< 0.001')
-    """
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def _two_digits(n: float) -> str:

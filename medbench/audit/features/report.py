@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from medbench.audit.features.metadata_probe import Auc
 from medbench.audit.features.metadata_survey import ColumnFinding
+from medbench.stats.number_format import NONE, estimate, number
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,11 +53,11 @@ def findings_terminal(examined: Sequence[Examined], k: int, part: str) -> list[R
             table.add_column(name, justify="left" if name in ("column", "label", "shortcut") else "right")
         for finding in one.findings:
             index = finding.index
-            cells = [finding.column, *([finding.label] if several else []), _number(finding.cramers_v)]
+            cells = [finding.column, *([finding.label] if several else []), number(finding.cramers_v, ".2f")]
             cells += [_interval(finding.column_auc), _interval(finding.class_auc)]
-            cells += [_number(index.value), _number(index.expected)] if index else ["–", "–"]
+            cells += [number(index.value, ".2f"), number(index.expected, ".2f")] if index else [NONE, NONE]
             cells += [
-                f"{index.difference:+.2f} [{index.difference_low:+.2f}, {index.difference_high:+.2f}]" if index else "–",
+                estimate(index.difference, index.difference_low, index.difference_high, "+.2f") if index else NONE,
                 _SHOWN[finding.verdict],
             ]
             table.add_row(*map(Text, cells))
@@ -119,9 +118,5 @@ def to_json(examined: Sequence[Examined], part: str) -> str:
     return json.dumps({"part": part, "citation": CITATION, "encoders": encoders}, indent=1, ensure_ascii=False) + "\n"
 
 
-def _number(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.2f}"
-
-
 def _interval(value: Auc | None) -> str:
-    return "–" if value is None or np.isnan(value.value) else f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
+    return NONE if value is None else estimate(value.value, value.low, value.high, ".2f")

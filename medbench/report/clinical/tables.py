@@ -17,6 +17,7 @@ from medbench.report.clinical.temperature_scaling import MIN_HELD_OUT, RANGE, ca
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, escape_tex, known_metric, shown_axes
 from medbench.report.leaderboard.standard_tables import grid
 from medbench.schema import UserError, parse_budget
+from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
 from medbench.system.progress_listener import report_progress
 
@@ -183,7 +184,7 @@ def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> li
                 _interval(row["value"], row["low"], row["high"], 3),
                 _interval(row["difference"], row["difference_low"], row["difference_high"], 3, True),
             ]
-            p = "" if np.isnan(row["p"]) else "< 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
+            p = "" if np.isnan(row["p"]) else number_format.p_cell(row["p"])
             said = [row["note"].replace("too small to say", "too small"), "", ""] if row["note"] else [*numbers, p]
             classes = [] if not several else ["" if row["note"] else f"{row['classes']} of {over}"]
             body.append([row["subgroup"], str(row["images"]), str(row["groups"]), *classes, *said, "worst" if row["worst"] else ""])
@@ -242,10 +243,7 @@ def _number(row: dict[str, float], digits: int, signed: bool = False) -> str:
 
 
 def _interval(value: float, low: float, high: float, digits: int, signed: bool = False) -> str:
-    form = f"{'+' if signed else ''}.{digits}f"
-    if np.isnan(value):
-        return "–"
-    return f"{value:{form}} [{low:{form}}, {high:{form}}]" if not np.isnan([low, high]).any() else f"{value:{form}} [undefined]"
+    return number_format.estimate(value, low, high, f"{'+' if signed else ''}.{digits}f")
 
 
 def clinical_terminal(title: str, made: Sequence[Sheet]) -> list[Table | str]:

@@ -8,9 +8,10 @@ from typing import Any
 from medbench.report import clinical
 from medbench.report.figures.performance import short_names
 from medbench.report.html.curves_and_shift import reliability_section
-from medbench.report.html.elements import Html, bar, ends_of, interval_markup, number_markup, section, table, tag
+from medbench.report.html.elements import Html, bar, ends_of, estimate_markup, number_markup, section, table, tag
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, marks
 from medbench.run.store import NoPredictions
+from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
 from medbench.stats.metrics import metric as metric_of
 from medbench.system.progress_listener import report_progress
@@ -88,15 +89,15 @@ def _measure(record: dict[str, Any] | None) -> object:
     if record is None or record["mean"] != record["mean"]:
         return "–"
     drawn = bar(record["mean"], record["low"], record["high"], (0.0, 1.0))
-    return [drawn, number_markup(record["mean"]), " ", tag("small", interval_markup(record["low"], record["high"]))]
+    return [drawn, *estimate_markup(record["mean"], record["low"], record["high"])]
 
 
 def _cases(records: Records, who: str) -> Html:
     rows = [
         [
             metric_of(record["metric"]).title,
-            [number_markup(record["image"]), " ", tag("small", interval_markup(record["image_low"], record["image_high"]))],
-            [number_markup(record["case"]), " ", tag("small", interval_markup(record["case_low"], record["case_high"]))],
+            estimate_markup(record["image"], record["image_low"], record["image_high"]),
+            estimate_markup(record["case"], record["case_low"], record["case_high"]),
         ]
         for record in records
     ]
@@ -111,16 +112,25 @@ def _subgroups(records: Records, who: str, metric: str) -> Html | None:
     ends = ends_of([0.0, *(record[end] for record in records for end in ("difference_low", "difference_high"))])
     rows = []
     for record in records:
-        value = [number_markup(record["value"]), " ", tag("small", interval_markup(record["low"], record["high"]))]
+        value = estimate_markup(record["value"], record["low"], record["high"])
         gap = [
             bar(record["difference"], record["difference_low"], record["difference_high"], ends, zero=True),
             number_markup(record["difference"], "+.3f"),
         ]
         note = record["note"] or ("worst" if record["worst"] else "")
         known = record["value"] == record["value"]
-        p = "–" if record["p"] != record["p"] else number_markup(record["p"])
         count = f"{int(record['images']):,} / {int(record['groups']):,}"
-        rows.append([record["column"], str(record["subgroup"]), note, count, value if known else "–", gap if known else "–", p])
+        rows.append(
+            [
+                record["column"],
+                str(record["subgroup"]),
+                note,
+                count,
+                value if known else "–",
+                gap if known else "–",
+                number_format.p_cell(record["p"]),
+            ]
+        )
     header = ["column", "subgroup", "note", "images / groups", METRICS[metric].title, "minus the others", "p"]
     return table(header, rows, who, names=3)
 
@@ -157,11 +167,9 @@ def _calibrated(records: Records, who: str) -> Html:
         for state in states:
             record = found.get(state)
             form = "+.3f" if state == "change" else ".3f"
-            known = record is not None and record["mean"] == record["mean"]
-            cells.append(
-                [number_markup(record["mean"], form), " ", tag("small", interval_markup(record["low"], record["high"], form))]
-                if known and record
-                else "–"
-            )
+            if record is None or name == "temperature":  # which has a spread over draws, and no interval
+                cells.append([number_markup(record["mean"] if record else None, form)])
+            else:
+                cells.append(estimate_markup(record["mean"], record["low"], record["high"], form))
         rows.append([named.get(name, name), *cells])
     return table(["measure", *states], rows, who)

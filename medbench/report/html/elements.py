@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from math import isnan
 from typing import Any
 
+from medbench.stats import number_format
+
 
 class Html(str):
     """Markup that was made here; every other string is text."""
@@ -94,11 +96,16 @@ def _width(cell: Any) -> str | None:
 
 
 def number_markup(value: float | None, form: str = ".3f") -> str:
-    return "–" if value is None or isnan(value) else f"{value:{form}}".replace("-", "−")
+    return number_format.number(value, form).replace("-", "−")
 
 
 def interval_markup(low: float, high: float, form: str = ".3f") -> str:
-    return "" if isnan(low) or isnan(high) else f"[{number_markup(low, form)}, {number_markup(high, form)}]"
+    return number_format.interval(low, high, form).replace("-", "−")
+
+
+def estimate_markup(value: float | None, low: float, high: float, form: str = ".3f") -> list[Any]:
+    """A number and its interval in small print; a dash alone where there is no number."""
+    return [number_markup(value, form), *([] if value is None or isnan(value) else [" ", tag("small", interval_markup(low, high, form))])]
 
 
 def bar(mean: float, low: float, high: float, ends: tuple[float, float], *, zero: bool = False) -> Html:

@@ -72,7 +72,7 @@ def _rows(board: Leaderboard, metric: str, axes: Sequence[str], others: Sequence
         cells.append(f"<td class=k>{SIGNS[mark.sign] if known else escaped('–' if line.complete else line.status)}</td>")
         cells.append(f'<td class="n">{line.n_labels:,.0f}</td>')
         cells.append(f'<td class="n k">{bar(s.mean, s.low, s.high, ends)}{number_markup(s.mean)}</td>')
-        cells.append(f'<td class="n">{interval_markup(s.low, s.high)}</td><td class="n">{number_markup(s.sd)}</td>')
+        cells.append(f'<td class="n">{interval_markup(s.low, s.high) if known else ""}</td><td class="n">{number_markup(s.sd)}</td>')
         gap = mark.to_best
         low, high = gap.interval() if gap else (np.nan, np.nan)
         cells.append(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from medbench import stats
 from medbench.report import compare
 from medbench.report.figures.line_selection import baseline
 from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, items, number_markup, section, table, tag
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, have_seen, is_quick, marks, pairs, picked, pivot
+from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
 
 _TOLD = {"better": "is better than", "worse": "is worse than"}
@@ -96,7 +96,7 @@ def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
             v = pair.verdict
             word = tag("span", v.word, class_=f"verdict {v.word.replace(' ', '-')}")
             who = [tag("b", first), " ", escaped(_TOLD.get(v.word, "and")), " ", tag("b", second)]
-            p = stats.format_p(v.p_equal if v.word == "practically equal" else v.p) if v.p == v.p else "–"
+            p = number_format.p_cell(v.p_equal if v.word == "practically equal" else v.p)
             need = pair.verdict.need(group) if v.word == "not decidable" else ""
             drawn = bar(v.difference.value, low, high, ends, zero=True)
             value = number_markup(v.difference.value, "+.3f")
@@ -106,7 +106,7 @@ def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
                     [word, tag("small", f" {need}") if need else None],
                     [drawn, value],
                     interval_markup(low, high, "+.3f"),
-                    p.removeprefix("= "),
+                    p,
                 ]
             )
         compared = table(

@@ -14,6 +14,7 @@ from medbench.report.leaderboard.significance import marks, pairs
 from medbench.report.leaderboard.standard_tables import notes
 from medbench.schema import UserError
 from medbench.stats.metrics import METRICS
+from medbench.stats.number_format import estimate
 
 #: What rows and columns may be named by. "task" says the data, too, where they are drawn, and the part where it is not the test part.
 KEYS = ("task", *AXES, "labels")
@@ -209,7 +210,7 @@ def rank_notes(shown: Mapping[Leaderboard, str]) -> list[str]:
         result = stats.ranking(scores)
         short = _short(names)
         each = ", ".join(
-            f"{short[i]} {result.mean[i]:.2f} [{result.low[i]:.2f}, {result.high[i]:.2f}]" for i in np.argsort(result.mean, kind="stable")
+            f"{short[i]} {estimate(result.mean[i], result.low[i], result.high[i], '.2f')}" for i in np.argsort(result.mean, kind="stable")
         )
         said.append(
             f"Mean ranks over {len(having)} tasks at {budget} labels, 95 % over tasks: {each}. Friedman p {stats.format_p(result.friedman)}; "

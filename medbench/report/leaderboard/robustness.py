@@ -16,6 +16,7 @@ import numpy as np
 
 from medbench import stats
 from medbench.report.leaderboard.lines import AXES, Leaderboard, LeaderboardEntry, picked, shown_axes
+from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -254,15 +255,12 @@ def _label(drop: RobustnessGap) -> str:
 
 
 def _numbers(drop: RobustnessGap) -> list[str]:
-    home = "–" if np.isnan(drop.in_domain) else f"{drop.in_domain:.3f}"
+    home = number_format.number(drop.in_domain)
     if drop.drop is None:
         return [home, "missing", "", "", "", ""]
-    more = f"{drop.to_least.value:+.3f} {_between(drop.to_least)}" if drop.to_least else ""
-    return [home, f"{drop.shifted:.3f}", f"{drop.drop.value:+.3f}", _between(drop.drop), drop.mark, more]
-
-
-def _between(estimate: stats.Estimate) -> str:
-    return "[undefined]" if np.isnan(estimate.error) else "[{:+.3f}, {:+.3f}]".format(*estimate.interval())
+    more = number_format.estimate(drop.to_least.value, *drop.to_least.interval(), "+.3f") if drop.to_least else ""
+    between = number_format.interval(*drop.drop.interval(), "+.3f")
+    return [home, number_format.number(drop.shifted), number_format.number(drop.drop.value, "+.3f"), between, drop.mark, more]
 
 
 def _notes(shown: Sequence[RobustnessGap]) -> list[str]:

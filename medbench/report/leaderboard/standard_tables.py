@@ -7,8 +7,6 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from medbench.report.leaderboard.lines import (
     AXES,
     COLUMNS,
@@ -27,6 +25,7 @@ from medbench.report.leaderboard.significance import legend, marks
 from medbench.report.leaderboard.terminal_table import Fitted
 from medbench.run.store import Store
 from medbench.schema import Row
+from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -209,14 +208,6 @@ def grid(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]]
 
 
-def interval_text(low: float, high: float, form: str = ".3f") -> str:
-    return "[undefined]" if np.isnan(low) or np.isnan(high) else f"[{low:{form}}, {high:{form}}]"
-
-
-def number_text(value: float | None) -> str:
-    return "–" if value is None or np.isnan(value) else f"{value:.3f}"
-
-
 def _cells(board: Leaderboard, metric: str) -> list[list[str]]:
     """Header and body of the main table: one metric with its interval, and the paired difference to the best."""
     axes, marked = shown_axes(board.lines), marks(board, metric)
@@ -228,8 +219,10 @@ def _cells(board: Leaderboard, metric: str) -> list[list[str]]:
             body.append([*head, "", "–" if line.complete else line.status, "", "", ""])
             continue
         s, mark = line.summary(metric), marked[line]
-        gap = f"{mark.to_best.value:+.3f} {interval_text(*mark.to_best.interval(), '+.3f')}" if mark.to_best else ""
-        body.append([*head, mark.sign, number_text(s.mean), interval_text(s.low, s.high), number_text(s.sd), gap])
+        gap = number_format.estimate(mark.to_best.value, *mark.to_best.interval(), "+.3f") if mark.to_best else ""
+        body.append(
+            [*head, mark.sign, number_format.number(s.mean), number_format.interval(s.low, s.high), number_format.number(s.sd), gap]
+        )
     return [["labels", "images", *axes, "", METRICS[metric].title, "95 %", "sd", "to best, paired"], *body]
 
 
@@ -242,9 +235,7 @@ def _all_metrics(board: Leaderboard, metrics: Sequence[str]) -> list[list[str]]:
         numbers = []
         for metric in metrics:
             s = line.summary(metric)
-            numbers.append(
-                f"{number_text(s.mean)} {interval_text(s.low, s.high)}" if metric in line.plain else "–" if line.complete else line.status
-            )
+            numbers.append(number_format.estimate(s.mean, s.low, s.high) if metric in line.plain else "–" if line.complete else line.status)
         body.append([line.cell.labels, _count(line), *(str(getattr(line.cell, axis)) for axis in axes), *numbers])
     return [header, *body]
 

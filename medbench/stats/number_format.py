@@ -1,0 +1,53 @@
+"""How a number, an interval and a p value are written, in every table, sentence and page. Undefined is said, never left out."""
+
+from __future__ import annotations
+
+from math import isnan
+
+UNDEFINED, NONE = "[undefined]", "–"
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    """A number, a dash where there is none.
+
+    >>> number(0.81), number(float("nan")), number(0.1, "+.2f")
+    ('0.810', '–', '+0.10')
+    """
+    return NONE if value is None or isnan(value) else f"{value:{form}}"
+
+
+def interval(low: float, high: float, form: str = ".3f") -> str:
+    """The two ends in brackets; a word where one is undefined.
+
+    >>> interval(0.5, 0.75), interval(0.5, float("nan"))
+    ('[0.500, 0.750]', '[undefined]')
+    """
+    return UNDEFINED if isnan(low) or isnan(high) else f"[{low:{form}}, {high:{form}}]"
+
+
+def estimate(value: float | None, low: float, high: float, form: str = ".3f") -> str:
+    """A number with its interval; a dash alone where there is no number.
+
+    >>> estimate(0.6, 0.5, 0.75, ".2f"), estimate(None, 0.5, 0.75)
+    ('0.60 [0.50, 0.75]', '–')
+    """
+    written = number(value, form)
+    return NONE if written == NONE else f"{written} {interval(low, high, form)}"
+
+
+def format_p(p: float) -> str:
+    """After the letter p.
+
+    >>> format_p(0.0312), format_p(1e-9)
+    ('= 0.031', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def p_cell(p: float) -> str:
+    """In a table's column of p values.
+
+    >>> p_cell(0.0312), p_cell(1e-9), p_cell(float("nan"))
+    ('0.031', '< 0.001', '–')
+    """
+    return NONE if isnan(p) else format_p(p).removeprefix("= ")
