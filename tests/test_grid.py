@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import runpy
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from medbench import Grid, UserError
 from medbench.data import task_data
 from medbench.run import execution, planning
-from medbench.schema import Split, Task, registry
+from medbench.schema import Scores, Split, Task, registry
 
 BASE = Task("t", 1, "T", "multiclass", ("a", "b", "c"), "T", load=lambda root: {}, find=lambda root: None, groups="patient")
 
@@ -187,3 +189,16 @@ def test_pretraining_seeds_are_one_line() -> None:
     assert len({cell.setting for cell in planned}) == 1, "they are averaged, so they share a setting"
     first = planning.plan(replace(asked, pretrain_seeds=1)).cells
     assert first == planned[:2], "more pretraining seeds leave the first one's cells as they are"
+
+
+def test_a_run_evaluates_the_protocol_that_was_planned(folder: Path, mine: str, tmp_path: Path) -> None:
+    """An option that reaches a protocol changes it in the plan: a run that looked it up by its name again would lose the option."""
+    plan = planning.plan(Grid(tasks=(f"folder:{folder}",), encoders=(mine,), protocols=("knn",), labels=("100",), size=32))
+    (knn,) = plan.protocols.values()
+
+    def otherwise(*arguments: Any) -> Iterator[dict[str, Scores]]:
+        for answer in knn.evaluate(*arguments):
+            yield {name: replace(scores, chosen={"k": "as asked"}) for name, scores in answer.items()}
+
+    store = execution.execute(replace(plan, protocols={"knn": replace(knn, evaluate=otherwise)}), tmp_path / "out")
+    assert [row.chosen["k"] for row in store.rows().values()] == ["as asked"]

@@ -36,7 +36,6 @@ from medbench.schema import (
     Train,
     UserError,
     fingerprint,
-    registry,
 )
 from medbench.stats import metrics
 from medbench.system import devices
@@ -87,7 +86,7 @@ def _execute(plan: Plan, out: Path, device: str, on_row: Callable[[Row], None]) 
         device = devices.resolve(device)
     for unit, todo in work:  # decodes every image, so that a bad one is named before anything is written
         for part, target in product(unit.members or (unit,), sets_of(plan, unit, todo)):
-            if needs_images(todo) or not have_features(plan, part, device, target):
+            if needs_images(plan, todo) or not have_features(plan, part, device, target):
                 task_pack(part.data, part.encoder, plan.cache_dir, target)
     store.create()
     store.add_plan(plan.file)
@@ -131,14 +130,14 @@ def _run_unit(
     todo = missing(plan, store, unit)
     failed: Collection[PlannedCell] = todo
     with _recorded(store, unit.name, todo):
-        needs = {registry.protocol(planned.cell.protocol).needs for planned in todo}
+        needs = {plan.protocols[planned.cell.protocol].needs for planned in todo}
         if "images" in needs or not all(have_features(plan, unit, device, target) for target in sets_of(plan, unit, todo)):
             unit = trained(plan, unit, device)
         features = unit_features(plan, unit, device) if "features" in needs else ()
         failed = ()
     if failed:
         return
-    embedded = [planned for planned in todo if registry.protocol(planned.cell.protocol).needs == "features"]
+    embedded = [planned for planned in todo if plan.protocols[planned.cell.protocol].needs == "features"]
     for apart in sets_of(plan, unit, embedded)[1:]:
         assert apart is not None, "the task's own set comes first"
         failed = [planned for planned in embedded if planned.cell.target == apart.name]
@@ -151,7 +150,7 @@ def _run_unit(
         rest = [fit for fit in fits if fit.first.cell.protocol == name]
         while rest:
             try:
-                for fit, rows in _solve(plan, unit, registry.protocol(name), rest, features, device, store):
+                for fit, rows in _solve(plan, unit, plan.protocols[name], rest, features, device, store):
                     for row, arrays in rows:
                         if store.add(row, arrays):
                             log.info("row %s", row.cell)
@@ -206,9 +205,9 @@ def _fits(unit: Unit, todo: Sequence[PlannedCell]) -> list[PendingFit]:
     return [PendingFit(firsts[draw], tuple(cells)) for draw, cells in lacking.items()]
 
 
-def needs_images(todo: Sequence[PlannedCell]) -> bool:
+def needs_images(plan: Plan, todo: Sequence[PlannedCell]) -> bool:
     """Whether one of the cells trains on pixels."""
-    return any(registry.protocol(planned.cell.protocol).needs == "images" for planned in todo)
+    return any(plan.protocols[planned.cell.protocol].needs == "images" for planned in todo)
 
 
 def sets_of(plan: Plan, unit: Unit, todo: Sequence[PlannedCell]) -> list[EvaluationSet | None]:

@@ -57,6 +57,7 @@ class Plan:
     target: str  # the part that is scored
     targets: Mapping[tuple[str, str], tuple[EvaluationSet, ...]]
     settings: Mapping[str, Mapping[str, Any]]  # setting -> its identity, see `ingredients.identity`
+    protocols: Mapping[str, Protocol]  # name -> the protocol as asked for: whose settings the fingerprints hold
     command: str = ""  # that asks for it, without places on the machine
 
     @property
@@ -144,7 +145,8 @@ def _plan(grid: Grid) -> Plan:
                         units.append(replace(unit, cells=cells))
                     else:
                         notes.append(f"{method.name} is left out: {', '.join(p.name for p in asked.protocols)} cannot judge a fusion")
-    return Plan(tuple(units), draws, tuple(notes), cache_dir, grid.target, targets, settings, command(grid))
+    protocols = {protocol.name: protocol for protocol in asked.protocols}
+    return Plan(tuple(units), draws, tuple(notes), cache_dir, grid.target, targets, settings, protocols, command(grid))
 
 
 @dataclass(frozen=True, eq=False)
