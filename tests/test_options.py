@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import typer
@@ -69,7 +69,8 @@ def another(name: str, default: Any) -> Any:
         return not default
     if isinstance(default, tuple):
         return ("one", "two")
-    return 7 if name in ("seeds", "pretrain_seeds", "size") else "other"
+    hint = get_type_hints(Grid)[name]
+    return 7 if int in (hint, *get_args(hint)) else "other"
 
 
 def test_without_an_option_a_run_asks_for_the_grid_of_all_defaults(asked: Callable[..., Grid]) -> None:
