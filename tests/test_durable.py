@@ -113,18 +113,20 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the test writes to /dev/full")
-def test_a_full_disk_is_told_by_the_file_that_did_not_fit(tmp_path: Path) -> None:
+def test_a_full_disk_is_told_by_the_file_that_did_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "weights.pth"
     file.write_bytes(b"older")
+    monkeypatch.setattr("secrets.token_hex", lambda n: "0" * 2 * n)
+    partial = tmp_path / f"weights.pth.{atomic_write.machine()}.{os.getpid()}.{'0' * 16}.partial"
     record = {"weight": torch.zeros(100_000)}
     for write in (
-        lambda: atomic_write.stream(file, lambda opened: torch.save(record, opened)),
+        lambda: atomic_write.archive(file, lambda opened: torch.save(record, opened)),
         lambda: atomic_write.write(file, lambda partial: partial.write_bytes(b"newer")),
     ):
-        file.with_suffix(f".{os.getpid()}").symlink_to("/dev/full")
+        partial.symlink_to("/dev/full")
         with pytest.raises(OSError, match="No space left") as raised:
             write()
         assert raised.value.errno == errno.ENOSPC and raised.value.filename == str(file)
         assert [entry.name for entry in tmp_path.iterdir()] == ["weights.pth"] and file.read_bytes() == b"older"
-    atomic_write.stream(file, lambda opened: torch.save(record, opened))
+    atomic_write.archive(file, lambda opened: torch.save(record, opened))
     assert torch.equal(torch.load(file)["weight"], record["weight"])

@@ -60,14 +60,13 @@ class Screen:
         self.done = 0
         if cells:
             self.overall = self.bars.add_task("cells", total=cells, unit="")
-        self.failures = _Failures(self._line)
+        self.failures = _Failures(self._say)
         self.display = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._render)
 
     def __enter__(self) -> Screen:
+        logging.getLogger("medbench").addHandler(self.failures)
         if self.live:
             self.display.start()
-        else:
-            logging.getLogger("medbench").addHandler(self.failures)
         self.hearing.enter_context(listening(self.stage))
         return self
 
@@ -109,6 +108,11 @@ class Screen:
     def _render(self) -> RenderableType:
         return Group(*self.shown, self.bars)
 
+    def _say(self, text: str) -> None:
+        if self.live:  # above the bars
+            self.console.print(Text(text))
+        self._line(text)
+
     def _line(self, text: str) -> None:
         if self.log and not self.live:
             self.last_line = time.perf_counter()
@@ -116,10 +120,10 @@ class Screen:
 
 
 class _Failures(logging.Handler):
-    """Tells in a line what the log file beside the rows tells with its whole story."""
+    """Tells in a line what failed, or was found damaged and is made anew; the log file beside the rows has the whole story."""
 
     def __init__(self, tell: Callable[[str], None]):
-        super().__init__(logging.ERROR)
+        super().__init__(logging.WARNING)
         self.tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -1,4 +1,10 @@
-"""What an image is: the SHA-256 of its bytes, remembered, so that a second plan of 300,000 files reads none of them."""
+"""What an image is: the SHA-256 of its bytes, remembered, so that a second plan of 300,000 files reads none of them.
+
+What is trusted: that a file with the same path, size, modification time, change time and inode holds the same bytes. The kernel sets the change
+time at every write, rename and change of the other times, and no program can choose it: copies that keep their times (cp -p, rsync -t, unzip, tar) are
+read again, and so are two files that swap names. What it cannot show: a disk that loses bits, a clock that was set back, a file system without
+change times. `rehashing` is for those.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +15,11 @@ import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from medbench.images import decoding
 from medbench.schema import Drawn, Image, UserError
@@ -24,8 +31,49 @@ if TYPE_CHECKING:
 _ERRAND = 16  # files a thread is sent for: sending costs ten times what asking for a remembered file's state does
 _BLOCK = 500  # files a query and a transaction: what a killed run can lose
 _LARGE = 64 << 20  # bytes of a file whose reading is worth a progress line of its own
-#: A file changed again within a file system's clock tick keeps its time. Younger ones are not remembered (as git's index does).
+_TRIES = 3  # readings of a file that is written meanwhile
+#: A file changed again within a file system's clock tick keeps its times. One that was younger than this when it was read is not remembered (git's
+#: "racily clean" entries): a second is ext3's and HFS+'s tick, two are FAT's.
 _SETTLED_NS = 2_000_000_000
+_TYPES = "path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER, sha256 TEXT, format TEXT"
+_COLUMNS = tuple(part.split()[0] for part in _TYPES.split(", "))
+_read_again: ContextVar[set[str] | None] = ContextVar("read_again", default=None)
+
+
+class FileState(NamedTuple):
+    """What of a file's state is compared with the remembered one."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @staticmethod
+    def of(state: os.stat_result) -> FileState:
+        return FileState(state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino & 0x7FFF_FFFF_FFFF_FFFF)  # SQLite's are signed
+
+    def settled(self, now_ns: int) -> bool:
+        """Whether a write since `now_ns` shows in the state. A modification time far ahead was given, not written."""
+        return now_ns - self.ctime_ns > _SETTLED_NS and abs(now_ns - self.mtime_ns) > _SETTLED_NS
+
+
+class ReadFile(NamedTuple):
+    """settled: whether a write since it was read would show in its state."""
+
+    state: FileState
+    sha256: str
+    file_format: str
+    settled: bool
+
+
+@contextmanager
+def rehashing() -> Iterator[None]:
+    """Inside, no remembered hash is believed: each file is read once, and remembered anew."""
+    token = _read_again.set(set())
+    try:
+        yield
+    finally:
+        _read_again.reset(token)
 
 
 class ContentHash(str):
@@ -44,7 +92,7 @@ def content_hashes(images: Sequence[Image], cache_dir: Path, stage: str = "readi
 
     stage: as which it reports its progress. The reading of a large file, which may be a whole data set, is a stage of its own.
 
-    Hashes and formats are kept in `cache_dir/hashes.sqlite` by path, size and modification time; several processes may use it at once.
+    Hashes and formats are kept in `cache_dir/hashes.sqlite` by path and `FileState`; several processes may use it at once.
     Raises UserError naming the files that cannot be read (ten of them, and how many).
     """
     places = [None if isinstance(image, Drawn) else os.path.abspath(image) for image in images]
@@ -79,42 +127,45 @@ def _hash_block(
     db: sqlite3.Connection, threads: ThreadPoolExecutor, paths: list[str], known: dict[str, ContentHash], bad: list[str]
 ) -> None:
     """Fill `known` for these paths, and `bad` with 'path: why' of those that cannot be read."""
-    marks = ",".join("?" * len(paths))
-    stored = {
-        row[0]: row[1:] for row in db.execute(f"SELECT path, size, mtime_ns, sha256, format FROM files WHERE path IN ({marks})", paths)
-    }
-    new = []
+    again = _read_again.get()
+    believed = [path for path in paths if again is None or path in again]
+    marks = ",".join("?" * len(believed))
+    rows = db.execute(f"SELECT {', '.join(_COLUMNS)} FROM files WHERE path IN ({marks})", believed)
+    stored = {row[0]: ReadFile(FileState(*row[1:5]), row[5], row[6], True) for row in rows}
     some = [paths[start : start + _ERRAND] for start in range(0, len(paths), _ERRAND)]
     errand = heard_in_threads(lambda one: [_hash_file(path, stored.get(path)) for path in one])
+    new = []
     for path, found in zip(paths, chain.from_iterable(threads.map(errand, some)), strict=True):
         if isinstance(found, OSError):
             bad.append(f"{path}: {found.strerror}")
             continue
-        _, mtime_ns, sha256, kind = found
-        known[path] = ContentHash(sha256, kind)
-        if found != stored.get(path) and time.time_ns() - mtime_ns > _SETTLED_NS:
-            new.append((path, *found))
+        known[path] = ContentHash(found.sha256, found.file_format)
+        if found.settled and found is not stored.get(path):
+            new.append((path, *found.state, found.sha256, found.file_format))
     if new:
         with db:
-            db.executemany("INSERT OR REPLACE INTO files (path, size, mtime_ns, sha256, format) VALUES (?, ?, ?, ?, ?)", new)
+            db.executemany(f"INSERT OR REPLACE INTO files ({', '.join(_COLUMNS)}) VALUES ({','.join('?' * len(_COLUMNS))})", new)
+    if again is not None:
+        again.update(path for path, *_ in new)
 
 
-def _hash_file(path: str, stored: tuple[int, int, str, str | None] | None) -> tuple[int, int, str, str] | OSError:
-    """(size, modification time, SHA-256, format); the stored ones where the first two still hold. An older medbench stored no format."""
+def _hash_file(path: str, stored: ReadFile | None) -> ReadFile | OSError:
+    """`stored` where the file's state is still the same, else what is read now."""
     try:
         state = os.stat(path)
         if not stat.S_ISREG(state.st_mode):
             return OSError(0, "not a file")
-        same = stored if stored and stored[:2] == (state.st_size, state.st_mtime_ns) else None
-        if same and same[3] is not None:
-            return (*same[:3], same[3])
-        with open(path, "rb") as stream:
-            kind = decoding.format_of(stream.read(decoding.HEAD))
-            if same:
-                return (*same[:3], kind)
-            stream.seek(0)
-            read = hashlib.file_digest(stream, "sha256") if state.st_size < _LARGE else _watched_digest(stream, path, state.st_size)
-            return state.st_size, state.st_mtime_ns, read.hexdigest(), kind
+        if stored and stored.state == FileState.of(state):
+            return stored
+        for _ in range(_TRIES):
+            with open(path, "rb") as stream:
+                before, now = FileState.of(os.fstat(stream.fileno())), time.time_ns()
+                kind = decoding.format_of(stream.read(decoding.HEAD))
+                stream.seek(0)
+                read = hashlib.file_digest(stream, "sha256") if before.size < _LARGE else _watched_digest(stream, path, before.size)
+                if FileState.of(os.fstat(stream.fileno())) == before:
+                    return ReadFile(before, read.hexdigest(), kind, before.settled(now))
+        return OSError(0, "it is written while it is read")
     except OSError as error:
         return error
 
@@ -132,12 +183,18 @@ def _database(cache_dir: Path) -> Iterator[sqlite3.Connection]:
     file = cache_dir / "hashes.sqlite"
     try:
         with closing(sqlite3.connect(file, timeout=60)) as db:
-            db.execute("CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT, format TEXT)")
-            if "format" not in {column[1] for column in db.execute("PRAGMA table_info(files)")}:
-                with suppress(sqlite3.OperationalError):  # another process added it meanwhile
-                    db.execute("ALTER TABLE files ADD COLUMN format TEXT")
+            if _columns(db) != _COLUMNS:
+                with db:
+                    db.execute("BEGIN IMMEDIATE")
+                    if _columns(db) != _COLUMNS:  # an older medbench compared less: its hashes are not believed
+                        db.execute("DROP TABLE IF EXISTS files")
+                        db.execute(f"CREATE TABLE files ({_TYPES})")
             yield db
     except sqlite3.Error as error:
         raise UserError(
             f"The memory of content hashes {file} cannot be used ({error}).", then="free some space, or delete it: it is made anew"
         ) from error
+
+
+def _columns(db: sqlite3.Connection) -> tuple[str, ...]:
+    return tuple(column[1] for column in db.execute("PRAGMA table_info(files)"))

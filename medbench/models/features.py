@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,18 +14,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import images
-from medbench.schema import Encoder, Method, Weights, fingerprint
+from medbench.schema import Encoder, Method, Weights, checked, fingerprint, parsed
 from medbench.schema.ingredients import raised
 from medbench.stats.array_sketch import sketch
 from medbench.system import atomic_write
 from medbench.system.environment import machine
 from medbench.system.precision import autocast, kind, products
 from medbench.system.progress_listener import report_progress
+from medbench.system.row_checksums import DamagedArray, RowChecksums, crc32, record_of, seen_blocks
 
 if TYPE_CHECKING:
     import torch
 
 EMBEDDING = 1  # an ingredient, see `schema.ingredients`; raise it with every change of a feature, of BATCH, too
+log = logging.getLogger("medbench")
 COUNT = 20  # writing what was done to the disk costs a twentieth of the time at most
 BATCH = 128  # another batch size changes the last bits of a feature
 
@@ -53,21 +56,61 @@ def feature_key(pack_key: str, encoder: Encoder, weights: Weights, method: Metho
 
 
 def cached(cache_dir: Path, key: str) -> Features | None:
-    """The finished features of that key, or None."""
-    about = cache_dir / "features" / key / "about.json"
-    if not about.exists():
+    """The finished features of that key, or None. What is damaged is removed, with a line that says so: it is computed again."""
+    from filelock import FileLock, Timeout
+
+    folder = cache_dir / "features" / key
+    try:
+        return _opened(folder)
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        try:
+            with FileLock(folder / "lock", timeout=0):
+                _discard(folder, error)
+        except Timeout:
+            pass  # whoever holds it looks at it, too
+    return None
+
+
+def _opened(folder: Path) -> Features | None:
+    """Features of an older medbench are taken as they are, and get checksums. Raises ValueError, TypeError or FileNotFoundError for what is
+    damaged."""
+    if not (folder / "about.json").exists():
         return None
-    record = json.loads(about.read_text())
-    array = np.load(about.with_name("features.npy"), mmap_mode="c")
+    record = parsed((folder / "about.json").read_bytes())
+    checked(record, _ABOUT)
+    sums = record_of(record)
+    if sums is None:
+        array = np.load(folder / "features.npy", mmap_mode="c")
+        with suppress(OSError):  # a cache that cannot be written can be read
+            atomic_write.record(folder / "about.json", {**record, "checksums": RowChecksums.of(array).to_json()})
+    else:
+        array = sums.open(folder / "features.npy", "c")
+        seen = seen_blocks(folder / "features.npy", sums)
+        if not seen.all():  # a probe reads all of them, again and again
+            sums.check(array)
+            seen[:] = True
     return Features(array, record["seconds"], record["images_per_second"], record["made_with"], record.get("checks", {}))
+
+
+_ABOUT: dict[str, Any] = {"seconds": (int, float), "images_per_second": (int, float), "made_with": dict}
+
+
+def _discard(folder: Path, why: Exception) -> None:
+    log.warning("the features in %s are damaged (%s): computing them again", folder, why)
+    for name in ("about.json", "done.json", "features.npy"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def measured_speed(cache_dir: Path, encoder: Encoder, device: str) -> float | None:
     """Images a second of the last embedding with this encoder and size on this device, None where there was none."""
     files = sorted((cache_dir / "features").glob("*/about.json"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in files:
-        record = json.loads(file.read_text())
-        made = record["encoder"], record["size"], record["made_with"]["device"]
+        try:
+            record = parsed(file.read_bytes())
+            checked(record, _ABOUT)
+        except (ValueError, TypeError, FileNotFoundError):
+            continue  # told where it is needed
+        made = record.get("encoder"), record.get("size"), record["made_with"].get("device")
         if made == (encoder.name, encoder.size, machine(device)["device"]):
             return float(record["images_per_second"])
     return None
@@ -109,10 +152,15 @@ def extract_features(
     folder = cache_dir / "features" / key
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        found = cached(cache_dir, key)
+        atomic_write.remove_abandoned(folder)
+        try:
+            found = _opened(folder)
+        except (ValueError, TypeError, FileNotFoundError) as error:
+            _discard(folder, error)
+            found = None
         if found is None:
             _compute(pack, build(), encoder, folder, device, precision, stage)
-            found = cached(cache_dir, key)
+            found = _opened(folder)
     assert found is not None
     return found
 
@@ -128,8 +176,9 @@ def _compute(
 ) -> None:
     total = len(pack)
     file, counter = folder / "features.npy", folder / "done.json"
-    done, seconds = _resume(counter)
-    out = np.load(file, mmap_mode="r+") if done else None
+    done, seconds, out = _resume(file, counter, total)
+    crc = crc32(out[:done]) if out is not None else 0
+    counted_rows = done
     checks = _checks(pack, net, encoder)
     start = time.perf_counter() - seconds
     counted, counting = start, 0.0  # when, and how long it took
@@ -145,7 +194,8 @@ def _compute(
         if now - counted > COUNT * counting:
             out.flush()
             atomic_write.sync(file)  # a counter that reached the disk before its features would leave zeros among them
-            _write(counter, {"done": done, "seconds": now - start})
+            crc, counted_rows = crc32(out[counted_rows:done], crc), done
+            atomic_write.record(counter, {"done": done, "seconds": now - start, "shape": list(out.shape), "crc32": crc})
             counted, counting = time.perf_counter(), time.perf_counter() - now
         report_progress(stage, done, total, "images")
     assert out is not None, "a pack holds at least one image"
@@ -155,7 +205,8 @@ def _compute(
     # This file's presence publishes the features: nothing reads an entry without it.
     about = {"seconds": seconds, "images_per_second": total / seconds, "encoder": encoder.name, "size": encoder.size}
     checks["features"] = sketch(out)
-    _write(folder / "about.json", {**about, "made_with": machine(device), "checks": checks})
+    sums = RowChecksums.of(out).to_json()
+    atomic_write.record(folder / "about.json", {**about, "made_with": machine(device), "checks": checks, "checksums": sums})
     counter.unlink(missing_ok=True)
 
 
@@ -194,13 +245,18 @@ def forward(
             yield pending.cpu().numpy()
 
 
-def _resume(counter: Path) -> tuple[int, float]:
-    """Images done and seconds spent by a run that was killed, (0, 0) where there was none."""
-    if not counter.exists():
-        return 0, 0.0
-    record = json.loads(counter.read_text())
-    return record["done"], record["seconds"]
-
-
-def _write(file: Path, record: dict[str, Any]) -> None:
-    atomic_write.write(file, lambda partial: partial.write_text(json.dumps(record)))
+def _resume(file: Path, counter: Path, total: int) -> tuple[int, float, np.memmap[Any, Any] | None]:
+    """Images done and seconds spent by a run that was killed, and the features; (0, 0, None) where there was none, or it left them damaged."""
+    try:
+        record = parsed(counter.read_bytes())
+        checked(record, {"done": int, "seconds": (int, float), "shape": list, "crc32": int})
+        out = RowChecksums(tuple(record["shape"]), "<f4", 1, ()).open(file, "r+")
+        if len(out) != total or crc32(out[: record["done"]]) != record["crc32"]:
+            raise DamagedArray("the rows that were done have another checksum")
+    except FileNotFoundError:
+        return 0, 0.0, None
+    except (ValueError, TypeError) as error:
+        log.warning("the unfinished features %s cannot be gone on with (%s): beginning anew", file, error)
+        file.unlink(missing_ok=True)
+        return 0, 0.0, None
+    return record["done"], record["seconds"], out

@@ -41,6 +41,7 @@ from medbench.stats import metrics
 from medbench.system import devices
 from medbench.system.precision import kind, products
 from medbench.system.progress_listener import calling
+from medbench.system.row_checksums import CheckedRows
 
 UNEVEN = 0.01  # of a sum of probabilities: rounding in half precision is a tenth of it
 log = logging.getLogger("medbench")
@@ -317,8 +318,10 @@ def _held_out(scores: Scores, labels: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _columns(arrays: Sequence[np.ndarray], where: slice) -> np.ndarray:
+def _columns(arrays: Sequence[Any], where: slice) -> Any:
     """The rows of one part; of a fusion, all members' features side by side."""
+    if isinstance(arrays[0], CheckedRows):  # pixels, which no fusion puts side by side
+        return arrays[0].part(where)
     return arrays[0][where] if len(arrays) == 1 else np.concatenate([array[where] for array in arrays], axis=1)
 
 

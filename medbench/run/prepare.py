@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +18,8 @@ from medbench.images.corruptions import corrupted_pack
 from medbench.models import features, pretrain
 from medbench.run.planning import Plan, given_features
 from medbench.run.units import Unit
-from medbench.schema import Encoder, Network, Weights, fingerprint
+from medbench.schema import Encoder, Network, Weights, checked, fingerprint, parsed
+from medbench.system.cache_folder import archive_is_whole
 from medbench.system.precision import kind
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def trained(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Unit:
     data, encoder, start = unit.data, unit.encoder, unit.start
     assert start is not None, "a pretraining starts somewhere"
     folder = pretrained_folder(plan, unit, device, processes)
-    if not (folder / "weights.pth").exists():
+    if not archive_is_whole(folder / "weights.pth", "pretraining again"):
         log.info("pretraining %s", unit.name)
         here = data.where("train")
         pretrain.pretrain(
@@ -93,10 +93,26 @@ def pretrained_folder(plan: Plan, unit: Unit, device: str, processes: int = 1) -
 
 
 def history(plan: Plan, unit: Unit, device: str) -> dict[str, Any]:
-    """What a unit's pretraining left beside its weights: seconds, views a second, machine, steps. {} where nothing was trained."""
-    file = pretrained_folder(plan, unit, device) / "history.json"
-    found: dict[str, Any] = json.loads(file.read_text()) if unit.recipes and file.exists() else {}
-    return found
+    """What a unit's pretraining left beside its weights: seconds, views a second, machine, steps. {} where nothing was trained, or it was lost."""
+    return kept_history(pretrained_folder(plan, unit, device)) if unit.recipes else {}
+
+
+def kept_history(folder: Path) -> dict[str, Any]:
+    """{} where there is none; a damaged one is removed, with a line: weights are too dear to be trained again for what was noted of them."""
+    file = folder / "history.json"
+    try:
+        found = parsed(file.read_bytes())
+        checked(found, {"steps": list, "seconds": (int, float), "views_per_second": (int, float)})
+        for step in found["steps"]:
+            checked(step, {"views": int}, "a step")
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        log.warning("%s is damaged (%s): what these weights cost, and how their loss went, is lost", file, error)
+        file.unlink(missing_ok=True)
+        return {}
+    kept: dict[str, Any] = found
+    return kept
 
 
 def unit_features(plan: Plan, unit: Unit, device: str, target: EvaluationSet | None = None) -> tuple[features.Features, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from medbench.run.planning import Plan, plan
-from medbench.run.prepare import task_pack, trained
+from medbench.run.prepare import kept_history, task_pack, trained
 from medbench.run.units import Unit
 from medbench.schema import Grid, UserError, check_writable, registry
 from medbench.system import devices
@@ -47,17 +47,24 @@ def alone(grid: Grid, out: Path | None, device: str) -> list[str]:
         return []
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(weights.file, out / f"{method.name}.pth")
-    history = json.loads((weights.file.parent / "history.json").read_text())
+    views_picture(planned, unit, out / "views.png")
+    judged = f"Judge it: {_judging(grid, unit, out / f'{method.name}.pth')}"
+    history = kept_history(weights.file.parent)
+    if not history:
+        return [
+            *planned.notes,
+            f"{out}/{method.name}.pth, views.png; the history of this training was lost, and its loss.png with it",
+            judged,
+        ]
     (out / "history.json").write_text(json.dumps({"weights": weights.name, "sha256_of_recipe": weights.sha256, **history}, indent=1))
     loss_picture(history["steps"], weights.name, out / "loss.png")
-    views_picture(planned, unit, out / "views.png")
     last = [step["knn_auc"] for step in history["steps"] if "knn_auc" in step]
     watched = f"; kNN AUC on held-out training images {last[0]:.3f} at first, {last[-1]:.3f} at last" if last else ""
     return [
         *planned.notes,
         f"{weights.name}: {history['steps'][-1]['views']} views in {history['seconds']:.0f} s, {history['views_per_second']:.0f} a second{watched}",
         f"{out}/{method.name}.pth (timm.create_model('{unit.encoder.architecture}', num_classes=0).load_state_dict), history.json, loss.png, views.png",
-        f"Judge it: {_judging(grid, unit, out / f'{method.name}.pth')}",
+        judged,
     ]
 
 

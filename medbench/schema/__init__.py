@@ -7,7 +7,7 @@ defined here, so that a reader of one stage needs this folder and that stage alo
 from medbench.schema.budgets import ALL, Budget, parse_budget
 from medbench.schema.errors import DiskError, UserError, check_writable, place_of, user_path, written_by
 from medbench.schema.grid import OPTIONS, Cell, Grid, Row, fingerprint
-from medbench.schema.json_records import checked, parsed
+from medbench.schema.json_records import ChecksumError, checked, parsed, with_checksum
 from medbench.schema.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
 from medbench.schema.plan_file import PlanFile, PlannedCell
 from medbench.schema.progress import Progress, ProgressCallback
@@ -26,6 +26,7 @@ __all__ = [
     "READOUTS",
     "Budget",
     "Cell",
+    "ChecksumError",
     "DiskError",
     "Download",
     "Drawn",
@@ -62,5 +63,6 @@ __all__ = [
     "parsed",
     "place_of",
     "user_path",
+    "with_checksum",
     "written_by",
 ]

@@ -1,8 +1,10 @@
-"""What a JSON record of a file that people copy, edit and merge must hold."""
+"""What a JSON record of a file that people copy, edit and merge must hold, and the checksum at its end."""
 
 from __future__ import annotations
 
 import json
+import re
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +16,28 @@ def _refused(constant: str) -> None:
 _DECODER = json.JSONDecoder(parse_constant=_refused)  # `json.loads` would make one a line
 
 
+#: The last entry of a record that medbench wrote: the CRC-32 of the text before it, so that a reader need not write the record again.
+_CHECKSUM = re.compile(rb',\s*"checksum": "([0-9a-f]{8})"\s*\}\s*$')
+_END = 64  # bytes that hold it
+
+
+class ChecksumError(ValueError):
+    """A record is not as it was written."""
+
+
+def with_checksum(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:
+    """JSON in UTF-8, without a line end: the entries of `record`, which has one at least, and their checksum. Raises ValueError for NaN."""
+    text = json.dumps(record, indent=indent, allow_nan=False, ensure_ascii=False).encode()
+    body = text[:-1].rstrip()
+    space = b" " if indent is None else b"\n" + b" " * indent
+    return body + b"," + space + b'"checksum": "%08x"' % zlib.crc32(body) + (b"" if indent is None else b"\n") + b"}"
+
+
 def parsed(text: str | bytes) -> Any:
-    """JSON in UTF-8, and no more: Python's own reader takes NaN and halves of characters, which no file of medbench holds. Raises ValueError."""
+    """JSON in UTF-8, and no more: Python's own reader takes NaN and halves of characters, which no file of medbench holds.
+
+    A record that ends in a checksum is compared with it, and comes without it. Raises ValueError.
+    """
     words = text if isinstance(text, str) else text.decode("utf-8-sig")
     found = _DECODER.decode(words)
     if "\\ud" in words or "\\uD" in words:
@@ -23,7 +45,16 @@ def parsed(text: str | bytes) -> Any:
             json.dumps(found, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise ValueError("it holds half of a character") from None
+    if isinstance(found, dict) and "checksum" in found:
+        _check(words.encode())
+        del found["checksum"]
     return found
+
+
+def _check(text: bytes) -> None:
+    end = _CHECKSUM.search(text, max(len(text) - _END, 0))
+    if end is None or zlib.crc32(text[: end.start()].replace(b"\r\n", b"\n")) != int(end[1], 16):
+        raise ChecksumError("its checksum is another: it was damaged, or changed by hand")
 
 
 Kind = type | tuple[type, ...]

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import re
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from medbench.schema import with_checksum
+from medbench.system import archive_checksum
+
+#: NAME.MACHINE.PROCESS.RANDOM.partial: of processes with one number, as in two containers, each writes its own.
+_PARTIAL = re.compile(r".+\.([\w-]+)\.(\d+)\.[0-9a-f]{16}\.partial")
+#: NAME.PROCESS, as they were called until 2026.
+_OLDER = re.compile(r"(plan|leaderboard|checkpoint|weights|history|about|done|\d\S*-[\d.]+|.*[0-9a-f]{16})\.\d{1,10}")
+_ABANDONED = 86_400.0  # seconds without a change, after which a partial file of a process that cannot be asked has no writer
 
 
 def write(file: Path, make: Callable[[Path], object]) -> None:
     """`make` writes a file beside it, which takes its place once it is on the disk, or is removed. Raises OSError."""
-    partial = file.with_suffix(f".{os.getpid()}")
+    partial = file.with_name(f"{file.name}.{machine()}.{os.getpid()}.{secrets.token_hex(8)}.partial")
     try:
         with naming(file):
             make(partial)
@@ -19,6 +33,27 @@ def write(file: Path, make: Callable[[Path], object]) -> None:
             partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def record(file: Path, content: Mapping[str, Any], *, indent: int | None = None) -> None:
+    """`write` of a JSON object with its checksum, which `schema.parsed` looks at."""
+    write(file, lambda partial: partial.write_bytes(with_checksum(content, indent=indent) + b"\n"))
+
+
+def archive(file: Path, dump: Callable[[BinaryIO], object]) -> None:
+    """`write` of a zip archive, as torch.save makes one, with its checksum. torch's RuntimeError hides a full disk, which is raised in its place."""
+
+    def make(partial: Path) -> None:
+        with partial.open("wb") as opened:
+            try:
+                dump(opened)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
+        archive_checksum.add(partial)
+
+    write(file, make)
 
 
 @contextmanager
@@ -32,22 +67,49 @@ def naming(file: Path) -> Iterator[None]:
         raise
 
 
-def stream(file: Path, dump: Callable[[BinaryIO], object]) -> None:
-    """`write` for what writes to an open file, as torch.save: its RuntimeError hides a full disk, which is raised in its place."""
-
-    def make(partial: Path) -> None:
-        with partial.open("wb") as opened:
-            try:
-                dump(opened)
-            except RuntimeError as error:
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from None
-                raise
-
-    write(file, make)
-
-
 def sync(file: Path) -> None:
     """Wait until a file's content is on the disk. Raises OSError."""
     with file.open("r+b") as stream:
         os.fsync(stream.fileno())
+
+
+def remove_abandoned(*folders: Path) -> None:
+    """Remove what killed writes left in these folders: of a process of this machine that is gone; of any other, after a day."""
+    for folder in folders:
+        for entry in os.scandir(folder) if folder.is_dir() else ():
+            if (_PARTIAL.fullmatch(entry.name) or _OLDER.fullmatch(entry.name)) and _abandoned(entry):
+                Path(entry).unlink(missing_ok=True)
+
+
+def _abandoned(entry: os.DirEntry[str]) -> bool:
+    named = _PARTIAL.fullmatch(entry.name)
+    if named and named[1] == machine() and not _runs(int(named[2])):
+        return True
+    try:
+        return time.time() - entry.stat().st_mtime > _ABANDONED
+    except FileNotFoundError:  # its writer was done meanwhile
+        return False
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
+
+
+@cache
+def machine() -> str:
+    """A word for what a process number is unique in: this machine since it was started, or a container on it."""
+    import hashlib
+
+    parts = [socket.gethostname()]
+    for place in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        try:
+            parts.append(os.readlink(place) if place.endswith("pid") else Path(place).read_text().strip())
+        except OSError:  # not Linux: the name alone
+            continue
+    return f"{re.sub(r'[^a-zA-Z0-9-]+', '-', parts[0])[:24]}-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:8]}"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medbench.schema import DiskError, UserError, user_path
+from medbench.system import archive_checksum, atomic_write
 
+log = logging.getLogger("medbench")
 _MOVE = "set MEDBENCH_CACHE to a folder on a larger disk, or free some space (medbench cache --prune)"
 #: Their presence says that an entry of the cache is finished, or how far it is.
 _MARKS = ("about.json", "done.json", "done.npy", "weights.pth")
@@ -77,6 +80,33 @@ def disk_errors(folder: Path, needed: int) -> Iterator[None]:
         raise
 
 
+def archive_is_whole(file: Path, then: str, *, kept: bool = True) -> bool:
+    """Whether an archive of the cache is there as it was written; a damaged one is removed, with a line that says what happens `then`.
+
+    kept: one of an older medbench gets a checksum. Each is read once a process, and again where it was written meanwhile.
+    """
+    try:
+        state = file.stat()
+        if _WHOLE.get(str(file)) == (state.st_ino, state.st_mtime_ns, state.st_ctime_ns):
+            return True
+        has_checksum = archive_checksum.check_file(file)
+    except FileNotFoundError:
+        return False
+    except archive_checksum.DamagedArchive as error:
+        log.warning("%s is damaged (%s): %s", file, error, then)
+        file.unlink(missing_ok=True)
+        return False
+    if kept and not has_checksum:
+        with suppress(OSError):  # a cache that cannot be written can be read
+            atomic_write.archive(file, lambda opened: opened.write(file.read_bytes()))
+            state = file.stat()
+    _WHOLE[str(file)] = (state.st_ino, state.st_mtime_ns, state.st_ctime_ns)
+    return True
+
+
+_WHOLE: dict[str, tuple[int, int, int]] = {}
+
+
 def cache_entries(cache_dir: Path, name: str) -> dict[str, int]:
     """Entries of the cache `name` ("packs", "features"), finished or not -> bytes on disk. Entries without content are left out."""
     folder = cache_dir / name
@@ -98,6 +128,7 @@ def prune(cache_dir: Path, name: str) -> None:
                         file.unlink()
         except Timeout:
             continue  # another run is filling it
+    atomic_write.remove_abandoned(cache_dir / "audits", cache_dir / "weights")
 
 
 def _bytes(folder: Path) -> int:

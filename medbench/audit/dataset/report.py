@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -52,8 +52,8 @@ class DatasetReport:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @staticmethod
-    def from_json(text: str) -> DatasetReport:
-        record = json.loads(text)
+    def from_record(record: Mapping[str, Any]) -> DatasetReport:
+        """Raises TypeError or KeyError for what is none."""
         findings = [DatasetFinding(**{**found, "examples": tuple(found["examples"])}) for found in record["findings"]]
         lists = {name: tuple(record[name]) for name in ("pairs", "suspects", "columns")}
         return DatasetReport(**{**record, **lists, "findings": tuple(findings)})

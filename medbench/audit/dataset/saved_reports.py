@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from medbench.audit.dataset.report import DatasetReport
 from medbench.images import pixel_ingredients
 from medbench.models import features
-from medbench.schema import fingerprint
+from medbench.schema import fingerprint, parsed
 from medbench.schema.ingredients import raised
 from medbench.stats import splits
 from medbench.system import atomic_write
@@ -26,8 +26,8 @@ def file_of(cache_dir: Path, sha256: str, hashes: Sequence[str] = ()) -> Path:
 def load_report(cache_dir: Path, sha256: str, hashes: Sequence[str] = ()) -> DatasetReport | None:
     """The audit of data of that hash, the deepest that was made; None where there was none."""
     try:
-        return DatasetReport.from_json(file_of(cache_dir, sha256, hashes).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, TypeError, KeyError):  # a broken entry is made anew
+        return DatasetReport.from_record(parsed(file_of(cache_dir, sha256, hashes).read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # a broken entry is made anew
         return None
 
 
@@ -38,4 +38,5 @@ def save_report(cache_dir: Path, report: DatasetReport, hashes: Sequence[str] = 
         return
     file = file_of(cache_dir, report.sha256, hashes)
     file.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write.write(file, lambda partial: partial.write_text(report.to_json(), encoding="utf-8"))
+    atomic_write.remove_abandoned(file.parent)
+    atomic_write.record(file, asdict(report), indent=1)

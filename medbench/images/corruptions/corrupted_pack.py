@@ -11,6 +11,7 @@ import numpy as np
 from medbench import images
 from medbench.images.corruptions.catalogue import Corruption
 from medbench.schema import fingerprint
+from medbench.system.row_checksums import CheckedRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +30,13 @@ class CorruptedPack:
     @property
     def array(self) -> Any:
         """(M, S, S, 3) uint8, computed for the rows that are asked for; opened anew at each call."""
-        return _Damaged(self.pack.array[self.rows], self.ids, self.corruption, self.level)
+        return _Damaged(self.pack.array.part(self.rows), self.ids, self.corruption, self.level)
 
 
 class _Damaged:
     """What a memory-mapped array is to those who read it: length, shape, and rows by slice or index."""
 
-    def __init__(self, pixels: np.ndarray, ids: np.ndarray, corruption: Corruption, level: int):
+    def __init__(self, pixels: CheckedRows, ids: np.ndarray, corruption: Corruption, level: int):
         self.pixels, self.ids, self.corruption, self.level = pixels, ids, corruption, level
         self.shape, self.dtype, self.ndim = pixels.shape, pixels.dtype, pixels.ndim
 

@@ -21,6 +21,7 @@ from medbench.models.finetune.recipe import FineTuneRecipe
 from medbench.schema import PRIMARY, HeldOut, Kind, Network, Scores, Train
 from medbench.stats import metrics, splits
 from medbench.system import atomic_write
+from medbench.system.cache_folder import archive_is_whole
 from medbench.system.precision import autocast, products
 from medbench.system.progress_listener import report_progress
 
@@ -149,7 +150,8 @@ class FineTuning:
         file = self.folder / f"{rate:g}-{share:g}.pth"
         net, state = self.start(), State()
         optimiser = optimiser_of(net, self.recipe, rate)
-        saved = torch.load(file, map_location=self.device, weights_only=True) if file.exists() else None
+        whole = archive_is_whole(file, "training from the start", kept=False)
+        saved = torch.load(file, map_location=self.device, weights_only=True) if whole else None
         if saved and saved["state"].keys() == vars(state).keys():  # else another medbench kept it: from the start
             state = State(**saved["state"])
             if saved["done"]:
@@ -298,7 +300,7 @@ class FineTuning:
         record: dict[str, Any] = {"state": vars(state), "done": done}
         if not done:
             record |= {"net": net.state_dict(), "optimiser": optimiser.state_dict()}
-        atomic_write.stream(file, lambda opened: torch.save(record, opened))
+        atomic_write.archive(file, lambda opened: torch.save(record, opened))
 
 
 def _copy(net: nn.Module) -> dict[str, torch.Tensor]:

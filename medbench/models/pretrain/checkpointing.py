@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,6 +15,7 @@ import torch
 from torch import distributed
 
 from medbench.system import atomic_write
+from medbench.system.cache_folder import archive_is_whole
 from medbench.system.environment import machine
 from medbench.system.progress_listener import report_progress
 
@@ -77,6 +78,8 @@ def locked(folder: Path, world: DistributedContext) -> Iterator[bool]:
     try:
         world.barrier()
         done = (folder / "weights.pth").exists()
+        if world.rank == 0:
+            atomic_write.remove_abandoned(folder)
         world.barrier()
         yield not done
         world.barrier()
@@ -102,7 +105,7 @@ class CheckpointWriter:
     def load(self) -> dict[str, Any] | None:
         """The state that a killed run left, or None."""
         file = self.folder / "checkpoint.pth"
-        if not file.exists():
+        if not archive_is_whole(file, "beginning anew", kept=False):
             return None
         saved: dict[str, Any] = torch.load(file, map_location=self.device, weights_only=True)
         self.history, self.seconds = saved["history"], saved["seconds"]
@@ -122,7 +125,7 @@ class CheckpointWriter:
         start = time.perf_counter()
         if self.world.rank == 0:
             whole = {**state, "history": self.history, "seconds": self._seconds()}
-            atomic_write.stream(self.folder / "checkpoint.pth", lambda file: torch.save(whole, file))
+            atomic_write.archive(self.folder / "checkpoint.pth", lambda file: torch.save(whole, file))
             self.write_history()
         self.saved_at = time.perf_counter()
         self.saving = self.saved_at - start
@@ -132,7 +135,7 @@ class CheckpointWriter:
         if self.world.rank == 0:
             self.write_history()
             plain = {name: value.cpu().contiguous() for name, value in weights.items()}
-            atomic_write.stream(self.folder / "weights.pth", lambda file: torch.save(plain, file))
+            atomic_write.archive(self.folder / "weights.pth", lambda file: torch.save(plain, file))
             (self.folder / "checkpoint.pth").unlink(missing_ok=True)
 
     def write_history(self) -> None:
@@ -140,8 +143,14 @@ class CheckpointWriter:
             return
         views = self.history[-1]["views"] if self.history else 0
         speed = {"seconds": round(self._seconds(), 1), "views_per_second": round(views / max(self._seconds(), 1e-9), 1)}
-        record = {**machine(self.device), **speed, "processes": self.world.size, "steps": self.history}
-        atomic_write.write(self.folder / "history.json", lambda file: file.write_text(json.dumps(record, indent=1)))
+        steps = [{name: None if _undefined(value) else value for name, value in step.items()} for step in self.history]
+        record = {**machine(self.device), **speed, "processes": self.world.size, "steps": steps}
+        atomic_write.record(self.folder / "history.json", record, indent=1)
 
     def _seconds(self) -> float:
         return self.seconds + time.perf_counter() - self.started
+
+
+def _undefined(value: Any) -> bool:
+    """JSON has no NaN: the loss of a training that failed is null."""
+    return isinstance(value, float) and not math.isfinite(value)

@@ -1,0 +1,95 @@
+"""The checksum of a zip archive (.npz, .pth) as its comment: it travels with the file, and every reader of zip files passes over it.
+
+A zip's own checksums are of its members alone, and torch's reader looks at none of them.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+from medbench.system import archive_errors
+
+_MARK = b"medbench CRC-32 "
+_COMMENT = len(_MARK) + 8  # bytes: the mark and eight hex digits
+_DIRECTORY_END = 22  # bytes of a zip's last record without a comment, whose length is its last two (PKWARE's APPNOTE 6.3, section 4.3.16)
+_BLOCK = 1 << 22
+
+
+class DamagedArchive(ValueError):
+    """An archive is not as it was written."""
+
+
+def with_checksum(raw: bytes) -> bytes:
+    """An archive without a comment, with one that holds the checksum of all before its own digits."""
+    if not _bare(raw[-_DIRECTORY_END:]):
+        raise ValueError("no zip archive without a comment")
+    body = raw[:-2] + _COMMENT.to_bytes(2, "little") + _MARK
+    return body + b"%08x" % zlib.crc32(body)
+
+
+def add(file: Path) -> None:
+    """`with_checksum` of a file that nobody reads yet."""
+    with file.open("r+b") as stream:
+        stream.seek(-_DIRECTORY_END, 2)
+        if not _bare(stream.read()):
+            raise ValueError(f"{file} is no zip archive without a comment")
+        stream.seek(-2, 2)
+        stream.write(_COMMENT.to_bytes(2, "little") + _MARK)
+        stream.flush()
+        stream.seek(0)
+        digits = b"%08x" % _crc32(stream, stream.seek(0, 2))
+        stream.write(digits)
+
+
+def check(raw: bytes) -> bool:
+    """Whether an archive has a checksum; the right one. False: it is of an older medbench. Raises DamagedArchive for any other."""
+    end = raw[-_COMMENT:]
+    if end[: len(_MARK)] == _MARK:
+        if zlib.crc32(memoryview(raw)[:-8]) != _digits(end):
+            raise DamagedArchive("its checksum is another")
+        return True
+    if not _bare(raw[-_DIRECTORY_END:]):
+        raise DamagedArchive("it does not end as an archive")
+    return False
+
+
+def check_file(file: Path) -> bool:
+    """`check` of a file that is too large for memory. One of an older medbench is read for its members' own checksums."""
+    with file.open("rb") as stream:
+        size = stream.seek(0, 2)
+        stream.seek(max(0, size - _COMMENT))
+        end = stream.read()
+        if end[: len(_MARK)] == _MARK:
+            if _crc32(stream, size - 8) != _digits(end):
+                raise DamagedArchive("its checksum is another")
+            return True
+        if not _bare(end[-_DIRECTORY_END:]):
+            raise DamagedArchive("it does not end as an archive")
+        with archive_errors.reading(DamagedArchive):
+            wrong = zipfile.ZipFile(stream).testzip()
+        if wrong is not None:
+            raise DamagedArchive(f"the checksum of {wrong} is another")
+        return False
+
+
+def _bare(end: bytes) -> bool:
+    return len(end) == _DIRECTORY_END and end[:4] == b"PK\5\6" and end[-2:] == b"\0\0"
+
+
+def _digits(end: bytes) -> int:
+    try:
+        return int(end[-8:], 16)
+    except ValueError:
+        return -1
+
+
+def _crc32(stream: BinaryIO, count: int) -> int:
+    """Of the first `count` bytes."""
+    stream.seek(0)
+    found = 0
+    while count > 0 and (block := stream.read(min(_BLOCK, count))):
+        found, count = zlib.crc32(block, found), count - len(block)
+    return found
