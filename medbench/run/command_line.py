@@ -21,17 +21,17 @@ def command(grid: Grid) -> str:
     for name in sorted(OPTIONS, key=lambda name: not OPTIONS[name].always):
         value = getattr(grid, name)
         if OPTIONS[name].always or value != getattr(_DEFAULT, name):
-            words += _words(name, value)
+            words += _words(name, _hidden(name, value))
     return shlex.join(words)
 
 
-def asking(name: str, value: Any = None) -> str:
-    """The command that gives one field a value, its default where none is given: for the end of an error's message.
+def asking(**fields: Any) -> str:
+    """The command that gives these fields these values, for a message to whoever sits at this machine: places stay. None: not said.
 
-    >>> asking("seeds"), asking("target", "val")
-    ('medbench run --seeds 3', 'medbench run --on val')
+    >>> asking(seeds=Grid.seeds), asking(tasks=("derm",), size=None, weights="/home/ann/best.pth")
+    ('medbench run --seeds 3', 'medbench run --task derm --weights /home/ann/best.pth')
     """
-    return shlex.join(["medbench", "run", *_words(name, getattr(_DEFAULT, name) if value is None else value)])
+    return shlex.join(["medbench", "run", *(word for name, value in fields.items() if value is not None for word in _words(name, value))])
 
 
 def _words(name: str, value: Any) -> list[str]:
@@ -40,10 +40,17 @@ def _words(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [option.flag if value else f"--no-{option.flag[2:]}"]
     if isinstance(value, tuple):
-        parts = [_placeless(part) for part in value]
-        return [word for part in parts for word in (option.flag, part)] if option.repeated else [option.flag, ",".join(parts)]
-    hidden = option.placeholder and value != "phantom"
-    return [option.flag, option.placeholder if hidden else _placeless(str(value))]
+        return [word for part in value for word in (option.flag, part)] if option.repeated else [option.flag, ",".join(value)]
+    return [option.flag, str(value)]
+
+
+def _hidden(name: str, value: Any) -> Any:
+    """A field's value without places on the machine."""
+    if isinstance(value, tuple):
+        return tuple(map(_placeless, value))
+    if OPTIONS[name].placeholder and value != "phantom":
+        return OPTIONS[name].placeholder
+    return _placeless(value) if isinstance(value, str) else value
 
 
 def _placeless(word: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medbench.run.command_line import asking
 from medbench.run.planning import Plan, plan
 from medbench.run.prepare import kept_history, task_pack, trained
 from medbench.run.units import Unit
@@ -70,9 +70,7 @@ def alone(grid: Grid, out: Path | None, device: str) -> list[str]:
 
 def _judging(grid: Grid, unit: Unit, weights: Path) -> str:
     """The command that scores these weights on the same images, at the same size."""
-    words = ["medbench", "run", "--task", grid.tasks[0], "--encoder", unit.encoder.name, "--weights", str(weights)]
-    words += [word for name in ("data", "size") if (value := getattr(grid, name)) for word in (f"--{name}", str(value))]
-    return shlex.join(words)
+    return asking(tasks=grid.tasks[:1], encoders=(unit.encoder.name,), weights=str(weights), data=grid.data, size=grid.size)
 
 
 def _join(device: str) -> tuple[str, int, int]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from medbench.run.command_line import asking
 from medbench.schema import Grid, UserError, user_path
 
 EXAMPLE = 'GRID = Grid(tasks=("derm",), labels=("1", "10", "100"))'
@@ -43,7 +44,7 @@ def load_study(text: str) -> Study:
     if file.suffix != ".py" or not file.is_file():
         what = f"No study file '{text}'" if file.suffix == ".py" else f"'{text}' is not a study: a Python file with a constant GRID"
         near = [str(other) for folder in (file.parent, Path("benchmarks")) if folder.is_dir() for other in sorted(folder.glob("*.py"))]
-        then = "medbench run FILE.py" if file.suffix == ".py" else f"medbench run --task {text}, or medbench run FILE.py"
+        then = "medbench run FILE.py" if file.suffix == ".py" else f"{asking(tasks=(text,))}, or medbench run FILE.py"
         if (file / "rows.jsonl").is_file():
             then = f"medbench table '{text}', or check --rows '{text}': it is a results folder"
         raise UserError(f"{what}.", allowed=near, given=text, then=then)

@@ -44,18 +44,20 @@ def check_options(grid: Grid) -> None:
     study.check_types(grid, "Grid")
     for name, what in (("seeds", "seeds"), ("pretrain_seeds", "pretraining seeds")):
         if not 1 <= (number := getattr(grid, name)) <= 1000:
-            raise UserError(f"The number of {what}, {number}, is out of range.", allowed=["1 to 1000"], then=asking(name))
+            raise UserError(
+                f"The number of {what}, {number}, is out of range.", allowed=["1 to 1000"], then=asking(**{name: getattr(Grid, name)})
+            )
     if grid.pretrain not in pretrain.BUDGETS:
         what = f"Unknown pretraining budget '{grid.pretrain}'."
-        raise UserError(what, allowed=pretrain.BUDGETS, given=grid.pretrain, then=asking("pretrain"))
+        raise UserError(what, allowed=pretrain.BUDGETS, given=grid.pretrain, then=asking(pretrain=Grid.pretrain))
     if grid.precision not in PRECISIONS:
         raise UserError(f"Unknown precision '{grid.precision}'.", allowed=PRECISIONS, given=grid.precision)
     if grid.target not in ("test", "val"):
         what = f"Unknown part '{grid.target}' to score on."
-        raise UserError(what, allowed=["test", "val"], given=grid.target, then=asking("target", "val"))
+        raise UserError(what, allowed=["test", "val"], given=grid.target, then=asking(target="val"))
     if grid.target == "val" and (grid.shifts or grid.corruptions):
         flag = OPTIONS["target"].flag
-        raise UserError(f"A shift is measured against the test part, not with {flag} val.", then=asking("target"))
+        raise UserError(f"A shift is measured against the test part, not with {flag} val.", then=asking(target=Grid.target))
 
 
 def budgets_of(grid: Grid) -> list[Budget]:
