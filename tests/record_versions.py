@@ -86,7 +86,7 @@ def entries() -> dict[str, tuple[object, list[Path]]]:
         ),
         "plan": (
             list(ingredients.FROZEN),
-            [ROOT / "run" / f"{name}.py" for name in ("planning", "validation", "ingredients", "execution", "units", "prepare")]
+            [ROOT / "run" / f"{name}.py" for name in ("planning", "validation", "ingredients", "execution", "fitting", "units", "prepare")]
             + [ROOT / "data" / "task_data.py"],
         ),
         "pretrain": (pretrain.VERSION, [*_files("models", "pretrain"), ROOT / "system" / "precision.py"]),

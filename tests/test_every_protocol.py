@@ -1,4 +1,4 @@
-"""Contracts over the registry of protocols that judge features: what `execution.py` and the tables rely on."""
+"""Contracts over the registry of protocols that judge features: what `fitting.py` and the tables rely on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from medbench.run import execution
+from medbench.run import fitting
 from medbench.schema import KINDS, Kind, Protocol, Train, registry
 from medbench.stats import metrics
 
@@ -61,7 +61,7 @@ def test_probabilities_that_do_not_sum_to_one_are_refused() -> None:
     """A protocol that gives what a softmax takes, or one-against-rest scores, fails its cells and says for which image."""
     good = np.array([[0.2, 0.8], [0.5, 0.5]], np.float16)
     bad = good + np.array([[0.0], [0.1]])
-    execution._check_sums(good, "binary", "mine on test")
-    execution._check_sums(bad, "multilabel", "mine on test")
+    fitting._check_sums(good, "binary", "mine on test")
+    fitting._check_sums(bad, "multilabel", "mine on test")
     with pytest.raises(ValueError, match=r"mine on test gives 1 of 2 images probabilities that do not sum to 1: image 1 1\.2"):
-        execution._check_sums(bad, "binary", "mine on test")
+        fitting._check_sums(bad, "binary", "mine on test")

@@ -19,7 +19,7 @@ from medbench.models.finetune import loop
 from medbench.models.fusion import TRUONG2021, fit_predict
 from medbench.protocols import knn, linear, svm_logreg
 from medbench.report.clinical import bands
-from medbench.run import execution
+from medbench.run import fitting
 from medbench.run.store import Store
 from medbench.schema import HeldOut, Kind, Scores, Split, Train, registry
 from medbench.stats import splits
@@ -202,11 +202,11 @@ def test_folds_are_those_of_every_protocol() -> None:
 
 def test_a_row_keeps_what_was_held_out_with_its_labels() -> None:
     held = HeldOut(np.array([2, 0]), np.array([[0.9, 0.1], [0.2, 0.8]]))
-    kept = execution._held_out(Scores(np.zeros((1, 2)), np.zeros(1), {}, held_out=held), np.array([7, 8, 9]))
+    kept = fitting._held_out(Scores(np.zeros((1, 2)), np.zeros(1), {}, held_out=held), np.array([7, 8, 9]))
     assert kept["held_out_labels"].tolist() == [9, 7]
     assert kept["held_out_index"].tolist() == [2, 0]
     assert kept["held_out_probabilities"].dtype == np.float32
-    assert execution._held_out(Scores(np.zeros((1, 2)), np.zeros(1), {}), np.array([7])) == {}
+    assert fitting._held_out(Scores(np.zeros((1, 2)), np.zeros(1), {}), np.array([7])) == {}
 
 
 def test_a_run_saves_them_beside_its_rows(folder: Path, medbench: Callable[..., int], tmp_path: Path) -> None:

@@ -78,9 +78,10 @@ def _compute(planned: Plan, store: Store, todo: Sequence[PlannedCell], device: s
 
     folder = store.folder
     with screen.Screen(len(todo), lambda: leaderboard.terminal(store)) as display:
-        execution.execute(planned, folder, device=device, on_row=display.row)
-    leaderboard.write(store)
-    screen.show(leaderboard.terminal(store))
+        execution.execute(planned, store, device=device, on_row=display.row)
+    found = leaderboard.leaderboards(store)
+    leaderboard.write(store, found)
+    screen.show(leaderboard.terminal(store, found=found))
     left = execution.missing(planned, store)
     print(f"{len(todo) - len(left)} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")
     if left:

@@ -34,12 +34,13 @@ def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
     """The work left in each unit, without doing any of it but a trial batch where the encoder's speed is not known."""
     device = devices.resolve(device)
     past: dict[tuple[str, str, str], list[float]] = {}
-    for row in store.rows().values():
+    rows = store.rows()
+    for row in rows.values():
         past.setdefault((row.cell.protocol, row.cell.labels, row.cell.target), []).append(row.cost["seconds"])
     found = []
     counted: set[str] = set()  # a fusion's members are often units of their own
     for unit in plan.units:
-        todo = missing(plan, store, unit)
+        todo = missing(plan, store, unit, rows)
         views = embedded = 0
         seconds = 0.0
         for part in unit.members or (unit,) if todo else ():

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from medbench.schema import Progress, ProgressCallback
 
 R = TypeVar("R")
+P = ParamSpec("P")
 _listener: ContextVar[Callable[[Progress], None] | None] = ContextVar("listener", default=None)
 _SMALL = 64 << 20  # bytes that are read sooner than a person asks
 
@@ -37,24 +38,29 @@ class _CallbackError(BaseException):
         self.raised = raised
 
 
-@contextmanager
-def calling(callback: ProgressCallback | None) -> Iterator[None]:
-    """Inside, reports reach callback(stage, done, total); None leaves the listener as it is. What the callback raises ends the work."""
+def user_callback(callback: Callable[P, None]) -> Callable[P, None]:
+    """A user's callback, inside `calling`: what it raises ends the work."""
 
-    def told(progress: Progress) -> None:
-        assert callback is not None
+    def called(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            callback(progress.stage, progress.done, progress.total)
+            callback(*args, **kwargs)
         except Exception as error:
             raise _CallbackError(error) from error
 
-    if callback is None:
-        yield
-        return
+    return called
+
+
+@contextmanager
+def calling(callback: ProgressCallback | None) -> Iterator[None]:
+    """Inside, reports reach callback(stage, done, total); None leaves the listener as it is. What it, or a `user_callback`, raises comes out."""
     raised = None
     try:
-        with listening(told):
+        if callback is None:
             yield
+        else:
+            told = user_callback(callback)
+            with listening(lambda progress: told(progress.stage, progress.done, progress.total)):
+                yield
     except _CallbackError as carried:
         raised = carried.raised
     if raised is not None:

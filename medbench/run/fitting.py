@@ -1,0 +1,260 @@
+"""One protocol on one unit: its draws are fitted, scored and made rows. The only file that reads the labels of a scored set."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medbench import stats
+from medbench.data.evaluation_sets import EvaluationSet
+from medbench.models.features import Features
+from medbench.run.ingredients import identity, ingredients, touched
+from medbench.run.planning import Plan
+from medbench.run.prepare import history, network, task_pack, unit_features
+from medbench.run.provenance import provenance, row_cost
+from medbench.run.store import Store
+from medbench.run.units import Unit
+from medbench.schema import Kind, PlannedCell, Protocol, Row, Scores, Train, fingerprint
+from medbench.stats import metrics
+from medbench.system.precision import kind
+from medbench.system.row_checksums import CheckedRows
+
+UNEVEN = 0.01  # of a sum of probabilities: rounding in half precision is a tenth of it
+log = logging.getLogger("medbench")
+
+
+@dataclass(frozen=True, eq=False)
+class RunContext:
+    """What all units of one run share. weights: the resamples of each grouping of scored images, made once."""
+
+    plan: Plan
+    store: Store
+    device: str
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def weights_of(self, groups: np.ndarray) -> np.ndarray:
+        """(N, R) uint8: `stats.group_weights` of a scored set; levels of a corruption share them."""
+        key = fingerprint(groups.tolist())
+        if key not in self.weights:
+            self.weights[key] = stats.group_weights(groups)
+        return self.weights[key]
+
+
+@dataclass(frozen=True)
+class PendingFit:
+    """One draw of one protocol, and its cells without a row: one for each evaluation set. first: its cell on the task's own part, done or not.
+
+    Nothing of a fitted head is kept, so a draw is fitted again as a whole where one of its sets has no row.
+    """
+
+    first: PlannedCell
+    missing: tuple[PlannedCell, ...]
+
+
+def pending_fits(unit: Unit, todo: Sequence[PlannedCell]) -> list[PendingFit]:
+    """What must be fitted, once for all its targets, in the order of the plan."""
+    firsts: dict[Any, PlannedCell] = {}
+    lacking: dict[Any, list[PlannedCell]] = {}
+    wanted = set(todo)
+    for planned in unit.cells:
+        draw = replace(planned.cell, target="")
+        firsts.setdefault(draw, planned)
+        if planned in wanted:
+            lacking.setdefault(draw, []).append(planned)
+    return [PendingFit(firsts[draw], tuple(cells)) for draw, cells in lacking.items()]
+
+
+@dataclass(frozen=True, eq=False)
+class ShownSet:
+    """A scored set as a protocol sees it: images (M, D) or (M, S, S, 3), no labels. weights: its resamples. made_with: features it was made of."""
+
+    target: EvaluationSet
+    images: np.ndarray
+    weights: np.ndarray
+    made_with: Sequence[Features]
+
+
+@dataclass(frozen=True, eq=False)
+class Solving:
+    """One protocol on one unit. features: of the unit, () for a protocol that needs images. histories: of each member's pretraining."""
+
+    context: RunContext
+    unit: Unit
+    protocol: Protocol
+    shown: Mapping[str, ShownSet]
+    histories: Sequence[Mapping[str, Any]]
+    made_of: Mapping[str, Any]
+
+
+Saved = tuple[Row, dict[str, np.ndarray]]
+
+
+def solve(
+    context: RunContext, unit: Unit, protocol: Protocol, todo: Sequence[PendingFit], features: Sequence[Features]
+) -> Iterator[tuple[PendingFit, Iterator[Saved]]]:
+    """Rows of one protocol, fit after fit. The protocol sees the targets' images, never their labels, and fits once for all of them."""
+    pixels = protocol.needs == "images"
+    arrays = [task_pack(unit.data, unit.encoder, context.plan.cache_dir).array] if pixels else [found.array for found in features]
+    train = _train(context, unit, protocol, todo, arrays)
+    shown = _shown(context, unit, protocol, todo, arrays, () if pixels else features)
+    histories = [history(context.plan, part, context.device) for part in unit.members or (unit,)]
+    solving = Solving(context, unit, protocol, shown, histories, ingredients(unit, protocol))
+    fused = unit.method.fusion.evaluate if unit.method.fusion and not pixels else None
+    evaluate = fused or protocol.evaluate
+    log.info("solving %s for %d draws of %s, each scored on %s", protocol.name, len(todo), unit.name, ", ".join(shown))
+    draws = [context.plan.draw(fit.first.cell) for fit in todo]
+    start = time.perf_counter()
+    for fit, answer in zip(todo, evaluate(train, {name: one.images for name, one in shown.items()}, draws), strict=True):
+        yield fit, _rows(solving, fit, answer, start)
+        start = time.perf_counter()
+
+
+def _train(context: RunContext, unit: Unit, protocol: Protocol, todo: Sequence[PendingFit], arrays: Sequence[np.ndarray]) -> Train:
+    """What the protocol may learn from."""
+    data, pool = unit.data, unit.data.pool
+    return Train(
+        _columns(arrays, data.where("train")),
+        pool.labels,
+        pool.groups,
+        data.task.kind,
+        len(data.task.classes),
+        context.device,
+        seeds=[fit.first.cell.seed for fit in todo],
+        folders=[scratch(context, fit) for fit in todo],
+        widths=tuple(array.shape[1] for array in arrays) if unit.members else (),
+        network=network(unit) if protocol.needs == "images" else None,
+    )
+
+
+def _shown(
+    context: RunContext,
+    unit: Unit,
+    protocol: Protocol,
+    todo: Sequence[PendingFit],
+    arrays: Sequence[np.ndarray],
+    features: Sequence[Features],
+) -> dict[str, ShownSet]:
+    """The sets that these fits are scored on, by name. arrays, features: of the task's own images."""
+    data, plan = unit.data, context.plan
+    asked = {planned.cell.target for fit in todo for planned in fit.missing}
+    found = {}
+    for target in plan.targets_of(data):
+        if target.name not in asked:
+            continue
+        made_with: Sequence[Features] = features
+        if not target.apart:
+            own = _columns(arrays, data.where(plan.target))
+            seen = own if target.rows is None else own[target.rows]
+        elif protocol.needs == "images":
+            seen = task_pack(data, unit.encoder, plan.cache_dir, target).array
+        else:
+            made_with = unit_features(plan, unit, context.device, target)
+            seen = _columns([made.array for made in made_with], slice(None))
+        found[target.name] = ShownSet(target, seen, context.weights_of(target.split.groups), made_with)
+    return found
+
+
+def _rows(solving: Solving, fit: PendingFit, answer: Mapping[str, Scores], start: float) -> Iterator[Saved]:
+    """The rows of one fit with what is saved beside them. start: when the fit began; the first row costs what the fit did."""
+    for planned in fit.missing:
+        shown = solving.shown[planned.cell.target]
+        given, task_kind = answer[shown.target.name], solving.unit.data.task.kind
+        _check_sums(given.probabilities, task_kind, f"{solving.protocol.name} on {shown.target.name}")
+        scores = shown.target.read(given)
+        values, resamples = _score(shown, task_kind, scores)
+        yield _row(solving, fit, planned, scores, values, start), _saved(scores, resamples, _labels(solving, fit))
+        start = time.perf_counter()
+
+
+def _labels(solving: Solving, fit: PendingFit) -> np.ndarray:
+    """The labels that a fit learned from."""
+    labels: np.ndarray = solving.unit.data.pool.labels[solving.context.plan.draw(fit.first.cell)]
+    return labels
+
+
+def _row(solving: Solving, fit: PendingFit, planned: PlannedCell, scores: Scores, values: dict[str, Any], start: float) -> Row:
+    unit, device, shown = solving.unit, solving.context.device, solving.shown[planned.cell.target]
+    draw = solving.context.plan.draw(fit.first.cell)
+    made_of = identity(solving.made_of, touched(unit, solving.protocol, planned.cell.labels, shown.target))
+    origin = provenance(unit, shown.target, draw, shown.made_with, solving.histories, device, scores, made_of)
+    return Row(
+        cell=planned.cell,
+        fingerprint=planned.fingerprint,
+        metrics=values,
+        n_labels=len(draw),
+        n_requested=planned.n_requested,
+        chosen=dict(scores.chosen),
+        cost=row_cost(time.perf_counter() - start, shown.made_with, solving.histories, device),
+        provenance=origin if planned is fit.first else {**origin, "fit": fit.first.setting},
+    )
+
+
+def _saved(scores: Scores, resamples: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
+    """What a results folder keeps of a row's scores. labels: of the labelled subset."""
+    return {
+        "probabilities": scores.probabilities.astype(np.float32),
+        "decisions": scores.decisions,
+        "metrics": np.array(list(resamples)),
+        "resamples": np.stack([array.astype(np.float32) for array in resamples.values()]),
+        **_held_out(scores, labels),
+    }
+
+
+def _held_out(scores: Scores, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """What a row keeps of the scores inside the labelled subset, whose labels are given; nothing where nothing was held out."""
+    if scores.held_out is None:
+        return {}
+    index = np.asarray(scores.held_out.index)
+    return {
+        "held_out_index": index,
+        "held_out_probabilities": scores.held_out.probabilities.astype(np.float32),
+        "held_out_labels": labels[index],
+    }
+
+
+def _columns(arrays: Sequence[Any], where: slice) -> Any:
+    """The rows of one part; of a fusion, all members' features side by side."""
+    if isinstance(arrays[0], CheckedRows):  # pixels, which no fusion puts side by side
+        return arrays[0].part(where)
+    return arrays[0][where] if len(arrays) == 1 else np.concatenate([array[where] for array in arrays], axis=1)
+
+
+def scratch(context: RunContext, fit: PendingFit) -> Path:
+    """Where a protocol keeps what a killed run needs to go on inside a fit. A results folder's own: the first of two runs with one would clear
+    it under the other."""
+    place = str(context.store.folder.absolute())
+    return context.plan.cache_dir / "cells" / fingerprint(fit.first.fingerprint, kind(context.device), place)
+
+
+def _score(shown: ShownSet, kind: Kind, scores: Scores) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Metrics with 95 % intervals, and their resamples. The one place where labels of a scored set are read."""
+    labels = shown.target.split.labels
+    plain = metrics.score(labels, scores.probabilities, scores.decisions, kind)
+    resampled = metrics.score(labels, scores.probabilities, scores.decisions, kind, shown.weights)
+    values: dict[str, Any] = {}
+    for name, value in plain.values.items():
+        low, high = stats.interval(resampled.values[name])
+        values[name] = {"value": _number(value), "low": _number(low), "high": _number(high)}
+    values["auc"]["classes"] = plain.auc_classes  # over how many the mean was taken
+    return values, resampled.values
+
+
+def _check_sums(probabilities: np.ndarray, kind: Kind, where: str) -> None:
+    """Raises ValueError where classes of which one is right have probabilities (N, C) that do not sum to 1: calibration would mean nothing."""
+    sums = probabilities.sum(1)
+    wrong = np.flatnonzero(np.abs(sums - 1) > UNEVEN)
+    if kind != "multilabel" and len(wrong):
+        raise ValueError(
+            f"{where} gives {len(wrong)} of {len(sums)} images probabilities that do not sum to 1: image {wrong[0]} {sums[wrong[0]]:.3g}"
+        )
+
+
+def _number(value: Any) -> float | None:
+    """JSON has no NaN: undefined is null."""
+    return None if value is None or not np.isfinite(value) else float(value)
