@@ -22,7 +22,8 @@ from trees.serving import Served, Server
 
 from medbench.models import checkpoints, encoders, weights
 from medbench.models.checkpoints import download
-from medbench.schema import UserError, Weights
+from medbench.schema import Progress, UserError, Weights
+from medbench.system.progress_listener import listening
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -345,13 +346,13 @@ def left(cache: Path) -> list[str]:
     return sorted(file.name for file in cache.rglob("*") if file.is_file() and file.suffix != ".lock")
 
 
-def test_a_download_is_shown_verified_and_done_once(
-    server: Server, entry: checkpoints.Checkpoint, body: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_download_is_shown_verified_and_done_once(server: Server, entry: checkpoints.Checkpoint, body: bytes, tmp_path: Path) -> None:
     server.files = {f"/{entry.file}": Served(b"", status=302, location="/elsewhere"), "/elsewhere": Served(body)}
     cache = tmp_path / "cache"
-    start = checkpoints.weights(entry, cache)
-    assert "100%" in capfd.readouterr().err
+    heard: list[Progress] = []
+    with listening(heard.append):
+        start = checkpoints.weights(entry, cache)
+    assert heard[-1].done == heard[-1].total > 0 and heard[-1].stage == f"downloading {entry.file}"
     assert start.file == cache / "weights" / entry.name / entry.file and start.file.read_bytes() == body
     assert (start.sha256, start.layout, start.std, start.interpolation) == (hashlib.sha256(body).hexdigest(), "swav", entry.std, "bilinear")
     assert start.trained_on == ("ImageNet-1k",)

@@ -35,13 +35,32 @@ def names(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*"))
 
 
-def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
     server.files["/a"] = Served(BODY, cut=[200_000, 70_000])
-    download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
+    heard: list[Progress] = []
+    with progress_listener.listening(heard.append):
+        download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
     starts = [int(wanted.removeprefix("bytes=").rstrip("-") or 0) for _, wanted in server.asked]
     assert len(starts) == 3 and starts[0] == 0 and 0 < starts[1] < starts[2] < len(BODY)
     assert names(tmp_path) == ["a"]
-    assert "100%" in capfd.readouterr().err
+    assert {(one.stage, one.total, one.unit) for one in heard} == {("downloading a", 1, "MB")}
+    assert [one.done for one in heard] == [0, 0, 0, 1], "once a try, once at the end"
+
+
+@pytest.mark.parametrize("size", [3 * 2**20 + 5, None])
+def test_a_download_says_how_far_it_is(size: int | None) -> None:
+    """In whole megabytes, once for each; of a file whose size no server says, how many have come."""
+    heard: list[Progress] = []
+    with progress_listener.listening(heard.append):
+        told = http._teller("downloading a", size)
+        for came in range(0, 3 * 2**20 + 1, 2**16):
+            told(came)
+        told(3 * 2**20 + 5, done=True)
+    shown = [(one.done, one.total, one.unit, one.detail) for one in heard]
+    if size:
+        assert shown == [(0, 4, "MB", ""), (1, 4, "MB", ""), (2, 4, "MB", ""), (3, 4, "MB", ""), (4, 4, "MB", "")]
+    else:
+        assert shown == [*((0, 1, "files", f"{n} MB") for n in range(4)), (1, 1, "files", "3 MB")]
 
 
 def test_a_second_call_goes_on_with_what_a_first_one_left(server: Server, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def data_get(
         if manage.is_complete(entry, place):
             print(f"{entry.data} is in {entry.find(place)}. Next: medbench data verify {task}")
             return
-    with screen.download_bars():
+    with screen.Screen():
         found = manage.get(entry, root, cache, say=lambda line: print(line, file=sys.stderr))
     if found and manage.is_complete(entry, root):
         where = f" --data {data}" if data else ""

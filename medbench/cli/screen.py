@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -134,30 +134,6 @@ class _Failures(logging.Handler):
 def _spell(seconds: float) -> str:
     """`40 s`, `12 min`, `3.5 h`."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-@contextmanager
-def download_bars() -> Iterator[None]:
-    """Show what is reported inside as one bar after another, beside the bars of downloads, which a live display would draw over."""
-    from tqdm import tqdm
-
-    seconds = 0.2 if sys.stderr.isatty() else 10.0
-    drawn: dict[str, tqdm] = {}
-
-    def stage(progress: Progress) -> None:
-        name, done, total = progress.stage, progress.done, progress.total
-        if name not in drawn:
-            drawn[name] = tqdm(total=total, desc=name, unit=f" {progress.unit}", mininterval=seconds, maxinterval=seconds, file=sys.stderr)
-        drawn[name].update(done - drawn[name].n)
-        if done >= total:
-            drawn[name].close()
-
-    try:
-        with listening(stage):
-            yield
-    finally:
-        for one in drawn.values():
-            one.close()
 
 
 def show(parts: Sequence[RenderableType]) -> None:

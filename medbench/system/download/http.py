@@ -8,13 +8,13 @@ import logging
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medbench.schema import UserError
+from medbench.system.progress_listener import report_progress
 
 if TYPE_CHECKING:
     import requests
@@ -32,12 +32,12 @@ class _BrokeOff(OSError):
 
 
 def retrieve(url: str, to: Path, verify: Callable[[Path], None], *, size: int | None = None, sure: bool = False, name: str = "") -> None:
-    """Download `url` to `to`, which appears complete and verified or not at all; a bar on stderr shows speed and time left.
+    """Download `url` to `to`, which appears complete and verified or not at all; the listener hears how far it is.
 
     verify(file) raises UserError for what is not the right file: it is deleted. A transfer that breaks off goes on where it stopped, now
     and at the next call, as long as the server has ranges and its file is still the same (ETag or Last-Modified; without either only where
     `sure`: verify knows a published hash); a server without ranges starts again. size: bytes, where published.
-    name: what the bar says.
+    name: what is reported.
 
     The caller holds a lock for `to`. Raises UserError for another size and a full disk, OSError (requests' errors are such) for the rest.
     """
@@ -147,34 +147,42 @@ def _total(response: requests.Response, start: int) -> int | None:
 
 
 def _write(response: requests.Response, part: Path, start: int, total: int | None, name: str) -> None:
-    from tqdm import tqdm
     from urllib3.exceptions import HTTPError
 
-    seconds = 0.2 if sys.stderr.isatty() else 10.0
-    bar = tqdm(
-        total=total,
-        initial=start,
-        desc=name,
-        unit="B",
-        unit_scale=True,
-        mininterval=seconds,
-        maxinterval=seconds,
-        file=sys.stderr,
-    )
-    with bar, part.open("r+b" if start else "wb") as stream:
+    came, told = start, _teller(f"downloading {name}", total)
+    told(came)
+    with part.open("r+b" if start else "wb") as stream:
         if start:
             stream.seek(start)
             stream.truncate()
         try:
             for block in response.raw.stream(_BLOCK, decode_content=False):  # the file's own bytes, whatever the server calls them
                 stream.write(block)
-                bar.update(len(block))
+                came += len(block)
+                told(came)
         except HTTPError as error:
             raise _BrokeOff(reason(error)) from error
         stream.flush()
         os.fsync(stream.fileno())
     if total is not None and _bytes(part) != total:
         raise _BrokeOff(f"{_bytes(part):,} of {total:,} bytes came")
+    told(came, done=True)
+
+
+def _teller(stage: str, total: int | None) -> Callable[..., None]:
+    """told(bytes that came, done=False) reports whole megabytes, once for each; of a file whose size no server says, how many there are so far."""
+    last, whole = -1, -(-total >> 20) if total is not None else 0
+
+    def told(came: int, done: bool = False) -> None:
+        nonlocal last
+        megabytes = came >> 20
+        if total is None and (done or megabytes > last):
+            report_progress(stage, int(done), 1, "files", f"{megabytes} MB")
+        elif total is not None and (done or last < megabytes < whole):
+            report_progress(stage, whole if done else megabytes, whole, "MB")
+        last = max(last, megabytes)
+
+    return told
 
 
 _SPACE = "free some space, or choose a folder on a larger disk, and run the same command again: it goes on where it stopped"
