@@ -165,19 +165,39 @@ def texts() -> Iterator[tuple[str, str]]:
                 yield str(file.relative_to(ROOT)), text
 
 
+def unknown_flags(text: str) -> Iterator[tuple[str, bool]]:
+    """(flag, is it none) of each flag in a text: of the command that stands before it, where one does."""
+    for piece in re.split(r"(?=medbench [a-z])|, ", text):
+        named = re.match(r"medbench ([a-z]+(?: [a-z]+)?)", piece)
+        words = [named[1], named[1].split()[0]] if named else []
+        allowed = next((flags(word) for word in words if word in COMMANDS), EVERY)
+        for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", piece):
+            yield flag, flag not in allowed | FOREIGN
+
+
+FOREIGN = {"--notest", "--nproc-per-node", "--python"}  # of convmv, torchrun and uv
+EVERY = {flag for name in COMMANDS for flag in flags(name)}
+
+
 def test_every_flag_in_a_message_is_an_option_of_the_command_it_names() -> None:
     """A flag that is renamed on `Grid` cannot stay behind in the words of an error."""
-    every, seen, wrong = {flag for name in COMMANDS for flag in flags(name)}, 0, []
-    for file, text in texts():
-        for piece in re.split(r"(?=medbench [a-z])|, ", text):
-            named = re.match(r"medbench ([a-z]+(?: [a-z]+)?)", piece)
-            words = [named[1], named[1].split()[0]] if named else []
-            allowed = next((flags(word) for word in words if word in COMMANDS), every)
-            for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", piece.replace("convmv -r --notest", "")):
-                seen += 1
-                wrong += [(file, flag, text)] * (flag not in allowed)
-    assert seen > 50
-    assert wrong == []
+    found = [(file, text, flag, wrong) for file, text in texts() for flag, wrong in unknown_flags(text)]
+    assert len(found) > 50
+    assert [one for one in found if one[-1]] == []
+
+
+def test_every_flag_of_a_printed_command_in_the_manual_and_the_studies_is_an_option() -> None:
+    root = ROOT.parent
+    files = [
+        root / "README.md",
+        root / "CONTRIBUTING.md",
+        *sorted((root / "benchmarks").glob("*.py")),
+        *sorted((root / "results").glob("*.md")),
+    ]
+    lines = [(file.name, line) for file in files for line in file.read_text().replace("\\\n", "").splitlines() if "medbench " in line]
+    found = [(*where, flag, wrong) for where in lines for flag, wrong in unknown_flags(where[1][where[1].index("medbench ") :])]
+    assert len(found) > 20
+    assert [one for one in found if one[-1]] == []
 
 
 def test_a_command_without_the_field_refuses_its_flag(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,8 @@ app.add_typer(data_app, name="data", invoke_without_command=True)
 def filled(param: typer.CallbackParam, value: str | None) -> str | None:
     """Refuses an empty text: it would be read as an option that was left out."""
     if value is not None and not value.strip():
-        raise UserError(f"--{param.name} is empty.", then=f"give it a value, or leave --{param.name} out")
+        flag = param.opts[0]
+        raise UserError(f"{flag} is empty.", then=f"give it a value, or leave {flag} out")
     return value
 
 
