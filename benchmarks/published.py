@@ -18,8 +18,10 @@ from __future__ import annotations
 import argparse
 import ast
 import csv
-import json
 from pathlib import Path
+
+from medbench import Store
+from medbench.schema import Mark
 
 PUBLISHED = Path(__file__).with_suffix(".csv")
 KEY = ("task", "method", "encoder", "protocol", "labels", "metric")
@@ -42,17 +44,16 @@ def ours(folder: Path) -> Cells:
     return found
 
 
-def marks(folder: Path) -> dict[str, list[str]]:
+def marks(folder: Path) -> dict[str, list[Mark]]:
     """What our tables say of the images, by "task|data|target"."""
-    tasks = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["tasks"]
-    return {where: about["marks"] for where, about in tasks.items()}
+    return {where: about["marks"] for where, about in Store(folder).plan().tasks.items()}
 
 
 def number(mean: str, sd: str) -> str:
     return f"{float(mean):.3f} ± {float(sd):.3f}" if sd else f"{float(mean):.3f}"
 
 
-def table(published: list[dict[str, str]], own: Cells, said: dict[str, list[str]]) -> list[str]:
+def table(published: list[dict[str, str]], own: Cells, said: dict[str, list[Mark]]) -> list[str]:
     """Markdown lines; said: marks of our data. Label budgets in rows, the paper's columns. Raises ValueError where two of our lines answer to one cell."""
     columns = list(dict.fromkeys(row["column"] for row in published))
     budgets = sorted({row["labels"] for row in published}, key=lambda text: ("%" in text, int(text.strip("n%").removesuffix("/class"))))
@@ -73,7 +74,7 @@ def table(published: list[dict[str, str]], own: Cells, said: dict[str, list[str]
         mine = number(lines[0]["mean"], lines[0]["sd"]) if lines else "–"
         data = lines[0]["data"] if lines else ""
         about = said[f"{row['task']}|{data}|test"] if lines else []
-        partial = any(mark.startswith("PARTIAL") for mark in about)
+        partial = any(mark.kind == "partial" for mark in about)
         images = " PHANTOM" if data == "phantom" else " PARTIAL" if partial else ""
         others.update(f"{data}: {mark}" for mark in about)
         doubt = " *" if any(word in row["note"] for word in DOUBTFUL) else ""

@@ -26,7 +26,7 @@ from medbench.audit.dataset import (
     saved_reports,
 )
 from medbench.data.task_data import TaskData
-from medbench.schema import Grid, Split, UserError, registry
+from medbench.schema import Grid, Mark, Note, Split, UserError, registry
 
 
 def drawn(n: int) -> list[Image.Image]:
@@ -246,12 +246,12 @@ def test_a_run_on_a_leaking_folder_says_so_on_every_table(
     assert leak in " ".join(said.out.split())
     assert leak in (tmp_path / "out" / "leaderboard.md").read_text()
     (entry,) = json.loads((tmp_path / "out" / "plan.json").read_text())["tasks"].values()
-    assert any(sentence.startswith(leak) for sentence in entry["audit"])
+    assert any(finding["kind"] == "leak" and leak.endswith(finding["text"][: len(leak) - 6]) for finding in entry["audit"])
     fingerprints = {json.loads(line)["fingerprint"] for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()}
     assert medbench(*RUN[:-1], "plain", "--no-audit") == 0
     (entry,) = json.loads((tmp_path / "plain" / "plan.json").read_text())["tasks"].values()
     assert "audit" not in entry
-    assert not any(mark.startswith("LEAK") for mark in entry["marks"])
+    assert not any(mark["kind"] == "leak" for mark in entry["marks"])
     same = {json.loads(line)["fingerprint"] for line in (tmp_path / "plain" / "rows.jsonl").read_text().splitlines()}
     assert same == fingerprints, "an audit changes no cell"
 
@@ -259,7 +259,7 @@ def test_a_run_on_a_leaking_folder_says_so_on_every_table(
 def test_another_task_brings_what_the_audit_of_its_data_found(tmp_path: Path) -> None:
     from medbench.data.task_data import open_task
 
-    notes: list[str] = []
+    notes: list[Note] = []
     cache, grid = images.cache_folder(), Grid(data="phantom")
     data = open_task(registry.task("derm"), grid, cache, notes)
     assert dataset.audited(data, grid, cache, notes).audit == ()
@@ -267,7 +267,7 @@ def test_another_task_brings_what_the_audit_of_its_data_found(tmp_path: Path) ->
     leak = dataset.DatasetFinding("near copies across parts", "leak", 2, "2 of 9 images of test are also in train, nearly")
     saved_reports.save_report(cache, dataset.DatasetReport("derm", sha256, "full", {}, (leak,)))
     told = dataset.audited(data, grid, cache, notes)
-    assert told.marks[-1] == "LEAK: 2 of 9 images of test are also in train, nearly (audit)"
+    assert told.marks[-1] == Mark("leak", "2 of 9 images of test are also in train, nearly (audit)")
     assert told.identity == data.identity
     saved_reports.save_report(cache, dataset.DatasetReport("derm", sha256, "hashes", {}, ()))
     assert saved_reports.load_report(cache, sha256) == dataset.DatasetReport("derm", sha256, "full", {}, (leak,)), "the deeper one stays"

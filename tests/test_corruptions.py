@@ -17,7 +17,7 @@ from medbench.images.corruptions.transforms import KINDS, corrupt
 from medbench.models import features
 from medbench.report import leaderboard
 from medbench.run import execution
-from medbench.schema import MODALITIES, registry
+from medbench.schema import MODALITIES, Note, registry
 from medbench.tasks import phantoms
 
 Medbench = Callable[..., int]
@@ -180,7 +180,7 @@ def test_each_level_is_a_target_of_the_same_fit(asked: Grid, tmp_path: Path, mon
     assert 0 < moved["corrupted-noise-1"] < moved["corrupted-noise-5"]
     boards = {board.target: board for board in leaderboard.leaderboards(store)}
     assert boards["corrupted-blur-5"].shift == {"kind": "corruption", "corruption": "blur", "level": 5, "of": "test"}
-    assert boards["corrupted-blur-5"].about["marks"][0].startswith("CORRUPTED: the test images with blur, level 5 of 5")
+    assert boards["corrupted-blur-5"].about["marks"][0].text.startswith("the test images with blur, level 5 of 5")
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("features of damaged images are in the cache, too")
@@ -243,5 +243,5 @@ def test_what_fits_one_of_two_tasks_is_noted_for_the_other() -> None:
     assert [(kind.name, level) for kind, level in found["derm"]] == [("blur", 1), ("blur", 3)]
     assert [kind.name for kind, _ in found["chexpert"]] == ["gamma-up", "gamma-up", "blur", "blur"]
     assert found["derm"][0][0].how != found["chexpert"][2][0].how, "out of focus here, unsharp there"
-    assert notes == ["derm is scored without the corruption gamma-up: it does not fit its images"]
+    assert notes == [Note("left out", "derm is scored without the corruption gamma-up: it does not fit its images")]
     assert catalogue.chosen("t", "", ["blur", "all"])[0].name == "blur"

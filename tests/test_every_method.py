@@ -88,7 +88,7 @@ def test_all_methods_in_one_run(bagged: Path, medbench: Medbench, tmp_path: Path
         sum(by[m].cost["pretrain_seconds"] for m in ("simclr", "swav", "dino")), abs=0.2
     )
     assert "list.csv (training part)" in " ".join(by["simclr"].provenance["trained_on"])
-    notes = " ".join(leaderboard.notes(leaderboard.leaderboards(Store(out))[0]))
+    notes = " ".join(map(str, leaderboard.notes(leaderboard.leaderboards(Store(out))[0])))
     assert "Quick pretraining shows the machinery" in notes and "One pretraining seed" in notes
 
     monkeypatch.setattr("medbench.models.pretrain.pretrain", lambda *_, **__: pytest.fail("it was trained before"))

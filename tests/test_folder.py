@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from medbench import images
-from medbench.schema import UserError, registry
+from medbench.schema import Mark, UserError, registry
 from medbench.stats import splits
 
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
@@ -93,7 +93,7 @@ def test_parts_and_classes_from_folders(tree):
     assert parts["train"].groups.tolist() == parts["train"].ids.tolist()
     assert task.groups is None
     assert task.bags is None
-    assert task.marks == ("no group column: images of one patient may stand on both sides",)
+    assert task.marks == (Mark("remark", "no group column: images of one patient may stand on both sides"),)
     assert task.settings["split"] == "given"
     assert task.find(root.parent) == root
     np.testing.assert_array_equal(images.decode(parts["val"].images[0]), PIXELS)
@@ -101,7 +101,7 @@ def test_parts_and_classes_from_folders(tree):
 
 def test_no_absolute_path_in_what_is_shown_or_kept(tree):
     task = open_task(tree(*[f"{c}/{i}.png" for c in "ab" for i in range(10)]))
-    shown = [task.name, task.title, task.data, *task.marks, *task.classes, str(dict(task.settings)), *labels_of(task)]
+    shown = [task.name, task.title, task.data, *map(str, task.marks), *task.classes, str(dict(task.settings)), *labels_of(task)]
     assert not any("/clinic" in text or text.startswith("/") for text in shown)
 
 
@@ -110,7 +110,7 @@ def test_class_folders_alone_are_split(tree):
     assert task.kind == "multiclass"
     assert sizes(task) == {"train": 42, "val": 6, "test": 12}
     assert [np.bincount(part.labels).tolist() for part in task.load(None).values()] == [[14] * 3, [2] * 3, [4] * 3]
-    assert "split made by medbench: 70/10/20 by image" in task.marks
+    assert Mark("split", "split made by medbench: 70/10/20 by image") in task.marks
     assert task.settings["split"] == "70/10/20"
 
 
@@ -142,7 +142,7 @@ def test_missing_parts(tree, given, expected, mark):
     if "val" in given:
         assert sizes(task)["val"] == 40
         assert all(name.startswith("train/") for name in task.load(None)["test"].ids)
-    assert [m for m in task.marks if "split made" in m] == ([f"split made by medbench: {mark}"] if mark else [])
+    assert [m.text for m in task.marks if m.kind == "split"] == ([f"split made by medbench: {mark}"] if mark else [])
 
 
 def test_numbers_are_ordered_as_numbers(tree):
@@ -152,7 +152,7 @@ def test_numbers_are_ordered_as_numbers(tree):
     ordinal = open_task(root, ordinal=True)
     assert ordinal.kind == "ordinal"
     assert ordinal.metric == "weighted_kappa"
-    assert "order of the classes: 0 < 2 < 10" in ordinal.marks
+    assert Mark("remark", "order of the classes: 0 < 2 < 10") in ordinal.marks
     assert ordinal.settings != open_task(root).settings
 
 
@@ -162,7 +162,7 @@ def test_other_files_are_left_out_and_counted(tree):
         (root / name).write_text("text")
     task = open_task(root)
     assert sum(sizes(task).values()) == 4
-    assert "3 files that are no images were left out (.txt, no suffix)" in task.marks
+    assert Mark("remark", "3 files that are no images were left out (.txt, no suffix)") in task.marks
 
 
 def test_dicom_without_a_suffix_is_an_image(tree):
@@ -216,8 +216,8 @@ def test_groups_are_never_torn(table):
     task = open_task(table("path label group", *rows))
     groups = [set(part.groups) for part in task.load(None).values()]
     assert sum(map(len, groups)) == len(set.union(*groups)) == 30
-    assert "split made by medbench: 70/10/20 by group" in task.marks
-    assert not any("no group column" in mark for mark in task.marks)
+    assert Mark("split", "split made by medbench: 70/10/20 by group") in task.marks
+    assert not any("no group column" in mark.text for mark in task.marks)
 
 
 def test_bags_and_metadata(table):
@@ -365,7 +365,7 @@ def test_names_in_another_unicode_form_are_found(table):
 
 def test_a_column_that_is_the_patient_by_its_name_is_asked_for(table):
     task = open_task(table("path label Patient_ID", *([*row, i // 2] for i, row in enumerate(many(40)))))
-    assert "no group column (rename 'Patient_ID'?): images of one patient may stand on both sides" in task.marks
+    assert Mark("remark", "no group column (rename 'Patient_ID'?): images of one patient may stand on both sides") in task.marks
 
 
 def test_a_csvs_folder_names_the_csv(table):

@@ -15,7 +15,7 @@ import pytest
 from medbench import Grid, UserError
 from medbench.data import task_data
 from medbench.run import execution, planning
-from medbench.schema import Scores, Split, Task, registry
+from medbench.schema import Mark, Scores, Split, Task, registry
 
 BASE = Task("t", 1, "T", "multiclass", ("a", "b", "c"), "T", load=lambda root: {}, find=lambda root: None, groups="patient")
 
@@ -25,7 +25,7 @@ def part(labels: list[int] | np.ndarray, groups: list[str]) -> Split:
     return Split([None] * n, np.arange(n).astype(str), np.array(labels), np.array(groups), np.array(groups))  # type: ignore[list-item]
 
 
-def check(parts: dict[str, Split], task: Task = BASE, **allowed: bool) -> list[str]:
+def check(parts: dict[str, Split], task: Task = BASE, **allowed: bool) -> list[Mark]:
     return task_data.check_parts(task, parts, "test", **{"allow_leak": False, "allow_partial": False, **allowed})
 
 
@@ -38,9 +38,9 @@ def test_a_group_in_two_parts() -> None:
     with pytest.raises(UserError, match=r"patient 'q' stands in both train and val \(1 such patients\): .*--allow-leak"):
         check(parts)
     marks = [
-        "LEAK: 1 patients stand in both train and val",
-        "LEAK: 2 patients stand in both train and test",
-        "LEAK: 1 patients stand in both val and test",
+        Mark("leak", "1 patients stand in both train and val"),
+        Mark("leak", "2 patients stand in both train and test"),
+        Mark("leak", "1 patients stand in both val and test"),
     ]
     assert check(parts, allow_leak=True) == marks
 
@@ -52,7 +52,7 @@ def test_a_class_missing_from_a_part(missing: str) -> None:
     parts = {name: part(values, [name + str(i) for i in range(3)]) for name, values in labels.items()}
     with pytest.raises(UserError, match=rf"The {missing} part of 't' has no image of class 'b' \(1 of 3 classes\)\..*--allow-partial"):
         check(parts)
-    assert check(parts, allow_partial=True) == [f"no image of b in the {missing} part"]
+    assert check(parts, allow_partial=True) == [Mark("absent", f"no image of b in the {missing} part")]
 
 
 def test_a_label_that_is_always_the_same_in_a_part() -> None:
@@ -61,7 +61,7 @@ def test_a_label_that_is_always_the_same_in_a_part() -> None:
     test = part(np.array([[1.0, 1.0], [1.0, 0.0], [np.nan, 0.0]]), ["r", "s", "t"])
     with pytest.raises(UserError, match="The test part of 't' has no image of class 'x', or none without it"):
         check({"train": train, "test": test}, task)
-    assert check({"train": train, "test": test}, task, allow_partial=True) == ["no image of x in the test part"]
+    assert check({"train": train, "test": test}, task, allow_partial=True) == [Mark("absent", "no image of x in the test part")]
 
 
 def cells(**changes: object) -> dict[tuple[object, ...], str]:
@@ -179,7 +179,7 @@ def test_methods_share_their_draws_and_data_is_named() -> None:
     by_method = {unit.method.name: [plan.draw(p.cell).tolist() for p in unit.cells] for unit in plan.units}
     assert by_method["random"] == by_method["supervised"]
     assert {p.cell.data for p in plan.cells} == {"phantom"}
-    assert re.search(r"derm: HAM10000 was left aside .*PHANTOM", plan.notes[0])
+    assert re.search(r"derm: HAM10000 was left aside .*PHANTOM", plan.notes[0].text)
 
 
 def test_pretraining_seeds_are_one_line() -> None:

@@ -105,7 +105,7 @@ def test_the_table_of_the_readme_is_that_of_the_committed_rows() -> None:
 def test_a_paper_table_says_of_the_ece_what_must_be_known_where_it_is_shown() -> None:
     boards = leaderboard.leaderboards(Store(ROOT / "results" / "kinds"))
     shown = {
-        metric: [note for note in leaderboard.pivot(boards, metric=metric).notes if note.startswith("ECE")]
+        metric: [note for note in leaderboard.pivot(boards, metric=metric).sentences if note.startswith("ECE")]
         for metric in ("accuracy", "ece")
     }
     assert not shown["accuracy"] and len(shown["ece"]) == 1

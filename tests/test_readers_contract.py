@@ -82,7 +82,7 @@ def test_a_run_opens_it(name: str, tree: Callable[[str], tuple[Task, Path]], tmp
     assert sum(sizes) == sum(CASES[name].n)
     if len(CASES[name].n) == 2 and name != "nih-expert":
         assert sizes[2] == CASES[name].n[1], "the official test part, all of it"
-    assert any("not the official set" in mark for mark in opened.marks) == (task.n_images is not None)
+    assert any("not the official set" in mark.text for mark in opened.marks) == (task.n_images is not None)
     for part in opened.parts.values():
         labels = part.labels
         assert (
@@ -186,7 +186,7 @@ def test_metadata_groups_and_counts_are_complete(name: str, tree: Callable[[str]
         assert all(split.groups.tolist()) and all(split.bags.tolist()), "an image without a group would be torn from nothing"
         if task.groups is None:
             assert split.groups.tolist() == split.ids.tolist(), "no group is known: every image is its own, and a mark says so"
-    assert task.groups is not None or any("unknown" in mark for mark in task.marks), name
+    assert task.groups is not None or any("unknown" in mark.text for mark in task.marks), name
     official = task.official
     assert all(len(counts) == len(task.classes) for counts in official.classes.values())
     for key in {**official.images, **official.classes}:

@@ -39,8 +39,8 @@ def test_aptos_copies_with_two_grades_are_left_out(tmp_path: Path) -> None:
     shutil.copy(root / "train_images" / f"{2:012x}.png", root / "train_images" / f"{7:012x}.png")  # both grade 2
     opened = open_task(retina.RETINA, Grid(data=str(root)), images.cache_folder(), [])
     assert sum(len(part) for part in opened.parts.values()) == 58
-    assert any("left out where graded differently" in mark for mark in opened.marks)
-    assert any("58 of the 3662 images" in mark for mark in opened.marks)
+    assert any("left out where graded differently" in mark.text for mark in opened.marks)
+    assert any("58 of the 3662 images" in mark.text for mark in opened.marks)
 
 
 def test_matek_reads_classes_with_and_without_range_folders(tmp_path: Path) -> None:
@@ -75,8 +75,8 @@ def test_a_partial_download_is_named_and_runs_where_allowed(tmp_path: Path) -> N
     with pytest.raises(UserError, match=r"holds a part of HyperKvasir: 18 of 23 classes are not there.*--allow-partial"):
         open_task(endoscopy.ENDOSCOPY, Grid(data=str(root)), images.cache_folder(), [])
     opened = open_task(endoscopy.ENDOSCOPY, Grid(data=str(root), allow_partial=True), images.cache_folder(), [])
-    assert any("50 of the 10662 images" in mark for mark in opened.marks)
-    assert any(mark.startswith("PARTIAL: 18 of 23 classes are not there") for mark in opened.marks)
+    assert any("50 of the 10662 images" in mark.text for mark in opened.marks)
+    assert any(mark.kind == "partial" and mark.text.startswith("18 of 23 classes are not there") for mark in opened.marks)
     whole = open_task(endoscopy.UC_GRADE, Grid(data=str(root)), images.cache_folder(), [])
     assert (whole.task.kind, whole.task.metric, len(whole.pool)) == ("ordinal", "weighted_kappa", 18)
 

@@ -62,9 +62,9 @@ def test_the_correction_is_of_the_lines_shown(store: Store) -> None:
 def test_everything_that_shows_it_says_so(store: Store) -> None:
     picked = leaderboard.only(leaderboard.leaderboards(store), PICK)
     said = "4 of 12 lines (method random, sim$clr; labels 10%)"
-    assert any(said in note for note in leaderboard.notes(picked[0]))
+    assert any(said in note.text for note in leaderboard.notes(picked[0]) if note.kind == "selection")
     pivot = leaderboard.pivot(picked)
-    assert pivot.caption.endswith("; a selection") and any(said in note for note in pivot.notes)
+    assert pivot.caption.endswith("; a selection") and any(said in note for note in pivot.sentences)
     assert said.replace("$", "\\$").replace("%", "\\%") in methods_text.methods_text(picked)
     assert any(said in line for line in sentences([store], None, 0.01, only=PICK))
     assert said in tables.caption(*tables.best_lines(picked, None, None, None, None, None)[0])

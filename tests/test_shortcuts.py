@@ -23,7 +23,7 @@ from medbench.audit.features import (
     robustness_index,
     survey,
 )
-from medbench.schema import Split, UserError
+from medbench.schema import Note, Split, UserError
 
 
 def test_nearest_leaves_out_the_own_group_and_breaks_ties_by_number() -> None:
@@ -91,11 +91,11 @@ def test_columns_are_cut_named_and_counted() -> None:
     assert weights.values == ("0 to 9", "10 to 19", "20 to 28", "29 to 38")
     assert np.bincount(weights.codes[:-1]).tolist() == [10, 10, 9, 10]
     ages = read_column("age", np.append(np.arange(39.0), np.nan), groups)
-    assert (ages.values, ages.notes) == (("< 20", "20-39"), ("bands: 20 years",)), "as `clinical` has them"
+    assert (ages.values, ages.notes) == (("< 20", "20-39"), (Note("column", "bands: 20 years"),)), "as `clinical` has them"
     site = read_column("site", np.array(["a"] * 20 + ["b"] * 15 + ["c"] * 2 + ["unknown", "UNK", "null"]), groups)
     assert site.values == ("a", "b")
     assert site.missing == 3
-    assert site.notes == ("'c' left out: 2 groups",)
+    assert site.notes == (Note("column", "'c' left out: 2 groups"),)
     assert read_column("few", np.array([1, 2] * 20), groups).values == ("1", "2")
     # Twenty images of one patient are one patient.
     assert read_column("site", np.array(["a"] * 20 + ["b"] * 20), np.array(["p"] * 20 + list(groups[:20]))).values == ("b",)
@@ -149,12 +149,12 @@ def test_a_survey_reads_a_scanner_and_says_what_is_constant_confounded_or_missin
     assert noise.column_auc is not None
     assert noise.column_auc.low < 0.5 < noise.column_auc.high
     assert noise.verdict == "no shortcut shown"
-    assert found["same"].notes == ("constant",)
+    assert found["same"].notes == (Note("column", "constant"),)
     assert found["same"].index is None
     assert found["none"].missing == len(codes)
     assert found["none"].column_auc is None
     assert found["answer"].cramers_v > 0.6
-    assert "a probe for one may read the other" in found["answer"].notes[-1]
+    assert found["answer"].notes[-1].kind == "confounded"
     assert found["answer"].verdict == "no shortcut shown"  # it goes with the class, and features know of it nothing else
 
 

@@ -7,7 +7,7 @@ import re
 import runpy
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from trees import chest, others, skin
 from medbench.models import checkpoints, weights
 from medbench.run import planning
 from medbench.run import study as studies
-from medbench.schema import OPTIONS, Encoder, Grid, UserError, Weights
+from medbench.schema import OPTIONS, Encoder, Grid, Mark, UserError, Weights
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PAPERS = ("azizi2021", "nielsen2023", "truong2021")
@@ -134,7 +134,7 @@ def test_the_commands_give_every_published_cell(name: str, data: str) -> None:
     assert not missing
 
 
-MARKS = {"half of it": ["PARTIAL: the first half alone"], "APTOS 2019": ["patients are not known"]}
+MARKS = {"half of it": [Mark("partial", "the first half alone")], "APTOS 2019": [Mark("remark", "patients are not known")]}
 
 
 def leaderboard(folder: Path, *lines: str) -> Path:
@@ -142,9 +142,11 @@ def leaderboard(folder: Path, *lines: str) -> Path:
     head = "task,data,method,source,encoder,readout,size,protocol,labels,target,metric,mean,sd,status"
     (folder / "leaderboard.csv").write_text("\n".join([head, *lines]) + "\n")
     tasks = {
-        f"{task}|{data}|{line.split(',')[9]}": {"marks": MARKS.get(data, [])} for line in lines for task, data in [line.split(",")[:2]]
+        f"{task}|{data}|{line.split(',')[9]}": {"marks": [asdict(mark) for mark in MARKS.get(data, [])]}
+        for line in lines
+        for task, data in [line.split(",")[:2]]
     }
-    (folder / "plan.json").write_text(json.dumps({"tasks": tasks}))
+    (folder / "plan.json").write_text(json.dumps({"cells": [], "tasks": tasks}))
     return folder
 
 

@@ -24,7 +24,7 @@ from medbench.report import leaderboard, methods_text
 from medbench.report.compare import compare, sentences
 from medbench.report.leaderboard import standard_tables
 from medbench.run.merge import merge
-from medbench.schema import Cell, PlanFile, PlannedCell, Row
+from medbench.schema import Cell, Note, PlanFile, PlannedCell, Row
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_phantom_and_real_never_share_a_board(store: Store) -> None:
     found = leaderboard.leaderboards(store)
     assert [board.title for board in found] == ["t (T), test", "t (PHANTOM: drawn images), test"]
     assert all(len(board.lines) == 1 for board in found)
-    assert any("nothing about t" in note for note in leaderboard.notes(found[1]))
+    assert any(note.kind == "phantom" for note in leaderboard.notes(found[1]))
 
 
 @pytest.mark.parametrize(("width", "first"), [(80, "dvme:supervised@tf_"), (120, "dvme:supervised@tf_efficientnet_lite0"), (300, None)])
@@ -345,7 +345,7 @@ def test_permutations_of_unequal_seeds_against_all_of_them(store: Store) -> None
 def test_one_draw_is_said_to_hold_no_chance_of_another(store: Store, seeds: int) -> None:
     fill(store, [make("a", labels, seed, 0.8) for labels in ("1%", "10%") for seed in range(seeds)])
     (board,) = leaderboard.leaderboards(store)
-    assert any(note.startswith("1%, 10%: one draw of labels") for note in leaderboard.notes(board)) == (seeds == 1)
+    assert any(note.text.startswith("1%, 10%: one draw of labels") for note in leaderboard.notes(board)) == (seeds == 1)
 
 
 def test_merge(tmp_path: Path) -> None:
@@ -424,7 +424,7 @@ def test_a_fusion_is_said_by_its_members(store: Store) -> None:
     """Their weights stand beside it; alone, or where a member's name has two weights, the words are whole."""
     rows = [make(method, "10%", 0, 0.8)[0] for method in ("one", "two", "both", "side")]
     for row in rows[2:]:
-        row.provenance["weights"] = "one weights + two weights"
+        row.provenance.update(weights="one weights + two weights", member_weights=["one weights", "two weights"])
     of = leaderboard.weights_in_words(rows)
     assert of == {"one weights": "one weights", "two weights": "two weights", "one weights + two weights": "of one + two"}
     assert leaderboard.weights_in_words(rows[1:])["one weights + two weights"] == "one weights + two weights"
@@ -432,7 +432,7 @@ def test_a_fusion_is_said_by_its_members(store: Store) -> None:
     other.provenance["weights"] = "one weights, seed 1"
     assert leaderboard.weights_in_words([*rows, other])["one weights + two weights"] == "one weights + two weights"
     fill(store, [(row, np.zeros((1, 1000))) for row in rows])
-    assert "both, side: weights of one + two." in leaderboard.notes(leaderboard.leaderboards(store)[0])
+    assert Note("weights", "both, side: weights of one + two.") in leaderboard.notes(leaderboard.leaderboards(store)[0])
 
 
 def test_methods_text_of_a_paper_is_two_files(medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

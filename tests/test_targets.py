@@ -21,7 +21,7 @@ from medbench.data.task_data import open_task
 from medbench.report import leaderboard
 from medbench.report.html.summary import loud
 from medbench.run import execution
-from medbench.schema import NOTHING, Row, Scores, Shift, registry
+from medbench.schema import NOTHING, Mark, Note, Row, Scores, Shift, registry
 
 Medbench = Callable[..., int]
 NAN = float("nan")
@@ -126,8 +126,8 @@ def test_isic_is_scored_without_ham10000s_images_and_their_lesions(tmp_path: Pat
         theirs = registry.task("isic2019").classes[kind(int(name[-7:]))]
         assert derm.shifts["isic2019"].classes[derm.classes[label]] == (theirs,)
     scc = sum(kind(i) == 7 for i in range(85))
-    assert f"left out: {scc} images of no common class" in found.marks
-    assert f"left out: {85 - scc - len(expected)} images that HAM10000 has, too" in found.marks
+    assert Mark("remark", f"left out: {scc} images of no common class") in found.marks
+    assert Mark("remark", f"left out: {85 - scc - len(expected)} images that HAM10000 has, too") in found.marks
     assert found.own is None, "all seven classes are there"
 
 
@@ -140,7 +140,7 @@ def test_pad_ufes_has_five_of_the_seven_classes(tmp_path: Path) -> None:
     assert found.classes == ("akiec", "bcc", "bkl", "mel", "nv")
     assert found.own is not None
     assert found.own.tolist() == [0, 1, 2, 4, 5]
-    assert any(mark.startswith("df, vasc: not in PAD-UFES-20; probabilities are divided") for mark in found.marks)
+    assert any(mark.text.startswith("df, vasc: not in PAD-UFES-20; probabilities are divided") for mark in found.marks)
     assert found.groups == "patient"
 
 
@@ -214,7 +214,8 @@ def test_one_fit_scores_all_and_changes_nothing_at_home(grid: Grid, there: Path,
     assert [board.target for board in leaderboard.standing(boards)] == ["test", "folder:there"]
     assert boards[2].about["classes"] == boards[1].about["classes"] == ["mel", "nv"]
     assert boards[2].about["parts"]["folder:there"] == [20, 20]
-    assert "SHIFT: trained on mine, scored unchanged on 20 of the 21 images of there, all parts together" in boards[2].about["marks"]
+    said = "trained on mine, scored unchanged on 20 of the 21 images of there, all parts together"
+    assert Mark("shift", said) in boards[2].about["marks"]
     assert boards[2].shift["of"] == "test-common-folder:there"
     for row in rows.values():
         if row.cell.target == "test-common-folder:there":
@@ -309,7 +310,7 @@ def test_chest_films_of_another_hospital(task: str, make: Callable[[Path], Path]
         found = [line.split(",")[1].split("|") for line in lines]
         assert (labels == 1).sum() == sum("Pneumonia" in names for names in found)
         assert (labels == 0).sum() == sum(names == ["No Finding"] for names in found)
-        assert any(mark.startswith(f"left out: {120 - len(labels)} images of no common class") for mark in about["marks"])
+        assert any(mark.text.startswith(f"left out: {120 - len(labels)} images of no common class") for mark in about["marks"])
     assert away.metrics["auc"]["value"] is not None
     assert home.provenance["target"] != away.provenance["target"]
 
@@ -319,7 +320,7 @@ def test_weights_that_saw_the_other_set_are_marked(grid: Grid, there: Path, tmp_
     file.write_text(file.read_text().replace("std=(1, 1, 1)", "std=(1, 1, 1), trained_on=('there',)"))
     store = execution.run(replace(grid, shifts=(f"folder:{there}",), labels=("100",)), tmp_path / "out")
     for say in (leaderboard.notes, loud):
-        home, _, away = ("\n".join(say(board)) for board in leaderboard.leaderboards(store))
+        home, _, away = ("\n".join(map(str, say(board))) for board in leaderboard.leaderboards(store))
         assert "SEEN" in away and ": the weights of given have been trained on there" in away.replace("</b>", "")
         assert "SEEN" not in home
 
@@ -384,7 +385,7 @@ def test_a_shift_serves_the_tasks_that_have_its_labels(folder: Path) -> None:
     tasks = [registry.task("derm"), registry.task("chexpert")]
     found, notes = shifts_of(tasks, ["isic2019"])
     assert {name: [other.name for other, _ in shifts] for name, shifts in found.items()} == {"derm": ["isic2019"], "chexpert": []}
-    assert notes == ["chexpert is not scored on isic2019: no labels are mapped"]
+    assert notes == [Note("left out", "chexpert is not scored on isic2019: no labels are mapped")]
     assert isinstance(found["derm"][0][1], Shift)
 
 

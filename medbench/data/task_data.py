@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medbench import images
-from medbench.schema import PARTS, Grid, Split, Task, UserError, fingerprint, join_parts, place_of, user_path, written_by
+from medbench.schema import PARTS, Grid, Mark, Note, Split, Task, UserError, fingerprint, join_parts, place_of, user_path, written_by
 from medbench.stats import splits as sampling
 
 
@@ -21,7 +21,7 @@ from medbench.stats import splits as sampling
 class TaskData:
     """A task with its images found. hashes: content of each image, part after part in the order train, val, test, as in the pack.
 
-    audit: what an audit of the same data found, in sentences; () where none was made.
+    audit: what an audit of the same data found; () where none was made.
     """
 
     task: Task
@@ -29,8 +29,8 @@ class TaskData:
     parts: Mapping[str, Split]
     hashes: list[str]
     sha256: str
-    marks: tuple[str, ...]
-    audit: tuple[str, ...] = ()
+    marks: tuple[Mark, ...]
+    audit: tuple[Mark, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -74,7 +74,7 @@ def open_task(
     task: Task,
     grid: Grid,
     cache_dir: Path,
-    notes: list[str],
+    notes: list[Note],
 ) -> TaskData:
     """Find a task's images, or its phantom, and check the parts. Raises UserError."""
     root, why_phantom = locate(task, grid.data, cache_dir)
@@ -90,7 +90,8 @@ def open_task(
             )
         parts, data = task.phantom(), "phantom"
         task = replace(task, groups=task.phantom_groups or task.groups)
-        notes.append(f"{task.name}: {task.data} {why_phantom}, so this run uses its PHANTOM (drawn images): medbench data list {task.name}")
+        what = f"{task.name}: {task.data} {why_phantom}, so this run uses its PHANTOM (drawn images): medbench data list {task.name}"
+        notes.append(Note("drawn", what))
     if "train" not in parts or not set(parts) <= set(PARTS):
         raise UserError(
             f"{place_of(task.load)}: {task.name}: load gives {', '.join(parts) or 'no part'}.",
@@ -104,12 +105,12 @@ def open_task(
     parts = {name: tidy(task, name, parts[name]) for name in PARTS if name in parts}
     marks = [
         *(task.marks if data != "phantom" else ()),  # of the real images: where they come from, what is known of them
-        *([f"PARTIAL: {lacking}"] if lacking else []),
+        *([Mark("partial", lacking)] if lacking else []),
         *check_parts(task, parts, grid.target, allow_leak=grid.allow_leak, allow_partial=grid.allow_partial),
     ]
     total = sum(map(len, parts.values()))
     if data != "phantom" and task.n_images not in (None, total):
-        marks.append(f"{total} of the {task.n_images} images of {task.data}: not the official set")
+        marks.append(Mark("remark", f"{total} of the {task.n_images} images of {task.data}: not the official set"))
     flat = [image for split in parts.values() for image in split.images]
     hashes = images.content_hashes(flat, cache_dir, f"reading {task.name}")
     marks += check_content(parts, hashes, allow_leak=grid.allow_leak)
@@ -144,7 +145,7 @@ def data_roots(cache_dir: Path) -> list[Path]:
     return [*([user_path(named)] if named else []), cache_dir / "data"]
 
 
-def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_leak: bool, allow_partial: bool) -> list[str]:
+def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_leak: bool, allow_partial: bool) -> list[Mark]:
     """Marks for what was allowed. Raises UserError for a group in two parts, and for a class that train or the target cannot show.
 
     A label of a multi-label task needs a positive and a negative image.
@@ -159,7 +160,7 @@ def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_le
                     f"{word} '{torn[0]}' stands in both {a} and {b} ({len(torn)} such {word}s): the score would be too good.",
                     then="mend the split, or run with --allow-leak, which marks every table",
                 )
-            marks.append(f"LEAK: {len(torn)} {word}s stand in both {a} and {b}")
+            marks.append(Mark("leak", f"{len(torn)} {word}s stand in both {a} and {b}"))
     for part in ("train", target):
         labels = parts[part].labels
         shown = [shows(labels, c) for c in range(len(task.classes))]
@@ -173,11 +174,11 @@ def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_le
                     f"{what} ({len(absent)} of {len(task.classes)} classes).",
                     then="add images, or run with --allow-partial, which leaves the class out of the means",
                 )
-            marks.append(f"no image of {', '.join(absent)} in the {part} part")
+            marks.append(Mark("absent", f"no image of {', '.join(absent)} in the {part} part"))
     return marks
 
 
-def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: bool) -> list[str]:
+def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: bool) -> list[Mark]:
     """Marks for byte-identical images in two parts, where that is allowed. Raises UserError for them, and for one with two labels.
 
     hashes: of the content of each image, part after part.
@@ -195,7 +196,7 @@ def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: 
                 raise UserError(what, then="remove one of them, or run with --allow-leak, which marks every table")
         if other_part != part:
             torn.append((other, name))
-    marks = [f"CONFLICT: {conflicts} images are byte for byte another one with another label"] if conflicts else []
+    marks = [Mark("conflict", f"{conflicts} images are byte for byte another one with another label")] if conflicts else []
     if not torn:
         return marks
     if not allow_leak:
@@ -203,7 +204,7 @@ def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: 
             f"'{torn[0][0]}' and '{torn[0][1]}' are the same image in two parts ({len(torn)} such images): the score would be too good.",
             then="put both into one part (one group), take one out, or run with --allow-leak, which marks every table",
         )
-    return [*marks, f"LEAK: {len(torn)} images stand in two parts, byte for byte"]
+    return [*marks, Mark("leak", f"{len(torn)} images stand in two parts, byte for byte")]
 
 
 def loaded(task: Task, root: Path) -> dict[str, Split]:

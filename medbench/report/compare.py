@@ -12,7 +12,7 @@ from medbench import stats
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, known_metric, leaderboards, marks, pairs, picked, standing
 from medbench.report.leaderboard import only as picks
 from medbench.run.store import Store
-from medbench.schema import ProgressCallback
+from medbench.schema import Note, ProgressCallback
 from medbench.stats import metrics, number_format
 from medbench.stats.metrics import METRICS
 from medbench.system.progress_listener import calling, report_progress
@@ -132,7 +132,7 @@ def label_savings(
     metric: str,
     *,
     against: Sequence[LeaderboardEntry] | None = None,
-) -> list[str]:
+) -> list[Note]:
     """For each method: with which share of the labels it reaches each other's score with all labels, and its area under the label curve.
 
     against: only the scores of these lines' methods.
@@ -151,20 +151,21 @@ def label_savings(
         area = stats.area(curve)
         shown = number_format.estimate(area.value, *area.interval(within=METRICS[metric].range))
         (mine,) = line_names(board, lines[0])
-        said.append(f"{mine}: area under the label curve {shown}.")
+        said.append(Note("area", f"{mine}: area under the label curve {shown}."))
         untold: list[tuple[stats.LabelEfficiency, LeaderboardEntry]] = []
         for other, others in whole.items():
             if other != name and other in asked:
                 full = max(others, key=lambda line: line.n_labels)
                 reached = stats.label_efficiency(curve, full.sample(metric), higher_is_better=METRICS[metric].higher_is_better)
                 if reached.told:
-                    said.append(f"{mine} {reached.share(full.n_labels, f'{line_names(board, full)[0]} at {full.cell.labels}')}.")
+                    there = f"{line_names(board, full)[0]} at {full.cell.labels}"
+                    said.append(Note("savings", f"{mine} {reached.share(full.n_labels, there)}."))
                 else:
                     untold.append((reached, full))
         if untold:
             reached, full = untold[0]
             those = ", ".join(line_names(board, *(line for _, line in untold)))
-            said.append(f"{mine} {reached.share(full.n_labels, f'{those} at {full.cell.labels}')}.")
+            said.append(Note("savings", f"{mine} {reached.share(full.n_labels, f'{those} at {full.cell.labels}')}."))
     report_progress(stage, len(whole), len(whole), "curves")
     return said
 

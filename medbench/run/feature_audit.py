@@ -10,11 +10,11 @@ from medbench.audit.features.metadata_survey import chosen_columns, survey
 from medbench.audit.features.report import Examined
 from medbench.protocols._features import check_finite
 from medbench.run import planning, prepare
-from medbench.schema import Grid, UserError
+from medbench.schema import Grid, Note, UserError
 from medbench.system import devices
 
 
-def audit_features(grid: Grid, columns: Sequence[str], part: str, k: int, device: str) -> tuple[list[Examined], list[str]]:
+def audit_features(grid: Grid, columns: Sequence[str], part: str, k: int, device: str) -> tuple[list[Examined], list[Note]]:
     """What each encoder of the grid (one task) knows of the columns; and notes. Features come from the cache or are made now.
 
     Raises UserError for everything that `run.plan` refuses, for a task without metadata, an unknown column, and a fusion.

@@ -30,6 +30,7 @@ from medbench.schema import (
     Encoder,
     Grid,
     Method,
+    Note,
     PlanFile,
     PlannedCell,
     ProgressCallback,
@@ -52,7 +53,7 @@ class Plan:
 
     units: tuple[Unit, ...]
     draws: Mapping[tuple[str, str, str, int], np.ndarray]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     cache_dir: Path
     target: str  # the part that is scored
     targets: Mapping[tuple[str, str], tuple[EvaluationSet, ...]]
@@ -144,7 +145,8 @@ def _plan(grid: Grid) -> Plan:
                     if cells:
                         units.append(replace(unit, cells=cells))
                     else:
-                        notes.append(f"{method.name} is left out: {', '.join(p.name for p in asked.protocols)} cannot judge a fusion")
+                        judged = ", ".join(protocol.name for protocol in asked.protocols)
+                        notes.append(Note("left out", f"{method.name} is left out: {judged} cannot judge a fusion"))
     protocols = {protocol.name: protocol for protocol in asked.protocols}
     return Plan(tuple(units), draws, tuple(notes), cache_dir, grid.target, targets, settings, protocols, command(grid))
 
@@ -165,7 +167,7 @@ class Subset:
         return sampling.ids_hash(self.ids)
 
 
-def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[Subset], list[str]]:
+def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[Subset], list[Note]]:
     """Every part and labelled subset of the grid's first task, as a run would use them, and notes. Raises UserError.
 
     progress(stage, done, total): called while it works.
@@ -173,7 +175,7 @@ def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[S
     check_options(grid)
     budgets = budgets_of(grid)
     task = registry.task(grid.tasks[0], **({"ordinal": True} if grid.ordinal else {}))
-    notes: list[str] = []
+    notes: list[Note] = []
     with calling(progress):
         data = open_task(task, grid, images.cache_folder(), notes)
     found = [Subset(name, "", 0, part.ids, len(np.unique(part.groups)), len(part)) for name, part in data.parts.items()]
@@ -210,7 +212,7 @@ def _subsets(data: TaskData, budgets: list[Budget], seeds: int) -> dict[tuple[Bu
     return found
 
 
-def _serving(methods: list[Method], data: TaskData, encoder: Encoder, grid: Grid, notes: list[str]) -> list[Method]:
+def _serving(methods: list[Method], data: TaskData, encoder: Encoder, grid: Grid, notes: list[Note]) -> list[Method]:
     """The methods that can serve a task with an encoder. One that a person named and that cannot is an error, else a note."""
     serving = []
     for method in methods:
@@ -218,7 +220,7 @@ def _serving(methods: list[Method], data: TaskData, encoder: Encoder, grid: Grid
         if why and grid.methods:
             raise UserError(f"Method '{method.name}' cannot serve '{data.task.name}' with {encoder.name}: {why}.", then="run it without it")
         if why:
-            notes.append(f"{method.name} is left out: {why}")
+            notes.append(Note("left out", f"{method.name} is left out: {why}"))
         else:
             serving.append(method)
     return serving

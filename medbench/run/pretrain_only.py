@@ -52,16 +52,18 @@ def alone(grid: Grid, out: Path | None, device: str) -> list[str]:
     history = kept_history(weights.file.parent)
     if not history:
         return [
-            *planned.notes,
+            *map(str, planned.notes),
             f"{out}/{method.name}.pth, views.png; the history of this training was lost, and its loss.png with it",
             judged,
         ]
-    (out / "history.json").write_text(json.dumps({"weights": weights.name, "sha256_of_recipe": weights.sha256, **history}, indent=1))
+    (out / "history.json").write_text(
+        json.dumps({"weights": weights.name, "budget": weights.budget, "sha256_of_recipe": weights.sha256, **history}, indent=1)
+    )
     loss_picture(history["steps"], weights.name, out / "loss.png")
     last = [step["knn_auc"] for step in history["steps"] if "knn_auc" in step]
     watched = f"; kNN AUC on held-out training images {last[0]:.3f} at first, {last[-1]:.3f} at last" if last else ""
     return [
-        *planned.notes,
+        *map(str, planned.notes),
         f"{weights.name}: {history['steps'][-1]['views']} views in {history['seconds']:.0f} s, {history['views_per_second']:.0f} a second{watched}",
         f"{out}/{method.name}.pth (timm.create_model('{unit.encoder.architecture}', num_classes=0).load_state_dict), history.json, loss.png, views.png",
         judged,

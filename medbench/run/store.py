@@ -249,7 +249,7 @@ class Store:
                 "commands": commands,
                 "settings": {name: every[name] for name in dict.fromkeys(entry.setting for entry in cells.values()) if name in every},
             }
-            self._write("plan.json", json.dumps(record, indent=1).encode())
+            self._write("plan.json", json.dumps(record, indent=1, default=asdict).encode())
 
     def add_target(
         self,

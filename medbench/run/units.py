@@ -77,7 +77,7 @@ def _pretrained(
         *raised({**data.pixels["train"], "crops": augment.CROPS}),
     )
     name = f"{method.name} on {data.data}, from {start.name}, {grid.pretrain}"
-    return Weights(name, sha256, (*start.trained_on, f"{data.data} (training part)"), None, "encoder")
+    return Weights(name, sha256, (*start.trained_on, f"{data.data} (training part)"), None, "encoder", budget=grid.pretrain)
 
 
 def _fused(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path) -> Unit:
@@ -92,6 +92,8 @@ def _fused(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int,
         fingerprint("fusion", *parts),
         tuple(dict.fromkeys(seen for m in members for seen in m.weights.trained_on)),
         None,
+        budget=next((m.weights.budget for m in members if m.weights.budget), None),
+        members=tuple(m.weights.name for m in members),
     )
     source = " / ".join(dict.fromkeys(m.source for m in members))
     return Unit(data, method, source, encoder, weights, pretrain_seed, grid.precision, members=members)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from medbench.models import encoders, pretrain
+from medbench.models import encoders
 from medbench.run import study
 from medbench.run.command_line import asking
-from medbench.schema import OPTIONS, Budget, Encoder, Grid, Method, Protocol, Task, UserError, parse_budget, registry, user_path
+from medbench.schema import OPTIONS, Budget, Encoder, Grid, Method, Note, Protocol, Task, UserError, parse_budget, registry, user_path
+from medbench.schema.methods import BUDGETS
 from medbench.system.precision import PRECISIONS
 
 #: The protocols that a fusion with a head of its own can be judged by: members frozen, or trained with its head.
@@ -25,7 +26,7 @@ class ResolvedGrid:
     methods: list[Method]
     protocols: list[Protocol]
     budgets: list[Budget]
-    notes: list[str]
+    notes: list[Note]
 
 
 def resolve_grid(grid: Grid) -> ResolvedGrid:
@@ -47,9 +48,9 @@ def check_options(grid: Grid) -> None:
             raise UserError(
                 f"The number of {what}, {number}, is out of range.", allowed=["1 to 1000"], then=asking(**{name: getattr(Grid, name)})
             )
-    if grid.pretrain not in pretrain.BUDGETS:
+    if grid.pretrain not in BUDGETS:
         what = f"Unknown pretraining budget '{grid.pretrain}'."
-        raise UserError(what, allowed=pretrain.BUDGETS, given=grid.pretrain, then=asking(pretrain=Grid.pretrain))
+        raise UserError(what, allowed=BUDGETS, given=grid.pretrain, then=asking(pretrain=Grid.pretrain))
     if grid.precision not in PRECISIONS:
         raise UserError(f"Unknown precision '{grid.precision}'.", allowed=PRECISIONS, given=grid.precision)
     if grid.target not in ("test", "val"):
@@ -84,8 +85,8 @@ def _methods(grid: Grid) -> list[Method]:
     return having
 
 
-def _check_encoders(every: Sequence[Encoder], methods: Sequence[Method], grid: Grid) -> list[str]:
-    """Sentences: which methods that a person named are left out for one of several encoders, as they cannot serve it.
+def _check_encoders(every: Sequence[Encoder], methods: Sequence[Method], grid: Grid) -> list[Note]:
+    """Which methods that a person named are left out for one of several encoders, as they cannot serve it.
 
     Raises UserError for an encoder without images to damage, for a named method that serves none of them, and for an encoder that no method
     serves.
@@ -94,7 +95,7 @@ def _check_encoders(every: Sequence[Encoder], methods: Sequence[Method], grid: G
     if given and grid.corruptions:
         what = f"Corruptions need images, and {given.name} holds features alone: nothing can be damaged."
         raise UserError(what, then="run it without --corruptions, or with the encoder itself (FILE.py:NAME)")
-    notes = []
+    notes: list[Note] = []
     for encoder in every:
         wrong = [method for method in methods if encoder.kind not in method.encoders]
         useless = [method for method in wrong if all(other.kind not in method.encoders for other in every)]
@@ -106,7 +107,8 @@ def _check_encoders(every: Sequence[Encoder], methods: Sequence[Method], grid: G
         if len(wrong) == len(methods):
             raise UserError(f"No method with that source can serve '{encoder.name}'.", then=f"run it without {OPTIONS['source'].flag}")
         if wrong and grid.methods:
-            notes.append(f"{', '.join(method.name for method in wrong)}: left out for {encoder.name}, {_KINDS[encoder.kind]}")
+            names = ", ".join(method.name for method in wrong)
+            notes.append(Note("left out", f"{names}: left out for {encoder.name}, {_KINDS[encoder.kind]}"))
     return notes
 
 

@@ -9,6 +9,7 @@ from medbench.schema.errors import DiskError, UserError, check_writable, place_o
 from medbench.schema.grid import OPTIONS, Cell, Grid, Row, fingerprint
 from medbench.schema.json_records import ChecksumError, checked, parsed, with_checksum
 from medbench.schema.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
+from medbench.schema.notes import Mark, Note
 from medbench.schema.plan_file import PlanFile, PlannedCell
 from medbench.schema.progress import Progress, ProgressCallback
 from medbench.schema.protocols import HeldOut, Network, Protocol, Scores, Train
@@ -36,9 +37,11 @@ __all__ = [
     "HeldOut",
     "Image",
     "Kind",
+    "Mark",
     "Member",
     "Method",
     "Network",
+    "Note",
     "Official",
     "PlanFile",
     "PlannedCell",

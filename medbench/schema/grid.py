@@ -12,6 +12,7 @@ from medbench.schema.budgets import parse_budget
 from medbench.schema.errors import UserError
 from medbench.schema.ingredients import stated
 from medbench.schema.json_records import NUMBER, checked
+from medbench.schema.older_records import with_budget
 from medbench.schema.options import Option, option
 
 
@@ -41,7 +42,7 @@ class Grid:
         "--source",
         "Where the method's training images came from: imagenet (an official checkpoint), task, imagenet+task, auto.",
     )
-    pretrain: str = option(  # see `models.pretrain.BUDGETS`
+    pretrain: str = option(  # see `schema.methods.BUDGETS`
         "quick", "--pretrain", "Budget of an in-domain pretraining: quick (seconds, shows the machinery), standard, paper."
     )
     weights: str | None = option(
@@ -137,7 +138,8 @@ class Row:
     bare 95 % percentiles of its resamples, which few groups make too narrow (`stats.expanded_interval` is what tables show).
 
     n_labels: images in the labelled subset; n_requested: what the budget asked for, in images, or in
-    positives for `5/class` of a multi-label task (whole groups are taken, so the first may be larger).
+    positives for `5/class` of a multi-label task (whole groups are taken, so the first may be larger). provenance: see `run.provenance`; its
+    marks are `Mark`s.
     """
 
     cell: Cell
@@ -168,7 +170,7 @@ class Row:
         checked(provenance, {name: kind for name, kind in _LATER.items() if name in provenance}, "provenance")
         if not all(isinstance(name, str) for name in provenance["trained_on"]):
             raise TypeError(f"trained_on is {provenance['trained_on']!r:.60}")
-        return Row(**{**record, "cell": Cell.from_json(record["cell"])})
+        return Row(**{**record, "cell": Cell.from_json(record["cell"]), "provenance": with_budget(provenance)})
 
 
 _CELL = {field.name: {"str": str, "int": int}[str(field.type)] for field in fields(Cell)}
@@ -178,9 +180,10 @@ _ROW = {
 }
 _VALUES = dict.fromkeys(("value", "low", "high"), NUMBER)
 _PROVENANCE = {"weights": str, "trained_on": list, "precision": str, "target": str}
-_LATER = {  # what rows of older versions lack
+_LATER: dict[str, type | tuple[type, ...]] = {  # what rows of older versions lack
     **dict.fromkeys(("parts", "identity", "protocol", "scores", "versions", "subset_classes"), dict),
-    **dict.fromkeys(("features", "pretraining", "members", "marks"), list),
+    **dict.fromkeys(("features", "pretraining", "members", "member_weights", "marks"), list),
+    "budget": (str, type(None)),
 }
 
 

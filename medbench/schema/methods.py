@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 #: the class tokens of the last four blocks concatenated (facebookresearch/dino, eval_linear.py, for ViT-S).
 READOUTS = ("pool", "cls", "mean", "cls+mean", "last4")
 
+#: Of an in-domain pretraining. quick: seconds, shows the machinery. standard: a gentle adaptation. paper: batch, epochs and schedule that a
+#: paper or its authors' code states, as each method's file says.
+BUDGETS = ("quick", "standard", "paper")
+
 
 @dataclass(frozen=True)
 class Encoder:
@@ -52,7 +56,8 @@ class Weights:
 
     sha256 is the identity: of the file, or of the description for weights that are drawn. trained_on: data sets whose images they have seen.
     layout: of the file, see `checkpoints`; "": timm's own, "encoder": timm's names without a classifier. mean, std, interpolation: the
-    preprocessing that the weights were trained with, where it is not the encoder's.
+    preprocessing that the weights were trained with, where it is not the encoder's. budget: of the pretraining on the task's images, one of
+    BUDGETS; None where there was none. members: the names of a fusion's weights.
     """
 
     name: str
@@ -63,6 +68,8 @@ class Weights:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     interpolation: str | None = None
+    budget: str | None = None
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

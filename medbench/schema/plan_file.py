@@ -8,6 +8,7 @@ from typing import Any
 
 from medbench.schema.grid import Cell
 from medbench.schema.json_records import checked
+from medbench.schema.older_records import marks_of
 from medbench.schema.tasks import KINDS, PRIMARY
 
 
@@ -34,7 +35,7 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class PlanFile:
-    """What `plan.json` holds. tasks: "task|data|target" -> kind, classes, metric, groups, marks, as a table needs them. commands: that made the
+    """What `plan.json` holds. tasks: "task|data|target" -> kind, classes, metric, groups, marks (`Mark`s), as a table needs them. commands: that made the
     folder, without places on the machine (`command_line.command`). settings: setting -> its identity (`schema.ingredients`). An older medbench wrote
     neither.
     """
@@ -50,7 +51,7 @@ class PlanFile:
         checked(record, {"cells": list, "tasks": dict})
         plan = PlanFile(
             tuple(map(PlannedCell.from_json, record["cells"])),
-            record["tasks"],
+            {key: _typed(about) for key, about in record["tasks"].items()},
             tuple(record.get("commands", ())),
             record.get("settings", {}),
         )
@@ -73,13 +74,22 @@ _ABOUT: dict[str, type | tuple[type, ...]] = {
 }
 
 
+def _typed(about: Any) -> Any:
+    """What a plan says of a scored set, with `Mark`s for its marks and its audit. Raises TypeError or ValueError for other marks."""
+    if not isinstance(about, Mapping):
+        return about  # refused where a cell needs it
+    for name in ("marks", "audit"):
+        checked(about, {name: list} if name in about else {}, "tasks")
+    return {**about, **{name: marks_of(about[name]) for name in ("marks", "audit") if name in about}}
+
+
 def _check_about(about: Any, target: str) -> None:
     """Raises TypeError or ValueError where a plan does not say of a scored set what tables read."""
     checked(about, _ABOUT)
     checked(about["parts"], dict.fromkeys([target, *about["parts"]], list), "parts")
     if about["kind"] not in KINDS or about["metric"] not in PRIMARY.values():
         raise ValueError(f"kind and metric are {about['kind']!r:.60} and {about['metric']!r:.60}")
-    if not all(isinstance(text, str) for text in (*about["classes"], *about["marks"])):
-        raise TypeError("classes or marks are no texts")
+    if not all(isinstance(text, str) for text in about["classes"]):
+        raise TypeError("classes are no texts")
     if not all(len(pair) == 2 and all(isinstance(n, int) for n in pair) for pair in about["parts"].values()):
         raise ValueError(f"parts are {about['parts']!r:.60}, not images and groups of each")

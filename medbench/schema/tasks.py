@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from medbench.schema.notes import Mark
 from medbench.schema.split import Split
 
 Kind = Literal["binary", "multiclass", "ordinal", "multilabel"]
@@ -97,7 +98,7 @@ class Task:
     official: Official = Official()
     citation: str = ""
     licence: str = ""
-    marks: tuple[str, ...] = ()  # what every table of this task must say
+    marks: tuple[Mark, ...] = ()  # what every table of this task must say
     settings: Mapping[str, Any] = field(default_factory=dict)  # options that change the task; part of the identity
     shifts: Mapping[str, Shift] = field(default_factory=dict)  # by the name of the task whose images they are
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import Official, Shift, Split, Task, TaskFamily, UserError
+from medbench.schema import Mark, Official, Shift, Split, Task, TaskFamily, UserError
 from medbench.tasks import _reading as reading
 from medbench.tasks import phantoms
 
@@ -92,8 +92,8 @@ def _task(name: str, uncertain: str) -> Task:
         citation="Irvin et al. 2019, CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels, AAAI, arXiv:1901.07031",
         licence="research agreement with Stanford, accepted on registration",
         marks=(
-            f"uncertain labels: {uncertain}; not mentioned: absent",
-            "tested on the official validation set, read by radiologists; the other labels were mined from reports",
+            Mark("remark", f"uncertain labels: {uncertain}; not mentioned: absent"),
+            Mark("remark", "tested on the official validation set, read by radiologists; the other labels were mined from reports"),
         ),
         settings={"uncertain": uncertain},
         shifts={"nih14": Shift({**{name: (name,) for name in CLASSES[:-1]}, "Pleural Effusion": ("Effusion",)}, _NIH)},

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import Download, Kind, Official, Split, Task, UserError
+from medbench.schema import Download, Kind, Mark, Official, Split, Task, UserError
 from medbench.tasks import _reading as reading
 
 #: Name in the official folds -> name of the folder, where they differ.
@@ -123,7 +123,10 @@ def _task(name: str, title: str, kind: Kind, classes: tuple[str, ...], n_images:
         citation="Borgli et al. 2020, HyperKvasir, Scientific Data 7:283, doi:10.1038/s41597-020-00622-y",
         licence="free for research and education; commercial use needs permission",
         partial=partial(missing_classes, classes),
-        marks=("official folds: 0 to 2 train, 3 val, 4 test", "patient unknown: images of one may stand on both sides"),
+        marks=(
+            Mark("remark", "official folds: 0 to 2 train, 3 val, 4 test"),
+            Mark("remark", "patient unknown: images of one may stand on both sides"),
+        ),
     )
 
 

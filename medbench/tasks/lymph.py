@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import Download, Official, Split, Task, UserError
+from medbench.schema import Download, Mark, Official, Split, Task, UserError
 from medbench.tasks import _array_rows as rows
 from medbench.tasks import _reading as reading
 from medbench.tasks import phantoms
@@ -95,8 +95,8 @@ LYMPH = Task(
     citation=_CITATION,
     licence="CC0",
     marks=(
-        "slide unknown to a label budget: patches of one slide count as independent",
-        "holds duplicate patches (probabilistic sampling)",
+        Mark("remark", "slide unknown to a label budget: patches of one slide count as independent"),
+        Mark("remark", "holds duplicate patches (probabilistic sampling)"),
     ),
 )
 LYMPH_KAGGLE = Task(
@@ -124,5 +124,8 @@ LYMPH_KAGGLE = Task(
     official=Official(classes={"all": (130_908, 89_117)}),
     citation=_CITATION,
     licence="CC0",
-    marks=("split made by medbench: the competition's test set has no public labels", "slide unknown: one may stand on both sides"),
+    marks=(
+        Mark("split", "split made by medbench: the competition's test set has no public labels"),
+        Mark("remark", "slide unknown: one may stand on both sides"),
+    ),
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import Split, Task, UserError
+from medbench.schema import Mark, Split, Task, UserError
 from medbench.tasks import _reading as reading
 
 CLASSES = (
@@ -83,5 +83,8 @@ MARROW = Task(
     ),
     citation="Matek et al. 2021, Highly accurate differentiation of bone marrow cell morphologies, Blood 138:1917, doi:10.1182/blood.2020010568",
     licence="CC BY 4.0",
-    marks=("split made by medbench: none is published", "patient unknown: cells of one of 945 patients stand on both sides"),
+    marks=(
+        Mark("split", "split made by medbench: none is published"),
+        Mark("remark", "patient unknown: cells of one of 945 patients stand on both sides"),
+    ),
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import Download, Official, Split, Task, UserError
+from medbench.schema import Download, Mark, Official, Split, Task, UserError
 from medbench.tasks import _reading as reading
 
 CLASSES = (
@@ -141,7 +141,7 @@ NIH14 = Task(
     official=Official(classes={"all": (11_559, 2_776, 13_317, 19_894, 5_782, 6_331, 1_431, 5_302, 4_667, 2_303, 2_516, 1_686, 3_385, 227)}),
     citation=_CITATION,
     licence=_LICENCE,
-    marks=("labels were mined from reports",),
+    marks=(Mark("remark", "labels were mined from reports"),),
 )
 NIH_EXPERT = Task(
     "nih-expert",
@@ -166,5 +166,5 @@ NIH_EXPERT = Task(
     official=Official(images={"train": 2_167, "test": 1_613}),
     citation=f"Majkowska et al. 2020, Radiology 294:421, doi:10.1148/radiol.2019191293; {_CITATION}",
     licence=_LICENCE,
-    marks=("images with several of the four findings are left out",),
+    marks=(Mark("remark", "images with several of the four findings are left out"),),
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import Download, Split, Task
+from medbench.schema import Download, Mark, Split, Task
 from medbench.tasks import _reading as reading
 
 CLASSES = ("NEV", "BCC", "ACK", "SEK", "SCC", "MEL")
@@ -57,5 +57,5 @@ PAD_UFES = Task(
     ),
     citation="Pacheco et al. 2020, PAD-UFES-20, Data in Brief 32:106221, doi:10.1016/j.dib.2020.106221",
     licence="see doi:10.17632/zr7vgbcyr2",
-    marks=("split made by medbench: none is published",),
+    marks=(Mark("split", "split made by medbench: none is published"),),
 )

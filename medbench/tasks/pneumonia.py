@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import NOTHING, Download, Official, Shift, Split, Task, UserError, join_parts
+from medbench.schema import NOTHING, Download, Mark, Official, Shift, Split, Task, UserError, join_parts
 from medbench.tasks import _reading as reading
 
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -99,7 +99,7 @@ PNEUMONIA = Task(
     official=Official(images={"train+val": 5_216 + 16, "test": 624}, classes={"test": (234, 390)}),
     citation="Kermany et al. 2018, Identifying Medical Diagnoses and Treatable Diseases by Image-Based Deep Learning, Cell 172:1122",
     licence="CC BY 4.0",
-    marks=("patients are read from file names; where a name carries none, an image is a patient of its own",),
+    marks=(Mark("remark", "patients are read from file names; where a name carries none, an image is a patient of its own"),),
     shifts={
         "nih14": Shift(
             {"NORMAL": (NOTHING,), "PNEUMONIA": ("Pneumonia",)},

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import Split, Task, UserError
+from medbench.schema import Mark, Split, Task, UserError
 from medbench.tasks import _reading as reading
 from medbench.tasks import phantoms
 
@@ -71,8 +71,11 @@ RETINA = Task(
     citation="APTOS 2019 Blindness Detection, Kaggle, Asia Pacific Tele-Ophthalmology Society",
     licence="competition rules (kaggle.com/c/aptos2019-blindness-detection/rules)",
     marks=(
-        "split made by medbench: the competition's test set has no public labels",
-        "patient unknown: both eyes of one may stand on both sides; byte-identical images stay together, or are left out where graded differently",
+        Mark("split", "split made by medbench: the competition's test set has no public labels"),
+        Mark(
+            "remark",
+            "patient unknown: both eyes of one may stand on both sides; byte-identical images stay together, or are left out where graded differently",
+        ),
     ),
 )
 EYEPACS = Task(
@@ -99,5 +102,5 @@ EYEPACS = Task(
     ),
     citation="Diabetic Retinopathy Detection, Kaggle 2015, EyePACS and California Healthcare Foundation",
     licence="competition rules (kaggle.com/c/diabetic-retinopathy-detection/rules)",
-    marks=("split made by medbench of the competition's training set",),
+    marks=(Mark("split", "split made by medbench of the competition's training set"),),
 )

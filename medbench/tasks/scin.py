@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import Split, Task, UserError
+from medbench.schema import Mark, Split, Task, UserError
 from medbench.tasks import _reading as reading
 
 CONDITIONS = (
@@ -101,5 +101,8 @@ SCIN = Task(
     ),
     citation="Ward et al. 2024, Crowdsourcing Dermatology Images with Google Search Ads, arXiv:2402.18545",
     licence="SCIN Data Use License",
-    marks=("split made by medbench: none is published", "class: the condition of the largest weight; cases without a label are left out"),
+    marks=(
+        Mark("split", "split made by medbench: none is published"),
+        Mark("remark", "class: the condition of the largest weight; cases without a label are left out"),
+    ),
 )

@@ -29,7 +29,10 @@ def make(method: str, labels: str, seed: int, auc: float, *, task: str = "t", da
     """A row with that AUC; `own`: the sd of what its resamples do apart from the test set's noise."""
     cell = Cell(task, data, method, "imagenet", "net", "pool", 64, 0, "linear", labels, seed)
     n = {"1%": 1, "10%": 7, "100%": 70}[labels]
-    provenance = {"weights": f"{method} weights", "trained_on": [], "precision": "fp32", "target": "none"}
+    provenance = {
+        **{"weights": f"{method} weights", "trained_on": [], "precision": "fp32", "target": "none"},
+        **{"marks": [], "budget": None, "member_weights": []},
+    }
     metrics = {"auc": {"value": auc, "low": None, "high": None, "classes": 3}}
     row = Row(cell, fingerprint(str(cell)), metrics, n, n, {}, {"seconds": 1.0}, provenance)
     return row, np.stack([auc + NOISE + RNG.normal(0, own, 1000)]) if own else np.stack([auc + NOISE])

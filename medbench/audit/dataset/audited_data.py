@@ -13,7 +13,7 @@ import numpy as np
 from medbench import images
 from medbench.data.task_data import TaskData, open_task
 from medbench.images import decoding
-from medbench.schema import Grid, Image, Kind, UserError, fingerprint, join_parts, registry, user_path
+from medbench.schema import Grid, Image, Kind, Note, UserError, fingerprint, join_parts, registry, user_path
 
 _PARTS = {"train", "val", "test"}
 
@@ -54,7 +54,7 @@ class Subject:
 
 def of_task(name: str, data: str | None, cache_dir: Path, *, ordinal: bool = False) -> Subject:
     """The subject of a task. `folder:PATH` that no run would take is read as a list of its images. Raises UserError."""
-    notes: list[str] = []
+    notes: list[Note] = []
     try:
         task = registry.task(name, ordinal=ordinal)
         opened = open_task(task, Grid(data=data, allow_leak=True, allow_partial=True), cache_dir, notes)
@@ -69,7 +69,7 @@ def of_task(name: str, data: str | None, cache_dir: Path, *, ordinal: bool = Fal
 
 def refusal(data: TaskData) -> str:
     """Why a run takes this data only with --allow-leak or --allow-partial; "" where it takes it."""
-    return "; ".join(mark for mark in data.marks if mark.startswith(("LEAK", "CONFLICT", "PARTIAL", "no image of")))
+    return "; ".join(str(mark) for mark in data.marks if mark.kind in ("leak", "conflict", "partial", "absent"))
 
 
 def of_data(data: TaskData, refused: str = "") -> Subject:

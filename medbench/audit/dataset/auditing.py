@@ -17,7 +17,7 @@ from medbench.audit.dataset.report import DatasetReport, worst_first
 from medbench.data.task_data import TaskData
 from medbench.models import encoders
 from medbench.models import features as embed
-from medbench.schema import Encoder, Grid, ProgressCallback, UserError, registry
+from medbench.schema import Encoder, Grid, Mark, Note, ProgressCallback, UserError, registry
 from medbench.system.progress_listener import calling
 
 SIZES = (112, 64, 32)  # px: the embedded encoder's own size, and what smaller images are compared at
@@ -107,8 +107,8 @@ def _audit(subject: Subject, cache_dir: Path, depth: str, effort: duplicates.Eff
     return report
 
 
-def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[str]) -> TaskData:
-    """The data of a run with what its audit says: sentences, and a LEAK mark for each leak that the checks of every run do not see.
+def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[Note]) -> TaskData:
+    """The data of a run with what its audit says: its findings, and a mark for each leak that the checks of every run do not see.
 
     A folder of a person's own is audited now, by hashes, if it was not before; other tasks bring what `medbench audit` found on the same data.
     Raises UserError for a leak where the run is strict.
@@ -119,16 +119,17 @@ def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[str]) -> Ta
     report = saved_reports.load_report(cache_dir, subject.sha256, subject.hashes)
     if report is None and data.task.name.startswith("folder:") and data.data != "phantom":
         if len(data.hashes) > AT_PLAN:
-            notes.append(f"{data.task.name} is not audited: more than {AT_PLAN:,} images. Next: medbench audit {data.task.name}")
+            what = f"{data.task.name} is not audited: more than {AT_PLAN:,} images. Next: medbench audit {data.task.name}"
+            notes.append(Note("unaudited", what))
         else:
             report = audit(subject, cache_dir, depth="hashes")
-    leaks = [mark for mark in data.marks if mark.startswith("LEAK")]
+    leaks = [mark for mark in data.marks if mark.kind == "leak"]
     if report is not None:
         known = {"groups across parts", "identical copies across parts"}  # marked already, with --allow-leak
-        new = [f"LEAK: {found.sentence} (audit)" for found in report.leaks if found.check not in known]
-        notes += [f"{data.task.name}: {mark}. Next: medbench audit {data.task.name}" for mark in new]
+        new = [Mark("leak", f"{found.sentence} (audit)") for found in report.leaks if found.check not in known]
+        notes += [Note("leak", f"{data.task.name}: {mark.text}. Next: medbench audit {data.task.name}") for mark in new]
         leaks += new
-        data = replace(data, marks=(*data.marks, *new), audit=tuple(report.sentences()))
+        data = replace(data, marks=(*data.marks, *new), audit=report.marks())
     if leaks and grid.strict:
         raise UserError(f"{data.task.name}: {leaks[0]}.", then="mend the split, or run without --strict, which marks every table")
     return data

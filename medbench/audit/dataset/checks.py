@@ -12,7 +12,7 @@ import numpy as np
 from medbench.audit.dataset.audited_data import Subject
 from medbench.audit.dataset.duplicates import DuplicatePair
 from medbench.audit.dataset.label_errors import ColumnAuc, Suspect
-from medbench.audit.dataset.report import DatasetFinding
+from medbench.audit.dataset.report import DatasetFinding, Severity
 from medbench.schema import of_class
 
 _EXAMPLES = 20
@@ -56,7 +56,7 @@ def copies(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetFind
                 apart = sum(subject.groups[pair.i] != subject.groups[pair.j] for pair in those)
                 rest = f", {apart} of them of two groups" if subject.grouped and apart else ""
                 sentence = f"{len(those)} {'pairs' if len(those) != 1 else 'pair'} of one picture within {a}, {word}{rest}"
-                severity = "look" if apart and subject.grouped else "note"
+                severity: Severity = "look" if apart and subject.grouped else "note"
                 then = "join their groups, so that no other split can part them" if severity == "look" else ""
                 found.append(DatasetFinding(f"{kind} copies within {a}", severity, len(those), sentence, examples, then))
     return found

@@ -7,9 +7,12 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
-SEVERITIES = ("leak", "conflict", "look", "note")
+from medbench.schema import Mark
+
+Severity = Literal["leak", "conflict", "look", "note"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 _EXAMPLES = 5
 PAIR_COLUMNS = ("image", "other", "kind", "part", "other_part", "label", "other_label", "correlation", "overlap", "bits")
 
@@ -19,7 +22,7 @@ class DatasetFinding:
     """severity: leak (a score would be too good), conflict (labels contradict each other), look (a person should), note."""
 
     check: str
-    severity: str
+    severity: Severity
     count: int
     sentence: str
     examples: tuple[str, ...] = ()
@@ -66,9 +69,9 @@ class DatasetReport:
         writer.writerows(self.pairs)
         return stream.getvalue()
 
-    def sentences(self) -> list[str]:
+    def marks(self) -> tuple[Mark, ...]:
         """For the plan of a run: what was found, the worst first, without notes."""
-        return [f"{found.severity.upper()}: {found.sentence}" for found in self.findings if found.severity != "note"]
+        return tuple(Mark(found.severity, found.sentence) for found in self.findings if found.severity != "note")
 
     def lines(self) -> list[str]:
         """What a terminal shows."""

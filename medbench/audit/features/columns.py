@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medbench.schema import Note
 from medbench.stats.metadata_levels import levels
 
 FEWEST = 5  # groups that a value must have: fewer can be neither held out nor trusted
@@ -19,7 +20,7 @@ class MetadataColumn:
     codes: np.ndarray
     values: tuple[str, ...]
     missing: int
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def read_column(name: str, column: np.ndarray, groups: np.ndarray) -> MetadataColumn:
@@ -35,7 +36,7 @@ def read_column(name: str, column: np.ndarray, groups: np.ndarray) -> MetadataCo
             continue
         codes[here] = len(values)
         values.append(value)
-    return MetadataColumn(name, codes, tuple(values), int((found.codes < 0).sum()), tuple(notes))
+    return MetadataColumn(name, codes, tuple(values), int((found.codes < 0).sum()), tuple(Note("column", text) for text in notes))
 
 
 def cramers_v(codes: np.ndarray, classes: np.ndarray, n_groups: int) -> float:

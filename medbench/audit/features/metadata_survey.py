@@ -11,7 +11,7 @@ import numpy as np
 from medbench.audit.features.columns import FEWEST, MetadataColumn, cramers_v, read_column
 from medbench.audit.features.metadata_probe import Auc, mean_auc, out_of_fold
 from medbench.audit.features.robustness_index import Index, K, nearest, robustness
-from medbench.schema import Kind, Split, UserError
+from medbench.schema import Kind, Note, Split, UserError
 
 CONFOUNDED = 0.1  # Cramér's V from which on a table says so: Cohen (1988), small
 MOST = 10_000  # images; of more, whole groups are taken until there are so many
@@ -35,7 +35,7 @@ class ColumnFinding:
     column_auc: Auc | None
     class_auc: Auc | None
     index: Index | None
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
     @property
     def verdict(self) -> str:
@@ -48,7 +48,7 @@ class ColumnFinding:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values: undefined is null."""
-        return {**_plain(asdict(self)), "verdict": self.verdict}
+        return {**_plain(asdict(self)), "notes": [note.text for note in self.notes], "verdict": self.verdict}
 
 
 def chosen_columns(split: Split, named: Sequence[str], task: str) -> list[str]:
@@ -78,7 +78,7 @@ def survey(
     """
     kept = _few(split.groups)
     part, features = split.take(kept), np.asarray(features[kept], np.float32)
-    notes = (f"{len(kept)} of {len(split)} images",) if len(kept) < len(split) else ()
+    notes = (Note("column", f"{len(kept)} of {len(split)} images"),) if len(kept) < len(split) else ()
     tells = _class_aucs(features, part, kind, classes, device)
     cache: dict[bytes, np.ndarray] = {}
     found = []
@@ -86,7 +86,7 @@ def survey(
         column = read_column(name, part.meta[name], part.groups)
         seen = column.codes >= 0
         usable = len(column.values) > 1
-        why = () if usable else ("constant" if column.values else f"no value has {FEWEST} groups",)
+        why = () if usable else (Note("column", "constant" if column.values else f"no value has {FEWEST} groups"),)
         told = _column_auc(features, column, part.groups, device) if usable else None
         for label, labels in _labels(part, kind, classes):
             both = seen & (labels >= 0)
@@ -119,18 +119,18 @@ def _finding(
     k: int,
     features: np.ndarray,
     cache: dict[bytes, np.ndarray],
-) -> tuple[float, Index | None, tuple[str, ...]]:
+) -> tuple[float, Index | None, tuple[Note, ...]]:
     """Cramér's V, the index, and what is to be said of them."""
     n_groups = len(np.unique(groups[both]))
     v = cramers_v(column.codes[both], labels[both], n_groups)
     if len(np.unique(labels[both])) < 2 or len(np.unique(column.codes[both])) < 2:
-        return v, None, ("one class, or one value, where both are known",)
+        return v, None, (Note("column", "one class, or one value, where both are known"),)
     key = both.tobytes()
     if key not in cache:
         cache[key] = nearest(features[both], groups[both], k)
     index = robustness(cache[key], labels[both], column.codes[both], groups[both])
-    what = f"the {'label' if label else 'class'}"
-    return v, index, (f"goes with {what} (V = {v:.2f}): a probe for one may read the other",) if v >= CONFOUNDED else ()
+    what = f"goes with the {'label' if label else 'class'} (V = {v:.2f}): a probe for one may read the other"
+    return v, index, (Note("confounded", what),) if v >= CONFOUNDED else ()
 
 
 def _labels(part: Split, kind: Kind, classes: Sequence[str]) -> list[tuple[str, np.ndarray]]:

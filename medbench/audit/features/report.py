@@ -63,7 +63,7 @@ def findings_terminal(examined: Sequence[Examined], k: int, part: str) -> list[R
             table.add_row(*map(Text, cells))
             what = f"{finding.column}: {', '.join(finding.values)}" if len(finding.values) > 1 else finding.column
             missing = [f"{finding.missing} missing"] if finding.missing else []
-            plain = [note for note in finding.notes if not (several and note.startswith("goes with"))]
+            plain = [note.text for note in finding.notes if not (several and note.kind == "confounded")]
             remarks.setdefault("; ".join([what, *missing, *plain]))
         shown.append(table)
     shown += [Text(line) for line in remarks]

@@ -9,15 +9,14 @@ from medbench.data.evaluation_sets.evaluation_set import EvaluationSet, own_part
 from medbench.data.task_data import TaskData
 from medbench.images.corruptions import catalogue
 from medbench.images.corruptions.catalogue import Corruption
-from medbench.schema import Grid, Task, UserError
+from medbench.schema import Grid, Mark, Note, Task, UserError
 
 
 def corrupted(data: TaskData, part: str, corruption: Corruption, level: int) -> EvaluationSet:
     """The task's own images, damaged. Ids, labels and groups are those of the part, so that a drop is paired."""
     name = corruption.name
-    about = (
-        f"CORRUPTED: the {part} images with {name}, level {level} of {catalogue.LEVELS} (strength {corruption.strengths[level - 1]:.3g})"
-    )
+    strength = f"level {level} of {catalogue.LEVELS} (strength {corruption.strengths[level - 1]:.3g})"
+    about = Mark("corrupted", f"the {part} images with {name}, {strength}")
     return replace(
         own_part(data, part),
         name=f"corrupted-{name}-{level}",
@@ -28,13 +27,13 @@ def corrupted(data: TaskData, part: str, corruption: Corruption, level: int) -> 
     )
 
 
-def corruptions_of(tasks: Sequence[Task], grid: Grid) -> tuple[dict[str, list[tuple[Corruption, int]]], list[str]]:
+def corruptions_of(tasks: Sequence[Task], grid: Grid) -> tuple[dict[str, list[tuple[Corruption, int]]], list[Note]]:
     """Task name -> the kinds and levels of damage that its test images get; and notes on kinds that fit some of several tasks alone.
 
     Raises UserError for a kind that fits none of the tasks, or is unknown, and for a level that is none.
     """
     found: dict[str, list[tuple[Corruption, int]]] = {task.name: [] for task in tasks}
-    notes: list[str] = []
+    notes: list[Note] = []
     if not grid.corruptions:
         return found, notes
     asked = catalogue.levels(grid.levels)
@@ -45,7 +44,7 @@ def corruptions_of(tasks: Sequence[Task], grid: Grid) -> tuple[dict[str, list[tu
                 kinds = catalogue.chosen(task.name, task.modality, [name])
             except UserError as error:
                 refusals.append(error)
-                notes.append(f"{task.name} is scored without the corruption {name}: it does not fit its images")
+                notes.append(Note("left out", f"{task.name} is scored without the corruption {name}: it does not fit its images"))
                 continue
             both = [(kind, level) for kind in kinds for level in asked]
             found[task.name] += [each for each in both if each not in found[task.name]]

@@ -12,7 +12,7 @@ import numpy as np
 from medbench import images
 from medbench.data.task_data import TaskData, part_digest
 from medbench.images.corruptions.catalogue import Corruption
-from medbench.schema import Scores, Split, Task, fingerprint
+from medbench.schema import Mark, Scores, Split, Task, fingerprint
 
 VERSION = 1  # of how labels are mapped and answers are read
 
@@ -32,7 +32,7 @@ class EvaluationSet:
     split: Split
     classes: tuple[str, ...]
     groups: str | None
-    marks: tuple[str, ...]
+    marks: tuple[Mark, ...]
     identity: str = ""
     hashes: list[str] = field(default_factory=list)
     own: np.ndarray | None = None
@@ -99,7 +99,7 @@ def common(data: TaskData, part: str, away: EvaluationSet) -> EvaluationSet:
         rows = np.flatnonzero(np.isin(split.labels, away.own))
         labels = np.searchsorted(away.own, split.labels[rows])
     identity = fingerprint("common", VERSION, away.classes)
-    about = f"COMMON: the {part} images of the classes that {away.name} has, too; {what_then(data.task)}"
+    about = Mark("common", f"the {part} images of the classes that {away.name} has, too; {what_then(data.task)}")
     return EvaluationSet(
         f"{part}-common-{away.name}",
         f"{data.task.name.partition(':')[0]}-{fingerprint(data.identity, part, identity)[:16]}",

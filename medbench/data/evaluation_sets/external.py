@@ -11,16 +11,16 @@ import numpy as np
 from medbench import images
 from medbench.data.evaluation_sets.evaluation_set import VERSION, EvaluationSet, what_then
 from medbench.data.task_data import TaskData, check_content, data_roots, loaded, shows, tidy
-from medbench.schema import NOTHING, Grid, Shift, Split, Task, UserError, fingerprint, join_parts, registry, user_path
+from medbench.schema import NOTHING, Grid, Mark, Note, Shift, Split, Task, UserError, fingerprint, join_parts, registry, user_path
 
 
-def shifts_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[dict[str, list[tuple[Task, Shift]]], list[str]]:
+def shifts_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[dict[str, list[tuple[Task, Shift]]], list[Note]]:
     """Task name -> the other tasks it is scored on, with their mapped labels; and notes on those that some of several tasks have no labels for.
 
     Raises UserError, before any image is looked for, for a name that no task of the run has a mapping for, and for one that is given twice.
     """
     found: dict[str, list[tuple[Task, Shift]]] = {task.name: [] for task in tasks}
-    notes = []
+    notes: list[Note] = []
     for name in dict.fromkeys(names):
         refusals = []
         for task in tasks:
@@ -28,7 +28,7 @@ def shifts_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[dict[str, li
                 other, shift = _mapped(task, name)
             except UserError as error:
                 refusals.append(error)
-                notes.append(f"{task.name} is not scored on {name}: no labels are mapped")
+                notes.append(Note("left out", f"{task.name} is not scored on {name}: no labels are mapped"))
                 continue
             if other.name in (known.name for known, _ in found[task.name]):
                 raise UserError(f"Two shifts of this run are called '{other.name}'.", then="rename one of the folders")
@@ -83,17 +83,22 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid) -> Evaluation
     own = np.array([task.classes.index(name) for name in classes])
     content = (split.ids.tolist(), np.nan_to_num(split.labels, nan=-1).tolist(), split.groups.tolist(), kept_hashes)
     identity = fingerprint("shifted", VERSION, other.version, classes, fingerprint(*content))
-    absent = [name for name in task.classes if name not in classes]
-    marks = [
-        f"SHIFT: trained on {data.data}, scored unchanged on {len(split)} of the {len(whole)} images of {other.data}, all parts together",
+    foreign, unseen = ([name for name in names if name not in having] for names, having in ((task.classes, classes), (classes, shown)))
+    scored = f"{len(split)} of the {len(whole)} images of {other.data}, all parts together"
+    remarks = [
         f"labels: {_said(classes, shift, other)}{f'. {shift.note[0].upper()}{shift.note[1:]}' if shift.note else ''}",
         *(f"left out: {n} images {reason}" for reason, n in why.items()),
-        *([f"{', '.join(absent)}: not in {other.data}; {what_then(task)}"] if absent else []),
-        *([f"no image of {', '.join(name for name in classes if name not in shown)}"] if len(shown) < len(classes) else []),
-        *([f"PARTIAL: {lacking}"] if lacking else []),
+        *([f"{', '.join(foreign)}: not in {other.data}; {what_then(task)}"] if foreign else []),
+    ]
+    of_sets = [(other.name, mark) for mark in other.marks if mark.kind != "split"]  # no part of it is used apart
+    of_sets += [(task.name, mark) for mark in data.marks]
+    marks = [
+        Mark("shift", f"trained on {data.data}, scored unchanged on {scored}"),
+        *(Mark("remark", text) for text in remarks),
+        *([Mark("absent", f"no image of {', '.join(unseen)}")] if unseen else []),
+        *([Mark("partial", lacking)] if lacking else []),
         *check_content({"all": split}, kept_hashes, allow_leak=True),
-        *(f"{other.name}: {mark}" for mark in other.marks if not mark.startswith("split made")),  # no part of it is used apart
-        *(f"{task.name}: {mark}" for mark in data.marks),
+        *(Mark("remark", f"{name}: {mark}") for name, mark in of_sets),
     ]
     return EvaluationSet(
         other.name,

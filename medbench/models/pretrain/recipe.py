@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from medbench.models.pretrain.objective import Objective
 
-#: quick: seconds, shows the machinery. standard: a gentle adaptation. paper: batch, epochs and schedule that a paper or its
-#: authors' code states, as each method's file says.
-BUDGETS = ("quick", "standard", "paper")
 #: Views of a quick pretraining, whatever the task's size: about 30 s for the embedded encoder at 64 px on two cores.
 QUICK_VIEWS = 4_000
 #: Views of a standard one, and what it sees of a small task: 50 epochs of two views.

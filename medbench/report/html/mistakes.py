@@ -15,7 +15,7 @@ from medbench.report.html.clinical_sections import best_entries, titled
 from medbench.report.html.elements import Html, tag
 from medbench.report.html.elements import section as part
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
-from medbench.schema import Grid, Image, Split, UserError, registry
+from medbench.schema import Grid, Image, Note, Split, UserError, registry
 from medbench.system.progress_listener import report_progress
 
 SHOWN = 12
@@ -126,7 +126,7 @@ def _images(board: Leaderboard, data: str | None) -> tuple[Split, str]:
     else:
         task, root = registry.task(board.task), "phantom" if board.data == "phantom" else data
     grid = Grid(tasks=(board.task,), data=root, target=board.target, allow_leak=True, allow_partial=True)
-    notes: list[str] = []
+    notes: list[Note] = []
     found = open_task(task, grid, images.cache_folder(), notes)
     if found.data != board.data:
         raise UserError(

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from medbench.report import compare
 from medbench.report.figures.line_selection import baseline
 from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, items, number_markup, section, table, tag
-from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, have_seen, is_quick, marks, pairs, picked, pivot
+from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, drawn, have_seen, is_quick, marks, pairs, picked, pivot
+from medbench.schema import Note
 from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
 
@@ -57,7 +58,7 @@ def _savings(board: Leaderboard, metric: str) -> Html | None:
     from medbench.report.html.svg_charts import chart_lines
 
     said = compare.label_savings(chart_lines(board, metric, [base.name]), metric, against=[base])
-    reached = [sentence for sentence in said if "area under" not in sentence]
+    reached = [note for note in said if note.kind == "savings"]
     return tag("div", tag("h4", "Labels saved"), items(reached)) if reached else None
 
 
@@ -153,7 +154,7 @@ def over_tasks(boards: Sequence[Leaderboard], metric: str | None) -> Html | None
             cells.append(number_markup(pivoted.ranks[row], ".2f"))
         rows.append(cells)
     header = [" ".join(pivoted.row_axes), *(" ".join(column) for column in columns), *(["mean rank"] if pivoted.ranks else [])]
-    said = [note for note in pivoted.notes if note.startswith(("Bold", "Mean ranks", "?"))]
+    said = [note for note in pivoted.notes if note.kind in ("legend", "rank test")]
     shown = table(header, rows, pivoted.caption)
     return section(
         "tasks",
@@ -166,14 +167,15 @@ def over_tasks(boards: Sequence[Leaderboard], metric: str | None) -> Html | None
 
 def loud(board: Leaderboard) -> list[Html]:
     """What nobody may overlook: drawn images, leaks, partial data, weights that have seen the test images."""
-    said = picked(board)
-    if board.data == "phantom":
-        said.append(f"PHANTOM: drawn images. These numbers say that the machinery works, nothing about {board.task}.")
-    said += [mark for mark in board.about["marks"] if mark.split(":")[0] in ("LEAK", "PARTIAL", "CONFLICT")]
-    said += have_seen(board)
-    if is_quick(board):
-        said.append("QUICK: pretraining of seconds shows the machinery, not what a method can do.")
-    return [tag("p", tag("b", line.partition(":")[0]), line[len(line.partition(":")[0]) :], class_="mark", role="note") for line in said]
+    quick = Note("quick", "pretraining of seconds shows the machinery, not what a method can do.")
+    said: list[Note] = [
+        *picked(board),
+        *drawn(board),
+        *(mark for mark in board.about["marks"] if mark.kind in ("leak", "partial", "conflict")),
+        *have_seen(board),
+        *([quick] if is_quick(board) else []),
+    ]
+    return [tag("p", tag("b", note.kind.upper()), f": {note.text}", class_="mark", role="note") for note in said]
 
 
 def _labels(lines: Sequence[LeaderboardEntry]) -> str:

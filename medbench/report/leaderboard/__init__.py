@@ -24,6 +24,7 @@ from medbench.report.leaderboard.robustness import tables as shift_tables
 from medbench.report.leaderboard.selection import only
 from medbench.report.leaderboard.significance import legend, marks, pairs, precompute
 from medbench.report.leaderboard.standard_tables import (
+    drawn,
     have_seen,
     is_quick,
     markdown,
@@ -53,6 +54,7 @@ __all__ = [
     "Selection",
     "SignificanceMark",
     "at_home",
+    "drawn",
     "escape_tex",
     "have_seen",
     "is_quick",

@@ -14,7 +14,7 @@ import numpy as np
 
 from medbench import stats
 from medbench.run.store import Store
-from medbench.schema import Cell, PlannedCell, Row, UserError, parse_budget
+from medbench.schema import Cell, Note, PlannedCell, Row, UserError, parse_budget
 from medbench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -228,13 +228,10 @@ def known_metric(found: Sequence[Leaderboard], metric: str | None) -> None:
             raise UserError(f"No metric '{metric}' here.", allowed=available, given=metric)
 
 
-def picked(board: Leaderboard) -> list[str]:
+def picked(board: Leaderboard) -> list[Note]:
     """What a reader of a selection must know; [] of all lines."""
-    return (
-        [f"SELECTION: {board.selection}. The best, = and p are among these alone, and hold where they were picked before looking."]
-        if board.selection
-        else []
-    )
+    text = f"{board.selection}. The best, = and p are among these alone, and hold where they were picked before looking."
+    return [Note("selection", text)] if board.selection else []
 
 
 def records(found: Sequence[Leaderboard]) -> list[dict[str, Any]]:

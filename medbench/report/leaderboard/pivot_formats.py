@@ -33,12 +33,12 @@ def pivot_terminal(table: Pivot, spread: str = "interval") -> list[Table | str]:
     for row, cells in zip(table.rows, body, strict=True):
         best = [False] * len(table.row_axes) + [_is_best(table.entries.get((row, column))) for column in table.columns] + [False]
         shown.add_row(*(Text(cell, style="bold" if bold else "") for cell, bold in zip(cells, best, strict=False)))
-    return [shown, *table.notes]
+    return [shown, *table.sentences]
 
 
 def pivot_markdown(table: Pivot, spread: str = "interval") -> str:
     lines = [f"**{table.caption}**", "", *grid(_text(table, spread, bold="**{}**"))]
-    return "\n".join([*lines, "", *(f"- {note}" for note in table.notes), ""])
+    return "\n".join([*lines, "", *(f"- {note}" for note in table.sentences), ""])
 
 
 def tidy_csv(table: Pivot) -> str:
@@ -84,7 +84,7 @@ def latex(table: Pivot, spread: str = "interval") -> str:
             rank = table.ranks[row]
             cells.append("{--}" if rank is None else f"{rank:.2f}")
         lines.append(f"    {' & '.join(cells)} \\\\")
-    notes = [f"  \\par {escape_tex(note)}" for note in table.notes]
+    notes = [f"  \\par {escape_tex(note)}" for note in table.sentences]
     return "\n".join([*lines, "    \\bottomrule", "  \\end{tabular}", "  \\footnotesize\\raggedright", *notes, "\\end{table}", ""])
 
 
@@ -114,7 +114,7 @@ def page(table: Pivot, spread: str = "interval") -> str:
             "<tbody>",
             *rows,
             "</tbody></table>",
-            f"<ul>{''.join(f'<li>{html.escape(note)}</li>' for note in table.notes)}</ul>",
+            f"<ul>{''.join(f'<li>{html.escape(note)}</li>' for note in table.sentences)}</ul>",
             "</body></html>",
             "",
         ]

@@ -12,7 +12,7 @@ from medbench import stats
 from medbench.report.leaderboard.lines import AXES, Leaderboard, LeaderboardEntry, SignificanceMark, known_metric, summarise
 from medbench.report.leaderboard.significance import marks, pairs
 from medbench.report.leaderboard.standard_tables import notes
-from medbench.schema import UserError
+from medbench.schema import Note, UserError
 from medbench.stats.metrics import METRICS
 from medbench.stats.number_format import estimate
 
@@ -36,7 +36,8 @@ class PivotCell:
 class Pivot:
     """rows, columns: their names, a tuple for each, one part for each of row_axes and column_axes. entries: by row and column, where there is
     one. ranks: of each row its mean rank over the columns, None where a column is not complete; empty where rows and columns are such that
-    a column does not hold what is compared. caption, notes: sentences.
+    a column does not hold what is compared. caption: a sentence. notes: on the table as a whole. board_notes: what a reader must know of its
+    boards, with their titles; () where it is said of all.
     """
 
     row_axes: tuple[str, ...]
@@ -46,7 +47,14 @@ class Pivot:
     entries: Mapping[tuple[tuple[str, ...], tuple[str, ...]], PivotCell]
     ranks: Mapping[tuple[str, ...], float | None]
     caption: str
-    notes: Sequence[str]
+    notes: Sequence[Note]
+    board_notes: Mapping[Note, Sequence[str]]
+
+    @property
+    def sentences(self) -> list[str]:
+        """Everything that stands below the numbers, a sentence a line."""
+        of_boards = [f"{'; '.join(titles)}: {note}" if titles else str(note) for note, titles in self.board_notes.items()]
+        return [*map(str, self.notes), *of_boards]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +107,8 @@ def pivot(found: Sequence[Leaderboard], rows: Sequence[str] = (), columns: Seque
         entries[where] = PivotCell(shown, line.summary(shown), marks(board, shown)[line], len(line.rows), status)
     ranks = _mean_ranks(placed.row_axes, placed.rows, placed.columns, entries)
     axes = (placed.row_axes, placed.column_axes, placed.rows, placed.columns)
-    return Pivot(*axes, entries, ranks, placed.caption, _notes(placed.shown, entries, ranked=bool(ranks)))
+    said = _notes(placed.shown, entries, ranked=bool(ranks))
+    return Pivot(*axes, entries, ranks, placed.caption, said, _board_notes(placed.shown))
 
 
 def _layout(keys: Sequence[Mapping[str, str]], rows: Sequence[str], columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -170,24 +179,29 @@ def _caption(shown: Mapping[Leaderboard, str]) -> str:
 
 def _notes(
     shown: Mapping[Leaderboard, str], entries: Mapping[tuple[tuple[str, ...], tuple[str, ...]], PivotCell], *, ranked: bool
-) -> list[str]:
+) -> list[Note]:
     n = sum(pairs(board, metric) for board, metric in shown.items())
     signs = {entry.mark.sign for entry in entries.values()}
     said = []
     if "*" in signs:
         each = "each task's" if len(shown) > 1 else "the"
         corrected = f", Holm-corrected over {each} pairs of lines with equal labels, {n} in all" if n > 1 else ""
-        said.append(f"Bold: the best. =: not shown to differ from it (paired over groups and seeds, 5 %{corrected}).")
+        said.append(Note("legend", f"Bold: the best. =: not shown to differ from it (paired over groups and seeds, 5 %{corrected})."))
     if "?" in signs:
-        said.append("?: too few groups to say.")
+        said.append(Note("legend", "?: too few groups to say."))
     if ranked:
-        said.append("Mean rank: over the columns, 1 is the best.")
+        said.append(Note("mean rank", "Mean rank: over the columns, 1 is the best."))
     said += rank_notes(shown)
-    by_note: dict[str, list[str]] = {}
+    return said
+
+
+def _board_notes(shown: Mapping[Leaderboard, str]) -> dict[Note, list[str]]:
+    """Note -> titles of the boards that it is said of; [] where it is said of all."""
+    found: dict[Note, list[str]] = {}
     for board, metric in shown.items():
         for note in notes(board, metric):
-            by_note.setdefault(note, []).append(board.title)
-    return said + [note if len(titles) == len(shown) else f"{'; '.join(titles)}: {note}" for note, titles in by_note.items()]
+            found.setdefault(note, []).append(board.title)
+    return {note: titles if len(titles) < len(shown) else [] for note, titles in found.items()}
 
 
 def tasks_by_lines(shown: Mapping[Leaderboard, str], budget: str) -> tuple[list[Leaderboard], list[str], np.ndarray]:
@@ -199,8 +213,8 @@ def tasks_by_lines(shown: Mapping[Leaderboard, str], budget: str) -> tuple[list[
     return having, names, np.array([[v[name] for name in names] for v in values]).reshape(len(values), len(names))
 
 
-def rank_notes(shown: Mapping[Leaderboard, str]) -> list[str]:
-    """Friedman's and Nemenyi's tests over tasks, a sentence a budget; none for a single task. The same fits scored elsewhere are no task more."""
+def rank_notes(shown: Mapping[Leaderboard, str]) -> list[Note]:
+    """Friedman's and Nemenyi's tests over tasks, a note a budget; none for a single task. The same fits scored elsewhere are no task more."""
     shown = {board: metric for board, metric in shown.items() if not board.shift}
     said = []
     for budget in dict.fromkeys(budget for board in shown for budget in board.budgets()):
@@ -212,10 +226,11 @@ def rank_notes(shown: Mapping[Leaderboard, str]) -> list[str]:
         each = ", ".join(
             f"{short[i]} {estimate(result.mean[i], result.low[i], result.high[i], '.2f')}" for i in np.argsort(result.mean, kind="stable")
         )
-        said.append(
+        text = (
             f"Mean ranks over {len(having)} tasks at {budget} labels, 95 % over tasks: {each}. Friedman p {stats.format_p(result.friedman)}; "
             f"Nemenyi: ranks {result.critical:.2f} apart differ (5 %, all pairs)."
         )
+        said.append(Note("rank test", text))
     return said
 
 

@@ -269,7 +269,7 @@ def _notes(shown: Sequence[RobustnessGap]) -> list[str]:
     group = about["groups"] or "image"
     turned = "" if METRICS[metric].higher_is_better else f" ({METRICS[metric].title}: elsewhere less at home)"
     found = [
-        *picked(shown[0].board),
+        *map(str, picked(shown[0].board)),
         f"drop: at home less elsewhere, of the same fits{turned}; + is a loss.",
     ]
     damaged = [drop for drop in shown if drop.corruption]

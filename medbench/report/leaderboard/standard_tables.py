@@ -24,7 +24,7 @@ from medbench.report.leaderboard.robustness import ALL, MEAN, robustness_gaps, s
 from medbench.report.leaderboard.significance import legend, marks
 from medbench.report.leaderboard.terminal_table import Fitted
 from medbench.run.store import Store
-from medbench.schema import Row
+from medbench.schema import Note, Row
 from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
 
@@ -68,7 +68,7 @@ def terminal(store: Store, metric: str | None = None, found: Sequence[Leaderboar
         names = [i for i, name in enumerate(header) if name in AXES]
         best = frozenset(i for i, cells in enumerate(body) if cells[header.index("")] == "*")
         more = [f"The best {BEST} lines at each budget; {left_out} more stand in leaderboard.md and leaderboard.csv."] if left_out else []
-        shown += [Fitted(board.title, header, body, names, best), *more, legend(board, board.shown(metric)), *notes(board)]
+        shown += [Fitted(board.title, header, body, names, best), *more, legend(board, board.shown(metric)), *map(str, notes(board))]
     return [*shown, *shift_terminal(every, metric, ALL)]
 
 
@@ -90,15 +90,47 @@ def _is_number(text: str) -> bool:
     return text.lstrip("-").replace(".", "", 1).isdigit()
 
 
-def notes(board: Leaderboard, metric: str | None = None) -> list[str]:
-    """What a reader of this board must know, one sentence a line. metric: the only one that is shown; None: all are."""
-    about, rows = board.about, [row for line in board.lines for row in line.rows]
-    images, groups = about["parts"][board.target]
-    group = about["groups"] or "image"
-    found = picked(board)
-    if board.data == "phantom":
-        found.append(f"PHANTOM: drawn images. These numbers say that the machinery works, nothing about {board.task}.")
-    found += about["marks"]
+def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
+    """What a reader of this board must know. metric: the only one that is shown; None: all are."""
+    rows = [row for line in board.lines for row in line.rows]
+    quick = "Quick pretraining shows the machinery, not what a method can do: --pretrain standard or paper."
+    return [
+        *picked(board),
+        *drawn(board),
+        *board.about["marks"],
+        *_setting(board, rows),
+        *_chance(board, rows, metric),
+        *_weights(rows),
+        *have_seen(board),
+        *([Note("quick", quick)] if is_quick(board) else []),
+        *_lacking(board, rows),
+    ]
+
+
+def drawn(board: Leaderboard) -> list[Note]:
+    """That the images are a phantom's; [] of real ones."""
+    text = f"drawn images. These numbers say that the machinery works, nothing about {board.task}."
+    return [Note("phantom", text)] if board.data == "phantom" else []
+
+
+def have_seen(board: Leaderboard) -> list[Note]:
+    """One for each method whose weights have been trained on the data that is scored."""
+    scored = board.shift.get("data", board.data)
+    methods = {row.cell.method for line in board.lines for row in line.rows if scored in row.provenance["trained_on"]}
+    of = f"have been trained on {scored}, its {board.target} images perhaps among them."
+    return [Note("seen", f"the weights of {method} {of}") for method in sorted(methods)]
+
+
+def is_quick(board: Leaderboard) -> bool:
+    """Whether any of its weights is of a quick pretraining."""
+    return any(row.provenance["budget"] == "quick" for line in board.lines for row in line.rows)
+
+
+def _setting(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
+    """Networks, precisions, protocols and the scored set."""
+    images, groups = board.about["parts"][board.target]
+    group = board.about["groups"] or "image"
+    found = []
     if rows:
         networks = {
             row.cell.encoder + (f" at {row.cell.size} px" if row.cell.size else "") + f", {row.provenance['precision']}" for row in rows
@@ -108,50 +140,47 @@ def notes(board: Leaderboard, metric: str | None = None) -> list[str]:
     found.append(
         f"Scored on {images} {board.target} images of {groups} {group}s; 95 % intervals over {group}s (1,000 resamples) and seeds."
     )
-    for known in (known for name, known in METRICS.items() if metric in (None, name) and known.grows_by_chance):
-        if not any(known.name in row.metrics for row in rows):
-            continue
-        found.append(
-            f"{known.title}: chance makes it larger than 0, more so on few images, and resamples larger still: compare it between these lines alone."
-        )
+    return [Note("setting", text) for text in found]
+
+
+def _chance(board: Leaderboard, rows: Sequence[Row], metric: str | None) -> list[Note]:
+    """What chance does to a metric, and which chance the intervals do not hold."""
+    grows = [known for name, known in METRICS.items() if metric in (None, name) and known.grows_by_chance]
+    found = [
+        f"{known.title}: chance makes it larger than 0, more so on few images, and resamples larger still: compare it between these lines alone."
+        for known in grows
+        if any(known.name in row.metrics for row in rows)
+    ]
     trained = any(row.provenance.get("pretraining") for row in rows)
     if (trained or any(row.cell.method == "random" for row in rows)) and len({row.cell.pretrain_seed for row in rows}) == 1:
         found.append("One pretraining seed: the intervals hold no variance of pretraining or initialisation.")
-    found += _one_pool(board)
+    return [Note("chance", text) for text in [*found, *_one_pool(board)]]
+
+
+def _weights(rows: Sequence[Row]) -> list[Note]:
+    """Where each method's weights come from; methods with the same weights in one note."""
     weights = weights_in_words(rows)
     alike: dict[str, list[str]] = {}
     for method, value, seen in sorted(
         {(row.cell.method, row.provenance["weights"], ", ".join(row.provenance["trained_on"])) for row in rows}
     ):
         alike.setdefault(f"weights {weights[value]}{f', trained on {seen}' if seen else ''}.", []).append(method)
-    found += [f"{', '.join(methods)}: {said}" for said, methods in alike.items()]
-    found += have_seen(board)
-    if is_quick(board):
-        found.append("Quick pretraining shows the machinery, not what a method can do: --pretrain standard or paper.")
-    for line in board.lines:
-        if line.reasons:
-            found.append(
-                f"{line.cell.method} {line.cell.encoder} {line.cell.protocol} {line.cell.labels} {line.status}: {line.reasons[-1]}"
-            )
-    absent = {row.metrics["auc"].get("classes") for row in rows} - {None, len(about["classes"])}
-    if absent and about["kind"] != "binary":
-        found.append(
-            f"AUC is the mean over {min(n for n in absent if n is not None)} of {len(about['classes'])} classes: the others have no image."
-        )
+    return [Note("weights", f"{', '.join(methods)}: {said}") for said, methods in alike.items()]
+
+
+def _lacking(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
+    """Lines that failed, and classes without an image."""
+    found = [
+        Note("failed", f"{line.cell.method} {line.cell.encoder} {line.cell.protocol} {line.cell.labels} {line.status}: {line.reasons[-1]}")
+        for line in board.lines
+        if line.reasons
+    ]
+    classes = len(board.about["classes"])
+    absent = {row.metrics["auc"].get("classes") for row in rows} - {None, classes}
+    if absent and board.about["kind"] != "binary":
+        least = min(n for n in absent if n is not None)
+        found.append(Note("absent", f"AUC is the mean over {least} of {classes} classes: the others have no image."))
     return found
-
-
-def have_seen(board: Leaderboard) -> list[str]:
-    """A sentence for each method whose weights have been trained on the data that is scored."""
-    scored = board.shift.get("data", board.data)
-    methods = {row.cell.method for line in board.lines for row in line.rows if scored in row.provenance["trained_on"]}
-    of = f"have been trained on {scored}, its {board.target} images perhaps among them."
-    return [f"SEEN: the weights of {method} {of}" for method in sorted(methods)]
-
-
-def is_quick(board: Leaderboard) -> bool:
-    """Whether any of its weights is of a quick pretraining."""
-    return any("quick" in row.provenance["weights"].rsplit(", ", 1)[-1] for line in board.lines for row in line.rows)
 
 
 def weights_in_words(rows: Sequence[Row]) -> dict[str, str]:
@@ -160,7 +189,7 @@ def weights_in_words(rows: Sequence[Row]) -> dict[str, str]:
     for row in rows:
         of.setdefault(row.cell.method, set()).add(row.provenance["weights"])
     single = {next(iter(texts)): method for method, texts in of.items() if len(texts) == 1}
-    parts = {text: text.split(" + ") for texts in of.values() for text in texts}  # as `run.units` joins them
+    parts = {row.provenance["weights"]: row.provenance["member_weights"] for row in rows}
     return {
         text: f"of {' + '.join(single[part] for part in each)}" if len(each) > 1 and all(part in single for part in each) else text
         for text, each in parts.items()

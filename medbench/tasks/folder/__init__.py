@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import PARTS, Kind, Split, Task, TaskFamily, UserError
+from medbench.schema import PARTS, Kind, Mark, Split, Task, TaskFamily, UserError
 from medbench.stats import splits
 from medbench.stats.metadata_levels import BLANK, is_missing
 from medbench.tasks.folder.listing import MULTI, RESERVED, Listing, existing_place, meant, read_csv, table_in, walk
@@ -53,12 +53,12 @@ def open_folder(argument: str, *, ordinal: bool = False) -> Task:
     grouped = "group" in listing.columns
     marks = list(listing.marks)
     if made:
-        marks.append(f"split made by medbench: {made} by {'group' if grouped else 'image'}")
+        marks.append(Mark("split", f"split made by medbench: {made} by {'group' if grouped else 'image'}"))
     if not grouped:
         likely = next((f" (rename '{name}'?)" for name in listing.columns if re.search("patient|subject", name, re.IGNORECASE)), "")
-        marks.append(f"no group column{likely}: images of one patient may stand on both sides")
+        marks.append(Mark("remark", f"no group column{likely}: images of one patient may stand on both sides"))
     if kind == "ordinal":
-        marks.append(f"order of the classes: {' < '.join(classes)}")
+        marks.append(Mark("remark", f"order of the classes: {' < '.join(classes)}"))
     if "test" not in parts:
         raise UserError("The split leaves no image for test.", then="add images, or groups")
     return Task(

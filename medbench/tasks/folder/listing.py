@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from medbench.images import decoding
 from medbench.images.hashing import check_names
-from medbench.schema import PARTS, UserError, user_path
+from medbench.schema import PARTS, Mark, UserError, user_path
 
 RESERVED = ("path", "label", "group", "bag", "split")
 MULTI = "label:"  # of several label columns
@@ -29,7 +29,7 @@ class Listing:
     ids: list[str]
     where: list[str]
     columns: dict[str, list[str]]  # the reserved ones that are there, `label:NAME`, and metadata
-    marks: list[str] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
     spelled: dict[str, str] = field(default_factory=dict)  # id -> its path on this disk, where that is another Unicode form
 
     def file(self, name: str) -> Path:
@@ -82,7 +82,8 @@ def walk(root: Path) -> Listing:
             if part:
                 listing.columns["split"] += [part] * len(ids)
     if ignored:
-        listing.marks.append(f"{ignored.total()} files that are no images were left out ({', '.join(sorted(ignored))})")
+        what = f"{ignored.total()} files that are no images were left out ({', '.join(sorted(ignored))})"
+        listing.marks.append(Mark("remark", what))
     return listing
 
 

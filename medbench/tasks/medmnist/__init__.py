@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import PARTS, Download, Official, Split, Task, TaskFamily, UserError
+from medbench.schema import PARTS, Download, Mark, Official, Split, Task, TaskFamily, UserError
 from medbench.system import archive_errors
 from medbench.tasks import _array_rows as rows
 from medbench.tasks import _reading as reading
@@ -53,7 +53,7 @@ def open_medmnist(argument: str, **options: object) -> Task:
         official=Official(images=dict(zip(PARTS, about.counts, strict=True))),
         citation="Yang et al. 2023, MedMNIST v2, Scientific Data 10:41, doi:10.1038/s41597-022-01721-8, and the set's own source",
         licence=about.licence,
-        marks=(*about.marks, "patients are not known: what the official split keeps apart cannot be checked"),
+        marks=(*about.marks, Mark("remark", "patients are not known: what the official split keeps apart cannot be checked")),
         settings={"size": size},
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medbench.schema import Kind
+from medbench.schema import Kind, Mark
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Set:
     md5: tuple[str, str, str, str]
     licence: str
     modality: str = ""
-    marks: tuple[str, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
 
 _ORGANS = (
@@ -112,7 +112,7 @@ SETS = {
         ),
         "CC BY-NC 4.0",
         modality="dermoscopy",
-        marks=(_DERMA,),
+        marks=(Mark("remark", _DERMA),),
     ),
     "octmnist": Set(
         "OCTMNIST",

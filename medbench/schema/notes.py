@@ -1,0 +1,77 @@
+"""What is said of data and results: a kind that programs go by, and a text that people read. Nothing reads the text back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from medbench.schema.json_records import checked
+
+#: Of images, labels and parts; every table of them says it.
+#:
+#: leak       an image, or a group, stands in two parts: scores are too good
+#: conflict   one image has two labels
+#: partial    a part of the data set is missing
+#: absent     a class has no image
+#: look       an audit found what a person should look at
+#: split      medbench divided the images into parts: none are published
+#: shift      the scored images are another data set's
+#: common     of the task's own images those of the classes that another data set has, too
+#: corrupted  the scored images were damaged
+#: remark     anything else that a reader must know
+MarkKind = Literal["leak", "conflict", "partial", "absent", "look", "split", "shift", "common", "corrupted", "remark"]
+
+#: Of a plan, a leaderboard, a page or an audit, beside the marks of its data.
+#:
+#: drawn       a plan: a task's images were not found, its phantom stands in          phantom    a table: its images are drawn
+#: left out    a method, a data set or a corruption that does not fit                  unaudited  the images were too many to audit them
+#: selection   not all lines are shown                                                 seen       weights have seen the scored data
+#: quick       weights come from a pretraining of seconds                              setting    networks, precision, protocols, scored images
+#: chance      what intervals and a metric hold of it, and what they do not            weights    where a method's weights come from
+#: failed      a line without a result, and why                                        legend     what the signs of a table mean
+#: mean rank   how ranks were averaged                                                 rank test  Friedman's and Nemenyi's tests
+#: area        a method's area under its label curve                                   savings    the labels that a method saves
+#: column      how a metadata column was read                                          confounded a metadata column goes with the class
+NoteKind = (
+    MarkKind
+    | Literal["drawn", "phantom", "left out", "unaudited", "selection", "seen", "quick", "setting", "chance", "weights", "failed"]
+    | Literal["legend", "mean rank", "rank test", "area", "savings", "column", "confounded"]
+)
+#: Kinds that begin with a word in capitals where they are shown.
+HEADED = frozenset({"leak", "conflict", "partial", "look", "shift", "common", "corrupted", "phantom", "selection", "seen"})
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence of a plan, a table, a page or an audit.
+
+    >>> str(Note("leak", "2 patients stand in both train and test")), str(Note("left out", "micle is left out: no bags"))
+    ('LEAK: 2 patients stand in both train and test', 'micle is left out: no bags')
+    """
+
+    kind: NoteKind
+    text: str
+
+    @property
+    def heading(self) -> str:
+        """The kind in capitals; "" of a kind that is shown without."""
+        return self.kind.upper() if self.kind in HEADED else ""
+
+    def __str__(self) -> str:
+        return f"{self.heading}: {self.text}" if self.heading else self.text
+
+
+@dataclass(frozen=True)
+class Mark(Note):
+    """What every table of these images must say."""
+
+    kind: MarkKind
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Mark:
+        """Raises TypeError or ValueError for what is no mark."""
+        checked(record, {"kind": str, "text": str}, "mark")
+        if record["kind"] not in get_args(MarkKind):
+            raise ValueError(f"mark kind is {record['kind']!r:.60}")
+        return Mark(**record)
