@@ -67,7 +67,7 @@ def _dump(node: object) -> str:
 def entries() -> dict[str, tuple[object, list[Path]]]:
     """Name -> version and the files that make its result. An entry's file is found by the registry's own rule: one file an entry."""
     found: dict[str, tuple[object, list[Path]]] = {
-        "draws and folds": ([splits.DRAWS, splits.FOLDS, splits.VALIDATION], [ROOT / "stats" / "splits.py"]),
+        "draws and folds": ([splits.DRAWS, splits.FOLDS, splits.VALIDATION, splits.DIVISION], [ROOT / "stats" / "splits.py"]),
         "metrics": ({name: metric.version for name, metric in metrics.METRICS.items()}, [ROOT / "stats" / "metrics.py"]),
         "resamples": (stats.RESAMPLES, [ROOT / "stats" / "bootstrap.py"]),
         "decoder dicom": (

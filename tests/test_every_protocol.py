@@ -51,6 +51,27 @@ def test_every_protocol_keeps_its_word(protocol: Protocol, kind: Kind) -> None:
             assert scores.held_out.probabilities.shape == (len(scores.held_out.index), scores.probabilities.shape[1])
 
 
+@pytest.mark.parametrize(("protocol", "kind"), CASES, ids=lambda value: getattr(value, "name", value))
+def test_a_draw_gives_the_same_bits_whatever_is_solved_beside_it(protocol: Protocol, kind: Kind) -> None:
+    """A run that was killed between two draws solves the others alone, one that asks for more draws solves them beside new ones."""
+    features, labels, classes = pool(kind, 240)
+    train = Train(features, labels, np.arange(240).astype(str), kind, classes)
+    rng = np.random.default_rng(0)
+    draws = [np.sort(rng.permutation(240)[:n]) for n in (60, 62, 58, 60, 150, 61)]
+    shown = {"all": features[::2]}
+    every = list(protocol.evaluate(train, shown, draws))
+    for missing in ([0], [5], [1, 3], [2, 1], [0, 1, 2], [5, 4, 3, 2, 1]):
+        for i, answer in zip(missing, protocol.evaluate(train, shown, [draws[i] for i in missing]), strict=True):
+            then, now = every[i]["all"], answer["all"]
+            assert (now.chosen, now.extra) == (then.chosen, then.extra)
+            np.testing.assert_array_equal(now.probabilities, then.probabilities)
+            np.testing.assert_array_equal(now.decisions, then.decisions)
+            assert (now.held_out is None) == (then.held_out is None)
+            if now.held_out is not None and then.held_out is not None:
+                np.testing.assert_array_equal(now.held_out.index, then.held_out.index)
+                np.testing.assert_array_equal(now.held_out.probabilities, then.held_out.probabilities)
+
+
 @pytest.mark.parametrize("protocol", registry.protocols().values(), ids=lambda protocol: protocol.name)
 def test_every_protocol_says_what_it_is(protocol: Protocol) -> None:
     assert protocol.title and protocol.version >= 1 and protocol.kinds and set(protocol.kinds) <= set(KINDS)

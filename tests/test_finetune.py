@@ -49,6 +49,16 @@ def test_what_is_held_out_is_whole_groups_of_every_class() -> None:
     assert 50 <= len(val) <= 70 and set(labels[val]) == {0, 1, 2} == set(labels[fit])
 
 
+def test_the_budget_says_whether_images_are_held_out_not_the_draw() -> None:
+    """Groups of four and of one: of 100 images 20 are asked for, and what whole groups give lies around them."""
+    labels, sizes = (
+        np.arange(300) % 3,
+        [len(loop.hold_out(np.arange(n) % 3, np.arange(n).astype(str), 0.2, 100)[1]) for n in range(90, 110)],
+    )
+    assert all(15 <= size <= 25 for size in sizes) and min(sizes) < 20, "a draw that holds fewer is divided all the same"
+    assert not len(loop.hold_out(labels, np.arange(300).astype(str), 0.2, 99)[1]), "and one that holds more is not, where 99 are asked for"
+
+
 def test_the_scored_weights_are_the_best_on_the_held_out_images_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the second of five evaluations the loop is made to believe that the score falls, while training goes on."""
     real, seen = loop.FineTuning.score, []

@@ -152,6 +152,21 @@ def test_nothing_is_held_out_where_a_class_has_one_group(protocol: str) -> None:
     assert scores.held_out is None
 
 
+@pytest.mark.parametrize("protocol", ["linear", "knn", "svm", "logreg"])
+def test_the_budget_says_whether_anything_is_held_out(protocol: str) -> None:
+    """Of two draws of one budget, one has two groups of each class and the other one of class 2: both are divided, or neither."""
+    train = _drawn("multiclass", 60)
+    whole = np.arange(len(train.labels))
+    lonely = whole[(train.labels != 2) | (train.groups == train.groups[train.labels == 2][0])]
+    judge = registry.protocol(protocol).evaluate
+    for divided in (True, False):
+        asked = replace(train, divided=[divided, divided])
+        answers = [answer["test"] for answer in judge(asked, {"test": train.features[:3]}, [whole, lonely])]
+        assert [answer.held_out is not None for answer in answers] == [divided, divided]
+    alone = [answer["test"].held_out is not None for answer in judge(train, {"test": train.features[:3]}, [whole, lonely])]
+    assert alone == [True, False], "so each decided by itself"
+
+
 def test_a_fusion_scores_its_validation_part_with_the_weights_that_are_scored() -> None:
     train = _drawn("multilabel", 100)
     labels = np.column_stack([train.labels[:, :2], np.zeros(len(train.labels))])

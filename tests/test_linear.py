@@ -185,22 +185,6 @@ def test_ordinal_classes_are_solved_as_nominal_ones():
     assert ordinal.probabilities.shape == (60, 5) and (ordinal.probabilities[:, 4] == 0).all()
 
 
-def test_labels_of_draws_that_choose_together_are_as_alone():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(200, 10)).astype(np.float32)
-    labels = (x[:, :3] + rng.normal(size=(200, 3)) > 0.5).astype(float)
-    labels[rng.random(labels.shape) < 0.2] = np.nan
-    labels[:70, 1] = 0  # the first draw knows one value of this label, the second has no say on it in some folds
-    labels[70, 1] = 1
-    train = Train(x, labels, np.arange(200).astype(str), "multilabel", 3)
-    draws = [np.arange(70), np.arange(71), np.arange(100, 170)]
-    for draw, answer in zip(draws, linear.evaluate(train, {"a": x}, draws), strict=True):
-        (alone,) = linear.evaluate(train, {"a": x}, [draw])
-        assert answer["a"].extra["chosen_together"] == 3
-        assert answer["a"].chosen["penalty"] == alone["a"].chosen["penalty"]
-        np.testing.assert_array_equal(answer["a"].probabilities, alone["a"].probabilities)
-
-
 @pytest.mark.parametrize(
     ("kind", "labels"), [("binary", np.ones(6, int)), ("multiclass", np.ones(6, int)), ("multilabel", np.ones((6, 2)))]
 )
@@ -238,21 +222,6 @@ def test_a_class_that_a_fold_lacks_is_left_out_of_its_loss():
             penalty /= 1 + (b == 0)  # scikit-learn solves two classes as one label
             expected = -_reference(x[part], y[part], penalty, x[rest])[np.arange(len(rest)), np.searchsorted(np.unique(y[part]), y[rest])]
             assert float(total[b, i]) == pytest.approx(expected.sum(), abs=1e-4)
-
-
-def test_draws_that_choose_together_choose_as_alone():
-    x, y, groups = _drawn(400, 12, 3, 13, skew=0.5)
-    y[:40] = 3  # a class that the first draw lacks
-    train = _train(x, y, groups)
-    rng = np.random.default_rng(0)
-    draws = [rng.choice(np.arange(lowest, 400), size, replace=False) for lowest, size in ((40, 60), (0, 300), (0, 57), (0, 66), (0, 50))]
-    together = list(linear.evaluate(train, {"test": x}, draws))
-    assert [answer["test"].extra["chosen_together"] for answer in together] == [4, 1, 4, 4, 4]
-    for draw, answer in zip(draws, together, strict=True):
-        (alone,) = linear.evaluate(train, {"test": x}, [draw])
-        assert answer["test"].chosen["penalty"] == alone["test"].chosen["penalty"]
-        assert answer["test"].chosen["cv_log_loss"] == pytest.approx(alone["test"].chosen["cv_log_loss"], abs=1e-4)
-        np.testing.assert_array_equal(answer["test"].probabilities, alone["test"].probabilities)
 
 
 def test_scores_depend_on_neither_the_other_images_nor_the_other_draws_and_repeat_bitwise():

@@ -161,3 +161,25 @@ def test_a_class_of_one_group_is_not_held_out() -> None:
     assert set(labels[held]) == {2, 3} and 20 <= held.sum() <= 24
     several = np.column_stack([labels == c for c in range(4)]).astype(float)
     assert set(labels[splits.held_out(several, groups, 0.2, key="validation")]) == {2, 3}
+
+
+def test_a_budget_is_cross_validated_where_it_asks_for_two_groups_of_every_class() -> None:
+    labels = np.repeat([0, 1, 2], [20, 100, 280])
+    groups = np.array([f"g{i // 2}" for i in range(400)])  # ten groups of the rarest class, two images each
+    ask = lambda text, y=labels: splits.divides(y, groups, parse_budget(text))
+    assert [ask(text) for text in ("5%", "10%", "11%", "100%")] == [False, False, True, True], "more than one group of two images"
+    assert [ask(text) for text in ("2/class", "3/class", "n6", "n9")] == [False, True, False, True]
+    two = np.minimum(labels, 1)
+    assert [ask(text, two) for text in ("11%", "19%", "20%", "3/class", "4/class")] == [False, False, True, False, True], (
+        "both must fill two"
+    )
+    assert not ask("100%", np.zeros(400, int)), "one class"
+    several = np.column_stack([labels == 0, labels == 1, np.full(400, np.nan)]).astype(float)
+    assert [ask(text, several) for text in ("3%", "4%")] == [False, True], "one label that fills two groups of both values will do"
+
+
+def test_where_a_budget_is_divided_a_class_of_one_group_has_no_say() -> None:
+    labels, groups = np.repeat([0, 1, 2], [1, 3, 8]), np.arange(12).astype(str)
+    assert [splits.n_folds(labels, groups, 5, divided) for divided in (None, False, True)] == [1, 1, 3]
+    assert splits.n_folds(labels[:4], groups[:4], 5, True) == 1, "one class alone has two groups"
+    assert splits.n_folds(labels[1:], groups[1:], 5, True) == splits.n_folds(labels[1:], groups[1:], 5) == 3

@@ -135,11 +135,9 @@ def solve(draws: list[Draw]) -> tuple[list[Solved], float, float]:
     basis = linear._shared_basis(features, max(len(draw.y) for draw in draws))
     pool = logistic.Pool(features, one.labels, one.whose, "multiclass", int(one.labels.max()) + 1, basis)
     solved: list[tuple[logistic.Fits, torch.Tensor]] = []
-    step = max(1, linear.TOGETHER // len(one.y))
-    for batch in (draws[i : i + step] for i in range(0, len(draws), step)):
-        parts = [(draw.index[draw.fold != i], draw.index[draw.fold == i]) for draw in batch for i in range(FOLDS)]
-        fits, losses = linear.cross_validate(pool, linear.PENALTIES, parts, [FOLDS] * len(batch))
-        solved += [(_some(fits, slice(FOLDS * i, FOLDS * (i + 1))), loss) for i, loss in enumerate(losses)]
+    for draw in draws:
+        parts = [(draw.index[draw.fold != i], draw.index[draw.fold == i]) for i in range(FOLDS)]
+        solved.append(linear.cross_validate(pool, linear.PENALTIES, parts))
     middle = time.perf_counter()
     answers = []
     for draw, (fits, losses) in zip(draws, solved, strict=True):
@@ -147,10 +145,6 @@ def solve(draws: list[Draw]) -> tuple[list[Solved], float, float]:
         model = linear.settle(pool.take(draw.index), {"penalty": linear.PENALTIES[best]})
         answers.append(Solved(fits, losses, best, model.fits))
     return answers, middle - start, time.perf_counter() - middle
-
-
-def _some(fits: logistic.Fits, rows: slice) -> logistic.Fits:
-    return logistic.Fits(*(getattr(fits, name)[rows] for name in logistic.Fits.__dataclass_fields__))
 
 
 def standardised(draw: Draw, fits: logistic.Fits, part: int) -> tuple[np.ndarray, np.ndarray]:

@@ -38,6 +38,7 @@ def evaluate(
         {name: sources(features) for name, features in targets.items()},
         draws,
         train.seeds,
+        requested=train.requested,
         tokens=tokens,
         device=train.device,
     )

@@ -24,12 +24,14 @@ def evaluate(
     """Scores of every target, draw after draw; features are (N, S, S, 3) uint8 pixels."""
     from medbench.models.finetune.loop import fine_tune
 
-    for draw, seed, folder in zip(draws, train.seeds, train.folders, strict=True):
-        yield fine_tune(train, targets, draw, seed, folder, recipe, linear_layer)
+    nothing = [None] * len(draws)
+    asked = zip(train.requested or nothing, train.divided or nothing, strict=True)
+    for draw, seed, folder, (requested, divided) in zip(draws, train.seeds, train.folders, asked, strict=True):
+        yield fine_tune(train, targets, draw, seed, folder, recipe, partial(linear_layer, divided=divided), requested)
 
 
 def linear_layer(
-    features: torch.Tensor, labels: np.ndarray, groups: np.ndarray, kind: Kind, outputs: int
+    features: torch.Tensor, labels: np.ndarray, groups: np.ndarray, kind: Kind, outputs: int, divided: bool | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """weight (outputs, D), bias (outputs,) float32 of the `linear` protocol's solution, for features as they are.
 
@@ -40,7 +42,7 @@ def linear_layer(
     from medbench.protocols import linear
     from medbench.protocols._features import MAX_FOLDS
 
-    model = linear.learn(features, labels, groups, kind, outputs, linear.PENALTIES, linear.FIXED_PENALTY, MAX_FOLDS)
+    model = linear.learn(features, labels, groups, kind, outputs, linear.PENALTIES, linear.FIXED_PENALTY, MAX_FOLDS, divided)
     weight = torch.zeros(outputs, features.shape[1])
     bias = torch.full((outputs,), ABSENT) if kind != "multilabel" else torch.logit(torch.from_numpy(model.base)).float()
     if len(model.columns):

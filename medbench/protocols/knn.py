@@ -6,7 +6,8 @@ cross-validation inside the labelled subset, by the pooled log-loss of the held-
 neighbour, as near as the nearest, votes too, so that a class without votes costs no infinity. Accuracy would reward voting for the
 majority of a skewed task; the Brier score, which needs no such vote, ranks rare classes worse (one draw of 10 % of HAM10000: it chose 20,
 log-loss 50; the AUC of the validation part 0.75 and 0.81).
-Where a class has one group, k is `FIXED_NEIGHBOURS`, and never more than there are images. Neighbours as near as the k-th all vote, so that the order
+Where a budget is not cross-validated (`splits.divides`), k is `FIXED_NEIGHBOURS`, and never more than there are images.
+Neighbours as near as the k-th all vote, so that the order
 of equal images decides nothing. Multi-label: those of the k nearest images that know a label vote on it; if none does, the label gets
 its smoothed base rate (positives + 1) / (known + 2).
 
@@ -36,11 +37,11 @@ def knn(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndar
     import numpy as np
 
     check_finite({"training": train.features, **targets})
-    for draw in draws:
+    for draw, divided in zip(draws, train.divided or [None] * len(draws), strict=True):
         images = _normalised(train.features[draw], train.device)
         labels = train.labels[draw]
         values, known = _ballots(labels, train.n_classes, train.device)
-        k, chosen, held_out = choose_k(images, labels, train.groups[draw], values, known)
+        k, chosen, held_out = choose_k(images, labels, train.groups[draw], values, known, divided)
         scores = {}
         for name, features in targets.items():
             shares = np.empty((len(features), values.shape[1]))
@@ -53,18 +54,23 @@ def knn(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndar
 
 
 def choose_k(
-    images: torch.Tensor, labels: np.ndarray, groups: np.ndarray, values: torch.Tensor, known: torch.Tensor
+    images: torch.Tensor,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    values: torch.Tensor,
+    known: torch.Tensor,
+    divided: bool | None = None,
 ) -> tuple[int, dict[str, Any], HeldOut | None]:
     """k, how it was chosen, and the shares of votes of the held-out images at it. images (n, D) float64 of length 1; values and known as
-    `vote` takes them."""
+    `vote` takes them; divided: see `splits.n_folds`."""
     import numpy as np
     import torch
 
     from medbench.stats import splits
 
-    n_parts = splits.n_folds(labels, groups, MAX_FOLDS)
+    n_parts = splits.n_folds(labels, groups, MAX_FOLDS, divided)
     if n_parts < 2:
-        return min(FIXED_NEIGHBOURS, len(labels)), {"k": min(FIXED_NEIGHBOURS, len(labels)), "rule": "fixed: a class has one group"}, None
+        return min(FIXED_NEIGHBOURS, len(labels)), {"k": min(FIXED_NEIGHBOURS, len(labels)), "rule": splits.UNDIVIDED}, None
     fold = torch.as_tensor(splits.folds(labels, groups, n_parts), device=images.device)
     fewest = len(labels) - int(fold.bincount().max())
     ks = [k for k in NEIGHBOURS if k <= fewest]

@@ -2,8 +2,9 @@
 
 Features are standardised, the penalty is chosen by grouped, stratified cross-validation on the labelled images alone (pooled log-loss of the
 held-out images; ties to the stronger penalty), then the whole subset is fitted again. k = min(5, the smallest number of groups that a class
-has). With fewer than two groups of a class nothing can be held out, and the penalty is the constant `FIXED_PENALTY`. A multi-label task has
-one penalty for all its labels; a label of which positives or negatives lie in fewer than two groups has no say in k.
+has). Whether anything is held out is the budget's to say (`splits.divides`); where nothing is, the penalty is the constant `FIXED_PENALTY`.
+A class of one group has no say in k, and in a multi-label task, which has one penalty for all its labels, a label of which positives or
+negatives lie in fewer than two.
 
 A class without a labelled image gets probability 0. A label (or a binary task) of which only one value was seen gets the smoothed base rate
 (positives + 1) / (known + 2). Held-out probabilities are those of the cross-validation at the chosen penalty; an image whose class its fold's
@@ -35,15 +36,13 @@ TOLERANCE = 1e-4  # gradient norm of a cross-validation's members, float32
 FINAL_TOLERANCE = 1e-7  # of the final fit, float64
 MAX_ITERATIONS = 3000  # a cap; the certificate shows a fit that reached it
 CONSTANT = 1e-6  # a feature whose deviation is below this share of its mean is rounding, and set to zero
-#: Images of the draws that choose their penalties in one batch; on one CPU thread that gains little, with more images nothing.
-TOGETHER = 1024
 
 
 def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
     """Scores of every target, draw after draw. See `Protocol`; features float32, any labels of `schema.Split`. Raises UserError.
 
-    Small draws of like size choose their penalties together, when the first of them is due; `extra["chosen_together"]` tells how many.
-    Held-out losses depend on what is solved beside them by what `TOLERANCE` leaves open; given the penalty, scores do not depend on it.
+    Each draw is solved by itself, all its folds and penalties together, so that the other draws change no bit of it: a run that was killed
+    between two draws, or asks for more of them, gives the rows of one that was not. (Draws in one batch took .93 to 1.0 of the CPU time.)
     """
     import numpy as np
     import torch
@@ -54,27 +53,14 @@ def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np
     features = torch.as_tensor(train.features, device=train.device)
     basis = _shared_basis(features, max(map(len, draws), default=0))
     pool = Pool(features, train.labels, train.groups, train.kind, train.n_classes, basis)
-    ready: dict[int, tuple[Choice, HeldOut | None, int]] = {}
-    for i, draw in enumerate(draws):
-        if i not in ready:
-            batch = _like(draws, i, set(ready))
-            choices = choose_penalties(pool, [draws[j] for j in batch], PENALTIES, FIXED_PENALTY, MAX_FOLDS)
-            ready |= {j: (choice, held, len(batch)) for j, (choice, held) in zip(batch, choices, strict=True)}
-        choice, held_out, n_together = ready.pop(i)
+    for draw, divided in zip(draws, train.divided or [None] * len(draws), strict=True):
+        choice, held_out = choose_penalty(pool, draw, PENALTIES, FIXED_PENALTY, MAX_FOLDS, divided)
         model = settle(pool.take(draw), choice)
         scores = {}
         for name, images in targets.items():
             probabilities, decisions = model.score(images)
-            extra = {**model.certificate, "chosen_together": n_together}
-            scores[name] = Scores(probabilities.astype(np.float32), decisions, model.chosen, extra, held_out)
+            scores[name] = Scores(probabilities.astype(np.float32), decisions, model.chosen, model.certificate, held_out)
         yield scores
-
-
-def _like(draws: Sequence[np.ndarray], i: int, done: set[int]) -> list[int]:
-    """Draw i, and those after it of like size that are still to do, while all have `TOGETHER` images at most."""
-    size = len(draws[i])
-    like = [j for j in range(i + 1, len(draws)) if j not in done and 0.8 * size <= len(draws[j]) <= 1.25 * size]
-    return [i, *like[: max(TOGETHER // size - 1, 0)]]
 
 
 def _shared_basis(features: torch.Tensor, most: int) -> torch.Tensor | None:
@@ -93,14 +79,15 @@ def learn(
     penalties: Sequence[float],
     fixed_penalty: float,
     max_folds: int,
+    divided: bool | None = None,
 ) -> Model:
-    """Choose the penalty (of an ascending path) on a labelled subset and fit it. features (n, D) float, finite."""
+    """Choose the penalty (of an ascending path) on a labelled subset and fit it. features (n, D) float, finite. divided: see `splits.n_folds`."""
     import numpy as np
 
     from medbench.models.logistic import Pool
 
     pool = Pool(features, labels, groups, kind, n_classes, _shared_basis(features, len(features)))
-    ((choice, _),) = choose_penalties(pool, [np.arange(len(labels))], penalties, fixed_penalty, max_folds)
+    choice, _ = choose_penalty(pool, np.arange(len(labels)), penalties, fixed_penalty, max_folds, divided)
     return settle(pool, choice)
 
 
@@ -117,33 +104,22 @@ def settle(subset: Pool, choice: Choice) -> Model:
     return logistic.Model(fits, columns, logistic.base_rate(subset.labels, subset.kind, subset.n_classes), subset.kind, choice)
 
 
-def choose_penalties(
-    pool: Pool, draws: Sequence[np.ndarray], penalties: Sequence[float], fixed_penalty: float, max_folds: int
-) -> list[tuple[Choice, HeldOut | None]]:
-    """The penalty of each draw (indices into the pool), how it was chosen, and the held-out probabilities at it; the folds of all draws are
-    solved together."""
-
+def choose_penalty(
+    pool: Pool, draw: np.ndarray, penalties: Sequence[float], fixed_penalty: float, max_folds: int, divided: bool | None = None
+) -> tuple[Choice, HeldOut | None]:
+    """The penalty of a draw (indices into the pool), how it was chosen, and the held-out probabilities at it. divided: see `splits.n_folds`."""
     from medbench.stats import splits
 
-    folds = [splits.cross_validation(pool.labels[draw], pool.groups[draw], max_folds) for draw in draws]
-    parts = [(draw[inside], draw[out]) for draw, of_draw in zip(draws, folds, strict=True) for inside, out in of_draw]
-    lengths = [len(of_draw) for of_draw in folds if of_draw]
-    if parts:
-        fits, found = cross_validate(pool, penalties, parts, lengths)
-    losses, first = iter(found if parts else ()), 0
-    chosen: list[tuple[Choice, HeldOut | None]] = []
-    for draw, of_draw in zip(draws, folds, strict=True):
-        if not of_draw:
-            chosen.append((_choice(len(draw), [fixed_penalty], None, "fixed: a class has one group"), None))
-            continue
-        choice = _choice(len(draw), penalties, next(losses), f"{len(of_draw)}-fold grouped CV")
-        chosen.append((choice, _held_out(pool, fits.at(penalties.index(choice["penalty"])), first, draw, of_draw)))
-        first += len(of_draw)
-    return chosen
+    folds = splits.cross_validation(pool.labels[draw], pool.groups[draw], max_folds, divided)
+    if not folds:
+        return _choice(len(draw), [fixed_penalty], None, splits.UNDIVIDED), None
+    fits, losses = cross_validate(pool, penalties, [(draw[inside], draw[out]) for inside, out in folds])
+    choice = _choice(len(draw), penalties, losses, f"{len(folds)}-fold grouped CV")
+    return choice, _held_out(pool, fits.at(penalties.index(choice["penalty"])), draw, folds)
 
 
-def _held_out(pool: Pool, fits: Fits, first: int, draw: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> HeldOut:
-    """Of one draw, whose folds (training and held-out positions in it) are the parts of `fits` from `first` on."""
+def _held_out(pool: Pool, fits: Fits, draw: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> HeldOut:
+    """Of one draw, whose folds are given as training and held-out positions in it."""
     import numpy as np
     import torch
 
@@ -151,7 +127,7 @@ def _held_out(pool: Pool, fits: Fits, first: int, draw: np.ndarray, folds: Seque
 
     target, columns = pool.target()
     index, found = [], []
-    for part, (inside, out) in enumerate(folds, first):
+    for part, (inside, out) in enumerate(folds):
         rows, outside = (torch.as_tensor(draw[where], device=pool.features.device) for where in (inside, out))
         probabilities, served = logistic.held_out_probabilities(fits, pool.features, target, rows, outside, part)
         index.append(out[served.cpu().numpy()])
@@ -177,10 +153,8 @@ def _choice(n: int, penalties: Sequence[float], losses: torch.Tensor | None, rul
     }
 
 
-def cross_validate(
-    pool: Pool, penalties: Sequence[float], parts: Sequence[tuple[np.ndarray, np.ndarray]], lengths: Sequence[int]
-) -> tuple[Fits, list[torch.Tensor]]:
-    """Every penalty (P,) on every part, in float32, and (P,) the mean held-out log-loss of each run of `lengths` parts.
+def cross_validate(pool: Pool, penalties: Sequence[float], parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Fits, torch.Tensor]:
+    """Every penalty (P,) on every part, in float32, and (P,) the mean log-loss of the images held out of them.
 
     A part: its training and its held-out images, indices into the pool.
     """
@@ -203,8 +177,7 @@ def cross_validate(
         basis=pool.basis,
     )
     totals, counts = logistic.held_out_loss(fits, features, target, training, held)
-    runs = (torch.split(sums, list(lengths)) for sums in (totals, counts))
-    return fits, [total.sum(0) / count.sum().clamp_min(1) for total, count in zip(*runs, strict=True)]
+    return fits, totals.sum(0) / counts.sum().clamp_min(1)
 
 
 LINEAR = Protocol(

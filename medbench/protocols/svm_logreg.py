@@ -7,7 +7,7 @@ Departures, none of which changes the fit to features that vary:
 - The decision function gives the labels. The paper's code takes them from `SVC(probability=True)`, whose pairwise Platt scaling turned 21
   separable classes with one image each into an accuracy of 0.
 - Probabilities of `svm` are the softmax of the decision values over one temperature, which keeps their order. It is fitted by grouped
-  cross-validation of the SVC (the transforms see the whole subset, as in `SVC(probability=True)`), and is 1 where a class has one group. Platt
+  cross-validation of the SVC (the transforms see the whole subset, as in `SVC(probability=True)`), and is 1 where the budget is not (`splits.divides`). Platt
   scaling turned classes around that few images show: on one draw of HAM10000, 5 a class, the AUC fell from 0.68 to 0.45. Class weights
   are balanced, so that both protocols give probabilities for classes equally frequent.
 - Features that do not vary in the subset are left out, as are principal components without variance: their direction is rounding.
@@ -69,8 +69,10 @@ def _classify(
     import numpy as np
     from scipy.special import softmax
 
+    from medbench.stats import splits
+
     check_finite({"training": train.features, **targets})
-    for draw in draws:
+    for draw, divided in zip(draws, train.divided or [None] * len(draws), strict=True):
         labels = train.labels[draw]
         seen = np.unique(labels)
         inside, transform = transforms(train.features[draw])
@@ -84,9 +86,10 @@ def _classify(
             fit = prepare(inside, labels)
             model, decide = fit(np.arange(len(labels)))
             extra["iterations"] = int(np.max(model.n_iter_))
-            index, outside = cross_validated(inside, labels, train.groups[draw], fit)
+            folds = splits.cross_validation(labels, train.groups[draw], MAX_FOLDS, divided)
+            index, outside = cross_validated(inside, labels, folds, fit)
             if calibrate:
-                sharpness, how = inverse_temperature(outside, labels, train.groups[draw], index)
+                sharpness, how = inverse_temperature(outside, labels, index, len(folds))
                 chosen |= how
             if len(index):
                 spread = np.zeros((len(index), train.n_classes), np.float32)
@@ -177,24 +180,24 @@ def transforms(features: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray],
     return z[:, kept], transform
 
 
-def cross_validated(inside: np.ndarray, labels: np.ndarray, groups: np.ndarray, fit: Fit) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (m,) int64 of the held-out images and their decision values (m, classes seen), fold after fold; m = 0 where nothing can be
-    held out.
+def cross_validated(
+    inside: np.ndarray, labels: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]], fit: Fit
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (m,) int64 of the images held out of the folds and their decision values (m, classes seen), fold after fold; m = 0 where nothing
+    can be held out. folds: training and held-out positions.
 
     Folds whose training part lacks a class are left out: their decision values are of another problem.
     """
     import numpy as np
 
-    from medbench.stats import splits
-
     seen = np.unique(labels)
-    whole = [(rows, out) for rows, out in splits.cross_validation(labels, groups, MAX_FOLDS) if len(np.unique(labels[rows])) == len(seen)]
+    whole = [(rows, out) for rows, out in folds if len(np.unique(labels[rows])) == len(seen)]
     if not whole:
         return np.zeros(0, np.int64), np.zeros((0, len(seen)))
     return np.concatenate([out for _, out in whole]), np.concatenate([fit(rows)[1](inside[out]) for rows, out in whole])
 
 
-def inverse_temperature(values: np.ndarray, labels: np.ndarray, groups: np.ndarray, index: np.ndarray) -> tuple[float, dict[str, Any]]:
+def inverse_temperature(values: np.ndarray, labels: np.ndarray, index: np.ndarray, k: int) -> tuple[float, dict[str, Any]]:
     """1 / temperature with the lowest log-loss on held-out images, and how it was found. values, index: as `cross_validated` gives them."""
     import numpy as np
     from scipy.optimize import minimize_scalar
@@ -203,8 +206,8 @@ def inverse_temperature(values: np.ndarray, labels: np.ndarray, groups: np.ndarr
     from medbench.stats import splits
 
     if not len(index):
-        return 1.0, {"temperature": 1.0, "rule": "fixed: a class has one group"}
-    k, true = splits.n_folds(labels, groups, MAX_FOLDS), np.unique(labels, return_inverse=True)[1][index]
+        return 1.0, {"temperature": 1.0, "rule": splits.UNDIVIDED}
+    true = np.unique(labels, return_inverse=True)[1][index]
 
     def loss(log_sharpness: float) -> float:
         return -float(log_softmax(np.exp(log_sharpness) * values, axis=1)[np.arange(len(true)), true].mean())

@@ -127,6 +127,8 @@ def _train(context: RunContext, unit: Unit, protocol: Protocol, todo: Sequence[P
         context.device,
         seeds=[fit.first.cell.seed for fit in todo],
         folders=[scratch(context, fit) for fit in todo],
+        requested=[fit.first.n_requested for fit in todo],
+        divided=[context.plan.divided(fit.first.cell) for fit in todo],
         widths=tuple(array.shape[1] for array in arrays) if unit.members else (),
         network=network(unit) if protocol.needs == "images" else None,
     )

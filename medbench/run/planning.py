@@ -20,6 +20,7 @@ from medbench.data.evaluation_sets import EvaluationSet, common, corrupted, corr
 from medbench.data.task_data import TaskData, open_task
 from medbench.models import user_encoder
 from medbench.run.command_line import command
+from medbench.run.division import Division
 from medbench.run.ingredients import identity, ingredients, touched
 from medbench.run.units import Unit, unit_of
 from medbench.run.validation import FUSED, budgets_of, check_options, encoder_of, resolve_grid
@@ -46,7 +47,8 @@ from medbench.system.progress_listener import calling
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """units in the order of work. draws: (task, data, labels, seed) -> index (n,) into the pool. notes: what a person should know first.
+    """units in the order of work. draws: (task, data, labels, seed) -> index (n,) into the pool; divides: (task, data, labels) -> whether these
+    are cross-validated, see `stats.splits.divides`. notes: what a person should know first.
 
     targets: (task, data) -> what each fit is scored on, the task's own part first.
     """
@@ -57,6 +59,7 @@ class Plan:
     cache_dir: Path
     target: str  # the part that is scored
     targets: Mapping[tuple[str, str], tuple[EvaluationSet, ...]]
+    divides: Mapping[tuple[str, str, str], bool]
     settings: Mapping[str, Mapping[str, Any]]  # setting -> its identity, see `ingredients.identity`
     protocols: Mapping[str, Protocol]  # name -> the protocol as asked for: whose settings the fingerprints hold
     command: str = ""  # that asks for it, without places on the machine
@@ -68,6 +71,10 @@ class Plan:
     def draw(self, cell: Cell) -> np.ndarray:
         """The labelled subset of a cell: index (n,) into the pool. All images are the same draw at every seed."""
         return self.draws[cell.task, cell.data, cell.labels, 0 if cell.labels == str(ALL) else cell.seed]
+
+    def divided(self, cell: Cell) -> bool:
+        """Whether the labelled subset of a cell is cross-validated."""
+        return self.divides[cell.task, cell.data, cell.labels]
 
     def targets_of(self, data: TaskData) -> tuple[EvaluationSet, ...]:
         return self.targets[data.task.name, data.data]
@@ -114,6 +121,7 @@ def _plan(grid: Grid) -> Plan:
     cache_dir = images.cache_folder()
     units: list[Unit] = []
     draws: dict[tuple[str, str, str, int], np.ndarray] = {}
+    divides: dict[tuple[str, str, str], bool] = {}
     targets: dict[tuple[str, str], tuple[EvaluationSet, ...]] = {}
     settings: dict[str, dict[str, Any]] = {}
     for task in asked.tasks:
@@ -127,6 +135,8 @@ def _plan(grid: Grid) -> Plan:
         targets[task.name, data.data] = scored
         subsets = _subsets(data, asked.budgets, grid.seeds)
         draws.update({(task.name, data.data, str(budget), seed): index for (budget, seed), (index, _) in subsets.items()})
+        division = Division(data.pool, subsets)
+        divides.update({(task.name, data.data, str(budget)): divided for budget, divided in division.divided.items()})
         for name, readout in product(dict.fromkeys(grid.encoders), dict.fromkeys(grid.readouts)):
             encoder = encoder_of(name, readout, grid, phantom=data.data == "phantom")
             if encoder.kind == "features":
@@ -140,7 +150,7 @@ def _plan(grid: Grid) -> Plan:
                     if pretrain_seed and method.recipes and not unit.recipes:
                         break  # an official checkpoint is what it is
                     first = first or unit
-                    cells, made = _cells(unit, first, asked.protocols, subsets, scored, grid)
+                    cells, made = _cells(unit, first, asked.protocols, division, scored, grid)
                     settings.update(made)
                     if cells:
                         units.append(replace(unit, cells=cells))
@@ -148,7 +158,7 @@ def _plan(grid: Grid) -> Plan:
                         judged = ", ".join(protocol.name for protocol in asked.protocols)
                         notes.append(Note("left out", f"{method.name} is left out: {judged} cannot judge a fusion"))
     protocols = {protocol.name: protocol for protocol in asked.protocols}
-    return Plan(tuple(units), draws, tuple(notes), cache_dir, grid.target, targets, settings, protocols, command(grid))
+    return Plan(tuple(units), draws, tuple(notes), cache_dir, grid.target, targets, divides, settings, protocols, command(grid))
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +240,7 @@ def _cells(
     unit: Unit,
     first: Unit,
     protocols: list[Protocol],
-    subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]],
+    division: Division,
     targets: Sequence[EvaluationSet],
     grid: Grid,
 ) -> tuple[tuple[PlannedCell, ...], dict[str, dict[str, Any]]]:
@@ -247,10 +257,13 @@ def _cells(
         if own_head and protocol.name not in FUSED:
             continue  # a person who named both was refused, see `validation`
         own, shared = (ingredients(one, protocol) for one in (unit, first))
-        made_by = {(str(budget), target.name): touched(unit, protocol, str(budget), target) for budget, _ in subsets for target in targets}
+        made_by = {
+            (str(budget), target.name): touched(unit, protocol, str(budget), target) for budget in division.divided for target in targets
+        }
         seeded = protocol.seeded or own_head
         trains = protocol.needs == "features" and any(part.recipes for part in unit.members or (unit,))
-        for (budget, seed), (_, wanted) in subsets.items():
+        for (budget, seed), (_, wanted) in division.subsets.items():
+            apart = division.touched(unit, protocol, budget, seed)
             for own_seed in range(grid.seeds) if budget == ALL and seeded else [seed]:
                 for target in targets:
                     cell = Cell(*common, protocol.name, str(budget), own_seed, target.name)
@@ -258,7 +271,10 @@ def _cells(
                     anew = trains and target.apart  # as in `prepare.features_key`
                     of_cell, of_line = (
                         target.setting(fingerprint(s, "trained") if anew else s)
-                        for s in (fingerprint(*made_of.values(), *raised(touches)) for made_of in (own, shared))
+                        for s in (
+                            fingerprint(*made_of.values(), *raised({**touches, **of_draw}))
+                            for made_of, of_draw in ((own, apart), (shared, {}))
+                        )
                     )
                     cells.append(PlannedCell(cell, fingerprint(cell.identity(), of_cell), wanted, of_line, target.file))
                     settings.setdefault(of_line, identity(shared, touches))

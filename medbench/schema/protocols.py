@@ -36,7 +36,9 @@ class Train:
     """What a protocol may learn from: the labelled pool of one unit. labels and groups as in Split.
 
     features: (N, D) float32; (N, S, S, 3) uint8 pixels for a protocol that needs images, with the network they go into. widths: of each
-    member's columns, for a fusion. seeds, folders: one for each draw; a folder keeps what a killed run needs to go on inside a cell.
+    member's columns, for a fusion. Of each draw: seeds; folders, which keep what a killed run needs to go on inside a cell; requested: images that
+    its budget asks for; divided: whether subsets of that budget are cross-validated (`stats.splits.divides`). Whether anything is held out
+    hangs on these two, not on the draw, so that all seeds and methods of a line are trained by one rule; (): each subset decides by itself.
     """
 
     features: np.ndarray
@@ -47,6 +49,8 @@ class Train:
     device: str = "cpu"
     seeds: Sequence[int] = ()
     folders: Sequence[Path] = ()
+    requested: Sequence[int | None] = ()
+    divided: Sequence[bool | None] = ()
     widths: tuple[int, ...] = ()
     network: Network | None = None
 
@@ -85,8 +89,8 @@ class Protocol:
     """How an encoder is judged. A file in `protocols/` holds one as a constant.
 
     evaluate(train, targets, draws) yields, draw after draw, {target name: Scores}. targets: name -> features (M, D), or pixels, without labels.
-    draws: index arrays into the pool; all of a unit at once, so that they can be solved together. An image's score must not depend on
-    the other images of its target.
+    draws: index arrays into the pool; all of a unit, so that what they share is made once. No bit of a draw's scores may depend on the other
+    draws, and an image's score must not depend on the other images of its target.
     """
 
     name: str

@@ -7,24 +7,31 @@ version, and does not change for one group because another was added. Images of 
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from medbench.schema import ALL, Budget
 
-#: Ingredients (`schema.ingredients`): which images a budget draws, how a labelled subset is divided for choosing inside it, and when a fine-tuning of
-#: several labels an image has a validation part (2: as a fusion has, see `validation_part`).
-DRAWS, FOLDS, VALIDATION = 1, 1, 2
+#: Ingredients (`schema.ingredients`): which images a budget draws, how a labelled subset is divided for choosing inside it, when a fine-tuning of
+#: several labels an image has a validation part (2: as a fusion has, see `validation_part`), and whether a draw is divided where it would say otherwise
+#: by itself, as all draws once did (2: as its budget says).
+DRAWS, FOLDS, VALIDATION, DIVISION = 1, 1, 2, 2
 MIN_HELD_OUT = 20  # images of a validation part: with fewer, a score says less than a rule
+UNDIVIDED = "fixed: a class has one group"  # the rule of a choice for which nothing was held out
 
 
 def partition(labels: np.ndarray, groups: np.ndarray, shares: Sequence[float], key: str) -> np.ndarray:
     """Parts (N,) int64: which of the `shares` (relative sizes, e.g. 0.7, 0.1, 0.2) each image goes to.
 
-    Iterative stratification (Sechidis et al. 2011) over whole groups: the rarest class first, larger groups before smaller, each to the
-    part that holds the smallest fraction of what it should of that class. A share of 0 gets nothing. labels (N,) int, or (N, C) float with
-    NaN = uncertain; groups (N,) str; `key` names the split, another key gives another one.
+    Iterative stratification over whole groups after Sechidis et al. (2011), with rules of its own. They take the label that is rarest among what
+    is left, and place an image where most of that label is still lacking, as a number, ties at random. Here the classes come in one order, the
+    rarest of the whole first; of a class larger groups go before smaller ones, ties by hash; and a group goes to the part that holds the
+    smallest fraction of what it should of that class, then of all images, then to the larger part. So each part gets a group of a class before
+    any gets a second: of two groups the two largest parts get one each. From about ten groups of a class on, its shares are those asked for.
+    A share of 0 gets nothing. labels (N,) int, or (N, C) float with NaN = uncertain; groups (N,) str; `key` names the split, another
+    key gives another one.
     """
     names, member = np.unique(groups, return_inverse=True)
     counts = _class_counts(labels, member, len(names))
@@ -53,40 +60,89 @@ def folds(labels: np.ndarray, groups: np.ndarray, k: int) -> np.ndarray:
     return partition(labels, groups, [1.0] * k, key="folds")
 
 
-def n_folds(labels: np.ndarray, groups: np.ndarray, most: int) -> int:
+def divides(labels: np.ndarray, groups: np.ndarray, budget: Budget) -> bool:
+    """Whether the subsets of a budget are cross-validated: one answer for all draws, protocols and methods. labels, groups: of the pool.
+
+    They are where the budget asks of every class for more images than the class has in a group on average: a draw then holds two groups of it as
+    a rule, and where it does not, the other classes choose. Of two classes each must be expected to fill two groups, as without the
+    other's choice there is none; in a multi-label task, one label's positives and its negatives.
+    """
+    share = requested(labels, budget) / len(labels)
+    matrix = class_matrix(labels)
+    asked = _asked(matrix.sum(0), budget, share)
+    if labels.ndim == 1:
+        filled = [_groups_of(groups, column == 1, n) for column, n in zip(matrix.T, asked, strict=True)]
+        return (len(filled) > 2 and min(filled) > 1) or (len(filled) == 2 and min(filled) >= 2)
+    occurring = [column for column in labels.T if (column == 1).any()]  # `class_matrix` has one more, of the images without a positive
+    return any(
+        _groups_of(groups, column == 1, n) >= 2 and _groups_of(groups, column == 0, share * (column == 0).sum()) >= 2
+        for column, n in zip(occurring, asked[: len(occurring)], strict=True)
+    )
+
+
+def _asked(available: np.ndarray, budget: Budget, share: float) -> np.ndarray:
+    """(C,) float: images that a budget asks for of each class. share: of all images."""
+    if budget.unit == "percent":
+        return np.asarray(share * available)
+    if budget.unit == "per_class":
+        return np.asarray(np.minimum(budget.amount, available))
+    total = min(budget.amount, available.sum())  # equal numbers; a class that has run out lets the others go on
+    level = bisect_left(range(int(available.max())), total, key=lambda most: np.minimum(most, available).sum())
+    return np.asarray(np.minimum(level, available))
+
+
+def _groups_of(groups: np.ndarray, of_class: np.ndarray, images: float) -> float:
+    """How many groups of a class hold so many of its images, where each holds as many as they do on average."""
+    own = groups[of_class]
+    return images * len(np.unique(own)) / max(len(own), 1)
+
+
+def n_folds(labels: np.ndarray, groups: np.ndarray, most: int, divided: bool | None = None) -> int:
     """min(`most`, the smallest number of groups of a class present); 1 where a class has one group or is alone.
 
     Multi-label: the smallest over positives and negatives of the labels that have two groups of both; 1 where no label has.
+    divided: what `divides` says of the subset's budget. Then a class of one group has no say, so that all draws of a budget are divided, but
+    for one in which no two classes have two groups. None: a subset without a budget.
     """
+    if divided is False:
+        return 1
     if labels.ndim == 1:
         sizes = [len(set(groups[labels == c])) for c in np.unique(labels)]
+        sizes = [size for size in sizes if size > 1] if divided else sizes
         return min(most, *sizes) if len(sizes) > 1 else 1
     pairs = [min(len(set(groups[column == value])) for value in (0, 1)) for column in labels.T]
     return min([most, *(size for size in pairs if size >= 2)]) if max(pairs) >= 2 else 1
 
 
-def cross_validation(labels: np.ndarray, groups: np.ndarray, most: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(training, held-out) positions of each of `n_folds` folds; [] where a class has one group or is alone, so that nothing can be held out."""
-    k = n_folds(labels, groups, most)
+def cross_validation(labels: np.ndarray, groups: np.ndarray, most: int, divided: bool | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(training, held-out) positions of each of `n_folds` folds; [] where nothing can be held out, or is to be."""
+    k = n_folds(labels, groups, most, divided)
     if k < 2:
         return []
     fold = folds(labels, groups, k)
     return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(k)]
 
 
-def validation_part(labels: np.ndarray, groups: np.ndarray, share: float, key: str) -> np.ndarray:
-    """(n,) bool: `held_out`, whole groups, stratified; empty where it would hold fewer than `MIN_HELD_OUT` images, or one class alone.
+def validation_part(labels: np.ndarray, groups: np.ndarray, share: float, key: str, requested: int | None = None) -> np.ndarray:
+    """(n,) bool: what of a labelled subset is held out to stop a training and to choose its rate, by `held_out`.
 
-    Multilabel: every label that has both values must have both among the others, and one label at least both in the validation part.
+    requested: images that the subset's budget asks for. Nothing is held out where `share` of these are fewer than `MIN_HELD_OUT`: one
+    answer for all draws of a budget. Of a label of several, both values stay among the others where both are there.
+    None: a subset without a budget. Nothing where the part would hold fewer than `MIN_HELD_OUT` images, or one class alone; multi-label: where
+    a label would lose a value among the others, or none would have both in the part.
     """
     held = held_out(labels, groups, share, key)
+    several = labels.ndim > 1
+    if requested is not None:
+        held = _left_one(held, np.column_stack([labels == 0, labels == 1]), groups) if several else held
+        return held if share * requested >= MIN_HELD_OUT else np.zeros_like(held)
     if held.sum() < MIN_HELD_OUT:
         return np.zeros_like(held)
-    if labels.ndim == 1:
-        fits = len(set(labels[held])) > 1
-    else:
+    if several:
         whole, left, out = (np.stack([(part == value).any(0) for value in (0, 1)]).all(0) for part in (labels, labels[~held], labels[held]))
         fits = bool((left == whole).all() and out.any())
+    else:
+        fits = len(set(labels[held])) > 1
     return held if fits else np.zeros_like(held)
 
 
@@ -96,8 +152,11 @@ def held_out(labels: np.ndarray, groups: np.ndarray, share: float, key: str) -> 
     A class of which that part would hold every image stays among the others: `partition` places one that has a single group wherever there is
     room.
     """
-    held = partition(labels, groups, [1 - share, share], key=key) == 1
-    matrix = class_matrix(labels) > 0
+    return _left_one(partition(labels, groups, [1 - share, share], key=key) == 1, class_matrix(labels) > 0, groups)
+
+
+def _left_one(held: np.ndarray, matrix: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """`held` (n,) without the groups of a column of `matrix` (n, C) of which no image would be left among the others."""
     lost = matrix[held].any(0) & ~matrix[~held].any(0)
     back: np.ndarray = held & ~np.isin(groups, groups[held & matrix[:, lost].any(1)])
     return back

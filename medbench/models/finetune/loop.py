@@ -53,15 +53,16 @@ def fine_tune(
     folder: Path,
     recipe: FineTuneRecipe,
     linear_layer: LinearLayer,
+    requested: int | None = None,
 ) -> dict[str, Scores]:
     """Scores of every target by the network trained on the images at `draw`. See `FineTuneRecipe` for what is done.
 
-    Where nothing can be held out (`splits.validation_part`) the subset is trained whole: with the middle rate, for all steps. The held-out scores are
-    those of the validation part, which chose the rate and the weights.
+    Where the budget, which asks for `requested` images, leaves too few to hold out (`splits.validation_part`) the subset is trained whole: with
+    the middle rate, for all steps. The held-out scores are those of the validation part, which chose the rate and the weights.
     """
     network = train.network
     assert network is not None, "a protocol that needs images gets a network"
-    fit, val = hold_out(train.labels[draw], train.groups[draw], recipe.held_out)
+    fit, val = hold_out(train.labels[draw], train.groups[draw], recipe.held_out, requested)
     held = val
     fit, val = draw[fit], draw[val]
     with products(network.precision), torch.random.fork_rng(devices=[train.device] if train.device != "cpu" else []):
@@ -87,9 +88,9 @@ def fine_tune(
     return {name: Scores(p, metrics.decided(p, train.kind == "multilabel"), chosen, extra, held_out) for name, p in scores.items()}
 
 
-def hold_out(labels: np.ndarray, groups: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """(fit, validation) index arrays into the subset, by `splits.validation_part`."""
-    held = splits.validation_part(labels, groups, share, key="finetune")
+def hold_out(labels: np.ndarray, groups: np.ndarray, share: float, requested: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(fit, validation) index arrays into the subset; whole groups, stratified. Validation can be empty: `splits.validation_part`."""
+    held = splits.validation_part(labels, groups, share, "finetune", requested)
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 

@@ -124,11 +124,13 @@ def prepare(
     seed: int,
     recipe: FusionRecipe,
     rate: float,
+    requested: int | None = None,
 ) -> DrawState:
+    """The untrained state of a draw. requested: see `splits.validation_part`."""
     import torch
 
     device, own = pool[0].device, labels[draw]
-    held = splits.validation_part(own, groups[draw], recipe.validation, key="validation")
+    held = splits.validation_part(own, groups[draw], recipe.validation, "validation", requested)
     train = np.flatnonzero(~held)
     batch = min(recipe.batch, -(-len(train) // ROUND) * ROUND)
     steps = max(recipe.least_steps, -(-len(train) // batch)) if held.any() else recipe.fixed_steps

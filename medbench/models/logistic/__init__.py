@@ -13,8 +13,9 @@ dimensions. Take the Hessian of the loss as (mean covariance of the class probab
 eigenbases it is diagonal, for every penalty at once. (Boehning's bound, Ann. Inst. Statist. Math. 44, 1992, has the same form with the
 first factor (I - 11'/C) / 2; it knows nothing of rare classes and took 1.6 to 2.1 times as many evaluations on HAM10000.) It preconditions a
 batched L-BFGS (compact form: Byrd, Nocedal and Schnabel, Math. Programming 63, 1994, section 3), and after some iterations gives way to the
-diagonal of the Hessian at the point reached: half as many evaluations on 700 images, a seventh fewer on 7,000. Parts of like size, of one draw
-or of many, are one batch; members that have converged leave it. Every part starts from zero: to start folds from the whole subset's
+diagonal of the Hessian at the point reached: half as many evaluations on 700 images, a seventh fewer on 7,000. Parts of like size are one
+batch; members that have converged leave it. So the bits of a part depend on what
+is solved beside it, and a protocol solves each draw alone. Every part starts from zero: to start folds from the whole subset's
 solutions took fewer evaluations of the folds, but with those of the whole subset as much time.
 
 When it stops. Euclidean norm of the gradient of the mean objective <= tolerance (scikit-learn's lbfgs bounds the largest entry: weaker).
