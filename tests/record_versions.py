@@ -76,7 +76,7 @@ def entries() -> dict[str, tuple[object, list[Path]]]:
         ),
         "decoders of Pillow": (
             {name: version for name, version in decoding.DECODERS.items() if name != "dicom"},
-            [ROOT / "images" / f"{name}.py" for name in ("decoding", "grey_levels")],
+            [ROOT / "images" / f"{name}.py" for name in ("decoding", "grey_levels", "tiff")],
         ),
         "resize": (packing.RESIZE, [ROOT / "images" / "packing.py"]),
         "crops": (augment.CROPS, _files("images", "augment")),

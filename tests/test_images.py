@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -84,12 +85,115 @@ def test_cmyk_becomes_rgb(save):
     np.testing.assert_array_equal(images.decode(save(ink, "ink.tif")), np.asarray(ink.convert("RGB")))
 
 
-@pytest.mark.parametrize("alpha", [0, 128, 255])
+@pytest.mark.parametrize("alpha", [1, 128, 255])
 def test_alpha_is_laid_over_black(save, alpha):
     rgba = np.dstack([COLOUR, np.full(GREY.shape, alpha, np.uint8)])
     np.testing.assert_allclose(images.decode(save(rgba, "a.png")), COLOUR * (alpha / 255), atol=1)
     grey = images.decode(save(Image.fromarray(rgba).convert("LA"), "la.png"))
     np.testing.assert_allclose(grey[0, 0, 0], np.asarray(Image.fromarray(COLOUR).convert("L"))[0, 0] * (alpha / 255), atol=1)
+
+
+def chunk(kind, data):
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
+def write_png(file, x, colour_type, bits, *extra):
+    """x: (H, W) or (H, W, S) samples of so many bits. extra: (kind, data) of chunks before the pixels."""
+    if bits < 8:
+        rows = np.packbits(np.unpackbits(x.astype(np.uint8)[..., None], axis=-1)[..., 8 - bits :].reshape(len(x), -1), axis=1)
+    else:
+        rows = x.astype(f">u{bits // 8}").reshape(len(x), -1).view(np.uint8)
+    head = x.shape[1].to_bytes(4, "big") + x.shape[0].to_bytes(4, "big") + bytes([bits, colour_type, 0, 0, 0])
+    pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    chunks = [(b"IHDR", head), *extra, (b"IDAT", pixels), (b"IEND", b"")]
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks))
+    return file
+
+
+def levels(count):
+    return b"PLTE", bytes(np.repeat(np.linspace(0, 255, count).astype(np.uint8), 3))
+
+
+KEYED = np.where(GREY[0, 0] == GREY, 0, GREY)
+OPAQUE = np.full(GREY.shape, 255, np.uint8)
+PNG_FORMS = {
+    "16": (GREY.astype(np.uint16) * 257, 0, 16, (), GREY),
+    "4": (GREY >> 4, 0, 4, (), (GREY >> 4) * 17),
+    "2": (GREY >> 6, 0, 2, (), (GREY >> 6) * 85),
+    "1": (GREY >> 7, 0, 1, (), (GREY >> 7) * 255),
+    "palette": (GREY, 3, 8, (levels(256),), GREY),
+    "palette 4": (GREY >> 4, 3, 4, (levels(16),), (GREY >> 4) * 17),
+    "palette 1": (GREY >> 7, 3, 1, (levels(2),), (GREY >> 7) * 255),
+    "opaque palette": (GREY, 3, 8, (levels(256), (b"tRNS", b"\xff" * 256)), GREY),
+    "palette with a clear entry": (GREY, 3, 8, (levels(256), (b"tRNS", bytes([255] * GREY[0, 0] + [0]))), KEYED),
+    "a clear level": (GREY, 0, 8, ((b"tRNS", int(GREY[0, 0]).to_bytes(2, "big")),), KEYED),
+    "and alpha": (np.stack([GREY, OPAQUE], 2), 4, 8, (), GREY),
+    "and alpha 16": (np.stack([GREY, OPAQUE], 2).astype(np.uint16) * 257, 4, 16, (), GREY),
+    "RGB": (three(GREY), 2, 8, (), GREY),
+    "RGB 16": (three(GREY).astype(np.uint16) * 257, 2, 16, (), GREY),
+    "RGB 16 with a clear colour": (three(GREY).astype(np.uint16) * 257, 2, 16, ((b"tRNS", bytes([GREY[0, 0]]) * 6),), KEYED),
+    "RGBA": (np.dstack([three(GREY), OPAQUE]), 6, 8, (), GREY),
+    "RGBA 16": (np.dstack([three(GREY), OPAQUE]).astype(np.uint16) * 257, 6, 16, (), GREY),
+}
+
+
+@pytest.mark.parametrize("name", PNG_FORMS)
+def test_a_storage_form_of_png_does_not_show(tmp_path, name):
+    x, colour_type, bits, extra, shown = PNG_FORMS[name]
+    np.testing.assert_array_equal(images.decode(write_png(tmp_path / "a.png", x, colour_type, bits, *extra)), three(shown))
+
+
+@pytest.mark.parametrize(("bits", "x"), [(16, GREY.astype(np.uint16) * 257), (4, GREY >> 4), (2, GREY >> 6), (1, GREY >> 7)])
+def test_a_clear_level_of_other_than_8_bits_is_refused(tmp_path, bits, x):
+    with pytest.raises(UserError, match=r"a\.png: a transparent level of grey that is not 8 bits deep"):
+        images.decode(write_png(tmp_path / "a.png", x, 0, bits, (b"tRNS", int(x[0, 0]).to_bytes(2, "big"))))
+
+
+def write_bmp(file, bits, data, header=b"", compression=0):
+    size = 40 + len(header)
+    words = (size, 36, 24, 1 | bits << 16, compression, len(data), 0, 0, 0, 0)
+    head = b"".join(word.to_bytes(4, "little") for word in words) + header
+    file.write_bytes(b"BM" + b"".join(n.to_bytes(4, "little") for n in (14 + size + len(data), 0, 14 + size)) + head + data)
+    return file
+
+
+def test_a_storage_form_of_bmp_does_not_show(tmp_path):
+    flipped = COLOUR[::-1, :, ::-1]
+    fourth = lambda value: np.dstack([flipped, np.full(GREY.shape, value, np.uint8)]).tobytes()
+    np.testing.assert_array_equal(images.decode(write_bmp(tmp_path / "24.bmp", 24, flipped.tobytes())), COLOUR)
+    np.testing.assert_array_equal(images.decode(write_bmp(tmp_path / "32.bmp", 32, fourth(0))), COLOUR)
+    masks = b"".join(mask.to_bytes(4, "little") for mask in (0xFF0000, 0xFF00, 0xFF, 0xFF000000)) + bytes(52)
+    np.testing.assert_array_equal(images.decode(write_bmp(tmp_path / "v4.bmp", 32, fourth(255), masks, 3)), COLOUR)
+    with pytest.raises(UserError, match="every pixel is transparent"):
+        images.decode(write_bmp(tmp_path / "clear.bmp", 32, fourth(0), masks, 3))
+
+
+def test_cmyk_jpeg_is_read_by_adobes_mark_or_refused(save):
+    smooth = Image.fromarray(COLOUR[:3, :4]).resize((64, 48)).convert("CMYK")
+    file = save(smooth, "a.jpg", quality=100)
+    np.testing.assert_allclose(images.decode(file), np.asarray(smooth.convert("RGB")), atol=6)
+    data = file.read_bytes()
+    mark = data.index(b"\xff\xee")
+    file.write_bytes(data[:mark] + data[mark + 2 + int.from_bytes(data[mark + 2 : mark + 4], "big") :])
+    with pytest.raises(UserError, match=r"a\.jpg: CMYK without Adobe's mark"):
+        images.decode(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "options"),
+    [
+        ("a.png", "RGBA", {}),
+        ("a.png", "LA", {}),
+        ("a.png", "P", {"transparency": bytes(256)}),
+        ("a.tif", "RGBA", {}),
+        ("a.webp", "RGBA", {"lossless": True, "exact": True}),
+    ],
+)
+def test_an_image_that_is_transparent_everywhere_is_no_black_one(save, name, mode, options):
+    clear = Image.fromarray(np.dstack([COLOUR, np.zeros_like(GREY)]))
+    file = save(clear.convert("RGB").quantize(16) if mode == "P" else clear.convert(mode), name, **options)
+    with pytest.raises(UserError, match=rf"{name}: every pixel is transparent \(alpha 0\).*save it without its alpha plane"):
+        images.decode(file)
 
 
 @pytest.mark.parametrize(("orientation", "turn"), [(3, lambda x: x[::-1, ::-1]), (6, lambda x: np.rot90(x, -1)), (8, np.rot90)])

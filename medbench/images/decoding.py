@@ -18,11 +18,12 @@ from medbench.schema import Drawn, Image, UserError
 
 if TYPE_CHECKING:
     import PIL.Image
+    import PIL.ImageFile
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
 #: Format of a file -> the version of its decoder, an ingredient of all that is made of such files (`schema.ingredients`). Raise it with every change
 #: of a pixel. "other": no magic number is known, so that Pillow looks closer or refuses it.
-DECODERS = {"jpeg": 1, "png": 1, "tiff": 1, "bmp": 1, "webp": 1, "dicom": 2, "other": 1}
+DECODERS = {"jpeg": 1, "png": 1, "tiff": 2, "bmp": 1, "webp": 1, "dicom": 2, "other": 1}
 HEAD = 132  # bytes that tell the format
 _MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n", "bmp": b"BM"}
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # MPO is found as JPEG
@@ -35,13 +36,14 @@ def decode(image: Image) -> np.ndarray:
     """(H, W, 3) uint8 RGB of an image file, or of a drawing.
 
     Pillow's formats: EXIF orientation is applied; palettes, CMYK and 1-bit become RGB; what is transparent is laid over black, the
-    background of radiographs, endoscopy and fundus images. Embedded colour profiles are not applied. A file of several frames is
+    background of radiographs, endoscopy and fundus images. Transparent everywhere is refused; a fourth plane of a TIFF that its tags do
+    not call alpha is left out, where it is 0 everywhere. Embedded colour profiles are not applied. A file of several frames is
     refused, but for the previews that cameras append to a JPEG (MPO).
 
     Grey deeper than 8 bits is scaled by this image alone. Whole numbers >= 0 are divided by the full range of the bits they use, 255,
     511, ..., 65535, ...: the smallest that the brightest 0.1 % of pixels do not exceed (what does is white), so that 12-bit data in a
     16-bit file, or a burned-in mark, does not turn the picture black. Floats within [0, 1] are multiplied by 255. Anything else is
-    stretched from its minimum to its maximum. 16-bit colour keeps its high byte.
+    stretched from its minimum to its maximum, but for signed bytes, where -128 is black and 127 white. 16-bit colour keeps its high byte.
 
     DICOM: see `dicom.pixels`. Raises UserError that names the file, for one that is missing, empty, corrupt, truncated, or no image.
     """
@@ -101,10 +103,15 @@ def _decode_dicom(data: bytes) -> PIL.Image.Image:
 
 def _decode_pillow(data: bytes, wanted: int | None) -> PIL.Image.Image:
     from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    from medbench.images import tiff
 
     try:
         im = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError:
+        if format_of(data[:HEAD]) == "tiff":
+            raise UserError("its form of TIFF is not read: save it as plain grey or RGB of 8 or 16 bits.") from None
         raise UserError("it is no image, or its header is corrupt (JPEG, PNG, TIFF, BMP, WebP and DICOM are read).") from None
     with im:
         check_pixels(*im.size)
@@ -113,16 +120,29 @@ def _decode_pillow(data: bytes, wanted: int | None) -> PIL.Image.Image:
             raise UserError(f"it holds {frames} frames: save the one that is meant as a file of its own.")
         if wanted and im.format in ("JPEG", "MPO"):
             im.draft(im.mode, (wanted * _DRAFT_GAP, wanted * _DRAFT_GAP))
+        _refuse_misread(im)
+        form = tiff.form(im) if isinstance(im, TiffImageFile) else None
         im.load()
-        return _to_8_bit(ImageOps.exif_transpose(im))
+        upright = ImageOps.exif_transpose(im)
+        return _to_8_bit(tiff.mended(upright, form) if form else upright)
 
 
-def _to_8_bit(im: PIL.Image.Image) -> PIL.Image.Image:
+def _refuse_misread(im: PIL.ImageFile.ImageFile) -> None:
+    """Raises UserError for what Pillow would show otherwise than the file means it."""
+    if im.format == "JPEG" and im.mode == "CMYK" and "adobe" not in im.info:
+        raise UserError("CMYK without Adobe's mark does not say which end is white: save it as RGB.")
+    if im.format == "PNG" and isinstance(im.info.get("transparency"), int) and im.tile[0][3] != "L" and im.mode != "P":
+        raise UserError("a transparent level of grey that is not 8 bits deep is not read: save it as 8-bit grey, or with an alpha plane.")
+
+
+def _to_8_bit(im: PIL.Image.Image | np.ndarray) -> PIL.Image.Image:
     from PIL import Image
 
-    if im.mode.startswith("I") or im.mode == "F":
+    if isinstance(im, np.ndarray) or im.mode.startswith(("I", "F")):
         return Image.fromarray(grey8(np.asarray(im)))
     if im.has_transparency_data:
         im = im.convert("RGBA")
+        if im.getchannel("A").getextrema()[1] == 0:
+            raise UserError("every pixel is transparent (alpha 0), so nothing of it would be seen: save it without its alpha plane.")
         return Image.alpha_composite(Image.new("RGBA", im.size, (0, 0, 0, 255)), im).convert("RGB")
     return im.convert("L" if im.mode in ("1", "L") else "RGB")
