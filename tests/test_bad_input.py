@@ -16,7 +16,7 @@ from fakes.results import ABOUT, fill, make
 
 from medbench import Store
 from medbench.schema import DiskError
-from medbench.tasks.folder import listing
+from medbench.tasks.folder import csv_listing
 
 PROVENANCE = {"weights": "w", "trained_on": [], "precision": "fp32", "target": "t"}
 Medbench = Callable[..., int]
@@ -187,7 +187,7 @@ def test_a_csv_that_is_wrong(refused: Callable[..., str], folder: Path, rows: li
 def test_a_csv_may_open_with_blank_lines_and_its_columns_need_names(refused: Callable[..., str], folder: Path) -> None:
     rows = [f"train/nv/train{i}.png;{'ab'[i % 2]}" for i in range(6)]
     (folder / "images.csv").write_text("\n\npath;label\n" + "\n\n".join(rows))
-    assert len(listing.read_csv(folder / "images.csv").ids) == 6
+    assert len(csv_listing.read_csv(folder / "images.csv").ids) == 6
     (folder / "images.csv").write_text("path;label;;\n" + ";;\n".join(rows))
     assert refused("run", "--task", f"folder:{folder}/images.csv") == "images.csv has two columns without a name."
 

@@ -15,7 +15,7 @@ import torch
 from trees.files import with_bit
 
 from medbench import Grid, Store, UserError
-from medbench.models import encoders, readout, user_encoder, weights
+from medbench.models import encoders, features_table, readout, user_encoder, weights
 from medbench.run import execution, planning, prepare
 from medbench.schema import READOUTS, Weights, registry
 
@@ -248,11 +248,11 @@ def vectors(tmp_path: Path) -> Callable[..., Path]:
 )
 def test_features_that_are_wrong(arrays: dict[str, object], message: str, vectors: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match=message):
-        user_encoder.load_features(vectors(**arrays), ["a", "b", "c"], [True, False, True])
+        features_table.read(vectors(**arrays)).of(["a", "b", "c"], [True, False, True])
 
 
 def test_an_image_that_is_not_needed_may_be_missing(vectors: Callable[..., Path]) -> None:
-    out = user_encoder.load_features(vectors(ids=["c", "a"], features=np.array([[3.0], [1.0]])), ["a", "b", "c"], [True, False, True])
+    out = features_table.read(vectors(ids=["c", "a"], features=np.array([[3.0], [1.0]]))).of(["a", "b", "c"], [True, False, True])
     assert out[[0, 2], 0].tolist() == [1, 3]
     assert np.isnan(out[1, 0])
 
@@ -330,14 +330,14 @@ def test_a_broken_features_file_is_named(spoil: Callable[[bytes], bytes], tmp_pa
     np.savez_compressed(tmp_path / "v.npz", ids=np.array(["a"] * 50), features=np.random.default_rng(0).random((50, 30)))
     (tmp_path / "v.npz").write_bytes(spoil((tmp_path / "v.npz").read_bytes()))
     with pytest.raises(UserError, match=r"v\.npz is not a readable \.npz file"):
-        user_encoder.load_features(tmp_path / "v.npz", ["a"], [True])
+        features_table.read(tmp_path / "v.npz").of(["a"], [True])
 
 
 def test_missing_values_of_any_kind_of_column_are_found(tmp_path: Path) -> None:
     import pandas as pd
 
-    frame = pd.DataFrame({"id": ["a", "b"], "x": [1.0, 2.0], "y": pd.array([1, None], dtype="Int64")})
+    frame = pd.DataFrame({"id": ["a", "b"], "x0": [1.0, 2.0], "x1": pd.array([1, None], dtype="Int64")})
     frame.to_parquet(tmp_path / "v.parquet")
-    assert user_encoder.load_features(tmp_path / "v.parquet", ["a"], [True]).tolist() == [[1, 1]]
+    assert features_table.read(tmp_path / "v.parquet").of(["a"], [True]).tolist() == [[1, 1]]
     with pytest.raises(UserError, match=r"not finite, for 1 images: b"):
-        user_encoder.load_features(tmp_path / "v.parquet", ["a", "b"], [True, True])
+        features_table.read(tmp_path / "v.parquet").of(["a", "b"], [True, True])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from medbench import images
-from medbench.schema import PARTS, Grid, Mark, Note, Split, Task, UserError, fingerprint, join_parts, place_of, user_path, written_by
+from medbench.schema import PARTS, Grid, Mark, Note, Split, Task, UserError, alike, fingerprint, join_parts, place_of, user_path, visible, written_by
 from medbench.stats import splits as sampling
+
+_PAIRS = 3  # of names, that a message shows
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,11 +148,12 @@ def data_roots(cache_dir: Path) -> list[Path]:
 
 
 def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_leak: bool, allow_partial: bool) -> list[Mark]:
-    """Marks for what was allowed. Raises UserError for a group in two parts, and for a class that train or the target cannot show.
+    """Marks for what was allowed. Raises UserError for a group in two parts, for one spelled in two ways, and for a class that train or the target
+    cannot show.
 
     A label of a multi-label task needs a positive and a negative image.
     """
-    marks = []
+    marks = check_spellings(task, parts.values(), allow_leak=allow_leak)
     for a, b in combinations(parts, 2):
         torn = np.intersect1d(parts[a].groups, parts[b].groups)
         if len(torn):
@@ -176,6 +179,37 @@ def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_le
                 )
             marks.append(Mark("absent", f"no image of {', '.join(absent)} in the {part} part"))
     return marks
+
+
+def check_spellings(task: Task, parts: Collection[Split], *, allow_leak: bool) -> list[Mark]:
+    """Marks for groups and bags of which two look like one, where that is allowed. Raises UserError for them.
+
+    One rule, whatever the parts are: nothing is joined and nothing is torn without a word. Two spellings of one patient, taken as two, may stand in
+    train and test; two patients, taken as one, lose images to the wrong part and to intervals that count patients. No program can know which it is
+    (`007` and `7` are one number, and may be two people), and a table whose ids were read by two programs has hundreds of them. So the person says it,
+    in the table; `--allow-leak` takes them as they are written, with a mark.
+
+    Compared by `schema.alike`, as labels are. Not where an image is its own group: ids of images are names of files.
+    """
+    marks = []
+    for word, of in ((task.groups, "groups"), (task.bags if task.bags != task.groups else None, "bags")):
+        pairs = alike(name for part in parts for name in np.unique(getattr(part, of)).tolist()) if word else []
+        if pairs:
+            shown = ", ".join(f"{_seen(one)} and {_seen(other)}" for one, other in pairs[:_PAIRS]) + (" ..." if len(pairs) > _PAIRS else "")
+            what = f"{len(pairs)} {word}s look like another one that is spelled otherwise: {shown}"
+            if not allow_leak:
+                raise UserError(
+                    f"{what}. Taken as two, images of one could stand in train and test.",
+                    then=f"spell each {word} in one way; name those that are two by more than that (a-7, b-7), or run with --allow-leak, which"
+                    " takes them as they are written and marks every table",
+                )
+            marks.append(Mark("leak", f"{what}; taken as they are written"))
+    return marks
+
+
+def _seen(name: str) -> str:
+    """A name in quotes, with escapes where it holds what cannot be seen or told apart."""
+    return f"'{name}'" if name.isascii() and visible(name) == name else ascii(name)
 
 
 def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: bool) -> list[Mark]:

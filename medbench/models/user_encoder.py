@@ -1,4 +1,4 @@
-"""What a user brings instead of a timm encoder: a function that returns a module, or a file of ids and vectors."""
+"""What a user brings instead of a timm encoder: a function that returns a module. A file of vectors: `features_table`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ import hashlib
 import importlib.util
 import sys
 import sysconfig
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from medbench.schema import Encoder, UserError
-from medbench.system import archive_errors
 
 if TYPE_CHECKING:
     import torch
@@ -110,66 +106,3 @@ def _names(file: Path, package: str) -> set[str]:
 def _installed(file: Path) -> bool:
     places = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     return any(place in file.parents for place in places)
-
-
-def load_features(file: Path, ids: Sequence[str], needed: Sequence[bool]) -> np.ndarray:
-    """(N, D) float32: the vectors of `ids`, in that order; NaN for an image that is not `needed` and not there.
-
-    A .npz file holds `ids` (n,) str and `load_features` (n, D); a .parquet file a column `id` and D columns of numbers. Raises UserError that names
-    what is missing, double or not finite. Ids that no image has are left alone.
-    """
-    names, vectors = _read(file)
-    row: dict[str, int] = {}
-    for i, name in enumerate(names):
-        if row.setdefault(name, i) != i:
-            raise UserError(f"{file.name} holds the id '{name}' twice (rows {row[name] + 1} and {i + 1}).")
-    missing = [name for name, need in zip(ids, needed, strict=True) if need and name not in row]
-    if missing:
-        shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
-        then = "medbench data split TASK --ids prints the ids it must hold"
-        raise UserError(f"{file.name} lacks {len(missing)} of {sum(needed)} images: {shown}", then=then)
-    out = np.full((len(ids), vectors.shape[1]), np.nan, np.float32)
-    there = np.array([name in row for name in ids])
-    out[there] = vectors[[row[name] for name in np.asarray(ids)[there]]]
-    bad = np.flatnonzero(np.asarray(needed) & ~np.isfinite(out).all(1))
-    if len(bad):
-        raise UserError(f"{file.name} holds values that are not finite, for {len(bad)} images: {ids[bad[0]]} is the first.")
-    return out
-
-
-def _read(file: Path) -> tuple[list[str], np.ndarray]:
-    names, vectors = _read_npz(file) if file.suffix == ".npz" else _read_parquet(file)
-    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.number) or len(vectors) != len(names) or vectors.shape[1] == 0:
-        raise UserError(f"{file.name} holds {len(names)} ids and features of shape {vectors.shape}.", allowed=["ids (n,), features (n, D)"])
-    return names, vectors
-
-
-def _read_npz(file: Path) -> tuple[list[str], np.ndarray]:
-    then = "np.savez(FILE, ids=ids, features=features)"
-    with (
-        archive_errors.reading(lambda why: UserError(f"{file} is not a readable .npz file ({why}).", then=then)),
-        file.open("rb") as stream,  # np.load alone leaves a broken file open
-        np.load(stream) as arrays,
-    ):
-        found: dict[str, Any] = dict(arrays)
-    if not {"ids", "features"} <= set(found):
-        raise UserError(f"{file.name} holds {', '.join(found) or 'nothing'}.", allowed=["ids (n,)", "features (n, D)"])
-    return [str(name) for name in np.atleast_1d(found["ids"])], found["features"]
-
-
-def _read_parquet(file: Path) -> tuple[list[str], np.ndarray]:
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(file)
-    except ImportError as error:
-        raise UserError(f"{file.name} needs a package that reads parquet.", then="pip install medbench[parquet]") from error
-    except Exception as error:  # of pandas, or of whichever package reads the file: each has its own
-        raise UserError(f"{file} is not a readable .parquet file ({type(error).__name__}: {error}).") from error
-    if "id" not in frame.columns:
-        raise UserError(f"{file.name} has no column 'id', but {', '.join(map(str, frame.columns[:5]))}.")
-    numbers = frame.drop(columns="id")
-    texts = [str(name) for name, kind in numbers.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
-    if texts:
-        raise UserError(f"{file.name}: column '{texts[0]}' does not hold numbers.", allowed=["id, and D columns of numbers"])
-    return frame["id"].astype(str).tolist(), numbers.to_numpy(np.float32, na_value=np.nan)

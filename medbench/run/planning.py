@@ -16,9 +16,11 @@ import numpy as np
 
 from medbench import images
 from medbench.audit.dataset import audited
+from medbench.audit.features.separating import sentences, separating
 from medbench.data.evaluation_sets import EvaluationSet, common, corrupted, corruptions_of, own_part, shifted, shifts_of
 from medbench.data.task_data import TaskData, open_task
-from medbench.models import user_encoder
+from medbench.models import features_table
+from medbench.models.features_table import FeaturesTable
 from medbench.run.command_line import command
 from medbench.run.division import Division
 from medbench.run.ingredients import identity, ingredients, touched
@@ -30,6 +32,7 @@ from medbench.schema import (
     Cell,
     Encoder,
     Grid,
+    Mark,
     Method,
     Note,
     PlanFile,
@@ -139,9 +142,10 @@ def _plan(grid: Grid) -> Plan:
         divides.update({(task.name, data.data, str(budget)): divided for budget, divided in division.divided.items()})
         for name, readout in product(dict.fromkeys(grid.encoders), dict.fromkeys(grid.readouts)):
             encoder = encoder_of(name, readout, grid, phantom=data.data == "phantom")
+            found: tuple[Mark, ...] = ()
             if encoder.kind == "features":
-                for target in scored:  # raises for ids that are missing, double or not finite
-                    given_features(encoder, data, grid.target, target)
+                found = given_marks(encoder, data, grid.target, scored)
+                notes += [Note("telling", f"{task.name}: {mark.text}") for mark in found]
             serving = _serving([method for method in asked.methods if encoder.kind in method.encoders], data, encoder, grid, notes)
             for method in serving:
                 first: Unit | None = None
@@ -153,7 +157,7 @@ def _plan(grid: Grid) -> Plan:
                     cells, made = _cells(unit, first, asked.protocols, division, scored, grid)
                     settings.update(made)
                     if cells:
-                        units.append(replace(unit, cells=cells))
+                        units.append(replace(unit, cells=cells, marks=found))
                     else:
                         judged = ", ".join(protocol.name for protocol in asked.protocols)
                         notes.append(Note("left out", f"{method.name} is left out: {judged} cannot judge a fusion"))
@@ -195,17 +199,32 @@ def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[S
     return found, notes
 
 
-def given_features(encoder: Encoder, data: TaskData, target: str, shift: EvaluationSet | None = None) -> np.ndarray:
+def given_features(
+    encoder: Encoder, data: TaskData, target: str, shift: EvaluationSet | None = None, table: FeaturesTable | None = None
+) -> np.ndarray:
     """(N, D) float32 of a features file, part after part as in a pack; NaN for images of a part that is not used and not in the file.
 
-    shift: a set of another data set: its features instead.
+    shift: a set of another data set: its features instead. table: the file's content, where it is at hand.
     """
     assert encoder.file is not None, "features have a file"
+    table = table or features_table.read(encoder.file)
     if shift is not None and shift.elsewhere:
-        return user_encoder.load_features(encoder.file, shift.split.ids.tolist(), [True] * len(shift.split))
+        return table.of(shift.split.ids.tolist(), [True] * len(shift.split))
     ids = [name for split in data.parts.values() for name in split.ids.tolist()]
     needed = [name in ("train", target) for name, split in data.parts.items() for _ in range(len(split))]
-    return user_encoder.load_features(encoder.file, ids, needed)
+    return table.of(ids, needed)
+
+
+def given_marks(encoder: Encoder, data: TaskData, target: str, scored: Sequence[EvaluationSet]) -> tuple[Mark, ...]:
+    """What every table of a features file must say. Raises UserError for ids of a scored set that are missing, double or not finite."""
+    assert encoder.file is not None, "features have a file"
+    table = features_table.read(encoder.file)
+    for away in scored:
+        if away.elsewhere:
+            given_features(encoder, data, target, away, table)
+    train = given_features(encoder, data, target, None, table)[data.where("train")]
+    telling = separating(train, data.pool, data.task.kind, data.task.classes)
+    return tuple(Mark("telling", f"{encoder.name}: {said}") for said in sentences(telling, table.names, data.task.groups or "image"))
 
 
 def _subsets(data: TaskData, budgets: list[Budget], seeds: int) -> dict[tuple[Budget, int], tuple[np.ndarray, int]]:

@@ -70,7 +70,7 @@ def provenance(
         "subset_sha256": splits.ids_hash(pool.ids[draw]),
         "subset_classes": counts,
         "target": target.file,
-        "marks": list(target.marks),
+        "marks": [*target.marks, *unit.marks],
         "preprocessing": _preprocessing(unit),
         "precision": unit.precision,
         "features": [made.made_with and {**made.made_with, "checks": dict(made.checks)} for made in features],

@@ -8,7 +8,7 @@ from pathlib import Path
 from medbench.data.task_data import TaskData
 from medbench.images import augment
 from medbench.models import checkpoints, encoders, pretrain
-from medbench.schema import Encoder, Grid, Member, Method, PlannedCell, UserError, Weights, fingerprint, registry, written_by
+from medbench.schema import Encoder, Grid, Mark, Member, Method, PlannedCell, UserError, Weights, fingerprint, registry, written_by
 from medbench.schema.ingredients import raised
 
 
@@ -17,6 +17,7 @@ class Unit:
     """Cells that share weights and features.
 
     recipes: the stages of a pretraining that makes `weights` from `start`; () where nothing is trained. members: of a fusion, without cells.
+    marks: what every table of this encoder must say.
     """
 
     data: TaskData
@@ -30,6 +31,7 @@ class Unit:
     start: Weights | None = None
     recipes: tuple[pretrain.Recipe, ...] = ()
     members: tuple[Unit, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
     @property
     def name(self) -> str:

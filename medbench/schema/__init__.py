@@ -13,6 +13,7 @@ from medbench.schema.notes import Mark, Note
 from medbench.schema.plan_file import PlanFile, PlannedCell
 from medbench.schema.progress import Progress, ProgressCallback
 from medbench.schema.protocols import HeldOut, Network, Protocol, Scores, Train
+from medbench.schema.spelling import alike, spelling, visible
 from medbench.schema.split import Drawn, Image, Split, join_parts, of_class
 from medbench.schema.tasks import KINDS, MODALITIES, NOTHING, PARTS, PRIMARY, Download, Kind, Official, Shift, Task, TaskFamily
 
@@ -57,6 +58,7 @@ __all__ = [
     "Train",
     "UserError",
     "Weights",
+    "alike",
     "check_writable",
     "checked",
     "fingerprint",
@@ -65,7 +67,9 @@ __all__ = [
     "parse_budget",
     "parsed",
     "place_of",
+    "spelling",
     "user_path",
     "with_checksum",
+    "visible",
     "written_by",
 ]

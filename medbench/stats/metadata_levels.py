@@ -9,8 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: An empty cell of a table, in lower case: what a label, a group or a bag may not be. A class may be called "unknown" or "none".
-BLANK = frozenset({"", "nan", "na", "n/a", "null"})
+from medbench.schema import visible
+
+#: An empty cell of a table, as programs write one, in lower case: what a label, a group or a bag may not be. A class may be called "unknown" or "none".
+BLANK = frozenset(
+    {
+        *("", "nan", "-nan", "na", "n/a", "#n/a", "#n/a n/a", "#na", "<na>", "null", "(null)", "<null>", "nat", "(blank)"),
+        *("#ref!", "#value!", "#name?", "#div/0!", "#num!", "#null!"),
+    }
+)
 #: Of metadata these words say that nobody knows, too, in lower case.
 _UNKNOWN = frozenset({"unknown", "unk"})
 _PYTHON = "None"  # as Python and pandas write a missing value; "none" in lower case is a finding ("no artefact")
@@ -20,14 +27,23 @@ AGES = (20, 40, 60, 80)  # years where an age band begins
 _AGE = re.compile(r"(^|[^a-z])age([^a-z]|$)")
 
 
+def is_blank(text: str) -> bool:
+    """Whether a text is an empty cell of a table. Characters that show nothing are nothing.
+
+    >>> [is_blank(text) for text in ("<NA>", "None", "none", "\u200b", "unknown")]
+    [True, True, False, True, False]
+    """
+    word = visible(text)
+    return word == _PYTHON or word.lower() in BLANK
+
+
 def is_missing(text: str) -> bool:
     """Whether a text of a metadata column says that the value is missing. "-1" does not: a number is a number, as text too.
 
     >>> [is_missing(text) for text in ("UNK", " n/a", "None", "none", "-1")]
     [True, True, True, False, False]
     """
-    word = text.strip()
-    return word == _PYTHON or word.lower() in BLANK | _UNKNOWN
+    return is_blank(text) or visible(text).lower() in _UNKNOWN
 
 
 def texts(column: np.ndarray) -> np.ndarray:

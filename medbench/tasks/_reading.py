@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench import images
+from medbench.images import leftovers
 from medbench.schema import PARTS, Image, Split, UserError
 from medbench.stats import splits
 
@@ -118,8 +119,15 @@ def files(root: Path, folders: Sequence[str], task: str) -> dict[str, Path]:
 
 
 def is_image(name: str) -> bool:
-    """By its suffix; macOS leaves a `._name.jpg` beside each image on disks that are not its own."""
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("._")
+    """By its suffix, and not by what systems leave: macOS a `._name.jpg` beside each image, a network disk its thumbnails."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not leftovers.left_behind(name)
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """The image files in a folder and those in it, without what systems leave there."""
+    for place, inner, names in os.walk(folder):
+        inner[:] = [name for name in inner if not leftovers.left_behind(name)]
+        yield from (Path(place, name) for name in names if is_image(name))
 
 
 def listed_files(names: Iterable[str], places: Mapping[str, Path], data: str, root: Path, task: str) -> list[Image]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medbench.images import leftovers
 from medbench.schema import Download, Kind, Mark, Official, Split, Task, UserError
 from medbench.tasks import _reading as reading
 
@@ -71,7 +72,7 @@ def load(classes: Sequence[str], task: str, root: Path) -> dict[str, Split]:
     reading.codes(names, CLASSES, file)  # raises for an unknown one
     folds = reading.codes(rows["split-index"], [fold for part in FOLDS.values() for fold in part], file)
     tree = reading.first_existing(root, ["labeled-images"], task)
-    places = {FOLDER_NAMES.get(place.name, place.name): place for place in sorted(tree.glob("*/*/*")) if place.is_dir()}
+    places = _class_folders(tree)
     there = np.isin(names, [name for name in classes if name in places])
     if not there.any():
         wanted = f"{tree}/{{lower,upper}}-gi-tract/GROUP/CLASS"
@@ -87,9 +88,19 @@ def load(classes: Sequence[str], task: str, root: Path) -> dict[str, Split]:
     return {part: whole.take(np.flatnonzero(np.isin(fold, [int(name) for name in wanted]))) for part, wanted in FOLDS.items()}
 
 
+def _class_folders(tree: Path) -> dict[str, Path]:
+    """Class -> its folder, of those in `{lower,upper}-gi-tract/GROUP`; what systems leave there is none."""
+    found = (place for place in sorted(tree.glob("*/*/*")) if place.is_dir())
+    return {
+        FOLDER_NAMES.get(place.name, place.name): place
+        for place in found
+        if not any(map(leftovers.left_behind, place.relative_to(tree).parts))
+    }
+
+
 def missing_classes(classes: Sequence[str], root: Path) -> str:
     """What `Task.partial` asks: classes whose folder is not there. "" where none or all of them are, which `load` says better."""
-    there = {FOLDER_NAMES.get(place.name, place.name) for place in (root / "labeled-images").glob("*/*/*")}
+    there = _class_folders(root / "labeled-images")
     gone = [name for name in classes if name not in there]
     return f"{len(gone)} of {len(classes)} classes are not there ({', '.join(gone[:3])}{' ...' if len(gone) > 3 else ''})" if gone else ""
 

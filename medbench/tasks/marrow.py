@@ -6,12 +6,12 @@ No path carries a patient, so that none can be kept on one side.
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from medbench.images import leftovers
 from medbench.schema import Mark, Split, Task, UserError
 from medbench.tasks import _reading as reading
 
@@ -44,16 +44,10 @@ _FOLDERS = (_DATA, f"bone_marrow/{_DATA}", f"Bone-Marrow-Cytomorphology/{_DATA}"
 
 def load(root: Path) -> dict[str, Split]:
     """The three parts, split by image. Classes whose folder is missing stay empty. Raises UserError for a folder of no class."""
-    strange = [entry.name for entry in sorted(root.iterdir()) if entry.is_dir() and entry.name not in (*CLASSES, "__MACOSX")]
+    strange = [e.name for e in sorted(root.iterdir()) if e.is_dir() and e.name not in CLASSES and not leftovers.left_behind(e.name)]
     if strange:
         raise UserError(f"{root} holds the folder '{strange[0]}', no class of Matek et al.", allowed=CLASSES, given=strange[0], then=_THEN)
-    found = [
-        (c, Path(place, name))
-        for c, label in enumerate(CLASSES)
-        for place, _, names in os.walk(root / label)
-        for name in names
-        if reading.is_image(name)
-    ]
+    found = [(c, file) for c, label in enumerate(CLASSES) for file in reading.walk(root / label)]
     if not found:
         raise UserError(f"{root} holds no images.", allowed=[f"{name}/" for name in CLASSES], then=_THEN)
     ids = np.array([path.stem for _, path in found])

@@ -12,7 +12,7 @@ import numpy as np
 
 from medbench import images
 from medbench.data.task_data import TaskData, open_task
-from medbench.images import decoding
+from medbench.images import decoding, leftovers
 from medbench.schema import Grid, Image, Kind, Note, UserError, fingerprint, join_parts, registry, user_path
 
 _PARTS = {"train", "val", "test"}
@@ -138,10 +138,10 @@ def _walk(root: Path) -> list[dict[str, str]]:
     """Every image file below a folder. A folder above it that is called train, val or test is its part."""
     rows = []
     for place, inner, names in os.walk(root):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        inner[:] = sorted(name for name in inner if not leftovers.left_behind(name))
         for name in sorted(names):
             file = Path(place, name)
-            if not name.startswith(".") and file.suffix.lower() in decoding.SUFFIXES:
+            if not leftovers.left_behind(name) and file.suffix.lower() in decoding.SUFFIXES:
                 path = file.relative_to(root)
                 part = next((step for step in path.parts[:-1] if step in _PARTS), "")
                 rows.append({"path": path.as_posix(), "split": part})

@@ -78,6 +78,7 @@ def _audit(subject: Subject, cache_dir: Path, depth: str, effort: duplicates.Eff
     columns = label_errors.columns(subject) if depth == "full" else []
     findings = [
         *checks.torn_groups(subject),
+        *checks.spellings(subject),
         *checks.copies(subject, every),
         *checks.conflicts(subject, every),
         *checks.suspicious(subject, suspects, n_suspects),
@@ -125,8 +126,7 @@ def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[Note]) -> T
             report = audit(subject, cache_dir, depth="hashes")
     leaks = [mark for mark in data.marks if mark.kind == "leak"]
     if report is not None:
-        known = {"groups across parts", "identical copies across parts"}  # marked already, with --allow-leak
-        new = [Mark("leak", f"{found.sentence} (audit)") for found in report.leaks if found.check not in known]
+        new = [Mark("leak", f"{found.sentence} (audit)") for found in report.leaks if found.check not in checks.AT_PLAN]  # else marked already
         notes += [Note("leak", f"{data.task.name}: {mark.text}. Next: medbench audit {data.task.name}") for mark in new]
         leaks += new
         data = replace(data, marks=(*data.marks, *new), audit=report.marks())

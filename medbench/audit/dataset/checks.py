@@ -13,9 +13,12 @@ from medbench.audit.dataset.audited_data import Subject
 from medbench.audit.dataset.duplicates import DuplicatePair
 from medbench.audit.dataset.label_errors import ColumnAuc, Suspect
 from medbench.audit.dataset.report import DatasetFinding, Severity
-from medbench.schema import of_class
+from medbench.schema import alike, of_class
 
 _EXAMPLES = 20
+_SPELLED = "groups spelled in two ways"
+#: What `check_parts` says of a run, too.
+AT_PLAN = ("groups across parts", "identical copies across parts", _SPELLED)
 GIVEN_AWAY = 0.9  # lower end of the interval of the AUC from metadata alone: the label stands in the column
 HELPED = 0.6  # above it, a model that sees the column needs few pixels
 
@@ -33,6 +36,22 @@ def torn_groups(subject: Subject) -> list[DatasetFinding]:
                 DatasetFinding("groups across parts", "leak", len(torn), sentence, tuple(torn[:_EXAMPLES]), "split by whole groups")
             )
     return found
+
+
+def spellings(subject: Subject) -> list[DatasetFinding]:
+    """Groups that look like one, spelled in two ways: a leak where the two stand in two parts."""
+    if not subject.grouped:
+        return []
+    pairs = alike(subject.groups.tolist())
+    where = {name: set(subject.parts[subject.groups == name].tolist()) for pair in pairs for name in pair}
+    apart = sum(len(where[one] | where[other]) > 1 for one, other in pairs)
+    if not pairs:
+        return []
+    sentence = f"{len(pairs)} {subject.grouped}s look like another one that is spelled otherwise" + (
+        f", and {apart} of these pairs stand in two parts" if apart else ""
+    )
+    shown = tuple(f"{one!r} = {other!r}" for one, other in pairs[:_EXAMPLES])
+    return [DatasetFinding(_SPELLED, "leak" if apart else "look", len(pairs), sentence, shown, "spell each of them in one way")]
 
 
 def copies(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetFinding]:

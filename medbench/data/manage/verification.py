@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medbench import images
-from medbench.images import decoding
+from medbench.images import decoding, leftovers
 from medbench.schema import Image, Official, Split, Task, UserError, of_class
 from medbench.system import download, worker_pool
 from medbench.system.progress_listener import report_progress
@@ -164,7 +164,8 @@ def _strays(flat: Sequence[Image], root: Path) -> list[str]:
         return []
     others: Counter[str] = Counter()
     for place, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not leftovers.left_behind(name)]
+        names = [name for name in names if not leftovers.left_behind(name)]
         n = sum(name.lower().endswith(decoding.SUFFIXES) and os.path.abspath(os.path.join(place, name)) not in known for name in names)
         if n:
             others[os.path.relpath(place, root)] += n

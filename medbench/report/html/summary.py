@@ -7,7 +7,18 @@ from collections.abc import Sequence
 from medbench.report import compare
 from medbench.report.figures.line_selection import baseline
 from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, items, number_markup, section, table, tag
-from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, drawn, have_seen, is_quick, marks, pairs, picked, pivot
+from medbench.report.leaderboard import (
+    Leaderboard,
+    LeaderboardEntry,
+    drawn,
+    encoder_marks,
+    have_seen,
+    is_quick,
+    marks,
+    pairs,
+    picked,
+    pivot,
+)
 from medbench.schema import Note
 from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
@@ -172,6 +183,7 @@ def loud(board: Leaderboard) -> list[Html]:
         *picked(board),
         *drawn(board),
         *(mark for mark in board.about["marks"] if mark.kind in ("leak", "partial", "conflict")),
+        *encoder_marks(board),
         *have_seen(board),
         *([quick] if is_quick(board) else []),
     ]

@@ -25,6 +25,7 @@ from medbench.report.leaderboard.selection import only
 from medbench.report.leaderboard.significance import legend, marks, pairs, precompute
 from medbench.report.leaderboard.standard_tables import (
     drawn,
+    encoder_marks,
     have_seen,
     is_quick,
     markdown,
@@ -55,6 +56,7 @@ __all__ = [
     "SignificanceMark",
     "at_home",
     "drawn",
+    "encoder_marks",
     "escape_tex",
     "have_seen",
     "is_quick",

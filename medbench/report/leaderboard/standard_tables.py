@@ -98,6 +98,7 @@ def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
         *picked(board),
         *drawn(board),
         *board.about["marks"],
+        *encoder_marks(board),
         *_setting(board, rows),
         *_chance(board, rows, metric),
         *_weights(rows),
@@ -111,6 +112,12 @@ def drawn(board: Leaderboard) -> list[Note]:
     """That the images are a phantom's; [] of real ones."""
     text = f"drawn images. These numbers say that the machinery works, nothing about {board.task}."
     return [Note("phantom", text)] if board.data == "phantom" else []
+
+
+def encoder_marks(board: Leaderboard) -> list[Note]:
+    """Marks on the encoder of a line, not on the data: rows carry them, as other encoders come into a folder later."""
+    every = (mark for line in board.lines for row in line.rows for mark in row.provenance.get("marks", ()))
+    return list(dict.fromkeys(mark for mark in every if mark.kind == "telling"))
 
 
 def have_seen(board: Leaderboard) -> list[Note]:

@@ -8,6 +8,9 @@ CSV: UTF-8, separated by comma, semicolon or tab; `path,label[,group][,bag][,spl
 Several labels an image: instead of `label` two or more columns `label:NAME` with 1, 0, and blank or -1 for uncertain. Any other column
 is metadata.
 
+Names of columns, classes, groups and bags are compared by `schema.spelling`: two spellings of one class are refused here, two of one patient by
+`task_data.check_parts`. Nothing is joined: only the person who made the table knows whether 007 and 7 are one patient.
+
 Parts that are missing: with nothing but `train` (or no parts at all) everything is split 70/10/20; with `train` and `val`, 20 % of train
 become `test`; with `train` and `test`, no `val` is made. Groups stay whole, classes in proportion, and a mark says so.
 """
@@ -22,16 +25,22 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import PARTS, Kind, Mark, Split, Task, TaskFamily, UserError
+from medbench.schema import PARTS, Kind, Mark, Split, Task, TaskFamily, UserError, alike, spelling, visible
 from medbench.stats import splits
-from medbench.stats.metadata_levels import BLANK, is_missing
-from medbench.tasks.folder.listing import MULTI, RESERVED, Listing, existing_place, meant, read_csv, table_in, walk
+from medbench.stats.metadata_levels import is_blank, is_missing
+from medbench.tasks.folder.csv_listing import MULTI, RESERVED, read_csv
+from medbench.tasks.folder.listing import Listing, existing_place, meant, table_in, walk
 
 VERSION = 1
 _ALL_PARTS = (0.7, 0.1, 0.2)
 _TEST_FROM_TRAIN = (0.8, 0.0, 0.2)
 _SPLIT_KEY = "folder 1"
-_TRUTH = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": math.nan, "-1.0": math.nan, **dict.fromkeys(BLANK, math.nan)}
+_TRUTH = {spelling("1"): 1.0, spelling("0"): 0.0, spelling("-1"): math.nan}
+_PATIENT = re.compile(r"patient|subject|person|^groups$|^mrn$|^pid$", re.IGNORECASE)
+#: What people write for a patient whom nobody knows, beside the words for missing values.
+_NOBODY = {"none", "missing", "?", "-", "--", ".", "anonymous", "anonymized", "anonymised"}
+#: Programs that count in floats print a long number so: digits of it are lost, and several patients may have become one.
+_ROUNDED = re.compile(r"[+-]?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 
 
 def open_folder(argument: str, *, ordinal: bool = False) -> Task:
@@ -55,7 +64,7 @@ def open_folder(argument: str, *, ordinal: bool = False) -> Task:
     if made:
         marks.append(Mark("split", f"split made by medbench: {made} by {'group' if grouped else 'image'}"))
     if not grouped:
-        likely = next((f" (rename '{name}'?)" for name in listing.columns if re.search("patient|subject", name, re.IGNORECASE)), "")
+        likely = next((f" (rename '{name}'?)" for name in listing.columns if _PATIENT.search(name)), "")
         marks.append(Mark("remark", f"no group column{likely}: images of one patient may stand on both sides"))
     if kind == "ordinal":
         marks.append(Mark("remark", f"order of the classes: {' < '.join(classes)}"))
@@ -93,16 +102,14 @@ def _labels(listing: Listing, ordinal: bool) -> tuple[Kind, tuple[str, ...], np.
         return "multilabel", *_multilabel(listing, several, ordinal)
     texts = listing.columns["label"]
     for text, line in zip(texts, listing.where, strict=True):
-        if text.lower() in BLANK:
-            raise UserError(f"{line} has no label ('{text}').", then="label it, or take it out")
+        if is_blank(text):
+            raise UserError(
+                f"{line} has no label ('{text}').", then="label it, or take it out; a class that is called so needs another name"
+            )
     classes = sorted(set(texts))
     if all(map(_is_number, classes)):
         classes.sort(key=float)
-    alike: dict[float | str, str] = {}
-    for name in classes:
-        other = alike.setdefault(float(name) if _is_number(name) else name.casefold(), name)
-        if other != name:
-            raise UserError(f"The labels '{other}' and '{name}' look like one class.", then="spell them alike")
+    _check_apart(classes)
     if len(classes) < (3 if ordinal else 2):
         least = "three classes for an ordinal task" if ordinal else "two classes"
         then = table_in(listing.root) if listing.where == listing.ids else None
@@ -119,12 +126,25 @@ def _multilabel(listing: Listing, several: list[str], ordinal: bool) -> tuple[tu
         raise UserError(
             f"Either one column label, or two and more label:NAME; there is {', '.join(c for c in listing.columns if 'label' in c)}."
         )
-    for name in several:
-        for text, line in zip(listing.columns[name], listing.where, strict=True):
-            if text.lower() not in _TRUTH:
-                raise UserError(f"{line}: '{text}' in {name}.", allowed=["1", "0", "blank or -1 (uncertain)"])
-    labels = np.array([[_TRUTH[text.lower()] for text in listing.columns[name]] for name in several]).T
-    return tuple(name.removeprefix(MULTI) for name in several), labels
+    classes = tuple(name.removeprefix(MULTI) for name in several)
+    _check_apart(classes)
+    labels = np.array([_truths(name, listing) for name in several]).T
+    return classes, labels
+
+
+def _truths(name: str, listing: Listing) -> list[float]:
+    meant = {text: math.nan if is_blank(text) else _TRUTH.get(spelling(text)) for text in set(listing.columns[name])}
+    for text, line in zip(listing.columns[name], listing.where, strict=True):
+        if meant[text] is None:
+            raise UserError(f"{line}: '{text}' in {name}.", allowed=["1", "0", "blank or -1 (uncertain)"])
+    return [value for text in listing.columns[name] if (value := meant[text]) is not None]
+
+
+def _check_apart(classes: Sequence[str]) -> None:
+    """Raises UserError for two classes that are one by their spelling."""
+    for one, other in alike(classes):
+        a, b = (name if visible(name) == name else ascii(name)[1:-1] for name in (one, other))
+        raise UserError(f"The labels '{a}' and '{b}' look like one class.", then="spell them alike, or give them names that differ by more")
 
 
 def _is_number(text: str) -> bool:
@@ -134,9 +154,8 @@ def _is_number(text: str) -> bool:
 def _split(listing: Listing, labels: np.ndarray) -> Split:
     """All images, sorted by id, so that the order of a CSV's rows changes nothing."""
     for name in ("group", "bag"):
-        for text, line in zip(listing.columns.get(name, []), listing.where, strict=False):
-            if text.lower() in BLANK:
-                raise UserError(f"{line} has no {name}.", then=f"fill it in, or take the column {name} out")
+        _check_named(name, listing)
+    _check_bags(listing)
     groups = listing.columns.get("group", listing.ids)
     whole = Split(
         images=[listing.file(name) for name in listing.ids],
@@ -147,6 +166,28 @@ def _split(listing: Listing, labels: np.ndarray) -> Split:
         meta={n: _meta(column) for n, column in listing.columns.items() if n not in RESERVED and not n.startswith(MULTI)},
     )
     return whole.take(np.argsort(whole.ids, kind="stable"))
+
+
+def _check_named(column: str, listing: Listing) -> None:
+    """Raises UserError for a row without a group or a bag, and for one that was a number and lost digits."""
+    for text, line in zip(listing.columns.get(column, []), listing.where, strict=False):
+        if is_missing(text) or text.casefold() in _NOBODY:
+            what = f"{line} has no {column}{f' ({text!r})' if text else ''}."
+            raise UserError(what, then=f"fill it in (an image of its own gets a name of its own), or take the column {column} out")
+        if _ROUNDED.fullmatch(text):
+            what = f"{line}: the {column} '{text}' is a rounded number, which several may share."
+            raise UserError(what, then=f"write the column {column} as text, from where it was whole")
+
+
+def _check_bags(listing: Listing) -> None:
+    """Raises UserError for a bag of two groups, as where the lesions of each patient are called 1, 2, 3: they would be one lesion."""
+    first: dict[str, str] = {}
+    columns = (listing.columns.get("bag", []), listing.columns.get("group", []), listing.where)
+    for bag, group, line in zip(*columns, strict=False):
+        other = first.setdefault(bag, group)
+        if other != group and spelling(other) != spelling(group):
+            what = f"{line}: the bag '{bag}' stands in the groups '{other}' and '{group}', and a bag is of one."
+            raise UserError(what, then=f"name bags by their group, too: {group}-{bag}")
 
 
 def _meta(column: Sequence[str]) -> np.ndarray:

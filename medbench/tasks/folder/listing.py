@@ -1,24 +1,19 @@
-"""What a folder of class folders or a CSV file says: rows and columns of strings, each known to name a file. Nothing is judged here."""
+"""What a folder of class folders says, as a CSV file would: rows and columns of strings, each known to name an image. No label is judged here."""
 
 from __future__ import annotations
 
-import csv
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from medbench.images import decoding
+from medbench.images import decoding, leftovers
 from medbench.images.hashing import check_names
-from medbench.schema import PARTS, Mark, UserError, user_path
+from medbench.schema import PARTS, Mark, UserError, spelling, user_path
 
-RESERVED = ("path", "label", "group", "bag", "split")
-MULTI = "label:"  # of several label columns
 _CALLED = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "development": "val", "testing": "test"}
-_LEFT_BEHIND = {"thumbs.db", "desktop.ini", "__macosx"}  # and everything that starts with a dot
 
 
 @dataclass
@@ -66,30 +61,80 @@ def walk(root: Path) -> Listing:
     if part and not given:  # else it would be a class
         raise UserError(f"In {root}, '{part}' holds folders and is called like a part.", allowed=PARTS, given=meant(part), then="rename it")
     listing = Listing(root, [], [], {"label": [], **({"split": []} if given else {})})
-    ignored: Counter[str] = Counter()
+    seen = _Seen()
     for part in given or [""]:
         if not _folders(root / part):
             raise UserError(f"{root / part} holds no class folders.", then=f"put the images of each class into a folder in {part}/")
-        for label in _folders(root / part):
-            images = _images(root / part / label, ignored)
-            if not images:
-                raise UserError(f"The class folder {root / part / label} holds no image.", allowed=decoding.SUFFIXES)
-            ids = [file.relative_to(root).as_posix() for file in images]
-            check_names(ids)
-            listing.ids += ids
-            listing.where += ids
-            listing.columns["label"] += [label] * len(ids)
-            if part:
-                listing.columns["split"] += [part] * len(ids)
-    if ignored:
-        what = f"{ignored.total()} files that are no images were left out ({', '.join(sorted(ignored))})"
-        listing.marks.append(Mark("remark", what))
+        _check_classes(root / part, {label: _images(root / part / label, seen) for label in _folders(root / part)}, listing, part, seen)
+    for place in {root, *(root / part for part in given)}:
+        seen.left_in(place, [entry.name for entry in place.iterdir()])
+    listing.marks += seen.marks()
     return listing
+
+
+@dataclass
+class _Seen:
+    """What a walk leaves out, and why: name of what a system left -> images; suffix of what is no image -> files; image -> what it was made of."""
+
+    left: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
+    made: dict[str, str] = field(default_factory=dict)
+    unsure: list[str] = field(default_factory=list)  # called a mask, without the image it was made of
+
+    def left_in(self, place: Path, names: Sequence[str]) -> None:
+        """Count the images in what a system left in a folder."""
+        for name in names:
+            kind = leftovers.left_behind(name)
+            if kind and (n := leftovers.images_below(place / name)):
+                self.left[kind] += n
+
+    def marks(self) -> list[Mark]:
+        """What every table says of them."""
+        found = []
+        if self.left:
+            each = ", ".join(f"{name} {n}" for name, n in sorted(self.left.items()))
+            found.append(f"{self.left.total()} images in what systems leave behind were left out ({each})")
+        if self.made:
+            one, origin = next(iter(self.made.items()))
+            found.append(f"{len(self.made)} images that were made of others were left out (masks, previews: '{one}' of '{origin}')")
+        if self.ignored:
+            found.append(f"{self.ignored.total()} files that are no images were left out ({', '.join(sorted(self.ignored))})")
+        return [*(Mark("remark", text) for text in found), *called_masks(self.unsure)]
+
+
+def called_masks(ids: Sequence[str]) -> list[Mark]:
+    """A mark on images that say by their names alone that they are none, [] where there are none."""
+    what = f"{len(ids)} images are called masks or previews, with no image beside them that they were made of"
+    return [Mark("look", f"{what} ('{ids[0]}')")] if ids else []
+
+
+def _check_classes(place: Path, classes: dict[str, list[Path]], listing: Listing, part: str, seen: _Seen) -> None:
+    """The images of the class folders in one place, for the listing, without those that were made of others. Raises UserError."""
+    inside = {label: {file.relative_to(place / label).as_posix(): file for file in images} for label, images in classes.items()}
+    wrong = leftovers.no_class({label: list(names) for label, names in inside.items()})
+    if wrong:
+        what = f"{place / wrong[0]} is no class: its images are called as those of '{wrong[1]}', and were made of them."
+        raise UserError(what, then=f"move {wrong[0]} out of {place.name}, or rename it where it is a class")
+    for label, names in inside.items():
+        made = leftovers.made_of(names)
+        kept = [file for name, file in names.items() if name not in made]
+        if not kept:
+            raise UserError(f"The class folder {place / label} holds no image.", allowed=decoding.SUFFIXES)
+        ids = [file.relative_to(listing.root).as_posix() for file in kept]
+        check_names(ids)
+        listing.ids += ids
+        listing.where += ids
+        listing.columns["label"] += [label] * len(ids)
+        if part:
+            listing.columns["split"] += [part] * len(ids)
+        head = (place / label).relative_to(listing.root)
+        seen.made |= {(head / one).as_posix(): (head / origin).name for one, origin in made.items()}
+        seen.unsure += [name for name in ids if leftovers.says_so(name)]
 
 
 def meant(part: str) -> str:
     """The name of ours for what is also called validation, dev or Training; other names as they are."""
-    low = part.casefold()
+    low = spelling(part)
     return low if low in PARTS else _CALLED.get(low, part)
 
 
@@ -100,7 +145,9 @@ def table_in(root: Path) -> str:
 
 
 def _folders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _left_behind(entry.name) and not _is_results(entry))
+    return sorted(
+        entry.name for entry in folder.iterdir() if entry.is_dir() and not leftovers.left_behind(entry.name) and not _is_results(entry)
+    )
 
 
 def _is_results(folder: Path) -> bool:
@@ -108,12 +155,8 @@ def _is_results(folder: Path) -> bool:
     return (folder / "plan.json").is_file() or any(folder.glob("*/plan.json"))
 
 
-def _left_behind(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _LEFT_BEHIND
-
-
-def _images(folder: Path, ignored: Counter[str]) -> list[Path]:
-    """Image files in a folder and those in it, sorted; the others are counted by suffix."""
+def _images(folder: Path, seen: _Seen) -> list[Path]:
+    """Image files in a folder and those in it, sorted; the others are counted."""
     found, visited = [], set()
     for place, inner, names in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(place)
@@ -121,14 +164,15 @@ def _images(folder: Path, ignored: Counter[str]) -> list[Path]:
             inner.clear()
             continue
         visited.add(real)
-        inner[:] = [name for name in inner if not _left_behind(name)]
-        for file in (Path(place, name) for name in names if not _left_behind(name)):
+        seen.left_in(Path(place), [*inner, *names])
+        inner[:] = [name for name in inner if not leftovers.left_behind(name)]
+        for file in (Path(place, name) for name in names if not leftovers.left_behind(name)):
             if not file.exists():
                 raise UserError(f"{file} is a link to nothing.", then="fetch what it names (git annex get, datalad get), or remove it")
             if _is_image(file):
                 found.append(file)
             else:
-                ignored[file.suffix.lower() or "no suffix"] += 1
+                seen.ignored[file.suffix.lower() or "no suffix"] += 1
     return sorted(found)
 
 
@@ -144,93 +188,3 @@ def _is_image(file: Path) -> bool:
         return file.suffix.lower() in decoding.SUFFIXES
     with file.open("rb") as stream:
         return decoding.is_dicom(stream.read(132))
-
-
-def read_csv(file: Path) -> Listing:
-    columns, lines = _columns(file)
-    if "path" not in columns or not any(name == "label" or name.startswith(MULTI) for name in columns):
-        raise UserError(f"{file.name} needs the columns path and label (or label:NAME, several); it has: {', '.join(columns)}.")
-    if not lines:
-        raise UserError(f"{file.name} lists no image.")
-    where = [f"{file.name} line {line}" for line in lines]
-    ids = _relative(columns.pop("path"), where)
-    first: dict[str, int] = {}
-    named = [name for name in columns if name == "label" or name.startswith(MULTI)]
-    for i, name in enumerate(ids):
-        j = first.setdefault(name, i)
-        if j != i:
-            same = all(columns[c][i] == columns[c][j] for c in named)
-            raise UserError(f"{where[i]} repeats '{name}' of line {lines[j]}{'' if same else ' with another label'}.")
-    return Listing(file.parent, ids, where, columns, spelled=_check_files(file.parent, ids, where))
-
-
-def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
-    """Column name -> N stripped values, and each row's line number. Reserved names are found in upper case too."""
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            head = next(filter(str.strip, stream), "")
-            stream.seek(0)
-            reader = csv.reader(stream, delimiter=max(",;\t", key=head.count), strict=True)
-            names = [name.strip() for name in next(filter(None, reader), [])]
-            names = [name.lower() if name.lower() in RESERVED else name for name in names]
-            rows, lines = [], []
-            for row in reader:
-                if row:
-                    rows.append(row)
-                    lines.append(reader.line_num)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file.name} is not UTF-8 text (byte {error.start}).", then="save it as CSV UTF-8") from error
-    except csv.Error as error:
-        raise UserError(f"{file.name} is not a CSV file: {error}.") from error
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        called = f"'{twice}'" if twice else "without a name"
-        raise UserError(f"{file.name} has two columns {called}.")
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(names):
-            raise UserError(f"{file.name} line {line} has {len(row)} fields, the header {len(names)}.")
-    return {name: [row[c].strip() for row in rows] for c, name in enumerate(names)}, lines
-
-
-def _relative(paths: Sequence[str], where: Sequence[str]) -> list[str]:
-    """POSIX paths without '.' steps. Raises UserError for one that is empty, absolute, or climbs out."""
-    ids = []
-    for text, line in zip(paths, where, strict=True):
-        path = PurePosixPath(text.replace("\\", "/"))
-        if not path.parts:
-            raise UserError(f"{line} has no path.")
-        if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", text):
-            what = f"{line}: '{text}' is no relative path that stays in the CSV's folder."
-            raise UserError(what, then="put the CSV file above its images, with paths relative to it")
-        ids.append(path.as_posix())
-    return ids
-
-
-def _check_files(root: Path, ids: Sequence[str], where: Sequence[str]) -> dict[str, str]:
-    """Names that this disk spells in another Unicode form (archives made on macOS do): id -> path.
-
-    Raises UserError for files that are missing or that a link takes out of the folder. Each folder is resolved once, not each file.
-    """
-    real_root = root.resolve()
-    inside: dict[Path, bool] = {}
-    missing, spelled = [], {}
-    for name, line in zip(ids, where, strict=True):
-        file = root / name
-        if not file.is_file():
-            other = next((text for form in ("NFC", "NFD") if (root / (text := unicodedata.normalize(form, name))).is_file()), None)
-            if other is None:
-                missing.append(name)
-                continue
-            spelled[name], file = other, root / other
-        start = file if file.is_symlink() else file.parent
-        if start not in inside:
-            inside[start] = start.resolve().is_relative_to(real_root)
-        if not inside[start]:
-            raise UserError(f"{line}: '{name}' leaves the CSV's folder by a symbolic link.")
-    if missing:
-        shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
-        raise UserError(
-            f"{len(missing)} of {len(ids)} images do not exist in {root}: {shown}.",
-            then="mend their paths, which are relative to the CSV's folder, or take the lines out",
-        )
-    return spelled

@@ -1,0 +1,144 @@
+"""Image files that are no images of a task: what systems leave in folders, and what was made of an image and lies beside it.
+
+Both are told by name. What systems leave is nobody's image. A mask, a preview or an annotated picture is told by the image that it was made of: the
+same name, with a word before, after, or as a folder. Without that image a name alone proves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath, PurePosixPath
+
+from medbench.images import decoding
+
+#: Folders and files that systems, network disks and notebooks make, in small; and all that starts with a dot.
+_LEFT = {
+    *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "__macosx", "__pycache__", "dicomdir"),
+    *("@eadir", "@recycle", "#recycle", "@tmp", "#snapshot", "@recently-snapshot", "@__thumb", "@sharebin"),
+    *("$recycle.bin", "recycler", "system volume information", "lost+found", "network trash folder", "temporary items"),
+}
+_LEFT_STARTS = ("synofile_thumb", "synophoto_thumb", "~$")
+_PREVIEW = r"overlays?|heatmaps?|saliency|bbox|thumbs?|thumbnails?|previews?"
+_DRAWN = rf"masks?|segmentations?|superpixels?|gt|ground[ _-]?truths?|annotations?|contours?|{_PREVIEW}"
+_WORD = rf"{_DRAWN}|seg|segm|segmented|annotated|annot|labels?|labelmaps?"
+_SAID = re.compile(rf"(?:^|[ ._-])(?:{_WORD})(?=$|[ ._-]|\d)", re.IGNORECASE)
+_FOLDER = re.compile(rf"(?!(?:no|non|with|without)[ ._-])(?:.*[ ._-])?(?:{_DRAWN}|labels|labelmaps?)(?:tr|ts)?", re.IGNORECASE)
+_SIZED = re.compile(r"(.+)-\d+x\d+", re.IGNORECASE)  # a preview that a web site makes
+#: Those that hardly any class is called.
+_NO_CLASS = re.compile(_DRAWN, re.IGNORECASE)
+#: Those that say it without the image beside them.
+_PLAIN = re.compile(r".+[ ._-](?:masks?|segmentations?|superpixels?|ground[ _-]?truth|thumbnails?)(?:[ ._-]?\d+)?", re.IGNORECASE)
+
+
+def left_behind(name: str) -> str:
+    """What a file or folder is called among those that systems leave: its own name, `._*` or `hidden` where it starts with a dot; "" for others.
+
+    Parameters
+    ----------
+    name : str
+        Without folders.
+
+    Returns
+    -------
+    str
+
+    >>> left_behind("@eaDir"), left_behind("._1.png"), left_behind("1.png")
+    ('@eaDir', '._*', '')
+    """
+    low = name.lower()
+    if low.startswith("._"):
+        return "._*"
+    if low in (".ipynb_checkpoints", ".thumbnails", ".@__thumb"):
+        return name
+    if low.startswith("."):
+        return "hidden"
+    return name if low in _LEFT or low.startswith(_LEFT_STARTS) else ""
+
+
+def litter(name: str) -> str:
+    """As `left_behind`, but for hidden folders: a person who names one in a table means it."""
+    found = left_behind(name)
+    return "" if found == "hidden" else found
+
+
+def images_below(place: PurePath) -> int:
+    """How many files a folder holds, or is, whose suffix is an image's."""
+    if not os.path.isdir(place):
+        return int(place.name.lower().endswith(decoding.SUFFIXES))
+    return sum(name.lower().endswith(decoding.SUFFIXES) for _, _, names in os.walk(place) for name in names)
+
+
+def made_of(paths: Iterable[str]) -> dict[str, str]:
+    """Image -> the image that it was made of, for the masks, previews and annotated pictures among relative POSIX paths.
+
+    >>> made_of(["a/1.png", "a/1_mask.png", "b/images/2.png", "b/masks/2.png", "a/3_mask.png"])
+    {'a/1_mask.png': 'a/1.png', 'b/masks/2.png': 'b/images/2.png'}
+    """
+    every = [PurePosixPath(path) for path in paths]
+    by_name: dict[tuple[str, ...], str] = {}
+    for path in every:
+        if not any(map(_is_drawn, path.parts[:-1])):
+            folders, stem = path.parts[:-1], path.stem.casefold()
+            for short in [folders, *(folders[:k] + folders[k + 1 :] for k in range(len(folders)))]:
+                by_name.setdefault((*short, stem), path.as_posix())
+    found = {}
+    for path in every:
+        origin = next((by_name[name] for name in _origins(path) if name in by_name and by_name[name] != path.as_posix()), None)
+        if origin is not None:
+            found[path.as_posix()] = origin
+    return found
+
+
+def _is_drawn(folder: str) -> bool:
+    return _FOLDER.fullmatch(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", folder)) is not None
+
+
+def _origins(path: PurePosixPath) -> Iterable[tuple[str, ...]]:
+    """Folders and stem of images that this one may have been made of."""
+    folders, stem = path.parts[:-1], path.stem.casefold()
+    within = [k for k, name in enumerate(folders) if _is_drawn(name)]
+    stems = list(_shorter(stem))
+    for name in stems:
+        if not within:
+            yield (*folders, name)
+    for k in within:
+        for name in (stem, *stems):
+            yield (*folders[:k], *folders[k + 1 :], name)
+
+
+def _shorter(stem: str) -> Iterable[str]:
+    """The stem without a word that says what was made, and all that stands after it or before it."""
+    sized = _SIZED.fullmatch(stem)
+    if sized:
+        yield sized[1]
+    for said in _SAID.finditer(stem):
+        breaks = [m.start() for m in re.finditer(r"[ ._-]+", stem) if 0 < m.start() <= said.start()]
+        yield from (stem[:at] for at in reversed(breaks))
+        if said.start() == 0:
+            yield stem[said.end() :].lstrip(" ._-0123456789") or ""
+            yield stem[said.end() :].lstrip(" ._-")
+
+
+def says_so(path: str) -> bool:
+    """Whether an image is called a mask or a preview, whatever lies beside it."""
+    return _PLAIN.fullmatch(PurePosixPath(path).stem) is not None
+
+
+def no_class(folders: dict[str, Sequence[str]]) -> tuple[str, str] | None:
+    """A folder of masks or previews among class folders, and the one whose images they were made of; None where there is none.
+
+    folders: name -> the images below it, relative POSIX paths. It is called so, and half of its images are called as those of the other one. Not
+    where another class is called with that word: `mask` and `no mask` are classes.
+    """
+    for name, paths in folders.items():
+        word = name.casefold().rstrip("s")
+        if not _NO_CLASS.fullmatch(name) or any(word in other.casefold() for other in folders if other != name):
+            continue
+        own = [{PurePosixPath(path).stem.casefold(), *_shorter(PurePosixPath(path).stem.casefold())} for path in paths]
+        for other, others in folders.items():
+            stems = {PurePosixPath(path).stem.casefold() for path in others}
+            if own and other != name and sum(bool(names & stems) for names in own) * 2 >= len(own):
+                return name, other
+    return None

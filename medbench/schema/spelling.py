@@ -1,0 +1,80 @@
+"""Which names are one name, spelled in two ways: labels, patients, bags, columns. One rule for all of them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from decimal import Decimal
+
+#: Cyrillic and Greek letters, in small, whose capitals look like these Latin ones.
+_LOOK = str.maketrans("авекмнорстухіјѕ" + "αβεζηικμνορτυχ", "abekmhopctyxijs" + "abezhikmnoptyx")
+_QUOTES = dict.fromkeys(map(ord, "\"'`´‘’‚“”„«»"))
+_DASHES = re.compile("[\u2010-\u2015\u2212\ufe58\uff0d]")
+#: An exponent counts with a sign or a fraction alone: `12e3` may be a piece of a hash.
+_NUMBER = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+|\d+,\d+)(?:(?<=[.,])\d*|(?:(?<=\d)|(?<=\.))e[+-]\d{1,4})?")
+_BREAK = "\0"  # what is kept of a separator between two digits: patient 1-11 is not 11-1
+
+
+def visible(text: str) -> str:
+    """A text as a person sees it: characters that show nothing are gone, forms of one character are one, each gap is one space.
+
+    >>> visible(" cafe\\u0301\\u200b  au\\u00a0lait ")
+    'café au lait'
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+        text = "".join(c for c in text if unicodedata.category(c) != "Cf" and not "\ufe00" <= c <= "\ufe0f")
+    return " ".join(text.split())
+
+
+def spelling(text: str) -> str:
+    """The same for two spellings of one name; padding with zeros inside a name is `alike`'s own.
+
+    Not looked at: case, gaps, spaces beside `_` and `-` inside a name, quotes, Unicode forms, characters that show nothing, letters of another
+    alphabet that look alike, how a number is written. A sign at an end is part of the name (`HER2+`, `HER2-`).
+
+    >>> spelling("007") == spelling("7.0") == spelling(" 7 ")
+    True
+    >>> spelling("Patient_7") == spelling("patient 7"), spelling("HER2+") == spelling("HER2-"), spelling("1-11") == spelling("11-1")
+    (True, False, False)
+    """
+    text = visible(text).casefold()
+    if not text.isascii():
+        text = _DASHES.sub("-", visible(text).translate(_LOOK))
+    text = text.translate(_QUOTES).strip()
+    if _NUMBER.fullmatch(text):
+        return _written(text.replace(",", "."))
+    text = re.sub(r"(?<=\d)[\s_-]+(?=\d)", _BREAK, text)
+    text = re.sub(r"(?<=[^\W_])[\s_-]+(?=[^\W_])", "", text)
+    return re.sub(r"\s+", "", text).strip("_")
+
+
+def _written(number: str) -> str:
+    """The one way to write a number, of any length: a float would make two long ids one."""
+    sign, digits, exponent = Decimal(number).as_tuple()
+    kept = "".join(map(str, digits)).lstrip("0")
+    bare = kept.rstrip("0")
+    return f"#{'-' if sign else ''}{bare}e{int(exponent) + len(kept) - len(bare)}" if bare else "#0"
+
+
+def alike(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of different names that are one by `spelling`, or that differ in zeros before a number alone (`P007`, `P7`).
+
+    Names of one length do not count as padded: hashes (`a01b1`, `a1b01`) are not.
+
+    >>> alike(["7", "P7", "007", "P007", "8"])
+    [('007', '7'), ('P007', 'P7')]
+    """
+    same: dict[str, str] = {}
+    padded: dict[str, tuple[str, str]] = {}
+    pairs = []
+    for name in sorted(set(names)):
+        key = spelling(name)
+        other = same.setdefault(key, name)
+        if other == name:
+            found, whole = padded.setdefault(re.sub(r"(?<![\d.,])0+(?=\d)", "", key), (name, key))
+            other = found if len(whole) != len(key) else name
+        if other != name:
+            pairs.append((other, name))
+    return pairs
