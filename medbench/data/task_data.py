@@ -13,7 +13,22 @@ from typing import Any
 import numpy as np
 
 from medbench import images
-from medbench.schema import PARTS, Grid, Mark, Note, Split, Task, UserError, alike, fingerprint, join_parts, place_of, user_path, visible, written_by
+from medbench.schema import (
+    PARTS,
+    Grid,
+    Mark,
+    Note,
+    Split,
+    Task,
+    UserError,
+    alike,
+    fingerprint,
+    join_parts,
+    place_of,
+    user_path,
+    visible,
+    written_by,
+)
 from medbench.stats import splits as sampling
 
 _PAIRS = 3  # of names, that a message shows

@@ -69,7 +69,7 @@ __all__ = [
     "place_of",
     "spelling",
     "user_path",
-    "with_checksum",
     "visible",
+    "with_checksum",
     "written_by",
 ]

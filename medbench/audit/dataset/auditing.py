@@ -126,7 +126,9 @@ def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[Note]) -> T
             report = audit(subject, cache_dir, depth="hashes")
     leaks = [mark for mark in data.marks if mark.kind == "leak"]
     if report is not None:
-        new = [Mark("leak", f"{found.sentence} (audit)") for found in report.leaks if found.check not in checks.AT_PLAN]  # else marked already
+        new = [
+            Mark("leak", f"{found.sentence} (audit)") for found in report.leaks if found.check not in checks.AT_PLAN
+        ]  # else marked already
         notes += [Note("leak", f"{data.task.name}: {mark.text}. Next: medbench audit {data.task.name}") for mark in new]
         leaks += new
         data = replace(data, marks=(*data.marks, *new), audit=report.marks())
