@@ -78,13 +78,27 @@ def medbench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., i
     return call
 
 
+#: A finder, and not None among the modules: scipy looks there for whose array it was given.
+WITHOUT_TORCH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, *about):
+        if name.partition(".")[0] in ("torch", "timm", "torchvision"):
+            raise ImportError(f"{name} was imported")
+
+sys.meta_path.insert(0, Refuse())
+from medbench.cli import main
+main()
+"""
+
+
 @pytest.fixture
 def without_torch() -> Callable[..., str]:
     """The command line where torch cannot be imported, in a process of its own: without_torch("table", ...) -> what it prints."""
 
     def call(*arguments: str, **environment: str) -> str:
-        code = "import sys; sys.modules.update(dict.fromkeys(('torch', 'timm', 'torchvision'))); from medbench.cli import main; main()"
-        command, around = [sys.executable, "-c", code, *arguments], {**os.environ, **environment}
+        command, around = [sys.executable, "-c", WITHOUT_TORCH, *arguments], {**os.environ, **environment}
         return subprocess.run(command, capture_output=True, text=True, check=True, env=around).stdout
 
     return call

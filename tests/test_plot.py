@@ -16,6 +16,7 @@ from medbench import UserError
 from medbench.report import figures, leaderboard
 from medbench.report.figures import calibration_confusion, performance, style
 from medbench.report.figures.attention_map import attention_picture
+from medbench.stats import Summary
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,32 @@ def test_curves_show_the_tables_numbers(one: list[leaderboard.Leaderboard]) -> N
         assert line.get_xdata() == pytest.approx([10, 100])
     across = next(line for line in ax.lines if line not in drawn)
     assert across.get_ydata()[0] == one[0].at("100%")[1].summary("auc").mean, "supervised with all labels"
+
+
+@pytest.mark.parametrize("band", [True, False])
+def test_what_is_undefined_is_not_drawn(band: bool) -> None:
+    """A mean that is undefined breaks the line; a mean without an interval stands alone, between two that have one."""
+    from matplotlib.figure import Figure
+
+    class Line:
+        def __init__(self, mean: float, low: float, high: float):
+            self.numbers = Summary(mean, None, low, high)
+
+        def summary(self, metric: str) -> Summary:
+            return self.numbers
+
+    nan = float("nan")
+    lines = [Line(0.5, 0.4, 0.7), Line(0.6, nan, nan), Line(0.7, 0.6, 0.8), Line(nan, nan, nan), Line(0.9, 0.85, 0.95)]
+    ax = Figure().subplots()
+    handle = performance.drawn(ax, np.arange(5.0), lines, "auc", style.looks(["a"])["a"], band=band)  # type: ignore[arg-type]
+    curves = [line for line in ax.lines if line.get_marker() in style.MARKERS]
+    assert [line.get_xdata().tolist() for line in curves] == [[0, 1, 2], [4]] and handle is curves[0]
+    assert curves[0].get_ydata().tolist() == [0.5, 0.6, 0.7]
+    ends = [segment for each in ax.collections for segment in (each.get_segments() if not band else [])]
+    assert band or sorted(np.round(end[:, 1], 3).tolist() for end in ends if len(end)) == [[0.4, 0.7], [0.6, 0.8], [0.85, 0.95]]
+    if band:
+        reached = np.concatenate([path.vertices for each in ax.collections for path in each.get_paths()])
+        assert not (reached[:, 0] == 1).any()
 
 
 def test_heat_map_shows_the_tables_numbers(many: list[leaderboard.Leaderboard]) -> None:

@@ -197,18 +197,42 @@ def cost(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[
     return [Drawing("cost", figure, title)]
 
 
-def drawn(ax: Axes, x: np.ndarray, lines: Sequence[LeaderboardEntry], metric: str, look: Look, band: bool) -> Any:
-    """The means of `lines` over x (n,), with their intervals as a band or as bars; its handle for a legend."""
+def drawn(ax: Axes, x: np.ndarray, lines: Sequence[LeaderboardEntry], metric: str, look: Look, *, band: bool) -> Any:
+    """Draw the means of `lines` over x (n,), with their intervals as a band or as bars; the handle for a legend. A mean that is undefined breaks the
+    line, an interval that is undefined is not drawn."""
+    import seaborn
+
     found = [line.summary(metric) for line in lines]
     mean, low, high = (np.array([getattr(s, name) for s in found]) for name in ("mean", "low", "high"))
-    (handle,) = ax.plot(
-        x, mean, color=look.colour, marker=look.marker, linestyle=look.stroke, markeredgecolor="white", markeredgewidth=0.4, zorder=3
-    )
-    if band:
-        ax.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0, zorder=1)
-    else:
-        ax.vlines(x, low, high, color=look.colour, linewidth=0.7, zorder=2)
-    return handle
+    ends = np.stack([np.minimum(low, mean), mean, np.maximum(high, mean)], axis=1)  # whose median is the mean, whose range the interval
+    style: dict[str, Any] = {
+        "color": look.colour,
+        "marker": look.marker,
+        "linestyle": look.stroke,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.4,
+    }
+    first = len(ax.lines)
+    known = np.flatnonzero(~np.isnan(mean))
+    for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1) if len(known) else ():
+        seaborn.lineplot(
+            x=np.repeat(x[run], 3),
+            y=ends[run].ravel(),
+            estimator="median",
+            errorbar=_range,
+            err_style="band" if band else "bars",
+            err_kws={"alpha": 0.15, "linewidth": 0, "zorder": 1} if band else {"elinewidth": 0.7, "zorder": 2},
+            legend=False,
+            zorder=3,
+            ax=ax,
+            **style,
+        )
+    return ax.lines[first] if len(known) else ax.plot([], [], **style)[0]
+
+
+def _range(values: Any) -> tuple[float, float]:
+    """Least and largest of a point's three numbers; NaN where its interval is undefined, so that its mean stands alone."""
+    return (float(min(values)), float(max(values))) if len(values) == 3 else (np.nan, np.nan)
 
 
 def budget_ticks(board: Leaderboard) -> list[tuple[float, str]]:
