@@ -14,6 +14,7 @@ from medbench.schema.json_records import checked
 #: conflict   one image has two labels
 #: partial    a part of the data set is missing
 #: absent     a class has no image
+#: blank      images are of a single colour: they show nothing
 #: look       an audit found what a person should look at
 #: telling    a feature of an encoder's tells a class by itself, as the label would
 #: split      medbench divided the images into parts: none are published
@@ -21,7 +22,7 @@ from medbench.schema.json_records import checked
 #: common     of the task's own images those of the classes that another data set has, too
 #: corrupted  the scored images were damaged
 #: remark     anything else that a reader must know
-MarkKind = Literal["leak", "conflict", "partial", "absent", "look", "telling", "split", "shift", "common", "corrupted", "remark"]
+MarkKind = Literal["leak", "conflict", "partial", "absent", "blank", "look", "telling", "split", "shift", "common", "corrupted", "remark"]
 
 #: Of a plan, a leaderboard, a page or an audit, beside the marks of its data.
 #:
@@ -40,7 +41,9 @@ NoteKind = (
     | Literal["legend", "mean rank", "rank test", "area", "savings", "column", "confounded"]
 )
 #: Kinds that begin with a word in capitals where they are shown.
-HEADED = frozenset({"leak", "conflict", "partial", "look", "telling", "shift", "common", "corrupted", "phantom", "selection", "seen"})
+HEADED = frozenset(
+    {"leak", "conflict", "partial", "blank", "look", "telling", "shift", "common", "corrupted", "phantom", "selection", "seen"}
+)
 
 
 @dataclass(frozen=True)

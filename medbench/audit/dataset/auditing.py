@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from medbench import images
-from medbench.audit.dataset import checks, duplicates, label_errors, pack_rows, saved_reports
+from medbench.audit.dataset import blank_images, checks, duplicates, label_errors, pack_rows, saved_reports
 from medbench.audit.dataset.audited_data import Subject, of_data
 from medbench.audit.dataset.report import DatasetReport, worst_first
 from medbench.data.task_data import TaskData
@@ -83,6 +83,7 @@ def _audit(subject: Subject, cache_dir: Path, depth: str, effort: duplicates.Eff
         *checks.conflicts(subject, every),
         *checks.suspicious(subject, suspects, n_suspects),
         *checks.given_away(columns),
+        *checks.blank(subject, blank_images.blank(pack.array)),
         *checks.classes(subject),
     ]
     report = DatasetReport(
@@ -109,7 +110,8 @@ def _audit(subject: Subject, cache_dir: Path, depth: str, effort: duplicates.Eff
 
 
 def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[Note]) -> TaskData:
-    """The data of a run with what its audit says: its findings, and a mark for each leak that the checks of every run do not see.
+    """The data of a run with what its audit says: its findings, and marks for images of a single colour and for each leak that the checks of every
+    run do not see.
 
     A folder of a person's own is audited now, by hashes, if it was not before; other tasks bring what `medbench audit` found on the same data.
     Raises UserError for a leak where the run is strict.
@@ -131,6 +133,7 @@ def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[Note]) -> T
         ]  # else marked already
         notes += [Note("leak", f"{data.task.name}: {mark.text}. Next: medbench audit {data.task.name}") for mark in new]
         leaks += new
+        new += [Mark("blank", found.sentence) for found in report.findings if found.check == checks.BLANK]
         data = replace(data, marks=(*data.marks, *new), audit=report.marks())
     if leaks and grid.strict:
         raise UserError(f"{data.task.name}: {leaks[0]}.", then="mend the split, or run without --strict, which marks every table")

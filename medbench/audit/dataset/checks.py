@@ -19,6 +19,7 @@ _EXAMPLES = 20
 _SPELLED = "groups spelled in two ways"
 #: What `check_parts` says of a run, too.
 AT_PLAN = ("groups across parts", "identical copies across parts", _SPELLED)
+BLANK = "images of a single colour"  # the name of the check
 GIVEN_AWAY = 0.9  # lower end of the interval of the AUC from metadata alone: the label stands in the column
 HELPED = 0.6  # above it, a model that sees the column needs few pixels
 
@@ -127,6 +128,21 @@ def given_away(columns: Sequence[ColumnAuc]) -> list[DatasetFinding]:
             then = "report scores by this column too; a model may read it off the pixels"
             found.append(DatasetFinding("metadata predicts the label", "note", 1, what, (), then))
     return found
+
+
+def blank(subject: Subject, rows: np.ndarray) -> list[DatasetFinding]:
+    """Images of a single colour (their rows), and whether they are of one class."""
+    if not len(rows):
+        return []
+    parts = Counter(subject.parts[rows].tolist())
+    words = [f"{part} {parts[part]}" for part in _parts(subject) if part in parts]
+    classes = Counter(subject.label(int(row)) for row in rows) if subject.labels is not None else {}
+    labels = [f"{label} {n}" for label, n in sorted(classes.items())]
+    several = len(rows) != 1
+    sentence = f"{len(rows)} of {len(subject)} images {'are' if several else 'is'} of a single colour ({', '.join([*words, *labels])})"
+    examples = tuple(str(subject.ids[row]) for row in rows[:_EXAMPLES])
+    then = "look at them: failed exports show nothing of the task, and how often they fail may go with the class; leave them out"
+    return [DatasetFinding(BLANK, "look", len(rows), sentence, examples, then)]
 
 
 def classes(subject: Subject) -> list[DatasetFinding]:
