@@ -11,7 +11,7 @@ from pathlib import Path
 
 from medbench.data.evaluation_sets import EvaluationSet
 from medbench.models.features import Features
-from medbench.run.fitting import PendingFit, RunContext, Saved, pending_fits, scratch, solve
+from medbench.run.fitting import PendingFit, RunContext, Saved, fit_and_score, pending_fits, scratch
 from medbench.run.planning import Plan
 from medbench.run.planning import plan as plan_grid
 from medbench.run.prepare import have_features, task_pack, trained, unit_features
@@ -160,7 +160,7 @@ def _run_fits(
     while fits:
         left = list(fits)
         with _surviving() as caught:
-            for fit, rows in solve(context, unit, protocol, fits, features):
+            for fit, rows in fit_and_score(context, unit, protocol, fits, features):
                 _save_rows(context, fit, rows, on_row)
                 del left[0]
         for error in caught:

@@ -95,7 +95,7 @@ class Solving:
 Saved = tuple[Row, dict[str, np.ndarray]]
 
 
-def solve(
+def fit_and_score(
     context: RunContext, unit: Unit, protocol: Protocol, todo: Sequence[PendingFit], features: Sequence[Features]
 ) -> Iterator[tuple[PendingFit, Iterator[Saved]]]:
     """Rows of one protocol, fit after fit. The protocol sees the targets' images, never their labels, and fits once for all of them."""

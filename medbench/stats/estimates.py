@@ -172,6 +172,8 @@ def across(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Estimate:
         parts.append((from_groups(_variance(total), groups), float(groups - 1)))
         for key, (plain, resamples) in by_seeds.items():
             plains[key] = plains.get(key, 0.0) + plain
+            if key[1] == 1:
+                continue  # a single run says nothing of seeds
             each[key] = each.get(key, 0.0) + from_groups(_variance(resamples), groups)
             joint[key] = joint.get(key, 0.0) + from_groups(_variance(resamples.mean(0)), groups)
     for key, plain in plains.items():

@@ -60,15 +60,7 @@ def _audit(subject: Subject, cache_dir: Path, depth: str, effort: duplicates.Eff
     features = _features(pack, encoder, subject.name, cache_dir, device) if depth == "full" else None
     if features is not None and len(first) < len(subject):
         features = features[first]
-    # a group that stands in two parts is torn: its images must be compared across them
-    keys = np.char.add(np.char.add(subject.parts[first], "\n"), subject.groups[first])
-    _, groups = np.unique(keys, return_inverse=True)
-    found = duplicates.near(
-        pack_rows.Rows(pack.array, first),
-        features,
-        groups,
-        effort,
-    )
+    found = duplicates.near(pack_rows.Rows(pack.array, first), features, _compared_groups(subject, first), effort)
     near = [replace(pair, i=int(first[pair.i]), j=int(first[pair.j])) for pair in found.pairs]
     every = [*same, *near]
     suspects: list[label_errors.Suspect] = []
@@ -107,6 +99,13 @@ def _audit(subject: Subject, cache_dir: Path, depth: str, effort: duplicates.Eff
     )
     saved_reports.save_report(cache_dir, report, subject.hashes)
     return report
+
+
+def _compared_groups(subject: Subject, rows: np.ndarray) -> np.ndarray:
+    """(n,) int64 of these rows. A group that stands in two parts is torn: its images must be compared across them."""
+    keys = np.char.add(np.char.add(subject.parts[rows], "\n"), subject.groups[rows])
+    groups: np.ndarray = np.unique(keys, return_inverse=True)[1]
+    return groups
 
 
 def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[Note]) -> TaskData:
