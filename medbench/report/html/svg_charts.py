@@ -1,6 +1,8 @@
 """Figures of the page, drawn as SVG by hand: ink that follows the reader's light or dark, words of the page's own font, nothing to load.
 
-They show what the figures of `report.figures` show, in its colours, marks and strokes; matplotlib's SVG of one takes as long as all of these and their page.
+They show what the figures of `report.figures` show, in its colours, marks and strokes. Why matplotlib does not draw these too: it writes each colour into
+the SVG (113 places in a curve of seven lines), so that black ink stays black on a dark page, and measures words in a font that the page does not have. One
+curve takes it 140 ms and 20 kB, this file 1 ms and 7 kB.
 """
 
 from __future__ import annotations
