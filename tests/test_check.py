@@ -45,9 +45,12 @@ def row(seed: int = 0, auc: float | None = 0.8, **more: Any) -> Row:
         "precision": "fp32",
         "trained_on": [],
         "target": "t",
-        "features": [{"device": "cpu", "checks": {"weights": "l", "pixels": sketched, "input": sketched, "features": sketched}}],
+        "features": [
+            {"device": "cpu", "device_kind": "cpu", "checks": {"weights": "l", "pixels": sketched, "input": sketched, "features": sketched}}
+        ],
         "scores": {"probabilities": sketched, "decisions": "d"},
         "device": "cpu (x86_64, 1 threads)",
+        "device_kind": "cpu",
         "vector_units": "AVX2",
         "versions": {"torch": "2.15.0"},
         "commit": "abc",
@@ -174,7 +177,8 @@ def test_undefined_is_compared_too() -> None:
         ({}, "worse", "metrics"),
         ({"versions": {"torch": "2.16.0"}, "scores.probabilities": [1.0, *[0.4] * 8]}, "worse", "library or probe"),
         ({"vector_units": "AVX512", "features.0.checks.features": [1.1, *[0.4] * 8]}, "worse", "device or readout"),
-        ({"device": "NVIDIA H100"}, "not comparable", "device"),
+        ({"device": "NVIDIA H100", "device_kind": "cuda"}, "not comparable", "device"),
+        ({"device": "cpu of another maker"}, "worse", "metrics"),
         ({"precision": "bf16"}, "not comparable", "device"),
     ],
 )
@@ -407,3 +411,13 @@ def test_a_name_with_an_exotic_line_break_does_not_tear_its_row(tmp_path: Path) 
     odd = row(provenance={"subset_classes": {"a\u2028b": 3, "c\u0085d": 7}})
     file.write_text(json.dumps(odd.to_json(), ensure_ascii=False) + "\n" + json.dumps(row(1).to_json()) + "\n", encoding="utf-8")
     assert list(check.read_rows(file).lines.values()) == [1, 2]
+
+
+def test_cells_of_one_cause_are_one_line_however_far_their_numbers_lie_apart() -> None:
+    """The cause is a value: it is not made of the sentence by leaving numbers out."""
+    moved = [row(seed, provenance={"features.0.checks.features": [1.1, *[0.4 - seed / 100] * 8]}) for seed in range(3)]
+    comparison = check.compare_rows(given(*map(row, range(3))), given(*(with_auc(one, 0.7) for one in moved)), check.Repeatability())
+    found = [finding.explanation for finding in comparison.findings if finding.explanation]
+    assert len({one.text for one in found}) == len({one.apart for one in found}) == 3 and len({one.cause for one in found}) == 1
+    (line,) = check.explanations(comparison)
+    assert line.startswith("readout: 3 cells") and f"by {found[0].apart:.1e} of their size" in line

@@ -21,7 +21,7 @@ from medbench.report.html.summary import loud
 from medbench.run import planning
 from medbench.schema import Mark, Note, Row, registry
 from medbench.schema.notes import HEADED, MarkKind
-from medbench.schema.older_records import marks_of, with_budget
+from medbench.schema.older_records import marks_of, todays
 
 ROOT = Path(__file__).parents[1]
 OLDER = ROOT / "results" / "hyperkvasir"  # its plan and rows hold marks as plain texts, and no budget
@@ -112,7 +112,20 @@ def test_older_marks_without_capitals() -> None:
     ],
 )
 def test_an_older_row_says_its_budget_in_the_name_of_its_weights(weights: str, budget: str | None, members: list[str]) -> None:
-    assert with_budget({"weights": weights}) == {"weights": weights, "marks": [], "budget": budget, "member_weights": members}
+    assert todays({"weights": weights}) == {
+        "weights": weights,
+        "marks": [],
+        "budget": budget,
+        "member_weights": members,
+        "device_kind": "cpu",
+    }
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cpu (x86_64, 2 threads)", "cpu"), ("NVIDIA H200", "cuda"), (None, "cpu")])
+def test_an_older_row_says_its_kind_of_device_in_the_name(device: str | None, kind: str) -> None:
+    made = {} if device is None else {"device": device}
+    found = todays({"weights": "w", "features": [made, None], **made})
+    assert found["device_kind"] == found["features"][0]["device_kind"] == kind and found["features"][1] is None
 
 
 def test_every_committed_row_has_a_budget_where_it_was_trained() -> None:
@@ -198,6 +211,18 @@ def test_notes_on_a_paper_table_are_told_by_their_kind(store: Store) -> None:
     assert [note.kind for note in found.notes] == ["legend"]
     assert Mark("remark", "Bold: of whom nothing is known") in found.board_notes
     assert "Bold: of whom nothing is known" in found.sentences
+
+
+def test_ranks_shorten_lines_by_their_axes_not_by_blanks(store: Store) -> None:
+    """An encoder's file may have a blank in its name."""
+    rows = []
+    for task, gap in (("t1", 0.1), ("t2", 0.05)):
+        for method, encoder in (("one", "my file.py:net"), ("two", "net")):
+            row, resamples = make(method, "10%", 0, 0.7 + gap * (method == "one"), task=task)
+            rows.append((replace(row, cell=replace(row.cell, encoder=encoder)), resamples))
+    fill(store, rows)
+    (note,) = (note for note in leaderboard.pivot(leaderboard.leaderboards(store)).notes if note.kind == "rank test")
+    assert "one my file.py:net 1.00 [" in note.text and "two net 2.00 [" in note.text
 
 
 def test_a_note_is_a_value() -> None:

@@ -65,7 +65,7 @@ def test_everything_that_shows_it_says_so(store: Store) -> None:
     assert any(said in note.text for note in leaderboard.notes(picked[0]) if note.kind == "selection")
     pivot = leaderboard.pivot(picked)
     assert pivot.caption.endswith("; a selection") and any(said in note for note in pivot.sentences)
-    assert said.replace("$", "\\$").replace("%", "\\%") in methods_text.methods_text(picked)
+    assert said.replace("$", "\\$").replace("%", "\\%") in methods_text.methods_text(picked).paragraph
     assert any(said in line for line in sentences([store], None, 0.01, only=PICK))
     assert said in tables.caption(*tables.best_lines(picked, None, None, None, None, None)[0])
     markup = html.build_page([store], only=PICK)

@@ -267,7 +267,7 @@ def test_a_paper_says_what_else_was_scored(fill: Callable[..., Store]) -> None:
         for line in board.lines:
             for row in line.rows:
                 row.provenance["versions"] = {"medbench": "1", "torch": "2"}  # type: ignore[index]
-    text = methods_text.methods_text(boards)
+    text = str(methods_text.methods_text(boards))
     assert "We compared encoders on 1 task" in text
     assert "Models of t were also scored, unchanged, on I (90 images of 80 patients; classes a, b, c)" in text
     assert "(blur and jpeg; levels 1 and 3 of 5; kinds by modality~\\cite{di2024})" in text

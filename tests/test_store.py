@@ -25,7 +25,16 @@ VALUE = {"value": 0.5, "low": 0.4, "high": 0.6}
 
 def make_row(seed: int, mark: str = "f") -> Row:
     cell = Cell("derm", "phantom", "random", "none", "net", "pool", 64, 0, "linear", "1%", seed)
-    provenance = {"weights": "w", "trained_on": [], "precision": "fp32", "target": "t", "marks": [], "budget": None, "member_weights": []}
+    provenance = {
+        "weights": "w",
+        "trained_on": [],
+        "precision": "fp32",
+        "target": "t",
+        "marks": [],
+        "budget": None,
+        "member_weights": [],
+        "device_kind": "cpu",
+    }
     metrics = {"auc": {"value": 0.5, "low": None, "high": None}}
     return Row(cell, f"{mark}{seed:031d}{seed:032d}", metrics, 20, 20, {}, {"seconds": 1.0}, provenance)
 

@@ -11,7 +11,8 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -386,7 +387,7 @@ def test_methods_text_says_what_was_done_and_cites(store: Store) -> None:
     row, resamples = make("supervised", "10%", 0, 0.8, task="derm", data="HAM10000")
     row.provenance["versions"] = {"medbench": "1", "torch": "2"}  # type: ignore[index]
     fill(store, [(row, resamples)], about={**ABOUT, "title": "Skin & more"})
-    text = methods_text.methods_text(leaderboard.leaderboards(store))
+    text = str(methods_text.methods_text(leaderboard.leaderboards(store)))
     assert "Skin \\& more (HAM10000~\\cite{tschandl2018}; images: 70 train (60 patients), 30 test (25 patients))" in text
     assert "@misc{tschandl2018," in text and "doi = {10.1038/sdata.2018.161}" in text
     assert "10\\%" in text and "medbench 1 and torch 2" in text
@@ -394,7 +395,7 @@ def test_methods_text_says_what_was_done_and_cites(store: Store) -> None:
 
 def test_methods_text_says_how_much_was_pretrained() -> None:
     """`quick` alone tells a reader nothing."""
-    text = methods_text.methods_text(leaderboard.leaderboards(Store(Path(__file__).parents[1] / "results" / "derm")))
+    text = str(methods_text.methods_text(leaderboard.leaderboards(Store(Path(__file__).parents[1] / "results" / "derm"))))
     assert "(supervised), quick (3,840 views, batch 64, adamw at 0.0001), trained on" in text
     assert "supervised: weights efficientnet-lite0-57934424 (supervised), trained on ImageNet-1k." in text
 
@@ -416,7 +417,7 @@ def test_methods_text_says_how_much_was_pretrained() -> None:
 )
 def test_methods_text_cites_what_is_named_with_a_colon(task: str, method: str, said: tuple[str, ...], store: Store) -> None:
     fill(store, [make(method, "10%", 0, 0.8, task=task, data="real")])
-    text = methods_text.methods_text(leaderboard.leaderboards(store))
+    text = str(methods_text.methods_text(leaderboard.leaderboards(store)))
     assert all(words in text for words in said)
 
 
@@ -490,16 +491,19 @@ if __name__ == "__main__":
             (GOLDEN / name).write_text(leaderboard.render_pivot(shown, form))
 
 
-def test_a_screen_shows_the_best_of_many_lines_and_all_that_are_not_complete() -> None:
-    header = ["labels", "images", "method", "", "AUC", "95 %", "sd", "to best, paired"]
-    body = [[b, "70", f"m{i}", "", f"{i / 100:.3f}", "", "", ""] for b in ("1%", "10%") for i in range(60)]
-    body[7][4] = "missing 1 of 3"
-    for lowest, best in ((False, range(50, 60)), (True, [*range(7), 8, 9, 10])):
-        shown, left_out = standard_tables._best(body, header, lowest=lowest)
-        first = [cells[2] for cells in shown if cells[0] == "1%"]
-        assert first == sorted({"m7", *(f"m{i}" for i in best)}, key=lambda name: int(name[1:]))
-        assert len(shown) + left_out == len(body) and len(shown) == 21
-    assert standard_tables._best(body[:100], header, lowest=False) == (body[:100], 0)
+@pytest.mark.parametrize(("metric", "best"), [("auc", range(50, 60)), ("ece", [*range(7), 8, 9, 10])])
+def test_a_screen_shows_the_best_of_many_lines_and_all_that_are_not_complete(metric: str, best: Sequence[int], store: Store) -> None:
+    rows = [make(f"m{i}", labels, 0, i / 100) for labels in ("1%", "10%") for i in range(60) if (i, labels) != (7, "1%")]
+    missing = make("m7", "1%", 0, 0.07)
+    rows = [(replace(row, metrics=dict.fromkeys(("auc", "ece"), row.metrics["auc"])), resamples) for row, resamples in rows]
+    fill(store, [*rows, missing], left_out=1)
+    (board,) = leaderboard.leaderboards(store)
+    shown = standard_tables._on_screen(board, metric)
+    first = [line.cell.method for line in shown if line.cell.labels == "1%"]
+    assert first == [line.cell.method for line in board.at("1%") if line.cell.method in {"m7", *(f"m{i}" for i in best)}]
+    assert len(shown) == 21
+    few = replace(board, lines=board.lines[:100])
+    assert standard_tables._on_screen(few, metric) == board.lines[:100]
 
 
 def test_what_is_worked_out_side_by_side_is_the_same(tmp_path: Path) -> None:

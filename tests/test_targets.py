@@ -74,7 +74,7 @@ def test_labels_that_are_not_exclusive_stay_columns() -> None:
 
 
 def target(own: list[int] | None) -> EvaluationSet:
-    return EvaluationSet("there", "there-1", None, ("?",), None, (), own=None if own is None else np.array(own))  # type: ignore[arg-type]
+    return EvaluationSet("there", "test", "there-1", None, ("?",), None, (), own=None if own is None else np.array(own))  # type: ignore[arg-type]
 
 
 def test_answers_are_read_over_the_common_classes() -> None:

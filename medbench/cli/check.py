@@ -182,5 +182,4 @@ def _run(study: str, folder: Path, device: str) -> None:
 
 def _kind(reference: Given) -> str:
     """The kind of device that the reference was made on; its tolerance holds there."""
-    devices = {str(row.provenance.get("device", "cpu")) for row in reference.rows.values()}
-    return "cpu" if all(device.startswith("cpu") for device in devices) else "auto"
+    return "cpu" if all(row.provenance["device_kind"] == "cpu" for row in reference.rows.values()) else "auto"

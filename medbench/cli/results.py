@@ -58,13 +58,13 @@ def table_command(
     outputs(out)
     found = boards_of(folder, only)
     if methods_text:
-        words, _, entries = paper.methods_text(found).partition("\n\n")
+        said = paper.methods_text(found)
         if out and out.suffix == ".tex":
-            put(f"{words}\n", out)
-            put(entries, out.with_suffix(".bib"))
+            put(f"{said.paragraph}\n", out)
+            put(f"{said.bibtex}\n", out.with_suffix(".bib"))
             print(f"{out} (\\input it), {out.with_suffix('.bib')} (its entries)")
         else:
-            put(f"{words}\n\n{entries}", out)
+            put(str(said), out)
         return
     if len(folder) == 1 and not (rows or cols or form or spread or out):
         leaderboard.known_metric(found, metric)

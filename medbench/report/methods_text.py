@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from medbench.report.leaderboard import Leaderboard, at_home, escape_tex, weights_in_words
 from medbench.schema import Row, Task, registry
@@ -15,8 +16,18 @@ _TOKENS = {"source": "attention over one token a source", "scalar": "attention o
 _CORRECTED = "Holm 1979, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6(2):65-70"
 
 
-def methods_text(boards: Sequence[Leaderboard]) -> str:
-    r"""LaTeX: a paragraph with \cite commands, then the BibTeX entries they name. States only what rows and plan hold."""
+class MethodsText(NamedTuple):
+    r"""LaTeX: a paragraph with \cite commands, and the BibTeX entries that they name."""
+
+    paragraph: str
+    bibtex: str
+
+    def __str__(self) -> str:
+        return f"{self.paragraph}\n\n{self.bibtex}\n"
+
+
+def methods_text(boards: Sequence[Leaderboard]) -> MethodsText:
+    """What was done, in words. States only what rows and plan hold."""
     everywhere, boards = boards, at_home(boards)
     rows = [row for board in boards for line in board.lines for row in line.rows]
     cited = _Cited()
@@ -27,7 +38,7 @@ def methods_text(boards: Sequence[Leaderboard]) -> str:
     failed = sum(len(line.planned) - len(line.rows) for board in boards for line in board.lines)
     if failed:
         said.append(f"{failed} of {failed + len(rows)} planned runs have no result.")
-    return "\n".join([" ".join(said), "", *cited.bibtex(), ""])
+    return MethodsText(" ".join(said), "\n".join(cited.bibtex()))
 
 
 class _Cited:

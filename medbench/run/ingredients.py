@@ -35,7 +35,7 @@ def touched(unit: Unit, protocol: Protocol, labels: str, target: EvaluationSet) 
     found: dict[str, int] = {}
     trained = any(part.recipes for part in unit.members or (unit,))
     if unit.encoder.kind != "features":
-        found |= unit.data.pixels[str(target.shift.get("of", target.name)).partition("-common-")[0]] | target.pixels
+        found |= unit.data.pixels[target.part] | target.pixels
         if protocol.needs == "features":
             found["features"] = features.EMBEDDING
         if trained or protocol.needs == "images":

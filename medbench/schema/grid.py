@@ -12,7 +12,7 @@ from medbench.schema.budgets import parse_budget
 from medbench.schema.errors import UserError
 from medbench.schema.ingredients import stated
 from medbench.schema.json_records import NUMBER, checked
-from medbench.schema.older_records import with_budget
+from medbench.schema.older_records import todays
 from medbench.schema.options import Option, option
 
 
@@ -170,7 +170,7 @@ class Row:
         checked(provenance, {name: kind for name, kind in _LATER.items() if name in provenance}, "provenance")
         if not all(isinstance(name, str) for name in provenance["trained_on"]):
             raise TypeError(f"trained_on is {provenance['trained_on']!r:.60}")
-        return Row(**{**record, "cell": Cell.from_json(record["cell"]), "provenance": with_budget(provenance)})
+        return Row(**{**record, "cell": Cell.from_json(record["cell"]), "provenance": todays(provenance)})
 
 
 _CELL = {field.name: {"str": str, "int": int}[str(field.type)] for field in fields(Cell)}

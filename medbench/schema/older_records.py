@@ -33,15 +33,22 @@ def _mark_of(text: str) -> Mark:
     return Mark(next((kind for start, kind in _BEGINNINGS.items() if text.startswith(start)), "remark"), text)
 
 
-def with_budget(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's provenance with what an older row says in its weights' name alone.
+def todays(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's provenance with what an older row lacks, or says in words alone.
 
-    budget: of the pretraining on the task's images, None where there was none. member_weights: the names of a fusion's weights, [] of one encoder.
-    marks: as `marks_of`.
+    marks: as `marks_of`. budget: of the pretraining on the task's images, None where there was none. member_weights: the names of a fusion's weights,
+    [] of one encoder. device_kind, of the row and of its features: cpu or cuda.
     """
     found = {**provenance, "marks": marks_of(provenance.get("marks", ()))}
     if "budget" not in provenance:
         names = provenance["weights"].split(_JOINED)
         found["budget"] = next((word for name in names if (word := name.rpartition(", ")[2]) in _BUDGETS), None)
         found["member_weights"] = names if len(names) > 1 else []
-    return found
+    if "features" in provenance:
+        found["features"] = [_with_kind(made) if isinstance(made, Mapping) else made for made in provenance["features"]]
+    return _with_kind(found)
+
+
+def _with_kind(made: Mapping[str, Any]) -> dict[str, Any]:
+    """With the kind of the device that a machine's record names."""
+    return {"device_kind": "cpu" if str(made.get("device", "cpu")).startswith("cpu") else "cuda", **made}

@@ -13,13 +13,14 @@ from typing import Any
 
 @cache
 def machine(device: str) -> dict[str, Any]:
-    """Device, package versions, and the commit of medbench's source where it is a checkout."""
+    """Device in words and its kind (cpu, cuda), package versions, and the commit of medbench's source where it is a checkout."""
     import torch
 
     packages = ("medbench", "numpy", "scikit-learn", "timm", "torch")
     cpu = f"cpu ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
     return {
         "device": cpu if device == "cpu" else torch.cuda.get_device_name(device),
+        "device_kind": torch.device(device).type,
         "vector_units": torch.backends.cpu.get_cpu_capability(),
         "versions": {"python": platform.python_version(), **{package: metadata.version(package) for package in packages}},
         "commit": _commit(),

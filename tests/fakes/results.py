@@ -31,7 +31,7 @@ def make(method: str, labels: str, seed: int, auc: float, *, task: str = "t", da
     n = {"1%": 1, "10%": 7, "100%": 70}[labels]
     provenance = {
         **{"weights": f"{method} weights", "trained_on": [], "precision": "fp32", "target": "none"},
-        **{"marks": [], "budget": None, "member_weights": []},
+        **{"marks": [], "budget": None, "member_weights": [], "device_kind": "cpu"},
     }
     metrics = {"auc": {"value": auc, "low": None, "high": None, "classes": 3}}
     row = Row(cell, fingerprint(str(cell)), metrics, n, n, {}, {"seconds": 1.0}, provenance)

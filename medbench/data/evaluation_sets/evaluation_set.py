@@ -19,7 +19,8 @@ VERSION = 1  # of how labels are mapped and answers are read
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSet:
-    """One set that a fit is scored on. name: as in `Cell.target`. file: the name under which a results folder keeps its ids and labels.
+    """One set that a fit is scored on. name: as in `Cell.target`. part: the task's own part that it is, is made of, or is compared with. file: the
+    name under which a results folder keeps its ids and labels.
 
     split: its images, labels as index into `classes`. identity: what can change a score on it beside the cell's own setting; "" for the
     task's own part. hashes: of the images' content; [] where they lie in the task's own pack. own: (K,) int, the task's column of each of
@@ -28,6 +29,7 @@ class EvaluationSet:
     """
 
     name: str
+    part: str
     file: str
     split: Split
     classes: tuple[str, ...]
@@ -86,7 +88,7 @@ class EvaluationSet:
 
 def own_part(data: TaskData, part: str) -> EvaluationSet:
     """The task's own images, as they are."""
-    return EvaluationSet(part, data.target(part), data.parts[part], data.task.classes, data.task.groups, data.marks)
+    return EvaluationSet(part, part, data.target(part), data.parts[part], data.task.classes, data.task.groups, data.marks)
 
 
 def common(data: TaskData, part: str, away: EvaluationSet) -> EvaluationSet:
@@ -102,6 +104,7 @@ def common(data: TaskData, part: str, away: EvaluationSet) -> EvaluationSet:
     about = Mark("common", f"the {part} images of the classes that {away.name} has, too; {what_then(data.task)}")
     return EvaluationSet(
         f"{part}-common-{away.name}",
+        part,
         f"{data.task.name.partition(':')[0]}-{fingerprint(data.identity, part, identity)[:16]}",
         replace(split.take(rows), labels=labels),
         away.classes,

@@ -103,6 +103,7 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid) -> Evaluation
     ]
     return EvaluationSet(
         other.name,
+        grid.target,
         f"{other.name.partition(':')[0]}-{fingerprint(data.identity, identity)[:16]}",
         split,
         classes,

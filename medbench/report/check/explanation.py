@@ -34,15 +34,20 @@ FIELDS: Mapping[str, str] = {
 }
 SPLIT = ("train", "val", "test")  # parts of the task itself; others are sets that were scored too
 EQUAL_SCORES = 1e-6  # rounding of float32
+APART = "#"  # in `Explanation.cause`, where its text has the distance
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """parts: those that can be the cause, one where it can be told. text: what was seen, in words. also: what differs beside it."""
+    """parts: those that can be the cause, one where it can be told. text: what was seen, in words. also: what differs beside it. apart: by how much
+    the sketches of two arrays differ, where that was seen; cause: `text` without that number, the same for all cells of one cause.
+    """
 
     parts: tuple[str, ...]
     text: str
     also: tuple[str, ...] = ()
+    apart: float | None = None
+    cause: str = ""
 
     @property
     def part(self) -> str:
@@ -60,12 +65,12 @@ def explain(then: Row, now: Row, repeatability: Repeatability, *, beyond: bool =
         return Explanation((part,), "; ".join(own), tuple(text for p, text in (*stated, *around) if p != part))
     if not beyond:
         return Explanation((around[0][0],), around[0][1]) if around else Explanation((), "nothing differs that a row tells")
-    parts, text = _made(then, now, repeatability)
+    parts, cause, apart = _made(then, now, repeatability)
+    also = tuple(text for _, text in around)
     if around and parts != ("metrics",):  # the same code on another library or processor, or other code: a row cannot tell
-        named = dict.fromkeys(part for part, _ in around)
-        words = "; ".join(text for _, text in around)
-        return Explanation((*named, *parts), f"{words}; {text}, so that one of these it is")
-    return Explanation(parts, text, tuple(text for _, text in around))
+        parts = (*dict.fromkeys(part for part, _ in around), *parts)
+        cause, also = f"{'; '.join(also)}; {cause}, so that one of these it is", ()
+    return Explanation(parts, cause if apart is None else cause.replace(APART, f"{apart:.1e}"), also, apart, cause)
 
 
 def row_differences(then: Row, now: Row) -> list[tuple[str, str]]:
@@ -173,7 +178,7 @@ def _surroundings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str,
 
 def other_kind(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """What makes two rows' last digits incomparable: another kind of device (cpu, cuda) or another precision."""
-    kinds = [{"cpu" if str(made.get("device", "cpu")).startswith("cpu") else "cuda" for made in _machines(p)} for p in (a, b)]
+    kinds = [{made["device_kind"] for made in _machines(p)} for p in (a, b)]
     found = [f"{b.get('device')}, was {a.get('device')}"] if kinds[0] != kinds[1] else []
     return found + [f"precision {b[name]}, was {a[name]}" for name in ("precision",) if name in a and name in b and a[name] != b[name]]
 
@@ -183,12 +188,13 @@ def _other_processor(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     return [f"kernels for {units[1]}, were for {units[0]}"] if all(units) and units[0] != units[1] else []
 
 
-def _made(then: Row, now: Row, repeatability: Repeatability) -> tuple[tuple[str, ...], str]:
-    """Where all that was asked for is the same: the stage whose result is not."""
+def _made(then: Row, now: Row, repeatability: Repeatability) -> tuple[tuple[str, ...], str, float | None]:
+    """Where all that was asked for is the same: the stage whose result is not, what was seen (with APART for the distance), the distance."""
     if not then.provenance.get("features") and not sketched(then, "features"):
         unclear = ("weights", "preprocessing", "probe")
         if _apart(then, now, "scores", repeatability) is not None:
-            return unclear, "all hashes are equal and the scores moved; it trains on pixels and keeps no features that could tell where"
+            text = "all hashes are equal and the scores moved; it trains on pixels and keeps no features that could tell where"
+            return unclear, text, None
     for name, part, text in (
         ("pixels", "preprocessing", "the decoded and resized pixels moved"),
         ("input", "preprocessing", "the pixels are the same, what enters the network is not"),
@@ -197,20 +203,20 @@ def _made(then: Row, now: Row, repeatability: Repeatability) -> tuple[tuple[str,
         apart = _apart(then, now, name, repeatability)
         if apart is not None:
             if name == "features" and then.provenance.get("pretraining"):
-                return (
-                    "weights",
-                ), f"the features moved by {apart:.1e} of their size, more than repeating does: the pretraining gave other weights"
+                text = f"the features moved by {APART} of their size, more than repeating does: the pretraining gave other weights"
+                return ("weights",), text, apart
             channels = f" (channel means {_means(now)}, were {_means(then)})" if name == "input" else ""
-            return (part,), f"all hashes are equal; {text}{channels}, by {apart:.1e} of their size"
+            return (part,), f"all hashes are equal; {text}{channels}, by {APART} of their size", apart
     seen = bool(sketched(then, "features") and sketched(now, "features"))
     scores = [row.provenance.get("scores") for row in (then, now)]
     if not all(scores):
-        return PARTS[:7], "all hashes are equal, and the rows are older than the sketches that could tell more: run the reference again"
+        text = "all hashes are equal, and the rows are older than the sketches that could tell more: run the reference again"
+        return PARTS[:7], text, None
     apart = max((distance(x, y) for x, y in zip(sketched(then, "scores"), sketched(now, "scores"), strict=True)), default=0.0)
     if apart <= EQUAL_SCORES and len({score["decisions"] for score in scores if score}) == 1:
-        return ("metrics",), "the scores are the same, the numbers computed from them are not"
+        return ("metrics",), "the scores are the same, the numbers computed from them are not", None
     equal = "all hashes and the features are equal" if seen else "all hashes are equal, of the features nothing is known"
-    return ("probe",) if seen else PARTS[3:6], f"{equal}; the scores moved by {apart:.1e} of their size"
+    return ("probe",) if seen else PARTS[3:6], f"{equal}; the scores moved by {APART} of their size", apart
 
 
 def _apart(then: Row, now: Row, name: str, repeatability: Repeatability) -> float | None:

@@ -55,8 +55,8 @@ def explanations(comparison: Comparison) -> list[str]:
     causes: dict[tuple[str, str], list[CellFinding]] = {}
     for finding in comparison.findings:
         if finding.status in RED and finding.explanation:
-            text = re.sub(r"\d\.\de[+-]\d\d", "#", finding.explanation.text)  # distances differ from cell to cell
-            causes.setdefault((finding.explanation.part, text), []).append(finding)
+            cause = finding.explanation.cause or finding.explanation.text
+            causes.setdefault((finding.explanation.part, cause), []).append(finding)
     lines = []
     for (part, _), findings in sorted(causes.items(), key=lambda item: -len(item[1])):
         explanation = findings[0].explanation

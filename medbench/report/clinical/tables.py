@@ -185,7 +185,7 @@ def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> li
                 _interval(row["difference"], row["difference_low"], row["difference_high"], 3, True),
             ]
             p = "" if np.isnan(row["p"]) else number_format.p_cell(row["p"])
-            said = [row["note"].replace("too small to say", "too small"), "", ""] if row["note"] else [*numbers, p]
+            said = [row["note"], "", ""] if row["note"] else [*numbers, p]
             classes = [] if not several else ["" if row["note"] else f"{row['classes']} of {over}"]
             body.append([row["subgroup"], str(row["images"]), str(row["groups"]), *classes, *said, "worst" if row["worst"] else ""])
         header = [
@@ -206,7 +206,7 @@ def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> li
         else ""
     )
     note += (
-        f"Too small: fewer than {MIN_GROUPS} {answers.group}s on either side, or not {n} with {MIN_OF_CLASS} {answers.group}s that have it and "
+        f"Too small to say: fewer than {MIN_GROUPS} {answers.group}s on either side, or not {n} with {MIN_OF_CLASS} {answers.group}s that have it and "
         f"{MIN_OF_CLASS} that do not."
     )
     if METRICS[metric].grows_by_chance:

@@ -73,18 +73,18 @@ def attention(boards: Sequence[Leaderboard], metric: str | None, width: str) -> 
 
     found = []
     for board in boards:
-        fused: dict[str, dict[str, np.ndarray]] = {}
-        members: dict[str, list[str]] = {}
+        fused: dict[tuple[str, str], dict[str, np.ndarray]] = {}  # by method and line
+        members: dict[tuple[str, str], list[str]] = {}
         for line in board.lines:
             drawn = [row.provenance.get("protocol", {}).get("attention") for row in line.rows]
             if line.complete and all(drawn):
-                name, first = line.name, line.rows[0].provenance
+                name, first = (line.cell.method, line.name), line.rows[0].provenance
                 fused.setdefault(name, {})[f"{line.cell.labels} labels"] = np.mean(drawn, axis=0)
                 members[name] = first.get("members") or [made["method"] for made in first["pretraining"]]
         for name, maps in fused.items():
             k = len(next(iter(maps.values())))
             known = members[name] if len(members[name]) == k else [str(i + 1) for i in range(k)]
-            slug = re.sub(r"[^\w.-]+", "-", f"attention-{board.task}-{name.split()[0]}")
+            slug = re.sub(r"[^\w.-]+", "-", f"attention-{board.task}-{name[0]}")
             found.append(Drawing(slug, attention_picture(maps, known)))
     if not found:
         raise UserError("An attention map needs one finished line of a fusion with attention.", then="medbench run --methods dvme")

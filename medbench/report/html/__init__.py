@@ -100,7 +100,7 @@ def _page(found: Sequence[Leaderboard], parts: Sequence[Html]) -> str:
         ]
     )
     tasks = list(dict.fromkeys(board.task for board in found))
-    title = "medbench: " + (", ".join(tasks) if len(tasks) <= 4 else f"{len(tasks)} tasks")
+    shown = ", ".join(tasks) if len(tasks) <= 4 else f"{len(tasks)} tasks"
     methods = {line.cell.method for board in found for line in board.lines}
     rows = sum(len(line.rows) for board in found for line in board.lines)
     about = f"{rows:,} results of {len(methods)} method{'s' * (len(methods) != 1)} on {len(tasks)} task{'s' * (len(tasks) != 1)}"
@@ -114,14 +114,14 @@ def _page(found: Sequence[Leaderboard], parts: Sequence[Html]) -> str:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("meta", name="referrer", content="no-referrer"),
-        tag("title", title),
+        tag("title", f"medbench: {shown}"),
         tag("link", rel="icon", href="data:,"),
         Html(f"<style>{style}</style>"),
     )
     body = tag(
         "body",
         tag("a", "To the leaderboard", href="#leaderboard", class_="skip"),
-        tag("header", tag("h1", title.partition(": ")[2]), tag("p", about), tag("nav", links, aria_label="Contents")),
+        tag("header", tag("h1", shown), tag("p", about), tag("nav", links, aria_label="Contents")),
         tag("main", parts),
         tag("footer", "Made by medbench. This page loads nothing and sends nothing."),
         Html(f"<script>{script}</script>"),

@@ -125,10 +125,10 @@ def methods_section(boards: Sequence[Leaderboard]) -> Html | None:
     """The paragraph of a paper and its BibTeX, to copy."""
     if not any(line.rows for board in boards for line in board.lines):
         return None
-    words, _, bibtex = methods_text.methods_text(boards).partition("\n")
+    words, bibtex = methods_text.methods_text(boards)
     intro = "LaTeX, for a paper's methods section. It states only what these results hold."
     return section(
-        "methods", "Methods text", tag("p", intro), _to_copy("methods-text", words), tag("h3", "BibTeX"), _to_copy("bibtex", bibtex.strip())
+        "methods", "Methods text", tag("p", intro), _to_copy("methods-text", words), tag("h3", "BibTeX"), _to_copy("bibtex", bibtex)
     )
 
 

@@ -222,7 +222,8 @@ def rank_notes(shown: Mapping[Leaderboard, str]) -> list[Note]:
         if len(having) < 2 or len(names) < 2:
             continue
         result = stats.ranking(scores)
-        short = _short(names)
+        words = {line.name: tuple(str(getattr(line.cell, axis)) for axis in AXES) for board in having for line in board.lines}
+        short = _short([words[name] for name in names])
         each = ", ".join(
             f"{short[i]} {estimate(result.mean[i], result.low[i], result.high[i], '.2f')}" for i in np.argsort(result.mean, kind="stable")
         )
@@ -234,10 +235,7 @@ def rank_notes(shown: Mapping[Leaderboard, str]) -> list[Note]:
     return said
 
 
-def _short(names: Sequence[str]) -> list[str]:
-    """Line names without the words that all of them share."""
-    words = [name.split(" ") for name in names]
-    if len({len(word) for word in words}) != 1:
-        return list(names)
-    differ = [i for i in range(len(words[0])) if len({word[i] for word in words}) > 1 or i == 0]
+def _short(words: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines by the axes in which they differ, the method first. words: of each line, its value on each of AXES."""
+    differ = [i for i in range(len(AXES)) if len({word[i] for word in words}) > 1 or i == 0]
     return [" ".join(word[i] for i in differ) for word in words]

@@ -7,6 +7,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from medbench.report.leaderboard.lines import (
     AXES,
     COLUMNS,
@@ -43,7 +45,7 @@ def markdown(store: Store, found: Sequence[Leaderboard] = ()) -> str:
     for board in standing(every):
         metric = board.about["metric"]
         others = [name for name in METRICS if name != metric and any(name in line.plain for line in board.lines)]
-        parts += [f"## {board.title}", "", *grid(_cells(board, metric)), "", legend(board, metric), ""]
+        parts += [f"## {board.title}", "", *grid(_cells(board, metric, board.lines)), "", legend(board, metric), ""]
         parts += [*grid(_all_metrics(board, [metric, *others])), "", *(f"- {line}" for line in notes(board)), ""]
     return "\n".join([*parts, shift_markdown(every)])
 
@@ -63,31 +65,27 @@ def terminal(store: Store, metric: str | None = None, found: Sequence[Leaderboar
     every = found or leaderboards(store)
     known_metric(every, metric)
     for board in standing(every):
-        header, *body = _cells(board, board.shown(metric))
-        body, left_out = _best(body, header, lowest=not METRICS[board.shown(metric)].higher_is_better)
+        lines, signs = _on_screen(board, board.shown(metric)), marks(board, board.shown(metric))
+        header, *body = _cells(board, board.shown(metric), lines)
         names = [i for i, name in enumerate(header) if name in AXES]
-        best = frozenset(i for i, cells in enumerate(body) if cells[header.index("")] == "*")
+        best = frozenset(i for i, line in enumerate(lines) if signs[line].sign == "*")
+        left_out = len(board.lines) - len(lines)
         more = [f"The best {BEST} lines at each budget; {left_out} more stand in leaderboard.md and leaderboard.csv."] if left_out else []
         shown += [Fitted(board.title, header, body, names, best), *more, legend(board, board.shown(metric)), *map(str, notes(board))]
     return [*shown, *shift_terminal(every, metric, ALL)]
 
 
-def _best(body: list[list[str]], header: list[str], *, lowest: bool) -> tuple[list[list[str]], int]:
-    """The lines that a screen shows, in their order, and how many it leaves out: of more than `SCREEN` the best `BEST` at each budget, and every
-    line that is not complete."""
-    if len(body) <= SCREEN:
-        return body, 0
-    value = len(header) - 4  # before interval, sd and difference
-    best: set[int] = set()
-    for budget in dict.fromkeys(cells[0] for cells in body):
-        there = [i for i, cells in enumerate(body) if cells[0] == budget and _is_number(cells[value])]
-        best |= set(sorted(there, key=lambda i: float(body[i][value]), reverse=not lowest)[:BEST])
-    kept = [cells for i, cells in enumerate(body) if i in best or not _is_number(cells[value])]
-    return kept, len(body) - len(kept)
-
-
-def _is_number(text: str) -> bool:
-    return text.lstrip("-").replace(".", "", 1).isdigit()
+def _on_screen(board: Leaderboard, metric: str) -> list[LeaderboardEntry]:
+    """The lines that a screen shows, in their order: of more than `SCREEN` the best `BEST` at each budget, and every line without a number."""
+    if len(board.lines) <= SCREEN:
+        return list(board.lines)
+    merits = {line: line.merit(metric) for line in board.lines if metric in line.plain}
+    numbers = {line: merit for line, merit in merits.items() if not np.isnan(merit)}
+    best: set[LeaderboardEntry] = set()
+    for budget in board.budgets():
+        there = [line for line in board.at(budget) if line in numbers]
+        best.update(sorted(there, key=numbers.__getitem__, reverse=True)[:BEST])
+    return [line for line in board.lines if line in best or line not in numbers]
 
 
 def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
@@ -244,12 +242,12 @@ def grid(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]]
 
 
-def _cells(board: Leaderboard, metric: str) -> list[list[str]]:
-    """Header and body of the main table: one metric with its interval, and the paired difference to the best."""
+def _cells(board: Leaderboard, metric: str, lines: Sequence[LeaderboardEntry]) -> list[list[str]]:
+    """Header and body of the main table, of these lines of the board: one metric with its interval, and the paired difference to the best."""
     axes, marked = shown_axes(board.lines), marks(board, metric)
-    summarise(board.lines, [metric])
+    summarise(lines, [metric])
     body = []
-    for line in board.lines:
+    for line in lines:
         head = [line.cell.labels, _count(line), *(str(getattr(line.cell, axis)) for axis in axes)]
         if metric not in line.plain:
             body.append([*head, "", "–" if line.complete else line.status, "", "", ""])
