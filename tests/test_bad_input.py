@@ -15,7 +15,7 @@ import pytest
 from fakes.results import ABOUT, fill, make
 
 from medbench import Store
-from medbench.schema import DiskError
+from medbench.schema import DiskError, parsed
 from medbench.tasks.folder import csv_listing
 
 PROVENANCE = {"weights": "w", "trained_on": [], "precision": "fp32", "target": "t"}
@@ -310,7 +310,11 @@ def test_a_cache_that_cannot_be_written(refused: Callable[..., str], tmp_path: P
         ("rows.jsonl", {"chosen": {"penalty": float("nan")}}, r"rows\.jsonl, line 1, is not JSON \(NaN is no number of JSON\)"),
         ("rows.jsonl", {"chosen": {"penalty": "\ud800"}}, r"rows\.jsonl, line 1, is not JSON \(it holds half of a character\)"),
         ("rows.jsonl", None, r"rows\.jsonl: Is a directory\. Next: mend that"),
-        ("scores", b"", r"scores/\w+\.npz is damaged, or not medbench's \(BadZipFile: .*Next: copy the folder anew, or delete that file"),
+        (
+            "scores",
+            b"",
+            r"scores/\w+\.npz is damaged, or not medbench's \(DamagedArchive: .*Next: copy the folder anew, or delete that file",
+        ),
         ("scores", b"hello", r"scores/\w+\.npz is damaged"),
         ("scores", None, r"scores/\w+\.npz is damaged, or not medbench's \(IsADirectoryError"),
     ],
@@ -326,7 +330,7 @@ def test_a_results_folder_that_is_damaged(
     file = folder / name if name != "scores" else sorted((folder / "scores").iterdir())[0]
     if isinstance(content, dict):
         first, *others = file.read_text().splitlines() if name == "rows.jsonl" else [file.read_text()]
-        content = "\n".join([json.dumps(json.loads(first) | content), *others, ""]).encode()
+        content = "\n".join([json.dumps(parsed(first) | content), *others, ""]).encode()
     file.unlink()
     if content is None:
         file.mkdir()

@@ -83,7 +83,7 @@ def test_a_shared_folder_can_be_merged_again(shared: Store, tmp_path: Path) -> N
     other = study(tmp_path / "other", methods=("dino",))
     assert merge([shared.folder, other.folder], tmp_path / "all") == (21, 21)
     joined = Store(tmp_path / "all")
-    assert sum("probabilities" in joined._arrays(row) for row in joined.rows().values()) == 3
+    assert sum("probabilities" in joined.arrays(row) for row in joined.rows().values()) == 3
 
 
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medbench.cli.grid_options import Data, Ordinal
-from medbench.cli.options import Device, app, outputs, path_option, put
+from medbench.cli.options import Device, Rehash, app, outputs, path_option, put
 from medbench.schema import UserError, user_path
 
 
@@ -21,6 +21,7 @@ def audit_command(
     data: Data = None,
     fast: Annotated[bool, typer.Option("--fast", help="Hashes alone: no features, no suspicious labels, fewer cropped copies.")] = False,
     device: Device = "auto",
+    rehash: Rehash = False,
     ordinal: Ordinal = False,
     json: Annotated[Path | None, path_option("--json", help="Write everything that was found to this file.")] = None,
     csv: Annotated[Path | None, path_option("--csv", help="Write the pairs of copies to this file.")] = None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medbench.cli.options import app, outputs, path_option, put
+from medbench.cli.options import Rehash, app, outputs, path_option, put
 from medbench.schema import UserError, check_writable
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def check_command(
     accept: Annotated[bool, typer.Option("--update", help="Show what changed, and make it the reference.")] = False,
     measure: Measure = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda. Default: the kind that the reference was made on.")] = "",
+    rehash: Rehash = False,
     out: Kept = None,
     json_file: Annotated[Path | None, path_option("--json", help="Write everything to this file.")] = None,
     junit_file: Annotated[Path | None, path_option("--junit", help="Write JUnit XML to this file.")] = None,
@@ -56,7 +57,7 @@ def check_command(
     outputs(json_file, junit_file, file if accept or measure else None)
     if out:
         check_writable(out, "medbench check --out FOLDER")
-    making: dict[str, object] = {"--out": out, "--device": device} if study is None else {}
+    making: dict[str, object] = {"--out": out, "--device": device, "--rehash": rehash} if study is None else {}
     telling: dict[str, object] = {"--explain": explain, "--json": json_file, "--junit": junit_file, "--github": annotate}
     _refuse_unused(making | (telling if measure else {}), "--measure" if measure else "--rows")
     if measure:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medbench.cli.grid_options import Data, Ordinal, option_of, takes_grid
-from medbench.cli.options import data_app, outputs, path_option
+from medbench.cli.options import Rehash, data_app, outputs, path_option
 from medbench.schema import PARTS, Grid, UserError, user_path
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def data_verify(
     task: OneTask,
     data: Data = None,
     ordinal: Ordinal = False,
+    rehash: Rehash = False,
 ) -> None:
     """Compare the data with what its publisher says, and decode every image. Exit code 1 where something differs."""
     from medbench import images
@@ -132,6 +133,7 @@ def data_show(
     part: Annotated[str | None, typer.Option(help=f"One part alone: {', '.join(PARTS)}.")] = None,
     out: Annotated[Path | None, path_option(help="PNG file. Default: runs/data/TASK.png.")] = None,
     ordinal: Ordinal = False,
+    rehash: Rehash = False,
 ) -> None:
     """A sheet of images of each class, always the same ones, as one picture."""
     from medbench import images
@@ -159,11 +161,12 @@ def data_show(
 
 
 @data_app.command("split")
-@takes_grid("task", "labels", "seeds", "data", "ids", "ordinal", "allow_leak", "allow_partial")
+@takes_grid("task", "labels", "seeds", "data", "ids", "rehash", "ordinal", "allow_leak", "allow_partial")
 def datasplit(
     grid: Grid,
     task: Annotated[str, typer.Argument(help="A task.")],
     ids: Annotated[bool, typer.Option("--ids", help="Print every id as CSV: part,labels,seed,id.")] = False,
+    rehash: Rehash = False,
 ) -> None:
     """Which images each part and label budget holds: counts and a hash, or every id (--ids)."""
     from medbench.cli import screen

@@ -45,7 +45,20 @@ def _place(text: str | Path) -> Path:
     return Path(text)
 
 
+def _rehash(context: typer.Context, value: bool) -> bool:
+    """Until the command ends, what reads images believes no remembered hash."""
+    if value:
+        from medbench import images
+
+        context.with_resource(images.rehashing())
+    return value
+
+
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
+#: No command reads its value: it holds from where it is parsed, so that no function in between must hand it on.
+Rehash = Annotated[
+    bool, typer.Option("--rehash", help="Read every image file again: believe no hash that was remembered for it.", callback=_rehash)
+]
 Out = Annotated[Path | None, path_option(help="Results folder. Default: runs/TASK in the working folder.")]
 
 

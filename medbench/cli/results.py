@@ -14,6 +14,7 @@ from medbench.cli.options import (
     Folders,
     Metric,
     Only,
+    Rehash,
     app,
     boards_of,
     choice,
@@ -183,6 +184,7 @@ def report_command(
         bool, typer.Option("--images", help="Show the most confident mistakes, as small copies inside the page. Needs the data.")
     ] = False,
     data: Data = None,
+    rehash: Rehash = False,
 ) -> None:
     """Write one HTML page of a study: the answer, leaderboard, curves, classes, verdicts, provenance. It loads nothing and sends nothing."""
     from medbench.cli import screen

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medbench.cli.grid_options import DEFAULT, SWITCHES, VALUES, given_fields, takes_grid
-from medbench.cli.options import Device, Out, app, path_option
+from medbench.cli.options import Device, Out, Rehash, app, path_option
 from medbench.schema import Grid, UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @app.command("run")
-@takes_grid("study", *VALUES, "device", "out", *SWITCHES, "plan")
+@takes_grid("study", *VALUES, "device", "out", *SWITCHES, "rehash", "plan")
 def run_command(
     context: typer.Context,
     grid: Grid,
@@ -32,6 +32,7 @@ def run_command(
     ] = None,
     device: Device = "auto",
     out: Out = None,
+    rehash: Rehash = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print the cells and what they will cost, and stop.")] = False,
 ) -> None:
     """Compare pretraining methods over tasks and label budgets, and write a leaderboard. Run it again to go on where it stopped."""
@@ -92,7 +93,7 @@ def _compute(planned: Plan, store: Store, todo: Sequence[PlannedCell], device: s
 
 
 @app.command("pretrain")
-@takes_grid("task", "method", "encoder", "source", "pretrain", "seed", "size", "data", "precision", "device", "out")
+@takes_grid("task", "method", "encoder", "source", "pretrain", "seed", "size", "data", "precision", "device", "rehash", "out")
 def pretrain_(
     grid: Grid,
     task: Annotated[str, typer.Option(help="The task whose training part is used.")] = DEFAULT.tasks[0],
@@ -101,6 +102,7 @@ def pretrain_(
     source: Annotated[str, typer.Option(help="Where it starts: task (random weights), imagenet+task.")] = "imagenet+task",
     seed: Annotated[int, typer.Option(help="Of initialisation, order and views.")] = 0,
     device: Device = "auto",
+    rehash: Rehash = False,
     out: Annotated[Path | None, path_option(help="Folder for weights and pictures. Default: runs/pretrain/TASK-METHOD.")] = None,
 ) -> None:
     """Pretrain one encoder on a task's training part: weights that timm loads, its history, a picture of the loss and one of the views."""

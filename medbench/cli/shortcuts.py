@@ -10,14 +10,14 @@ from typing import Annotated
 import typer
 
 from medbench.cli.grid_options import DEFAULT, takes_grid
-from medbench.cli.options import Device, app, choice, named, outputs, path_option, put
+from medbench.cli.options import Device, Rehash, app, choice, named, outputs, path_option, put
 from medbench.schema import PARTS, Grid, UserError
 
 
 @app.command()
 @takes_grid(
     *("task", "methods", "encoders", "readouts", "columns", "on", "k", "source", "pretrain", "weights", "size", "data", "precision"),
-    *("device", "allow_leak", "allow_partial", "as_json", "as_csv"),
+    *("device", "rehash", "allow_leak", "allow_partial", "as_json", "as_csv"),
     methods="Pretraining methods. Default: supervised, or what serves an encoder of yours.",
 )
 def shortcuts(
@@ -27,6 +27,7 @@ def shortcuts(
     on: Annotated[str, typer.Option(help="The part that is looked at: train, val, test.")] = "train",
     k: Annotated[int, typer.Option("--k", help="Nearest neighbours of an image that are counted.")] = 20,
     device: Device = "auto",
+    rehash: Rehash = False,
     as_json: Annotated[Path | None, path_option("--json", help="Also write everything to this JSON file.")] = None,
     as_csv: Annotated[Path | None, path_option("--csv", help="Also write the table to this CSV file.")] = None,
 ) -> None:

@@ -64,6 +64,7 @@ def execute(
         _decode_images(context, work)
         store.create()
         store.add_plan(plan.file)
+        _restore_targets(plan, store)
         with _log_file(store.folder / "run.log"), products("fp32"):  # an encoder that is to compute less exactly says so itself
             for unit, _ in work:
                 with store.working_on(fingerprint(unit.cells[0].cell.unit)[:16]):
@@ -208,6 +209,14 @@ def sets_of(plan: Plan, unit: Unit, todo: Sequence[PlannedCell]) -> list[Evaluat
     """The sets of images whose features these cells of a unit take: the task's own (None), then those that lie apart."""
     asked = {planned.cell.target for planned in todo}
     return [None, *(target for target in plan.targets_of(unit.data) if target.apart and target.name in asked)]
+
+
+def _restore_targets(plan: Plan, store: Store) -> None:
+    """Scored sets of finished rows that were lost or damaged are saved anew, where the folder keeps predictions, which they belong to."""
+    rows = {str(row.provenance["target"]): row for row in store.rows().values()}
+    for name, target in {target.file: target for unit in plan.units for target in plan.targets_of(unit.data)}.items():
+        if name in rows and "probabilities" in store.arrays(rows[name]):
+            _save_target(target, store)
 
 
 def _save_target(target: EvaluationSet, store: Store) -> None:

@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from medbench.run.store import Store
-from medbench.schema import UserError
+import numpy as np
+
+from medbench.run.store import Damaged, NoPredictions, Store
+from medbench.schema import Row, UserError, fingerprint
+
+_COMPARED = ("ids", "labels", "groups")  # of a scored set: older folders have neither bags nor metadata
 
 
 def merge(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> tuple[int, int]:
     """Copy plans, rows, scores and failures of `folders` into `out`, which may hold rows already. (rows that were new, rows in all).
 
-    predictions: False leaves out whatever belongs to a single image (ids, labels, groups, probabilities, decisions) and keeps the resamples of
-    the metrics, from which leaderboards, paired differences, verdicts and curves are made: what may be published where patients' data may not.
+    predictions: False leaves out whatever belongs to a single image (ids, labels, groups, probabilities, decisions, the words of a failure) and
+    keeps the resamples of the metrics, from which leaderboards, paired differences, verdicts and curves are made: what may be published where
+    patients' data may not.
 
-    A row that stands in two folders is copied once, whole; a failure whose cell another folder has finished is not copied. Raises UserError
-    before anything is written where a folder is no results folder, is `out` itself, or has a line under another setting than an earlier one:
-    the plan of the one would drop the other's cells.
+    A cell that stands in two folders comes from the first of them, row, scores and scored set; one that is in `out` stays as it is. A failure
+    whose cell another folder has finished is not copied. Raises UserError before anything is written where a folder is no results folder, is
+    `out` itself, has a line under another setting than an earlier one (the plan of the one would drop the other's cells), holds a file that
+    is damaged, scores that are not their row's, or another scored set under the same name.
     """
+    _check_folders(folders, out)
+    merged, sources = Store(out), [Store(folder) for folder in folders]
+    held = merged.rows()
+    chosen: dict[str, tuple[Store, Row]] = {}
+    for source in sources:
+        for key, row in source.rows().items():
+            if key not in held:
+                chosen.setdefault(key, (source, row))
+    for source, row in chosen.values():
+        _check_scores(source, row)
+    sets = _scored_sets(merged, chosen.values()) if predictions else {}
+
+    merged.create()
+    for source in sources:
+        merged.add_plan(source.plan())
+    for name, source in sets.items():
+        merged.keep_target(name, source.target(name))
+    added = merged.add_all((row, _kept(source.arrays(row), row, predictions)) for source, row in chosen.values())
+    done = merged.rows()
+    _copy_failures(merged, sources, {*done, *merged.failures()}, predictions)
+    return added, len(done)
+
+
+def _check_folders(folders: Sequence[Path], out: Path) -> None:
     if any(folder.resolve() == out.resolve() for folder in folders):
         raise UserError(f"{out} cannot be merged into itself.", then="medbench merge A B --out C")
     settings: dict[tuple[object, ...], tuple[str, Path]] = {}
@@ -33,18 +64,62 @@ def merge(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> tu
             other = settings.setdefault(line, (setting, folder))
             if other[0] != setting:
                 raise UserError(f"{c.task} {c.method} {c.protocol} {c.labels} has another setting in {other[1]} than in {folder}.")
-    merged = Store(out)
-    merged.create()
-    added = 0
-    for store in map(Store, folders):
-        merged.add_plan(store.plan())
-        for row in store.rows().values():
-            added += merged.copy(row, store, predictions=predictions)
-    done = merged.rows()
-    known = merged.failures()
-    for store in map(Store, folders):
-        reasons = store.failures()
-        for planned in store.plan().cells:
-            if planned.fingerprint in reasons and planned.fingerprint not in (*done, *known):
-                merged.fail(planned, reasons[planned.fingerprint])
-    return added, len(done)
+
+
+def _check_scores(source: Store, row: Row) -> None:
+    """Raises UserError where the scores of a row cannot be read, or are another row's: an older medbench mixed those of two folders."""
+    arrays, said = source.arrays(row), row.provenance.get("scores", {}).get("decisions")
+    if "resamples" not in arrays or (said and "decisions" in arrays and fingerprint(arrays["decisions"].tolist())[:16] != said):
+        raise Damaged(
+            f"{source.folder / 'rows.jsonl'}: the scores of {row.cell} are not its own.",
+            then=f"delete {source.folder}/scores/{row.fingerprint[:32]}.npz: medbench run computes its cell again",
+        )
+
+
+def _scored_sets(merged: Store, chosen: Iterable[tuple[Store, Row]]) -> dict[str, Store]:
+    """Name -> whose. Raises UserError where two folders call different images or labels the same."""
+    found: dict[str, tuple[Store, dict[str, np.ndarray]]] = {}
+    seen: set[tuple[Path, str]] = set()
+    for store, row in chosen:
+        name = str(row.provenance["target"])
+        for source in (merged, store):  # what is in the merged folder stays
+            if (source.folder, name) in seen:
+                continue
+            seen.add((source.folder, name))
+            try:
+                arrays = source.target(name)
+            except NoPredictions:
+                continue
+            first, known = found.setdefault(name, (source, arrays))
+            if not all(_equal(known.get(part), arrays.get(part)) for part in _COMPARED):
+                raise UserError(f"targets/{name}.npz of {first.folder} and of {source.folder} hold other images, labels or groups.")
+    return {name: source for name, (source, _) in found.items()}
+
+
+def _equal(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.dtype.kind == b.dtype.kind and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+
+
+def _kept(arrays: Mapping[str, np.ndarray], row: Row, predictions: bool) -> Mapping[str, np.ndarray]:
+    if predictions:
+        return arrays
+    names = arrays["metrics"] if "metrics" in arrays else np.array(list(row.metrics))
+    return {"metrics": names, "resamples": arrays["resamples"]}
+
+
+def _copy_failures(merged: Store, sources: Sequence[Store], known: set[str], predictions: bool) -> None:
+    for source in sources:
+        reasons = source.failures()
+        for planned in source.plan().cells:
+            if planned.fingerprint in reasons and planned.fingerprint not in known:
+                known.add(planned.fingerprint)
+                reason = reasons[planned.fingerprint]
+                merged.fail(planned, reason if predictions else _without_names(reason))
+
+
+def _without_names(reason: str) -> str:
+    """The kind of error alone: its words may name images and folders."""
+    kind = re.match(r"[A-Za-z_]\w*(?=:)", reason)
+    return f"{kind[0] if kind else 'Error'}: its words stay in the folder of the run"

@@ -1,14 +1,13 @@
-"""A file of one JSON record a line that several processes append to: each line is parsed once."""
+"""A file of one JSON record a line, each with its checksum, that several processes append to: each line is parsed once."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
-from medbench.schema import UserError, parsed
+from medbench.schema import ChecksumError, UserError, parsed, with_checksum
 from medbench.system import atomic_write, gc_pause
 
 T = TypeVar("T")
@@ -72,21 +71,22 @@ class RecordLog(Generic[T]):
         try:
             record = parsed(line)
         except ValueError as error:
-            raise UserError(f"{self.file}, line {number}, is not JSON ({error}).", then=then) from error
+            what = "is damaged" if isinstance(error, ChecksumError) else "is not JSON"
+            raise UserError(f"{self.file}, line {number}, {what} ({error}).", then=then) from error
         try:
             return self.make(record)
         except (TypeError, ValueError) as error:
             raise UserError(f"{self.file}, line {number}, is not a record of medbench ({error}).", then=then) from error
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """One line, whole or not at all: a torn tail that a killed run left is cut first."""
-        line = json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+    def append(self, *records: Mapping[str, Any]) -> None:
+        """A line each, whole or not at all: a torn tail that a killed run left is cut first."""
+        lines = b"".join(with_checksum(record) + b"\n" for record in records)
         with atomic_write.naming(self.file), self.file.open("a+b") as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
                     file.seek(0)
                     file.truncate(file.read().rfind(b"\n") + 1)
-            file.write(line)
+            file.write(lines)
             file.flush()
             os.fsync(file.fileno())

@@ -6,16 +6,17 @@ failed.jsonl         one failure a line: cell, fingerprint, reason
 scores/ID.npz        probabilities, decisions and metric resamples of one row
 targets/ID.npz       ids, labels, groups, bags and metadata of one scored set
 
+Each file and each line has its checksum, which is looked at when it is read; what an older medbench wrote has none, and is taken.
 `medbench merge --without-predictions` leaves of the last two the metric resamples alone: nothing of a single image.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,10 +25,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from medbench.run.record_log import RecordLog
-from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError, check_writable, checked, parsed
+from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError, check_name, check_writable, checked, parsed
 from medbench.schema.ingredients import differences
 from medbench.system import archive_errors, atomic_write, fast_npz
 
+log = logging.getLogger("medbench")
 T = TypeVar("T")
 
 
@@ -39,9 +41,14 @@ class NoPredictions(UserError):
     """A results folder was passed on without predictions, or they were lost."""
 
 
-def _reading(file: Path | str) -> AbstractContextManager[None]:
-    then = "copy the folder anew, or delete that file: medbench run computes its cell again"
-    return archive_errors.reading(lambda why: Damaged(f"{file} is damaged, or not medbench's ({why}).", then=then))
+def _reading(file: Path | str, then: str) -> AbstractContextManager[None]:
+    return archive_errors.reading(
+        lambda why: Damaged(f"{file} is damaged, or not medbench's ({why}).", then=f"copy the folder anew, or {then}")
+    )
+
+
+_SCORES_AGAIN = "delete that file: medbench run computes its cell again"
+_TARGET_AGAIN = "run the folder's own medbench run again, which makes that file anew"
 
 
 def _line(cell: Cell) -> Cell:
@@ -157,9 +164,8 @@ class Store:
         try:
             return PlanFile.from_json(parsed(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            raise UserError(
-                f"{file} is not a plan of this medbench ({error}).", then="medbench run --out another folder, or delete it"
-            ) from error
+            then = "medbench run --out another folder, or delete it: the folder's own medbench run writes it anew"
+            raise UserError(f"{file} is not a plan of this medbench ({error}).", then=then) from error
 
     def scores(self, row: Row) -> dict[str, np.ndarray]:
         """probabilities (M, C) float32, decisions, resamples (metrics, R) float32 in the order of `metrics` (names, str).
@@ -167,14 +173,15 @@ class Store:
         Where the protocol held labelled images out (`schema.HeldOut`): held_out_index (n,), held_out_probabilities (n, C), held_out_labels.
         Raises UserError where the folder was shared without predictions.
         """
-        arrays = self._arrays(row)
+        arrays = self.arrays(row)
         if "probabilities" not in arrays:
             raise self._lacks(f"{_scores(row.fingerprint)} has resamples alone")
         return arrays
 
-    def _arrays(self, row: Row) -> dict[str, np.ndarray]:
+    def arrays(self, row: Row) -> dict[str, np.ndarray]:
+        """All that is kept of a row: `scores`, or its resamples alone."""
         file = self.folder / _scores(row.fingerprint)
-        with _reading(file):
+        with _reading(file, _SCORES_AGAIN):
             return fast_npz.arrays(file)
 
     def resamples(self, row: Row, metrics: Collection[str] = ()) -> dict[str, np.ndarray]:
@@ -183,7 +190,7 @@ class Store:
         place = f"{self.folder}/{_scores(row.fingerprint)}"
         file = os.open(place, os.O_RDONLY)
         try:
-            with _reading(place):
+            with _reading(place, _SCORES_AGAIN):
                 values = fast_npz.array(fast_npz.member(file, b"resamples.npy"))
                 names = (
                     list(row.metrics) if len(values) == len(row.metrics) else fast_npz.array(fast_npz.member(file, b"metrics.npy")).tolist()
@@ -195,12 +202,16 @@ class Store:
     def target(self, name: str) -> dict[str, np.ndarray]:
         """ids, labels, groups of the scored set that a row's provenance names; bags, and meta_COLUMN for each column of its metadata, where
         they were saved (older folders have neither). Raises UserError where it is not there."""
-        place = self.folder / "targets" / f"{name}.npz"
+        place = self._target_file(name)
         try:
-            with _reading(place):
+            with _reading(place, _TARGET_AGAIN):
                 return fast_npz.whole(place)
         except FileNotFoundError:
             raise self._lacks(f"it has no targets/{name}.npz") from None
+
+    def _target_file(self, name: str) -> Path:
+        check_name(name, "a scored set")
+        return self.folder / "targets" / f"{name}.npz"
 
     def _lacks(self, what: str) -> NoPredictions:
         return NoPredictions(
@@ -221,6 +232,7 @@ class Store:
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
+            atomic_write.remove_abandoned(self.folder, self.folder / "scores", self.folder / "targets")
         except OSError as error:
             raise UserError(f"Results cannot be written to {self.folder}: {error.strerror}.", then="medbench run --out FOLDER") from error
 
@@ -249,7 +261,7 @@ class Store:
                 "commands": commands,
                 "settings": {name: every[name] for name in dict.fromkeys(entry.setting for entry in cells.values()) if name in every},
             }
-            self._write("plan.json", json.dumps(record, indent=1, default=asdict).encode())
+            atomic_write.record(self.folder / "plan.json", record, indent=1, default=asdict)
 
     def add_target(
         self,
@@ -261,35 +273,41 @@ class Store:
         bags: np.ndarray | None = None,
         meta: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Save a scored set, unless it is there. bags become numbers (N,) int64, in the order of their names: a bag is often named after its
-        patient. Columns of `meta` that may name a person or an image are left out: see `_shareable`."""
-        if (self.folder / "targets" / f"{name}.npz").exists():
-            return
+        """Save a scored set, unless it is there and whole. bags become numbers (N,) int64, in the order of their names: a bag is often named after
+        its patient. Columns of `meta` that may name a person or an image are left out: see `_shareable`."""
         arrays = {"ids": ids, "labels": labels, "groups": groups}
         if bags is not None:
             arrays["bags"] = np.unique(bags, return_inverse=True)[1].astype(np.int64)
         columns = {f"meta_{column}": _plain(values) for column, values in (meta or {}).items() if _shareable(_plain(values), groups)}
-        self._write_arrays(f"targets/{name}.npz", {**arrays, **columns})
+        self.keep_target(name, {**arrays, **columns})
 
-    def copy(self, row: Row, source: Store, *, predictions: bool = True) -> bool:
-        """A row of another folder with its scores and its scored set, as far as they are there; or, without predictions, with the resamples of
-        its metrics alone. False if it was here."""
-        if not predictions:
-            resamples = source.resamples(row)
-            return self.add(row, {"metrics": np.array(list(resamples)), "resamples": np.stack(list(resamples.values()))})
-        name = f"targets/{row.provenance['target']}.npz"
-        if (source.folder / name).exists() and not (self.folder / name).exists():
-            self._write_arrays(name, source.target(str(row.provenance["target"])))
-        return self.add(row, source._arrays(row))
+    def keep_target(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """`add_target` of what another folder holds."""
+        with self._lock():
+            try:
+                self.target(name)
+                return
+            except NoPredictions:
+                pass
+            except Damaged as error:
+                log.warning("%s It is made anew.", str(error).partition(" Next: ")[0])
+            self._write(f"targets/{name}.npz", fast_npz.dumped(arrays))
 
     def add(self, row: Row, arrays: Mapping[str, np.ndarray]) -> bool:
-        """Save a finished cell: scores first, then the row. False if another run was faster."""
-        self._write_arrays(_scores(row.fingerprint), arrays)
+        """Save a finished cell: scores first, then the row. False if another run was faster: its scores and its row stay."""
+        return self.add_all([(row, arrays)]) == 1
+
+    def add_all(self, finished: Iterable[tuple[Row, Mapping[str, np.ndarray]]]) -> int:
+        """`add` of several cells. Returns how many were new."""
         with self._lock():
-            if row.fingerprint in self._rows.read():
-                return False
-            self._rows.append(row.to_json())
-        return True
+            new = []
+            for row, arrays in finished:
+                if not self.has(row.fingerprint):  # of one whose scores were lost the later row counts
+                    self._write(_scores(row.fingerprint), fast_npz.dumped(arrays))
+                    new.append(row.to_json())
+            if new:
+                self._rows.append(*new)
+        return len(new)
 
     def fail(self, planned: PlannedCell, reason: str) -> None:
         with self._lock():
@@ -317,10 +335,3 @@ class Store:
 
     def _write(self, name: str, content: bytes) -> None:
         atomic_write.write(self.folder / name, lambda partial: partial.write_bytes(content))
-
-    def _write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        import io
-
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]  # compressed, they would be a quarter smaller and three times as slow to read
-        self._write(name, buffer.getvalue())

@@ -11,7 +11,7 @@ from typing import Any
 from medbench.schema.budgets import parse_budget
 from medbench.schema.errors import UserError
 from medbench.schema.ingredients import stated
-from medbench.schema.json_records import NUMBER, checked
+from medbench.schema.json_records import NUMBER, check_hash, check_name, checked
 from medbench.schema.older_records import todays
 from medbench.schema.options import Option, option
 
@@ -167,6 +167,8 @@ class Row:
                 checked(entry, _VALUES, name)
         checked(cost, dict.fromkeys(["seconds", *cost], NUMBER), "cost")
         checked(provenance, _PROVENANCE, "provenance")
+        check_hash(record["fingerprint"], "fingerprint")
+        check_name(provenance["target"], "target")
         checked(provenance, {name: kind for name, kind in _LATER.items() if name in provenance}, "provenance")
         if not all(isinstance(name, str) for name in provenance["trained_on"]):
             raise TypeError(f"trained_on is {provenance['trained_on']!r:.60}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -25,9 +25,12 @@ class ChecksumError(ValueError):
     """A record is not as it was written."""
 
 
-def with_checksum(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:
-    """JSON in UTF-8, without a line end: the entries of `record`, which has one at least, and their checksum. Raises ValueError for NaN."""
-    text = json.dumps(record, indent=indent, allow_nan=False, ensure_ascii=False).encode()
+def with_checksum(record: Mapping[str, Any], *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> bytes:
+    """JSON in UTF-8, without a line end: the entries of `record`, which has one at least, and their checksum. default: as of json.dumps.
+
+    Raises ValueError for NaN.
+    """
+    text = json.dumps(record, indent=indent, allow_nan=False, ensure_ascii=False, default=default).encode()
     body = text[:-1].rstrip()
     space = b" " if indent is None else b"\n" + b" " * indent
     return body + b"," + space + b'"checksum": "%08x"' % zlib.crc32(body) + (b"" if indent is None else b"\n") + b"}"
@@ -54,7 +57,7 @@ def parsed(text: str | bytes) -> Any:
 def _check(text: bytes) -> None:
     end = _CHECKSUM.search(text, max(len(text) - _END, 0))
     if end is None or zlib.crc32(text[: end.start()].replace(b"\r\n", b"\n")) != int(end[1], 16):
-        raise ChecksumError("its checksum is another: it was damaged, or changed by hand")
+        raise ChecksumError("its checksum is another: it was damaged, or changed by hand and kept its checksum")
 
 
 Kind = type | tuple[type, ...]
@@ -72,3 +75,19 @@ def checked(record: Any, kinds: Mapping[str, Kind], of: str = "") -> None:
             raise TypeError(f"{of or 'it'} lacks {name}")
         if not isinstance(record[name], kind):
             raise TypeError(f"{of + ' ' if of else ''}{name} is {record[name]!r:.60}")
+
+
+_HASH = re.compile(r"[0-9a-f]{1,64}")
+_NAME = re.compile(r"\w[\w .+=@-]{0,127}")
+
+
+def check_hash(text: str, what: str) -> None:
+    """Raises ValueError for a text of other than hex digits: a part of it becomes a file's name."""
+    if not _HASH.fullmatch(text):
+        raise ValueError(f"{what} is {text!r:.60}, no hex digits")
+
+
+def check_name(text: str, what: str) -> None:
+    """Raises ValueError for a text that a file must not be called: a record of somebody else's must not say where we read or write."""
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"{what} is {text!r:.60}, no name of a file")

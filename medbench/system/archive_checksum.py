@@ -44,15 +44,22 @@ def add(file: Path) -> None:
         stream.write(digits)
 
 
+def is_marked(end: bytes) -> bool:
+    """Whether the last bytes of an archive say that it has a checksum. Raises DamagedArchive where they are no archive's."""
+    if end[-_COMMENT:][: len(_MARK)] == _MARK:
+        return True
+    if not _bare(end[-_DIRECTORY_END:]):
+        raise DamagedArchive("it does not end as an archive")
+    return False
+
+
 def check(raw: bytes) -> bool:
     """Whether an archive has a checksum; the right one. False: it is of an older medbench. Raises DamagedArchive for any other."""
     end = raw[-_COMMENT:]
-    if end[: len(_MARK)] == _MARK:
+    if is_marked(end):
         if zlib.crc32(memoryview(raw)[:-8]) != _digits(end):
             raise DamagedArchive("its checksum is another")
         return True
-    if not _bare(raw[-_DIRECTORY_END:]):
-        raise DamagedArchive("it does not end as an archive")
     return False
 
 
@@ -62,12 +69,10 @@ def check_file(file: Path) -> bool:
         size = stream.seek(0, 2)
         stream.seek(max(0, size - _COMMENT))
         end = stream.read()
-        if end[: len(_MARK)] == _MARK:
+        if is_marked(end):
             if _crc32(stream, size - 8) != _digits(end):
                 raise DamagedArchive("its checksum is another")
             return True
-        if not _bare(end[-_DIRECTORY_END:]):
-            raise DamagedArchive("it does not end as an archive")
         with archive_errors.reading(DamagedArchive):
             wrong = zipfile.ZipFile(stream).testzip()
         if wrong is not None:

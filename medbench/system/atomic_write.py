@@ -35,9 +35,9 @@ def write(file: Path, make: Callable[[Path], object]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def record(file: Path, content: Mapping[str, Any], *, indent: int | None = None) -> None:
-    """`write` of a JSON object with its checksum, which `schema.parsed` looks at."""
-    write(file, lambda partial: partial.write_bytes(with_checksum(content, indent=indent) + b"\n"))
+def record(file: Path, content: Mapping[str, Any], *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> None:
+    """`write` of a JSON object with its checksum, which `schema.parsed` looks at; indent, default: as of json.dumps."""
+    write(file, lambda partial: partial.write_bytes(with_checksum(content, indent=indent, default=default) + b"\n"))
 
 
 def archive(file: Path, dump: Callable[[BinaryIO], object]) -> None:

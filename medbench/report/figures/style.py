@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -157,7 +158,8 @@ def save_figures(drawings: Sequence[Drawing], folder: Path, forms: Sequence[str]
 
     def written(job: tuple[Drawing, str]) -> Path:
         drawing, form = job
-        file = folder / f"{drawing.name}.{form}"
+        name = re.sub(r"[^\w.-]+", "-", drawing.name)  # a task of a folder that was passed on names no place
+        file = folder / f"{name}.{form}"
         drawing.figure.savefig(file, dpi=300, metadata={"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form))
         return file
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
-from medbench.schema import UserError
+from medbench.schema import UserError, parsed
 from medbench.system import atomic_write
 from medbench.system.progress_listener import report_megabytes
 
@@ -35,11 +34,16 @@ def first_seen(record: Path, sha: str, what: str) -> None:
     what: "The weights of 'x'", as the message begins.
     """
     if record.exists():
-        first = json.loads(record.read_text())["sha256"]
+        try:
+            first = parsed(record.read_bytes())["sha256"]
+        except (ValueError, TypeError, KeyError) as error:  # it is there to be enforced: not passed over
+            raise UserError(
+                f"{record} is damaged ({error}).", then="delete it: the hash of the file that is here now is remembered"
+            ) from error
         if first != sha:
             raise UserError(
                 f"{what} have changed: SHA-256 {sha[:12]}, first seen as {first[:12]}.", then=f"delete {record} if that is expected"
             )
         return
     record.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write.write(record, lambda partial: partial.write_text(json.dumps({"sha256": sha})))
+    atomic_write.record(record, {"sha256": sha})
