@@ -320,6 +320,17 @@ def test_subgroups_against_a_slow_loop_and_what_is_too_small(tmp_path: Path) -> 
         assert worst[column] == part.loc[part["difference"].idxmin(), "subgroup"]
 
 
+def test_the_worst_subgroup_of_a_metric_that_is_better_low_has_the_largest_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = line_of(study(tmp_path, "binary"))
+    turned = replace(metrics.METRICS["accuracy"], higher_is_better=False)
+    best = clinical.subgroups(line, "accuracy").query("worst").set_index("column")["difference"]
+    monkeypatch.setitem(metrics.METRICS, "accuracy", turned)
+    worst = clinical.subgroups(line, "accuracy").query("worst").set_index("column")["difference"]
+    assert (best["age"] < 0 < worst["age"]) and (best["sex"] < 0 < worst["sex"])
+
+
 def test_subgroups_of_several_classes_are_compared_on_the_same_classes(tmp_path: Path) -> None:
     answers = clinical.read_predictions(line_of(study(tmp_path)))
     labels = np.where((answers.meta["sex"] == "male") & (answers.labels == 2), 0, answers.labels)  # men without class c

@@ -100,7 +100,7 @@ def subgroup_records(
         for level in levels:
             report_progress("subgroups", len(records) + len(rows), total, "subgroups")
             rows.append(_row(answers, metric, name, level, usable[name]))
-        gaps = np.array([row["difference"] for row in rows], float)  # None becomes NaN
+        gaps = METRICS[metric].sign * np.array([row["difference"] for row in rows], float)  # None becomes NaN
         if np.isfinite(gaps).sum() > 1:
             rows[int(np.nanargmin(gaps))]["worst"] = True
         records += rows
