@@ -21,7 +21,7 @@ from medbench.report import leaderboard
 from medbench.run import execution, prepare
 from medbench.run.planning import Plan
 from medbench.run.units import Unit
-from medbench.schema import Protocol, Row, registry
+from medbench.schema import Protocol, Row, Train, registry
 
 
 def job(folder: Path, *more: str) -> list[str]:
@@ -114,11 +114,11 @@ def test_a_cell_that_fails_is_shown_with_its_reason_and_mended_by_the_next_run(
 ) -> None:
     linear = registry.protocol("linear")
 
-    def fails_on_all(train: object, targets: object, draws: list[np.ndarray]) -> object:
-        for draw in draws:
+    def fails_on_all(train: Train, targets: object, draws: list[np.ndarray]) -> object:
+        for draw, divided in zip(draws, train.divided, strict=True):
             if len(draw) == 36:
                 raise RuntimeError("out of\nmemory")
-            yield from linear.evaluate(train, targets, [draw])  # type: ignore[arg-type]
+            yield from linear.evaluate(replace(train, divided=[divided]), targets, [draw])  # type: ignore[arg-type]
 
     broken = Protocol("linear", linear.version, linear.title, linear.kinds, fails_on_all, False, linear.settings)  # type: ignore[arg-type]
     monkeypatch.setitem(registry.protocols(), "linear", broken)

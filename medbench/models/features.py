@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import images
-from medbench.schema import Encoder, Method, Weights, checked, fingerprint, parsed
+from medbench.models.encoder_checks import check_unchanged, check_vectors, tensor_digests
+from medbench.models.user_encoder import BESIDE
+from medbench.schema import Encoder, Method, UserError, Weights, checked, fingerprint, parsed
 from medbench.schema.ingredients import raised
 from medbench.stats.array_sketch import sketch
 from medbench.system import atomic_write
@@ -97,8 +99,7 @@ _ABOUT: dict[str, Any] = {"seconds": (int, float), "images_per_second": (int, fl
 
 def _discard(folder: Path, why: Exception) -> None:
     log.warning("the features in %s are damaged (%s): computing them again", folder, why)
-    for name in ("about.json", "done.json", "features.npy"):
-        (folder / name).unlink(missing_ok=True)
+    _remove(folder)
 
 
 def measured_speed(cache_dir: Path, encoder: Encoder, device: str) -> float | None:
@@ -179,7 +180,7 @@ def _compute(
     done, seconds, out = _resume(file, counter, total)
     crc = crc32(out[:done]) if out is not None else 0
     counted_rows = done
-    checks = _checks(pack, net, encoder)
+    checks, before = _checks(pack, net, encoder), tensor_digests(net)
     start = time.perf_counter() - seconds
     counted, counting = start, 0.0  # when, and how long it took
     report_progress(stage, done, total, "images")
@@ -192,6 +193,7 @@ def _compute(
         done += len(values)
         now = time.perf_counter()
         if now - counted > COUNT * counting:
+            _check_sound(net, before, encoder, folder)  # what is counted is not looked at again
             out.flush()
             atomic_write.sync(file)  # a counter that reached the disk before its features would leave zeros among them
             crc, counted_rows = crc32(out[counted_rows:done], crc), done
@@ -199,6 +201,9 @@ def _compute(
             counted, counting = time.perf_counter(), time.perf_counter() - now
         report_progress(stage, done, total, "images")
     assert out is not None, "a pack holds at least one image"
+    _check_sound(net, before, encoder, folder)
+    if encoder.kind == "function":
+        _check_repeats(net, pack, out, encoder, folder, device, precision)
     out.flush()
     atomic_write.sync(file)
     seconds = time.perf_counter() - start
@@ -208,6 +213,33 @@ def _compute(
     sums = RowChecksums.of(out).to_json()
     atomic_write.record(folder / "about.json", {**about, "made_with": machine(device), "checks": checks, "checksums": sums})
     counter.unlink(missing_ok=True)
+
+
+def _check_sound(net: torch.nn.Module, before: dict[str, tuple[tuple[int, ...], str]], encoder: Encoder, folder: Path) -> None:
+    """Raises UserError, and leaves nothing to go on from, where the network's tensors are not what they were."""
+    try:
+        check_unchanged(net, before, encoder)
+    except UserError:
+        _remove(folder)
+        raise
+
+
+def _check_repeats(
+    net: torch.nn.Module, pack: images.Pixels, out: np.ndarray, encoder: Encoder, folder: Path, device: str, precision: str
+) -> None:
+    """Raises UserError where the first batch gives other features at the end of the pass: what a function of a user's keeps need not be a tensor."""
+    again = next(forward(net, pack, np.arange(min(BATCH, len(pack))), encoder, device, precision))
+    first = out[: len(again)]
+    largest = float(np.abs(first[np.isfinite(first)]).max(initial=0))  # what is not finite, the protocols tell
+    if not np.allclose(again, first, rtol=0, atol=BESIDE * largest, equal_nan=True):
+        _remove(folder)
+        what = f"{encoder.name} gives the first {len(again)} images other vectors at the end of the pass than at its start."
+        raise UserError(what, then="mend the function: a vector must depend on the image alone")
+
+
+def _remove(folder: Path) -> None:
+    for name in ("about.json", "done.json", "features.npy"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _checks(pack: images.Pixels, net: torch.nn.Module, encoder: Encoder) -> dict[str, Any]:
@@ -237,7 +269,11 @@ def forward(
     pending: torch.Tensor | None = None
     with torch.inference_mode(), products(precision), autocast(device, precision):
         for batch in images.batches(pack, index, BATCH, device, encoder.mean, encoder.std):
-            values = net(batch).float()
+            out = net(batch)
+            check_vectors(out, len(batch), encoder)
+            values = out.detach().float()
+            if pending is not None and pending.shape[1] != values.shape[1]:
+                raise UserError(f"{encoder.name} gives images vectors of {pending.shape[1]} and of {values.shape[1]} values.")
             if pending is not None:  # fetched one batch late, so that the device never waits for the host
                 yield pending.cpu().numpy()
             pending = values

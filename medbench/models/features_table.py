@@ -148,13 +148,17 @@ def _prefix(name: str) -> str | None:
 
 def _refuse_others(file: Path, rest: pd.DataFrame, columns: Sequence[str], called: str) -> None:
     """Raises UserError for columns that are no features by their names, and for features that are no numbers."""
-    from pandas.api.types import is_numeric_dtype
+    from pandas.api.types import is_float_dtype, is_integer_dtype
 
     others = [name for name in rest if name not in columns]
     if others or not columns:
         what = f"{file.name}: {_listed(others)} {'is no feature' if len(others) == 1 else 'are no features'}: {called}."
         raise UserError(what if others else f"{file.name} holds ids alone.", allowed=ALLOWED, then=_THEN)
-    texts = [name for name in columns if not is_numeric_dtype(rest[name].dtype) and not _holds_lists(rest[name])]
+    texts = [
+        name
+        for name in columns
+        if not is_float_dtype(rest[name].dtype) and not is_integer_dtype(rest[name].dtype) and not _holds_lists(rest[name])
+    ]
     if texts:
         raise UserError(f"{file.name}: column '{texts[0]}' does not hold numbers.", allowed=ALLOWED)
 

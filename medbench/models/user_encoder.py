@@ -11,7 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medbench.models.encoder_checks import broken_statistics, check_vectors
 from medbench.schema import Encoder, UserError
+from medbench.system.contained_exit import exits_are_errors
 
 if TYPE_CHECKING:
     import torch
@@ -29,31 +31,51 @@ def module(encoder: Encoder) -> torch.nn.Module:
     """
     import torch
 
-    assert encoder.file is not None, "a function has a file"
-    spec = importlib.util.spec_from_file_location(f"medbench_user_{encoder.file.stem}", encoder.file)
-    assert spec is not None and spec.loader is not None, "the suffix is .py"
-    loaded = importlib.util.module_from_spec(spec)
-    name = encoder.name.rpartition(":")[2]
     try:
-        spec.loader.exec_module(loaded)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # layers that the function leaves as they are drawn must be the same in the next run
-            net = getattr(loaded, name)(size=encoder.size)
-        if not isinstance(net, torch.nn.Module):
-            raise TypeError(f"it returned a {type(net).__name__}, not a torch.nn.Module")
-        with torch.inference_mode():
-            out = net.eval()(torch.zeros(2, 3, encoder.size, encoder.size))
-            noise = torch.rand(2, 3, encoder.size, encoder.size, generator=torch.Generator().manual_seed(0))
-            together, alone = net(noise), [net(image[None]) for image in noise]
+        with exits_are_errors():
+            net = _made(encoder)
+            with torch.inference_mode():
+                noise = torch.rand(2, 3, encoder.size, encoder.size, generator=torch.Generator().manual_seed(0))
+                black, together = net(torch.zeros_like(noise)), net(noise)
+                alone = [net(image[None]) for image in noise]
+    except UserError as error:
+        raise UserError(f"{encoder.name} failed: {error}") from error
     except Exception as error:  # somebody else's code can fail in every way; the message carries the reason
         raise UserError(f"{encoder.name} failed: {type(error).__name__}: {error}", then="mend the function") from error
-    if not isinstance(out, torch.Tensor) or out.ndim != 2 or len(out) != 2 or not out.isfinite().all():
-        shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-        raise UserError(f"{encoder.name} gave {shape} for two images of {encoder.size} px.", allowed=["(2, D), finite numbers"])
+    broken = broken_statistics(net)
+    if broken:
+        raise UserError(
+            f"{encoder.name} has batch norms whose statistics are no numbers: {', '.join(broken[:3])}.", then="mend its weights"
+        )
+    for out, n in ((black, 2), (together, 2), *((one, 1) for one in alone)):
+        check_vectors(out, n, encoder)
+    if not black.isfinite().all():
+        raise UserError(
+            f"{encoder.name} gave values that are not finite for two images of {encoder.size} px.", allowed=["(2, D), finite numbers"]
+        )
+    if len({one.shape[1] for one in (black, together, *alone)}) > 1:
+        raise UserError(f"{encoder.name} gives images vectors of different lengths.", then="mend the function")
     if not torch.allclose(together, torch.cat(alone), rtol=0, atol=BESIDE * float(together.abs().nan_to_num().max()), equal_nan=True):
         what = f"{encoder.name} gives an image another vector where another image stands beside it, or at another call."
         raise UserError(what, then="mend the function: batch norms with running statistics, no dropout in eval mode")
     return net
+
+
+def _made(encoder: Encoder) -> torch.nn.Module:
+    """What the user's function returns, in eval mode."""
+    import torch
+
+    assert encoder.file is not None, "a function has a file"
+    spec = importlib.util.spec_from_file_location(f"medbench_user_{encoder.file.stem}", encoder.file)
+    assert spec is not None and spec.loader is not None, "the suffix is .py"
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # layers that the function leaves as they are drawn must be the same in the next run
+        net = getattr(loaded, encoder.name.rpartition(":")[2])(size=encoder.size)
+    if not isinstance(net, torch.nn.Module):
+        raise TypeError(f"it returned a {type(net).__name__}, not a torch.nn.Module")
+    return net.eval()
 
 
 def module_hash(encoder: Encoder) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from medbench.models import checkpoints
 from medbench.models.checkpoints import remember
 from medbench.models.checkpoints import sha256 as sha256  # methods read it here
+from medbench.models.encoder_checks import STATISTICS, broken_statistics
 from medbench.models.encoders import EMBEDDED, config_of, tags_of
 from medbench.schema import Encoder, UserError, Weights
 
@@ -111,6 +112,8 @@ def build_encoder(encoder: Encoder, weights: Weights, seed: int) -> torch.nn.Mod
             model = _timms(encoder, weights.file)
     model.reset_classifier(0)
     module: torch.nn.Module = readout.with_readout(model, encoder.readout).eval()
+    if broken := broken_statistics(module):  # of a file that timm reads, or of a pretraining
+        raise UserError(f"The weights of {weights.name} hold batch norms whose statistics are no numbers: {', '.join(broken[:3])}.")
     return module
 
 
@@ -141,7 +144,7 @@ def _size(encoder: Encoder) -> dict[str, Any]:
 def _fitting(model: Any, file: Path, layout: str, architecture: str) -> dict[str, torch.Tensor]:
     """The state dict in a file, with timm's own key filter and resampling of positions, if every key, shape and number is the model's, else UserError."""
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    learnt = {name for name, _ in model.named_parameters()}
+    learnt = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers() if name.endswith(STATISTICS)}
     state = checkpoints.state_dict(file, layout, shapes)
     adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     try:
@@ -162,6 +165,11 @@ def _fitting(model: Any, file: Path, layout: str, architecture: str) -> dict[str
             if name in learnt and not value.is_floating_point()
         ],
         "not finite": [name for name, value in state.items() if name in learnt and not bool(value.isfinite().all())],
+        "negative variances": [
+            name
+            for name, value in state.items()
+            if name in learnt and name.endswith("running_var") and value.is_floating_point() and bool((value < 0).any())
+        ],
     }
     if any(wrong.values()):
         said = [

@@ -19,6 +19,7 @@ from medbench.run.store import Store
 from medbench.run.units import Unit
 from medbench.schema import DiskError, Grid, PlannedCell, ProgressCallback, Protocol, Row, UserError, fingerprint
 from medbench.system import devices
+from medbench.system.contained_exit import exits_are_errors
 from medbench.system.precision import products
 from medbench.system.progress_listener import calling, user_callback
 
@@ -186,7 +187,8 @@ def _surviving() -> Iterator[list[Exception]]:
     may still work. A full disk or a lost mount ends the run: nothing else would work either."""
     caught: list[Exception] = []
     try:
-        yield caught
+        with exits_are_errors():
+            yield caught
     except (OSError, DiskError):
         raise
     except Exception as error:

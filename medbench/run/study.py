@@ -21,6 +21,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from medbench.run.command_line import asking
 from medbench.schema import Grid, UserError, user_path
+from medbench.system.contained_exit import exits_are_errors
 
 EXAMPLE = 'GRID = Grid(tasks=("derm",), labels=("1", "10", "100"))'
 
@@ -48,10 +49,11 @@ def load_study(text: str) -> Study:
         if (file / "rows.jsonl").is_file():
             then = f"medbench table '{text}', or check --rows '{text}': it is a results folder"
         raise UserError(f"{what}.", allowed=near, given=text, then=then)
-    try:
-        found = runpy.run_path(str(file), run_name=f"medbench_study_{file.stem}")
-    except (Exception, SystemExit) as error:  # somebody else's code can fail in every way; the message carries the reason
-        raise _failed(file, error) from error
+    with exits_are_errors():
+        try:
+            found = runpy.run_path(str(file), run_name=f"medbench_study_{file.stem}")
+        except (Exception, SystemExit) as error:  # somebody else's code can fail in every way; the message carries the reason
+            raise _failed(file, error) from error
     if "GRID" not in found:
         grids = [name for name, value in found.items() if isinstance(value, Grid)]
         raise UserError(f"{file} has no constant GRID{f', but {grids[0]}' if grids else ''}.", then=f"write {EXAMPLE}")

@@ -1,0 +1,186 @@
+"""What a user's encoder may do wrong without an error of its own: end Python, hold broken statistics, answer in other numbers, change as it goes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+
+from medbench import Store, UserError
+from medbench.models import encoders, features_table, user_encoder, weights
+from medbench.schema import Weights
+from medbench.system.contained_exit import ExitCalled, exits_are_errors
+
+Medbench = Callable[..., int]
+#: A network of 12 colours whose call number `self.calls` can be made to do something. The plan calls it four times, embedding three.
+FAULTY = """
+import os, sys
+import torch
+{top}
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(12))
+        self.register_buffer("shift", torch.zeros(12), persistent=False)
+        self.norm = torch.nn.BatchNorm2d(3)
+        self.calls, self.kept = 0, 1.0
+    def forward(self, x):
+        self.calls += 1
+        out = torch.nn.functional.adaptive_avg_pool2d(self.norm(x), 2).flatten(1) * self.scale * self.kept + self.shift
+        {forward}
+        return out
+
+def net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):
+    made = Net()
+    {made}
+    return made
+"""
+
+
+def written(tmp_path: Path, top: str = "", forward: str = "", made: str = "") -> Path:
+    (tmp_path / "mine.py").write_text(FAULTY.format(top=top, forward=forward, made=made))
+    user_encoder.module.cache_clear()
+    return tmp_path / "mine.py"
+
+
+#: Where it happens -> the exit code, and what is said. Late: in the second of three batches, beyond what the plan tries.
+LATE = "if self.calls == 6: {}"
+EXITS = {
+    "sys.exit in the file": ({"top": "sys.exit()"}, 2, "mine.py:net failed: it called sys.exit(), which ends Python"),
+    "exit in the function": ({"made": "exit(0)"}, 2, "mine.py:net failed: it called sys.exit(0)"),
+    "os._exit in the file": ({"top": "os._exit(0)"}, 2, "mine.py:net failed: it called os._exit(0)"),
+    "os._exit by another name": ({"top": "from os import _exit", "forward": "_exit(0)"}, 2, "failed: it called os._exit(0)"),
+    "sys.exit late": ({"forward": LATE.format("sys.exit()")}, 3, "it called sys.exit()"),
+    "os._exit late": ({"forward": LATE.format("os._exit(0)")}, 3, "it called os._exit(0)"),
+}
+
+
+@pytest.mark.parametrize("name", EXITS)
+def test_an_encoder_that_ends_python_is_a_failure(name: str, folder: Path, tmp_path: Path) -> None:
+    """In a process of its own: what is not contained would end the tests."""
+    where, code, said = EXITS[name]
+    file = written(tmp_path, **where)
+    text = "import sys; from medbench.models import features; features.BATCH = 20; from medbench.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", text, "run", "--task", f"folder:{folder}", "--encoder", f"{file}:net", "--labels", "100", "--no-audit"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "MEDBENCH_CACHE": str(tmp_path / "c")})
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in " ".join((done.stdout + done.stderr).split())
+    assert "Traceback" not in done.stderr
+
+
+def test_a_study_that_ends_python_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "study.py").write_text("import os\nos._exit(0)\n")
+    command = [sys.executable, "-m", "medbench", "run", "study.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, "study.py, line 2 failed: SystemExit: os._exit(0)" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_child_process_ends_as_it_must() -> None:
+    def forks_and_exits() -> None:
+        child = os.fork()
+        if child == 0:
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        os._exit(3)
+
+    with pytest.raises(ExitCalled, match=r"it called os\._exit\(3\)"), exits_are_errors():
+        forks_and_exits()
+    assert os._exit.__module__ == "posix"
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("made.norm.running_var[1] = float('inf')", r"batch norms whose statistics are no numbers: norm\.running_var"),
+        ("made.norm.running_mean[0] = float('nan')", r"statistics are no numbers: norm\.running_mean"),
+        ("made.norm.running_var[2] = -1.0", r"statistics are no numbers: norm\.running_var"),
+    ],
+)
+def test_batch_norms_of_a_function_with_statistics_that_are_no_numbers(made: str, said: str, tmp_path: Path) -> None:
+    file = written(tmp_path, made=made)
+    with pytest.raises(UserError, match=said):
+        user_encoder.module_hash(encoders.encoder(f"{file}:net"))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1.0])
+def test_batch_norms_of_a_file_with_statistics_that_are_no_numbers(value: float, tmp_path: Path) -> None:
+    net = timm.create_model("test_resnet")
+    file = tmp_path / "w.pth"
+    net.bn1.running_var[3] = value
+    torch.save(net.state_dict(), file)
+    with pytest.raises(UserError, match=r"w\.pth does not fit test_resnet: 1 (not finite|negative variances) \(bn1\.running_var\)"):
+        weights.own(encoders.encoder("test_resnet.r160_in1k", weights=file), tmp_path)
+    with pytest.raises(UserError, match=r"statistics are no numbers: bn1\.running_var"):
+        weights.build_encoder(encoders.encoder("test_resnet.r160_in1k"), Weights("w", "0" * 64, (), file), 0)
+
+
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        ("out = torch.complex(out, out)", r"gave \(2, 12\) of complex64 for two images of 32 px\. Allowed: \(2, D\), finite numbers"),
+        ("out = out.to_sparse()", r"gave \(2, 12\) of sparse_coo, float32"),
+        ("out = out > 0", r"gave \(2, 12\) of bool"),
+        ("out = (255 * out).long()", r"gave \(2, 12\) of int64"),
+        ("out = out[:1]", r"gave \(1, 12\) for two images"),
+        ("out = out.squeeze()", r"gave \(12,\) for one image"),
+        ("out = out[:, :0]", r"gave \(2, 0\) for two images"),
+        ("out = out[:, : 6 + len(x)]", r"vectors of different lengths"),
+    ],
+)
+def test_answers_that_are_no_vectors_of_numbers(forward: str, said: str, tmp_path: Path) -> None:
+    file = written(tmp_path, forward=forward)
+    with pytest.raises(UserError, match=said):
+        user_encoder.module_hash(encoders.encoder(f"{file}:net"))
+
+
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        ("if self.calls == 6: self.scale.data += 1", r"mine\.py:net changes its own weights while it embeds \(1 of \d+: scale\)"),
+        ("if self.calls == 6: self.shift += 1", r"changes its own weights while it embeds \(1 of \d+: shift\)"),
+        ("if self.calls == 6: self.kept = 2.0", r"gives the first 20 images other vectors at the end of the pass than at its start"),
+        ("out = torch.complex(out, out) if self.calls == 6 else out", r"gave \(20, 12\) of complex64 for 20 images"),
+        ("out = out[:1] if self.calls == 6 else out", r"gave \(1, 12\) for 20 images"),
+    ],
+)
+def test_what_changes_after_the_plan_has_looked_is_seen(
+    forward: str, said: str, folder: Path, tmp_path: Path, medbench: Medbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is left that a second run would take for features."""
+    monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("medbench.models.features.BATCH", 20)
+    file = written(tmp_path, forward=forward)
+    for _ in range(2):
+        user_encoder.module.cache_clear()
+        assert (
+            medbench("run", "--task", f"folder:{folder}", "--encoder", f"{file}:net", "--labels", "100", "--no-audit", "--out", "out") == 3
+        )
+        reasons = list(Store(tmp_path / "out").failures().values())
+        assert reasons and all(re.search(said, reason) for reason in reasons), reasons
+        assert not list((tmp_path / "cache" / "features").glob("*/about.json"))
+
+
+@pytest.mark.parametrize("kind", ["complex64", "timedelta64[s]", "bool"])
+def test_features_of_another_kind_of_number_are_refused(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "f.npz"
+    np.savez(file, ids=["a", "b"], features=np.ones((2, 3)).astype(kind))
+    with pytest.raises(UserError, match=rf"f\.npz holds .* and type {kind.split('[')[0]}"):
+        features_table.read(file)
+
+
+@pytest.mark.parametrize("values", [[1j, 2.0], pd.to_timedelta([1, 2], unit="s"), [True, False]])
+def test_a_column_of_another_kind_of_number_is_refused(values: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parquet itself has no complex numbers, readers of it may."""
+    frame = pd.DataFrame({"id": ["a", "b"], "f0": values})
+    monkeypatch.setattr(pd, "read_parquet", lambda file: frame)
+    with pytest.raises(UserError, match="f0"):
+        features_table.read(tmp_path / "f.parquet")
