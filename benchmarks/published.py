@@ -7,10 +7,10 @@ Beside a number stands what was made from the same kind of weights, with the sam
 differs in those is left out and named; a drawn or incomplete data set is marked. Below the table follow the marks of our data and the
 study's departures from the paper: a difference is no verdict on either.
 
-`published.csv` holds the numbers. Truong et al. 2021 (PMLR 158:54-74): tables B1 to B8 and C1 to C4 of the appendix, as printed; a note
-marks cells that look like misprints. Nielsen et al. 2023: balanced accuracies read off the figure in their repository
-(IPMI-ICNS-UKE/sparsam, imgs/balanced_acc.png), for no table of them was found: about .002 off, .01 where a marker is hidden, as a note
-says. Azizi et al. 2021: no table was found.
+`published.csv` holds the numbers; `doubtful` marks cells that look like misprints or were read off a hidden marker, and `note` says why.
+Truong et al. 2021 (PMLR 158:54-74): tables B1 to B8 and C1 to C4 of the appendix, as printed. Nielsen et al. 2023: balanced accuracies read off
+the figure in their repository (IPMI-ICNS-UKE/sparsam, imgs/balanced_acc.png), for no table of them was found: about .002 off, .01 where a
+marker is hidden. Azizi et al. 2021: no table was found.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from medbench.schema import Mark
 PUBLISHED = Path(__file__).with_suffix(".csv")
 KEY = ("task", "method", "encoder", "protocol", "labels", "metric")
 MADE = ("source", "readout", "size")  # as in the paper, or not comparable
-DOUBTFUL = ("suspected", "implausibly", "hidden")
 Cells = dict[tuple[str, ...], list[dict[str, str]]]
 
 
@@ -77,7 +76,7 @@ def table(published: list[dict[str, str]], own: Cells, said: dict[str, list[Mark
         partial = any(mark.kind == "partial" for mark in about)
         images = " PHANTOM" if data == "phantom" else " PARTIAL" if partial else ""
         others.update(f"{data}: {mark}" for mark in about)
-        doubt = " *" if any(word in row["note"] for word in DOUBTFUL) else ""
+        doubt = " *" if row["doubtful"] else ""
         cells[row["labels"], row["column"]] = f"{mine}{images} ({number(row['value'], row['sd'])}{doubt})"
         notes += [f"* {row['column']}, {row['labels']}: {row['note']}"] if doubt else []
     head = ["labels", *columns]

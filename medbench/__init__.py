@@ -12,7 +12,8 @@ What the command line does, as functions:
     registry.tasks()                # registry.methods(), registry.protocols()                              (medbench list)
     data.locate(task, None, cache)  # where a task's data lies, or why it was not found                     (medbench data list)
 
-`Task`, `Split`, `Method`, `Weights`, `build_encoder`, `Protocol` and `Scores` are what a file of your own needs that adds a task, a method or a protocol.
+`Task`, `Split`, `Mark`, `Method`, `Weights`, `build_encoder`, `Protocol` and `Scores` are what a file of your own needs that adds a task, a
+method or a protocol.
 `medbench.LinearProbe` is the linear probe alone, as a scikit-learn classifier.
 """
 
@@ -22,7 +23,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from medbench.run.store import Store
-from medbench.schema import Grid, Method, Protocol, Scores, Split, Task, UserError, Weights
+from medbench.schema import Grid, Mark, Method, Protocol, Scores, Split, Task, UserError, Weights
 
 if TYPE_CHECKING:
     from medbench.models.weights import build_encoder
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Grid",
     "LinearProbe",
+    "Mark",
     "Method",
     "Protocol",
     "Scores",

@@ -220,3 +220,9 @@ def test_what_a_table_cannot_be_made_of_is_one_line(beside: Callable[..., int], 
     ]:
         assert beside(*arguments) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_number_is_doubtful_by_its_column_whatever_its_note_says() -> None:
+    row = next(row for row in PUBLISHED["rows"](PUBLISHED["PUBLISHED"]) if not row["doubtful"])
+    plain, marked = (PUBLISHED["table"]([{**row, "doubtful": word, "note": "suspected of nothing"}], {}, {}) for word in ("", "yes"))
+    assert " *)" not in "".join(plain) and " *)" in "".join(marked) and marked[-1].endswith(": suspected of nothing")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,13 +32,16 @@ _DECISIONS = {"recall": "recall", "precision": "precision", "specificity": "spec
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """One table as plain words: its title, header and body, and what a reader must know. frame: the numbers behind it."""
+    """One table as plain words: its title, header and body, and what a reader must know. frame: the numbers behind it. bold: which lines
+    of the body a terminal makes bold, where any.
+    """
 
     title: str
     header: Sequence[str]
     body: Sequence[Sequence[str]]
     notes: Sequence[str]
     frame: pd.DataFrame
+    bold: Sequence[bool] = ()
 
 
 def best_lines(
@@ -198,7 +201,7 @@ def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> li
             "p",
             "",
         ]
-        made.append(Sheet(f"{METRICS[metric].title} by {name}", header, body, [], part))
+        made.append(Sheet(f"{METRICS[metric].title} by {name}", header, body, [], part, part["worst"].tolist()))
     n, tested = "two classes" if over > 1 else "a class", int(frame["p"].notna().sum())
     note = (
         f"p: of no difference, Holm-corrected over the {tested} subgroups; worst: the furthest behind, whether or not p shows it. "
@@ -211,8 +214,7 @@ def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> li
     )
     if METRICS[metric].grows_by_chance:
         note += f" {METRICS[metric].title} is not compared: chance alone makes it larger in the smaller part."
-    last = made[-1]
-    return [*made[:-1], Sheet(last.title, last.header, last.body, [note], last.frame)]
+    return [*made[:-1], replace(made[-1], notes=[note])]
 
 
 def _calibration(answers: LinePredictions) -> Sheet:
@@ -255,8 +257,8 @@ def clinical_terminal(title: str, made: Sequence[Sheet]) -> list[Table | str]:
         shown = Table(title=Text(sheet.title), title_justify="left", title_style="bold")
         for place, name in enumerate(sheet.header):
             shown.add_column(Text(name), justify="left" if place == 0 else "right", no_wrap=place == 0)
-        for row in sheet.body:
-            shown.add_row(*map(Text, row), style="bold" if row[-1] == "worst" else None)
+        for row, bold in zip(sheet.body, sheet.bold or [False] * len(sheet.body), strict=True):
+            shown.add_row(*map(Text, row), style="bold" if bold else None)
         found += [shown, *sheet.notes]
     return found
 

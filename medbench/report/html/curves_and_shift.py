@@ -51,8 +51,8 @@ def reliability_section(boards: Sequence[Leaderboard], metric: str | None) -> li
 def robustness_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
     """What the fitted models lose elsewhere, as `medbench shift` has it; None where nothing was scored elsewhere."""
     shown = [
-        [table(header, body, title, names=header.index("there") - 1), items(notes, class_="small")]
-        for title, (header, *body), notes in shift_tables(boards, metric)
+        [table(made.header, made.body, made.title, names=made.header.index("there") - 1), items(made.notes, class_="small")]
+        for made in shift_tables(boards, metric)
     ]
     intro = "The same fitted models on images of another origin, or damaged ones. Nothing is trained or chosen there."
     return section("shift", "Under shift", tag("p", intro, class_="small"), shown) if shown else None

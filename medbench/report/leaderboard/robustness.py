@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -97,9 +97,18 @@ def robustness_gaps(found: Sequence[Leaderboard], metric: str | None = None) -> 
     return pd.DataFrame([_record(drop) for drop in measured(found, metric)], columns=list(COLUMNS))
 
 
-def tables(found: Sequence[Leaderboard], metric: str | None = None, detail: str = MEAN) -> list[tuple[str, list[list[str]], list[str]]]:
-    """(title, header and body, notes) for each task with shifted sets. detail: of corruptions "each" level, the "mean" over levels, or the mean
-    over "all"."""
+class GapTable(NamedTuple):
+    """One table of losses in words. gaps: what each line of the body is made of."""
+
+    title: str
+    header: list[str]
+    body: list[list[str]]
+    notes: list[str]
+    gaps: Sequence[RobustnessGap]
+
+
+def tables(found: Sequence[Leaderboard], metric: str | None = None, detail: str = MEAN) -> list[GapTable]:
+    """One for each task with shifted sets. detail: of corruptions "each" level, the "mean" over levels, or the mean over "all"."""
     every = measured(found, metric)
     shown = []
     for key in dict.fromkeys((drop.board.task, drop.board.data) for drop in every):
@@ -113,7 +122,7 @@ def tables(found: Sequence[Leaderboard], metric: str | None = None, detail: str 
         ]
         more = [MORE] if len(kept) < len(mine) and detail != EACH else []
         said = [*([LEGEND] if any(drop.mark for drop in kept) else []), *_notes(kept), *more]
-        shown.append((title, [header, *body], said))
+        shown.append(GapTable(title, header, body, said, kept))
     return shown
 
 
@@ -123,21 +132,19 @@ def shift_terminal(found: Sequence[Leaderboard], metric: str | None = None, deta
     from rich.text import Text
 
     shown: list[Table | str] = []
-    for title, (header, *body), notes in tables(found, metric, detail):
-        table = Table(title=Text(title), title_justify="left", title_style="bold")
-        last = ""
-        for i, name in enumerate(header):
-            words = i < header.index("labels") or name in AXES
+    for made in tables(found, metric, detail):
+        table = Table(title=Text(made.title), title_justify="left", title_style="bold")
+        for i, name in enumerate(made.header):
+            words = i == 0 or name in AXES
             breaks = name in ("shift", "95 %", "over least", *AXES)  # at blanks, names where they must, on a narrow terminal
             table.add_column(
                 name, justify="left" if words else "right", no_wrap=not breaks, min_width=8 if breaks else None, overflow="fold"
             )
-        for cells in body:
-            if last and cells[0] != last:
+        for i, (gap, cells) in enumerate(zip(made.gaps, made.body, strict=True)):
+            if i and gap.name != made.gaps[i - 1].name:
                 table.add_section()
-            last = cells[0]
-            table.add_row(*map(Text, cells), style="bold" if cells[-2] == "*" else None)
-        shown += [table, *notes]
+            table.add_row(*map(Text, cells), style="bold" if gap.mark == "*" else None)
+        shown += [table, *made.notes]
     return shown
 
 

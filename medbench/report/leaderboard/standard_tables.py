@@ -53,8 +53,8 @@ def markdown(store: Store, found: Sequence[Leaderboard] = ()) -> str:
 def shift_markdown(found: Sequence[Leaderboard], metric: str | None = None, detail: str = MEAN) -> str:
     """What is lost elsewhere, a table a task; "" where nothing else was scored. See `robustness.tables`."""
     parts = []
-    for title, cells, said in tables(found, metric, detail):
-        parts += [f"## {title}", "", *grid(cells), "", *(f"- {line}" for line in said), ""]
+    for made in tables(found, metric, detail):
+        parts += [f"## {made.title}", "", *grid([made.header, *made.body]), "", *(f"- {line}" for line in made.notes), ""]
     return "\n".join(parts)
 
 
