@@ -206,9 +206,9 @@ def test_scores_of_another_fit_are_not_compared(fill: Callable[..., Store], tmp_
     """A newer setting at home, as after --precision bf16 without --shift."""
     store = fill(SCORES)
     row, resamples, planned = made("good", "test", 0, 0.9)
-    changed = replace(planned, setting="another", fingerprint="another")
+    changed = replace(planned, setting="a" * 64, fingerprint="another")
     store.add_plan(PlanFile((changed,), {"t|T|test": ABOUTS["test"]}))
-    store.add(replace(row, fingerprint="another"), {"metrics": np.array(["auc"]), "resamples": resamples})
+    store.add(replace(row, fingerprint="a" * 64), {"metrics": np.array(["auc"]), "resamples": resamples})
     frame = leaderboard.robustness_gaps(leaderboard.leaderboards(store))
     assert set(frame[frame.method == "good"].status) == {"missing"}
     assert set(frame[frame.method == "bad"].status) == {"done"}
