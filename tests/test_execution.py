@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -45,6 +47,15 @@ def test_a_command_parses_each_row_once(folder: Path, medbench: Callable[..., in
         assert sorted(parsed_lines) == sorted(rows), "a run that has nothing to do, and a plan"
 
 
+def test_a_run_with_nothing_to_do_imports_no_torch(folder: Path, medbench: Callable[..., int], tmp_path: Path) -> None:
+    """It takes longer than all the rest of such a run."""
+    command = ["run", "--task", f"folder:{folder}", "--size", "32", "--methods", "random,supervised", "--out", str(tmp_path / "out")]
+    assert medbench(*command) == 0
+    code = f"import sys; sys.argv[1:] = {command!r}\nfrom medbench.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "\n0 new rows" in done.stdout and done.stdout.endswith("\nFalse\n"), done.stdout + done.stderr
+
+
 def test_rows_of_another_process_are_seen_before_a_unit_begins(grid: Grid, tmp_path: Path) -> None:
     whole = execution.run(grid, tmp_path / "whole")
     rows = list(whole.rows().values())
@@ -56,7 +67,7 @@ def test_rows_of_another_process_are_seen_before_a_unit_begins(grid: Grid, tmp_p
         if len(seen) == 1:
             other = Store(tmp_path / "out")
             for done in rows[2:]:
-                other.copy(done, whole)
+                other.add(done, whole.arrays(done))
 
     store = execution.run(grid, tmp_path / "out", on_row=beside)
     assert [row.cell.method for row in seen] == ["random", "random"], "the other unit was not computed again"

@@ -8,11 +8,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import medbench
-from medbench import Grid
+from medbench import Grid, images
 from medbench.audit import dataset
 from medbench.models.finetune import MODERN
 from medbench.models.pretrain import recipe
@@ -107,6 +109,18 @@ def test_a_listener_is_one_thread_s_own_unless_it_is_carried_along() -> None:
 
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(run, ("a", "b"))) == [["a 0", "a 1", "a 2"], ["b 0", "b 1", "b 2"]]
+
+
+def test_what_reads_ahead_in_a_thread_is_heard() -> None:
+    class Rows:
+        def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+            report_progress("reading an archive", int(rows[-1]) + 1, 4, "rows")
+            return np.zeros((len(rows), 2, 2, 3), np.uint8)
+
+    heard: list[Progress] = []
+    with listening(heard.append):
+        assert len(list(images.batches(SimpleNamespace(array=Rows()), np.arange(4), 2, "cpu", (0.5,) * 3, (0.5,) * 3))) == 2
+    assert heard == [Progress("reading an archive", n, 4, "rows") for n in (2, 4)]
 
 
 def test_copies_of_this_process_report_their_number_alone() -> None:

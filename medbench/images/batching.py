@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medbench.images.packing import Pixels
+from medbench.system.progress_listener import heard_in_threads
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,7 @@ def batches(
     ready: queue.Queue[torch.Tensor | BaseException | None] = queue.Queue(_AHEAD)
     stop = threading.Event()
     args = (pack.array, np.asarray(index), batch_size, target.type == "cuda", ready, stop)
-    reader = threading.Thread(target=_read_ahead, args=args, daemon=True)
+    reader = threading.Thread(target=heard_in_threads(_read_ahead), args=args, daemon=True)
     reader.start()
     # x / 255 / std - mean / std with one multiplication and one addition a value
     scale = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=target)

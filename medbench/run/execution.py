@@ -66,10 +66,8 @@ def execute(
         store.create()
         store.add_plan(plan.file)
         _restore_targets(plan, store)
-        with _log_file(store.folder / "run.log"), products("fp32"):  # an encoder that is to compute less exactly says so itself
-            for unit, _ in work:
-                with store.working_on(fingerprint(unit.cells[0].cell.unit)[:16]):
-                    _run_unit(context, unit, user_callback(on_row))
+        if work:
+            _run_units(context, [unit for unit, _ in work], user_callback(on_row))
     return store
 
 
@@ -102,6 +100,15 @@ def _log_file(file: Path) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         handler.close()
+
+
+def _run_units(context: RunContext, units: Sequence[Unit], on_row: Callable[[Row], None]) -> None:
+    """Unit after unit, each held while it is worked on. Imports torch."""
+    store = context.store
+    with _log_file(store.folder / "run.log"), products("fp32"):  # an encoder that is to compute less exactly says so itself
+        for unit in units:
+            with store.working_on(fingerprint(unit.cells[0].cell.unit)[:16]):
+                _run_unit(context, unit, on_row)
 
 
 def _run_unit(context: RunContext, unit: Unit, on_row: Callable[[Row], None]) -> None:
