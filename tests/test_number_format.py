@@ -21,7 +21,7 @@ def test_examples() -> None:
 
 
 def test_an_undefined_interval_is_said_everywhere() -> None:
-    assert number_format.estimate(0.8, NAN, NAN) == "0.800 [undefined]"
+    assert number_format.estimate_text(0.8, NAN, NAN) == "0.800 [undefined]"
     assert interval_markup(NAN, 0.3) == "[undefined]"
     assert estimate_markup(0.8, NAN, NAN) == ["0.800", " ", "<small>[undefined]</small>"]
     assert estimate_markup(NAN, NAN, NAN) == ["–"]

@@ -149,7 +149,7 @@ def label_savings(
         report_progress(stage, done, len(whole), "curves")
         curve = [(line.n_labels, line.sample(metric)) for line in lines]
         area = stats.area(curve)
-        shown = number_format.estimate(area.value, *area.interval(within=METRICS[metric].range))
+        shown = number_format.estimate_text(area.value, *area.interval(within=METRICS[metric].range))
         (mine,) = line_names(board, lines[0])
         said.append(Note("area", f"{mine}: area under the label curve {shown}."))
         untold: list[tuple[stats.LabelEfficiency, LeaderboardEntry]] = []

@@ -11,7 +11,7 @@ import numpy as np
 
 from medbench.stats.estimates import Estimate
 from medbench.stats.estimates_batched import p_values, tails
-from medbench.stats.number_format import estimate, format_p
+from medbench.stats.number_format import estimate_text, format_p
 
 #: Of the study that `more_groups` plans: the chance to decide, if the truth is what was seen.
 POWER = 0.8
@@ -49,7 +49,7 @@ class Verdict:
     def sentence(self, first: str, second: str, group: str) -> str:
         """`A is better than B: +0.056 [+0.034, +0.081], p = 0.001.`"""
         low, high = self.difference.interval()
-        numbers = estimate(self.difference.value, low, high, "+.3f")
+        numbers = estimate_text(self.difference.value, low, high, "+.3f")
         if np.isnan(low):
             return f"{first} and {second}: not decidable; the difference has no interval, too few {group}s."
         if self.word == "practically equal":

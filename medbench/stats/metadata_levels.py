@@ -68,7 +68,7 @@ class Levels:
         return names
 
 
-def levels(name: str, column: np.ndarray) -> Levels:
+def read_levels(name: str, column: np.ndarray) -> Levels:
     """The levels of a column (N,) of numbers or words.
 
     Numbers with six different values at most stay as they are; ages (the name says it) are cut into bands of 20 years, "80+" the last; other numbers

@@ -7,32 +7,32 @@ from math import isnan
 UNDEFINED, NONE = "[undefined]", "–"
 
 
-def number(value: float | None, form: str = ".3f") -> str:
+def number_text(value: float | None, form: str = ".3f") -> str:
     """A number, a dash where there is none.
 
-    >>> number(0.81), number(float("nan")), number(0.1, "+.2f")
+    >>> number_text(0.81), number_text(float("nan")), number_text(0.1, "+.2f")
     ('0.810', '–', '+0.10')
     """
     return NONE if value is None or isnan(value) else f"{value:{form}}"
 
 
-def interval(low: float, high: float, form: str = ".3f") -> str:
+def interval_text(low: float, high: float, form: str = ".3f") -> str:
     """The two ends in brackets; a word where one is undefined.
 
-    >>> interval(0.5, 0.75), interval(0.5, float("nan"))
+    >>> interval_text(0.5, 0.75), interval_text(0.5, float("nan"))
     ('[0.500, 0.750]', '[undefined]')
     """
     return UNDEFINED if isnan(low) or isnan(high) else f"[{low:{form}}, {high:{form}}]"
 
 
-def estimate(value: float | None, low: float, high: float, form: str = ".3f") -> str:
+def estimate_text(value: float | None, low: float, high: float, form: str = ".3f") -> str:
     """A number with its interval; a dash alone where there is no number.
 
-    >>> estimate(0.6, 0.5, 0.75, ".2f"), estimate(None, 0.5, 0.75)
+    >>> estimate_text(0.6, 0.5, 0.75, ".2f"), estimate_text(None, 0.5, 0.75)
     ('0.60 [0.50, 0.75]', '–')
     """
-    written = number(value, form)
-    return NONE if written == NONE else f"{written} {interval(low, high, form)}"
+    written = number_text(value, form)
+    return NONE if written == NONE else f"{written} {interval_text(low, high, form)}"
 
 
 def format_p(p: float) -> str:

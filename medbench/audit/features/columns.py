@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medbench.schema import Note
-from medbench.stats.metadata_levels import levels
+from medbench.stats.metadata_levels import read_levels
 
 FEWEST = 5  # groups that a value must have: fewer can be neither held out nor trusted
 
@@ -25,7 +25,7 @@ class MetadataColumn:
 
 def read_column(name: str, column: np.ndarray, groups: np.ndarray) -> MetadataColumn:
     """A column (N,) of numbers or words in the levels of `metadata_levels`, without those that too few groups have."""
-    found = levels(name, column)
+    found = read_levels(name, column)
     notes = [f"bands: {found.cut}"] if found.cut else []
     codes, values = np.full(len(column), -1, np.int64), list[str]()
     for code, value in enumerate(found.values):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from medbench.audit.features.metadata_probe import Auc
 from medbench.audit.features.metadata_survey import ColumnFinding
-from medbench.stats.number_format import NONE, estimate, number
+from medbench.stats.number_format import NONE, estimate_text, number_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -53,11 +53,11 @@ def findings_terminal(examined: Sequence[Examined], k: int, part: str) -> list[R
             table.add_column(name, justify="left" if name in ("column", "label", "shortcut") else "right")
         for finding in one.findings:
             index = finding.index
-            cells = [finding.column, *([finding.label] if several else []), number(finding.cramers_v, ".2f")]
+            cells = [finding.column, *([finding.label] if several else []), number_text(finding.cramers_v, ".2f")]
             cells += [_interval(finding.column_auc), _interval(finding.class_auc)]
-            cells += [number(index.value, ".2f"), number(index.expected, ".2f")] if index else [NONE, NONE]
+            cells += [number_text(index.value, ".2f"), number_text(index.expected, ".2f")] if index else [NONE, NONE]
             cells += [
-                estimate(index.difference, index.difference_low, index.difference_high, "+.2f") if index else NONE,
+                estimate_text(index.difference, index.difference_low, index.difference_high, "+.2f") if index else NONE,
                 _SHOWN[finding.verdict],
             ]
             table.add_row(*map(Text, cells))
@@ -119,4 +119,4 @@ def to_json(examined: Sequence[Examined], part: str) -> str:
 
 
 def _interval(value: Auc | None) -> str:
-    return NONE if value is None else estimate(value.value, value.low, value.high, ".2f")
+    return NONE if value is None else estimate_text(value.value, value.low, value.high, ".2f")

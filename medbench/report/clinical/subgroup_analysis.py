@@ -34,13 +34,13 @@ _MEANS = ("auc", "f1", "balanced_accuracy")  # means over classes: taken over th
 def bands(name: str, column: np.ndarray) -> np.ndarray | None:
     """(M,) str: which subgroup each image is in, by the levels of `metadata_levels`; a missing value is "unknown". None where the column makes none:
     one subgroup, or more than 20."""
-    named = metadata_levels.levels(name, column).named(UNKNOWN)
+    named = metadata_levels.read_levels(name, column).named(UNKNOWN)
     return named if 2 <= len(np.unique(named)) <= MOST_LEVELS else None
 
 
 def order(name: str, column: np.ndarray) -> list[str]:
     """Subgroups as a table lists them: of numbers from small to large, of words the largest first; unknown last."""
-    found = metadata_levels.levels(name, column)
+    found = metadata_levels.read_levels(name, column)
     size = np.bincount(found.codes[found.codes >= 0], minlength=len(found.values))
     places = range(len(size)) if found.measured else sorted(range(len(size)), key=lambda code: -size[code])
     return [*(found.values[code] for code in places), *([UNKNOWN] if (found.codes < 0).any() else [])]

@@ -245,7 +245,7 @@ def _number(row: dict[str, float], digits: int, signed: bool = False) -> str:
 
 
 def _interval(value: float, low: float, high: float, digits: int, signed: bool = False) -> str:
-    return number_format.estimate(value, low, high, f"{'+' if signed else ''}.{digits}f")
+    return number_format.estimate_text(value, low, high, f"{'+' if signed else ''}.{digits}f")
 
 
 def clinical_terminal(title: str, made: Sequence[Sheet]) -> list[Table | str]:

@@ -96,11 +96,11 @@ def _width(cell: Any) -> str | None:
 
 
 def number_markup(value: float | None, form: str = ".3f") -> str:
-    return number_format.number(value, form).replace("-", "−")
+    return number_format.number_text(value, form).replace("-", "−")
 
 
 def interval_markup(low: float, high: float, form: str = ".3f") -> str:
-    return number_format.interval(low, high, form).replace("-", "−")
+    return number_format.interval_text(low, high, form).replace("-", "−")
 
 
 def estimate_markup(value: float | None, low: float, high: float, form: str = ".3f") -> list[Any]:

@@ -134,7 +134,7 @@ def _text(table: Pivot, spread: str, bold: str = "{}") -> list[list[str]]:
 def _entry(entry: PivotCell | None, spread: str, bold: str) -> str:
     if entry is None or entry.status != _DONE:
         return "–" if entry is None else entry.status
-    mean = bold.format(number_format.number(entry.summary.mean)) if _is_best(entry) else number_format.number(entry.summary.mean)
+    mean = bold.format(number_format.number_text(entry.summary.mean)) if _is_best(entry) else number_format.number_text(entry.summary.mean)
     return " ".join(part for part in (mean, _spread(entry, spread), entry.mark.sign.replace("*", "")) if part)
 
 
@@ -144,7 +144,7 @@ def _spread(entry: PivotCell, spread: str) -> str:
         return ""
     if spread == "sd":
         return "" if s.sd is None or np.isnan(s.sd) else f"± {s.sd:.3f}"
-    return number_format.interval(s.low, s.high)
+    return number_format.interval_text(s.low, s.high)
 
 
 def _is_best(entry: PivotCell | None) -> bool:
@@ -152,7 +152,7 @@ def _is_best(entry: PivotCell | None) -> bool:
 
 
 def _rank(rank: float | None) -> str:
-    return number_format.number(rank, ".2f")
+    return number_format.number_text(rank, ".2f")
 
 
 def _tex_header(table: Pivot) -> list[str]:
@@ -181,7 +181,7 @@ def _heading(axis: str, name: str) -> str:
 def _tex_entry(entry: PivotCell | None, spread: str) -> str:
     if entry is None or entry.status != _DONE or np.isnan(entry.summary.mean):
         return f"{{--}} & {escape_tex(entry.status) if entry is not None and entry.status not in (_DONE, '–') else ''}"
-    mean = ("\\bfseries " if _is_best(entry) else "") + number_format.number(entry.summary.mean)
+    mean = ("\\bfseries " if _is_best(entry) else "") + number_format.number_text(entry.summary.mean)
     beside = _spread(entry, spread).replace("±", "$\\pm$")
     mark = {"=": "$^{=}$", "?": "$^{?}$"}.get(entry.mark.sign, "")
     small = "{\\scriptsize " + beside + "}" if beside else ""

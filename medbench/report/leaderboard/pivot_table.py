@@ -14,7 +14,7 @@ from medbench.report.leaderboard.significance import marks, pairs
 from medbench.report.leaderboard.standard_tables import notes
 from medbench.schema import Note, UserError
 from medbench.stats.metrics import METRICS
-from medbench.stats.number_format import estimate
+from medbench.stats.number_format import estimate_text
 
 #: What rows and columns may be named by. "task" says the data, too, where they are drawn, and the part where it is not the test part.
 KEYS = ("task", *AXES, "labels")
@@ -225,7 +225,8 @@ def rank_notes(shown: Mapping[Leaderboard, str]) -> list[Note]:
         words = {line.name: tuple(str(getattr(line.cell, axis)) for axis in AXES) for board in having for line in board.lines}
         short = _short([words[name] for name in names])
         each = ", ".join(
-            f"{short[i]} {estimate(result.mean[i], result.low[i], result.high[i], '.2f')}" for i in np.argsort(result.mean, kind="stable")
+            f"{short[i]} {estimate_text(result.mean[i], result.low[i], result.high[i], '.2f')}"
+            for i in np.argsort(result.mean, kind="stable")
         )
         text = (
             f"Mean ranks over {len(having)} tasks at {budget} labels, 95 % over tasks: {each}. Friedman p {stats.format_p(result.friedman)}; "

@@ -262,12 +262,12 @@ def _label(drop: RobustnessGap) -> str:
 
 
 def _numbers(drop: RobustnessGap) -> list[str]:
-    home = number_format.number(drop.in_domain)
+    home = number_format.number_text(drop.in_domain)
     if drop.drop is None:
         return [home, "missing", "", "", "", ""]
-    more = number_format.estimate(drop.to_least.value, *drop.to_least.interval(), "+.3f") if drop.to_least else ""
-    between = number_format.interval(*drop.drop.interval(), "+.3f")
-    return [home, number_format.number(drop.shifted), number_format.number(drop.drop.value, "+.3f"), between, drop.mark, more]
+    more = number_format.estimate_text(drop.to_least.value, *drop.to_least.interval(), "+.3f") if drop.to_least else ""
+    between = number_format.interval_text(*drop.drop.interval(), "+.3f")
+    return [home, number_format.number_text(drop.shifted), number_format.number_text(drop.drop.value, "+.3f"), between, drop.mark, more]
 
 
 def _notes(shown: Sequence[RobustnessGap]) -> list[str]:

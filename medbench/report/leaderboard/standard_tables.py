@@ -253,9 +253,16 @@ def _cells(board: Leaderboard, metric: str, lines: Sequence[LeaderboardEntry]) -
             body.append([*head, "", "–" if line.complete else line.status, "", "", ""])
             continue
         s, mark = line.summary(metric), marked[line]
-        gap = number_format.estimate(mark.to_best.value, *mark.to_best.interval(), "+.3f") if mark.to_best else ""
+        gap = number_format.estimate_text(mark.to_best.value, *mark.to_best.interval(), "+.3f") if mark.to_best else ""
         body.append(
-            [*head, mark.sign, number_format.number(s.mean), number_format.interval(s.low, s.high), number_format.number(s.sd), gap]
+            [
+                *head,
+                mark.sign,
+                number_format.number_text(s.mean),
+                number_format.interval_text(s.low, s.high),
+                number_format.number_text(s.sd),
+                gap,
+            ]
         )
     return [["labels", "images", *axes, "", METRICS[metric].title, "95 %", "sd", "to best, paired"], *body]
 
@@ -269,7 +276,9 @@ def _all_metrics(board: Leaderboard, metrics: Sequence[str]) -> list[list[str]]:
         numbers = []
         for metric in metrics:
             s = line.summary(metric)
-            numbers.append(number_format.estimate(s.mean, s.low, s.high) if metric in line.plain else "–" if line.complete else line.status)
+            numbers.append(
+                number_format.estimate_text(s.mean, s.low, s.high) if metric in line.plain else "–" if line.complete else line.status
+            )
         body.append([line.cell.labels, _count(line), *(str(getattr(line.cell, axis)) for axis in axes), *numbers])
     return [header, *body]
 
