@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import multiprocessing
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fakes.damage import DAMAGES, damage
 from fakes.finetuning import LABELS, SHORT, job, pictures, scored
 from fakes.pretraining import small, train
 from torch import nn
 
-from medbench import images
+from medbench import Store, images
+from medbench.audit.dataset.report import DatasetReport
+from medbench.audit.dataset.saved_reports import save_report
 from medbench.models import features
-from medbench.schema import Drawn, Encoder
+from medbench.schema import Drawn, Encoder, UserError
 from medbench.system import atomic_write
+from medbench.system.download.checksums import first_seen
 
 
 class Disk:
@@ -130,3 +136,128 @@ def test_a_full_disk_is_told_by_the_file_that_did_not_fit(tmp_path: Path, monkey
         assert [entry.name for entry in tmp_path.iterdir()] == ["weights.pth"] and file.read_bytes() == b"older"
     atomic_write.archive(file, lambda opened: torch.save(record, opened))
     assert torch.equal(torch.load(file)["weight"], record["weight"])
+
+
+def _write_often(file: Path, process: int, text: str, errors: Any) -> None:
+    os.getpid = lambda: process  # as in two containers, each of which counts from 1
+    for _ in range(30):
+        try:
+            atomic_write.write(file, lambda partial: partial.write_text(text))
+        except OSError as error:
+            errors.put(str(error))
+
+
+def test_writers_with_one_process_number_lose_nothing(tmp_path: Path) -> None:
+    """Each took the other's partial file for its own: 24 of 30 pairs of writes were lost."""
+    context = multiprocessing.get_context("spawn")
+    errors, file = context.Queue(), tmp_path / "about.json"
+    writers = [context.Process(target=_write_often, args=(file, 7, text * 100_000, errors)) for text in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    assert errors.empty()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["about.json"] and set(file.read_text()) in ({"a"}, {"b"})
+
+
+def _add_targets(folder: Path, process: int, errors: Any) -> None:
+    os.getpid = lambda: process
+    store = Store(folder)
+    for n in range(30):
+        try:
+            store.add_target(f"set{n}", np.array(["a", "b"]), np.array([0, 1]), np.array(["p", "q"]))
+            store.target(f"set{n}")
+        except (OSError, UserError) as error:
+            errors.put(str(error))
+
+
+def test_two_runs_with_one_process_number_save_one_scored_set(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    context = multiprocessing.get_context("spawn")
+    errors = context.Queue()
+    writers = [context.Process(target=_add_targets, args=(tmp_path, 7, errors)) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    assert errors.empty()
+    assert {entry.name for entry in (tmp_path / "targets").iterdir()} == {f"set{n}.npz" for n in range(30)}
+
+
+DEAD = 2**22 + 1  # above the largest process number of Linux
+HERE, RANDOM = atomic_write.machine(), "0123456789abcdef"
+LEFT = {  # name -> hours since it was touched, whether it is removed
+    f"weights.pth.{HERE}.{DEAD}.{RANDOM}.partial": (0, True),
+    f"about.json.{HERE}.{os.getpid()}.{RANDOM}.partial": (0, False),
+    f"plan.json.{HERE}.{os.getpid()}.{RANDOM}.partial": (25, True),
+    f"rows.another-machine-0a1b2c3d.{DEAD}.{RANDOM}.partial": (23, False),
+    f"scores.another-machine-0a1b2c3d.{DEAD}.{RANDOM}.partial": (25, True),
+    "plan.7570": (25, True),
+    "weights.7242": (1, False),
+    f"{'0a' * 16}.7575": (25, True),
+    "derm-60f349e106994635.7575": (25, True),
+    "plan.json": (1000, False),
+    "notes.2024": (1000, False),
+    f"{'0a' * 16}.npz": (1000, False),
+    "rows.jsonl": (1000, False),
+}
+
+
+def leave(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (hours, _) in LEFT.items():
+        then = time.time() - 3600 * hours
+        (folder / name).write_bytes(b"")
+        os.utime(folder / name, (then, then))
+
+
+def test_what_killed_writes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    """Of a process of this machine that is gone at once; of any other after a day, in which its writer may still work."""
+    leave(tmp_path)
+    atomic_write.remove_abandoned(tmp_path, tmp_path / "not there")
+    assert {entry.name for entry in tmp_path.iterdir()} == {name for name, (_, removed) in LEFT.items() if not removed}
+
+
+def test_results_audits_and_the_cache_are_cleaned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    partial = f"x.{HERE}.{DEAD}.{RANDOM}.partial"
+    embedded(cache, Pooled())
+    report = DatasetReport("mine", "sha", "hashes", {}, ())
+    save_report(cache, report)
+    train(cache / "pretrained" / "key", [small("simclr")])
+    pack = next((cache / "packs").iterdir())
+    (pack / "images.npy").unlink()
+    (cache / "pretrained" / "key" / "weights.pth").unlink()
+    out = tmp_path / "out"
+    Store(out).create()
+    places = [out, out / "scores", out / "targets", cache / "audits", cache / "features" / "key", cache / "pretrained" / "key", pack]
+    for place in places:
+        (place / partial).write_bytes(b"")
+    Store(out).create()
+    save_report(cache, report)
+    train(cache / "pretrained" / "key", [small("simclr")])
+    embedded(cache, Pooled())
+    assert [place for place in places if (place / partial).exists()] == []
+
+
+def test_a_machine_is_a_kernel_since_its_start_and_a_container_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = set()
+    for host, boot, space in (("a", "1", "x"), ("b", "1", "x"), ("a", "2", "x"), ("a", "1", "y")):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        monkeypatch.setattr(Path, "read_text", lambda self, boot=boot: boot)
+        monkeypatch.setattr(os, "readlink", lambda place, space=space: space)
+        words.add(atomic_write.machine.__wrapped__())
+    assert len(words) == 4
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_record_of_a_first_hash_is_one_line(kind: str, tmp_path: Path) -> None:
+    record = tmp_path / "weights" / "resnet.json"
+    first_seen(record, "a" * 64, "The weights of 'resnet'")
+    first_seen(record, "a" * 64, "The weights of 'resnet'")
+    damage(record, kind)
+    with pytest.raises(UserError, match=r"resnet.json is damaged .*Next: delete it"):
+        first_seen(record, "a" * 64, "The weights of 'resnet'")

@@ -200,3 +200,26 @@ def test_a_spoilt_memory_is_named(tmp_path, cache):
     (cache / "hashes.sqlite").write_bytes(b"not a database" * 100)
     with pytest.raises(UserError, match=r"hashes\.sqlite.*delete it"):
         images.content_hashes([Path(__file__)], cache)
+
+
+def test_rehash_finds_what_the_memory_hides(folder, mine, medbench, settled, capsys, tmp_path):
+    """A disk that changed a file under all that is compared: only reading it again tells."""
+    asked = ("run", "--task", f"folder:{folder}", "--encoder", mine, "--methods", "given", "--size", "32", "--labels", "100", "--no-audit")
+    assert medbench(*asked, "--out", str(tmp_path / "out")) == 0
+    with closing(sqlite3.connect(images.cache_folder() / "hashes.sqlite")) as db, db:
+        (first,) = db.execute("SELECT MIN(path) FROM files").fetchone()
+        db.execute("UPDATE files SET sha256 = ? WHERE path = ?", ("0" * 64, first))
+    capsys.readouterr()
+    assert medbench(*asked, "--plan", "--out", str(tmp_path / "out")) == 0
+    believed = capsys.readouterr()
+    assert medbench(*asked, "--plan", "--rehash", "--out", str(tmp_path / "out")) == 0
+    read = capsys.readouterr()
+    assert "are older" in believed.err + believed.out or "is older" in believed.err, "with the wrong hash it is another data set"
+    assert "older" not in read.err
+    assert hashing._read_again.get() is None, "it ends with the command"
+
+
+@pytest.mark.parametrize("command", ["run", "pretrain", "check", "audit", "shortcuts", "report", "data verify", "data show", "data split"])
+def test_commands_that_read_images_take_rehash(command, medbench, capsys):
+    assert medbench(*command.split(), "--help") == 0
+    assert "--rehash" in capsys.readouterr().out

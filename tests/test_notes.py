@@ -19,7 +19,7 @@ from medbench.data.task_data import TaskData, open_task
 from medbench.report import compare, html, leaderboard
 from medbench.report.html.summary import loud
 from medbench.run import planning
-from medbench.schema import Mark, Note, Row, registry
+from medbench.schema import Mark, Note, Row, parsed, registry
 from medbench.schema.notes import HEADED, MarkKind
 from medbench.schema.older_records import marks_of, todays
 
@@ -77,7 +77,7 @@ def test_a_plan_says_the_budget_of_what_it_trains() -> None:
 def test_what_is_no_mark_is_refused(record: object, store: Store) -> None:
     marked(store)
     file = store.folder / "plan.json"
-    plan = json.loads(file.read_text())
+    plan = parsed(file.read_text())
     plan["tasks"]["t|T|test"]["marks"] = [record]
     file.write_text(json.dumps(plan))
     with pytest.raises(UserError, match="is not a plan of this medbench"):

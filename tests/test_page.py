@@ -21,7 +21,7 @@ from medbench.report.figures.line_selection import baseline
 from medbench.report.html import svg_charts
 from medbench.report.html.elements import escaped, placeless, tag
 from medbench.run.command_line import command
-from medbench.schema import Cell, Grid, PlanFile, PlannedCell
+from medbench.schema import Cell, Grid, PlanFile, PlannedCell, parsed
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = """</script><script>window.hit=1</script><img src=x onerror="window.hit=1">'"&amp;"""
@@ -168,7 +168,7 @@ def test_a_table_of_one_line_says_which(tmp_path: Path) -> None:
 
 def test_loud_marks_and_audit(tmp_path: Path) -> None:
     store = study(tmp_path / "out")
-    record = json.loads((store.folder / "plan.json").read_text())
+    record = parsed((store.folder / "plan.json").read_text())
     about = record["tasks"]["task0|T|test"]
     about["marks"] = ["LEAK: 3 patients stand in both train and test"]
     (store.folder / "plan.json").write_text(json.dumps(record))
@@ -365,10 +365,9 @@ def test_in_chromium_hostile_names_of_a_real_folder_stay_words(browser: Any, med
     (mine / "list.csv").write_text("\n".join(lines) + "\n")
     task = f"folder:{mine / 'list.csv'}"
     assert medbench("run", "--task", task, "--methods", "random", "--labels", "all", "--seeds", "1", "--size", "32", "--out", "out") == 0
-    rows = (tmp_path / "out" / "rows.jsonl").read_text().replace('"random"', json.dumps(HOSTILE))
-    (tmp_path / "out" / "rows.jsonl").write_text(rows)
-    plan = (tmp_path / "out" / "plan.json").read_text().replace('"random"', json.dumps(HOSTILE))
-    (tmp_path / "out" / "plan.json").write_text(plan)
+    for name in ("rows.jsonl", "plan.json"):
+        record = json.dumps(parsed((tmp_path / "out" / name).read_text())).replace('"random"', json.dumps(HOSTILE))
+        (tmp_path / "out" / name).write_text(f"{record}\n")
     assert medbench("report", "out", "--images", "--data", str(mine / "list.csv"), "--out", "page.html") == 0
     made = (tmp_path / "page.html").read_text()
     assert str(tmp_path) not in made and "data:image/jpeg;base64," in made
