@@ -119,6 +119,17 @@ def test_compressed_dicom_that_can_be_read(tmp_path, syntax):
     np.testing.assert_array_equal(images.decode(file), three(GREY))
 
 
+def test_a_codec_with_more_bits_than_the_header_is_not_cut(tmp_path):
+    ds = pydicom.dcmread(write_dicom(tmp_path, NOISE, BitsStored=8, HighBit=7))
+    stream = io.BytesIO()
+    Image.fromarray(NOISE << 4).save(stream, "JPEG2000", irreversible=False, no_jp2=True)
+    ds.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    ds.PixelData = pydicom.encaps.encapsulate([stream.getvalue()])
+    ds["PixelData"].is_undefined_length = True
+    ds.save_as(tmp_path / "a.dcm")
+    np.testing.assert_allclose(images.decode(tmp_path / "a.dcm"), three(np.round(NOISE / 4095 * 255)), atol=1)
+
+
 def test_a_missing_plugin_is_named(tmp_path, monkeypatch):
     file = write_dicom(tmp_path, GREY)
     ds = pydicom.dcmread(file)

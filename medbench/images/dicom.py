@@ -8,7 +8,7 @@ import numpy as np
 
 from medbench.images.dicom_file import is_native, read
 from medbench.images.dicom_tables import apply_palette, colour8, look_up
-from medbench.images.grey_levels import full_range, ramp
+from medbench.images.grey_levels import grey8, ramp
 from medbench.schema import UserError
 
 if TYPE_CHECKING:
@@ -34,11 +34,16 @@ def pixels(data: bytes) -> np.ndarray:
         return apply_palette(x, ds)
     if ds.SamplesPerPixel > 1:
         return colour8(x, ds.BitsStored)
-    inside = ~_padding(words, x, ds)
-    if not inside.any():
-        return np.zeros(x.shape, np.uint8)
-    grey = _windowed(x, ds, inside)
-    return np.where(inside, 255 - grey if ds.PhotometricInterpretation == "MONOCHROME1" else grey, 0).astype(np.uint8)
+    padding = _padding(words, x, ds)
+    shown = x if padding is None else x[~padding]
+    grey = _windowed(shown, ds) if shown.size else shown.astype(np.uint8)
+    if ds.PhotometricInterpretation == "MONOCHROME1":
+        grey = 255 - grey
+    if padding is None:
+        return grey
+    whole = np.zeros(x.shape, np.uint8)
+    whole[~padding] = grey
+    return whole
 
 
 def _stored(words: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
@@ -55,12 +60,12 @@ def _stored(words: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
     return stored
 
 
-def _padding(words: np.ndarray, x: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
-    """(H, W) bool: what fills the frame around the picture (PS3.3 C.7.5.1.1.2)."""
+def _padding(words: np.ndarray, x: np.ndarray, ds: pydicom.Dataset) -> np.ndarray | None:
+    """(H, W) bool: what fills the frame around the picture (PS3.3 C.7.5.1.1.2); None where the file knows none."""
     names = ("FloatPixelPadding", "DoubleFloatPixelPadding") if words.dtype.kind == "f" else ("PixelPadding",)
     name = next((name for name in names if ds.get(f"{name}Value") is not None), None)
     if name is None:
-        return np.zeros(x.shape, bool)
+        return None
     limit = ds.get(f"{name}RangeLimit")
     ends = [ds[f"{name}Value"].value, ds[f"{name}Value"].value if limit is None else limit]
     if words.dtype.kind != "f":
@@ -81,13 +86,11 @@ def _integer_ends(words: np.ndarray, x: np.ndarray, ds: pydicom.Dataset, ends: l
     return ends, x if fit else words  # a value beyond the stored bits is in the whole words alone
 
 
-def _windowed(stored: np.ndarray, ds: pydicom.Dataset, inside: np.ndarray) -> np.ndarray:
-    """(H, W) uint8 of stored values (H, W). inside: of the pixels that are a picture."""
+def _windowed(stored: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
+    """uint8 of the stored values of a picture, of any shape."""
     x = _modality(stored, ds)
-    shown = x[inside]
-    if not np.isfinite(shown).all():
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise UserError("it holds pixels that are not finite numbers.")
-    x = np.where(inside, x, shown.min())
     table = _first(ds.get("VOILUTSequence"))
     if table and table.get("LUTDescriptor") and table.get("LUTData"):
         values, bits = look_up(x, ds, table)
@@ -97,10 +100,13 @@ def _windowed(stored: np.ndarray, ds: pydicom.Dataset, inside: np.ndarray) -> np
         return _window(x, centre, width, str(_first(ds.get("VOILUTFunction")) or "LINEAR").strip().upper())
     if stored.dtype.kind != "f" and ds.BitsStored <= 8 and not ds.get("ModalityLUTSequence"):
         low = -(1 << ds.BitsStored - 1) if stored.dtype.kind == "i" else 0
-        ends = _modality(np.array([low, low + (1 << ds.BitsStored) - 1]), ds)
-        return ramp(x, float(ends.min()), float(ends.max()))
-    whole = np.array_equal(shown, np.rint(shown)) and np.abs(shown).max() < 1 << 53
-    return ramp(x, *full_range(shown.astype(np.int64) if whole else shown))
+        ends = np.array([low, low + (1 << ds.BitsStored) - 1])
+        if ends[0] <= stored.min() and stored.max() <= ends[1]:  # a codec may give more bits than the header says
+            ends = _modality(ends, ds)
+            return ramp(x, float(ends.min()), float(ends.max()))
+    if x.dtype.kind == "f" and np.abs(x).max() < 1 << 53 and np.array_equal(x, whole := np.rint(x)):
+        x = whole.astype(np.int64)
+    return grey8(x)
 
 
 def _modality(x: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
@@ -108,7 +114,7 @@ def _modality(x: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
     if item:
         return look_up(x, ds, item)[0]
     slope, intercept = (_number(ds.get(name)) for name in ("RescaleSlope", "RescaleIntercept"))
-    if slope == 0:
+    if slope == 0 or (slope in (None, 1) and not intercept):
         return x
     return x.astype(np.float64) * (1.0 if slope is None else slope) + (intercept or 0.0)
 
