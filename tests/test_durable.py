@@ -138,9 +138,10 @@ def test_a_full_disk_is_told_by_the_file_that_did_not_fit(tmp_path: Path, monkey
     assert torch.equal(torch.load(file)["weight"], record["weight"])
 
 
-def _write_often(file: Path, process: int, text: str, errors: Any) -> None:
+def _write_often(file: Path, process: int, text: str, errors: Any, together: Any) -> None:
     os.getpid = lambda: process  # as in two containers, each of which counts from 1
     for _ in range(30):
+        together.wait()
         try:
             atomic_write.write(file, lambda partial: partial.write_text(text))
         except OSError as error:
@@ -150,8 +151,8 @@ def _write_often(file: Path, process: int, text: str, errors: Any) -> None:
 def test_writers_with_one_process_number_lose_nothing(tmp_path: Path) -> None:
     """Each took the other's partial file for its own: 24 of 30 pairs of writes were lost."""
     context = multiprocessing.get_context("spawn")
-    errors, file = context.Queue(), tmp_path / "about.json"
-    writers = [context.Process(target=_write_often, args=(file, 7, text * 100_000, errors)) for text in "ab"]
+    errors, together, file = context.Queue(), context.Barrier(2), tmp_path / "about.json"
+    writers = [context.Process(target=_write_often, args=(file, 7, text * 100_000, errors, together)) for text in "ab"]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -161,10 +162,11 @@ def test_writers_with_one_process_number_lose_nothing(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["about.json"] and set(file.read_text()) in ({"a"}, {"b"})
 
 
-def _add_targets(folder: Path, process: int, errors: Any) -> None:
+def _add_targets(folder: Path, process: int, errors: Any, together: Any) -> None:
     os.getpid = lambda: process
     store = Store(folder)
     for n in range(30):
+        together.wait()
         try:
             store.add_target(f"set{n}", np.array(["a", "b"]), np.array([0, 1]), np.array(["p", "q"]))
             store.target(f"set{n}")
@@ -176,8 +178,8 @@ def test_two_runs_with_one_process_number_save_one_scored_set(tmp_path: Path) ->
     store = Store(tmp_path)
     store.create()
     context = multiprocessing.get_context("spawn")
-    errors = context.Queue()
-    writers = [context.Process(target=_add_targets, args=(tmp_path, 7, errors)) for _ in range(2)]
+    errors, together = context.Queue(), context.Barrier(2)
+    writers = [context.Process(target=_add_targets, args=(tmp_path, 7, errors, together)) for _ in range(2)]
     for writer in writers:
         writer.start()
     for writer in writers:
