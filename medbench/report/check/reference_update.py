@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from medbench.report.check.reference_rows import Given
-from medbench.schema import UserError
+from medbench.schema import UserError, with_checksum
 from medbench.system import atomic_write
 
 
@@ -24,7 +23,7 @@ def update(reference: Path, given: Given, *, board: Path | None = None) -> None:
     if not given.rows:
         raise UserError(f"{given.file} holds no row: the reference stays as it was.")
     rows = sorted(given.rows.values(), key=lambda row: row.cell)
-    lines = [json.dumps(row.to_json(), allow_nan=False, ensure_ascii=False) for row in rows]
+    lines = [with_checksum(row.to_json()).decode() for row in rows]
     write_reference(reference, "".join(f"{line}\n" for line in lines))
     for name in ("leaderboard.md", "leaderboard.csv"):
         if board and (board / name).is_file():
