@@ -63,8 +63,10 @@ def test_what_people_make(name: str) -> None:
         ("a/.ipynb_checkpoints/0-checkpoint.png", ".ipynb_checkpoints 1"),
         ("__MACOSX/a/._0.png", "__MACOSX 1"),
         ("a/._0.png", "._* 1"),
-        ("b/deep/.hidden/0.png", "hidden 1"),
+        ("b/deep/.hidden/0.png", ".hidden 1"),
         ("b/.thumbnails/normal/0.png", ".thumbnails 1"),
+        (".Trash-1000/files/a/1.png", ".Trash-1000 1"),
+        ("b/.0.png", "hidden files 1"),
     ],
 )
 def test_systems_leave_no_class_and_no_image(stray: str, said: str, tree: Tree) -> None:
@@ -88,6 +90,15 @@ def test_litter_without_images_is_not_worth_a_word(tree: Tree) -> None:
         *("a/0_mask.png", "a/0_mask_1.png", "a/0-mask.bmp", "a/0_segmentation.png", "a/0_Segmentation.tif", "a/0.mask.png", "a/0_seg.png"),
         *("a/mask_0.png", "a/masks/0.png", "a/masks/0_mask.png", "a/ground_truth/0.png", "a/0_lesion_mask.png", "a/leftMask/0.png"),
         *("a/0_gt.png", "a/0_overlay.jpg", "a/thumbs/0.jpg", "a/0-150x150.jpg", "a/0_annotated.png", "a/annotations/0.png"),
+        *(
+            "a/0_roi.png",
+            "a/0_crop.png",
+            "a/0_pred.png",
+            "a/0_gradcam.png",
+            "a/resized/0.png",
+            "a/0 - Copy.png",
+            "a/0 (conflicted copy).png",
+        ),
     ],
 )
 def test_masks_beside_images_are_left_out_by_name(mask: str, tree: Tree) -> None:
@@ -116,6 +127,7 @@ def test_a_folder_of_masks_is_no_class(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4)).save(tmp_path / name)
     with pytest.raises(UserError, match=r"masks is no class: its images are called as those of 'images'"):
         registry.task(f"folder:{tmp_path}")
+    assert no_class({"a_masks": ["1.png"], "b_masks": ["1.png"], "a": ["1.png"], "b": ["1.png"]}) == ("a_masks", "a")
     assert no_class({"mask": ["1.png"], "no mask": ["1.png"]}) is None
     assert no_class({"seg": ["1.png"], "band": ["1.png"]}) is None
     assert no_class({"masks": ["7.png", "8.png", "9.png"], "nv": ["7.png"]}) is None

@@ -19,21 +19,21 @@ _LEFT = {
     *("@eadir", "@recycle", "#recycle", "@tmp", "#snapshot", "@recently-snapshot", "@__thumb", "@sharebin"),
     *("$recycle.bin", "recycler", "system volume information", "lost+found", "network trash folder", "temporary items"),
 }
+_HIDDEN = {".ipynb_checkpoints", ".thumbnails", ".@__thumb", ".trashes", ".appledouble"}  # nobody means them
 _LEFT_STARTS = ("synofile_thumb", "synophoto_thumb", "~$")
-_PREVIEW = r"overlays?|heatmaps?|saliency|bbox|thumbs?|thumbnails?|previews?"
+_PREVIEW = r"overlays?|heatmaps?|gradcam|saliency|bbox|thumbs?|thumbnails?|previews?|rois?|crops?|cropped|resized|pred(?:iction)?s?|augmented|rotated|flipped"
 _DRAWN = rf"masks?|segmentations?|superpixels?|gt|ground[ _-]?truths?|annotations?|contours?|{_PREVIEW}"
-_WORD = rf"{_DRAWN}|seg|segm|segmented|annotated|annot|labels?|labelmaps?"
-_SAID = re.compile(rf"(?:^|[ ._-])(?:{_WORD})(?=$|[ ._-]|\d)", re.IGNORECASE)
+_WORD = rf"{_DRAWN}|seg|segm|segmented|annotated|annot|labels?|labelmaps?|copy|aug"
+_SAID = re.compile(rf"(?:^|[ ._(-])(?:{_WORD})(?=$|[ ._)-]|\d)", re.IGNORECASE)
 _FOLDER = re.compile(rf"(?!(?:no|non|with|without)[ ._-])(?:.*[ ._-])?(?:{_DRAWN}|labels|labelmaps?)(?:tr|ts)?", re.IGNORECASE)
 _SIZED = re.compile(r"(.+)-\d+x\d+", re.IGNORECASE)  # a preview that a web site makes
-#: Those that hardly any class is called.
-_NO_CLASS = re.compile(_DRAWN, re.IGNORECASE)
+_NEGATED = re.compile(rf"(?:no|non|with|without)[ ._-]?(?:{_DRAWN})$", re.IGNORECASE)
 #: Those that say it without the image beside them.
 _PLAIN = re.compile(r".+[ ._-](?:masks?|segmentations?|superpixels?|ground[ _-]?truth|thumbnails?)(?:[ ._-]?\d+)?", re.IGNORECASE)
 
 
 def left_behind(name: str) -> str:
-    """What a file or folder is called among those that systems leave: its own name, `._*` or `hidden` where it starts with a dot; "" for others.
+    """What a file or folder is called among those that systems leave: its name, or `._*` and `hidden files` for images; "" for others.
 
     Parameters
     ----------
@@ -50,17 +50,15 @@ def left_behind(name: str) -> str:
     low = name.lower()
     if low.startswith("._"):
         return "._*"
-    if low in (".ipynb_checkpoints", ".thumbnails", ".@__thumb"):
-        return name
     if low.startswith("."):
-        return "hidden"
+        return "hidden files" if low.endswith(decoding.SUFFIXES) else name
     return name if low in _LEFT or low.startswith(_LEFT_STARTS) else ""
 
 
 def litter(name: str) -> str:
-    """As `left_behind`, but for hidden folders: a person who names one in a table means it."""
+    """As `left_behind`, but for what is merely hidden: a person who names that in a table means it."""
     found = left_behind(name)
-    return "" if found == "hidden" else found
+    return found if not name.startswith(".") or found == "._*" or name.lower() in _HIDDEN else ""
 
 
 def images_below(place: PurePath) -> int:
@@ -114,7 +112,7 @@ def _shorter(stem: str) -> Iterable[str]:
     if sized:
         yield sized[1]
     for said in _SAID.finditer(stem):
-        breaks = [m.start() for m in re.finditer(r"[ ._-]+", stem) if 0 < m.start() <= said.start()]
+        breaks = [m.start() for m in re.finditer(r"[ ._(-]+", stem) if 0 < m.start() <= said.start()]
         yield from (stem[:at] for at in reversed(breaks))
         if said.start() == 0:
             yield stem[said.end() :].lstrip(" ._-0123456789") or ""
@@ -130,15 +128,14 @@ def no_class(folders: dict[str, Sequence[str]]) -> tuple[str, str] | None:
     """A folder of masks or previews among class folders, and the one whose images they were made of; None where there is none.
 
     folders: name -> the images below it, relative POSIX paths. It is called so, and half of its images are called as those of the other one. Not
-    where another class is called with that word: `mask` and `no mask` are classes.
+    where a class is called `no mask` or `with mask`.
     """
     for name, paths in folders.items():
-        word = name.casefold().rstrip("s")
-        if not _NO_CLASS.fullmatch(name) or any(word in other.casefold() for other in folders if other != name):
+        if not _is_drawn(name) or not re.search(rf"(?:{_DRAWN})$", name, re.IGNORECASE) or any(map(_NEGATED.match, folders)):
             continue
         own = [{PurePosixPath(path).stem.casefold(), *_shorter(PurePosixPath(path).stem.casefold())} for path in paths]
         for other, others in folders.items():
             stems = {PurePosixPath(path).stem.casefold() for path in others}
-            if own and other != name and sum(bool(names & stems) for names in own) * 2 >= len(own):
+            if own and not _is_drawn(other) and sum(bool(names & stems) for names in own) * 2 >= len(own):
                 return name, other
     return None

@@ -128,7 +128,10 @@ def _plan(grid: Grid) -> Plan:
     targets: dict[tuple[str, str], tuple[EvaluationSet, ...]] = {}
     settings: dict[str, dict[str, Any]] = {}
     for task in asked.tasks:
-        data = audited(open_task(task, grid, cache_dir, notes), grid, cache_dir, notes)
+        data = open_task(task, grid, cache_dir, notes)
+        if task.name.startswith("folder:"):  # of a person's own, who reads here first what was made of it
+            notes += [Note(mark.kind, f"{task.name}: {mark.text}") for mark in data.marks]
+        data = audited(data, grid, cache_dir, notes)
         away = [shifted(data, *shift, grid) for shift in shifts[task.name]]
         scored = (
             own_part(data, grid.target),

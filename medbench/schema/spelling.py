@@ -13,7 +13,10 @@ _QUOTES = dict.fromkeys(map(ord, "\"'`´‘’‚“”„«»"))
 _DASHES = re.compile("[\u2010-\u2015\u2212\ufe58\uff0d]")
 #: An exponent counts with a sign or a fraction alone: `12e3` may be a piece of a hash.
 _NUMBER = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+|\d+,\d+)(?:(?<=[.,])\d*|(?:(?<=\d)|(?<=\.))e[+-]\d{1,4})?")
-_BREAK = "\0"  # what is kept of a separator between two digits: patient 1-11 is not 11-1
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+#: What is kept of a gap between two digits (patient 1-11 is not 11-1), and of a minus after a gap; what a number begins with. No text holds them.
+_BREAK, _MINUS, _VALUE = "\0", "\1", "\2"
+_GAP = re.compile(r"(?<=[^\W_])[\s_.,;/-]+(?=[^\W\d_])|(?<=[^\W\d_])[\s_.,;/-]+(?=[^\W_])")
 
 
 def visible(text: str) -> str:
@@ -31,8 +34,9 @@ def visible(text: str) -> str:
 def spelling(text: str) -> str:
     """The same for two spellings of one name; padding with zeros inside a name is `alike`'s own.
 
-    Not looked at: case, gaps, spaces beside `_` and `-` inside a name, quotes, Unicode forms, characters that show nothing, letters of another
-    alphabet that look alike, how a number is written. A sign at an end is part of the name (`HER2+`, `HER2-`).
+    Not looked at: case, gaps and the signs that stand for one beside a letter (`_`, `-`, `.`, `,`, `/`), quotes, brackets around it, `#` and `=` before it,
+    Unicode forms, characters that show nothing, letters of another alphabet that look alike, how a number is written. A sign at an end is part of
+    the name (`HER2+`, `HER2-`), and so is the order of words.
 
     >>> spelling("007") == spelling("7.0") == spelling(" 7 ")
     True
@@ -42,12 +46,14 @@ def spelling(text: str) -> str:
     text = visible(text).casefold()
     if not text.isascii():
         text = _DASHES.sub("-", visible(text).translate(_LOOK))
-    text = text.translate(_QUOTES).strip()
-    if _NUMBER.fullmatch(text):
-        return _written(text.replace(",", "."))
+    text = text.translate(_QUOTES).lstrip("#= ").strip()
+    bare = re.fullmatch(r"[(\[{]\s*([^()\[\]{}]*?)\s*[)\]}]", text)
+    text = bare[1] if bare else text
+    if _NUMBER.fullmatch(text) or _THOUSANDS.fullmatch(text):
+        return _written(text.replace(",", "" if _THOUSANDS.fullmatch(text) else "."))
     text = re.sub(r"(?<=\d)[\s_-]+(?=\d)", _BREAK, text)
-    text = re.sub(r"(?<=[^\W_])[\s_-]+(?=[^\W_])", "", text)
-    return re.sub(r"\s+", "", text).strip("_")
+    text = re.sub(r"(?<=\s)-(?=\d)", _MINUS, text)
+    return re.sub(r"\s+", "", _GAP.sub("", text)).strip("_.,;")
 
 
 def _written(number: str) -> str:
@@ -55,7 +61,7 @@ def _written(number: str) -> str:
     sign, digits, exponent = Decimal(number).as_tuple()
     kept = "".join(map(str, digits)).lstrip("0")
     bare = kept.rstrip("0")
-    return f"#{'-' if sign else ''}{bare}e{int(exponent) + len(kept) - len(bare)}" if bare else "#0"
+    return f"{_VALUE}{'-' if sign else ''}{bare}e{int(exponent) + len(kept) - len(bare)}" if bare else f"{_VALUE}0"
 
 
 def alike(names: Iterable[str]) -> list[tuple[str, str]]:
@@ -73,7 +79,8 @@ def alike(names: Iterable[str]) -> list[tuple[str, str]]:
         key = spelling(name)
         other = same.setdefault(key, name)
         if other == name:
-            found, whole = padded.setdefault(re.sub(r"(?<![\d.,])0+(?=\d)", "", key), (name, key))
+            fraction = "." if key.count(".") == 1 else ""  # zeros there are no padding; pieces of a UID are whole numbers
+            found, whole = padded.setdefault(re.sub(rf"(?<![\d,{fraction}])0+(?=\d)", "", key), (name, key))
             other = found if len(whole) != len(key) else name
         if other != name:
             pairs.append((other, name))

@@ -14,7 +14,7 @@ from medbench.schema import visible
 #: An empty cell of a table, as programs write one, in lower case: what a label, a group or a bag may not be. A class may be called "unknown" or "none".
 BLANK = frozenset(
     {
-        *("", "nan", "-nan", "na", "n/a", "#n/a", "#n/a n/a", "#na", "<na>", "null", "(null)", "<null>", "nat", "(blank)"),
+        *("", "nan", "-nan", "na", "n/a", "#n/a", "#n/a n/a", "#na", "<na>", "null", "(null)", "<null>", "nat", "(blank)", "?"),
         *("#ref!", "#value!", "#name?", "#div/0!", "#num!", "#null!"),
     }
 )
