@@ -17,11 +17,12 @@ from PIL import Image
 from medbench import Grid, Store
 from medbench.models import pretrain
 from medbench.models.finetune import MODERN
-from medbench.models.pretrain import BUDGETS, recipe
+from medbench.models.pretrain import recipe
 from medbench.protocols import finetune
 from medbench.report import leaderboard
 from medbench.run import planning, prepare, pretrain_only
 from medbench.schema import registry
+from medbench.schema.methods import BUDGETS
 
 Medbench = Callable[..., int]
 SMALL = ("--size", "32", "--labels", "100", "--seeds", "1")
