@@ -12,6 +12,7 @@ import pytest
 
 from medbench import UserError
 from medbench.system import fork_pool
+from medbench.system.progress_listener import listening
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
 
@@ -24,7 +25,8 @@ def test_a_killed_process_is_said_and_one_that_fails_is_heard() -> None:
         fork_pool.each(lambda job: 1 // job, [1, 0], 2)
     assert fork_pool.each(lambda job: (job, os.getpid()), [3, 1], 1) == [(3, me), (1, me)]
     begun: list[int] = []
-    done = fork_pool.each(lambda job: (job, time.sleep(0.2), os.getpid()), range(8), 2, begun.append)
+    with listening(lambda progress: begun.append(progress.done)):
+        done = fork_pool.each(lambda job: (job, time.sleep(0.2), os.getpid()), range(8), 2, "jobs")
     assert [job for job, _, _ in done] == list(range(8))
     assert len({process for _, _, process in done}) == 2 and me in {process for _, _, process in done}
     assert begun == sorted(begun) and begun[-1] <= 8
