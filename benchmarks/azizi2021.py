@@ -28,6 +28,11 @@ Where this departs from the paper:
   as Truong et al. report) the loss compares 256 images at a time, and is the mean of both directions, there the sum.
 - MICLe's two stages see together what SimCLR sees alone. It pairs the images of CheXpert's studies, too; theirs is told of dermatology alone,
   on cases with several images. A bag of one image gives two views of it here: their rule is NOT FOUND.
+- A pretraining leaves 5 % of the training images out (whole patients, up to 1,000 images) to watch itself on; its steps are counted on all of
+  them, so that the others are seen 1.05 times as often as its epochs say. Theirs is NOT FOUND.
+- A fraction of the labels is no plain random share, as theirs probably is: every draw begins with an image of each class, and takes whole patients
+  in proportion to the classes. So in small fractions rare classes are more frequent than among all images, and with several labels an image
+  those with many of them. `medbench data split TASK --labels 10` counts; at 100 % nothing of this is left.
 - Fine-tuning is the suite's own, its rate searched, at 224 px; theirs is NOT FOUND. Shift to other hospitals is not part of this grid.
 """
 

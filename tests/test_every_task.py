@@ -56,3 +56,22 @@ def test_its_phantom_is_the_same_each_time(task: Task) -> None:
     assert [image.key for image in a.images] == [image.key for image in b.images]
     first = a.images[0]
     assert np.array_equal(first.draw(first.seed), b.images[0].draw(b.images[0].seed))
+
+
+def test_official_counts_of_exclusive_classes_add_up_to_the_images() -> None:
+    """A number that was copied wrong would hold a good download for a bad one."""
+    counted = set()
+    for task in registry.tasks().values():
+        for column, counts in task.official.classes.items():
+            images = {"all": task.n_images, **task.official.images}.get(column)
+            assert len(counts) == len(task.classes), task.name
+            if task.kind != "multilabel" and images is not None:
+                assert sum(counts) == images, (task.name, column)
+                counted.add(task.name)
+    assert {"isic2019", "nih-expert", "derm"} <= counted
+
+
+def test_uncertain_findings_count_where_they_are_read_as_ones() -> None:
+    ignored, ones = (registry.task(f"chexpert{policy}").official.classes["train+val"] for policy in ("", ":ones"))
+    assert (ignored[0], ones[0]) == (33_376, 33_376 + 33_739)
+    assert all(more > less for more, less in zip(ones, ignored, strict=True))

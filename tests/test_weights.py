@@ -224,7 +224,7 @@ SAVED: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], str]] = {
             "arch": "resnet50",
             "state_dict": under("module.", {**under("encoder_q.", s), **under("encoder_k.", tiny(1)), "queue": torch.zeros(2)}),
         },
-        "state_dict, prefix module.encoder_q., without encoder_k, queue, fc",
+        "state_dict, prefix module.encoder_q., without queue, fc, not encoder_k",
     ),
     "lightning": (  # a LightningModule with the network in self.model
         lambda s: {"epoch": 3, "pytorch-lightning_version": "2.4.0", "state_dict": under("model.", s), "hyper_parameters": {"lr": 0.1}},
@@ -234,7 +234,7 @@ SAVED: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], str]] = {
         lambda s: {
             "state_dict": {**under("backbone.", without_classifier(s)), **HEAD, **under("backbone_momentum.", without_classifier(tiny(1)))}
         },
-        "state_dict, prefix backbone., without projection_head, backbone_momentum",
+        "state_dict, prefix backbone., without projection_head, not backbone_momentum",
     ),
     "lightly dino": (
         lambda s: {
@@ -243,11 +243,11 @@ SAVED: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], str]] = {
             **under("teacher_backbone.", without_classifier(s)),
             **under("teacher_head.", HEAD),
         },
-        "prefix teacher_backbone., without student_backbone, student_head, teacher_head",
+        "prefix teacher_backbone., without student_head, teacher_head, not student_backbone",
     ),
     "dino": (
         lambda s: {"student": under("module.backbone.", tiny(1)), "teacher": under("backbone.", s), "args": argparse.Namespace(lr=0.1)},
-        "teacher, prefix backbone., without fc",
+        "teacher, prefix backbone., without fc, not student",
     ),
     "timm": (  # timm's CheckpointSaver
         lambda s: {
@@ -284,6 +284,71 @@ def test_a_users_checkpoint_is_recognised_and_said(kind: str, new: bool, tmp_pat
             assert torch.allclose(value, state[name], atol=1e-3 if kind == "half" else 0), name
     with torch.inference_mode():
         assert net(torch.rand(2, 3, 64, 64)).shape == (2, net.num_features)
+
+
+def doubled(state: dict[str, Any]) -> dict[str, Any]:
+    """Another network: weights that are not the ones meant."""
+    return {name: value * 2 if value.is_floating_point() else value for name, value in state.items()}
+
+
+#: How a file holds the averaged weights `s` beside the raw ones `r`, and what is said.
+BESIDE = {
+    "timm": (lambda s, r: {"state_dict": r, "state_dict_ema": s}, "state_dict_ema, without fc, not state_dict"),
+    "timm, older": (lambda s, r: {"model": r, "model_ema": s, "optimizer": {}}, "model_ema, without fc, not model"),
+    "ema": (lambda s, r: {"model": r, "ema": under("module.", s)}, "ema, prefix module., without fc, not model"),
+    "ema within": (lambda s, r: {"model": r, "ema": {"state_dict": s, "decay": 0.99}}, "ema > state_dict, without fc, not model"),
+    "swa": (lambda s, r: {"state_dict": r, "swa_model": {"n_averaged": torch.tensor(3), **under("module.", s)}}, None),
+    "teacher": (lambda s, r: {"student": r, "teacher": s}, "teacher, without fc, not student"),
+    "lightning": (
+        lambda s, r: {"state_dict": {**under("model.", r), **under("ema_model.", s)}},
+        "state_dict, prefix ema_model., without fc, not model",
+    ),
+    "one dict": (lambda s, r: {**r, **under("model_ema.module.", s)}, None),
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_averaged_weights_are_taken_beside_raw_ones_as_timms_own_loader_does(kind: str, tmp_path: Path) -> None:
+    wrap, said = BESIDE[kind]
+    state = tiny()
+    torch.save(wrap(state, doubled(state)), tmp_path / "mine.pth")
+    encoder = given(tmp_path / "mine.pth")
+    start = weights.own(encoder, tmp_path)
+    net = weights.build_encoder(encoder, start, 0)
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert said is None or start.name == f"mine.pth ({said})"
+    assert start.sha256 == hashlib.sha256((tmp_path / "mine.pth").read_bytes()).hexdigest(), "the file's, as ever"
+    assert start.state and start.identity != start.sha256, "which was taken is part of the identity, where there was a choice"
+    if kind.startswith("timm"):
+        from timm.models import load_state_dict
+
+        theirs = load_state_dict(str(tmp_path / "mine.pth"))
+        assert all(torch.equal(theirs[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"state_dict": s},
+        lambda s: {"model": s, "ema": {"decay": torch.tensor(0.9)}},
+        lambda s: {"model": s, "ema": None},
+    ],
+)
+def test_a_file_with_one_network_has_the_identity_of_its_bytes(wrap: Callable[[Any], Any], tmp_path: Path) -> None:
+    state = tiny()
+    torch.save(wrap(state), tmp_path / "mine.pth")
+    start = weights.own(given(tmp_path / "mine.pth"), tmp_path)
+    assert start.state == "" and start.identity == start.sha256 and " not " not in start.name
+    assert torch.equal(weights.build_encoder(given(tmp_path / "mine.pth"), start, 0).conv1[0].weight, state["conv1.0.weight"])
+
+
+def test_a_dict_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    around: dict[str, Any] = {}
+    around["model"] = around
+    torch.save(around, tmp_path / "mine.pth")
+    with pytest.raises(UserError, match=r"mine\.pth is not a state dict"):
+        weights.own(given(tmp_path / "mine.pth"), tmp_path)
 
 
 def test_safetensors(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def text(parts: Sequence[RenderableType]) -> str:
 def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
     """What each unit will cost: cells, images to embed, seconds at this machine's speed; and all of it. What all units share stands in the
     title."""
-    alone = {cost.unit.weights.sha256: cost.unit.method.name for cost in costs if not cost.unit.members}
+    alone = {cost.unit.weights.identity: cost.unit.method.name for cost in costs if not cost.unit.members}
     table = {
         "task": [cost.unit.data.task.name for cost in costs],
         "data": [cost.unit.data.data for cost in costs],
@@ -202,7 +202,7 @@ def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
 
 def _weights(unit: Unit, alone: Mapping[str, str]) -> str:
     """A unit's weights; of a fusion the names of its members, where all of them are units of their own. alone: weights -> such a unit's method."""
-    names = [alone.get(member.weights.sha256) for member in unit.members]
+    names = [alone.get(member.weights.identity) for member in unit.members]
     return f"of {' + '.join(filter(None, names))}" if names and all(names) else unit.weights.name
 
 

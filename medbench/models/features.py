@@ -53,7 +53,8 @@ def feature_key(pack_key: str, encoder: Encoder, weights: Weights, method: Metho
     """Everything that can change a feature, the kind of device (cpu, cuda) included: it changes the last bits."""
     how = [method.name, method.version, dict(method.settings)]
     return fingerprint(
-        *("features", 1, 128, pack_key, encoder.identity(), weights.sha256, how, precision, kind(device)), *raised({"features": EMBEDDING})
+        *("features", 1, 128, pack_key, encoder.identity(), weights.identity, how, precision, kind(device)),
+        *raised({"features": EMBEDDING}),
     )
 
 

@@ -83,7 +83,8 @@ def own(encoder: Encoder, cache_dir: Path) -> Weights:
         model.reset_classifier(0)
     _fitting(model, encoder.file, checkpoints.OWN, encoder.architecture)
     layout = checkpoints.recognise(encoder.file, model.state_dict())
-    return Weights(f"{encoder.file.name} ({layout})", sha256(encoder.file), (), encoder.file, checkpoints.OWN)
+    state = str(layout) if layout.beside else ""
+    return Weights(f"{encoder.file.name} ({layout})", sha256(encoder.file), (), encoder.file, checkpoints.OWN, state=state)
 
 
 def build_encoder(encoder: Encoder, weights: Weights, seed: int) -> torch.nn.Module:

@@ -23,7 +23,7 @@ def ingredients(unit: Unit, protocol: Protocol) -> dict[str, Any]:
     return {
         "code": list(FROZEN),
         "data": unit.data.identity,
-        "method": [method.version, dict(method.settings), unit.weights.sha256],
+        "method": [method.version, dict(method.settings), unit.weights.identity],
         "encoder": unit.encoder.identity(),
         "protocol": [protocol.version, dict(protocol.settings), unit.data.task.modality if protocol.needs == "images" else ""],
         "precision": unit.precision,

@@ -89,7 +89,7 @@ def pretrained_folder(plan: Plan, unit: Unit, device: str, processes: int = 1) -
     Each of several processes draws its own chance, and their number rounds the batch: other weights, which no run takes for those of one.
     """
     several = [processes] if processes > 1 else []
-    return plan.cache_dir / "pretrained" / fingerprint(unit.weights.sha256, kind(device), *several)
+    return plan.cache_dir / "pretrained" / fingerprint(unit.weights.identity, kind(device), *several)
 
 
 def history(plan: Plan, unit: Unit, device: str) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def _pretrained(
     pool = data.pool
     sha256 = fingerprint(
         ["pretrained", pretrain.VERSION, 1, method.name, method.version, grid.precision],
-        [start.sha256, replace(encoder, readout="pool").identity(), pretrain_seed],
+        [start.identity, replace(encoder, readout="pool").identity(), pretrain_seed],
         [recipe.settings() for recipe in recipes],
         [data.hashes[data.where("train")], pool.bags.tolist(), pool.groups.tolist()],
         *raised({**data.pixels["train"], "crops": augment.CROPS}),
@@ -87,7 +87,7 @@ def _fused(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int,
     members = tuple(_member(data, member, encoder, pretrain_seed, grid, cache_dir) for member in method.fusion.members)
     # a method's first version says nothing, so that what was computed before it was said keeps its identity
     parts = [
-        [m.method.name, m.encoder.identity(), m.weights.sha256, *([m.method.version] if m.method.version > 1 else [])] for m in members
+        [m.method.name, m.encoder.identity(), m.weights.identity, *([m.method.version] if m.method.version > 1 else [])] for m in members
     ]
     weights = Weights(
         " + ".join(m.weights.name for m in members),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from medbench.schema.grid import fingerprint
 from medbench.schema.ingredients import stated
 from medbench.schema.protocols import Scores, Train
 from medbench.schema.split import Split
@@ -54,7 +55,8 @@ class Encoder:
 class Weights:
     """Which weights an encoder gets, known before any work.
 
-    sha256 is the identity: of the file, or of the description for weights that are drawn. trained_on: data sets whose images they have seen.
+    sha256: of the file, or of the description for weights that are drawn. state: which of its state dicts, where a file offers more than one.
+    Both are the identity. trained_on: data sets whose images they have seen.
     layout: of the file, see `checkpoints`; "": timm's own, "encoder": timm's names without a classifier. mean, std, interpolation: the
     preprocessing that the weights were trained with, where it is not the encoder's. budget: of the pretraining on the task's images, one of
     BUDGETS; None where there was none. members: the names of a fusion's weights.
@@ -70,6 +72,12 @@ class Weights:
     interpolation: str | None = None
     budget: str | None = None
     members: tuple[str, ...] = ()
+    state: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What tells these weights from others: the hash of their file, and what was taken from it where there was a choice."""
+        return fingerprint(self.sha256, self.state) if self.state else self.sha256
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,9 @@ def draws(labels: np.ndarray, groups: np.ndarray, budget: Budget, seeds: Sequenc
     rarest first. Groups are taken until the count of images is reached; a class that has run out lets the others go on (Truong et al.
     2021 draw their NIH subsets so). In a multi-label task an image counts for each of its positives, and images without any
     positive form one more class.
+
+    So a percentage is no plain random share: a class that would have less than one image has one, at the cost of the others, and of images with
+    several labels more are drawn, as each serves several classes. A published fraction may be without some classes.
     """
     n = len(groups)
     if budget == ALL:

@@ -20,6 +20,8 @@ from medbench.tasks import phantoms
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 #: What -1 becomes. `ignore` is the default: it invents no label, and what Azizi et al. did was NOT FOUND.
 POLICIES = {"ignore": np.nan, "ones": 1.0, "zeros": 0.0}
+#: Labels of 1 and of -1 in train.csv, in the order of CLASSES.
+POSITIVE, UNCERTAIN = (33_376, 27_000, 14_783, 52_246, 86_187), (33_739, 8_087, 27_742, 12_984, 11_628)
 _NIH = "another hospital, frontal views alone, labels mined from reports by other rules"
 _META = {"sex": "Sex", "view": "Frontal/Lateral", "projection": "AP/PA"}
 _FOLDERS = ("CheXpert-v1.0-small", "CheXpert-v1.0", "chexpert", "chexpert/CheXpert-v1.0-small", "chexpert/CheXpert-v1.0")
@@ -87,7 +89,9 @@ def _task(name: str, uncertain: str) -> Task:
         ),
         official=Official(
             images={"train+val": 223_414, "test": 234},
-            classes={"train+val": (33_376, 27_000, 14_783, 52_246, 86_187)} if uncertain != "ones" else {},
+            classes={
+                "train+val": tuple(sure + (uncertain == "ones") * doubtful for sure, doubtful in zip(POSITIVE, UNCERTAIN, strict=True))
+            },
         ),
         citation="Irvin et al. 2019, CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels, AAAI, arXiv:1901.07031",
         licence="research agreement with Stanford, accepted on registration",

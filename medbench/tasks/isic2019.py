@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import Download, Mark, Split, Task, UserError
+from medbench.schema import Download, Mark, Official, Split, Task, UserError
 from medbench.tasks import _ham10000_lesions as same
 from medbench.tasks import _reading as reading
 
@@ -78,6 +78,8 @@ ISIC2019 = Task(
         Download(f"{_BUCKET}/{_TRUTH}", _TRUTH),
         Download(f"{_BUCKET}/{_METADATA}", _METADATA),
     ),
+    # training and test list of Nielsen et al. 2023, which together are the challenge's training set
+    official=Official(classes={"all": (4_522, 12_875, 3_323, 867, 2_624, 239, 253, 628)}),
     citation="Tschandl et al. 2018, doi:10.1038/sdata.2018.161; Codella et al. 2018, arXiv:1710.05006; Combalia et al. 2019, arXiv:1908.02288",
     licence="see challenge.isic-archive.com/data (the parts' own licences)",
     marks=(Mark("split", "split made by medbench: the challenge's test set has no public labels"),),

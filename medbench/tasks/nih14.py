@@ -163,7 +163,10 @@ NIH_EXPERT = Task(
         "gsutil cp -r gs://gcs-public-data--healthcare-nih-chest-xray-labels/four_findings_expert_labels nih/ (it may ask for a Google account)",
         "that is test_labels.csv and validation_labels.csv in nih/four_findings_expert_labels, beside images_001",
     ),
-    official=Official(images={"train": 2_167, "test": 1_613}),
+    official=Official(
+        images={"train": 2_167, "test": 1_613},
+        classes={"train": (11, 114, 787, 38, 1_217), "test": (46, 82, 795, 30, 660)},
+    ),
     citation=f"Majkowska et al. 2020, Radiology 294:421, doi:10.1148/radiol.2019191293; {_CITATION}",
     licence=_LICENCE,
     marks=(Mark("remark", "images with several of the four findings are left out"),),

@@ -21,11 +21,14 @@ class Layout:
     path: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()  # first components of keys, once the prefixes are gone
+    beside: tuple[str, ...] = ()  # other networks of the file, which are not taken
 
     def __str__(self) -> str:
         said = [" > ".join(self.path)] if self.path else []
         said += [f"prefix {''.join(self.prefixes)}"] if self.prefixes else []
-        said += [f"without {', '.join(self.left_out)}"] if self.left_out else []
+        without = [name for name in self.left_out if name not in self.beside]
+        said += [f"without {', '.join(without)}"] if without else []
+        said += [f"not {', '.join(self.beside)}"] if self.beside else []
         return ", ".join(said) or "as it is"
 
 
@@ -42,9 +45,19 @@ LAYOUTS: Mapping[str, Layout] = {
     "sparsam": Layout((), ("backbone.",), ("projection_head",)),  # IPMI-ICNS-UKE/sparsam, reproduce_results.py
 }
 
-#: In the order in which they are looked for: of several networks in one file, the teacher, or the averaged one.
-WRAPPERS = ("classy_state_dict", "base_model", "teacher", "student", "state_dict", "model_state_dict", "model", "trunk")
+#: Weights averaged over the steps of a training, beside those of its last step: the ones that are meant, as timm's own loader has it.
+AVERAGED = (
+    *("state_dict_ema", "model_ema", "ema_state_dict", "model_state_dict_ema", "ema_model", "ema", "ema_weights", "shadow"),
+    *("averaged_model", "swa_model", "swa_state_dict", "swa"),
+)
+DEEPEST = 6  # dicts on the way to weights: one that holds itself has no end
+#: In the order in which they are looked for: of several networks in one file the averaged one, or the teacher, which is an average.
+WRAPPERS = (
+    *AVERAGED,
+    *("classy_state_dict", "base_model", "teacher", "student", "state_dict", "model_state_dict", "model", "trunk"),
+)
 PREFIXES = (
+    *(f"{name}." for name in AVERAGED),
     *("module.", "_orig_mod.", "model.", "net."),
     *("teacher.", "teacher_backbone.", "student.", "student_backbone.", "encoder_q."),
     *("backbone.", "encoder.", "trunk.", "_feature_blocks."),
@@ -52,6 +65,7 @@ PREFIXES = (
 HEADS = {
     *("fc", "head", "heads", "classifier", "head_dist", "last_linear", "predictor", "prediction_head", "prototypes"),
     *("projection_head", "projection", "projector", "teacher_head", "student_head", "queue", "queue_ptr", "center", "centers"),
+    "n_averaged",  # of torch.optim.swa_utils.AveragedModel
 }
 #: The other network of a pair, beside one whose prefix was found.
 TWINS = {"student", "student_backbone", "encoder_k", "backbone_momentum", "momentum_backbone", "projection_head_momentum"}
@@ -81,19 +95,42 @@ def recognise(checkpoint: Path | Mapping[str, Any], names: Collection[str] = ())
     """The layout of a checkpoint, by the usual wrappers, prefixes and heads. names: as in `state_dict`."""
     tree = _read(checkpoint) if isinstance(checkpoint, Path) else checkpoint
     path: list[str] = []
-    while wrapper := next((name for name in WRAPPERS if isinstance(tree.get(name), Mapping)), None):
-        path.append(wrapper)
-        tree = tree[wrapper]
+    beside: dict[str, None] = {}
+    while len(path) < DEEPEST and (found := _wrappers(tree)):
+        path.append(found[0])
+        beside |= dict.fromkeys(found[1:])
+        tree = tree[found[0]]
     keys = [str(key) for key in tree]
     prefixes: list[str] = []
     left_out: dict[str, None] = {}
     while prefix := next((p for p in PREFIXES if _starts(keys, p) and not _starts(names, p)), None):
         prefixes.append(prefix)
         rest = [key for key in keys if not key.startswith(prefix)]
-        left_out |= dict.fromkeys(_first(key) for key in rest if _first(key) in HEADS | TWINS)
+        averaged = prefix.removesuffix(".") in AVERAGED  # what stands beside an average is what it is of
+        others = {_first(key): None for key in rest if averaged or _first(key) in TWINS}
+        left_out |= others | dict.fromkeys(_first(key) for key in rest if _first(key) in HEADS)
+        beside |= {name: None for name in others if name not in HEADS}
         keys = [key.removeprefix(prefix) for key in keys if key.startswith(prefix)] + [key for key in rest if _first(key) not in left_out]
     left_out |= dict.fromkeys(_first(key) for key in keys if _first(key) in HEADS and key not in names)
-    return Layout(tuple(path), tuple(prefixes), tuple(left_out))
+    return Layout(tuple(path), tuple(prefixes), tuple(left_out), tuple(beside))
+
+
+def _wrappers(tree: Mapping[str, Any]) -> list[str]:
+    """What is on the way to weights, the one that is meant first; else one that is a dict, for the message."""
+    return [name for name in WRAPPERS if _holds_weights(tree.get(name))] or [
+        name for name in WRAPPERS if name not in AVERAGED and isinstance(tree.get(name), Mapping)
+    ][:1]
+
+
+def _holds_weights(tree: object, depth: int = 0) -> bool:
+    """Whether it is a dict of tensors, or one on the way to it."""
+    import torch
+
+    if not isinstance(tree, Mapping) or depth > DEEPEST:
+        return False
+    if any(isinstance(value, torch.Tensor) and value.ndim for value in tree.values()):
+        return True
+    return any(_holds_weights(tree[name], depth + 1) for name in WRAPPERS if name in tree)
 
 
 def _first(key: str) -> str:
