@@ -33,7 +33,7 @@ def table(tmp_path: Path, columns: dict[str, Any], index: str = "") -> Path:
     [
         (NOISE, ("f0", "f1", "f2")),
         ({"0": [1.0] * 4, "1": [2] * 4}, ("0", "1")),
-        ({"dino_007": [1.0] * 4, "dino_010": [True] * 4}, ("dino_007", "dino_010")),
+        ({"dino_007": [1.0] * 4, "dino_010": [1] * 4}, ("dino_007", "dino_010")),
         ({"feat.area": [1.0] * 4, "feat.mean": [2.0] * 4, "feat.1": [3.0] * 4}, ("feat.area", "feat.mean", "feat.1")),
         ({"f[0]": [1.0] * 4}, ("f[0]",)),
         ({"vector": [[1.0, 2.0]] * 4}, ("vector[0]", "vector[1]")),
@@ -70,6 +70,7 @@ def test_an_index_may_hold_the_ids(tmp_path: Path) -> None:
         ({"vector": [[1.0, 2.0]] * 3 + [None]}, r"the list of 'd' in 'vector' is no list of 2 numbers"),
         ({"vector": [["x", "y"]] * 4}, r"is no list of 2 numbers"),
         ({"f0": list("wxyz"), "f1": [1.0] * 4}, r"column 'f0' does not hold numbers"),
+        ({"f0": [1.0] * 4, "f1": [True, False] * 2}, r"column 'f1' does not hold numbers"),
         ({}, r"holds ids alone"),
     ],
 )
