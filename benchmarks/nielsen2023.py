@@ -16,8 +16,9 @@ Their figure of balanced accuracies, beside ours, for ISIC 2019 (isic2019), Hype
     medbench run benchmarks/nielsen2023.py --task marrow $BASELINE
 
 Pretrained here instead, by their recipe: `--methods dino --weights= --source imagenet+task --pretrain paper` (500 epochs,
-5 % of the images left out to watch on; from DINO's own ImageNet XCiT and on its pixel scale, theirs from the supervised one on [-1, 1]; on the training part alone, theirs on 44,107 images of ISIC
-2020 and HyperKvasir's unlabelled ones, too). `medbench data list isic2019` says how to get the images; the weights are fetched from Zenodo
+5 % of the images left out to watch on; from DINO's own ImageNet XCiT and on its pixel scale, theirs from the supervised one on [-1, 1]; on
+the training part alone, theirs on 44,107 images of ISIC 2020 and HyperKvasir's unlabelled ones, too). `medbench data list isic2019`
+says how to get the images; the weights are fetched from Zenodo
 (193 MB each, SHA-256 checked).
 
 Hardware: a GPU. Time: not measured, this study was never run for want of the data. Expected on ISIC, balanced accuracy, read off the figure
