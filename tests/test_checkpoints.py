@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,7 +21,7 @@ from trees.serving import Served, Server
 
 from medbench.models import checkpoints, encoders, weights
 from medbench.models.checkpoints import download
-from medbench.schema import Progress, UserError, Weights
+from medbench.schema import Progress, UserError, Weights, parsed
 from medbench.system.progress_listener import listening
 
 Shapes = dict[str, tuple[int, ...]]
@@ -443,7 +442,7 @@ def test_two_runs_download_once(server: Server, entry: checkpoints.Checkpoint, b
 
 def test_a_recorded_hash_is_what_is_enforced(tmp_path: Path) -> None:
     download.remember(tmp_path, "a", "1" * 64)
-    assert json.loads((tmp_path / "weights" / "a.json").read_text()) == {"sha256": "1" * 64}
+    assert parsed((tmp_path / "weights" / "a.json").read_text()) == {"sha256": "1" * 64}
     download.remember(tmp_path, "a", "1" * 64)
     with pytest.raises(UserError, match=r"'a' have changed: SHA-256 222222222222, first seen as 111111111111"):
         download.remember(tmp_path, "a", "2" * 64)

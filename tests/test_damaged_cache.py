@@ -19,7 +19,7 @@ from fakes.pretraining import small, train
 from medbench import Store, images
 from medbench.images import packing
 from medbench.run import prepare
-from medbench.schema import Drawn, Progress, UserError, parsed, with_checksum
+from medbench.schema import Drawn, Progress, UserError, Weights, parsed, with_checksum
 from medbench.system import archive_checksum
 from medbench.system.cache_folder import archive_is_whole
 from medbench.system.progress_listener import listening
@@ -203,7 +203,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tup
     data = SimpleNamespace(where=lambda part: slice(0, 0), pool=SimpleNamespace(bags=None, groups=None, labels=None))
     encoder = SimpleNamespace(mean=(), std=(), size=16)
     recipe = [small("simclr")]
-    weights = SimpleNamespace(sha256="s", file=None)
+    weights = Weights("w", "s", (), None)
     unit = SimpleNamespace(
         members=(), recipes=recipe, data=data, encoder=encoder, start="s", name="u", weights=weights, pretrain_seed=0, precision="fp32"
     )

@@ -89,7 +89,7 @@ def test_run_reads_what_a_printed_command_says(name: str, asked: Callable[..., G
 def test_every_field_has_an_option_and_every_option_is_one_of_a_field_or_of_the_run() -> None:
     assert list(OPTIONS) == [field.name for field in fields(Grid)]
     assert len({option.flag for option in OPTIONS.values()}) == len(OPTIONS)
-    own = {"--device", "--out", "--plan", "--no-audit", "--help", "-h"}
+    own = {"--device", "--out", "--plan", "--rehash", "--no-audit", "--help", "-h"}
     assert flags("run") | own == {option.flag for option in OPTIONS.values()} | own
     assert all(option.help.endswith(".") for option in OPTIONS.values())
 
