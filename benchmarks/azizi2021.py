@@ -6,6 +6,7 @@ The three scenarios that they compare, and the supervised baseline, gathered in 
     medbench run benchmarks/azizi2021.py                                            # ImageNet, then in-domain: SimCLR, MICLe
     medbench run benchmarks/azizi2021.py --source task                              # in-domain alone
     medbench run benchmarks/azizi2021.py --source imagenet --methods simclr,supervised      # ImageNet alone
+    medbench run benchmarks/azizi2021.py --augmentations chest,dermatology                  # their ablation of the views, each on both tasks
     medbench compare runs/azizi2021
     medbench table runs/azizi2021 --rows method,source --cols task,labels
     medbench table runs/azizi2021 --metric accuracy --rows method,source --cols task,labels # top-1, as their dermatology
@@ -27,7 +28,10 @@ Where this departs from the paper:
   of the authors' later code (google-research/medical-ai-research-foundations). Of its batch of 512 (1,024 on chest radiographs in the paper,
   as Truong et al. report) the loss compares 256 images at a time, and is the mean of both directions, there the sum.
 - MICLe's two stages see together what SimCLR sees alone. It pairs the images of CheXpert's studies, too; theirs is told of dermatology alone,
-  on cases with several images. A bag of one image gives two views of it here: their rule is NOT FOUND.
+  on cases with several images. Bags of one image are left out of the second stage here, too, where the others fill a batch; else they give
+  two views of it: their rule is NOT FOUND. What share of the pairs are two images stands under the table.
+- Views are those of SimCLR's code for skin, and without grey and blur, at half the jitter and turned by up to 45 degrees for chest films; crops are
+  drawn as by torchvision, theirs by TensorFlow, whose crops have another distribution of areas.
 - A pretraining leaves 5 % of the training images out (whole patients, up to 1,000 images) to watch itself on; its steps are counted on all of
   them, so that the others are seen 1.05 times as often as its epochs say. Theirs is NOT FOUND.
 - A fraction of the labels is no plain random share, as theirs probably is: every draw begins with an image of each class, and takes whole patients

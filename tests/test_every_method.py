@@ -15,13 +15,14 @@ import torch
 from PIL import Image
 
 from medbench import Grid, Store
+from medbench.methods.simclr import SIMCLR
 from medbench.models import pretrain
 from medbench.models.finetune import MODERN
 from medbench.models.pretrain import recipe
 from medbench.protocols import finetune
 from medbench.report import leaderboard
 from medbench.run import planning, prepare, pretrain_only
-from medbench.schema import registry
+from medbench.schema import Encoder, fingerprint, registry
 from medbench.schema.methods import BUDGETS
 
 Medbench = Callable[..., int]
@@ -84,6 +85,7 @@ def test_all_methods_in_one_run(bagged: Path, medbench: Medbench, tmp_path: Path
     by = {row.cell.method: row for row in rows}
     (stage, paired) = by["micle"].provenance["pretraining"][0]["stages"]
     assert not stage["paired"] and paired["paired"] and by["micle"].provenance["pretraining"][0]["pairs_from_two_images"] == 1.0
+    assert "- micle: 100.0 % of its pairs are two images of a bag" in (out / "leaderboard.md").read_text()
     assert np.array(by["dvme"].provenance["protocol"]["attention"]).shape == (3, 3)
     assert by["dvme"].cost["pretrain_seconds"] == pytest.approx(
         sum(by[m].cost["pretrain_seconds"] for m in ("simclr", "swav", "dino")), abs=0.2
@@ -170,6 +172,70 @@ def test_the_weights_identity_holds_everything_that_makes_them(bagged: Path, few
     assert len({base, *others}) == 6
     monkeypatch.setattr(recipe, "ADAPT_LR", 5e-4)
     assert sha() != base
+
+
+@pytest.mark.usefixtures("few_views")
+def test_views_are_an_axis(bagged: Path, medbench: Medbench, tmp_path: Path) -> None:
+    """Lines of their own, whose rows hold the views; a method without a choice stands there once."""
+    out = tmp_path / "out"
+    asked = ("--methods", "simclr,supervised", "--augmentations", "modality,chest,dermatology")
+    assert medbench("run", "--task", f"folder:{bagged}", *SMALL, *asked, "--out", str(out)) == 0
+    rows = {row.cell.method: row for row in Store(out).rows().values()}
+    assert rows.keys() == {"simclr", "simclr:chest", "simclr:dermatology", "supervised"}
+    turned = {
+        name: row.provenance["pretraining"][0]["stages"][0]["crops"][0]["rotation"] for name, row in rows.items() if name != "supervised"
+    }
+    assert turned == {"simclr": 0, "simclr:chest": 45, "simclr:dermatology": 0}
+    weights = {name: row.provenance["weights_sha256"] for name, row in rows.items()}
+    assert weights["simclr"] == weights["simclr:dermatology"] != weights["simclr:chest"], "the same views are trained on once"
+    assert medbench("table", str(out)) == 0
+    assert "| simclr:chest |" in (out / "leaderboard.md").read_text()
+
+
+def test_views_of_micle_and_a_name_that_says_them(bagged: Path) -> None:
+    asked = Grid(
+        tasks=(f"folder:{bagged}",), methods=("micle", "simclr:chest"), augmentations=("chest",), size=32, labels=("100",), seeds=1
+    )
+    micle, simclr = planning.plan(asked).units
+    assert (micle.method.name, simclr.method.name) == ("micle:chest", "simclr:chest")
+    assert {crop.rotation for unit in (micle, simclr) for stage in unit.recipes for crop in stage.crops} == {45.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--augmentations", "chest,skin"), "Unknown augmentation 'skin'"),
+        (("--methods", "supervised,dino", "--augmentations", "chest"), "No method of this run is trained on the views 'chest'"),
+        (("--methods", "simclr:skin"), "Unknown augmentation 'skin' of simclr"),
+        (("--methods", "simclr", "--augmentations", "chest", "--source", "imagenet"), "Method 'simclr:chest' has no source 'imagenet'"),
+        (("--augmentations", "chest", "--source", "imagenet"), "No method of this run is trained on the views 'chest'"),
+        (("--methods", "dino:chest"), "Unknown method 'dino:chest'"),
+    ],
+)
+def test_views_that_cannot_be_chosen(arguments: tuple[str, ...], said: str, medbench: Medbench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert medbench("run", "--task", "derm", "--data", "phantom", *arguments, "--plan") == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("architecture", ["test_resnet", "resnet18", "regnetx_002", "resnetv2_18"])
+def test_random_weights_have_their_residual_branches(architecture: str, tmp_path: Path) -> None:
+    """As torchvision initialises them. A pretraining from random weights starts from timm's own, and other networks are as they were."""
+    import timm
+
+    random = registry.method("random")
+    assert random.weights is not None and random.encoder is not None
+    encoder = Encoder(architecture, architecture, "", 64, (0.5,) * 3, (0.5,) * 3, "bicubic")
+    drawn = random.weights(encoder, "none", 3, tmp_path)
+    assert drawn.sha256 not in (SIMCLR.weights(encoder, "task", 3, tmp_path).sha256, fingerprint("random", architecture, 64, 3))  # type: ignore[misc]
+    torch.manual_seed(3)
+    wanted = timm.create_model(architecture, zero_init_last=False)
+    wanted.reset_classifier(0)
+    found = random.encoder(encoder, drawn, 3).state_dict()
+    assert found.keys() == wanted.state_dict().keys()
+    assert all(torch.equal(found[name], value) for name, value in wanted.state_dict().items())
+    assert all(bool(value.any()) for name, value in found.items() if name.endswith("weight"))
+    plain = Encoder("test_vit", "test_vit", "", 64, (0.5,) * 3, (0.5,) * 3, "bicubic")
+    assert random.weights(plain, "none", 3, tmp_path).sha256 == fingerprint("random", "test_vit", 64, 3)
 
 
 def test_a_fusion_shares_its_members_features(bagged: Path) -> None:

@@ -85,7 +85,10 @@ CHANGES: dict[str, tuple[Change, Callable[[Cell], bool]]] = {
     ),
     "the reader of PNG": (lambda patch: patch.setitem(decoding.DECODERS, "png", decoding.DECODERS["png"] + 1), lambda cell: False),
     "the resize": (lambda patch: patch.setattr(packing, "RESIZE", 2), lambda cell: True),
-    "crops": (lambda patch: patch.setattr(augment, "CROPS", 2), lambda cell: cell.method == "simclr" or cell.protocol == "finetune"),
+    "crops": (
+        lambda patch: patch.setattr(augment, "CROPS", augment.CROPS + 1),
+        lambda cell: cell.method == "simclr" or cell.protocol == "finetune",
+    ),
     "features": (lambda patch: patch.setattr(features, "EMBEDDING", 2), lambda cell: cell.protocol != "finetune"),
     "draws": (lambda patch: patch.setattr(splits, "DRAWS", 2), lambda cell: cell.labels != "100%"),
     "folds": (lambda patch: patch.setattr(splits, "FOLDS", 2), lambda cell: True),
@@ -107,6 +110,13 @@ def test_a_change_makes_older_what_it_can_alter(change: str, folders: dict[str, 
     make(monkeypatch)
     for name, folder in folders.items():
         assert older(before[name], planned(folder)) == {cell for cell in before[name] if alters(cell)}
+
+
+def test_batch_statistics_of_plain_images_are_not_touched_by_crops(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"methods": ("supervised-bn", "concat:supervised-bn+simclr"), "protocols": ("linear",)}
+    before = planned(folders["jpeg"], **asked)
+    monkeypatch.setattr(augment, "CROPS", augment.CROPS + 1)
+    assert older(before, planned(folders["jpeg"], **asked)) == {cell for cell in before if cell.method != "supervised-bn"}
 
 
 def test_the_validation_part_of_several_labels_touches_their_fine_tuning(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ def test_an_older_row_says_its_kind_of_device_in_the_name(device: str | None, ki
 def test_every_committed_row_has_a_budget_where_it_was_trained() -> None:
     for file in sorted((ROOT / "results").glob("*/rows.jsonl")):
         for line in file.read_text(encoding="utf-8").splitlines():
-            row = Row.from_json(json.loads(line))
+            row = Row.from_json(parsed(line))
             assert row.provenance["budget"] == ("quick" if row.provenance["pretraining"] else None)
             assert len(row.provenance["member_weights"]) == len(row.provenance["members"])
 

@@ -24,7 +24,7 @@ from medbench.methods.micle import MICLE
 from medbench.methods.simclr import SIMCLR
 from medbench.methods.supervised_adapted_bn import SUPERVISED_BN
 from medbench.methods.swav import SWAV
-from medbench.models.pretrain import Position, Recipe, batches, checkpointing, loop, pretrain
+from medbench.models.pretrain import Position, Recipe, batch_order, batches, checkpointing, fitted, loop, pretrain
 from medbench.models.pretrain.objective import Objective
 from medbench.models.pretrain.optimizer import make_optimiser, set_rates
 from medbench.models.pretrain.recipe import QUICK_VIEWS
@@ -271,6 +271,85 @@ def test_ten_steps_equal_a_plain_lightly_loop_on_the_same_views(name: str, tmp_p
     np.testing.assert_allclose(ours, theirs, rtol=2e-5)
 
 
+def scaled(parameters: list[nn.Parameter], decay: float) -> None:
+    """LARC without clipping, as main_swav.py has it: each gradient, decay included, is a thousandth of its parameter's length; none is left out."""
+    for p in parameters:
+        if p.grad is None or not p.norm() or not p.grad.norm():
+            continue
+        rate = 0.001 * p.norm() / (p.grad.norm() + decay * p.norm() + 1e-8)
+        p.grad.add_(p, alpha=decay).mul_(rate)
+
+
+def swapped(parts: nn.ModuleDict, views: list[torch.Tensor], queue: list[torch.Tensor]) -> torch.Tensor:
+    """The loss of main_swav.py for a batch of 8; queue: the 16 newest embeddings of each large view, used once they are 16."""
+    unit = nn.functional.normalize(parts["head"](crops_of(parts["backbone"], views)), dim=1).chunk(len(views))
+    weight = parts["prototypes"].weight
+    scores = [z @ weight.T for z in unit]
+    loss = torch.zeros(())
+    for large in range(2):
+        together = torch.cat([queue[large] @ weight.T, scores[large]]) if len(queue[large]) == 16 else scores[large]
+        codes = torch.from_numpy(sinkhorn(together.detach().double().numpy())[-8:]).float()
+        queue[large] = torch.cat([unit[large].detach(), queue[large]])[:16]
+        others = [other for other in range(len(views)) if other != large]
+        loss = loss - sum((codes * (scores[o] / 0.1).log_softmax(1)).sum(1).mean() for o in others) / len(others) / 2
+    return loss
+
+
+def without_bias() -> nn.Module:
+    """`encoder` without the bias that the head's first norm takes away again: its gradient is rounding alone, and LARC makes a step of it."""
+    net = encoder()
+    net[3].bias = None  # type: ignore[index]
+    return net
+
+
+def test_swav_on_paper_takes_the_steps_of_main_swav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six steps at the peak rate: two with frozen prototypes, four with a full queue. Loss, and the weights at the end, norms among them."""
+    seen: list[list[torch.Tensor]] = []
+    start: dict[str, Any] = {}
+    real = loop.views_of
+    monkeypatch.setattr(loop, "views_of", lambda *a, **k: seen.append(real(*a, **k)) or seen[-1])
+    monkeypatch.setattr(loop, "_look", lambda training, step: None)
+    (paper,) = SWAV.recipes("", "paper", 10_000, "task")  # type: ignore[misc]
+
+    def objective(backbone: nn.Module, dim: int, recipe: Recipe) -> Objective:
+        made = paper.objective(backbone, dim, recipe)
+        start.update({key: value.clone() for key, value in made.state_dict().items()})
+        return made
+
+    hyper = {**paper.hyper, "hidden": 16, "width": 8, "prototypes": 12, "queue": 16, "frozen_until": 0.3}
+    views = round(paper.views_an_image(64) * 8 * 6)
+    recipe = paper.having(objective=objective, hyper=hyper, batch=8, accumulate=1, views=views, final_lr=4.8)
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), np.uint8)
+    names = np.arange(40).astype(str)
+    args = (pixels, np.arange(40), names, names, None, without_bias, HALF, HALF, 64, [recipe])
+    weights = torch.load(pretrain(*args, seed=0, folder=tmp_path, device="cpu"), weights_only=True)
+    steps = json.loads((tmp_path / "history.json").read_text())["steps"]
+    assert {line["lr"] for line in steps} == {4.8}
+
+    plain = paper.objective(without_bias(), 10, recipe)
+    plain.load_state_dict(start)
+    parts, queue = plain.train().parts, [torch.zeros(0, 8)] * 2
+    moving = list(plain.parameters())
+    optimiser = torch.optim.SGD(moving, lr=4.8, momentum=0.9)
+    theirs = []
+    for step, views_ in enumerate(seen):
+        with torch.no_grad():
+            parts["prototypes"].weight.copy_(nn.functional.normalize(parts["prototypes"].weight, dim=1))
+        loss = swapped(parts, views_, queue)
+        optimiser.zero_grad()
+        loss.backward()
+        if step < 2:
+            parts["prototypes"].weight.grad = None
+        with torch.no_grad():
+            scaled(moving, 1e-6)
+        optimiser.step()
+        theirs.append(loss.item())
+    assert len(theirs) == 6
+    np.testing.assert_allclose([line["loss"] for line in steps], theirs, rtol=2e-5)
+    for name, value in parts["backbone"].state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-6)
+
+
 # -- numbers ---------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -296,6 +375,7 @@ def test_swav_on_paper() -> None:
     hyper = recipe.hyper
     assert (hyper["prototypes"], hyper["epsilon"], hyper["sinkhorn_iterations"], hyper["temperature"]) == (3000, 0.05, 3, 0.1)
     assert (recipe.batch, hyper["width"]) == (4096, 128)
+    assert recipe.scale_all and not any(method.recipes("", "paper", 100, "task")[0].scale_all for method in (SIMCLR, DINO))  # type: ignore[misc]
     assert recipe.batch // recipe.accumulate + hyper["queue"] == 4096  # images among which clusters are kept equal
     assert [(c.count, c.scale, c.pixels(224)) for c in recipe.crops] == [(2, (0.14, 1.0), 224), (6, (0.05, 0.14), 96)]
     assert recipe.views == pytest.approx(800 * 10_000 * (2 + 6 * (96 / 224) ** 2), abs=1)
@@ -333,6 +413,26 @@ def test_few_images_make_a_smaller_step_at_a_rate_in_proportion(method: Method) 
     (stage,) = loop.plan_stages(data, [few], checkpointing.DistributedContext(0, 1))
     assert stage.batch == few.batch == 190
     assert stage.batch / stage.parts >= min(190, full.batch // full.accumulate) / 2
+
+
+def test_pairs_have_the_rate_of_the_batch_that_there_is() -> None:
+    """1,600 images of 297 patients: of 512 images a step at .6, patients allow 282 pairs, at .6 x 282 / 512. As settings and as steps."""
+    groups = np.array([f"p{i % 297}" for i in range(1600)])
+    single, paired = MICLE.recipes("dermoscopy", "paper", 1600, "task")  # type: ignore[misc]
+    few = fitted(paired, groups, groups)
+    most = len(set(groups[~batch_order.monitored_part(groups)]))
+    assert (paired.batch, paired.lr) == (512, pytest.approx(0.6))
+    assert (few.batch, few.lr) == (most // 2 * 2, pytest.approx(0.3 * few.batch / 256))
+    assert (fitted(single, groups, groups), fitted(few, groups, groups)) == (single, few)
+    data = batches.Data(np.zeros((1600, 8, 8, 3), np.uint8), np.arange(1600), groups, groups, None, HALF, HALF, 8)
+    for asked in (paired, few):
+        (stage,) = loop.plan_stages(data, [asked], checkpointing.DistributedContext(0, 1))
+        assert (stage.batch, stage.parts, stage.recipe.lr) == (few.batch, few.accumulate, few.lr)
+    names = np.array([f"p{i % 20}" for i in range(40)])
+    quick = MICLE.recipes("dermoscopy", "quick", 40, "task")[1]  # type: ignore[misc]
+    assert (fitted(quick, names, names).batch, fitted(quick, names, names).lr) == (20, quick.lr)  # of AdamW: ours, for every batch
+    many = np.arange(2000).astype(str)
+    assert fitted(paired, many, many) == paired
 
 
 @pytest.mark.parametrize("budget", ["quick", "standard", "paper"])

@@ -5,8 +5,12 @@ Both stages stand in this method's own recipes: together they see SimCLR's views
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from medbench.images import augment
+from medbench.methods.simclr import augmented
 from medbench.methods.simclr import recipes as simclr_recipes
 from medbench.models import weights
 from medbench.models.pretrain.initial_weights import starting
@@ -14,9 +18,9 @@ from medbench.models.pretrain.recipe import Recipe
 from medbench.schema import Encoder, Method, Split
 
 
-def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
+def recipes(modality: str, budget: str, n_images: int, source: str, views: str = augment.RECIPES[0]) -> tuple[Recipe, ...]:
     """Half of SimCLR's views each for SimCLR and for bag pairs, so that both together see what SimCLR sees. The head stays between them."""
-    (whole,) = simclr_recipes(modality, budget, n_images, source)
+    (whole,) = simclr_recipes(modality, budget, n_images, source, views)
     first = whole.having(views=whole.views // 2)
     return first, first.having(paired=True)
 
@@ -28,7 +32,7 @@ def _refuses(pool: Split, encoder: Encoder) -> str:
 
 MICLE = Method(
     "micle",
-    version=1,
+    version=2,
     title="MICLe",
     sources=("imagenet+task", "task"),
     weights=starting("simclr"),
@@ -36,5 +40,6 @@ MICLE = Method(
     seeded=True,
     recipes=recipes,
     refuses=_refuses,
+    augmented=partial(augmented, made_by=recipes),
     citation="Azizi et al. 2021, arXiv:2101.05224",
 )

@@ -1,16 +1,38 @@
-"""The control: the architecture alone, as timm initialises it. What a pretrained encoder must beat."""
+"""The control: the architecture alone, as timm initialises it, but with its residual branches switched on. What a pretrained encoder must beat."""
 
 from __future__ import annotations
 
+import inspect
+from typing import TYPE_CHECKING
+
 from medbench.models import weights
+from medbench.models.encoders import EMBEDDED
 from medbench.schema import Encoder, Method, Weights, fingerprint
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _options(encoder: Encoder) -> dict[str, bool]:
+    """timm switches the last layer of each residual branch of a ResNet, and of some other families, off at first: good for a training, but frozen
+    it would be a stem and its shortcuts. torchvision does not."""
+    if encoder.architecture == EMBEDDED:  # is none of them, and a plan for it needs no torch
+        return {}
+    import timm
+    import torch
+
+    with torch.device("meta"):
+        model = timm.create_model(encoder.architecture, pretrained=False)
+    return {"zero_init_last": False} if "zero_init_last" in inspect.signature(type(model)).parameters else {}
 
 
 def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: object) -> Weights:
-    drawn = fingerprint("random", encoder.architecture, encoder.size, pretrain_seed)
+    drawn = fingerprint("random", encoder.architecture, encoder.size, pretrain_seed, *_options(encoder))
     return Weights(f"random, seed {pretrain_seed}", drawn, (), None)
 
 
-RANDOM = Method(
-    "random", version=1, title="Random weights (control)", sources=("none",), weights=_weights, encoder=weights.build_encoder, seeded=True
-)
+def _encoder(encoder: Encoder, weights_: Weights, seed: int) -> torch.nn.Module:
+    return weights.build_encoder(encoder, weights_, seed, **_options(encoder))
+
+
+RANDOM = Method("random", version=1, title="Random weights (control)", sources=("none",), weights=_weights, encoder=_encoder, seeded=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from medbench.images import augment
@@ -10,7 +12,7 @@ from medbench.models import weights
 from medbench.models.pretrain.initial_weights import SOURCES, starting
 from medbench.models.pretrain.position import Position
 from medbench.models.pretrain.recipe import Recipe, budgeted, gentle, step_of
-from medbench.schema import Method
+from medbench.schema import Method, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -41,9 +43,9 @@ def simclr(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
     )
 
 
-def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
+def recipes(modality: str, budget: str, n_images: int, source: str, views: str = augment.RECIPES[0]) -> tuple[Recipe, ...]:
     # temperature and width: SimCLR's and Azizi et al.'s; lightly's default temperature is 0.5
-    common = Recipe(simclr, augment.simclr_views(modality), 0, 0, hyper={"temperature": 0.1, "width": 128, "head_norm": True})
+    common = Recipe(simclr, augment.simclr_views(modality, views), 0, 0, hyper={"temperature": 0.1, "width": 128, "head_norm": True})
     if budget != "paper":
         return (common.having(views=budgeted(budget, n_images), **gentle(source)),)
     # Azizi et al.'s own were NOT FOUND; these are the defaults of the authors' later code (google-research/medical-ai-research-foundations,
@@ -64,6 +66,25 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
     )
 
 
+def augmented(method: Method, views: str, made_by: Callable[..., tuple[Recipe, ...]]) -> Method:
+    """The method, whose recipes are `made_by`, with one of `augment.RECIPES` as its random views. Raises UserError."""
+    if views not in augment.RECIPES:
+        what = f"Unknown augmentation '{views}' of {method.name}."
+        then = f"medbench run --methods {method.name} --augmentations {augment.RECIPES[-1]}"
+        raise UserError(what, allowed=augment.RECIPES, given=views, then=then)
+    if views == augment.RECIPES[0]:
+        return method
+    return replace(
+        method,
+        name=f"{method.name}:{views}",
+        title=f"{method.title}, the views of Azizi et al. 2021 for {views}",
+        sources=tuple(source for source in method.sources if source != "imagenet"),  # an official checkpoint has its own
+        recipes=partial(made_by, views=views),
+        augmented=None,
+        default=False,
+    )
+
+
 SIMCLR = Method(
     "simclr",
     version=1,
@@ -73,5 +94,6 @@ SIMCLR = Method(
     encoder=weights.build_encoder,
     seeded=True,
     recipes=recipes,
+    augmented=partial(augmented, made_by=recipes),
     citation="Chen et al. 2020, arXiv:2002.05709",
 )

@@ -91,6 +91,7 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
             warmup_lr=0.3 * share,
             weight_decay=(1e-6, 1e-6),
             momentum=0.9,
+            scale_all=True,  # its LARC wraps one group of all parameters
             # prototypes frozen for the first epoch. A part of the batch has 256 images: the queue brings the 4,096 among which the paper keeps
             # its clusters equal. Of 256 alone none could give more than 256 / 3,000 of itself to one of 3,000 clusters.
             hyper={**hyper, "queue": 4096 - 256, "queue_from": 0.0, "frozen_until": 1 / epochs},

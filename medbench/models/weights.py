@@ -87,12 +87,14 @@ def own(encoder: Encoder, cache_dir: Path) -> Weights:
     return Weights(f"{encoder.file.name} ({layout})", sha256(encoder.file), (), encoder.file, checkpoints.OWN, state=state)
 
 
-def build_encoder(encoder: Encoder, weights: Weights, seed: int) -> torch.nn.Module:
+def build_encoder(encoder: Encoder, weights: Weights, seed: int, **options: Any) -> torch.nn.Module:
     """The encoder with its weights and its readout, in eval mode: (B, 3, H, W) float32 -> (B, D) float32.
 
     Without a file the weights are timm's own initialisation, drawn from `seed`. Every key of a checkpoint must fit: one of timm's is loaded
     strictly with its classifier, which is removed afterwards; one of another layout (`Weights.layout`) strictly without its heads. A ViT's
     positions are resampled to the encoder's size. Raises UserError where it does not fit.
+
+    options: of timm's architecture, for weights that are drawn.
     """
     import torch
 
@@ -101,7 +103,7 @@ def build_encoder(encoder: Encoder, weights: Weights, seed: int) -> torch.nn.Mod
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if weights.file is None:
-            model = _model(encoder)
+            model = _model(encoder, **options)
         elif weights.layout:
             model = _model(encoder)
             model.reset_classifier(0)
@@ -118,11 +120,11 @@ def build_encoder(encoder: Encoder, weights: Weights, seed: int) -> torch.nn.Mod
     return module
 
 
-def _model(encoder: Encoder) -> Any:
+def _model(encoder: Encoder, **options: Any) -> Any:
     """timm's model as it is initialised, at the encoder's size."""
     import timm
 
-    return timm.create_model(encoder.architecture, pretrained=False, **_size(encoder))  # timm's classes differ
+    return timm.create_model(encoder.architecture, pretrained=False, **_size(encoder), **options)  # timm's classes differ
 
 
 def _timms(encoder: Encoder, file: Path) -> Any:

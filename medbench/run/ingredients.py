@@ -33,12 +33,11 @@ def ingredients(unit: Unit, protocol: Protocol) -> dict[str, Any]:
 def touched(unit: Unit, protocol: Protocol, labels: str, target: EvaluationSet) -> dict[str, int]:
     """The named ingredients of a row and their versions. labels, target: as the cell has them."""
     found: dict[str, int] = {}
-    trained = any(part.recipes for part in unit.members or (unit,))
     if unit.encoder.kind != "features":
         found |= unit.data.pixels[target.part] | target.pixels
         if protocol.needs == "features":
             found["features"] = features.EMBEDDING
-        if trained or protocol.needs == "images":
+        if unit.draws_views or protocol.needs == "images":
             found["crops"] = augment.CROPS
     if labels != str(ALL):
         found["draws"] = splits.DRAWS

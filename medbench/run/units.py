@@ -37,6 +37,16 @@ class Unit:
     def name(self) -> str:
         return f"{self.data.task.name} {self.method.name} {self.encoder.name}@{self.encoder.size}"
 
+    @property
+    def draws_views(self) -> bool:
+        """Whether its weights, or a member's, are trained on random views here."""
+        return any(_draws_views(part.recipes) for part in self.members or (self,))
+
+
+def _draws_views(recipes: tuple[pretrain.Recipe, ...]) -> bool:
+    """Not where batch statistics alone are estimated, on the images as they are."""
+    return any(recipe.objective is not None for recipe in recipes)
+
 
 def unit_of(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path) -> Unit:
     """A unit without its cells: which weights it will have, and what makes them. Raises UserError."""
@@ -55,7 +65,9 @@ def unit_of(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int
     )
     if method.recipes is None or source == "imagenet":
         return Unit(data, method, source, encoder, start, pretrain_seed, grid.precision)
-    recipes = method.recipes(data.task.modality, grid.pretrain, len(data.pool), source)
+    pool = data.pool
+    asked = method.recipes(data.task.modality, grid.pretrain, len(pool), source)
+    recipes = tuple(pretrain.fitted(recipe, pool.bags, pool.groups) for recipe in asked)
     weights = _pretrained(data, method, encoder, start, recipes, pretrain_seed, grid)
     return Unit(data, method, source, encoder, weights, pretrain_seed, grid.precision, start=start, recipes=recipes)
 
@@ -72,11 +84,18 @@ def _pretrained(
     """The weights that a pretraining on the task's training part will make. Their identity is everything that goes into it."""
     pool = data.pool
     sha256 = fingerprint(
-        ["pretrained", pretrain.VERSION, 1, method.name, method.version, grid.precision],
+        [
+            "pretrained",
+            pretrain.VERSION,
+            1,
+            method.name.partition(":")[0],
+            method.version,
+            grid.precision,
+        ],  # its views stand in the recipes
         [start.identity, replace(encoder, readout="pool").identity(), pretrain_seed],
         [recipe.settings() for recipe in recipes],
         [data.hashes[data.where("train")], pool.bags.tolist(), pool.groups.tolist()],
-        *raised({**data.pixels["train"], "crops": augment.CROPS}),
+        *raised({**data.pixels["train"], **({"crops": augment.CROPS} if _draws_views(recipes) else {})}),
     )
     name = f"{method.name} on {data.data}, from {start.name}, {grid.pretrain}"
     return Weights(name, sha256, (*start.trained_on, f"{data.data} (training part)"), None, "encoder", budget=grid.pretrain)

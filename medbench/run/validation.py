@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from medbench.images.augment import RECIPES
 from medbench.models import encoders
 from medbench.run import study
 from medbench.run.command_line import asking
@@ -51,6 +52,9 @@ def check_options(grid: Grid) -> None:
     if grid.pretrain not in BUDGETS:
         what = f"Unknown pretraining budget '{grid.pretrain}'."
         raise UserError(what, allowed=BUDGETS, given=grid.pretrain, then=asking(pretrain=Grid.pretrain))
+    if unknown := [name for name in grid.augmentations if name not in RECIPES]:
+        what = f"Unknown augmentation '{unknown[0]}'."
+        raise UserError(what, allowed=RECIPES, given=unknown[0], then=asking(augmentations=RECIPES))
     if grid.precision not in PRECISIONS:
         raise UserError(f"Unknown precision '{grid.precision}'.", allowed=PRECISIONS, given=grid.precision)
     if grid.target not in ("test", "val"):
@@ -75,14 +79,32 @@ def encoder_of(name: str, readout: str, grid: Grid, *, phantom: bool = False) ->
 def _methods(grid: Grid) -> list[Method]:
     """The methods a person named, or all that have the source."""
     named = grid.methods or [method.name for method in registry.methods().values() if method.default]
-    methods = [registry.method(name) for name in dict.fromkeys(named)]
+    views = _distinct("augmentation", grid.augmentations)
+    methods = _augmented([registry.method(name) for name in dict.fromkeys(named)], views)
     having = [method for method in methods if grid.source == "auto" or grid.source in method.sources]
     without = [method for method in methods if method not in having]
     if without and (grid.methods or not having):
         what = f"Method '{without[0].name}' has no source" if grid.methods else "No method has the source"
         sources = [source for method in without[: 1 if grid.methods else None] for source in method.sources]
         raise UserError(f"{what} '{grid.source}'.", allowed=dict.fromkeys(["auto", *sources]), given=grid.source)
+    _check_augmentations(having, grid)
     return having
+
+
+def _augmented(methods: Sequence[Method], views: Sequence[str]) -> list[Method]:
+    """The methods; one that has a choice of random views, once for each of these."""
+    made = [[method.augmented(method, one) for one in views] if method.augmented else [method] for method in methods]
+    return list({method.name: method for each in made for method in each}.values())
+
+
+def _check_augmentations(methods: Sequence[Method], grid: Grid) -> None:
+    """Raises UserError for views that no method of the run is trained on."""
+    trained = {method.name.partition(":")[2] for method in methods}
+    unused = [views for views in grid.augmentations if views not in {*Grid.augmentations, *trained}]
+    if unused:
+        what = f"No method of this run is trained on the views '{unused[0]}' that {OPTIONS['augmentations'].flag} asks for."
+        allowed = [method.name for method in registry.methods().values() if method.augmented]
+        raise UserError(what, allowed=allowed, then=asking(methods=tuple(allowed[-1:]), augmentations=grid.augmentations))
 
 
 def _check_encoders(every: Sequence[Encoder], methods: Sequence[Method], grid: Grid) -> list[Note]:

@@ -45,6 +45,11 @@ class Grid:
     pretrain: str = option(  # see `schema.methods.BUDGETS`
         "quick", "--pretrain", "Budget of an in-domain pretraining: quick (seconds, shows the machinery), standard, paper."
     )
+    augmentations: tuple[str, ...] = option(  # see `images.augment.RECIPES`
+        ("modality",),
+        "--augmentations",
+        "Random views that simclr and micle train on: modality (what fits the images), dermatology, chest (those of Azizi et al. 2021).",
+    )
     weights: str | None = option(
         None,
         "--weights",

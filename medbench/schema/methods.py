@@ -99,6 +99,8 @@ class Method:
     which starts from `weights`; None: nothing is trained. It is not asked for where the source is `imagenet`.
     refuses(pool, encoder) -> why it cannot serve these training images with this encoder, "" where it can.
 
+    augmented(method, "chest") -> this method with these random views, called `simclr:chest`; raises UserError. None: it has no choice of them.
+
     A fusion has `members` instead of weights of its own, and `head` instead of a linear layer: see `Fusion`.
     """
 
@@ -112,6 +114,7 @@ class Method:
     recipes: Callable[[str, str, int, str], tuple[Any, ...]] | None = None
     refuses: Callable[[Split, Encoder], str] | None = None
     fusion: Fusion | None = None
+    augmented: Callable[[Method, str], Method] | None = None
     default: bool = True  # among the methods of a run that names none
     encoders: tuple[str, ...] = ("timm",)  # the kinds of encoder it can serve
     citation: str = ""

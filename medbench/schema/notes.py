@@ -34,11 +34,12 @@ MarkKind = Literal["leak", "conflict", "partial", "absent", "blank", "look", "te
 #: failed      a line without a result, and why                                        legend     what the signs of a table mean
 #: mean rank   how ranks were averaged                                                 rank test  Friedman's and Nemenyi's tests
 #: area        a method's area under its label curve                                   savings    the labels that a method saves
+#: pairs       how many pairs of a pretraining are two images of a bag
 #: column      how a metadata column was read                                          confounded a metadata column goes with the class
 NoteKind = (
     MarkKind
     | Literal["drawn", "phantom", "left out", "unaudited", "selection", "seen", "quick", "setting", "chance", "weights", "failed"]
-    | Literal["legend", "mean rank", "rank test", "area", "savings", "column", "confounded"]
+    | Literal["legend", "mean rank", "rank test", "area", "savings", "pairs", "column", "confounded"]
 )
 #: Kinds that begin with a word in capitals where they are shown.
 HEADED = frozenset(

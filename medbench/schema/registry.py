@@ -43,11 +43,15 @@ def task(name: str, *, ordinal: bool = False) -> Task:
 
 
 def method(name: str) -> Method:
-    """The method of that name; `dvme:swav+dino` is a fusion with members of one's own choice, each of which must be a method."""
+    """The method of that name; `dvme:swav+dino` is a fusion with members of one's own choice, each of which must be a method, `simclr:chest`
+    a method with random views of one's own choice."""
     head, colon, members = name.partition(":")
     if name in methods():
         return methods()[name]
-    fusion = methods()[head].fusion if colon and head in methods() else None
+    entry = methods().get(head) if colon else None
+    if entry and entry.augmented:
+        return entry.augmented(entry, members)
+    fusion = entry.fusion if entry else None
     if fusion:
         chosen = fusion.choose(members)
         assert chosen.fusion is not None

@@ -7,13 +7,14 @@ besides (benchmarks/speed/views.py).
 
 from medbench.images.augment.apply import draw_views, finished, normalised_images, render_views, views
 from medbench.images.augment.parameters import Parameters, draw_parameters
-from medbench.images.augment.policies import Crop, dino_views, finetune_views, nielsen2023_views, simclr_views, swav_views
+from medbench.images.augment.policies import RECIPES, Crop, dino_views, finetune_views, nielsen2023_views, simclr_views, swav_views
 
 #: An ingredient (`schema.ingredients`): how the parameters of views are drawn and applied.
-CROPS = 1
+CROPS = 2
 
 __all__ = [
     "CROPS",
+    "RECIPES",
     "Crop",
     "Parameters",
     "dino_views",

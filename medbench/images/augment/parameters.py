@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,20 @@ from medbench.images.augment.policies import Crop
 if TYPE_CHECKING:
     import torch
 
+_TRIES = 10  # pairs of area and ratio that are drawn for a crop, as in torchvision
 #: Uniform numbers a view takes, whatever its kind uses: switching one operation off leaves the draws of the others.
-_UNIFORM = {"area": 1, "ratio": 1, "place": 2, "flip": 2, "turned": 1, "angle": 1, "distorted": 1, "corners": 8, "jittered": 1, "jitter": 4}
+_UNIFORM = {
+    "area": _TRIES,
+    "ratio": _TRIES,
+    "place": 2,
+    "flip": 2,
+    "turned": 1,
+    "angle": 1,
+    "distorted": 1,
+    "corners": 8,
+    "jittered": 1,
+    "jitter": 4,
+}
 _UNIFORM |= {"order": 4, "gray": 1, "blurred": 1, "sigma": 1, "solarise": 1}
 _NO_JITTER = (1.0, 1.0, 1.0, 0.0)
 CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))  # of an image, clockwise from the top left
@@ -39,25 +52,18 @@ class Parameters:
 
 
 def draw_parameters(crop: Crop, n: int, generator: torch.Generator) -> Parameters:
-    """The parameters of n views, in one go.
-
-    The area is uniform and the ratio log-uniform among those at which the crop fits; torchvision draws both anew until they fit, which
-    makes large crops rarer.
-    """
+    """The parameters of n views, in one go."""
     import torch
 
     drawn = torch.split(torch.rand(n, sum(_UNIFORM.values()), generator=generator), list(_UNIFORM.values()), 1)
     u = {name: block.squeeze(1) for name, block in zip(_UNIFORM, drawn, strict=True)}
-    area = uniform(u["area"], *crop.scale)
-    ratio = uniform(u["ratio"], area.clamp(min=crop.ratio[0]).log(), (1 / area).clamp(max=crop.ratio[1]).log()).exp()
-    extent = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp(max=1)
-    start = u["place"] * (1 - extent)
+    box = _boxes(crop, u["area"], u["ratio"], u["place"])
     corners = torch.tensor(CORNERS)
     distortion = crop.perspective * (u["distorted"] < crop.perspective_p)
     strength, none = torch.tensor(crop.jitter), torch.tensor(_NO_JITTER)
     jitter = uniform(u["jitter"], (none - strength).clamp(min=torch.tensor([0.0, 0, 0, -0.5])), none + strength)
     return Parameters(
-        box=torch.cat([start, start + extent], 1),
+        box=box,
         flip=u["flip"] < torch.tensor([crop.flip, crop.vertical_flip]),
         angle=uniform(u["angle"], -crop.rotation, crop.rotation) * (u["turned"] < crop.rotation_p),
         corners=corners - corners * u["corners"].view(n, 4, 2) * distortion.view(n, 1, 1),
@@ -67,6 +73,30 @@ def draw_parameters(crop: Crop, n: int, generator: torch.Generator) -> Parameter
         sigma=uniform(u["sigma"], *crop.blur_sigma) * (u["blurred"] < crop.blur_p),
         solarise=u["solarise"] < crop.solarise_p,
     )
+
+
+def _boxes(crop: Crop, area: torch.Tensor, ratio: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    """(n, 4) boxes of crops, as torchvision's `RandomResizedCrop` draws them in a square image, but for its rounding to whole pixels.
+
+    An area and a log-ratio, both uniform, are drawn together until the crop fits, so that large crops are rare. Where no pair fits, the
+    largest crop in the middle is taken whose ratio is allowed.
+
+    area, ratio: (n, tries) uniform numbers. place: (n, 2) uniform numbers, of the left and the top side.
+    """
+    import torch
+
+    area = uniform(area, *crop.scale)
+    ratio = uniform(ratio, *map(math.log, crop.ratio)).exp()
+    extents = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 2)  # (n, tries, 2): width and height
+    fits = (extents <= 1).all(2)
+    first = fits.byte().argmax(1)  # of equal values the first
+    extent = extents[torch.arange(len(first)), first]
+    nearest = min(max(1.0, crop.ratio[0]), crop.ratio[1])
+    largest = torch.tensor([min(1.0, nearest), min(1.0, 1 / nearest)])
+    found = fits.any(1, keepdim=True)
+    extent = torch.where(found, extent, largest)
+    start = torch.where(found, place, 0.5) * (1 - extent)
+    return torch.cat([start, start + extent], 1)
 
 
 def uniform(u: torch.Tensor, low: torch.Tensor | float, high: torch.Tensor | float) -> torch.Tensor:

@@ -7,12 +7,16 @@ from typing import Literal
 
 _NO_UP = ("dermoscopy", "histology", "cytology", "endoscopy")  # of them Nielsen et al. 2023 flip all but histology upside down, too
 
+#: Views that SimCLR can be trained on: by the images' modality, or those that Azizi et al. 2021 chose for one of their tasks.
+RECIPES = ("modality", "dermatology", "chest")
+
 
 @dataclass(frozen=True)
 class Crop:
     """One kind of random view, `count` of them an image. Probabilities are named `_p`.
 
-    size: side, as a share of the encoder's. scale: share of the image's area, uniform. ratio: width / height, log-uniform over what fits.
+    size: side, as a share of the encoder's. scale: share of the image's area, uniform. ratio: width / height, log-uniform. Both are drawn
+    together until the crop fits the image, as in torchvision, so that crops of nearly the whole image are rare.
     flip, vertical_flip: probabilities. rotation: degrees, uniform in +-rotation. jitter: brightness, contrast, saturation and hue as in
     torchvision's ColorJitter. blur_sigma: uniform, in pixels where the full view has `made_for` of them, at other
     sizes in proportion: two pixels of 64 would leave little of what two of 224 leave. blur_kernel: share of the side. perspective: distortion
@@ -48,12 +52,18 @@ class Crop:
         return encoder_size if self.size == 1 else max(32, 16 * round(self.size * encoder_size / 16))
 
 
-def simclr_views(modality: str = "") -> tuple[Crop, ...]:
+def simclr_views(modality: str = "", recipe: str = RECIPES[0]) -> tuple[Crop, ...]:
     """Two views of SimCLR (Chen et al. 2020; google-research/simclr, data_util.py); Azizi et al. 2021 use the same for skin images.
 
-    On X-ray as Azizi et al.: jitter at half strength, rotation of up to 45 degrees, no blur.
+    On X-ray as Azizi et al.: jitter at half strength, rotation of up to 45 degrees, no blur. recipe: one of `RECIPES`; by the modality, or
+    theirs for skin or for chest whatever the images are.
     """
-    return _for(modality, Crop(2, jitter=(0.8, 0.8, 0.8, 0.2), gray_p=0.2, blur_p=0.5))
+    skin = Crop(2, jitter=(0.8, 0.8, 0.8, 0.2), gray_p=0.2, blur_p=0.5)
+    if recipe == "dermatology":
+        return (skin,)
+    if recipe == "chest" and modality != "x-ray":  # in colour: their list has no grey
+        return (replace(skin, rotation=45.0, jitter=(0.4, 0.4, 0.4, 0.1), gray_p=0.0, blur_p=0.0),)
+    return _for(modality, skin)
 
 
 def swav_views(modality: str = "") -> tuple[Crop, ...]:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medbench.models.pretrain.position import Position
-from medbench.models.pretrain.recipe import Recipe
+from medbench.models.pretrain.recipe import Recipe, fitted
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["VERSION", "Position", "Recipe", "pretrain"]
+__all__ = ["VERSION", "Position", "Recipe", "fitted", "pretrain"]
 
 VERSION = 2  # raise it with every change of what a recipe makes
 

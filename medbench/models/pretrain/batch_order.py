@@ -32,9 +32,10 @@ def monitored_part(groups: np.ndarray) -> np.ndarray:
 def epoch(bags: np.ndarray, groups: np.ndarray, batch: int, rng: np.random.Generator, *, paired: bool) -> np.ndarray:
     """(batches, B, 2) int: positions in `bags` of the images of the two views of each member of a batch.
 
-    Not paired: each image once, both views from it; what fills no batch is left out until the next epoch. Paired: each bag once, two
-    different images of it where there are two, else one image twice (Azizi et al. 2021; what they do with one image was NOT FOUND), and
-    never two bags of a group in one batch: they would be each other's negatives.
+    Not paired: each image once, both views from it; what fills no batch is left out until the next epoch. Paired: each bag with two images
+    once, two different ones of it, as Azizi et al. 2021 run this stage on cases with several images; never two bags of a group in one
+    batch: they would be each other's negatives. Where such bags fill no batch, those of one image come in, each as two views of it: ours,
+    what the paper does with one image was NOT FOUND.
     """
     n = len(bags)
     if not paired:
@@ -45,6 +46,9 @@ def epoch(bags: np.ndarray, groups: np.ndarray, batch: int, rng: np.random.Gener
     count = np.unique(bags, return_counts=True)[1]
     start = np.cumsum(count) - count
     pairs = np.stack([by_bag[start], by_bag[start + (count > 1)]], 1)
+    true_pairs = pairs[count > 1]
+    if len(np.unique(groups[true_pairs[:, 0]])) >= batch:
+        pairs = true_pairs
     return _batched(pairs[rng.permutation(len(pairs))], groups, batch)
 
 

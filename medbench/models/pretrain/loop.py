@@ -18,7 +18,7 @@ from medbench.models.pretrain.checkpointing import CheckpointWriter, Distributed
 from medbench.models.pretrain.objective import Objective, encoder_alone, fit_sizes
 from medbench.models.pretrain.optimizer import freeze, make_optimiser, set_rates, train_mode
 from medbench.models.pretrain.position import Position
-from medbench.models.pretrain.recipe import Recipe
+from medbench.models.pretrain.recipe import Recipe, fitted
 from medbench.schema import UserError
 from medbench.system.precision import autocast, products
 
@@ -98,7 +98,8 @@ def plan_stages(data: Data, recipes: Sequence[Recipe], world: DistributedContext
     """What each recipe comes to on these images. Raises UserError where they are too few."""
     stages: list[Stage] = []
     views = 0.0
-    for number, recipe in enumerate(recipes):
+    for number, asked in enumerate(recipes):
+        recipe = fitted(asked, data.bags, data.groups)
         held = batch_order.monitored_part(data.groups) if recipe.objective else np.zeros(len(data.index), bool)
         train = np.flatnonzero(~held)
         most = batch_order.largest_batch(data.bags[train], data.groups[train], paired=recipe.paired)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -12,11 +14,12 @@ from medbench.models.pretrain.recipe import Recipe
 
 def make_optimiser(recipe: Recipe, objective: Objective) -> torch.optim.Optimizer:
     """Over all parameters that have a gradient, in two groups: biases and norms (one dimension) have no weight decay, and LARS leaves them
-    unscaled, as the SimCLR, SwAV and DINO codes do. Rates are set before each step, see `set_rates`."""
+    unscaled, as the SimCLR and DINO codes do. With `Recipe.scale_all` they are decayed and scaled, too, as SwAV's code does: then lightly's
+    LARS is apex's LARC with `clip=False` around SGD. Rates are set before each step, see `set_rates`."""
     moving = [p for p in objective.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in moving if p.ndim > 1], "decays": True},
-        {"params": [p for p in moving if p.ndim <= 1], "decays": False, "weight_decay": 0.0},
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in moving if recipe.scale_all or p.ndim > 1], "decays": True},
+        {"params": [p for p in moving if not recipe.scale_all and p.ndim <= 1], "decays": False, "weight_decay": 0.0},
     ]
     if recipe.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr)

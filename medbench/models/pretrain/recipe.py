@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from medbench.images.augment import Crop
-from medbench.schema.ingredients import stated
+from medbench.models.pretrain import batch_order
+from medbench.schema.ingredients import later, stated
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from medbench.models.pretrain.objective import Objective
@@ -30,10 +32,11 @@ class Recipe:
     training images. crops: the views of an image. views: seen in all; a small crop counts by its share of the full view's pixels, so that
     methods are compared at equal work (a teacher sees a view that its student sees too: it counts once). batch: images an optimiser step,
     in `accumulate` parts one after another; a contrastive loss knows no negatives beyond its part. warmup: linear, share of the steps, from
-    warmup_lr; then cosine from lr to final_lr. weight_decay: from, to, cosine; biases and norms have none. clip: of the gradient, by norm or
-    adaptive (Brock et al. 2021); None: not clipped. paired: the two views come from two images of a bag where it has two, and a batch
-    has at most one bag of a group. freeze_norm: the encoder's batch statistics stay as they are. frozen: share of the encoder's parameter
-    tensors, counted from the input, that stay as they are. hyper: the objective's own numbers.
+    warmup_lr; then cosine from lr to final_lr. weight_decay: from, to, cosine; biases and norms have none, but see scale_all. clip: of the
+    gradient, by norm or adaptive (Brock et al. 2021); None: not clipped. paired: the two views come from two images of a bag, and a batch has
+    at most one bag of a group, see `batch_order.epoch` and `fitted`. freeze_norm: the encoder's batch statistics stay as they are. frozen:
+    share of the encoder's parameter tensors, counted from the input, that stay as they are. hyper: the objective's own numbers. scale_all:
+    weight decay, and the scaling of LARS, are of biases and norms, too.
     """
 
     objective: Callable[[torch.nn.Module, int, Recipe], Objective] | None
@@ -54,6 +57,7 @@ class Recipe:
     freeze_norm: bool = False
     frozen: float = 0.0
     hyper: Mapping[str, Any] = field(default_factory=dict)
+    scale_all: bool = later(False)
 
     def having(self, **changes: Any) -> Recipe:
         """The same with these fields changed."""
@@ -86,6 +90,23 @@ def step_of(batch: int, part: int, n_images: int) -> tuple[int, int]:
     """
     fits = min(batch, n_images - n_images // 20)
     return fits, -(-fits // part)
+
+
+def fitted(recipe: Recipe, bags: np.ndarray, groups: np.ndarray) -> Recipe:
+    """A paired recipe with the batch that these training images allow, one bag a group; any other as it is.
+
+    Rates of LARS go with the batch, as the papers' codes have it. Those of AdamW are our own, and the same for every batch. Several
+    processes may round the batch further.
+    """
+    if not recipe.paired:
+        return recipe
+    train = ~batch_order.monitored_part(groups)
+    most = batch_order.largest_batch(bags[train], groups[train], paired=True)
+    parts = max(1, min(recipe.accumulate, most // 2))
+    batch = min(recipe.batch, most) // parts * parts
+    share = batch / recipe.batch if recipe.optimiser == "lars" else 1.0
+    rates = {name: getattr(recipe, name) * share for name in ("lr", "final_lr", "warmup_lr")}
+    return recipe.having(batch=batch, accumulate=parts, **rates)
 
 
 def gentle(source: str) -> dict[str, Any]:

@@ -100,6 +100,7 @@ def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
         *_setting(board, rows),
         *_chance(board, rows, metric),
         *_weights(rows),
+        *_pairs(rows),
         *have_seen(board),
         *([Note("quick", quick)] if is_quick(board) else []),
         *_lacking(board, rows),
@@ -171,6 +172,20 @@ def _weights(rows: Sequence[Row]) -> list[Note]:
     ):
         alike.setdefault(f"weights {weights[value]}{f', trained on {seen}' if seen else ''}.", []).append(method)
     return [Note("weights", f"{', '.join(methods)}: {said}") for said, methods in alike.items()]
+
+
+def _pairs(rows: Sequence[Row]) -> list[Note]:
+    """What share of a method's pairs were two images of one bag: the rest was trained as if there were no bags."""
+    shares: dict[str, list[float]] = {}
+    for made in (one for row in rows for one in row.provenance.get("pretraining", ())):
+        if made.get("pairs_from_two_images") is not None:
+            shares.setdefault(made["method"], []).append(100 * made["pairs_from_two_images"])
+    found = []
+    for method, percents in sorted(shares.items()):
+        ends = dict.fromkeys(f"{end:.1f}" for end in (min(percents), max(percents)))
+        others = ", the others two views of one image" if min(percents) < 100 else ""
+        found.append(Note("pairs", f"{method}: {' to '.join(ends)} % of its pairs are two images of a bag{others}."))
+    return found
 
 
 def _lacking(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
