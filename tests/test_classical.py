@@ -174,8 +174,8 @@ def test_a_column_of_two_values_and_one_of_another_sign_than_in_training():
 def test_temperature_is_that_of_scikit_learn_on_grouped_folds():
     train = _drawn(50, 6, 3, 2, per_group=2)
     inside, transform = svm_logreg.transforms(train.features)
-    k = splits.n_folds(train.labels, train.groups, linear.MAX_FOLDS)
-    fold = splits.folds(train.labels, train.groups, k)
+    fold = splits.held_out_fold(train.labels, train.groups)
+    k = fold.max() + 1
     assert k > 1 and all(len(set(fold[train.groups == g])) == 1 for g in set(train.groups))
     parts = [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(k)]
     reference = CalibratedClassifierCV(SVC(**SVC_AS_PUBLISHED), method="temperature", ensemble=False, cv=parts).fit(inside, train.labels)
@@ -200,8 +200,8 @@ def test_neighbours_and_their_number_as_a_slow_loop_finds_them():
     images = _drawn(30, 8, 3, 5).features
     images = images[images.any(1)]
     scores = _scores(KNN, train, images)
-    parts = splits.n_folds(labels, train.groups, linear.MAX_FOLDS)
-    fold = splits.folds(labels, train.groups, parts)
+    fold = splits.held_out_fold(labels, train.groups)
+    parts = fold.max() + 1
     losses = {}
     for k in knn.NEIGHBOURS:
         if k > min((fold != i).sum() for i in range(parts)):
@@ -256,7 +256,7 @@ def test_what_a_protocol_does_not_serve_is_refused_at_plan_time(kind):
 def test_the_order_of_equal_images_decides_nothing():
     rng = np.random.default_rng(7)
     different, labels = rng.normal(size=(5, 333)).astype(np.float32), np.tile(np.arange(3), 25)
-    train = Train(np.repeat(different, 15, 0), labels, np.where(labels == 0, "one", np.arange(75).astype(str)), "multiclass", 3)
+    train = Train(np.repeat(different, 15, 0), labels, labels.astype(str), "multiclass", 3)
     images = different[:, ::-1] + different
     for draw in (np.arange(75), rng.permutation(75)):
         scores = _scores(KNN, train, images, draw)

@@ -17,7 +17,7 @@ from sklearn.svm import SVC
 
 from medbench.models.finetune import loop
 from medbench.models.fusion import TRUONG2021, fit_predict
-from medbench.protocols import knn, linear, svm_logreg
+from medbench.protocols import knn, svm_logreg
 from medbench.report.clinical import bands
 from medbench.run import fitting
 from medbench.run.store import Store
@@ -54,7 +54,7 @@ def test_linear_gives_what_scikit_learn_gives_fold_by_fold(kind: Kind) -> None:
     train, draw = _drawn(kind), np.arange(20, 140)
     scores, held = _held("linear", train, draw)
     x, y, groups = train.features[draw].astype(float), train.labels[draw], train.groups[draw]
-    fold = splits.folds(y, groups, splits.n_folds(y, groups, linear.MAX_FOLDS))
+    fold = splits.held_out_fold(y, groups)
     expected = np.full((len(draw), train.n_classes), np.nan)
     for i in range(fold.max() + 1):
         scale = StandardScaler().fit(x[fold != i])
@@ -68,24 +68,26 @@ def test_linear_gives_what_scikit_learn_gives_fold_by_fold(kind: Kind) -> None:
     assert -np.log(true).mean() == pytest.approx(scores.chosen["cv_log_loss"], abs=1e-5), "the penalty was chosen by these very scores"
 
 
-def test_linear_leaves_out_an_image_whose_class_its_fold_lacks_and_a_label_that_cannot_be_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("protocol", ["linear", "knn", "svm", "logreg"])
+def test_a_class_of_one_group_is_always_trained_on_and_the_others_are_held_out(protocol: str) -> None:
     train = _drawn("multiclass")
     lonely = train.groups == train.groups[4]
     labels = np.where(lonely, 3, train.labels)  # one group alone is of class 3
-    monkeypatch.setattr(splits, "n_folds", lambda *a: 5)
-    _, held = _held("linear", replace(train, labels=labels, n_classes=5))
-    np.testing.assert_array_equal(np.setdiff1d(np.arange(len(labels)), held.index), np.flatnonzero(lonely))
+    scores, held = _held(protocol, replace(train, labels=labels, n_classes=5))
+    np.testing.assert_array_equal(np.sort(held.index), np.flatnonzero(~lonely))
     assert (held.probabilities[:, 4] == 0).all(), "no image of class 4"
+    assert protocol == "knn" or (held.probabilities[:, 3] > 0).all(), "class 3 was trained on in every fold"
     np.testing.assert_allclose(held.probabilities.sum(1), 1, atol=1e-6)
+    assert protocol == "logreg" or "5-fold" in scores.chosen["rule"]
+
+
+def test_a_label_of_one_positive_group_is_fitted_in_every_fold() -> None:
     train = _drawn("multilabel")
     only = np.where(train.groups == train.groups[4], 1.0, 0.0)  # its positives lie in one group
     labels = np.column_stack([train.labels, only, np.zeros(len(only))])
     _, held = _held("linear", replace(train, labels=labels, n_classes=5))
-    assert not np.isnan(held.probabilities[:, :3]).any()
-    np.testing.assert_array_equal(
-        np.isnan(held.probabilities[:, 3]), splits.folds(labels, train.groups, 5)[4] == splits.folds(labels, train.groups, 5)
-    )
-    assert np.isnan(held.probabilities[:, 4]).all()
+    np.testing.assert_array_equal(held.index, np.flatnonzero(only == 0))
+    assert not np.isnan(held.probabilities[:, :4]).any() and np.isnan(held.probabilities[:, 4]).all()
 
 
 def test_knn_gives_the_votes_of_other_folds() -> None:
@@ -154,16 +156,16 @@ def test_nothing_is_held_out_where_a_class_has_one_group(protocol: str) -> None:
 
 @pytest.mark.parametrize("protocol", ["linear", "knn", "svm", "logreg"])
 def test_the_budget_says_whether_anything_is_held_out(protocol: str) -> None:
-    """Of two draws of one budget, one has two groups of each class and the other one of class 2: both are divided, or neither."""
+    """Of two draws of one budget, one holds a hundred images and the other twelve: both are divided, or neither."""
     train = _drawn("multiclass", 60)
     whole = np.arange(len(train.labels))
-    lonely = whole[(train.labels != 2) | (train.groups == train.groups[train.labels == 2][0])]
+    small = np.concatenate([np.flatnonzero(train.labels == c)[:4] for c in range(3)])
     judge = registry.protocol(protocol).evaluate
     for divided in (True, False):
         asked = replace(train, divided=[divided, divided])
-        answers = [answer["test"] for answer in judge(asked, {"test": train.features[:3]}, [whole, lonely])]
+        answers = [answer["test"] for answer in judge(asked, {"test": train.features[:3]}, [whole, small])]
         assert [answer.held_out is not None for answer in answers] == [divided, divided]
-    alone = [answer["test"].held_out is not None for answer in judge(train, {"test": train.features[:3]}, [whole, lonely])]
+    alone = [answer["test"].held_out is not None for answer in judge(train, {"test": train.features[:3]}, [whole, small])]
     assert alone == [True, False], "so each decided by itself"
 
 
@@ -212,7 +214,8 @@ def test_folds_are_those_of_every_protocol() -> None:
     for i, (rows, out) in enumerate(splits.cross_validation(labels, groups, 5)):
         assert (fold[out] == i).all() and (fold[rows] != i).all() and len(rows) + len(out) == 40
     assert splits.cross_validation(np.zeros(40, int), groups, 5) == [], "one class"
-    assert splits.cross_validation(np.append(labels, 2), np.append(groups, "x"), 5) == [], "a class of one group"
+    alone = splits.cross_validation(np.append(labels, 2), np.append(groups, "x"), 5)
+    assert len(alone) == 5 and all(40 in rows and 40 not in out for rows, out in alone), "a class of one group"
 
 
 def test_a_row_keeps_what_was_held_out_with_its_labels() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -68,8 +70,8 @@ def test_same_penalty_and_probabilities_as_scikit_learn(name, monkeypatch):
     x, y, groups = CASES[name]()
     images = x + 0.3 * x.std(0) * np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
     scores = next(linear.evaluate(_train(x, y, groups), {"test": images}, [np.arange(len(y))]))["test"]
-    k = min(5, *np.unique(y[np.unique(groups, return_index=True)[1]], return_counts=True)[1])
-    fold = splits.folds(y, groups, k)
+    fold = splits.held_out_fold(y, groups)
+    k = fold.max() + 1
     losses = np.zeros(len(linear.PENALTIES))
     for i, penalty in enumerate(linear.PENALTIES):
         for j in range(k):
@@ -165,15 +167,17 @@ def test_labels_are_solved_one_by_one_on_their_known_images():
     np.testing.assert_array_equal(scores.decisions, scores.probabilities >= 0.5)
 
 
-def test_absent_classes_get_nothing_and_single_groups_the_fixed_penalty():
+def test_absent_classes_get_nothing_and_a_single_group_switches_no_choice_off():
     x, y, groups = _drawn(30, 8, 3, 6)
     y = np.array([0, 2, 5])[y]
     train = Train(x, y, np.where(y == 5, "one lesion", groups), "multiclass", 7)
     scores = next(linear.evaluate(train, {"test": x}, [np.arange(30)]))["test"]
-    assert scores.chosen["penalty"] == linear.FIXED_PENALTY and scores.chosen["rule"].startswith("fixed")
+    assert scores.chosen["rule"] == "5-fold grouped CV" and (scores.held_out.index == np.flatnonzero(y != 5)).all()
     assert scores.probabilities.shape == (30, 7) and scores.probabilities.dtype == np.float32
     np.testing.assert_allclose(scores.probabilities.sum(1), 1, atol=1e-6)
     assert (scores.probabilities[:, [1, 3, 4, 6]] == 0).all() and set(scores.decisions) <= {0, 2, 5}
+    single = next(linear.evaluate(replace(train, groups=y.astype(str)), {"test": x}, [np.arange(30)]))["test"]
+    assert single.chosen["penalty"] == linear.FIXED_PENALTY and single.chosen["rule"].startswith("fixed") and single.held_out is None
 
 
 def test_ordinal_classes_are_solved_as_nominal_ones():
@@ -196,15 +200,20 @@ def test_a_subset_of_one_class_gives_its_base_rate(kind, labels):
     assert (scores.decisions == 1).all()
 
 
-@pytest.mark.parametrize(("sizes", "expected"), [((9, 9), 5), ((9, 3), 3), ((9, 1), 1), ((9,), 1)])
-def test_folds_follow_the_class_with_fewest_groups(sizes, expected):
+@pytest.mark.parametrize(
+    ("sizes", "expected"), [((9, 9), 5), ((9, 3), 5), ((9, 2), 5), ((9, 9, 1), 5), ((9, 1), 0), ((9,), 0), ((4, 4), 0)]
+)
+def test_every_fold_trains_on_every_class(sizes, expected):
+    """Two images a group: of (4, 4) sixteen could be held out, fewer than twenty, in fewer than five folds of each class."""
     labels = np.repeat(np.repeat(np.arange(len(sizes)), sizes), 2)
     groups = np.repeat([f"g{i}" for i in range(sum(sizes))], 2)
-    assert splits.n_folds(labels, groups, linear.MAX_FOLDS) == expected
-    if expected > 1:
-        fold = splits.folds(labels, groups, expected)
-        assert all(len(set(fold[groups == g])) == 1 for g in set(groups))
-        assert all(set(labels[fold != i]) == set(labels) for i in range(expected))
+    fold = splits.held_out_fold(labels, groups)
+    assert fold.max() + 1 == expected
+    assert all(len(set(fold[groups == g])) == 1 for g in set(groups))
+    assert all(set(labels[fold != i]) == set(labels) for i in range(expected))
+    alone = [c for c, size in enumerate(sizes) if size == 1]
+    if expected:
+        np.testing.assert_array_equal(fold == -1, np.isin(labels, alone))
 
 
 def test_a_class_that_a_fold_lacks_is_left_out_of_its_loss():

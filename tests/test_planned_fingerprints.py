@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from medbench import Grid
 from medbench.images import augment
 from medbench.run import planning
 from medbench.run import study as studies
+from medbench.run.division import Division
 from medbench.schema import Cell
 
 ROOT = Path(__file__).parents[1]
@@ -36,16 +39,34 @@ def planned(*grids: Grid) -> tuple[dict[Cell, str], set[Cell]]:
     return cells, {one.cell for plan in plans for one in plan.cells if "crops" in plan.settings[one.setting]["ingredients"]}
 
 
+#: Committed rows whose draws are divided otherwise now, as a class in them has fewer than five groups: how many by protocol and budget.
+#: Every other committed row is still planned. Empty once these studies are made again.
+OLDER: Mapping[str, Mapping[tuple[str, str], int]] = {
+    "smoke-pretraining": {("linear", "10%"): 12},
+    "derm": {("linear", "1%"): 21},
+    "derm-finetune": {("finetune", "10%"): 4},
+    "hyperkvasir": {("linear", "10%"): 15, ("linear", "100%"): 5},
+    "kinds": {("linear", "10%"): 4},
+}
+
+
 def plans_its_rows(study: str, *grids: Grid) -> None:
-    """Each committed row is planned; of a study before crops 2, with another fingerprint exactly where random views touch it."""
+    """Each committed row is planned; with another fingerprint exactly where random views touch it, of a study before crops 2, and where its draw is
+    one of the declared ones."""
     (now, viewed), then = planned(*grids), committed(study)
     assert now.keys() == then.keys()
-    assert {cell for cell in now if now[cell] != then[cell]} == (viewed if study in BEFORE_CROPS_2 else set())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Division, "touched", lambda *_: {})
+        undivided, _ = planned(*grids)
+    divided = {cell for cell in now if now[cell] != undivided[cell] and now[cell] != then[cell]}
+    assert Counter((cell.protocol, cell.labels) for cell in divided) == OLDER.get(study, {})
+    assert {cell for cell in now if now[cell] != then[cell]} == (viewed if study in BEFORE_CROPS_2 else set()) | divided
     if study not in BEFORE_CROPS_2:
         return
     assert viewed == {cell for cell in now if cell.method not in ("random", "supervised") or cell.protocol == "finetune"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(augment, "CROPS", 1)
+        patch.setattr(Division, "touched", lambda *_: {})
         now, _ = planned(*grids)
     assert {cell for cell in now if now[cell] != then[cell]} == {cell for cell in now if cell.method == "micle"}, (
         "micle is of version 2, too"

@@ -163,23 +163,37 @@ def test_a_class_of_one_group_is_not_held_out() -> None:
     assert set(labels[splits.held_out(several, groups, 0.2, key="validation")]) == {2, 3}
 
 
-def test_a_budget_is_cross_validated_where_it_asks_for_two_groups_of_every_class() -> None:
+def test_a_budget_is_cross_validated_whatever_its_rarest_class() -> None:
+    """Where classes of two groups hold twenty images, or every class has five groups."""
     labels = np.repeat([0, 1, 2], [20, 100, 280])
     groups = np.array([f"g{i // 2}" for i in range(400)])  # ten groups of the rarest class, two images each
     ask = lambda text, y=labels: splits.divides(y, groups, parse_budget(text))
-    assert [ask(text) for text in ("5%", "10%", "11%", "100%")] == [False, False, True, True], "more than one group of two images"
-    assert [ask(text) for text in ("2/class", "3/class", "n6", "n9")] == [False, True, False, True]
-    two = np.minimum(labels, 1)
-    assert [ask(text, two) for text in ("11%", "19%", "20%", "3/class", "4/class")] == [False, False, True, False, True], (
-        "both must fill two"
-    )
+    assert [ask(text) for text in ("5%", "6%", "100%")] == [False, True, True], "class 0 has one image"
+    assert [ask(text) for text in ("6/class", "7/class", "n18", "n21")] == [False, True, False, True]
+    two, alone = np.minimum(labels, 1), np.where(np.arange(400) < 2, 0, 1)
+    assert [ask(text, two) for text in ("10%", "19%", "20%", "8/class", "9/class")] == [False, False, True, False, True]
     assert not ask("100%", np.zeros(400, int)), "one class"
+    assert not ask("100%", alone) and ask("100%", np.where(np.arange(400) < 2, 2, two)), "of two classes, and of three, one of one group"
     several = np.column_stack([labels == 0, labels == 1, np.full(400, np.nan)]).astype(float)
-    assert [ask(text, several) for text in ("3%", "4%")] == [False, True], "one label that fills two groups of both values will do"
+    assert [ask(text, several) for text in ("4%", "5%")] == [False, True], "one label that fills two groups of both values will do"
 
 
-def test_where_a_budget_is_divided_a_class_of_one_group_has_no_say() -> None:
-    labels, groups = np.repeat([0, 1, 2], [1, 3, 8]), np.arange(12).astype(str)
-    assert [splits.n_folds(labels, groups, 5, divided) for divided in (None, False, True)] == [1, 1, 3]
-    assert splits.n_folds(labels[:4], groups[:4], 5, True) == 1, "one class alone has two groups"
-    assert splits.n_folds(labels[1:], groups[1:], 5, True) == splits.n_folds(labels[1:], groups[1:], 5) == 3
+def test_a_class_of_one_group_has_no_say_in_how_many_folds_there_are() -> None:
+    labels, groups = np.repeat([0, 1, 2], [1, 3, 18]), np.arange(22).astype(str)
+    assert splits.held_out_fold(labels, groups).tolist()[0] == -1 and splits.held_out_fold(labels, groups)[1:].min() == 0
+    assert [splits.held_out_fold(labels, groups, 5, divided).max() for divided in (None, False, True)] == [4, -1, 4]
+    assert splits.held_out_fold(labels[:12], groups[:12]).max() == -1, "eleven images: fewer than twenty"
+    assert splits.held_out_fold(labels[:12], groups[:12], 5, True).max() == 4, "of a budget that asks for enough"
+    assert splits.held_out_fold(labels[:4], groups[:4], 5, True).max() == -1, "one class alone has two groups"
+    mixed = np.where(np.arange(22) == 5, groups[0], groups)  # the only image of class 0 lies in a group with one of class 2
+    assert np.flatnonzero(splits.held_out_fold(labels, mixed) == -1).tolist() == [0, 5]
+
+
+def test_where_every_class_has_five_groups_folds_are_what_they_were() -> None:
+    """The first rows' rule: as many as the smallest class has groups, at most five. So what they hold is no older."""
+    rng = np.random.default_rng(0)
+    for classes in (2, 3, 7):
+        labels = rng.permutation(np.repeat(np.arange(classes), rng.integers(5, 40, classes)))
+        groups = np.arange(len(labels)).astype(str)
+        for divided in (None, True):
+            np.testing.assert_array_equal(splits.held_out_fold(labels, groups, 5, divided), splits.folds(labels, groups, 5))

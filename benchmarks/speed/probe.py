@@ -4,8 +4,8 @@
     python benchmarks/speed/probe.py --quick    # 1 draw
 
 Features of the default encoder on HAM10000 where MEDBENCH_DATA is set, else on the phantom of `derm` (the first line says which). Both sides
-get the same folds, penalties, standardisation and cores. All labels are one draw. With 1 % a class may have one group: the protocol then
-takes a fixed penalty and solves no folds; this benchmark solves the members of 5 folds all the same, to have three sizes, and says so.
+get the same folds, penalties, standardisation and cores. All labels are one draw. Where a draw is too small the protocol takes a fixed
+penalty and solves no folds; this benchmark solves the members of 5 folds all the same, to have three sizes, and says so.
 
 - scikit-learn: LogisticRegression(tol=1e-4) on float32, one member a process and one thread each, the fastest of lbfgs, newton-cg and
   newton-cholesky on three members (a solver that takes three times as long as lbfgs is stopped). Only `fit` is counted.
@@ -290,10 +290,10 @@ def report(budget: str, draws: list[Draw], images: np.ndarray, truth: np.ndarray
     solve(draws[:1])  # the first call pays for starting threads
     solved, seconds, final = solve(draws)
     members = len(draws) * FOLDS * len(linear.PENALTIES)
-    protocol = {splits.n_folds(draw.y, draw.groups, linear.MAX_FOLDS) for draw in draws}
+    undivided = any(splits.held_out_fold(draw.y, draw.groups).max() < 0 for draw in draws)
     print(f"\n== {budget}: {len(draws)} draw(s) of about {len(draws[0].y)} images, {members} members")
-    if min(protocol) < 2:
-        print("   the protocol takes its fixed penalty here (a class has one group): the members are solved for this comparison only")
+    if undivided:
+        print("   the protocol takes its fixed penalty here (too few images to hold out): the members are solved for this comparison only")
     print(f"medbench        {seconds:9.2f} s all members and the held-out loss; {final:.2f} s final fits (float64)")
     iterations = max(int(s.folds.iterations.max()) for s in solved)
     gradient = max(float(s.folds.gradient.max()) for s in solved)

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from medbench.schema import UserError
+from medbench.stats.splits import MAX_FOLDS
 
 if TYPE_CHECKING:
     import numpy as np
 
-MAX_FOLDS = 5  # of a cross-validation inside the labelled subset
+__all__ = ["BLOCK_VALUES", "MAX_FOLDS", "blocks", "check_finite"]
+
 BLOCK_VALUES = 2**23  # float64 values held at a time: 64 MiB, a few times over
 
 

@@ -34,8 +34,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
     1 / (n * penalty). All penalties and folds are solved together. The mean log-loss of the held-out samples decides; of penalties within
     1e-6 nats of the lowest the strongest is taken.
 
-    penalties: the path, positive. cv: most folds; a class with fewer groups lowers their number, and with fewer than two folds (cv=1, or a
-    class with one group) nothing is held out and `fixed_penalty` is taken. device: as torch names it, "cpu" or "cuda".
+    penalties: the path, positive. cv: folds; a class of one group is trained on in each. Where nothing can be held out (cv=1; fewer than
+    twenty samples and a class of fewer than five groups) `fixed_penalty` is taken. device: as torch names it, "cpu" or "cuda".
 
     After `fit`: classes_, n_features_in_, feature_names_in_. penalty_: the chosen one. chosen_: how it was chosen (rule, cv_log_loss, at_edge: at
     an end of the path). certificate_: how exactly the fit was solved (`models.logistic.Fits` defines each number). coef_ (C, D) and

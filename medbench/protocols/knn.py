@@ -6,7 +6,8 @@ cross-validation inside the labelled subset, by the pooled log-loss of the held-
 neighbour, as near as the nearest, votes too, so that a class without votes costs no infinity. Accuracy would reward voting for the
 majority of a skewed task; the Brier score, which needs no such vote, ranks rare classes worse (one draw of 10 % of HAM10000: it chose 20,
 log-loss 50; the AUC of the validation part 0.75 and 0.81).
-Where a budget is not cross-validated (`splits.divides`), k is `FIXED_NEIGHBOURS`, and never more than there are images.
+A class of one group is never held out (`splits.held_out_fold`). Where a budget is not cross-validated (`splits.divides`), k is
+`FIXED_NEIGHBOURS`, and never more than there are images.
 Neighbours as near as the k-th all vote, so that the order
 of equal images decides nothing. Multi-label: those of the k nearest images that know a label vote on it; if none does, the label gets
 its smoothed base rate (positives + 1) / (known + 2).
@@ -62,23 +63,25 @@ def choose_k(
     divided: bool | None = None,
 ) -> tuple[int, dict[str, Any], HeldOut | None]:
     """k, how it was chosen, and the shares of votes of the held-out images at it. images (n, D) float64 of length 1; values and known as
-    `vote` takes them; divided: see `splits.n_folds`."""
+    `vote` takes them; divided: see `splits.held_out_fold`."""
     import numpy as np
     import torch
 
     from medbench.stats import splits
 
-    n_parts = splits.n_folds(labels, groups, MAX_FOLDS, divided)
-    if n_parts < 2:
+    held = splits.held_out_fold(labels, groups, MAX_FOLDS, divided)
+    out = np.flatnonzero(held >= 0)
+    if not len(out):
         return min(FIXED_NEIGHBOURS, len(labels)), {"k": min(FIXED_NEIGHBOURS, len(labels)), "rule": splits.UNDIVIDED}, None
-    fold = torch.as_tensor(splits.folds(labels, groups, n_parts), device=images.device)
-    fewest = len(labels) - int(fold.bincount().max())
+    fold, asked = (torch.as_tensor(where, device=images.device) for where in (held, out))
+    fewest = len(labels) - int(np.bincount(held[out]).max())
     ks = [k for k in NEIGHBOURS if k <= fewest]
     exclusive = labels.ndim == 1
     outcomes = int(values.any(0).sum()) if exclusive else 2
     losses = torch.zeros(len(ks), dtype=torch.float64, device=images.device)
-    shares = np.empty((len(ks), *values.shape), np.float32)
-    for rows in blocks(len(labels), max(images.shape)):
+    shares = np.empty((len(ks), len(out), values.shape[1]), np.float32)
+    for block in blocks(len(out), max(images.shape)):
+        rows = asked[block]
         similarity = images[rows] @ images.T
         similarity.masked_fill_(fold[rows, None] == fold, -torch.inf)
         yes, no = values[rows], (known - values)[rows]
@@ -86,12 +89,12 @@ def choose_k(
             probability = (heard * share + 1 / outcomes) / (heard + 1)
             loss = -(yes * probability.log()).sum()
             losses[i] += loss if exclusive else loss - (no * (1 - probability).log()).sum()
-            shares[i, rows] = torch.where(heard > 0, share, torch.nan).cpu().numpy()
-    losses /= known.sum()
+            shares[i, block] = torch.where(heard > 0, share, torch.nan).cpu().numpy()
+    losses /= known[asked].sum()
     best = int((losses <= losses.min() + TIE).nonzero()[0])  # the candidates ascend
-    rule = f"{n_parts}-fold grouped CV, log-loss"
+    rule = f"{held.max() + 1}-fold grouped CV, log-loss"
     chosen = {"k": ks[best], "rule": rule, "cv_log_loss": float(losses[best]), "at_edge": ks[best] == NEIGHBOURS[-1]}
-    return ks[best], chosen, HeldOut(np.arange(len(labels)), shares[best])
+    return ks[best], chosen, HeldOut(out, shares[best])
 
 
 def vote(

@@ -1,10 +1,9 @@
 """Linear probe: L2-penalised logistic regression on frozen features, the penalty chosen inside the labelled subset.
 
 Features are standardised, the penalty is chosen by grouped, stratified cross-validation on the labelled images alone (pooled log-loss of the
-held-out images; ties to the stronger penalty), then the whole subset is fitted again. k = min(5, the smallest number of groups that a class
-has). Whether anything is held out is the budget's to say (`splits.divides`); where nothing is, the penalty is the constant `FIXED_PENALTY`.
-A class of one group has no say in k, and in a multi-label task, which has one penalty for all its labels, a label of which positives or
-negatives lie in fewer than two.
+held-out images; ties to the stronger penalty), then the whole subset is fitted again. Whether anything is held out is the budget's to say
+(`splits.divides`); where nothing is, the penalty is the constant `FIXED_PENALTY`. Of five folds each trains on every class: one of
+a single group is never held out (`splits.held_out_fold`).
 
 A class without a labelled image gets probability 0. A label (or a binary task) of which only one value was seen gets the smoothed base rate
 (positives + 1) / (known + 2). Held-out probabilities are those of the cross-validation at the chosen penalty; an image whose class its fold's
@@ -81,7 +80,7 @@ def learn(
     max_folds: int,
     divided: bool | None = None,
 ) -> Model:
-    """Choose the penalty (of an ascending path) on a labelled subset and fit it. features (n, D) float, finite. divided: see `splits.n_folds`."""
+    """Choose the penalty (of an ascending path) on a labelled subset and fit it. features (n, D) float, finite. divided: see `splits.held_out_fold`."""
     import numpy as np
 
     from medbench.models.logistic import Pool
@@ -107,7 +106,7 @@ def settle(subset: Pool, choice: Choice) -> Model:
 def choose_penalty(
     pool: Pool, draw: np.ndarray, penalties: Sequence[float], fixed_penalty: float, max_folds: int, divided: bool | None = None
 ) -> tuple[Choice, HeldOut | None]:
-    """The penalty of a draw (indices into the pool), how it was chosen, and the held-out probabilities at it. divided: see `splits.n_folds`."""
+    """The penalty of a draw (indices into the pool), how it was chosen, and the held-out probabilities at it. divided: see `splits.held_out_fold`."""
     from medbench.stats import splits
 
     folds = splits.cross_validation(pool.labels[draw], pool.groups[draw], max_folds, divided)

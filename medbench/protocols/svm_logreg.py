@@ -184,17 +184,14 @@ def cross_validated(
     inside: np.ndarray, labels: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]], fit: Fit
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions (m,) int64 of the images held out of the folds and their decision values (m, classes seen), fold after fold; m = 0 where nothing
-    can be held out. folds: training and held-out positions.
-
-    Folds whose training part lacks a class are left out: their decision values are of another problem.
+    can be held out. folds: training and held-out positions; every training part has every class (`splits.held_out_fold`), so that
+    decision values of all folds are of one problem.
     """
     import numpy as np
 
-    seen = np.unique(labels)
-    whole = [(rows, out) for rows, out in folds if len(np.unique(labels[rows])) == len(seen)]
-    if not whole:
-        return np.zeros(0, np.int64), np.zeros((0, len(seen)))
-    return np.concatenate([out for _, out in whole]), np.concatenate([fit(rows)[1](inside[out]) for rows, out in whole])
+    if not folds:
+        return np.zeros(0, np.int64), np.zeros((0, len(np.unique(labels))))
+    return np.concatenate([out for _, out in folds]), np.concatenate([fit(rows)[1](inside[out]) for rows, out in folds])
 
 
 def inverse_temperature(values: np.ndarray, labels: np.ndarray, index: np.ndarray, k: int) -> tuple[float, dict[str, Any]]:

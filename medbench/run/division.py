@@ -1,4 +1,7 @@
-"""Which draws are divided otherwise than each would be by itself. Every draw once decided alone; what was computed then is older for exactly these."""
+"""Which draws are divided otherwise than the first rows were. What was computed then is older for exactly these.
+
+Once every draw decided by itself whether anything was held out, and its smallest class in how many folds (`_first_folds`).
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ import numpy as np
 from medbench.run.units import Unit
 from medbench.schema import Budget, Protocol, Split
 from medbench.stats import splits
-
-_MOST = 5  # folds; any number of at least two gives the same answer where a class has one group
 
 
 class Division:
@@ -23,7 +24,7 @@ class Division:
         self._known: dict[tuple[object, ...], bool] = {}
 
     def touched(self, unit: Unit, protocol: Protocol, budget: Budget, seed: int) -> dict[str, int]:
-        """The ingredient `division` of one draw, where it is not divided as by itself."""
+        """The ingredient `division` of one draw, where it is not divided as the first rows were."""
         if not protocol.divides:
             return {}
         if unit.method.fusion is not None and unit.method.fusion.evaluate is not None and protocol.needs == "features":
@@ -49,5 +50,16 @@ class Division:
             inside = ~held
         if not folds:
             return False
-        alone, now = (splits.n_folds(labels[inside], groups[inside], _MOST, divided) for divided in (None, self.divided[budget]))
-        return alone != now
+        first = _first_folds(labels[inside], groups[inside])
+        return not np.array_equal(first, splits.held_out_fold(labels[inside], groups[inside], divided=self.divided[budget]))
+
+
+def _first_folds(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(n,) int64: folds as the first rows have them, as many as the smallest class has groups; -1 where that is one."""
+    if labels.ndim == 1:
+        sizes = [len(np.unique(groups[labels == c])) for c in np.unique(labels)]
+        k = min(sizes) if len(sizes) > 1 else 1
+    else:
+        pairs = [min(len(np.unique(groups[column == value])) for value in (0, 1)) for column in labels.T]
+        k = min((size for size in pairs if size > 1), default=1)
+    return splits.folds(labels, groups, min(k, splits.MAX_FOLDS)) if k > 1 else np.full(len(labels), -1)

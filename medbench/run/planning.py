@@ -103,6 +103,10 @@ class Plan:
                 "parts": {
                     name: [len(split), len(np.unique(split.groups))] for name, split in {**data.parts, target.name: target.split}.items()
                 },
+                "class_groups": {
+                    "train": sampling.class_groups(data.pool.labels, data.pool.groups, len(data.task.classes)),
+                    target.name: sampling.class_groups(target.split.labels, target.split.groups, len(target.classes)),
+                },
                 **({"shift": dict(target.shift)} if target.shift else {}),
             }
             for data in self.tasks

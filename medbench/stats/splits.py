@@ -15,11 +15,12 @@ import numpy as np
 from medbench.schema import ALL, Budget
 
 #: Ingredients (`schema.ingredients`): which images a budget draws, how a labelled subset is divided for choosing inside it, when a fine-tuning of
-#: several labels an image has a validation part (2: as a fusion has, see `validation_part`), and whether a draw is divided where it would say otherwise
-#: by itself, as all draws once did (2: as its budget says).
-DRAWS, FOLDS, VALIDATION, DIVISION = 1, 1, 2, 2
-MIN_HELD_OUT = 20  # images of a validation part: with fewer, a score says less than a rule
-UNDIVIDED = "fixed: a class has one group"  # the rule of a choice for which nothing was held out
+#: several labels an image has a validation part (2: as a fusion has, see `validation_part`), and how a draw is divided where that is not as each draw
+#: once said by itself (2: whether, as its budget says; 3: as `held_out_fold`, a class of few groups without a say).
+DRAWS, FOLDS, VALIDATION, DIVISION = 1, 1, 2, 3
+MAX_FOLDS = 5  # of a cross-validation. A class of fewer groups is rare: a fold lacks it
+MIN_HELD_OUT = 20  # images: with fewer held out, a score says less than a rule
+UNDIVIDED = "fixed: too few images to hold out"  # the rule of a choice for which nothing was held out
 
 
 def partition(labels: np.ndarray, groups: np.ndarray, shares: Sequence[float], key: str) -> np.ndarray:
@@ -63,21 +64,28 @@ def folds(labels: np.ndarray, groups: np.ndarray, k: int) -> np.ndarray:
 def divides(labels: np.ndarray, groups: np.ndarray, budget: Budget) -> bool:
     """Whether the subsets of a budget are cross-validated: one answer for all draws, protocols and methods. labels, groups: of the pool.
 
-    They are where the budget asks of every class for more images than the class has in a group on average: a draw then holds two groups of it as
-    a rule, and where it does not, the other classes choose. Of two classes each must be expected to fill two groups, as without the
-    other's choice there is none; in a multi-label task, one label's positives and its negatives.
+    They are where two classes fill two groups each and the classes that do hold `MIN_HELD_OUT` images, at what the budget asks of each class and with
+    groups of the class's mean size; or where each of several classes reaches `MAX_FOLDS` groups. A class that is too rare for either has no say.
+    In a multi-label task the classes are one label's positives and its negatives, and one label will do.
     """
     share = requested(labels, budget) / len(labels)
     matrix = class_matrix(labels)
     asked = _asked(matrix.sum(0), budget, share)
     if labels.ndim == 1:
-        filled = [_groups_of(groups, column == 1, n) for column, n in zip(matrix.T, asked, strict=True)]
-        return (len(filled) > 2 and min(filled) > 1) or (len(filled) == 2 and min(filled) >= 2)
+        return _fill([(column == 1, n) for column, n in zip(matrix.T, asked, strict=True)], groups)
     occurring = [column for column in labels.T if (column == 1).any()]  # `class_matrix` has one more, of the images without a positive
     return any(
-        _groups_of(groups, column == 1, n) >= 2 and _groups_of(groups, column == 0, share * (column == 0).sum()) >= 2
+        _fill([(column == 1, n), (column == 0, share * (column == 0).sum())], groups)
         for column, n in zip(occurring, asked[: len(occurring)], strict=True)
     )
+
+
+def _fill(classes: Sequence[tuple[np.ndarray, float]], groups: np.ndarray) -> bool:
+    """What `divides` asks, of classes given as which images are theirs (N,) bool and how many of these a budget asks for."""
+    filled = [_groups_of(groups, of_class, images) for of_class, images in classes]
+    foldable = [images for (_, images), n in zip(classes, filled, strict=True) if n >= 2]
+    enough = len(foldable) > 1 and sum(foldable) >= MIN_HELD_OUT
+    return enough or (len(filled) > 1 and min(map(np.ceil, filled)) >= MAX_FOLDS)
 
 
 def _asked(available: np.ndarray, budget: Budget, share: float) -> np.ndarray:
@@ -97,30 +105,41 @@ def _groups_of(groups: np.ndarray, of_class: np.ndarray, images: float) -> float
     return images * len(np.unique(own)) / max(len(own), 1)
 
 
-def n_folds(labels: np.ndarray, groups: np.ndarray, most: int, divided: bool | None = None) -> int:
-    """min(`most`, the smallest number of groups of a class present); 1 where a class has one group or is alone.
+def held_out_fold(labels: np.ndarray, groups: np.ndarray, most: int = MAX_FOLDS, divided: bool | None = None) -> np.ndarray:
+    """(n,) int64: in which of `most` folds each image of a labelled subset is held out; -1: in none, it is always trained on.
 
-    Multi-label: the smallest over positives and negatives of the labels that have two groups of both; 1 where no label has.
-    divided: what `divides` says of the subset's budget. Then a class of one group has no say, so that all draws of a budget are divided, but
-    for one in which no two classes have two groups. None: a subset without a budget.
+    Every training part has every class, in a multi-label task both values of every label: a class of one group is never held out, and one of
+    two or more in turn, its other groups trained on. So a class has no say in how many folds there are. All -1 where fewer than two classes
+    (multi-label: the values of no label) have two groups, and where `divided`, what `divides` says of the subset's budget, is False. None: of a
+    subset without a budget, whose own images say it.
     """
-    if divided is False:
-        return 1
-    if labels.ndim == 1:
-        sizes = [len(set(groups[labels == c])) for c in np.unique(labels)]
-        sizes = [size for size in sizes if size > 1] if divided else sizes
-        return min(most, *sizes) if len(sizes) > 1 else 1
-    pairs = [min(len(set(groups[column == value])) for value in (0, 1)) for column in labels.T]
-    return min([most, *(size for size in pairs if size >= 2)]) if max(pairs) >= 2 else 1
+    divided = divides(labels, groups, ALL) if divided is None else divided
+    kept = _kept(labels)
+    pairs = [kept] if labels.ndim == 1 else [kept[:, [c, c + labels.shape[1]]] for c in range(labels.shape[1])]
+    if not divided or not any(_foldable(values, groups) for values in pairs):
+        return np.full(len(labels), -1)
+    fold = folds(labels, groups, most)
+    for i in range(most):
+        fold[(fold == i) & ~_left_one(fold == i, kept, groups)] = -1
+    return np.unique(fold, return_inverse=True)[1] - int((fold == -1).any())  # a fold without images is none
 
 
-def cross_validation(labels: np.ndarray, groups: np.ndarray, most: int, divided: bool | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(training, held-out) positions of each of `n_folds` folds; [] where nothing can be held out, or is to be."""
-    k = n_folds(labels, groups, most, divided)
-    if k < 2:
-        return []
-    fold = folds(labels, groups, k)
-    return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(k)]
+def _kept(labels: np.ndarray) -> np.ndarray:
+    """(n, K) bool, what a training part must have: of exclusive classes each, of several labels the positives of each, then the negatives."""
+    return class_matrix(labels) > 0 if labels.ndim == 1 else np.column_stack([labels == 1, labels == 0])
+
+
+def _foldable(classes: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether two of the classes, (n, K) bool, have two groups."""
+    return sum(len(np.unique(groups[of_class])) > 1 for of_class in classes.T) > 1
+
+
+def cross_validation(
+    labels: np.ndarray, groups: np.ndarray, most: int = MAX_FOLDS, divided: bool | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(training, held-out) positions of each fold of `held_out_fold`; [] where nothing can be held out, or is to be."""
+    fold = held_out_fold(labels, groups, most, divided)
+    return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(fold.max() + 1)]
 
 
 def validation_part(labels: np.ndarray, groups: np.ndarray, share: float, key: str, requested: int | None = None) -> np.ndarray:
@@ -134,7 +153,7 @@ def validation_part(labels: np.ndarray, groups: np.ndarray, share: float, key: s
     held = held_out(labels, groups, share, key)
     several = labels.ndim > 1
     if requested is not None:
-        held = _left_one(held, np.column_stack([labels == 0, labels == 1]), groups) if several else held
+        held = _left_one(held, _kept(labels), groups) if several else held
         return held if share * requested >= MIN_HELD_OUT else np.zeros_like(held)
     if held.sum() < MIN_HELD_OUT:
         return np.zeros_like(held)
@@ -213,6 +232,12 @@ def class_matrix(labels: np.ndarray) -> np.ndarray:
         matrix = np.column_stack([positive, ~positive.any(1)])
     occurring: np.ndarray = matrix[:, matrix.any(0)].astype(np.int64)
     return occurring
+
+
+def class_groups(labels: np.ndarray, groups: np.ndarray, classes: int) -> list[int]:
+    """Groups of each class, in a multi-label task with a positive of each label."""
+    of_class = labels == 1 if labels.ndim == 2 else labels[:, None] == np.arange(classes)
+    return [len(np.unique(groups[column])) for column in of_class.T]
 
 
 def ids_hash(ids: Sequence[str] | np.ndarray) -> str:

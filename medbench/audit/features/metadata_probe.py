@@ -34,16 +34,18 @@ def out_of_fold(
     device: str,
     stage: str,
 ) -> np.ndarray | None:
-    """(N, C) probabilities (binary: C = 2) of each image from a probe that saw no image of its group; None where a class has one group.
+    """(N, C) probabilities (binary: C = 2) of each image from a probe that saw no image of its group; None where not
+    all can be held out: a class has one group, or there are too few images.
 
     features (N, D) float32; labels (N,) int, all of range(n_classes) present, or (N, C) float with NaN. Folds are stratified; the penalty is
     chosen inside the training folds. stage: as which it reports its progress.
     """
     import torch
 
-    parts = splits.cross_validation(labels, groups, FOLDS)
-    if not parts:
+    fold = splits.held_out_fold(labels, groups, FOLDS)
+    if fold.min() < 0:
         return None
+    parts = [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(fold.max() + 1)]
     scores = np.zeros((len(labels), max(2, n_classes) if labels.ndim == 1 else n_classes))
     for done, (rest, out) in enumerate(parts):
         report_progress(stage, done, len(parts), "folds")

@@ -6,7 +6,7 @@ scored. Never imports torch.
 """
 
 from medbench.report.clinical.case_metrics import CASE_COLUMNS, case_records, cases
-from medbench.report.clinical.class_metrics import CLASS_COLUMNS, class_records, per_class
+from medbench.report.clinical.class_metrics import CLASS_COLUMNS, class_records, per_class, too_few
 from medbench.report.clinical.one_vs_rest import above_for_specificity, least_for_sensitivity
 from medbench.report.clinical.predictions import Draw, LinePredictions, by_case, draw_of, read_predictions
 from medbench.report.clinical.subgroup_analysis import SUBGROUP_COLUMNS, bands, subgroup_records, subgroups
@@ -43,4 +43,5 @@ __all__ = [
     "subgroup_records",
     "subgroups",
     "tempered",
+    "too_few",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from medbench import stats
 from medbench.report.clinical import one_vs_rest
 from medbench.report.clinical.predictions import Draw, LinePredictions, by_case, positives, read_predictions
-from medbench.report.leaderboard import LeaderboardEntry
+from medbench.report.leaderboard import FEW, LeaderboardEntry
 from medbench.schema import UserError
 from medbench.stats import metrics
 
@@ -64,6 +64,22 @@ def class_records(
             counted = {"class": answers.classes[c], "n": int(positive.sum()), "of": len(known)}
             records.append({**counted, "metric": metric, "mean": s.mean, "sd": s.sd, "low": low, "high": high})
     return records
+
+
+def too_few(answers: LinePredictions) -> dict[str, str]:
+    """Class -> why its numbers say nothing: fewer than `FEW` groups of the scored set have it, or do not; and how much of it was found."""
+    found = {}
+    for c in answers.each():
+        known, positive = answers.positives(c)
+        sides = {"with": positive, "without": ~positive}
+        counts = {side: len(np.unique(answers.groups[known[which]])) for side, which in sides.items()}
+        side = min(counts, key=counts.__getitem__)
+        if counts[side] < FEW:
+            hits = [(d.decisions[known, c] == 1 if d.decisions.ndim == 2 else d.decisions == c)[positive].sum() for d in answers.draws]
+            which = sides[side]
+            it = f"{which.sum()} image{'s' * int(which.sum() != 1)} of {counts[side]} {answers.group}{'s' * (counts[side] != 1)} {side} it"
+            found[answers.classes[c]] = f"{it}; finds {np.mean(hits):.3g} of {positive.sum()}"
+    return found
 
 
 def _trials(answers: LinePredictions, c: int, known: np.ndarray, positive: np.ndarray) -> dict[str, int]:

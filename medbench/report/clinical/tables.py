@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medbench.report.clinical.case_metrics import cases
-from medbench.report.clinical.class_metrics import check_shares, per_class
+from medbench.report.clinical.class_metrics import check_shares, per_class, too_few
 from medbench.report.clinical.predictions import LinePredictions, read_predictions
 from medbench.report.clinical.subgroup_analysis import MIN_GROUPS, MIN_OF_CLASS, subgroups
 from medbench.report.clinical.temperature_scaling import MIN_HELD_OUT, RANGE, calibration
-from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, escape_tex, known_metric, shown_axes
+from medbench.report.leaderboard import FEW, Leaderboard, LeaderboardEntry, escape_tex, known_metric, shown_axes
 from medbench.report.leaderboard.standard_tables import grid
 from medbench.schema import UserError, parse_budget
 from medbench.stats import number_format
@@ -116,7 +116,9 @@ def sheets(
 def _classes(answers: LinePredictions, specificity: float, sensitivity: float) -> list[Sheet]:
     frame = per_class(answers, specificity=specificity, sensitivity=sensitivity)
     found = {(row["class"], row["metric"]): row for row in frame.to_dict("records")}
-    names = list(dict.fromkeys(frame["class"]))
+    names, few = list(dict.fromkeys(frame["class"])), too_few(answers)
+    warning = [f"WARNING: fewer than {FEW} {answers.group}s on one side, too few to say: {name}, {why}." for name, why in few.items()]
+    unsaid = ["too few", "", "", ""]
 
     def count(name: str) -> str:
         row = found[name, "recall"]
@@ -126,7 +128,9 @@ def _classes(answers: LinePredictions, specificity: float, sensitivity: float) -
         mean = found[name, reached]["mean"]
         return _number(found[name, metric], 2) + ("" if np.isnan(mean) else f" at {mean:.2f}")
 
-    decided = [[name, count(name), *(_number(found[name, metric], 2) for metric in _DECISIONS)] for name in names]
+    decided = [
+        [name, count(name), *(unsaid if name in few else [_number(found[name, metric], 2) for metric in _DECISIONS])] for name in names
+    ]
     ranked = [
         [
             name,
@@ -134,6 +138,8 @@ def _classes(answers: LinePredictions, specificity: float, sensitivity: float) -
             at(name, "sensitivity_at_specificity", "achieved_specificity"),
             at(name, "specificity_at_sensitivity", "achieved_sensitivity"),
         ]
+        if name not in few
+        else [name, *unsaid]
         for name in names
     ]
     where = (
@@ -149,10 +155,10 @@ def _classes(answers: LinePredictions, specificity: float, sensitivity: float) -
             "Each class, as decided",
             ["class", "images", *_DECISIONS.values()],
             decided,
-            [],
+            warning,
             frame[frame.metric.isin([*_DECISIONS, "prevalence"])],
         ),
-        Sheet("Each class against the rest", header, ranked, [where], frame[~frame.metric.isin([*_DECISIONS, "prevalence"])]),
+        Sheet("Each class against the rest", header, ranked, [*warning, where], frame[~frame.metric.isin([*_DECISIONS, "prevalence"])]),
     ]
 
 

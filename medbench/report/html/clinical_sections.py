@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medbench.report import clinical
@@ -43,7 +43,7 @@ def parts(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
         except NoPredictions:
             continue
         who = titled(board, line)
-        classes.append(_classes(clinical.class_records(answers), who))
+        classes.append(_classes(clinical.class_records(answers), who, clinical.too_few(answers)))
         cases, _ = clinical.case_records(answers)
         if cases:
             classes.append(_cases(cases, who))
@@ -73,15 +73,19 @@ _OF_CLASS = {
 }
 
 
-def _classes(records: Records, who: str) -> Html:
+def _classes(records: Records, who: str, few: Mapping[str, str]) -> Html:
+    """few: class -> why nothing is said of it, instead of its numbers."""
     by_class: dict[str, dict[str, Any]] = {}
     for record in records:
         by_class.setdefault(str(record["class"]), {})[str(record["metric"])] = record
     shown = [metric for metric in _OF_CLASS if any(metric in found for found in by_class.values())]
-    rows = []
+    rows: list[list[object]] = []
     for name, found in by_class.items():
         first = next(iter(found.values()))
-        rows.append([name, f"{int(first['n']):,} of {int(first['of']):,}", *(_measure(found.get(metric)) for metric in shown)])
+        said: list[object] = (
+            [f"too few to say: {few[name]}", *[""] * (len(shown) - 1)] if name in few else [_measure(found.get(metric)) for metric in shown]
+        )
+        rows.append([name, f"{int(first['n']):,} of {int(first['of']):,}", *said])
     return table(["class", "images", *(_OF_CLASS[metric] for metric in shown)], rows, who, names=1)
 
 

@@ -10,6 +10,7 @@ from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_
 from medbench.report.leaderboard import (
     Leaderboard,
     LeaderboardEntry,
+    class_notes,
     drawn,
     encoder_marks,
     have_seen,
@@ -58,7 +59,7 @@ def _headline(board: Leaderboard, metric: str, margin: float) -> Html:
         if unsure:
             said.append(f" For {unsure} of the others there are too few {board.about['groups'] or 'image'}s to say.")
         lines.append(tag("p", said))
-    return tag("article", tag("h3", board.title), *loud(board), lines, _savings(board, metric))
+    return tag("article", tag("h3", board.title), *loud(board, metric), lines, _savings(board, metric))
 
 
 def _savings(board: Leaderboard, metric: str) -> Html | None:
@@ -176,8 +177,8 @@ def over_tasks(boards: Sequence[Leaderboard], metric: str | None) -> Html | None
     )
 
 
-def loud(board: Leaderboard) -> list[Html]:
-    """What nobody may overlook: drawn images, leaks, partial data, weights that have seen the test images."""
+def loud(board: Leaderboard, metric: str | None = None) -> list[Html]:
+    """What nobody may overlook: drawn images, leaks, partial data, weights that have seen the test images, rare classes, the class found least of."""
     quick = Note("quick", "pretraining of seconds shows the machinery, not what a method can do.")
     said: list[Note] = [
         *picked(board),
@@ -185,6 +186,7 @@ def loud(board: Leaderboard) -> list[Html]:
         *(mark for mark in board.about["marks"] if mark.kind in ("leak", "partial", "conflict")),
         *encoder_marks(board),
         *have_seen(board),
+        *class_notes(board, metric),
         *([quick] if is_quick(board) else []),
     ]
     return [tag("p", tag("b", note.kind.upper()), f": {note.text}", class_="mark", role="note") for note in said]

@@ -19,6 +19,7 @@ from medbench.report.leaderboard.lines import (
 )
 from medbench.report.leaderboard.pivot_formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, pivot_terminal, render_pivot
 from medbench.report.leaderboard.pivot_table import KEYS, Pivot, PivotCell, Places, pivot, places, tasks_by_lines
+from medbench.report.leaderboard.rare_classes import FEW, class_notes
 from medbench.report.leaderboard.robustness import ALL, EACH, MEAN, RobustnessGap, measured, robustness_gaps, shift_terminal
 from medbench.report.leaderboard.robustness import tables as shift_tables
 from medbench.report.leaderboard.selection import only
@@ -41,6 +42,7 @@ __all__ = [
     "AXES",
     "COLUMNS",
     "EACH",
+    "FEW",
     "FORMATS",
     "FORMAT_OF",
     "KEYS",
@@ -55,6 +57,7 @@ __all__ = [
     "Selection",
     "SignificanceMark",
     "at_home",
+    "class_notes",
     "drawn",
     "encoder_marks",
     "escape_tex",

@@ -22,6 +22,7 @@ from medbench.report.leaderboard.lines import (
     standing,
     summarise,
 )
+from medbench.report.leaderboard.rare_classes import class_notes
 from medbench.report.leaderboard.robustness import ALL, MEAN, robustness_gaps, shift_terminal, tables
 from medbench.report.leaderboard.significance import legend, marks
 from medbench.report.leaderboard.terminal_table import Fitted
@@ -45,8 +46,11 @@ def markdown(store: Store, found: Sequence[Leaderboard] = ()) -> str:
     for board in standing(every):
         metric = board.about["metric"]
         others = [name for name in METRICS if name != metric and any(name in line.plain for line in board.lines)]
-        parts += [f"## {board.title}", "", *grid(_cells(board, metric, board.lines)), "", legend(board, metric), ""]
-        parts += [*grid(_all_metrics(board, [metric, *others])), "", *(f"- {line}" for line in notes(board)), ""]
+        above = class_notes(board, metric)
+        first = [*(f"- {note}" for note in above), *([""] if above else [])]
+        parts += [f"## {board.title}", "", *first, *grid(_cells(board, metric, board.lines)), "", legend(board, metric), ""]
+        said = [f"- {note}" for note in notes(board) if note not in above]
+        parts += [*grid(_all_metrics(board, [metric, *others])), "", *said, ""]
     return "\n".join([*parts, shift_markdown(every)])
 
 
@@ -71,7 +75,9 @@ def terminal(store: Store, metric: str | None = None, found: Sequence[Leaderboar
         best = frozenset(i for i, line in enumerate(lines) if signs[line].sign == "*")
         left_out = len(board.lines) - len(lines)
         more = [f"The best {BEST} lines at each budget; {left_out} more stand in leaderboard.md and leaderboard.csv."] if left_out else []
-        shown += [Fitted(board.title, header, body, names, best), *more, legend(board, board.shown(metric)), *map(str, notes(board))]
+        above = class_notes(board, metric)
+        below = [str(note) for note in notes(board) if note not in above]
+        shown += [*map(str, above), Fitted(board.title, header, body, names, best), *more, legend(board, board.shown(metric)), *below]
     return [*shown, *shift_terminal(every, metric, ALL)]
 
 
@@ -97,6 +103,7 @@ def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
         *drawn(board),
         *board.about["marks"],
         *encoder_marks(board),
+        *class_notes(board, metric),
         *_setting(board, rows),
         *_chance(board, rows, metric),
         *_weights(rows),

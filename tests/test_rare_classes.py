@@ -1,0 +1,112 @@
+"""Classes of one and of two images: what is said above every table, in the answer and by `clinical`, against counts made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from medbench import Store
+from medbench.report import clinical, html
+from medbench.report.clinical.tables import sheets
+from medbench.report.leaderboard import class_notes, leaderboards, markdown, terminal
+from medbench.schema import Cell, PlanFile, PlannedCell, Row, fingerprint
+from medbench.stats import group_weights, metrics, splits
+
+NAMES = ("none", "mild", "moderate", "severe")
+SIZES = (60, 40, 30, 2)
+
+
+def drawn(
+    folder: Path, sizes: tuple[int, ...] = SIZES, train: tuple[int, ...] = (70, 50, 40, 1), kind: str = "multiclass"
+) -> tuple[Store, Any, Any]:
+    """One line of one draw; labels and probabilities. Every image is a patient."""
+    rng, store = np.random.default_rng(0), Store(folder)
+    store.create()
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    groups = np.array([f"p{i}" for i in range(len(labels))])
+    logits = rng.normal(size=(len(labels), len(sizes))) + 1.5 * np.eye(len(sizes))[labels]
+    p = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).astype(np.float32)
+    truth = np.eye(len(sizes))[labels] if kind == "multilabel" else labels
+    answer = (truth, p, metrics.decided(p, kind == "multilabel"), kind)
+    store.add_target("t", groups, truth, groups)
+    values = {name: {"value": value, "low": None, "high": None} for name, value in metrics.score(*answer).values.items()}
+    resampled = metrics.score(*answer, group_weights(groups)).values
+    cell = Cell("eyes", "T", "supervised", "imagenet", "net", "pool", 64, 0, "linear", "100%", 0)
+    provenance = {"weights": "w", "trained_on": [], "precision": "fp32", "target": "t", "marks": [], "budget": None, "member_weights": []}
+    row = Row(cell, fingerprint("eyes"), values, 161, 161, {}, {"seconds": 1.0}, provenance)
+    resamples = np.stack(list(resampled.values())).astype(np.float32)
+    store.add(row, {"probabilities": p, "decisions": answer[2], "metrics": np.array(list(resampled)), "resamples": resamples})
+    about = {
+        **{
+            "identity": "i",
+            "kind": kind,
+            "classes": list(NAMES[: len(sizes)]),
+            "metric": "auc",
+            "groups": "patient",
+            "marks": [],
+            "title": "T",
+        },
+        **{"parts": {"train": [sum(train)] * 2, "test": [len(labels)] * 2}, "class_groups": {"train": list(train), "test": list(sizes)}},
+    }
+    store.add_plan(PlanFile((PlannedCell(cell, row.fingerprint, 161, "s", "t"),), {"eyes|T|test": about}))
+    return store, labels, p
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel", "ordinal"])
+def test_rare_classes_and_the_one_found_least_of_are_told_with_the_auc_without_them(tmp_path: Path, kind: str) -> None:
+    store, labels, p = drawn(tmp_path, kind=kind)
+    [board] = leaderboards(store)
+    rare, worst = class_notes(board)
+    assert rare.kind == "rare" and str(rare).startswith("RARE: fewer than 10 patients of severe (train 1, test 2):")
+    found = [int(((p[:, c] >= 0.5) if kind == "multilabel" else p.argmax(1) == c)[labels == c].sum()) for c in range(4)]
+    least = min(range(4), key=lambda c: found[c] / SIZES[c])
+    assert worst.kind == "worst class" and f"finds {found[least]} of {SIZES[least]} {NAMES[least]}" in worst.text
+    assert f"{found[3]} of 2 severe" in worst.text
+    aucs = [roc_auc_score(labels == c, p[:, c]) for c in range(4)]
+    assert f"over the 3 classes that are not rare: {np.mean(aucs[:3]):.3f}; over all 4: {np.mean(aucs):.3f}" in worst.text
+
+
+def test_they_stand_above_every_table_and_in_the_answer(tmp_path: Path) -> None:
+    store, *_ = drawn(tmp_path)
+    text = markdown(store)
+    assert text.index("RARE: fewer than 10 patients") < text.index("finds ") < text.index("| labels |")
+    assert text.count("RARE:") == 1
+    shown = terminal(store)
+    assert str(shown[0]).startswith("RARE:") and "finds " in str(shown[1]) and not isinstance(shown[2], str)
+    page = html.build_page([store])
+    answer = page[page.index("The answer") :]
+    assert answer.index("fewer than 10 patients of severe") < answer.index(" has the best ")
+    assert "too few to say: 2 images of 2 patients with it" in page
+
+
+def test_where_no_class_is_rare_the_worst_alone_is_told(tmp_path: Path) -> None:
+    store, *_ = drawn(tmp_path, (60, 40, 30), (70, 50, 40))
+    [board] = leaderboards(store)
+    [worst] = class_notes(board)
+    assert worst.kind == "worst class" and "AUC" not in worst.text
+
+
+def test_a_class_of_two_test_images_is_a_warning_and_no_row_of_numbers(tmp_path: Path) -> None:
+    store, labels, p = drawn(tmp_path)
+    [board] = leaderboards(store)
+    line = board.lines[0]
+    assert list(clinical.too_few(clinical.read_predictions(line))) == ["severe"]
+    found = int((p.argmax(1) == 3)[labels == 3].sum())
+    for sheet in sheets(board, line, metric="auc", by=None, specificity=0.9, sensitivity=0.9)[:2]:
+        row = sheet.body[3]
+        assert row[0] == "severe" and "too few" in row and not any("[" in cell or "0." in cell for cell in row)
+        assert any("[" in cell for cell in sheet.body[0]), "the others have their numbers"
+        assert (
+            f"WARNING: fewer than 10 patients on one side, too few to say: severe, 2 images of 2 patients with it; finds {found} of 2."
+            in sheet.notes
+        )
+
+
+def test_groups_of_a_class_are_counted_not_its_images() -> None:
+    labels, groups = np.array([0, 0, 0, 1, 2]), np.array(["a", "a", "b", "a", "c"])
+    assert splits.class_groups(labels, groups, 4) == [2, 1, 1, 0]
+    assert splits.class_groups(np.array([[1, np.nan], [1, 0], [0, 1]]), groups[:3], 2) == [1, 1]
