@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from medbench import Store
 from medbench.report import clinical, html
 from medbench.report.clinical.tables import sheets
-from medbench.report.leaderboard import class_notes, leaderboards, markdown, terminal
+from medbench.report.leaderboard import class_notes, leaderboards, markdown, pivot, pivot_terminal, render_pivot, terminal
 from medbench.schema import Cell, PlanFile, PlannedCell, Row, fingerprint
 from medbench.stats import group_weights, metrics, splits
 
@@ -77,6 +77,11 @@ def test_they_stand_above_every_table_and_in_the_answer(tmp_path: Path) -> None:
     assert text.count("RARE:") == 1
     shown = terminal(store)
     assert str(shown[0]).startswith("RARE:") and "finds " in str(shown[1]) and not isinstance(shown[2], str)
+    pivoted = pivot(leaderboards(store))
+    for form in ("markdown", "html"):
+        text = render_pivot(pivoted, form)
+        assert text.index("RARE: fewer") < text.index("finds ") < text.index("<table>" if form == "html" else "| ---")
+    assert str(pivot_terminal(pivoted)[0]).startswith("RARE:")
     page = html.build_page([store])
     answer = page[page.index("The answer") :]
     assert answer.index("fewer than 10 patients of severe") < answer.index(" has the best ")

@@ -112,6 +112,10 @@ def held_out_fold(labels: np.ndarray, groups: np.ndarray, most: int = MAX_FOLDS,
     two or more in turn, its other groups trained on. So a class has no say in how many folds there are. All -1 where fewer than two classes
     (multi-label: the values of no label) have two groups, and where `divided`, what `divides` says of the subset's budget, is False. None: of a
     subset without a budget, whose own images say it.
+
+    Measured, `linear` on frozen features at 64 px, kappa on the test part beside that of a fixed penalty where a class had one group, or of as many
+    folds as the smallest class had: 10 % of HyperKvasir's lower tract (112 images, 6 draws) .484 and .435; 3 % (34) .315 and .284; 3 % of HAM10000
+    (212 images, 12 draws) .164 and .127. At 1 % of HAM10000 (70 images), where the fixed penalty was found, .094 and .106, within its chance.
     """
     divided = divides(labels, groups, ALL) if divided is None else divided
     kept = _kept(labels)

@@ -33,11 +33,12 @@ def pivot_terminal(table: Pivot, spread: str = "interval") -> list[Table | str]:
     for row, cells in zip(table.rows, body, strict=True):
         best = [False] * len(table.row_axes) + [_is_best(table.entries.get((row, column))) for column in table.columns] + [False]
         shown.add_row(*(Text(cell, style="bold" if bold else "") for cell, bold in zip(cells, best, strict=False)))
-    return [shown, *table.sentences]
+    return [*table.first_sentences, shown, *table.sentences]
 
 
 def pivot_markdown(table: Pivot, spread: str = "interval") -> str:
-    lines = [f"**{table.caption}**", "", *grid(_text(table, spread, bold="**{}**"))]
+    above = [*(f"- {note}" for note in table.first_sentences), *([""] if table.first_sentences else [])]
+    lines = [f"**{table.caption}**", "", *above, *grid(_text(table, spread, bold="**{}**"))]
     return "\n".join([*lines, "", *(f"- {note}" for note in table.sentences), ""])
 
 
@@ -84,7 +85,7 @@ def latex(table: Pivot, spread: str = "interval") -> str:
             rank = table.ranks[row]
             cells.append("{--}" if rank is None else f"{rank:.2f}")
         lines.append(f"    {' & '.join(cells)} \\\\")
-    notes = [f"  \\par {escape_tex(note)}" for note in table.sentences]
+    notes = [f"  \\par {escape_tex(note)}" for note in (*table.first_sentences, *table.sentences)]
     return "\n".join([*lines, "    \\bottomrule", "  \\end{tabular}", "  \\footnotesize\\raggedright", *notes, "\\end{table}", ""])
 
 
@@ -109,6 +110,7 @@ def page(table: Pivot, spread: str = "interval") -> str:
         [
             "<!doctype html>",
             f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(table.caption)}</title><style>{style}</style></head><body>',
+            *(f"<p>{html.escape(note)}</p>" for note in table.first_sentences),
             f"<table><caption>{html.escape(table.caption)}</caption>",
             f"<thead><tr>{head}</tr></thead>",
             "<tbody>",

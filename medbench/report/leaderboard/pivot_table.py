@@ -10,6 +10,7 @@ import numpy as np
 
 from medbench import stats
 from medbench.report.leaderboard.lines import AXES, Leaderboard, LeaderboardEntry, SignificanceMark, known_metric, summarise
+from medbench.report.leaderboard.rare_classes import ABOVE
 from medbench.report.leaderboard.significance import marks, pairs
 from medbench.report.leaderboard.standard_tables import notes
 from medbench.schema import Note, UserError
@@ -53,8 +54,16 @@ class Pivot:
     @property
     def sentences(self) -> list[str]:
         """Everything that stands below the numbers, a sentence a line."""
-        of_boards = [f"{'; '.join(titles)}: {note}" if titles else str(note) for note, titles in self.board_notes.items()]
-        return [*map(str, self.notes), *of_boards]
+        return [*map(str, self.notes), *self._of_boards(first=False)]
+
+    @property
+    def first_sentences(self) -> list[str]:
+        """What stands above the numbers: of rare classes, and of the class found least of."""
+        return self._of_boards(first=True)
+
+    def _of_boards(self, *, first: bool) -> list[str]:
+        said = {note: titles for note, titles in self.board_notes.items() if (note.kind in ABOVE) == first}
+        return [f"{'; '.join(titles)}: {note}" if titles else str(note) for note, titles in said.items()]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from medbench.stats import metrics, number_format
 
 FEW = 10  # groups of a class: of ten, nine found have the exact 95 % interval .55 to .998
 NAMED = 6  # classes in a sentence
+ABOVE = frozenset({"rare", "worst class"})  # kinds of the notes that stand above a table
 
 
 def class_notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
