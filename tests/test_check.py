@@ -19,6 +19,7 @@ from medbench.report import check
 from medbench.report.check.tolerance import decision_step
 from medbench.schema import Cell, Kind, Row, UserError
 from medbench.stats import metrics
+from medbench.stats.changed_labels import label_marks
 
 Medbench = Callable[..., int]
 
@@ -62,7 +63,7 @@ def row(seed: int = 0, auc: float | None = 0.8, **more: Any) -> Row:
         for name in inner:
             place = place[int(name) if isinstance(place, list) else name]
         place[last] = value
-    made = Row(cell, more.pop("fingerprint", f"f{seed}"), metrics, 10, 10, {}, {"seconds": 1.0}, provenance)
+    made = Row(cell, more.pop("fingerprint", f"f{seed}"), metrics, 10, 10, {}, {"seconds": more.pop("seconds", 1.0)}, provenance)
     assert not more
     return made
 
@@ -223,7 +224,9 @@ def test_the_same_numbers_under_another_identity_are_not_the_same_cell() -> None
 
 
 def test_measure_is_the_range_over_runs() -> None:
-    runs = [given(*(with_auc(row(s), 0.8 + shift * (1 + s), low=0.75) for s in (0, 1))) for shift in (0.0, 0.001, -0.002)]
+    runs = [
+        given(*(with_auc(row(s, seconds=1 + shift), 0.8 + shift * (1 + s), low=0.75) for s in (0, 1))) for shift in (0.0, 0.001, -0.002)
+    ]
     found = check.measure(runs)
     assert found.spread["derm phantom random linear"]["auc"] == pytest.approx(0.006), "the widest cell: (0.001 + 0.002) x 2"
     assert found.spread["derm phantom random linear"]["auc low"] == 0
@@ -235,6 +238,83 @@ def test_measure_is_the_range_over_runs() -> None:
         check.measure([given(row()), given(row(provenance={"commit": "def"}))])
     with pytest.raises(UserError, match="needs the rows of two runs"):
         check.measure([given(row())])
+
+
+def test_a_copy_of_a_run_is_no_second_run() -> None:
+    first, second = (given(*(row(s, seconds=1.0 + s + run) for s in range(4))) for run in (0.0, 0.25))
+    assert len(check.measure([first, second]).environments) == 2
+    copy = replace(first, file=Path("elsewhere/rows.jsonl"))
+    with pytest.raises(UserError, match=r"elsewhere/rows\.jsonl is a copy of results/smoke/rows\.jsonl: 4 of 4 rows took the same times"):
+        check.measure([first, second, copy])
+    mixed = given(*(row(s, seconds=1.0 + s + (0.25 if s == 3 else 0)) for s in range(4)))
+    with pytest.raises(UserError, match="3 of 4 rows"):
+        check.measure([first, mixed])
+    elsewhere = given(*(row(s, seconds=1.0 + s, provenance={"device": "cpu of another maker"}) for s in range(4)))
+    assert len(check.measure([first, elsewhere]).environments) == 2, "another machine is another run"
+
+
+def test_a_changed_preprocessing_is_named_before_the_weights_that_state_it() -> None:
+    """A function of a user's states its mean and std in the file whose code is part of the weights' hash."""
+    stated = {"weights_sha256": "w2", "identity.encoder.mean": [0.4]}
+    found = compared(row(), with_auc(row(provenance=stated), 0.7)).explanation
+    assert found is not None
+    assert found.part == "preprocessing"
+    assert found.text == "the encoder's mean [0.5] -> [0.4]"
+    assert found.also == ("another file or code that gives the same weights: w",)
+    found = compared(row(), with_auc(row(provenance={**stated, "features.0.checks.weights": "other"}), 0.7)).explanation
+    assert found is not None
+    assert found.part == "preprocessing or weights"
+    assert found.text == "the encoder's mean [0.5] -> [0.4]; another file or recipe: w, was w"
+
+
+def test_weights_that_moved_within_rounding_are_told_as_that() -> None:
+    def moved(weights: float, features: float) -> str:
+        numbers = [1.0, *[0.5] * 8]
+        checks = {
+            "features.0.checks.weights": "other",
+            "features.0.checks.tensors": [numbers[0], *[value + weights for value in numbers[1:]]],
+            "features.0.checks.features": [numbers[0], *[value + features for value in numbers[1:]]],
+        }
+        finding = compared(
+            row(provenance={"features.0.checks.tensors": numbers}),
+            row(fingerprint="g", provenance={"weights_sha256": "w2", **checks}),
+        )
+        assert finding.status == "not comparable"
+        return finding.reason
+
+    assert "moved within rounding (by 1.0e-06 of their size, the features no more): w" in moved(1e-6, 1e-6)
+    assert "other weights, by 1.0e-06 of their size: w" in moved(1e-6, 1e-2), "one weight can turn a network"
+    assert "other weights, by 1.0e-02 of their size: w" in moved(1e-2, 0.0)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+def test_it_is_told_how_many_labels_changed(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(5, size=2000) if kind == "multiclass" else rng.integers(2, size=(2000, 3)).astype(float)
+    ids = [f"image{i}" for i in range(2000)]
+
+    def told(n: int) -> str:
+        other = labels.copy()
+        for i in rng.permutation(2000)[:n]:
+            other[i] = (other[i] + 1) % (5 if kind == "multiclass" else 2)
+        marks = [label_marks(ids, values.tolist()) for values in (labels, other)]
+        then = row(provenance={"parts.all.label_marks": marks[0], "parts.all.images": 2000})
+        finding = compared(then, row(provenance={"parts.all.label_marks": marks[1], "parts.all.labels": "e", "parts.all.images": 2000}))
+        assert finding.explanation is not None
+        return finding.explanation.text
+
+    assert told(1) == "the labels of the task are others (about 1 of 2000 labels)"
+    for n in (5, 40, 150):
+        found = int(re.findall(r"about (\d+) of 2000", told(n))[0])
+        assert abs(found - n) < 3 * (n / 3) ** 0.5 + 1, (n, found)
+    shuffled = rng.permutation(2000)
+    assert label_marks(ids, labels.tolist()) == label_marks([ids[i] for i in shuffled], labels[shuffled].tolist())
+
+
+def test_of_older_rows_the_classes_tell_how_many_labels_changed_at_least() -> None:
+    finding = compared(row(), row(provenance={"parts.all.labels": "e", "parts.all.classes": [7, 32, 61]}))
+    assert finding.explanation is not None
+    assert finding.explanation.text == "the labels of the task are others (at least 3 of 100 labels)"
 
 
 @pytest.mark.parametrize(
@@ -309,7 +389,11 @@ def test_the_command(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureF
     new = tmp_path / "other" / "rows.jsonl"
     assert medbench("check", "--against", str(new), "--rows", str(now), "--update") == 0, "the first reference"
     assert medbench("check", "--against", str(new), "--rows", str(now)) == 0
-    assert medbench("check", "--against", str(new), "--measure", "--rows", str(now), "--rows", str(now)) == 0
+    again = write(tmp_path / "again.jsonl", row(0, seconds=1.1), row(1, seconds=1.2))
+    measured = ("check", "--against", str(new), "--measure", "--rows", str(now), "--rows")
+    assert medbench(*measured, str(now)) == 2
+    assert "A copy is no second run." in capsys.readouterr().err
+    assert medbench(*measured, str(again)) == 0
     assert "auc low" in (tmp_path / "other" / "repeatability.json").read_text()
 
 
@@ -399,7 +483,8 @@ def test_what_is_refused(arguments: list[str], line: str, medbench: Medbench, tm
 
 def test_rows_are_checked_without_torch_and_without_a_cache(without_torch: Callable[..., str], tmp_path: Path) -> None:
     reference = str(write(tmp_path / "rows.jsonl", row()))
-    for more in ([], ["--measure", "--rows", reference], ["--update"]):
+    again = str(write(tmp_path / "again.jsonl", row(seconds=2.0)))
+    for more in ([], ["--measure", "--rows", again], ["--update"]):
         # as its cache a file: a command that asked for the folder would end here
         said = without_torch("check", "--rows", reference, "--against", reference, *more, MEDBENCH_CACHE=reference)
         assert ("the spread of 2 runs" if "--measure" in more else "passed: 1 cells") in said

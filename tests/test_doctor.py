@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from medbench.audit import encoder as doctor
-from medbench.audit.encoder import environment_report
-from medbench.models import encoders, weights
+from medbench.audit.encoder import environment_report, verdict
+from medbench.models import encoders, user_encoder, weights
+from medbench.run.store import Store
 from medbench.schema import Encoder
 
 SIZE = 64
@@ -102,6 +103,86 @@ def test_the_training_pixels_are_solved_for() -> None:
     mean, std, _off = doctor.training_pixels(conv, norm)
     assert mean == pytest.approx(pixels.mean((0, 2, 3)).numpy(), abs=0.01)
     assert std == pytest.approx(pixels.std((0, 2, 3)).numpy(), rel=0.1)
+
+
+@pytest.mark.parametrize("what", ["mean and std of 127.5", "0 to 255", "all the same", "right"])
+def test_the_cheap_half_tells_what_cannot_be_right(what: str) -> None:
+    mean, std, expected = {
+        "mean and std of 127.5": ((127.5,) * 3, (127.5,) * 3, ["range"]),
+        "0 to 255": ((0.0,) * 3, (1 / 255,) * 3, ["range"]),
+        "all the same": ((0.5,) * 3, (0.5,) * 3, ["readout"]),
+        "right": ((0.5,) * 3, (0.5,) * 3, []),
+    }[what]
+    module = Turned(lambda images: torch.ones(len(images), 8)) if what == "all the same" else net()
+    encoder = replace(encoders.encoder(encoders.EMBEDDED, SIZE), mean=mean, std=std)
+    assert [one.what for one in verdict.examined(module.eval(), encoder, doctor.reference_images(verdict.IMAGES))] == expected
+
+
+def test_values_of_another_range_are_told_without_a_batch_norm() -> None:
+    """Nothing in such a network remembers its training images, and every feature is as far from the others as before."""
+    module = nn.Sequential(nn.Conv2d(3, 16, 8, 8), nn.GELU(), nn.Conv2d(16, 8, 8), nn.Flatten())
+    encoder = Encoder("mine.py:net", "mine.py:net", "", SIZE, (127.5,) * 3, (127.5,) * 3, "bicubic")
+    (found,) = verdict.examined(module.eval(), encoder, doctor.reference_images(verdict.IMAGES))
+    assert (found.what, found.fix) == ("range", "mean 0.5 0.5 0.5, std 0.5 0.5 0.5 of values in [0, 1]")
+
+
+OWN = """
+import torch
+from pathlib import Path
+from medbench.models import encoders, weights
+
+def net(size):
+    encoder = encoders.encoder(encoders.EMBEDDED, size)
+    return weights.build_encoder(encoder, weights.supervised(encoder, Path()), seed=0)
+
+def wrong(size=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5)):
+    return net(size)
+
+def right(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)):
+    return net(size)
+
+class Same(torch.nn.Module):
+    def forward(self, images):
+        return torch.ones(len(images), 8)
+
+def same(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)):
+    return Same()
+"""
+
+
+def test_a_run_says_what_cannot_be_right_first_and_in_its_table(
+    medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    user_encoder.module.cache_clear()
+    command = ("--data", "phantom", "--protocols", "knn", "--labels", "100", "--encoder", "mine.py:wrong,mine.py:right,mine.py:same")
+    assert medbench("run", *command, "--out", "out") == 0
+    shown = capsys.readouterr()
+    said = "ENCODER: mine.py:wrong: range: mean 127.5 127.5 127.5, std 127.5 127.5 127.5: pixels are in [0, 1]"
+    constant = "ENCODER: mine.py:same: readout: all 12 images give the same features"
+    for text in (shown.err, shown.out, (tmp_path / "out" / "leaderboard.md").read_text()):
+        plain = " ".join(text.split())
+        assert said in plain and constant in plain, text
+        assert "mine.py:right: " not in plain.replace("given: weights", ""), text
+    marks = {
+        row.cell.encoder: [m.kind for m in row.provenance["marks"]].count("encoder") for row in Store(tmp_path / "out").rows().values()
+    }
+    assert marks == {"mine.py:wrong": 1, "mine.py:right": 0, "mine.py:same": 1}
+    monkeypatch.setattr(verdict, "examined", lambda *of: pytest.fail("examined again"))
+    assert medbench("run", *command, "--out", "again", "--plan") == 0
+    assert said in " ".join(capsys.readouterr().err.split()), "it is kept"
+
+
+def test_an_encoder_that_cannot_be_examined_says_so(
+    medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It is tried on two images, and examined on twelve."""
+    (tmp_path / "mine.py").write_text(
+        OWN.replace("        return torch.ones", "        assert len(images) != 12, 'twelve'\n        return torch.ones")
+    )
+    user_encoder.module.cache_clear()
+    assert medbench("run", "--data", "phantom", "--labels", "100", "--encoder", "mine.py:same", "--plan") == 0
+    assert "ENCODER: mine.py:same could not be examined: AssertionError: twelve" in " ".join(capsys.readouterr().err.split())
 
 
 def test_too_few_images_are_refused() -> None:

@@ -156,6 +156,36 @@ def test_a_file_that_the_users_file_imports_is_part_of_it(tmp_path: Path, monkey
     assert now(20) != first == now(1)
     (tmp_path / "lab" / "unused.py").write_text("SOMETHING = 1\n")
     assert now(1) == first
+    (tmp_path / "lab" / "nets" / "tail.py").write_text(
+        '"""The last stage."""\n'
+        + (tmp_path / "lab" / "nets" / "tail.py").read_text().replace("(torch.nn.Module):\n", "(torch.nn.Module):  # no parameters\n\n")
+    )
+    assert now(1) == first, "a docstring, a comment and an empty line in a file that is imported"
+
+
+def test_prose_in_a_users_file_is_no_part_of_it(tmp_path: Path) -> None:
+    """A comment made every row of the encoder another experiment in CI."""
+
+    def hashed(text: str) -> str:
+        (tmp_path / "mine.py").write_text(text)
+        user_encoder.module.cache_clear()
+        return user_encoder.module_hash(encoders.encoder(f"{tmp_path / 'mine.py'}:tiny"))
+
+    first = hashed(OWN)
+    for prose in (
+        OWN + "# a comment\n",
+        '"""About this file."""\n' + OWN,
+        OWN.replace("):\n", '):\n    """Colours."""\n'),
+        OWN.replace('"bilinear"', "'bilinear'").replace("mean=(", "mean = ("),
+    ):
+        assert hashed(prose) == first, prose
+    for code in (
+        OWN.replace("Flatten()", "Flatten(), torch.nn.Tanh()"),  # no weight of its own
+        OWN.replace("std=(0.25,", "std=(0.26,"),
+        OWN.replace("manual_seed(0)", "manual_seed(1)"),
+        OWN + "torch.set_flush_denormal(False)\n",
+    ):
+        assert hashed(code) != first, code
 
 
 def test_a_function_with_half_precision_is_hashed(tmp_path: Path) -> None:

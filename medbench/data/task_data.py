@@ -30,6 +30,7 @@ from medbench.schema import (
     written_by,
 )
 from medbench.stats import splits as sampling
+from medbench.stats.changed_labels import label_marks
 
 _PAIRS = 3  # of names, that a message shows
 
@@ -64,10 +65,12 @@ class TaskData:
     @cached_property
     def digests(self) -> dict[str, dict[str, Any]]:
         """Of each part, and of `all` of them: images (count), of each class too (of positives, where a task is multi-label), and 16 digits
-        each for its ids, their content, labels and groups.
+        each for its ids, their content, labels and groups. Of all, also what tells how many labels differ, see `stats.changed_labels`.
         """
         parts = {name: part_digest(split, self.hashes[self.where(name)], len(self.task.classes)) for name, split in self.parts.items()}
-        return {**parts, "all": part_digest(join_parts(self.parts.values()), self.hashes, len(self.task.classes))}
+        every = join_parts(self.parts.values())
+        marks = label_marks(every.ids.tolist(), _plain(every.labels))
+        return {**parts, "all": {**part_digest(every, self.hashes, len(self.task.classes)), "label_marks": marks}}
 
     def target(self, part: str) -> str:
         """The name under which a results folder keeps that part's ids, labels and groups."""

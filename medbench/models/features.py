@@ -18,7 +18,7 @@ from medbench.models.encoder_checks import check_unchanged, check_vectors, tenso
 from medbench.models.user_encoder import BESIDE
 from medbench.schema import Encoder, Method, UserError, Weights, checked, fingerprint, parsed
 from medbench.schema.ingredients import raised
-from medbench.stats.array_sketch import sketch
+from medbench.stats.array_sketch import sketch, sketch_all
 from medbench.system import atomic_write
 from medbench.system.environment import machine
 from medbench.system.precision import autocast, kind, products
@@ -244,7 +244,7 @@ def _remove(folder: Path) -> None:
 
 
 def _checks(pack: images.Pixels, net: torch.nn.Module, encoder: Encoder) -> dict[str, Any]:
-    """What the stages before the features gave: first 16 digits of the SHA-256 of the weights as they were loaded; sketches of the first
+    """What the stages before the features gave: first 16 digits of the SHA-256 of the weights as they were loaded, and their sketch; sketches of the first
     batch's pixels and of what enters the network, with its mean a channel. Equal hashes of files do not prove these equal: code lies between.
     """
     import torch
@@ -257,7 +257,13 @@ def _checks(pack: images.Pixels, net: torch.nn.Module, encoder: Encoder) -> dict
     (batch,) = images.batches(pack, first, BATCH, "cpu", encoder.mean, encoder.std)
     entering = batch.numpy()
     means = [float(f"{value:.6g}") for value in entering.mean((0, 2, 3), dtype=np.float64)]
-    return {"weights": digest.hexdigest()[:16], "pixels": sketch(pack.array[first]), "input": sketch(entering), "channel_means": means}
+    return {
+        "weights": digest.hexdigest()[:16],
+        "tensors": sketch_all(value.detach().cpu().float().numpy() for value in net.state_dict().values() if value.is_floating_point()),
+        "pixels": sketch(pack.array[first]),
+        "input": sketch(entering),
+        "channel_means": means,
+    }
 
 
 def forward(

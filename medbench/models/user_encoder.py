@@ -79,18 +79,38 @@ def _made(encoder: Encoder) -> torch.nn.Module:
 
 
 def module_hash(encoder: Encoder) -> str:
-    """SHA-256 of the module's weights and buffers, of the file's text, and of the user's own files that it imports."""
+    """SHA-256 of the module's weights and buffers, of the file's code, and of that of the user's own files that it imports.
+
+    Of code its syntax tree counts, without docstrings: comments, layout and prose may change.
+    """
     import torch
 
     assert encoder.file is not None, "a function has a file"
-    digest = hashlib.sha256(encoder.file.read_bytes())
     made = module(encoder)  # what it imports is known to Python from here on
-    for other in imported(encoder.file):
-        digest.update(other.read_bytes())
+    digest = hashlib.sha256("".join(_code(file) for file in (encoder.file, *imported(encoder.file))).encode())
     for name, value in made.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _code(file: Path) -> str:
+    """SHA-256 of a Python file's syntax tree without its docstrings. How a number is spelled does not count either: 1e-3 is 0.001."""
+    tree = ast.parse(file.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return hashlib.sha256(_dump(tree).encode()).hexdigest()
+
+
+def _dump(node: object) -> str:
+    """A syntax tree as text that every Python writes alike: `ast.dump` prints fields that only some versions have."""
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [] and name != "kind")
+        return f"{type(node).__name__}({', '.join(f'{name}={_dump(value)}' for name, value in fields)})"
+    if isinstance(node, list):
+        return f"[{', '.join(map(_dump, node))}]"
+    return repr(node)
 
 
 def imported(file: Path) -> list[Path]:
@@ -114,7 +134,7 @@ def imported(file: Path) -> list[Path]:
 def _names(file: Path, package: str) -> set[str]:
     """Modules that a file's import statements may mean, packages above them included."""
     names = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -23,6 +23,7 @@ from medbench.models import features_table
 from medbench.models.features_table import FeaturesTable
 from medbench.run.command_line import command
 from medbench.run.division import Division
+from medbench.run.encoder_verdicts import examined
 from medbench.run.ingredients import identity, ingredients, touched
 from medbench.run.units import Unit, unit_of
 from medbench.run.validation import FUSED, budgets_of, check_options, encoder_of, resolve_grid
@@ -161,10 +162,12 @@ def _plan(grid: Grid) -> Plan:
                     if pretrain_seed and method.recipes and not unit.recipes:
                         break  # an official checkpoint is what it is
                     first = first or unit
+                    said = examined(unit, cache_dir)
+                    notes += [note for mark in said if (note := Note(mark.kind, mark.text)) not in notes]
                     cells, made = _cells(unit, first, asked.protocols, division, scored, grid)
                     settings.update(made)
                     if cells:
-                        units.append(replace(unit, cells=cells, marks=found))
+                        units.append(replace(unit, cells=cells, marks=(*found, *said)))
                     else:
                         judged = ", ".join(protocol.name for protocol in asked.protocols)
                         notes.append(Note("left out", f"{method.name} is left out: {judged} cannot judge a fusion"))

@@ -17,12 +17,15 @@ from medbench.schema.json_records import checked
 #: blank      images are of a single colour: they show nothing
 #: look       an audit found what a person should look at
 #: telling    a feature of an encoder's tells a class by itself, as the label would
+#: encoder    an encoder gets its images as it was not trained with them, gives all of them the same features, or lacks weights
 #: split      medbench divided the images into parts: none are published
 #: shift      the scored images are another data set's
 #: common     of the task's own images those of the classes that another data set has, too
 #: corrupted  the scored images were damaged
 #: remark     anything else that a reader must know
-MarkKind = Literal["leak", "conflict", "partial", "absent", "blank", "look", "telling", "split", "shift", "common", "corrupted", "remark"]
+MarkKind = Literal[
+    "leak", "conflict", "partial", "absent", "blank", "look", "telling", "encoder", "split", "shift", "common", "corrupted", "remark"
+]
 
 #: Of a plan, a leaderboard, a page or an audit, beside the marks of its data.
 #:
@@ -45,7 +48,7 @@ NoteKind = (
 )
 #: Kinds that begin with a word in capitals where they are shown.
 HEADED = frozenset(
-    {"leak", "conflict", "partial", "blank", "look", "telling", "shift", "common", "corrupted", "phantom", "selection", "seen", "rare"}
+    {"leak", "conflict", "partial", "blank", "look", "telling", "encoder", "shift", "common", "corrupted", "phantom", "selection", "seen", "rare"}
 )
 
 

@@ -6,11 +6,12 @@ With a sketch of what each stage made in every row, `check` can tell which stage
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 PROJECTIONS = 8
+_WIDTH = 1024  # columns that an array of any shape is laid out in
 _BLOCK = 4096  # rows at a time: a memory-mapped array of any length passes through
 
 
@@ -22,13 +23,33 @@ def sketch(array: np.ndarray) -> list[float]:
     one for the row and one for the column. Signs come from PCG64's raw stream, which numpy keeps as it is. What is not finite counts as 0.
     """
     flat = array.reshape(len(array), math.prod(array.shape[1:]))
+    return _numbers(*_sums(flat), flat.size)
+
+
+def sketch_all(arrays: Iterable[np.ndarray]) -> list[float]:
+    """The sketch of several arrays of any shape as of one: each has signs of its own, so that changes of two do not cancel."""
+    squares, sums, count = 0.0, np.zeros(PROJECTIONS), 0
+    for i, array in enumerate(arrays):
+        values = np.asarray(array).ravel()
+        flat = np.pad(values, (0, -len(values) % _WIDTH)).reshape(-1, _WIDTH)
+        own_squares, own_sums = _sums(flat)
+        squares, sums, count = squares + own_squares, sums + own_sums * _signs(1, 2 + i)[:, 0], count + len(values)
+    return _numbers(squares, sums, count)
+
+
+def _sums(flat: np.ndarray) -> tuple[float, np.ndarray]:
+    """Of (N, D): the sum of squares, and the sums with random signs."""
     rows, columns = _signs(flat.shape[0], 0), _signs(flat.shape[1], 1)
     squares, sums = 0.0, np.zeros(PROJECTIONS)
     for start in range(0, len(flat), _BLOCK):
         block = np.nan_to_num(flat[start : start + _BLOCK].astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
         squares += float((block**2).sum())
         sums += np.einsum("jn,nj->j", rows[:, start : start + _BLOCK], block @ columns.T)
-    count = max(flat.size, 1)
+    return squares, sums
+
+
+def _numbers(squares: float, sums: np.ndarray, count: int) -> list[float]:
+    count = max(count, 1)
     return [float(f"{value:.9g}") for value in (math.sqrt(squares / count), *(sums / math.sqrt(count)))]
 
 

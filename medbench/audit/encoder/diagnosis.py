@@ -34,8 +34,10 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 #: How much lower, in nats, a preprocessing's misfit must be than that of the stated one. Set on the networks of `benchmarks/doctor.py`.
 MARGIN_BATCH_NORM, MARGIN_RANK = 0.2, 0.14
 MARGIN_ORDER = 0.02  # of a squared distance between mean colours, in units of the training pixels' variance
+BEYOND = 2.0  # no mean and no std of pixels in [0, 1] comes near it
 STATED = "as stated"
 VALUES = {"range", "mean and std"}  # one mistake, two names: a declaration decides between them
+SAME = 1e-6  # of the largest feature: rounding
 FLAT = 2.0  # nats: a layer whose statistics are this far off behind layers that fit does not belong to the weights around it
 
 
@@ -79,12 +81,14 @@ class EncoderReport:
         return shown
 
 
-def diagnose(net: nn.Module, encoder: Encoder, images: Sequence[np.ndarray], declared: Mapping[str, Any] | None = None) -> EncoderReport:
+def diagnose(
+    net: nn.Module, encoder: Encoder, images: Sequence[np.ndarray], declared: Mapping[str, Any] | None = None, *, cheap: bool = False
+) -> EncoderReport:
     """Whether `net` (eval mode) gets its images as it was trained, if they are given as `encoder` states.
 
     images: at least 8 of (H, W, 3) uint8 RGB as decoded, before resizing, as the network has seen in training: natural ones
     (`reference_images`) for ImageNet weights. declared: what the checkpoint says of itself, with the keys of timm's `pretrained_cfg`
-    (mean, std, interpolation, input_size; others are ignored).
+    (mean, std, interpolation, input_size; others are ignored). cheap: only values are tried, no order of channels and no interpolation.
 
     The order of channels shows in the mean colour that the first batch norm remembers, if training did not subtract it (see MARGIN_ORDER),
     else in the misfit or not at all. Bilinear and bicubic are too close to be told apart by weights: of interpolations only nearest is
@@ -93,7 +97,7 @@ def diagnose(net: nn.Module, encoder: Encoder, images: Sequence[np.ndarray], dec
     """
     if len(images) < 8:
         raise ValueError(f"{len(images)} images are too few: 8 or more")
-    trials = try_preprocessings(net, encoder, images, declared or {})
+    trials = try_preprocessings(net, encoder, images, declared or {}, cheap=cheap)
     return judge(net, encoder, trials, declared or {})
 
 
@@ -104,15 +108,16 @@ def judge(net: nn.Module, encoder: Encoder, trials: Sequence[tuple[Candidate, Fo
     straight = [(c, s) for c, s in trials if (c.order, c.interpolation) == ("RGB", encoder.interpolation)]
     seen = next(s for c, s in straight if c.name == STATED)
     best, at_best = min(straight, key=lambda trial: trial[0].misfit)
-    turned = next(c for c, _ in trials if (c.name, c.order) == (STATED, "BGR"))
-    if turned.misfit < best.misfit:  # the other order alone explains more than other values do
+    turned = next((c for c, _ in trials if (c.name, c.order) == (STATED, "BGR")), None)
+    if turned and turned.misfit < best.misfit:  # the other order alone explains more than other values do
         best, at_best = next((c, s) for c, s in straight if c.name == STATED)
     readout, weights = _readout(net, encoder, seen, declared), _weights(net, at_best)
-    found += [finding for finding in (readout, weights) if finding]
+    stated = no_range(encoder)
+    found += [finding for finding in (readout, weights, *stated) if finding]
     if weights:
         notes.append("weights that are not all there say little of the preprocessing: it was compared with the declaration alone")
     else:
-        found += _values(encoder, seen, best)
+        found += [] if stated else _values(encoder, seen, best)
         found += _order(trials, best, notes)
         found += _interpolation(encoder, trials, best) if seen.norms else []
         if not seen.norms:
@@ -125,14 +130,18 @@ def judge(net: nn.Module, encoder: Encoder, trials: Sequence[tuple[Candidate, Fo
 
 
 def try_preprocessings(
-    net: nn.Module, encoder: Encoder, images: Sequence[np.ndarray], declared: Mapping[str, Any]
+    net: nn.Module, encoder: Encoder, images: Sequence[np.ndarray], declared: Mapping[str, Any], *, cheap: bool = False
 ) -> list[tuple[Candidate, ForwardTrace]]:
-    """Every known preprocessing at the stated interpolation; then, for the best of them, the other order and the other interpolations."""
+    """Every known preprocessing at the stated interpolation; then, unless it must be cheap, for the best of them the other order and the other
+    interpolations."""
     affine = {STATED: (encoder.mean, encoder.std), **KNOWN}
     if {"mean", "std"} <= set(declared):
         affine["as declared"] = (tuple(declared["mean"]), tuple(declared["std"]))
     distinct = {key: name for name, key in reversed(affine.items())}
-    pixels = {how: resize_images(images, encoder.size, how) for how in {*INTERPOLATIONS, encoder.interpolation}}
+    pixels = {
+        how: resize_images(images, encoder.size, how)
+        for how in ({encoder.interpolation} if cheap else {*INTERPOLATIONS, encoder.interpolation})
+    }
 
     def trial(name: str, key: Any, order: str, how: str) -> tuple[Candidate, ForwardTrace]:
         seen = look(net, pixels[how] if order == "RGB" else pixels[how].flip(1), *key)
@@ -140,6 +149,8 @@ def try_preprocessings(
         return Candidate(name, mean, std, order, how, seen.misfit), seen
 
     tried = [trial(name, key, "RGB", encoder.interpolation) for key, name in reversed(distinct.items())]
+    if cheap:
+        return tried
     best = min((c for c, _ in tried), key=lambda c: c.misfit)
     key = (best.mean, best.std)
     turned = {best.name: key, STATED: (encoder.mean, encoder.std)}
@@ -151,6 +162,19 @@ def _range(mean: Sequence[float], std: Sequence[float]) -> str:
     if max(std) < 0.05:
         return "0 to 255"
     return "0 to 1" if tuple(std) == (1, 1, 1) and not any(mean) else "centred"
+
+
+def no_range(encoder: Encoder) -> list[EncoderFinding]:
+    """Values that no network was trained with: they are of pixels in [0, 255], and leave of those in [0, 1] next to nothing."""
+    if max(encoder.mean) <= BEYOND and max(encoder.std) <= BEYOND:
+        return []
+    spread = 1 / max(encoder.std)
+    scaled = [
+        [value / 255 for value in values] if max(*encoder.mean, *encoder.std) > BEYOND else values for values in (encoder.mean, encoder.std)
+    ]
+    mean, std = (" ".join(f"{v:g}" for v in values) for values in (encoder.mean, encoder.std))
+    evidence = f"mean {mean}, std {std}: pixels are in [0, 1], so that black and white enter {spread:.2g} apart"
+    return [EncoderFinding("range", evidence, f"mean {_numbers(scaled[0])}, std {_numbers(scaled[1])} of values in [0, 1]")]
 
 
 def _values(encoder: Encoder, seen: ForwardTrace, best: Candidate) -> list[EncoderFinding]:
@@ -172,6 +196,8 @@ def _values(encoder: Encoder, seen: ForwardTrace, best: Candidate) -> list[Encod
 def _order(trials: Sequence[tuple[Candidate, ForwardTrace]], best: Candidate, notes: list[str]) -> list[EncoderFinding]:
     """R and B exchanged: by the mean colour that the first layer remembers, else by the misfit."""
     pair = {c.order: (c, s) for c, s in trials if (c.mean, c.std, c.interpolation) == (best.mean, best.std, best.interpolation)}
+    if "BGR" not in pair:
+        return []
     (rgb, seen), (bgr, turned) = pair["RGB"], pair["BGR"]
     fix = "the network wants B, G, R: turn the channels round, or its first convolution's weights"
     if seen.stem and seen.pixels and turned.pixels:
@@ -203,8 +229,11 @@ def _interpolation(encoder: Encoder, trials: Sequence[tuple[Candidate, ForwardTr
 
 
 def _readout(net: nn.Module, encoder: Encoder, seen: ForwardTrace, declared: Mapping[str, Any]) -> EncoderFinding | None:
-    """Features that are no vectors, a flattened map, logits, or taken before the last norm."""
+    """Features that are no vectors, the same for all images, a flattened map, logits, or taken before the last norm."""
     shape = tuple(seen.features.shape[1:])
+    if float((seen.features - seen.features[:1]).abs().max()) <= SAME * float(seen.features.abs().max()):
+        said = f"all {len(seen.features)} images give the same features"
+        return EncoderFinding("readout", said, "see what the network does with its input: no probe can tell these images apart")
     if len(shape) != 1:
         return EncoderFinding("readout", f"an image gives {shape}, not one vector", "pool over positions")
     if len(seen.map) > 1 and shape[0] == math.prod(seen.map) and shape[0] not in (seen.map[0], seen.map[-1]):

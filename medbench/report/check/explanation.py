@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from medbench.report.check.tolerance import Repeatability, sketched
+from medbench.report.check.tolerance import ROUNDING, Repeatability, sketched
 from medbench.schema import Cell, Row
 from medbench.schema.ingredients import Difference, differences
 from medbench.stats.array_sketch import distance
+from medbench.stats.changed_labels import changed_labels
 
 PARTS = ("data", "split", "weights", "preprocessing", "readout", "probe", "metrics", "library", "device")
 #: Which part a field of a cell belongs to, for a cell that was replaced by one like it.
@@ -56,13 +57,13 @@ class Explanation:
 
 def explain(then: Row, now: Row, repeatability: Repeatability, *, beyond: bool = True) -> Explanation:
     """The part that moved between a reference row and its like. beyond: whether metrics moved, so that something must have."""
-    found = row_differences(then, now)
+    found = row_differences(then, now, repeatability)
     around = [(part, text) for part, text in found if part in ("library", "device")]
     stated = [(part, text) for part, text in found if part not in ("library", "device")]
     if stated:
-        part = min((part for part, _ in stated), key=PARTS.index)
-        own = [text for p, text in stated if p == part]
-        return Explanation((part,), "; ".join(own), tuple(text for p, text in (*stated, *around) if p != part))
+        parts = _leading(stated, then, now)
+        own = [text for part in parts for p, text in stated if p == part]
+        return Explanation(parts, "; ".join(own), tuple(text for p, text in (*stated, *around) if p not in parts))
     if not beyond:
         return Explanation((around[0][0],), around[0][1]) if around else Explanation((), "nothing differs that a row tells")
     parts, cause, apart = _made(then, now, repeatability)
@@ -73,11 +74,20 @@ def explain(then: Row, now: Row, repeatability: Repeatability, *, beyond: bool =
     return Explanation(parts, cause if apart is None else cause.replace(APART, f"{apart:.1e}"), also, apart, cause)
 
 
-def row_differences(then: Row, now: Row) -> list[tuple[str, str]]:
+def _leading(stated: Sequence[tuple[str, str]], then: Row, now: Row) -> tuple[str, ...]:
+    """The first part that differs. A changed preprocessing changes the identity of weights that state it, or were trained with it: it is named
+    before them, and without them where what was loaded is the same."""
+    moved = sorted({part for part, _ in stated}, key=PARTS.index)
+    if moved[:2] == ["weights", "preprocessing"]:
+        return ("preprocessing",) if _same_tensors(then.provenance, now.provenance) else ("preprocessing", "weights")
+    return (moved[0],)
+
+
+def row_differences(then: Row, now: Row, repeatability: Repeatability = Repeatability()) -> list[tuple[str, str]]:
     """(part, what) of everything that is known exactly and differs, stage after stage."""
     a, b = then.provenance, now.provenance
     moved = differences(a.get("identity", {}), b.get("identity", {}))
-    return [*_data(a, b, then, now, moved), *_weights(a, b, moved), *_settings(a, b, moved), *_surroundings(a, b)]
+    return [*_data(a, b, then, now, moved), *_weights(then, now, moved, repeatability), *_settings(a, b, moved), *_surroundings(a, b)]
 
 
 def another_cell(cell: Cell, fresh: Sequence[Cell]) -> Explanation | None:
@@ -97,13 +107,16 @@ def _data(a: Mapping[str, Any], b: Mapping[str, Any], then: Row, now: Row, ident
     both = bool(whole and now_whole)
     known = [name for name in whole if name in now_whole]
     moved = [name for name in ("content", "labels") if name in known and whole[name] != now_whole[name]]
+    same = all(whole[name] == now_whole[name] for name in known)
     if moved:
         what = {"content": "the images", "labels": "the labels"}
         count = f" ({now_whole['images']} images, were {whole['images']})" if whole["images"] != now_whole["images"] else ""
+        if not count and "labels" in moved and whole.get("ids") == now_whole.get("ids"):
+            count = _how_many(whole, now_whole)
         found.append(("data", f"{' and '.join(what[name] for name in moved)} of the task are others{count}"))
     elif not both and a.get("data_sha256") != b.get("data_sha256"):
         found.append(("data", "the data's hash is another: images, labels, groups or parts"))
-    elif any(one.of == "task" for one in identity_moved) and whole == now_whole and a.get("data_sha256") == b.get("data_sha256"):
+    elif any(one.of == "task" for one in identity_moved) and same and a.get("data_sha256") == b.get("data_sha256"):
         found.append(("data", "the task's version or settings are others; images, labels and parts are the same"))
     for name in sorted({*a.get("parts", {}), *b.get("parts", {})} - {"all"}) if both and not moved else ():
         one, other = a["parts"].get(name, {}), b["parts"].get(name, {})
@@ -130,14 +143,45 @@ def _data(a: Mapping[str, Any], b: Mapping[str, Any], then: Row, now: Row, ident
     return found
 
 
-def _weights(a: Mapping[str, Any], b: Mapping[str, Any], moved: Sequence[Difference]) -> list[tuple[str, str]]:
+def _how_many(whole: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """How many labels of the same images differ: as the marks of both tell, else at least what the counts of the classes do."""
+    if "label_marks" in whole and "label_marks" in now:
+        return f" (about {changed_labels(whole['label_marks'], now['label_marks'])} of {now['images']} labels)"
+    more = [n - m for m, n in zip(whole.get("classes", ()), now.get("classes", ()), strict=False)]
+    least = max(sum(max(one, 0) for one in more), sum(max(-one, 0) for one in more))
+    return f" (at least {least} of {now['images']} labels)" if least else ""
+
+
+def _weights(then: Row, now: Row, moved: Sequence[Difference], repeatability: Repeatability) -> list[tuple[str, str]]:
+    a, b = then.provenance, now.provenance
     if a.get("weights_sha256") != b.get("weights_sha256"):
-        return [("weights", f"another file or recipe: {b.get('weights')}, was {a.get('weights')}")]
+        return [("weights", _other_weights(then, now, repeatability))]
     of_method = [("weights", str(one)) for one in moved if one.of == "method"]
     loaded = [_checks(p, "weights") for p in (a, b)]
     if not of_method and all(loaded) and loaded[0] != loaded[1] and not a.get("pretraining"):
         return [("weights", "the file's hash is the same, what was loaded from it is not")]
     return of_method
+
+
+def _other_weights(then: Row, now: Row, repeatability: Repeatability) -> str:
+    """What differs between two weights of other hashes, where their tensors tell."""
+    a, b = then.provenance, now.provenance
+    name = str(b.get("weights")) if a.get("weights") == b.get("weights") else f"{b.get('weights')}, was {a.get('weights')}"
+    if _same_tensors(a, b):
+        return f"another file or code that gives the same weights: {name}"
+    pairs = sketched(then, "tensors"), sketched(now, "tensors")
+    if not pairs[0] or len(pairs[0]) != len(pairs[1]) or b.get("pretraining"):
+        return f"another file or recipe: {b.get('weights')}, was {a.get('weights')}"
+    apart = max(distance(x, y) for x, y in zip(*pairs, strict=True))
+    if apart <= ROUNDING and _apart(then, now, "features", repeatability) is None:
+        return f"moved within rounding (by {apart:.1e} of their size, the features no more): {name}"
+    return f"other weights, by {apart:.1e} of their size: {name}"
+
+
+def _same_tensors(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether the weights that were loaded are known to be the same, bit for bit."""
+    loaded = [_checks(p, "weights") for p in (a, b)]
+    return bool(loaded[0]) and loaded[0] == loaded[1]
 
 
 def _settings(a: Mapping[str, Any], b: Mapping[str, Any], moved: Sequence[Difference]) -> list[tuple[str, str]]:

@@ -59,7 +59,7 @@ def _row(file: Path, number: int, line: str) -> Row:
         raise UserError(f"{file}, line {number}, is not a row of medbench ({error}).", then="mend or remove that line") from error
 
 
-_SKETCHES = ("pixels", "input", "features", "probabilities")
+_SKETCHES = ("tensors", "pixels", "input", "features", "probabilities")
 
 
 def _check_sketches(provenance: Mapping[str, Any]) -> None:

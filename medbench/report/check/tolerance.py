@@ -142,9 +142,25 @@ def measure(runs: Sequence[Given]) -> Repeatability:
         known = spread.setdefault(row_key(row), {})
         for name, width in _widths(same).items():
             known[name] = max(known.get(name, 0.0), width)
+    _refuse_copies(runs)
     return Repeatability(
         {name: {k: float(f"{v:.3g}") for k, v in of.items()} for name, of in spread.items()}, tuple(_environment(run) for run in runs)
     )
+
+
+def _refuse_copies(runs: Sequence[Given]) -> None:
+    """Raises UserError for two runs that are one: a copy repeats nothing, and its spread of 0 would make every later difference a regression."""
+    for one, other in combinations(runs, 2):
+        shared = [cell for cell in one.rows if cell in other.rows]
+        same = [cell for cell in shared if _computed(one.rows[cell]) == _computed(other.rows[cell])]
+        if 2 * len(same) >= max(len(shared), 1):
+            what = f"{other.file} is a copy of {one.file}: {len(same)} of {len(shared)} rows took the same times on the same machine."
+            raise UserError(f"{what} A copy is no second run.", then="run the study again, into a folder of its own")
+
+
+def _computed(row: Row) -> tuple[Any, ...]:
+    """What no second run repeats: the seconds of all stages and the memory, and where it was."""
+    return row.cost, row.provenance.get("device"), row.provenance.get("versions")
 
 
 def _widths(rows: Sequence[Row]) -> dict[str, float]:

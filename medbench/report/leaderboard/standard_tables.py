@@ -123,7 +123,7 @@ def drawn(board: Leaderboard) -> list[Note]:
 def encoder_marks(board: Leaderboard) -> list[Note]:
     """Marks on the encoder of a line, not on the data: rows carry them, as other encoders come into a folder later."""
     every = (mark for line in board.lines for row in line.rows for mark in row.provenance.get("marks", ()))
-    return list(dict.fromkeys(mark for mark in every if mark.kind == "telling"))
+    return list(dict.fromkeys(mark for mark in every if mark.kind in ("telling", "encoder")))
 
 
 def have_seen(board: Leaderboard) -> list[Note]:

@@ -1,0 +1,49 @@
+"""The verdict of `audit.encoder` on what a user brought, for each unit of a plan."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medbench.run.units import Unit
+from medbench.schema import Mark, UserError
+from medbench.system.contained_exit import ExitCalled, exits_are_errors
+from medbench.system.progress_listener import report_progress
+
+if TYPE_CHECKING:
+    import torch
+
+
+def examined(unit: Unit, cache_dir: Path) -> tuple[Mark, ...]:
+    """What every table of a unit must say of its encoder, or of those that it fuses. Official weights come with their publisher's preprocessing, and are
+    not examined."""
+    if unit.members:
+        return tuple(dict.fromkeys(mark for member in unit.members for mark in examined(member, cache_dir)))
+    start = unit.start or unit.weights  # what a pretraining starts from gets its images as those do
+    if unit.encoder.kind not in ("function", "weights") or (unit.encoder.kind == "weights" and start.file is None):
+        return ()
+    from medbench.audit.encoder.verdict import encoder_marks
+
+    try:
+        with exits_are_errors():
+            return encoder_marks(unit.encoder, start, lambda: _network(unit), unit.data.pool.images, cache_dir)
+    except ExitCalled as error:
+        return (Mark("encoder", f"{unit.encoder.name} could not be examined: {error}"),)
+    except UserError:
+        raise
+    except Exception as error:  # somebody else's code; the run itself tells whether it can be used
+        return (Mark("encoder", f"{unit.encoder.name} could not be examined: {type(error).__name__}: {error}"),)
+
+
+def _network(unit: Unit) -> torch.nn.Module:
+    """Of the starting weights, on the device at hand."""
+    from medbench.models import user_encoder, weights
+    from medbench.system import devices
+
+    report_progress(f"examining {unit.encoder.name}", 0, 1, "encoders")
+    if unit.encoder.kind == "function":
+        net = copy.deepcopy(user_encoder.module(unit.encoder))
+    else:
+        net = weights.build_encoder(unit.encoder, unit.start or unit.weights, unit.pretrain_seed)
+    return net.to(devices.resolve("auto"))
