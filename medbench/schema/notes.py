@@ -48,7 +48,22 @@ NoteKind = (
 )
 #: Kinds that begin with a word in capitals where they are shown.
 HEADED = frozenset(
-    {"leak", "conflict", "partial", "blank", "look", "telling", "encoder", "shift", "common", "corrupted", "phantom", "selection", "seen", "rare"}
+    {
+        "leak",
+        "conflict",
+        "partial",
+        "blank",
+        "look",
+        "telling",
+        "encoder",
+        "shift",
+        "common",
+        "corrupted",
+        "phantom",
+        "selection",
+        "seen",
+        "rare",
+    }
 )
 
 
