@@ -42,7 +42,6 @@ def planned(*grids: Grid) -> tuple[dict[Cell, str], set[Cell]]:
 #: Committed rows whose draws are divided otherwise now, as a class in them has fewer than five groups: how many by protocol and budget.
 #: Every other committed row is still planned. Empty once these studies are made again.
 OLDER: Mapping[str, Mapping[tuple[str, str], int]] = {
-    "smoke-pretraining": {("linear", "10%"): 12},
     "derm": {("linear", "1%"): 21},
     "derm-finetune": {("finetune", "10%"): 4},
     "hyperkvasir": {("linear", "10%"): 15, ("linear", "100%"): 5},
