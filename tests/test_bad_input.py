@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import io
 import json
@@ -233,8 +234,25 @@ def test_a_class_missing_from_the_test_part(
 def test_one_image_with_two_labels_is_found_by_its_content(refused: Callable[..., str], folder: Path) -> None:
     shutil.copy(folder / "train" / "nv" / "train0.png", folder / "train" / "mel" / "copy.png")
     line = refused("run", "--task", f"folder:{folder}", "--size", "32")
-    what = "'train/mel/copy.png' and 'train/nv/train0.png' are the same image with two labels."
-    assert line == f"{what} Next: remove one of them, or run with --allow-leak, which marks every table"
+    what, _, then = line.partition(". All: ")
+    assert what == "1 image has two labels, byte for byte the same file: 'train/mel/copy.png' (mel) and 'train/nv/train0.png' (nv)"
+    file, _, then = then.partition(" Next: ")
+    assert then == "mend the labels or take them out, or run with --allow-leak, which marks every table"
+    assert Path(file.rstrip(".")).read_text().splitlines()[1:] == [
+        "1,train/mel/copy.png,train,train/mel/copy.png,mel",
+        "1,train/nv/train0.png,train,train/nv/train0.png,nv",
+    ]
+
+
+def test_of_many_images_with_two_labels_ten_are_shown_and_all_listed(refused: Callable[..., str], folder: Path) -> None:
+    for i in range(12):
+        shutil.copy(folder / "train" / "nv" / f"train{i}.png", folder / "train" / "mel" / f"copy{i}.png")
+    line = refused("run", "--task", f"folder:{folder}", "--size", "32")
+    assert line.startswith("12 images have two labels") and line.count("(mel)") == line.count("(nv)") == 10
+    file = re.search(r"All: (\S+\.csv)\. Next: ", line)
+    assert file
+    rows = list(csv.DictReader(Path(file[1]).read_text().splitlines()))
+    assert len(rows) == 24 and {row["image"] for row in rows} == set(map(str, range(1, 13)))
 
 
 def test_one_image_in_two_parts_is_found_by_its_content(

@@ -13,6 +13,7 @@ from trees.skin import COLUMNS, make_ham
 from medbench.schema import UserError
 from medbench.stats import splits
 from medbench.tasks import _ham10000_lesions as lesions
+from medbench.tasks._joined_groups import joined
 from medbench.tasks.derm import DERM, SPLIT, find, load
 
 
@@ -103,7 +104,7 @@ def test_the_list_of_lesions_with_two_ids() -> None:
 
 def test_joined_follows_chains() -> None:
     ids, groups = np.array(["a", "b", "c", "d", "e"]), np.array(["3", "2", "1", "4", "2"])
-    assert lesions.joined(ids, groups, [("a", "b"), ("e", "c"), ("d", "elsewhere")]).tolist() == ["1", "1", "1", "4", "1"]
+    assert joined(ids, groups, [("a", "b"), ("e", "c"), ("d", "elsewhere")]).tolist() == ["1", "1", "1", "4", "1"]
 
 
 def test_each_pair_is_two_lesions_of_one_diagnosis_in_the_official_metadata(real_data: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import pickle
 import shutil
@@ -12,7 +13,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from medbench import images
 from medbench.schema import Mark, UserError, registry
@@ -21,9 +22,12 @@ from medbench.stats import splits
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 
 
-def picture(file, shade=0):
+def picture(file):
+    """Each is another file of one size, as its name stands in it."""
+    about = PngImagePlugin.PngInfo()
+    about.add_text("name", hashlib.sha256(str(file).encode()).hexdigest())
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(PIXELS + np.uint8(shade)).save(file)
+    Image.fromarray(PIXELS).save(file, pnginfo=about)
     return file
 
 

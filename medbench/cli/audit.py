@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.grid_options import Data, Ordinal
+from medbench.cli.grid_options import Data, Order, Ordinal, reading
 from medbench.cli.options import Device, Rehash, app, outputs, path_option, put
 from medbench.schema import UserError, user_path
 
@@ -23,26 +23,37 @@ def audit_command(
     device: Device = "auto",
     rehash: Rehash = False,
     ordinal: Ordinal = False,
+    order: Order = None,
     json: Annotated[Path | None, path_option("--json", help="Write everything that was found to this file.")] = None,
     csv: Annotated[Path | None, path_option("--csv", help="Write the pairs of copies to this file.")] = None,
+    groups: Annotated[
+        Path | None,
+        path_option(
+            "--groups", help="Write the table of a folder of yours with a column group, in which copies are one, to this CSV file."
+        ),
+    ] = None,
     sheet: Annotated[Path | None, path_option("--sheet", help="Draw the pairs of copies, side by side, into this PNG file.")] = None,
 ) -> None:
     """Find leaks, copies, contradicting labels and metadata that gives the label away. Opens what run refuses. Exit code 1 for a leak."""
     from medbench import images as pictures
     from medbench.audit import dataset
     from medbench.cli import screen
+    from medbench.data.manage import GroupsTable
     from medbench.system import devices
 
     if (task is None) == (images is None):
         raise UserError("Name a task or --images, one of them.", then="medbench audit folder:PATH")
     if sheet and sheet.suffix.lower() != ".png":
         raise UserError(f"--sheet writes a PNG file, not '{sheet.name}'.", then=f"--sheet {sheet.with_suffix('.png').name}")
-    outputs(json, csv, sheet)
+    if groups and task is None:
+        raise UserError("--groups writes a table of a folder: it needs its name.", then="medbench audit folder:PATH --groups FILE.csv")
+    outputs(json, csv, groups, sheet)
+    table = GroupsTable.of(task, groups) if groups and task else None
     devices.check_device(device)
     cache = pictures.cache_folder()
     with screen.Screen():
         if task is not None:
-            subject = dataset.of_task(task, data, cache, ordinal=ordinal)
+            subject = dataset.of_task(task, data, cache, **reading(ordinal, order))
         else:
             assert images is not None
             place = user_path(images)
@@ -62,6 +73,8 @@ def audit_command(
         put(report.to_json(), json)
     if csv:
         put(report.to_csv(), csv)
+    if table:
+        print(table.write((pair["image"], pair["other"]) for pair in report.pairs if pair["kind"] != "possible"))
     if sheet:
         from medbench.audit.dataset.duplicates_picture import draw_duplicates as draw
 

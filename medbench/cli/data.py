@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medbench.cli.grid_options import Data, Ordinal, option_of, takes_grid
+from medbench.cli.grid_options import Data, Order, Ordinal, option_of, reading, takes_grid
 from medbench.cli.options import Rehash, data_app, outputs, path_option
 from medbench.schema import PARTS, Grid, UserError, user_path
 
@@ -90,6 +90,7 @@ def data_verify(
     task: OneTask,
     data: Data = None,
     ordinal: Ordinal = False,
+    order: Order = None,
     rehash: Rehash = False,
 ) -> None:
     """Compare the data with what its publisher says, and decode every image. Exit code 1 where something differs."""
@@ -98,7 +99,7 @@ def data_verify(
     from medbench.data import manage, task_data
     from medbench.schema import registry
 
-    entry, cache = registry.task(task, ordinal=ordinal), images.cache_folder()
+    entry, cache = registry.task(task, **reading(ordinal, order)), images.cache_folder()
     root, why = task_data.locate(entry, data, cache)
     if root is None:
         raise UserError(f"The data of '{task}' ({entry.data}) {why}.", then=f"medbench data get {task}")
@@ -133,6 +134,7 @@ def data_show(
     part: Annotated[str | None, typer.Option(help=f"One part alone: {', '.join(PARTS)}.")] = None,
     out: Annotated[Path | None, path_option(help="PNG file. Default: runs/data/TASK.png.")] = None,
     ordinal: Ordinal = False,
+    order: Order = None,
     rehash: Rehash = False,
 ) -> None:
     """A sheet of images of each class, always the same ones, as one picture."""
@@ -145,7 +147,7 @@ def data_show(
         raise UserError(f"-n {n} is out of range.", allowed=["1 to 50"], then=f"medbench data show {task} -n 8")
     if out and out.suffix.lower() != ".png" and not out.is_dir():
         raise UserError(f"--out writes a PNG file, not '{out.name}'.", then=f"--out {out.with_suffix('.png')}")
-    entry, cache = registry.task(task, ordinal=ordinal), images.cache_folder()
+    entry, cache = registry.task(task, **reading(ordinal, order)), images.cache_folder()
     file = out or Path("runs") / "data" / f"{''.join(c if c.isalnum() or c in '-_.' else '-' for c in entry.name)}.png"
     outputs(file)
     root, why = task_data.locate(entry, data, cache)
@@ -161,7 +163,7 @@ def data_show(
 
 
 @data_app.command("split")
-@takes_grid("task", "labels", "seeds", "data", "ids", "rehash", "ordinal", "allow_leak", "allow_partial")
+@takes_grid("task", "labels", "seeds", "data", "ids", "rehash", "ordinal", "order", "allow_leak", "allow_partial")
 def datasplit(
     grid: Grid,
     task: Annotated[str, typer.Argument(help="A task.")],

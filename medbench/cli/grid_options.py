@@ -29,6 +29,12 @@ def option_of(name: str, help: str = "") -> Any:
 
 Data = Annotated[str | None, option_of("data")]
 Ordinal = Annotated[bool, option_of("ordinal")]
+Order = Annotated[str | None, option_of("order")]
+
+
+def reading(ordinal: bool, order: str | None) -> dict[str, Any]:
+    """What `Ordinal` and `Order` say of a folder, for `registry.task`. Raises UserError for an order that names nothing."""
+    return {"ordinal": ordinal, "order": _read("order", order)}
 
 
 def given_fields(context: typer.Context) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from medbench import images
+from medbench.data.content_checks import check_content, plain_labels
 from medbench.schema import (
     PARTS,
     Grid,
@@ -133,8 +134,8 @@ def open_task(
         marks.append(Mark("remark", f"{total} of the {task.n_images} images of {task.data}: not the official set"))
     flat = [image for split in parts.values() for image in split.images]
     hashes = images.content_hashes(flat, cache_dir, f"reading {task.name}")
-    marks += check_content(parts, hashes, allow_leak=grid.allow_leak)
-    content = [(name, s.ids.tolist(), _plain(s.labels), s.groups.tolist()) for name, s in parts.items()]
+    marks += check_content(parts, hashes, allow_leak=grid.allow_leak, task=task, cache_dir=cache_dir)
+    content = [(name, s.ids.tolist(), plain_labels(s.labels), s.groups.tolist()) for name, s in parts.items()]
     return TaskData(task, data, parts, hashes, fingerprint(content, hashes), tuple(marks))
 
 
@@ -230,35 +231,6 @@ def _seen(name: str) -> str:
     return f"'{name}'" if name.isascii() and visible(name) == name else ascii(name)
 
 
-def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: bool) -> list[Mark]:
-    """Marks for byte-identical images in two parts, where that is allowed. Raises UserError for them, and for one with two labels.
-
-    hashes: of the content of each image, part after part.
-    """
-    seen: dict[str, tuple[str, str, list[Any]]] = {}
-    torn: list[tuple[str, str]] = []
-    conflicts = 0
-    flat = ((name, i, label) for name, s in parts.items() for i, label in zip(s.ids.tolist(), _plain(s.labels), strict=True))
-    for (part, name, label), content in zip(flat, hashes, strict=True):
-        other_part, other, other_label = seen.setdefault(content, (part, name, label))
-        if other_label != label:
-            conflicts += 1
-            if not allow_leak:
-                what = f"'{other}' and '{name}' are the same image with two labels."
-                raise UserError(what, then="remove one of them, or run with --allow-leak, which marks every table")
-        if other_part != part:
-            torn.append((other, name))
-    marks = [Mark("conflict", f"{conflicts} images are byte for byte another one with another label")] if conflicts else []
-    if not torn:
-        return marks
-    if not allow_leak:
-        raise UserError(
-            f"'{torn[0][0]}' and '{torn[0][1]}' are the same image in two parts ({len(torn)} such images): the score would be too good.",
-            then="put both into one part (one group), take one out, or run with --allow-leak, which marks every table",
-        )
-    return [*marks, Mark("leak", f"{len(torn)} images stand in two parts, byte for byte")]
-
-
 def loaded(task: Task, root: Path) -> dict[str, Split]:
     """What a task's reader gives of the images in `root`. Raises UserError that names the line of its file where it fails."""
     with written_by(task.load, f"load of '{task.name}'"):
@@ -309,7 +281,7 @@ def shows(labels: np.ndarray, c: int) -> bool:
 
 def part_digest(split: Split, content: Sequence[str], classes: int) -> dict[str, Any]:
     """A part in a few words, see `TaskData.digests`. content: what each image is. The order of images does not matter."""
-    columns = {"content": content, "labels": _plain(split.labels), "groups": split.groups.tolist()}
+    columns = {"content": content, "labels": plain_labels(split.labels), "groups": split.groups.tolist()}
     named = {name: dict(zip(split.ids.tolist(), values, strict=True)) for name, values in columns.items()}
     return {
         "images": len(split),
@@ -322,9 +294,3 @@ def part_digest(split: Split, content: Sequence[str], classes: int) -> dict[str,
 def _counts(labels: np.ndarray, classes: int) -> list[int]:
     counts: list[int] = (np.bincount(labels, minlength=classes) if labels.ndim == 1 else (labels == 1).sum(0)).tolist()
     return counts
-
-
-def _plain(labels: np.ndarray) -> list[Any]:
-    """Labels as JSON values; NaN (uncertain) as None."""
-    plain: list[Any] = (labels if labels.ndim == 1 else np.where(np.isnan(labels), np.array(None), labels)).tolist()
-    return plain

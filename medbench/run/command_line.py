@@ -46,6 +46,8 @@ def _words(name: str, value: Any) -> list[str]:
 
 def _hidden(name: str, value: Any) -> Any:
     """A field's value without places on the machine."""
+    if OPTIONS[name].verbatim:
+        return value
     if isinstance(value, tuple):
         return tuple(map(_placeless, value))
     if OPTIONS[name].placeholder and value != "phantom":
@@ -54,9 +56,9 @@ def _hidden(name: str, value: Any) -> Any:
 
 
 def _placeless(word: str) -> str:
-    """`folder:/home/ann/x` -> `folder:x`; `5/class` and the like stay."""
+    """`folder:/home/ann/x` -> `folder:x`."""
     kind, colon, rest = word.partition(":") if word.split(":")[0] in ("folder", "features") else ("", "", word)
     inside = "/" in rest or "\\" in rest
-    if not inside or rest.endswith("/class"):
+    if not inside:
         return word
     return kind + colon + PureWindowsPath(PurePath(rest).name).name

@@ -198,7 +198,7 @@ def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[S
     """
     check_options(grid)
     budgets = budgets_of(grid)
-    task = registry.task(grid.tasks[0], **({"ordinal": True} if grid.ordinal else {}))
+    task = registry.task(grid.tasks[0], **grid.reading)
     notes: list[Note] = []
     with calling(progress):
         data = open_task(task, grid, images.cache_folder(), notes)

@@ -147,7 +147,7 @@ def _tasks(grid: Grid, protocols: Sequence[Protocol]) -> list[Task]:
     """The tasks of those names. Raises UserError for one that is not there, that a protocol cannot serve, or whose name stands twice."""
     found: list[Task] = []
     for name in _distinct("task", grid.tasks):
-        task = registry.task(name, **({"ordinal": True} if grid.ordinal else {}))
+        task = registry.task(name, **grid.reading)
         _check_protocols(task, protocols)
         if task.name in (other.name for other in found):
             raise UserError(f"Two tasks of this run are called '{task.name}'.", then="rename one of the folders, or run them one by one")

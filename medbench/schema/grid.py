@@ -27,7 +27,11 @@ class Grid:
         ("derm",), "--task", "A task: derm, or folder:PATH. May be given several times.", repeated=True, always=True
     )
     labels: tuple[str, ...] = option(
-        ("1", "10", "100"), "--labels", "Label budgets: 1,10,100 (percent), 5/class, n50 (equal numbers a class), all.", always=True
+        ("1", "10", "100"),
+        "--labels",
+        "Label budgets: 1,10,100 (percent), 5/class, n50 (equal numbers a class), all.",
+        verbatim=True,
+        always=True,
     )
     methods: tuple[str, ...] = option((), "--methods", "Pretraining methods. Default: all that can serve the encoder.")
     protocols: tuple[str, ...] = option(("linear",), "--protocols", "How encoders are judged.")
@@ -83,11 +87,19 @@ class Grid:
         "--precision",
         "Of the encoder: fp32, tf32 or bf16. On a GPU tf32 is faster, and rounds the factors of products to 10 bits.",
     )
-    ordinal: bool = option(False, "--ordinal", "folder tasks: the classes are ordered.")
+    order: tuple[str, ...] = option(
+        (), "--order", "folder tasks: the classes are ordered, from least to most: none,mild,severe.", verbatim=True
+    )
+    ordinal: bool = option(False, "--ordinal", "folder tasks: the classes are ordered, by their numbers or as words of a usual scale.")
     allow_leak: bool = option(False, "--allow-leak", "Run although a group stands in two parts; every table says so.")
     allow_partial: bool = option(False, "--allow-partial", "Run although a class has no image in a part; every table says so.")
     audit: bool = option(True, "--audit", "Say what an audit of the same data found; look through a folder of yours for copies first.")
     strict: bool = option(False, "--strict", "Refuse a task with a leak instead of marking every table.")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How it says that a folder is read, for `registry.task`: what differs from the default."""
+        return {name: value for name in ("ordinal", "order") if (value := getattr(self, name))}
 
 
 #: Field of `Grid` -> its option, in the order of the fields.

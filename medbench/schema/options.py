@@ -18,6 +18,7 @@ class Option:
     repeated : a tuple's flag is given once for each value: values may hold commas, as paths do.
     clears : an empty text is a value: it takes a study's own away.
     placeholder : stands in printed commands for what names a place on this machine.
+    verbatim : words that are no place on this machine, whatever signs they hold (`5/class`): printed commands show them as they are.
     always : stands in every printed command, and first, even at its default.
     """
 
@@ -26,6 +27,7 @@ class Option:
     repeated: bool = False
     clears: bool = False
     placeholder: str = ""
+    verbatim: bool = False
     always: bool = False
 
 

@@ -27,14 +27,16 @@ def protocols() -> dict[str, Protocol]:
     return _collect("protocols", Protocol)
 
 
-def task(name: str, *, ordinal: bool = False) -> Task:
-    """The task of that name; `folder:PATH` opens a family. ordinal: what a folder's classes are. Raises UserError with the nearest match."""
+def task(name: str, **reading: Any) -> Task:
+    """The task of that name; `folder:PATH` opens a family. reading: how its classes are read, as in `Grid.reading`. Raises UserError with the
+    nearest match."""
+    reading = {option: value for option, value in reading.items() if value}
     head, colon, argument = name.partition(":")
     if colon and head in families():
-        return families()[head].open(argument, **({"ordinal": True} if ordinal else {}))
+        return families()[head].open(argument, **reading)
     if name in tasks():
-        if ordinal:
-            what = f"--ordinal describes a folder of your own; task '{name}' is what it is."
+        if reading:
+            what = f"--{next(iter(reading))} describes a folder of your own; task '{name}' is what it is."
             raise UserError(what, then=f"medbench run --task {name}")
         return tasks()[name]
     if user_path(name).exists():

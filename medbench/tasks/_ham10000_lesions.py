@@ -12,10 +12,7 @@ aligned, most that correlate below 0.4 are two lesions; there looks alone decide
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
 from pathlib import Path
-
-import numpy as np
 
 FILE = Path(__file__).with_name("ham10000_same_lesion.csv")
 
@@ -24,21 +21,3 @@ def same_lesion() -> list[tuple[str, str]]:
     """Pairs of HAM10000's image ids."""
     with FILE.open(newline="", encoding="utf-8") as stream:
         return [(row["image"], row["other"]) for row in csv.DictReader(stream)]
-
-
-def joined(ids: np.ndarray, groups: np.ndarray, pairs: Iterable[tuple[str, str]]) -> np.ndarray:
-    """groups (N,) str with those of each pair of ids made one, called by the first of their names. Pairs that are not among ids do nothing."""
-    group_of = dict(zip(ids.tolist(), groups.tolist(), strict=True))
-    into: dict[str, str] = {}
-
-    def head(group: str) -> str:
-        while group in into:
-            group = into[group]
-        return group
-
-    for one, other in pairs:
-        if one in group_of and other in group_of:
-            first, second = sorted((head(group_of[one]), head(group_of[other])))
-            if first != second:
-                into[second] = first
-    return np.array([head(group) for group in groups.tolist()])

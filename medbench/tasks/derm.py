@@ -16,6 +16,7 @@ from medbench.schema import PARTS, Download, Official, Shift, Split, Task, UserE
 from medbench.stats import splits
 from medbench.tasks import _ham10000_lesions as same
 from medbench.tasks import phantoms
+from medbench.tasks._joined_groups import joined
 from medbench.tasks._reading import numbers
 
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
@@ -68,7 +69,7 @@ def load(root: Path) -> dict[str, Split]:
             then="medbench data list derm",
         )
     ids = np.array([r["image_id"] for r in records])
-    lesions = same.joined(ids, np.array([r["lesion_id"] for r in records]), same.same_lesion())
+    lesions = joined(ids, np.array([r["lesion_id"] for r in records]), same.same_lesion())
     labels = np.array([CLASSES.index(r["dx"]) for r in records])
     whole = Split(
         images=[places[i] for i in ids],

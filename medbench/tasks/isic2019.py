@@ -15,6 +15,7 @@ import numpy as np
 from medbench.schema import Download, Mark, Official, Split, Task, UserError
 from medbench.tasks import _ham10000_lesions as same
 from medbench.tasks import _reading as reading
+from medbench.tasks._joined_groups import joined
 
 CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 _TRUTH, _METADATA = "ISIC_2019_Training_GroundTruth.csv", "ISIC_2019_Training_Metadata.csv"
@@ -47,7 +48,7 @@ def load(root: Path) -> dict[str, Split]:
         raise UserError(f"{file} gives '{ids[chosen.sum(1) != 1][0]}' no class, or several.", allowed=CLASSES, then="download it again")
     order = np.array([row[name] for name in ids])
     lesions = np.array([lesion or name for lesion, name in zip(about["lesion_id"][order], ids, strict=True)])
-    lesions = same.joined(ids, lesions, same.same_lesion())
+    lesions = joined(ids, lesions, same.same_lesion())
     places = {_name(name): path for name, path in reading.files(root, [_INPUT, f"{_INPUT}/{_INPUT}"], "isic2019").items()}
     meta = {name: column[order] for name, column in reading.metadata(about, _META, age="age_approx").items()}
     images = reading.listed_files(ids, places, "ISIC 2019", root, "isic2019")

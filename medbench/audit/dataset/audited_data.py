@@ -7,10 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from medbench import images
+from medbench.data.audit_record import content_key
 from medbench.data.task_data import TaskData, open_task
 from medbench.images import decoding, leftovers
 from medbench.schema import Grid, Image, Kind, Note, UserError, fingerprint, join_parts, registry, user_path
@@ -39,9 +41,15 @@ class Subject:
     grouped: str = ""  # what a group is; "" where none is known
     meta: Mapping[str, np.ndarray] = field(default_factory=dict)
     refused: str = ""
+    data: TaskData | None = None  # of a task
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def content(self) -> str:
+        """Names a task's images, their parts and groups for its tables, see `audit_record.content_key`; "" of a list."""
+        return content_key(self.data.digests) if self.data else ""
 
     def label(self, i: int) -> str:
         """The label of an image in words."""
@@ -52,16 +60,16 @@ class Subject:
         return "+".join(name for name, value in zip(self.classes, self.labels[i], strict=True) if value == 1) or "none"
 
 
-def of_task(name: str, data: str | None, cache_dir: Path, *, ordinal: bool = False) -> Subject:
-    """The subject of a task. `folder:PATH` that no run would take is read as a list of its images. Raises UserError."""
+def of_task(name: str, data: str | None, cache_dir: Path, **reading: Any) -> Subject:
+    """The subject of a task. reading: as `registry.task` takes it. `folder:PATH` that no run would take is read as a list of its images. Raises UserError."""
     notes: list[Note] = []
     try:
-        task = registry.task(name, ordinal=ordinal)
+        task = registry.task(name, **reading)
         opened = open_task(task, Grid(data=data, allow_leak=True, allow_partial=True), cache_dir, notes)
     except UserError as error:
         head, _, argument = name.partition(":")
         place = user_path(argument) if head == "folder" and argument else None
-        if place is None or not place.exists():
+        if place is None or not place.exists() or any(reading.values()):  # the option may be what is wrong
             raise
         return of_list(place, cache_dir, refused=str(error))
     return of_data(opened, refused=refusal(opened))
@@ -90,6 +98,7 @@ def of_data(data: TaskData, refused: str = "") -> Subject:
         grouped=task.groups or "",
         meta=whole.meta,
         refused=refused,
+        data=data,
     )
 
 

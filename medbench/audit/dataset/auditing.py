@@ -14,6 +14,7 @@ from medbench import images
 from medbench.audit.dataset import blank_images, checks, duplicates, label_errors, pack_rows, saved_reports
 from medbench.audit.dataset.audited_data import Subject, of_data
 from medbench.audit.dataset.report import DatasetReport, worst_first
+from medbench.data import audit_record
 from medbench.data.task_data import TaskData
 from medbench.models import encoders
 from medbench.models import features as embed
@@ -97,7 +98,7 @@ def _audit(subject: Subject, cache_dir: Path, depth: str, effort: duplicates.Eff
         },
         seconds=round(time.perf_counter() - began, 1),
     )
-    saved_reports.save_report(cache_dir, report, subject.hashes)
+    saved_reports.save_report(cache_dir, report, subject.hashes, subject.content, table_marks(report))
     return report
 
 
@@ -127,16 +128,19 @@ def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[Note]) -> T
             report = audit(subject, cache_dir, depth="hashes")
     leaks = [mark for mark in data.marks if mark.kind == "leak"]
     if report is not None:
-        new = [
-            Mark("leak", f"{found.sentence} (audit)") for found in report.leaks if found.check not in checks.AT_PLAN
-        ]  # else marked already
-        notes += [Note("leak", f"{data.task.name}: {mark.text}. Next: medbench audit {data.task.name}") for mark in new]
-        leaks += new
-        new += [Mark("blank", found.sentence) for found in report.findings if found.check == checks.BLANK]
+        new = table_marks(report)
+        leaks += (found := [mark for mark in new if mark.kind == "leak"])
+        notes += [Note("leak", f"{data.task.name}: {mark.text}. Next: medbench audit {data.task.name}") for mark in found]
         data = replace(data, marks=(*data.marks, *new), audit=report.marks())
     if leaks and grid.strict:
         raise UserError(f"{data.task.name}: {leaks[0]}.", then="mend the split, or run without --strict, which marks every table")
     return data
+
+
+def table_marks(report: DatasetReport) -> list[Mark]:
+    """What every table says of an audit's findings: leaks that no run sees by itself, and images of a single colour."""
+    leaks = [audit_record.table_mark(Mark("leak", found.sentence)) for found in report.leaks if found.check not in checks.AT_PLAN]
+    return [*leaks, *(Mark("blank", found.sentence) for found in report.findings if found.check == checks.BLANK)]
 
 
 def _features(pack: images.Pack, encoder: Encoder, name: str, cache_dir: Path, device: str) -> np.ndarray:

@@ -70,16 +70,21 @@ def copies(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetFind
                 rows = {row for pair in those for row in (pair.i, pair.j) if subject.parts[row] == b}
                 total = int((subject.parts == b).sum())
                 sentence = f"{len(rows)} of {total} images of {b} {'are' if len(rows) != 1 else 'is'} also in {a}, {word}"
-                then = "put both into one part (join their groups), or take one out"
+                then = f"put both into one part ({_joining(subject)}), or take one out"
                 found.append(DatasetFinding(f"{kind} copies across parts", "leak", len(rows), sentence, examples, then))
             else:
                 apart = sum(subject.groups[pair.i] != subject.groups[pair.j] for pair in those)
                 rest = f", {apart} of them of two groups" if subject.grouped and apart else ""
                 sentence = f"{len(those)} {'pairs' if len(those) != 1 else 'pair'} of one picture within {a}, {word}{rest}"
                 severity: Severity = "look" if apart and subject.grouped else "note"
-                then = "join their groups, so that no other split can part them" if severity == "look" else ""
+                then = f"{_joining(subject)}, so that no other split can part them" if severity == "look" else ""
                 found.append(DatasetFinding(f"{kind} copies within {a}", severity, len(those), sentence, examples, then))
     return found
+
+
+def _joining(subject: Subject) -> str:
+    """How a person joins the groups of copies; of a folder there is a command for it."""
+    return "join their groups" + (f": medbench audit {subject.name} --groups FILE.csv" if subject.name.startswith("folder:") else "")
 
 
 def conflicts(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetFinding]:

@@ -7,14 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from medbench.audit.dataset.report import DatasetReport
+from medbench.data import audit_record
+from medbench.data.audit_record import VERSION, AuditRecord
 from medbench.images import pixel_ingredients
 from medbench.models import features
-from medbench.schema import fingerprint, parsed
+from medbench.schema import Mark, fingerprint, parsed
 from medbench.schema.ingredients import raised
 from medbench.stats import splits
 from medbench.system import atomic_write
-
-VERSION = 5  # raise it with every change of what is found
 
 
 def file_of(cache_dir: Path, sha256: str, hashes: Sequence[str] = ()) -> Path:
@@ -31,8 +31,8 @@ def load_report(cache_dir: Path, sha256: str, hashes: Sequence[str] = ()) -> Dat
         return None
 
 
-def save_report(cache_dir: Path, report: DatasetReport, hashes: Sequence[str] = ()) -> None:
-    """Keep it, unless a deeper one of the same data is there."""
+def save_report(cache_dir: Path, report: DatasetReport, hashes: Sequence[str] = (), content: str = "", marks: Sequence[Mark] = ()) -> None:
+    """Keep it, unless a deeper one of the same data is there. content: names the images for the tables of their runs, which say `marks`."""
     known = load_report(cache_dir, report.sha256, hashes)
     if known and known.depth == "full" and report.depth != "full":
         return
@@ -40,3 +40,5 @@ def save_report(cache_dir: Path, report: DatasetReport, hashes: Sequence[str] = 
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic_write.remove_abandoned(file.parent)
     atomic_write.record(file, asdict(report), indent=1)
+    if content:
+        audit_record.keep(cache_dir, content, AuditRecord(report.depth, tuple(marks), report.marks()))

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from medbench import images
+from medbench.data.content_checks import check_content
 from medbench.data.evaluation_sets.evaluation_set import VERSION, EvaluationSet, what_then
-from medbench.data.task_data import TaskData, check_content, check_spellings, data_roots, loaded, shows, tidy
+from medbench.data.task_data import TaskData, check_spellings, data_roots, loaded, shows, tidy
 from medbench.schema import NOTHING, Grid, Mark, Note, Shift, Split, Task, UserError, fingerprint, join_parts, registry, user_path
 
 
@@ -98,7 +99,7 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid) -> Evaluation
         *([Mark("absent", f"no image of {', '.join(unseen)}")] if unseen else []),
         *([Mark("partial", lacking)] if lacking else []),
         *check_spellings(other, [whole], allow_leak=grid.allow_leak),
-        *check_content({"all": split}, kept_hashes, allow_leak=True),
+        *check_content({"all": split}, kept_hashes, allow_leak=True, task=task, cache_dir=images.cache_folder()),
         *(Mark("remark", f"{name}: {mark}") for name, mark in of_sets),
     ]
     return EvaluationSet(

@@ -122,7 +122,7 @@ def _images(board: Leaderboard, data: str | None) -> tuple[Split, str]:
             f"--images needs the images of {board.task}.", then="medbench report ... --images --data PATH, as in --task folder:PATH"
         )
     if own and data is not None:
-        task, root = registry.task(f"folder:{data}", ordinal=board.about["kind"] == "ordinal"), None
+        task, root = registry.task(f"folder:{data}", order=board.about["classes"] if board.about["kind"] == "ordinal" else ()), None
     else:
         task, root = registry.task(board.task), "phantom" if board.data == "phantom" else data
     grid = Grid(tasks=(board.task,), data=root, target=board.target, allow_leak=True, allow_partial=True)

@@ -8,6 +8,7 @@ from medbench.report import compare
 from medbench.report.figures.line_selection import baseline
 from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, items, number_markup, section, table, tag
 from medbench.report.leaderboard import (
+    LOUD,
     Leaderboard,
     LeaderboardEntry,
     class_notes,
@@ -183,7 +184,7 @@ def loud(board: Leaderboard, metric: str | None = None) -> list[Html]:
     said: list[Note] = [
         *picked(board),
         *drawn(board),
-        *(mark for mark in board.about["marks"] if mark.kind in ("leak", "partial", "conflict")),
+        *(mark for mark in board.about["marks"] if mark.kind in LOUD),
         *encoder_marks(board),
         *have_seen(board),
         *class_notes(board, metric),

@@ -17,6 +17,7 @@ from medbench.report.leaderboard.lines import (
     standing,
     summarise,
 )
+from medbench.report.leaderboard.newest_audit import LOUD
 from medbench.report.leaderboard.pivot_formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, pivot_terminal, render_pivot
 from medbench.report.leaderboard.pivot_table import KEYS, Pivot, PivotCell, Places, pivot, places, tasks_by_lines
 from medbench.report.leaderboard.rare_classes import FEW, class_notes
@@ -46,6 +47,7 @@ __all__ = [
     "FORMATS",
     "FORMAT_OF",
     "KEYS",
+    "LOUD",
     "MEAN",
     "SPREADS",
     "Leaderboard",

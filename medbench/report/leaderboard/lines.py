@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
+from medbench.report.leaderboard.newest_audit import with_newest_audit
 from medbench.run.store import Store
 from medbench.schema import Cell, Note, PlannedCell, Row, UserError, parse_budget
 from medbench.stats.metrics import METRICS
@@ -210,10 +211,9 @@ def leaderboards(*stores: Store) -> list[Leaderboard]:
             line = f"{key[0]} {key[6]} {key[5]}"
             raise UserError(f"{line} stands in these folders under two settings.", then="medbench table of each folder alone")
         found.setdefault(key[:4], []).append(_line(list(cells.values()), rows, failures, about[key[:4]]["parts"][key[2]][1]))
-    return [
-        Leaderboard(key[0], key[1], key[2], about[key], sorted(lines, key=lambda line: _budget_order(line.planned[0])))
-        for key, lines in found.items()
-    ]
+    told = {key: with_newest_audit(about[key], [row for line in lines for row in line.rows]) for key, lines in found.items()}
+    ordered = {key: sorted(lines, key=lambda line: _budget_order(line.planned[0])) for key, lines in found.items()}
+    return [Leaderboard(key[0], key[1], key[2], told[key], lines) for key, lines in ordered.items()]
 
 
 def known_metric(found: Sequence[Leaderboard], metric: str | None) -> None:

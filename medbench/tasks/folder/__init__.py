@@ -12,7 +12,8 @@ Names of columns, classes, groups and bags are compared by `schema.spelling`: tw
 `task_data.check_parts`. Nothing is joined: only the person who made the table knows whether 007 and 7 are one patient.
 
 Parts that are missing: with nothing but `train` (or no parts at all) everything is split 70/10/20; with `train` and `val`, 20 % of train
-become `test`; with `train` and `test`, no `val` is made. Groups stay whole, classes in proportion, and a mark says so.
+become `test`; with `train` and `test`, no `val` is made. Groups stay whole, classes in proportion, and a mark says so. Of what is split here copies of
+a file are one group, and the groups that they stand in are joined; a split that was given is left as it is, and refused where it parts copies.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from medbench import images
 from medbench.schema import PARTS, Kind, Mark, Split, Task, TaskFamily, UserError, alike, spelling, visible
 from medbench.stats import splits
 from medbench.stats.metadata_levels import is_blank, is_missing
+from medbench.tasks._joined_groups import joined
+from medbench.tasks.folder.class_order import by_degree, by_name, is_number
 from medbench.tasks.folder.csv_listing import MULTI, RESERVED, read_csv
 from medbench.tasks.folder.listing import Listing, existing_place, meant, table_in, walk
 
@@ -43,33 +48,36 @@ _NOBODY = {"none", "missing", "?", "-", "--", ".", "anonymous", "anonymized", "a
 _ROUNDED = re.compile(r"[+-]?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 
 
-def open_folder(argument: str, *, ordinal: bool = False) -> Task:
+def open_folder(argument: str, *, ordinal: bool = False, order: Sequence[str] = ()) -> Task:
     """The task of a folder or a CSV, see above. Two classes are `binary` (the second in order is positive), more `multiclass`.
 
-    Classes are in order of their numbers where all are numbers, else of their names. ordinal: that order has a meaning. Raises UserError
-    for what is wrong with names, labels and parts; torn groups and missing classes are `task_data.check_parts`' job, as for every task, and
-    pixels are looked at when images are packed.
+    Classes are in order of their numbers where all are numbers, else of their names. ordinal: they have an order that means something, that of
+    `class_order`; order: from least to most, by name, which says that they are ordinal, too. Where the split is made here, files of one size are
+    read, to join copies. Raises UserError for what is wrong with names, labels and parts; torn groups and missing classes are
+    `task_data.check_parts`' job, as for every task, and pixels are looked at when images are packed.
     """
     place = existing_place(argument)
-    try:
-        listing = read_csv(place) if place.is_file() else walk(place)
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}.", then="mend its permissions, or take it out") from error
-    kind, classes, labels = _labels(listing, ordinal)
+    listing = listing_of(argument)
+    ordinal = ordinal or bool(order)
+    kind, classes, labels = _labels(listing, ordinal, order)
     whole = _split(listing, labels)
-    part, made = _parts(listing, whole)
-    parts = {name: whole.take(np.flatnonzero(part == p)) for p, name in enumerate(PARTS) if (part == p).any()}
     grouped = "group" in listing.columns
-    marks = list(listing.marks)
-    if made:
-        marks.append(Mark("split", f"split made by medbench: {made} by {'group' if grouped else 'image'}"))
+    part, shares = _given_parts(listing, whole)
+    marks = [Mark("remark", f"order of the classes: {' < '.join(classes)}")] if kind == "ordinal" else []
+    marks += listing.marks
+    told: list[Mark] = []
+    if shares:
+        pool = np.flatnonzero(part == 0)
+        whole, told = _copies_joined(listing, whole, pool)
+        part[pool] = splits.partition(whole.labels[pool], whole.groups[pool], shares, key=_SPLIT_KEY)
+        made = "/".join(f"{100 * share:.0f}" for share in shares) + (" of train" if shares == _TEST_FROM_TRAIN else "")
+        marks += [Mark("split", f"split made by medbench: {made} by {'group' if grouped else 'image'}"), *told]
+    parts = {name: whole.take(np.flatnonzero(part == p)) for p, name in enumerate(PARTS) if (part == p).any()}
     if not grouped:
         likely = next((f" (rename '{name}'?)" for name in listing.columns if _PATIENT.search(name)), "")
         marks.append(Mark("remark", f"no group column{likely}: images of one patient may stand on both sides"))
-    if kind == "ordinal":
-        marks.append(Mark("remark", f"order of the classes: {' < '.join(classes)}"))
     if "test" not in parts:
-        raise UserError("The split leaves no image for test.", then="add images, or groups")
+        raise UserError(f"The split leaves no image for test.{''.join(f' {mark.text}.' for mark in told)}", then="add images, or groups")
     return Task(
         name=f"folder:{place.name}",
         version=VERSION,
@@ -83,8 +91,17 @@ def open_folder(argument: str, *, ordinal: bool = False) -> Task:
         groups="group" if grouped else None,
         bags="bag" if "bag" in listing.columns else "group" if grouped else None,
         marks=tuple(marks),
-        settings={"split": made or "given", "ordinal": ordinal},
+        settings={"split": made if shares else "given", "ordinal": ordinal},
     )
+
+
+def listing_of(argument: str) -> Listing:
+    """What a folder or a CSV file says of its images, before labels and parts are judged. Raises UserError."""
+    place = existing_place(argument)
+    try:
+        return read_csv(place) if place.is_file() else walk(place)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}.", then="mend its permissions, or take it out") from error
 
 
 def _load(parts: dict[str, Split], root: Path) -> dict[str, Split]:
@@ -95,7 +112,7 @@ def _find(place: Path, root: Path) -> Path:
     return place
 
 
-def _labels(listing: Listing, ordinal: bool) -> tuple[Kind, tuple[str, ...], np.ndarray]:
+def _labels(listing: Listing, ordinal: bool, order: Sequence[str]) -> tuple[Kind, tuple[str, ...], np.ndarray]:
     """Kind, classes, and labels (N,) int64 or (N, C) float64 with NaN = uncertain."""
     several = [name for name in listing.columns if name.startswith(MULTI)]
     if several:
@@ -106,22 +123,22 @@ def _labels(listing: Listing, ordinal: bool) -> tuple[Kind, tuple[str, ...], np.
             raise UserError(
                 f"{line} has no label ('{text}').", then="label it, or take it out; a class that is called so needs another name"
             )
-    classes = sorted(set(texts))
-    if all(map(_is_number, classes)):
-        classes.sort(key=float)
+    classes = by_name(list(set(texts)))
     _check_apart(classes)
     if len(classes) < (3 if ordinal else 2):
         least = "three classes for an ordinal task" if ordinal else "two classes"
         then = table_in(listing.root) if listing.where == listing.ids else None
         raise UserError(f"{listing.root.name} has {', '.join(classes)} alone; it takes at least {least}.", then=then or None)
+    if ordinal:
+        classes = by_degree(classes, order)
     number = {name: c for c, name in enumerate(classes)}
     kind: Kind = "ordinal" if ordinal else "binary" if len(classes) == 2 else "multiclass"
-    return kind, tuple(classes), np.array([number[text] for text in texts], np.int64)
+    return kind, classes, np.array([number[text] for text in texts], np.int64)
 
 
 def _multilabel(listing: Listing, several: list[str], ordinal: bool) -> tuple[tuple[str, ...], np.ndarray]:
     if ordinal:
-        raise UserError("An ordinal task has one label column; this one has several.", then="run it without --ordinal")
+        raise UserError("An ordinal task has one label column; this one has several.", then="run it without --ordinal and --order")
     if len(several) == 1 or "label" in listing.columns:
         raise UserError(
             f"Either one column label, or two and more label:NAME; there is {', '.join(c for c in listing.columns if 'label' in c)}."
@@ -145,10 +162,6 @@ def _check_apart(classes: Sequence[str]) -> None:
     for one, other in alike(classes):
         a, b = (name if visible(name) == name else ascii(name)[1:-1] for name in (one, other))
         raise UserError(f"The labels '{a}' and '{b}' look like one class.", then="spell them alike, or give them names that differ by more")
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text) is not None
 
 
 def _split(listing: Listing, labels: np.ndarray) -> Split:
@@ -193,13 +206,13 @@ def _check_bags(listing: Listing) -> None:
 def _meta(column: Sequence[str]) -> np.ndarray:
     """(N,) float64 with NaN = missing where all that is there are numbers, else (N,) str."""
     values = [text for text in column if not is_missing(text)]
-    if values and all(map(_is_number, values)):
+    if values and all(map(is_number, values)):
         return np.array([math.nan if is_missing(text) else float(text) for text in column])
     return np.array(column)
 
 
-def _parts(listing: Listing, whole: Split) -> tuple[np.ndarray, str]:
-    """(N,) index into PARTS, and the shares of what was split here, "" where nothing was."""
+def _given_parts(listing: Listing, whole: Split) -> tuple[np.ndarray, tuple[float, ...]]:
+    """(N,) index into PARTS as they are given, and the shares that the train part is still to be divided in, () where it is not."""
     given = dict(zip(listing.ids, listing.columns.get("split", ["train"] * len(whole)), strict=True))
     for name, line in zip(listing.columns.get("split", []), listing.where, strict=False):
         if name not in PARTS:
@@ -208,12 +221,38 @@ def _parts(listing: Listing, whole: Split) -> tuple[np.ndarray, str]:
     train, val, test = ((part == p).any() for p in range(3))
     if not train:
         raise UserError(f"{listing.root.name} has no train part.", then="name a folder of class folders alone, and it is split here")
-    if test:
-        return part, ""
-    shares = _TEST_FROM_TRAIN if val else _ALL_PARTS
-    pool = np.flatnonzero(part == 0)
-    part[pool] = splits.partition(whole.labels[pool], whole.groups[pool], shares, key=_SPLIT_KEY)
-    return part, "/".join(f"{100 * share:.0f}" for share in shares) + (" of train" if val else "")
+    return part, () if test else _TEST_FROM_TRAIN if val else _ALL_PARTS
+
+
+def _copies_joined(listing: Listing, whole: Split, pool: np.ndarray) -> tuple[Split, list[Mark]]:
+    """The images with those at `pool` (n,) that are byte for byte the same in one group, and what a reader must know of it.
+
+    Only files of one size are read. Bags stay: what a person called one lesion is one.
+    """
+    sizes = np.array([listing.file(name).stat().st_size for name in whole.ids[pool]])
+    values, counts = np.unique(sizes, return_counts=True)
+    read = pool[np.isin(sizes, values[counts > 1])]
+    if not len(read):
+        return whole, []  # and no cache is needed
+    content = images.content_hashes([whole.images[i] for i in read], images.cache_folder(), f"reading {listing.root.name}")
+    first: dict[str, str] = {}
+    pairs = [(head, i) for i, sha256 in zip(whole.ids[read].tolist(), content, strict=True) if (head := first.setdefault(sha256, i)) != i]
+    if not pairs:
+        return whole, []
+    groups = joined(whole.ids, whole.groups, pairs)
+    what = f"{len(pairs)} images are byte for byte another one: copies are one group, so that the split parts none"
+    marks = [Mark("remark", what)]
+    before, after = (len(np.unique(names)) for names in (whole.groups, groups))
+    if "group" in listing.columns and after < before:
+        one, other = next((a, b) for a, b in _groups_of(whole, pairs) if a != b)
+        what = f"{before} groups became {after}, as images of two are copies of each other ('{one}' and '{other}'): are these one patient?"
+        marks.append(Mark("look", what))
+    return replace(whole, groups=groups), marks
+
+
+def _groups_of(whole: Split, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    group = dict(zip(whole.ids.tolist(), whole.groups.tolist(), strict=True))
+    return [(group[one], group[other]) for one, other in pairs]
 
 
 FOLDER = TaskFamily(

@@ -1,0 +1,62 @@
+"""A folder's images as a CSV file with a column `group` in which the groups of copies are one: what a split needs that shall not part them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medbench.schema import UserError
+from medbench.system import atomic_write
+from medbench.tasks._joined_groups import joined
+from medbench.tasks.folder import listing_of
+from medbench.tasks.folder.listing import Listing
+
+
+@dataclass(frozen=True)
+class GroupsTable:
+    """listing: what the folder says of its images. file: where the table is to lie, above them."""
+
+    listing: Listing
+    file: Path
+
+    @staticmethod
+    def of(task: str, file: Path) -> GroupsTable:
+        """Raises UserError for a task that is no folder, and for a file that does not lie above the images: paths go down from it."""
+        head, _, argument = task.partition(":")
+        if head != "folder":
+            raise UserError(f"--groups writes a table of a folder of your own; the groups of '{task}' are its own.")
+        listing = listing_of(argument)
+        if file.suffix.lower() != ".csv":
+            raise UserError(f"--groups writes a CSV file, not '{file.name}'.", then=f"--groups {file.with_suffix('.csv')}")
+        if not listing.root.is_relative_to(file.absolute().parent):
+            what = f"--groups {file} does not lie above the images, and paths of a CSV file go down from it."
+            raise UserError(what, then=f"--groups {listing.root / file.name}")
+        return GroupsTable(listing, file)
+
+    def write(self, copies: Iterable[tuple[str, str]]) -> str:
+        """Write it, and say what it holds. copies: pairs of ids."""
+        listing = self.listing
+        ids = np.array(listing.ids)
+        given = np.array(listing.columns.get("group", listing.ids))
+        groups = joined(ids, given, copies)
+        names = np.unique(groups)
+        if "group" not in listing.columns:  # names of files differ by a zero, which a spelling of a patient must not
+            groups = np.searchsorted(names, groups).astype(str)
+        place = listing.root.relative_to(self.file.absolute().parent)
+        columns = {"path": [(place / name).as_posix() for name in listing.ids], **listing.columns, "group": groups.tolist()}
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows([list(columns), *map(list, zip(*columns.values(), strict=True))])
+        atomic_write.write(self.file, lambda partial: partial.write_text(table.getvalue(), encoding="utf-8"))
+        said = (
+            f"{self.file}: {len(ids)} images in {len(names)} groups, {len(np.unique(given)) - len(names)} fewer than without their copies"
+        )
+        parts = np.array(listing.columns.get("split", ["all"] * len(ids)))
+        torn = sum(len(np.unique(parts[groups == name])) > 1 for name in np.unique(groups))
+        if torn:
+            return f"{said}; {torn} of them stand in two parts: mend the column split, or take it out, and medbench splits by these groups"
+        return f"{said}. Next: medbench run --task folder:{self.file}"
