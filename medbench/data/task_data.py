@@ -70,7 +70,7 @@ class TaskData:
         """
         parts = {name: part_digest(split, self.hashes[self.where(name)], len(self.task.classes)) for name, split in self.parts.items()}
         every = join_parts(self.parts.values())
-        marks = label_marks(every.ids.tolist(), _plain(every.labels))
+        marks = label_marks(every.ids.tolist(), plain_labels(every.labels))
         return {**parts, "all": {**part_digest(every, self.hashes, len(self.task.classes)), "label_marks": marks}}
 
     def target(self, part: str) -> str:
