@@ -17,7 +17,7 @@ from trees import chest, others, skin
 from medbench.models import checkpoints, weights
 from medbench.run import planning
 from medbench.run import study as studies
-from medbench.schema import OPTIONS, Encoder, Grid, Mark, UserError, Weights
+from medbench.schema import OPTIONS, Encoder, Grid, Mark, UserError, Weights, registry
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PAPERS = ("azizi2021", "nielsen2023", "truong2021")
@@ -92,7 +92,9 @@ def test_every_command_of_a_header_plans(name: str, data: str) -> None:
     for asked in commands(name):
         plan = planning.plan(replace(asked, data=data))
         assert {cell.cell.task for cell in plan.cells} == set(asked.tasks)
-        assert {cell.cell.method for cell in plan.cells} == set(asked.methods)
+        views = ["" if one == "modality" else f":{one}" for one in asked.augmentations]
+        chosen = {method + view for method in asked.methods for view in (views if registry.method(method).augmented else [""])}
+        assert {cell.cell.method for cell in plan.cells} == chosen
         assert {cell.cell.encoder for cell in plan.cells} == set(encoders(asked))
 
 
