@@ -20,6 +20,10 @@ one set of images overlap, so that an interval over draws is too narrow for a fi
 The second rule, written before the second run: with other grain and other draws, endoscopy and chest films at 64 and 112 px, beside nine roundings of their
 own chance. The reduced reading is told apart where its mean difference is larger, in size, than that of all nine, in 3 or more of the 8 comparisons (2
 metrics; 4 % by chance). Then images are decoded in full, else it stays.
+
+Its outcome: larger than all nine in 1 of 8 (weighted kappa at 112 px, +.0038 beside .0032), so the reading at 3 times stays. Mean differences of AUC: -.0003
+to +.0011, of one draw at most .004; of weighted kappa up to +.0038, of one draw up to .03 (at 32 px .046), where rounding alone moves one draw
+by up to .063. Decoding and resizing took 50 ms an image of 2,048 px in full, and 12, 14 and 22 ms at 64, 112 and 224 px.
 """
 
 from __future__ import annotations
