@@ -22,13 +22,12 @@ from medbench.images.augment import Crop
 from medbench.methods.dino import DINO
 from medbench.methods.micle import MICLE
 from medbench.methods.simclr import SIMCLR
-from medbench.methods.supervised_adapted_bn import SUPERVISED_BN
 from medbench.methods.swav import SWAV
 from medbench.models.pretrain import Position, Recipe, batch_order, batches, checkpointing, fitted, loop, pretrain
 from medbench.models.pretrain.objective import Objective
 from medbench.models.pretrain.optimizer import make_optimiser, set_rates
 from medbench.models.pretrain.recipe import QUICK_VIEWS
-from medbench.schema import Method
+from medbench.schema import Method, registry
 
 
 def encoder() -> nn.Module:
@@ -401,7 +400,10 @@ def test_dino_on_paper() -> None:
     assert all(c.rotation == 45 and c.blur_p == 0 for c in elsewhere.crops)
 
 
-@pytest.mark.parametrize("method", [SIMCLR, SWAV, DINO], ids=lambda method: method.name)
+LEARNING = [method for method in registry.methods().values() if method.recipes and method.name != "supervised-bn"]
+
+
+@pytest.mark.parametrize("method", [method for method in LEARNING if method.name != "micle"], ids=lambda method: method.name)
 def test_few_images_make_a_smaller_step_at_a_rate_in_proportion(method: Method) -> None:
     """The recipe says what the loop does: a row's settings are those of the training. Parts stay as large as the paper's batch has them."""
     assert method.recipes is not None
@@ -446,12 +448,12 @@ def test_micle_sees_no_more_than_simclr(budget: str) -> None:
 
 def test_methods_see_equally_much() -> None:
     for budget in ("quick", "standard"):
-        views = {sum(r.views for r in m.recipes("", budget, 500, "imagenet+task")) for m in (SIMCLR, SWAV, DINO, MICLE)}  # type: ignore[misc]
+        views = {sum(r.views for r in m.recipes("", budget, 500, "imagenet+task")) for m in LEARNING}  # type: ignore[misc]
         assert len(views) == 1
     assert sum(r.views for r in SIMCLR.recipes("", "quick", 9, "imagenet+task")) == QUICK_VIEWS  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("method", [SIMCLR, SWAV, DINO, MICLE, SUPERVISED_BN], ids=lambda m: m.name)
+@pytest.mark.parametrize("method", [*LEARNING, registry.method("supervised-bn")], ids=lambda m: m.name)
 def test_settings_are_json_and_change_with_every_number(method: Any) -> None:
     texts = set()
     for budget in ("quick", "standard", "paper"):

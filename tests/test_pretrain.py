@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,23 @@ import numpy as np
 import pytest
 import timm
 import torch
-from fakes.pretraining import BAGS, DINO_HYPER, GROUPS, HALF, INDEX, MULTI, PIXELS, SMALL, N, plain_encoder, small, train
+from fakes.pretraining import (
+    BAGS,
+    DINO_HYPER,
+    GROUPS,
+    HALF,
+    INDEX,
+    MULTI,
+    NAMED,
+    PIXELS,
+    SMALL,
+    N,
+    plain_encoder,
+    plain_vit,
+    small,
+    train,
+    without_norm,
+)
 from torch import nn
 
 from medbench.images import augment
@@ -122,10 +139,14 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", ["micle", "swav", "dino"])
+def built(name: str) -> Callable[[], nn.Module]:
+    return plain_vit if name == "mae" else plain_encoder
+
+
+@pytest.mark.parametrize("name", ["micle", "swav", "dino", *NAMED])
 def test_a_killed_pretraining_goes_on_with_the_same_trajectory(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipes = [small("simclr"), small("simclr", paired=True)] if name == "micle" else [small(name, steps=8, accumulate=2)]
-    whole = train(tmp_path / "whole", recipes)
+    whole = train(tmp_path / "whole", recipes, built(name))
     calls: list[int] = []
     monkeypatch.setattr(checkpointing.CheckpointWriter, "due", lambda self: len(calls) % 3 == 1)
 
@@ -137,10 +158,10 @@ def test_a_killed_pretraining_goes_on_with_the_same_trajectory(name: str, tmp_pa
 
     for _ in range(4):
         with pytest.raises(Killed), listening(stop):
-            train(tmp_path / "killed", recipes)
+            train(tmp_path / "killed", recipes, built(name))
     assert (tmp_path / "killed" / "checkpoint.pth").exists()
     with listening(stop):
-        resumed = train(tmp_path / "killed", recipes)
+        resumed = train(tmp_path / "killed", recipes, built(name))
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
     assert history(tmp_path / "killed") == history(tmp_path / "whole")
     assert not (tmp_path / "killed" / "checkpoint.pth").exists()
@@ -174,18 +195,13 @@ def quiet_encoder() -> nn.Module:
     return nn.Sequential(*list(plain_encoder())[:-1])
 
 
-def swav_without_norm(backbone: nn.Module, dim: int, recipe: Recipe) -> Objective:
-    made = SMALL["swav"].objective(backbone, dim, recipe)  # type: ignore[misc]
-    made.parts["head"].layers[1] = nn.Identity()
-    return made
-
-
 def shared_recipes() -> dict[str, list[Recipe]]:
     paired = small("simclr", steps=5, paired=True, clip=1.0)
     return {
         "micle": [small("simclr", steps=5), paired],
-        "swav": [small("swav", steps=8, accumulate=2).having(objective=swav_without_norm)],
+        "swav": [small("swav", steps=8, accumulate=2).having(objective=without_norm("swav"))],
         "dino": [small("dino", steps=6)],
+        **{name: [small(name, steps=5, accumulate=2).having(objective=without_norm(name), lr=0.005)] for name in NAMED},
     }
 
 
@@ -194,7 +210,7 @@ def one_of_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for name, recipes in shared_recipes().items():
-        train(Path(folder, name), recipes, quiet_encoder)
+        train(Path(folder, name), recipes, plain_vit if name == "mae" else quiet_encoder)
     torch.distributed.destroy_process_group()
 
 
@@ -204,7 +220,7 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     two.mkdir()
     torch.multiprocessing.spawn(one_of_two, (str(two),), nprocs=2)
     for name, recipes in shared_recipes().items():
-        alone = train(tmp_path / name, recipes, quiet_encoder)
+        alone = train(tmp_path / name, recipes, plain_vit if name == "mae" else quiet_encoder)
         curves = [[line["loss"] for line in history(folder / name) if "loss" in line] for folder in (tmp_path, two)]
         assert len(curves[0]) == sum(max(1, int(r.views / r.views_an_image(16) / r.batch)) for r in recipes)
         np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
@@ -305,6 +321,54 @@ def test_a_collapse_ends_the_training_with_a_reason(tmp_path: Path) -> None:
     assert done[-1] < 0.5
     assert not (tmp_path / "weights.pth").exists()
     assert history(tmp_path)[-1]["rank"] < monitor.NEAR_ONE
+
+
+@pytest.mark.parametrize("stages", ["paired", "both"])
+def test_a_collapse_in_either_stage_of_micle_is_seen(stages: str, tmp_path: Path) -> None:
+    """Of paired images as of others, and in a second stage whose first one was sound."""
+    paired = small("simclr", steps=400, paired=True).having(objective=collapsing, lr=0.1)
+    recipes = [paired] if stages == "paired" else [small("simclr"), paired]
+    with pytest.raises(monitor.Collapsed, match="all embeddings point one way at step"):
+        train(tmp_path, recipes, quiet_encoder)
+    assert history(tmp_path)[-1]["stage"] == len(recipes) - 1
+
+
+def one_way(objective: Any) -> Any:
+    """A planted defect: beside the method's own loss, every image is asked for one vector."""
+
+    def made(backbone: nn.Module, dim: int, recipe: Recipe) -> Objective:
+        found: Objective = objective(backbone, dim, recipe)
+        project = found.project
+
+        def pulled(views: Any, position: Position) -> list[torch.Tensor]:
+            outputs = project(views, position)
+            vectors = backbone(views[0])
+            wanted = torch.linspace(-3, 3, vectors.shape[1])
+            found.criterion = lambda outputs, position: (vectors - wanted).pow(2).mean() + 0 * sum(out.sum() for out in outputs)
+            return outputs
+
+        found.project = pulled
+        return found
+
+    return made
+
+
+@pytest.mark.parametrize("name", ["simclr", "swav", "dino", *NAMED])
+def test_a_collapse_is_seen_whatever_the_method(name: str, tmp_path: Path) -> None:
+    """The watch looks at the encoder's vectors, those of MAE's visible patches among them."""
+    build = plain_vit if name == "mae" else quiet_encoder
+    recipe = small(name, steps=300).having(objective=one_way(SMALL[name].objective), lr=0.05)
+    with pytest.raises(monitor.Collapsed, match="all embeddings point one way at step"):
+        train(tmp_path, [recipe], build)
+    assert not (tmp_path / "weights.pth").exists()
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_sound_start_is_no_collapse(name: str, tmp_path: Path) -> None:
+    """On images that show something. A loss whose least value is that of constant outputs (BYOL) is not taken for one that is stuck at it."""
+    few = torch.from_numpy(PIXELS[:, :3, :3]).permute(0, 3, 1, 2).float()
+    smooth = nn.functional.interpolate(few, size=16, mode="bilinear").permute(0, 2, 3, 1).byte().numpy()
+    train(tmp_path, [small(name, steps=300, batch=32).having(lr=0.005)], built(name), smooth)
 
 
 def test_a_loss_that_never_leaves_chance_or_is_no_number_is_a_collapse() -> None:

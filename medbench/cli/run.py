@@ -97,7 +97,7 @@ def _compute(planned: Plan, store: Store, todo: Sequence[PlannedCell], device: s
 def pretrain_(
     grid: Grid,
     task: Annotated[str, typer.Option(help="The task whose training part is used.")] = DEFAULT.tasks[0],
-    method: Annotated[str, typer.Option(help="simclr, swav, dino, micle.")] = "simclr",
+    method: Annotated[str, typer.Option(help="simclr, swav, dino, micle, lejepa, vicreg, barlow, byol, mocov3; mae for a ViT.")] = "simclr",
     encoder: Annotated[str, typer.Option(help="A timm encoder.")] = DEFAULT.encoders[0],
     source: Annotated[str, typer.Option(help="Where it starts: task (random weights), imagenet+task.")] = "imagenet+task",
     seed: Annotated[int, typer.Option(help="Of initialisation, order and views.")] = 0,

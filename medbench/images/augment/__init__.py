@@ -7,7 +7,18 @@ besides (benchmarks/speed/views.py).
 
 from medbench.images.augment.apply import draw_views, finished, normalised_images, render_views, views
 from medbench.images.augment.parameters import Parameters, draw_parameters
-from medbench.images.augment.policies import RECIPES, Crop, dino_views, finetune_views, nielsen2023_views, simclr_views, swav_views
+from medbench.images.augment.policies import (
+    RECIPES,
+    Crop,
+    byol_views,
+    dino_views,
+    finetune_views,
+    lejepa_views,
+    mae_views,
+    nielsen2023_views,
+    simclr_views,
+    swav_views,
+)
 
 #: An ingredient (`schema.ingredients`): how the parameters of views are drawn and applied.
 CROPS = 2
@@ -17,11 +28,14 @@ __all__ = [
     "RECIPES",
     "Crop",
     "Parameters",
+    "byol_views",
     "dino_views",
     "draw_parameters",
     "draw_views",
     "finetune_views",
     "finished",
+    "lejepa_views",
+    "mae_views",
     "nielsen2023_views",
     "normalised_images",
     "render_views",

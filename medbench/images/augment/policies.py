@@ -86,6 +86,27 @@ def dino_views(modality: str = "") -> tuple[Crop, ...]:
     return _for(modality, first, second, replace(first, count=8, size=96 / 224, scale=(0.05, 0.4), blur_p=0.5))
 
 
+def byol_views(modality: str = "") -> tuple[Crop, ...]:
+    """Two views of BYOL (Grill et al. 2020, appendix B), which Barlow Twins, VICReg and MoCo v3 take over.
+
+    Blurred with p = 1 and 0.1, the second solarised. Their codes blur with Pillow or torchvision, at various kernel sizes: here SimCLR's.
+    On X-ray as `dino_views`.
+    """
+    first = Crop(1, 1.0, (0.08, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), gray_p=0.2, blur_p=1.0)
+    return _for(modality, first, replace(first, blur_p=0.1, solarise_p=0.2))
+
+
+def lejepa_views(modality: str = "") -> tuple[Crop, ...]:
+    """Two large and six small views of LeJEPA (Balestriero and LeCun 2025; rbalestr-lab/lejepa, README.md). On X-ray as `dino_views`."""
+    large = Crop(2, 1.0, (0.3, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), gray_p=0.2, blur_p=0.5, solarise_p=0.2)
+    return _for(modality, large, replace(large, count=6, size=98 / 224, scale=(0.05, 0.3)))
+
+
+def mae_views(modality: str = "") -> tuple[Crop, ...]:
+    """One view of MAE (He et al. 2022; facebookresearch/mae, main_pretrain.py): crop with resize and flip alone."""
+    return (Crop(1, 1.0, (0.2, 1.0)),)
+
+
 def nielsen2023_views() -> tuple[Crop, ...]:
     """Two large and five small views of Nielsen et al. 2023, for blood cells, endoscopy and dermoscopy (IPMI-ICNS-UKE/sparsam).
 

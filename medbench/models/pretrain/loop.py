@@ -259,6 +259,7 @@ def _look(training: Training, step: int) -> None:
     held = rng.permutation(stage.held)[: max(n // 4, monitor.NEIGHBOURS)]
     bank = rng.permutation(stage.train)[: max(n - len(held), monitor.NEIGHBOURS)]
     objective.eval()
+    torch.manual_seed(0)  # for the masks and directions that an objective draws; each step sets its own
     record: dict[str, Any] = {"step": step}
     with autocast(training.device, training.precision):
         encoder = objective.parts[objective.exported]

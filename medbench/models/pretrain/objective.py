@@ -20,7 +20,8 @@ class Objective(nn.Module):
 
     parts: modules by name; those called `*backbone` are encoders, `backbone` is the one that learns by gradient. project(views, position) ->
     outputs, under autocast. criterion(outputs as float32, position) -> scalar loss. chance(B): the loss where all outputs of a batch of B
-    images are the same. exported: the encoder that is kept. before_step, after_step: around each step of the optimiser.
+    images are the same; infinite where that is the least loss there is, so that their rank alone tells. exported: the encoder that is kept.
+    before_step, after_step: around each step of the optimiser.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Objective(nn.Module):
         self.parts = nn.ModuleDict(parts)
         self.project, self.criterion, self.chance = project, criterion, chance
         self.exported, self.before_step, self.after_step = exported, before_step, after_step
-        self.features: torch.Tensor | None = None  # (B, D) of the last forward's full-size views, for the watch
+        self.features: torch.Tensor | None = None  # (B, D) of the last forward's first views, for the watch
         self.parts["backbone"].register_forward_hook(self._keep)
 
     def forward(self, views: Sequence[torch.Tensor], position: Position) -> torch.Tensor:
@@ -59,6 +60,18 @@ def embed(backbone: nn.Module, views: Sequence[torch.Tensor]) -> torch.Tensor:
     """(V * B, D): views of one size go through the encoder together, as in the authors' code, so that batch norm sees them together."""
     groups = groupby(views, key=lambda view: view.shape[-1])
     return torch.cat([backbone(torch.cat(list(group)).contiguous(memory_format=torch.channels_last)) for _, group in groups])
+
+
+def each_view(backbone: nn.Module, head: nn.Module, views: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """(B, K) of each view, one after another, so that batch norm sees each by itself."""
+    return [head(embed(backbone, [view])) for view in views]
+
+
+def whole_batch(outputs: torch.Tensor) -> torch.Tensor:
+    """(B, K) of this process -> (B of all processes, K); gradients flow back to each. For a loss that is no mean over images."""
+    from lightly.utils import dist
+
+    return torch.cat(dist.gather(outputs)) if dist.world_size() > 1 else outputs
 
 
 def fit_sizes(backbone: nn.Module, sizes: Sequence[int], device: str) -> int:

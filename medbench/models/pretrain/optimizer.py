@@ -22,7 +22,7 @@ def make_optimiser(recipe: Recipe, objective: Objective) -> torch.optim.Optimize
         {"params": [p for p in moving if not recipe.scale_all and p.ndim <= 1], "decays": False, "weight_decay": 0.0},
     ]
     if recipe.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr)
+        return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas)
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
     from lightly.utils.lars import LARS
@@ -40,7 +40,7 @@ def set_rates(optimiser: torch.optim.Optimizer, recipe: Recipe, position: Positi
     rate: float = cosine_warmup_schedule(step, steps, recipe.lr, recipe.final_lr, warmup, recipe.warmup_lr)
     decay = cosine_schedule(step, steps, *recipe.weight_decay)
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate if group["decays"] else rate * recipe.bias_lr
         group["weight_decay"] = decay if group["decays"] else 0.0
     return rate
 

@@ -36,7 +36,8 @@ class Recipe:
     gradient, by norm or adaptive (Brock et al. 2021); None: not clipped. paired: the two views come from two images of a bag, and a batch has
     at most one bag of a group, see `batch_order.epoch` and `fitted`. freeze_norm: the encoder's batch statistics stay as they are. frozen:
     share of the encoder's parameter tensors, counted from the input, that stay as they are. hyper: the objective's own numbers. scale_all:
-    weight decay, and the scaling of LARS, are of biases and norms, too.
+    weight decay, and the scaling of LARS, are of biases and norms, too. betas: AdamW's. bias_lr: the rate of biases and norms, as a
+    share of the others'.
     """
 
     objective: Callable[[torch.nn.Module, int, Recipe], Objective] | None
@@ -58,6 +59,8 @@ class Recipe:
     frozen: float = 0.0
     hyper: Mapping[str, Any] = field(default_factory=dict)
     scale_all: bool = later(False)
+    betas: tuple[float, float] = later((0.9, 0.999))
+    bias_lr: float = later(1.0)
 
     def having(self, **changes: Any) -> Recipe:
         """The same with these fields changed."""

@@ -1,0 +1,139 @@
+"""MAE: of a quarter of an image's patches, a ViT's decoder draws the others (He et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from medbench.images import augment
+from medbench.models import weights
+from medbench.models.pretrain.initial_weights import SOURCES, starting
+from medbench.models.pretrain.position import Position
+from medbench.models.pretrain.recipe import Recipe, budgeted, gentle, step_of
+from medbench.schema import Encoder, Method, Split
+
+if TYPE_CHECKING:
+    import torch
+
+    from medbench.models.pretrain.objective import Objective
+
+
+def mae(backbone: Any, dim: int, recipe: Recipe) -> Objective:
+    """Mean squared error over the pixels of masked patches, each patch brought to mean 0 and variance 1.
+
+    The encoder starts as the control `random` does, its positions learnt; the authors' is initialised otherwise and has fixed positions.
+    """
+    import torch
+    from lightly.models import utils
+    from lightly.models.modules.masked_vision_transformer_decoder_timm import MaskedVisionTransformerDecoderTIMM
+    from lightly.models.modules.masked_vision_transformer_timm import MaskedVisionTransformerTIMM, init_weights
+
+    from medbench.models.pretrain.objective import Objective
+
+    hyper = recipe.hyper
+    width, patch, prefix = hyper["width"], backbone.patch_embed.patch_size[0], backbone.num_prefix_tokens
+    patches: int = backbone.patch_embed.num_patches
+    encoder = MaskedVisionTransformerTIMM(backbone, weight_initialization="skip", pos_embed_initialization="skip")
+    decoder = MaskedVisionTransformerDecoderTIMM(patches, width, hyper["depth"], hyper["heads"], prefix)
+    embedding, pixels = torch.nn.Linear(backbone.embed_dim, width), torch.nn.Linear(width, 3 * patch**2)
+    for layer in (embedding, pixels):
+        layer.apply(init_weights)
+
+    def project(views: Sequence[torch.Tensor], position: Position) -> list[torch.Tensor]:
+        (images,) = views
+        kept, masked = _masks(len(images), patches, prefix, hyper["masked"], images.device)
+        tokens = backbone.fc_norm(encoder.encode(images, idx_keep=kept))  # a norm that timm has behind an average is before it here
+        objective.features = backbone.pool(tokens).detach()
+        seen = embedding(tokens)
+        whole = utils.repeat_token(decoder.mask_token, (len(images), prefix + patches)).to(seen.dtype)
+        decoded = decoder(utils.set_at_index(whole, kept, seen))
+        drawn = utils.get_at_index(utils.patchify(images, patch), masked - prefix)
+        return [pixels(utils.get_at_index(decoded, masked)), utils.normalize_mean_var(drawn)]
+
+    def criterion(outputs: list[torch.Tensor], position: Position) -> torch.Tensor:
+        predicted, wanted = outputs
+        return torch.nn.functional.mse_loss(predicted, wanted)
+
+    objective = Objective(
+        {"backbone": backbone, "embedding": embedding, "decoder": decoder, "pixels": pixels},
+        project,
+        criterion,
+        chance=lambda batch: 1 - 1 / (3 * patch**2),  # of a mean patch; the variance is the unbiased one, as in the authors' code
+    )
+    return objective
+
+
+def _masks(images: int, patches: int, prefix: int, masked: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, kept) and (B, masked) places in the row of tokens, drawn for each image; class token and registers are always kept.
+
+    One process draws for all that share the batch, so that together they see what one would see.
+    """
+    import torch
+    from torch import distributed
+
+    from medbench.models.pretrain.checkpointing import DistributedContext
+
+    world = DistributedContext.here()
+    noise = torch.rand(images * world.size, patches, device=device)
+    if world.size > 1:
+        distributed.broadcast(noise, 0)
+    order = noise[world.share(len(noise))].argsort(1) + prefix
+    kept = int(patches * (1 - masked))
+    first = torch.arange(prefix, device=device).expand(images, -1)
+    return torch.cat([first, order[:, :kept]], 1), order[:, kept:]
+
+
+def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
+    crops = augment.mae_views(modality)
+    if budget != "paper":
+        # ours: a small decoder for a short run
+        hyper = {"masked": 0.75, "width": 256, "depth": 2, "heads": 8}
+        return (Recipe(mae, crops, budgeted(budget, n_images), 0, hyper=hyper).having(**gentle(source)),)
+    epochs = 800  # the authors', ImageNet's: facebookresearch/mae, PRETRAIN.md and main_pretrain.py
+    batch, parts = step_of(4096, 256, n_images)
+    return (
+        Recipe(
+            mae,
+            crops,
+            epochs * n_images,
+            batch=batch,
+            accumulate=parts,
+            optimiser="adamw",
+            betas=(0.9, 0.95),
+            lr=1.5e-4 * batch / 256,
+            warmup=40 / epochs,
+            weight_decay=(0.05, 0.05),
+            hyper={"masked": 0.75, "width": 512, "depth": 8, "heads": 16},
+        ),
+    )
+
+
+def _refuses(pool: Split, encoder: Encoder) -> str:
+    """Of timm's models the plain ViT alone: others have no tokens that can be left out, or more than positions to tell where a token was."""
+    import timm
+    import torch
+    from timm.models.vision_transformer import VisionTransformer
+
+    with torch.device("meta"):
+        model = timm.create_model(encoder.architecture, num_classes=0)
+    if type(model) is not VisionTransformer or model.pos_embed is None or model.global_pool not in ("token", "avg"):
+        return "it is no plain ViT (as vit_small_patch16_224 is), and only such a one can leave patches out"
+    (patch, _) = model.patch_embed.patch_size
+    if encoder.size % patch or encoder.size < 2 * patch:
+        return f"{encoder.size} pixels do not divide into patches of {patch} of which a quarter can be kept"
+    return ""
+
+
+MAE = Method(
+    "mae",
+    version=1,
+    title="MAE (ViT only)",
+    sources=SOURCES,
+    weights=starting("mae"),
+    encoder=weights.build_encoder,
+    seeded=True,
+    recipes=recipes,
+    refuses=_refuses,
+    default=False,
+    citation="He et al. 2022, arXiv:2111.06377",
+)
