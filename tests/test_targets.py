@@ -266,9 +266,7 @@ def test_a_run_killed_between_the_targets_of_a_draw_fits_it_once_more(grid: Grid
     assert set(again) == set(whole)
     for key, row in whole.items():
         assert again[key].metrics == row.metrics
-        losses = [found.chosen["cv_log_loss"] for found in (again[key], row)]  # of draws solved together: to the solver's tolerance
-        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-        assert essence(replace(again[key], chosen={**again[key].chosen, "cv_log_loss": losses[1]})) == essence(row)
+        assert essence(again[key]) == essence(row), "to the bit: no draw depends on what is solved beside it"
 
 
 def test_a_fit_that_fails_is_the_reason_of_all_its_cells(grid: Grid, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
