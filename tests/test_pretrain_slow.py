@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +53,7 @@ SIMCLR = COMMON.having(objective=simclr, hyper={"temperature": 0.1, "width": 128
 VICREG = {"invariance": 25.0, "variance": 25.0, "covariance": 1.0, "hidden": 256, "width": 256}
 BARLOW = {"redundancy": 0.0051, "hidden": 256, "width": 256}
 FOLLOWED = {"hidden": 256, "width": 64, "momentum": 0.95}
-LEJEPA = {"normality": 0.05, "hidden": 256, "width": 16, "directions": 256}
+LEJEPA = {"normality": 0.05, "hidden": 256, "width": 64, "directions": 256}
 MAE = {"masked": 0.75, "width": 64, "depth": 2, "heads": 4}
 HALVES = SIMCLR.having(views=VIEWS // 2)
 SOUND = {
@@ -60,7 +61,7 @@ SOUND = {
     "micle": [HALVES, HALVES.having(paired=True)],
     "swav": [COMMON.having(objective=swav, hyper=SWAV)],
     "dino": [COMMON.having(objective=dino, hyper=DINO)],
-    "lejepa": [COMMON.having(objective=lejepa, crops=(*TWO, Crop(2, scale=(0.1, 0.3), size=0.99)), hyper=LEJEPA)],
+    "lejepa": [COMMON.having(objective=lejepa, crops=(*TWO, replace(TWO[0], count=1, size=0.99)), batch=32, hyper=LEJEPA)],
     "vicreg": [COMMON.having(objective=vicreg, hyper=VICREG)],
     "barlow": [COMMON.having(objective=barlow, hyper=BARLOW)],
     "byol": [COMMON.having(objective=byol, hyper=FOLLOWED)],
@@ -191,8 +192,8 @@ def looks(folder: Path, what: str) -> list[float]:
     return [line[what] for line in json.loads((folder / "history.json").read_text())["steps"] if what in line]
 
 
-#: Of these the probe does not rise in 50,000 views with the settings above: what they learn is not shown, and no defect of theirs would be.
-NOT_SHOWN = {"lejepa", "mae"}
+#: Of this the probe does not rise in 50,000 views with the settings above: what it learns is not shown, and no defect of its own would be.
+NOT_SHOWN = {"mae"}
 
 
 @pytest.mark.parametrize(
