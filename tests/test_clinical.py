@@ -18,7 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from medbench import Store, UserError, stats
 from medbench.report import clinical, leaderboard
 from medbench.report.clinical import one_vs_rest, tables
-from medbench.report.clinical.temperature_scaling import SMALLEST, recalibration
+from medbench.report.clinical.recalibration import recalibration
+from medbench.report.clinical.temperature_scaling import SMALLEST
 from medbench.report.figures import calibration_confusion, style
 from medbench.schema import Cell, Kind, PlanFile, PlannedCell, Row, fingerprint
 from medbench.stats import metrics
@@ -246,21 +247,6 @@ def test_a_case_is_the_mean_of_its_images(tmp_path: Path) -> None:
     assert frame.loc["auc", "gain"] > 0.02, "two views of a patient know more than one"
     by_case = clinical.per_class(line, unit="case").set_index(["class", "metric"])
     assert by_case.loc[("a", "recall"), "of"] == N // 2
-
-
-def test_cases_with_torn_labels_are_left_out_and_counted(tmp_path: Path) -> None:
-    answers = clinical.read_predictions(line_of(study(tmp_path)))
-    labels = answers.labels.copy()
-    labels[0] = (labels[1] + 1) % 3
-    whole, torn = clinical.by_case(replace(answers, labels=labels))
-    assert (len(whole.labels), torn) == (N // 2 - 1, 1)
-    assert clinical.cases(replace(answers, labels=labels)).attrs["torn"] == 1
-    several = clinical.read_predictions(line_of(study(tmp_path / "m", "multilabel")))
-    labels = several.labels.copy()
-    labels[:4, 0] = [0, 1, np.nan, 1]
-    whole, torn = clinical.by_case(replace(several, labels=labels))
-    first = [int(np.flatnonzero(whole.groups == f"patient {i}")[0]) for i in (0, 1)]
-    assert torn == 0 and np.isnan(whole.labels[first[0], 0]) and whole.labels[first[1], 0] == 1, "0 and 1: unknown; 1 and unknown: 1"
 
 
 def test_bands() -> None:

@@ -217,7 +217,11 @@ def test_sentences_say_the_need() -> None:
     # 100 x (1.959964 + 0.841621)^2 / 1.5^2 = 348.8 groups for a power of 80 %
     assert verdict.more_groups == 249
     assert verdict.sentence("A", "B", "lesion") == (
-        "A and B: not decidable, needs about 250 more lesions: +0.015 [-0.005, +0.035], p = 0.134."
+        "A and B: not decidable, about 250 more test lesions would decide it, 3.5 times as many as there are: +0.015 [-0.005, +0.035], p = 0.134."
+    )
+    (verdict,) = stats.verdicts([stats.Estimate(0.002, ((0.01**2, 1e6),))], 100, 0.0)
+    assert "not decidable, and no test set of this kind will do: that takes about 20,000 more test lesions, 200 times as many" in (
+        verdict.sentence("A", "B", "lesion")
     )
     (verdict,) = stats.verdicts([stats.Estimate(0.015, ((1e-6, 1e6), (0.01**2, 2.0)))], 100, 0.0)
     assert "more lesions alone would not decide it, more seeds are needed" in verdict.sentence("A", "B", "lesion")
@@ -386,7 +390,7 @@ def test_label_efficiency_on_a_straight_line() -> None:
     found = stats.label_efficiency(curve, sample([0.75]))
     assert found.value == pytest.approx(10**2.5)
     assert found.low == pytest.approx(10**2.5, rel=0.03) and found.high == pytest.approx(10**2.5, rel=0.03)
-    assert found.share(1000, "B").startswith("reaches B with 32 % [32 %, ")
+    assert found.share(1000, "B").startswith("reaches B with 32 % of the labels (95 %: 32 %")
 
 
 def test_label_efficiency_with_noise_is_where_the_paired_difference_holds_zero() -> None:
@@ -405,12 +409,19 @@ def test_a_score_out_of_reach_is_never_reached() -> None:
     curve = [(10.0, sample([0.6])), (1000.0, sample([0.7]))]
     found = stats.label_efficiency(curve, sample([0.9]))
     assert math.isinf(found.value) and math.isinf(found.low)
-    assert found.share(1000, "B") == "never reaches B in this range (up to 100 % of the labels)"
-    assert stats.label_efficiency(curve, sample([0.5])).share(1000, "B") == "reaches B with <= 1 % [<= 1 %, <= 1 %] of the labels"
+    assert found.share(1000, "B") == "does not reach B with all of the labels"
+    assert stats.label_efficiency(curve, sample([0.5])).share(1000, "B") == "reaches B with 1 % or less of the labels (95 %: 1 % or less)"
     wide = [(n, sample([y], 0.1 * standard(np.random.default_rng(0), 400), groups=10**6)) for n, y in ((10.0, 0.6), (1000.0, 0.7))]
     untold = stats.label_efficiency(wide, sample([0.65], groups=10**6))
     assert not untold.told and found.told
-    assert untold.share(1000, "B") == "reaches B anywhere from <= 1 % to > 100 % of the labels: these results cannot tell"
+    assert untold.share(1000, "B") == "may reach B with 1 % or less of the labels, or not even with all: more test images would tell"
+    assert stats.LabelEfficiency(120, 50, 310, 10, 1000).share(1000, "B") == "reaches B with 12 % of the labels (95 %: 5 % to 31 %)"
+    assert stats.LabelEfficiency(120, 50, math.inf, 10, 500).share(1000, "B") == (
+        "reaches B with 12 % of the labels (95 %: 5 % to more than 50 %)"
+    )
+    assert stats.LabelEfficiency(math.inf, 50, math.inf, 10, 1000).share(1000, "B") == (
+        "does not reach B with all of the labels, but may (95 %: 5 % to more than all)"
+    )
     assert stats.label_efficiency(
         [(n, sample([-s.mean])) for n, s in curve], sample([-0.65]), higher_is_better=False
     ).value == pytest.approx(100)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 
-from medbench.cli.options import filled, named, split
+from medbench.cli.options import filled, named, split, split_files
 from medbench.schema import OPTIONS, Grid
 
 DEFAULT = Grid()
@@ -84,4 +84,6 @@ def _read(name: str, given: Any) -> Any:
         return given
     if OPTIONS[name].repeated:
         return tuple(given or ())
+    if OPTIONS[name].files:
+        return split_files(given)
     return split(given) if getattr(DEFAULT, name) else named(OPTIONS[name].flag, given)

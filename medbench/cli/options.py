@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medbench.schema import UserError, check_writable
+from medbench.schema import UserError, check_writable, user_path
 
 if TYPE_CHECKING:
     from medbench.report.leaderboard import Leaderboard
@@ -134,6 +134,21 @@ def put(text: str, out: Path | None) -> None:
 
 def split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def split_files(text: str) -> tuple[str, ...]:
+    """As `split`, but a comma in the path of a file that is there stays: `a, b/e.py:net`, `features:a, b.npz`."""
+    pieces, found = text.split(","), []
+    while pieces:
+        n = next((n for n in range(len(pieces), 1, -1) if _names_file(",".join(pieces[:n]).strip())), 1)
+        found.append(",".join(pieces[:n]).strip())
+        del pieces[:n]
+    return tuple(filter(None, found))
+
+
+def _names_file(text: str) -> bool:
+    path = text.removeprefix("features:") if text.startswith("features:") else text.rpartition(":")[0]
+    return bool(path) and user_path(path).is_file()
 
 
 def named(option: str, text: str | None) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import PurePath, PureWindowsPath
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
 from medbench.schema import OPTIONS, Grid
@@ -56,9 +56,21 @@ def _hidden(name: str, value: Any) -> Any:
 
 
 def _placeless(word: str) -> str:
-    """`folder:/home/ann/x` -> `folder:x`."""
+    """`folder:/home/ann/x` -> `folder:x`, `folder:/home/ann/x/list.csv` -> `folder:x/list.csv`."""
     kind, colon, rest = word.partition(":") if word.split(":")[0] in ("folder", "features") else ("", "", word)
     inside = "/" in rest or "\\" in rest
     if not inside:
         return word
-    return kind + colon + PureWindowsPath(PurePath(rest).name).name
+    path = PureWindowsPath(rest) if "\\" in rest else PurePath(rest)
+    listed = kind == "folder" and path.suffix.lower() in (
+        ".csv",
+        ".tsv",
+    )  # whose name says little: the folder's is what the data are called
+    return kind + colon + (f"{_folder(path)}{path.name}" if listed else path.name)
+
+
+def _folder(path: PurePath) -> str:
+    """`x/` of a file in the folder x; "" where that is nobody's choice of a name: a person's home, a step of a path, a drive."""
+    above = path.parent
+    home = above.parent.name.casefold() in ("home", "users") or str(above) == str(Path.home())
+    return "" if home or above.name in ("", ".", "..", "~") else f"{above.name}/"

@@ -98,6 +98,7 @@ class Plan:
                 "classes": list(target.classes),
                 "metric": data.task.metric,
                 "groups": target.groups,
+                "cases": data.task.case_rule,
                 "marks": list(target.marks),
                 "data_sha256": data.sha256,
                 **({"audit": list(data.audit)} if data.audit else {}),

@@ -15,10 +15,25 @@ from medbench.schema.progress import Progress, ProgressCallback
 from medbench.schema.protocols import HeldOut, Network, Protocol, Scores, Train
 from medbench.schema.spelling import alike, spelling, visible
 from medbench.schema.split import Drawn, Image, Split, join_parts, of_class
-from medbench.schema.tasks import KINDS, MODALITIES, NOTHING, PARTS, PRIMARY, Download, Kind, Official, Shift, Task, TaskFamily
+from medbench.schema.tasks import (
+    CASE_RULES,
+    KINDS,
+    MODALITIES,
+    NOTHING,
+    PARTS,
+    PRIMARY,
+    CaseRule,
+    Download,
+    Kind,
+    Official,
+    Shift,
+    Task,
+    TaskFamily,
+)
 
 __all__ = [
     "ALL",
+    "CASE_RULES",
     "KINDS",
     "MODALITIES",
     "NOTHING",
@@ -27,6 +42,7 @@ __all__ = [
     "PRIMARY",
     "READOUTS",
     "Budget",
+    "CaseRule",
     "Cell",
     "ChecksumError",
     "DiskError",

@@ -36,7 +36,7 @@ class Grid:
     methods: tuple[str, ...] = option((), "--methods", "Pretraining methods. Default: all that can serve the encoder.")
     protocols: tuple[str, ...] = option(("linear",), "--protocols", "How encoders are judged.")
     encoders: tuple[str, ...] = option(
-        ("tf_efficientnet_lite0",), "--encoder", "timm encoders (resnet50.tv_in1k), FILE.py:NAME, features:FILE."
+        ("tf_efficientnet_lite0",), "--encoder", "timm encoders (resnet50.tv_in1k), FILE.py:NAME, features:FILE.", files=True
     )
     readouts: tuple[str, ...] = option(("pool",), "--readout", "pool (the encoder's own), cls, mean, cls+mean, last4.")
     seeds: int = option(3, "--seeds", "Draws of the labelled subset.", always=True)

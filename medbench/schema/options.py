@@ -19,6 +19,7 @@ class Option:
     clears : an empty text is a value: it takes a study's own away.
     placeholder : stands in printed commands for what names a place on this machine.
     verbatim : words that are no place on this machine, whatever signs they hold (`5/class`): printed commands show them as they are.
+    files : a tuple's values may be paths of files: a comma in one that is there does not separate.
     always : stands in every printed command, and first, even at its default.
     """
 
@@ -28,6 +29,7 @@ class Option:
     clears: bool = False
     placeholder: str = ""
     verbatim: bool = False
+    files: bool = False
     always: bool = False
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from medbench.schema.grid import Cell
 from medbench.schema.json_records import checked
 from medbench.schema.older_records import marks_of
-from medbench.schema.tasks import KINDS, PRIMARY
+from medbench.schema.tasks import CASE_RULES, KINDS, PRIMARY
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ def _check_about(about: Any, target: str) -> None:
     checked(about["parts"], dict.fromkeys([target, *about["parts"]], list), "parts")
     if about["kind"] not in KINDS or about["metric"] not in PRIMARY.values():
         raise ValueError(f"kind and metric are {about['kind']!r:.60} and {about['metric']!r:.60}")
+    if about.get("cases", "same") not in CASE_RULES.values():
+        raise ValueError(f"cases is {about['cases']!r:.60}")
     if not all(isinstance(text, str) for text in about["classes"]):
         raise TypeError("classes are no texts")
     if not all(len(pair) == 2 and all(isinstance(n, int) for n in pair) for pair in about["parts"].values()):

@@ -14,6 +14,10 @@ Kind = Literal["binary", "multiclass", "ordinal", "multilabel"]
 KINDS: tuple[Kind, ...] = ("binary", "multiclass", "ordinal", "multilabel")
 #: The metric that ranks methods on a task of this kind (names as in `metrics`).
 PRIMARY: Mapping[Kind, str] = {"binary": "auc", "multiclass": "auc", "ordinal": "weighted_kappa", "multilabel": "auc"}
+#: The label of a case whose images have several. worst: the highest class; any: each label that one of its images has; same: none, it is left out.
+CaseRule = Literal["worst", "any", "same"]
+#: What a task of this kind states, where it states no other.
+CASE_RULES: Mapping[Kind, CaseRule] = {"binary": "same", "multiclass": "same", "ordinal": "worst", "multilabel": "any"}
 PARTS = ("train", "val", "test")
 #: How images were taken, "" where nobody says: what a random view may do to an image depends on it (no blur on a chest film).
 MODALITIES = ("", "dermoscopy", "x-ray", "fundus", "histology", "cytology", "endoscopy")
@@ -84,6 +88,7 @@ class Task:
     find: Callable[[Path], Path | None]
     groups: str | None  # what a group is ("patient", "lesion"); None: not known, and every table says so
     bags: str | None = None
+    cases: CaseRule | None = None  # of a bag whose images have several labels; None: its kind's of CASE_RULES
     modality: str = ""  # one of MODALITIES: random views are chosen by it
     n_images: int | None = None  # of the official data set; another count is marked on every table
     partial: Callable[[Path], str] | None = None
@@ -105,6 +110,10 @@ class Task:
     @property
     def metric(self) -> str:
         return PRIMARY[self.kind]
+
+    @property
+    def case_rule(self) -> CaseRule:
+        return self.cases or CASE_RULES[self.kind]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medbench.stats.intervals import MAX_UNDEFINED, half_width, of_means
+from medbench.stats.intervals import MAX_UNDEFINED, half_width, of_biased_means, of_means
 from medbench.stats.seed_variance import beyond_groups, from_groups, settled
 
 #: No limits of a metric's own range.
@@ -198,8 +198,12 @@ def _by_seeds(terms: Sequence[tuple[float, Sample]]) -> tuple[int, dict[tuple[st
     return terms[0][1].groups, found
 
 
-def mean_over_seeds(sample: Sample, level: float = 0.95, within: tuple[float, float] = ANYWHERE) -> Summary:
+def mean_over_seeds(
+    sample: Sample, level: float = 0.95, within: tuple[float, float] = ANYWHERE, *, grows_by_chance: bool = False
+) -> Summary:
     """Mean over seeds, its sd over them, and its interval over test groups and seeds (`intervals.of_means`), cut at the two ends of `within`.
+
+    grows_by_chance: as `Metric` has it; the interval is that of `intervals.of_biased_means`.
 
     Undefined for one group, of which all resamples are the same, and for a faultless sample.
     """
@@ -208,7 +212,8 @@ def mean_over_seeds(sample: Sample, level: float = 0.95, within: tuple[float, fl
     if not np.isfinite(estimate.error):
         return Summary(sample.mean, sd, np.nan, np.nan)
     parts = [(np.array([variance]), df) for variance, df in estimate.parts]
-    low, high = of_means(sample.resamples.mean(0)[None], np.array([sample.mean]), sample.groups, parts, level)
+    rule = of_biased_means if grows_by_chance else of_means
+    low, high = rule(sample.resamples.mean(0)[None], np.array([sample.mean]), sample.groups, parts, level)
     return Summary(sample.mean, sd, cut(float(low[0]), within), cut(float(high[0]), within))
 
 

@@ -8,25 +8,31 @@ from dataclasses import replace
 import numpy as np
 
 from medbench.stats.estimates import ANYWHERE, Estimate, Sample, Summary, beyond, cut, mean_over_seeds, paired_difference
-from medbench.stats.intervals import of_means
+from medbench.stats.intervals import of_biased_means, of_means
 from medbench.stats.seed_variance import beyond_groups, from_groups, settled
 
 _CHUNK = 500_000  # numbers that are worked on at once: 4 MB, that they stay in a core's cache
 
 
-def means_over_seeds(samples: Sequence[Sample], level: float = 0.95, within: tuple[float, float] = ANYWHERE) -> list[Summary]:
+def means_over_seeds(
+    samples: Sequence[Sample], level: float = 0.95, within: tuple[float, float] = ANYWHERE, *, grows_by_chance: bool = False
+) -> list[Summary]:
     """`mean_over_seeds` of each. Their resamples may be float32, as they are saved: they are worked on as float64."""
     found: list[Summary | None] = [None] * len(samples)
+    rule = of_biased_means if grows_by_chance else of_means
     for places, plain, resamples in _alike(samples):
         groups, seeds = samples[places[0]].groups, plain.shape[1]
         values, parts = _variances(plain, resamples, groups)
         sds = np.std(plain, axis=1, ddof=1).tolist() if seeds > 1 else [None] * len(places)
-        low, high = of_means(resamples.mean(1), values, groups, [(variance, df) for variance, _, df in parts], level)
+        low, high = rule(resamples.mean(1), values, groups, [(variance, df) for variance, _, df in parts], level)
         rows = zip(places, values.tolist(), sds, low.tolist(), high.tolist(), strict=True)
         for place, mean, sd, first, last in rows:
             found[place] = Summary(mean, sd, cut(first, within), cut(last, within))
     return [
-        done or mean_over_seeds(replace(sample, resamples=sample.resamples.astype(float, copy=False)), level, within)
+        done
+        or mean_over_seeds(
+            replace(sample, resamples=sample.resamples.astype(float, copy=False)), level, within, grows_by_chance=grows_by_chance
+        )
         for done, sample in zip(found, samples, strict=True)
     ]
 

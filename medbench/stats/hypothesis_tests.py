@@ -15,6 +15,8 @@ from medbench.stats.number_format import estimate_text, format_p
 
 #: Of the study that `more_groups` plans: the chance to decide, if the truth is what was seen.
 POWER = 0.8
+#: A study of so many times the test groups is none that a person can plan from here.
+OUT_OF_REACH = 20
 Word = Literal["better", "worse", "practically equal", "not decidable"]
 
 
@@ -37,7 +39,7 @@ def holm(p: Sequence[float], family: int | None = None) -> list[float]:
 class Verdict:
     """About first minus second. p: of "no difference"; p_equal: of "they differ by the margin or more" (two one-sided tests, Schuirmann
     1987); both corrected over the family. more_groups: where not decidable, how many test groups more would decide it with POWER, were the
-    truth what was seen; inf: no number of them, as the seeds differ too much; NaN where undefined.
+    truth what was seen; inf: no number of them, as the seeds differ too much; NaN where undefined. groups: in the test set, 0 where not said.
     """
 
     word: Word
@@ -45,6 +47,7 @@ class Verdict:
     p: float
     p_equal: float
     more_groups: float = 0.0
+    groups: int = 0
 
     def sentence(self, first: str, second: str, group: str) -> str:
         """`A is better than B: +0.056 [+0.034, +0.081], p = 0.001.`"""
@@ -64,7 +67,11 @@ class Verdict:
             return f"too few {group}s for an interval"
         if math.isinf(self.more_groups):
             return f"more {group}s alone would not decide it, more seeds are needed"
-        return f"needs about {_two_digits(self.more_groups)} more {group}s"
+        more = f"about {_two_digits(self.more_groups)} more test {group}{'s' if self.more_groups != 1 else ''}"
+        times = (self.groups + self.more_groups) / self.groups if self.groups else float("nan")
+        if times > OUT_OF_REACH:
+            return f"and no test set of this kind will do: that takes {more}, {_two_digits(times)} times as many as there are"
+        return f"{more} would decide it" + (f", {times:.1f} times as many as there are" if times >= 1.05 else "")
 
 
 def verdicts(differences: Sequence[Estimate], groups: int, margin: float, level: float = 0.95, family: int | None = None) -> list[Verdict]:
@@ -88,7 +95,7 @@ def verdicts(differences: Sequence[Estimate], groups: int, margin: float, level:
         elif p_differ <= alpha:
             word = "better" if d.value > 0 else "worse"
         more = more_groups(d, groups, margin, alpha / max(family or 0, len(differences))) if word == "not decidable" else 0.0
-        found.append(Verdict(word, d, p_differ, p_same, more))
+        found.append(Verdict(word, d, p_differ, p_same, more, groups))
     return found
 
 

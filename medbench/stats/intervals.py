@@ -59,12 +59,42 @@ def of_means(
     the one that seeds and groups ask for: it keeps the bootstrap's skewness. Symmetric where no resample moves the mean.
     """
     low, centre, high = _percentiles(means, expanded(level, groups))
-    (variance, df), *_ = parts
-    halves, flat = half_width(parts, level), (low == high) | (variance == 0)  # nothing to stretch
-    with np.errstate(all="ignore"):
-        stretch = halves / (np.sqrt(variance) * t_quantile(level, df))
-        down, up = centre - stretch * (centre - low), centre + stretch * (high - centre)
+    down, up = _stretched(low, centre, high, parts, level)
+    flat, halves = _flat(low, high, parts), half_width(parts, level)
     return np.where(flat, values - halves, down), np.where(flat, values + halves, up)
+
+
+def of_biased_means(
+    means: np.ndarray, values: np.ndarray, groups: int, parts: Sequence[tuple[np.ndarray, float]], level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same of numbers >= 0 that chance makes larger, as an ECE (Roelofs et al. 2022, arXiv:2012.08668): a resample doubles the chance that a value
+    holds, and all percentiles may lie above the value.
+
+    What chance adds to the square is nearly a number, and a resample adds it once more, so that their difference is free of it. Hence the basic interval
+    of the square (Davison & Hinkley 1997, section 5.2), twice the value's less the percentiles, stretched as in `of_means`, its root, and the value
+    where it lies outside. `tests/test_ece_interval.py` holds its coverage.
+    """
+    low, centre, high = _percentiles(means**2, expanded(level, groups))
+    down, up = _stretched(2 * values**2 - high, 2 * values**2 - centre, 2 * values**2 - low, parts, level)
+    down, up = np.sqrt(np.maximum(down, 0)), np.sqrt(np.maximum(up, 0))  # of NaN: NaN
+    flat, halves = _flat(low, high, parts), half_width(parts, level)
+    return np.where(flat, values - halves, np.minimum(down, values)), np.where(flat, values + halves, np.maximum(up, values))
+
+
+def _flat(low: np.ndarray, high: np.ndarray, parts: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
+    """Whether no resample moves a number."""
+    flat: np.ndarray = (low == high) | (parts[0][0] == 0)
+    return flat
+
+
+def _stretched(
+    low: np.ndarray, centre: np.ndarray, high: np.ndarray, parts: Sequence[tuple[np.ndarray, float]], level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The two halves of an interval over test groups, made as wide as all parts ask for."""
+    (variance, df), *_ = parts
+    with np.errstate(all="ignore"):  # what is flat has nothing to stretch
+        stretch = half_width(parts, level) / (np.sqrt(variance) * t_quantile(level, df))
+        return centre - stretch * (centre - low), centre + stretch * (high - centre)
 
 
 def expanded(level: float, groups: int) -> float:

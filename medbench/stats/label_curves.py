@@ -35,22 +35,24 @@ class LabelEfficiency:
         return not (self.low == self.first and np.isinf(self.high))
 
     def share(self, of: float, reference: str) -> str:
-        """As a sentence's end, in percent of `of` labels: `reaches B with 12 % [5 %, 31 %] of the labels`."""
+        """As a sentence's end, in percent of `of` labels: `reaches B with 12 % of the labels (95 %: 5 % to 31 %)`."""
 
         def shown(x: float) -> str:
             if np.isinf(x):
-                return f"> {_percent(self.last / of)}"
-            return f"{'<= ' if x == self.first else ''}{_percent(x / of)}"
+                return f"more than {_all(self.last / of)}"
+            return f"{_percent(x / of)}{' or less' if x == self.first else ''}"
 
         if np.isnan(self.low):
             return f"against {reference}: no interval, too few groups"
         if not self.told:
-            return f"reaches {reference} anywhere from {shown(self.low)} to {shown(self.high)} of the labels: these results cannot tell"
+            most = _all(self.last / of)
+            return f"may reach {reference} with {shown(self.low)} of the labels, or not even with {most}: more test images would tell"
         if np.isinf(self.low):
-            return f"never reaches {reference} in this range (up to {_percent(self.last / of)} of the labels)"
+            return f"does not reach {reference} with {_all(self.last / of)} of the labels"
+        ends = f"95 %: {shown(self.low)} to {shown(self.high)}" if self.low != self.high else f"95 %: {shown(self.low)}"
         if np.isinf(self.value):
-            return f"does not reach {reference} in this range [{shown(self.low)}, {shown(self.high)} of the labels]"
-        return f"reaches {reference} with {shown(self.value)} [{shown(self.low)}, {shown(self.high)}] of the labels"
+            return f"does not reach {reference} with {_all(self.last / of)} of the labels, but may ({ends})"
+        return f"reaches {reference} with {shown(self.value)} of the labels ({ends})"
 
 
 def label_efficiency(
@@ -155,3 +157,7 @@ def _first_crossing(where: np.ndarray, values: np.ndarray, target: float) -> flo
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
+
+
+def _all(share: float) -> str:
+    return "all" if 0.995 <= share < 1.005 else _percent(share)

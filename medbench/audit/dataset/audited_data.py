@@ -16,6 +16,7 @@ from medbench.data.audit_record import content_key
 from medbench.data.task_data import TaskData, open_task
 from medbench.images import decoding, leftovers
 from medbench.schema import Grid, Image, Kind, Note, UserError, fingerprint, join_parts, registry, user_path
+from medbench.system.csv_rows import csv_rows
 
 _PARTS = {"train", "val", "test"}
 
@@ -169,9 +170,9 @@ def _lines(file: Path) -> list[dict[str, str]]:
 def _table(file: Path) -> list[dict[str, str]]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            head = stream.readline()
-            stream.seek(0)
-            rows = list(csv.DictReader(stream, delimiter=max(",;\t", key=head.count)))
+            table = csv_rows(stream, "path")
+            names: list[str] = next(filter(None, table.reader), [])
+            rows = list(csv.DictReader(stream, names, delimiter=table.delimiter))
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise UserError(f"{file} is not a CSV file of UTF-8 text ({type(error).__name__}).") from error
     rows = [{str(name).strip().lower(): (value or "").strip() for name, value in row.items() if name} for row in rows]

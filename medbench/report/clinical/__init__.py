@@ -5,13 +5,15 @@ draws as a second source of chance). Thresholds and temperatures come from the l
 scored. Never imports torch.
 """
 
+from medbench.report.clinical.case_labels import Cases, by_case
 from medbench.report.clinical.case_metrics import CASE_COLUMNS, case_records, cases
 from medbench.report.clinical.class_metrics import CLASS_COLUMNS, class_records, per_class, too_few
 from medbench.report.clinical.one_vs_rest import above_for_specificity, least_for_sensitivity
-from medbench.report.clinical.predictions import Draw, LinePredictions, by_case, draw_of, read_predictions
+from medbench.report.clinical.predictions import Draw, LinePredictions, draw_of, read_predictions
 from medbench.report.clinical.subgroup_analysis import SUBGROUP_COLUMNS, bands, subgroup_records, subgroups
 from medbench.report.clinical.temperature_scaling import (
     CALIBRATION_COLUMNS,
+    SEPARABLE,
     calibration,
     calibration_records,
     ece_if_calibrated,
@@ -23,7 +25,9 @@ __all__ = [
     "CALIBRATION_COLUMNS",
     "CASE_COLUMNS",
     "CLASS_COLUMNS",
+    "SEPARABLE",
     "SUBGROUP_COLUMNS",
+    "Cases",
     "Draw",
     "LinePredictions",
     "above_for_specificity",

@@ -1,4 +1,4 @@
-"""A case (a lesion, a study) is several images: what the mean of their probabilities gives, beside each image on its own."""
+"""A case (a lesion, a study) is several images: what the mean of their probabilities gives, beside each of the same images on its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
-from medbench.report.clinical.predictions import LinePredictions, by_case, read_predictions
+from medbench.report.clinical.case_labels import RULES, Cases, by_case
+from medbench.report.clinical.predictions import LinePredictions, read_predictions
 from medbench.report.leaderboard import LeaderboardEntry
 from medbench.stats import metrics
 from medbench.stats.metrics import METRICS
@@ -32,43 +33,77 @@ CASE_COLUMNS = (
 
 
 def cases(line: LeaderboardEntry | LinePredictions) -> pd.DataFrame:
-    """One row a metric of the leaderboard, columns CASE_COLUMNS: on so many images, on so many cases, and case minus image on the same resamples,
-    each with its 95 % interval over groups and draws; ece has no gain, as chance makes it larger on
-    fewer. `attrs["torn"]`: cases left out, as their images have different labels.
+    """One row a metric of the leaderboard, columns CASE_COLUMNS: on so many images, on the cases that they are, and case minus image on the same
+    resamples, each with its 95 % interval over groups and draws; ece has no gain, as chance makes it larger on fewer. `attrs["said"]`: the
+    sentences of `case_notes`.
 
-    Empty where bags were not saved, or no case has two images. Raises UserError where the line is not complete.
+    Empty where bags were not saved, where no case has two images, and where no case has one label. Raises UserError where the line is not complete.
     """
     import pandas as pd
 
-    records, torn = case_records(line)
+    records, said = case_records(line)
     frame = pd.DataFrame(records, columns=list(CASE_COLUMNS))
-    if records:
-        frame.attrs["torn"] = torn
+    frame.attrs["said"] = said
     return frame
 
 
-def case_records(line: LeaderboardEntry | LinePredictions) -> tuple[list[dict[str, Any]], int]:
-    """`cases` as records, and how many cases were left out."""
+def case_records(line: LeaderboardEntry | LinePredictions) -> tuple[list[dict[str, Any]], list[str]]:
+    """`cases` as records, and what a reader of them must know; both empty where there are no cases of several images."""
     answers = line if isinstance(line, LinePredictions) else read_predictions(line)
     if answers.bags is None:
-        return [], 0
-    whole, torn = by_case(answers)
-    if len(whole.labels) + torn == len(answers.labels):
-        return [], torn
-    image, case = overall(answers), overall(whole)
+        return [], []
+    found = by_case(answers)
+    if len(found.answers.labels) + found.left_out == len(answers.labels):
+        return [], []
+    return (_compared(found) if len(found.answers.labels) else []), case_notes(found)
+
+
+def case_notes(found: Cases) -> list[str]:
+    """What a case is, what becomes of cases of several labels, and what is left out on both sides."""
+    several = found.answers.kind == "multilabel"
+    said = ["A case is the images of one bag, its probability their mean."]
+    if found.mixed:
+        of = "for some label images that have it and images that do not" if several else "images of different classes"
+        said.append(
+            f"{_counted(found.mixed, 'case')} {_verb(found.mixed, 'holds', 'hold')} {of}. The label is {RULES[found.answers.cases]}."
+        )
+    if found.left_out:
+        why = "no label of theirs is known" if several else "their images have different classes"
+        said.append(
+            f"Left out on both sides: {_counted(found.left_out, 'case')} with {_counted(found.left_out_images, 'image')}, as {why}."
+        )
+    for name, n in found.lost.items():
+        said.append(f"No case has the label {name}; {_counted(n, 'case')} {_verb(n, 'holds', 'hold')} an image of it.")
+    if not len(found.answers.labels):
+        said.append("No case is left to be scored.")
+    return said
+
+
+def _counted(n: int, word: str) -> str:
+    return f"{n:,} {word}{'' if n == 1 else 's'}"
+
+
+def _verb(n: int, one: str, more: str) -> str:
+    return one if n == 1 else more
+
+
+def _compared(found: Cases) -> list[dict[str, Any]]:
+    images, whole = found.images, found.answers
+    image, case = overall(images), overall(whole)
     records = []
     for metric in image:
-        of_image, of_case = answers.sample(image[metric]), answers.sample(case[metric])
-        record: dict[str, Any] = {"metric": metric, "images": len(answers.labels), "cases": len(whole.labels)}
+        about = METRICS[metric]
+        of_image, of_case = images.sample(image[metric]), whole.sample(case[metric])
+        record: dict[str, Any] = {"metric": metric, "images": len(images.labels), "cases": len(whole.labels)}
         for name, sample in (("image", of_image), ("case", of_case)):
-            s = stats.mean_over_seeds(sample, within=METRICS[metric].range)
+            s = stats.mean_over_seeds(sample, within=about.range, grows_by_chance=about.grows_by_chance)
             record |= {name: s.mean, f"{name}_low": s.low, f"{name}_high": s.high}
         gain = stats.paired_difference(of_case, of_image)
         low, high = gain.interval()
-        numbers = (np.nan, np.nan, np.nan) if METRICS[metric].grows_by_chance else (gain.value, low, high)
+        numbers = (np.nan, np.nan, np.nan) if about.grows_by_chance else (gain.value, low, high)
         record |= dict(zip(("gain", "gain_low", "gain_high"), numbers, strict=True))
         records.append(record)
-    return records, torn
+    return records
 
 
 def overall(answers: LinePredictions) -> dict[str, list[np.ndarray]]:

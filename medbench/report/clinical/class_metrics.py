@@ -8,7 +8,8 @@ import numpy as np
 
 from medbench import stats
 from medbench.report.clinical import one_vs_rest
-from medbench.report.clinical.predictions import Draw, LinePredictions, by_case, positives, read_predictions
+from medbench.report.clinical.case_labels import by_case
+from medbench.report.clinical.predictions import Draw, LinePredictions, positives, read_predictions
 from medbench.report.leaderboard import FEW, LeaderboardEntry
 from medbench.schema import UserError
 from medbench.stats import metrics
@@ -34,7 +35,7 @@ def per_class(
     A share that is 1 (or 0) in every resample has the interval of as many of as many groups (Clopper & Pearson 1934): no resample shows what chance
     could have done. Another number that no resample moves has none.
 
-    unit: "image", or "case" (`predictions.by_case`; thresholds are still those of images). Raises UserError where the line is not complete, for
+    unit: "image", or "case" (`case_labels.by_case`; thresholds are still those of images). Raises UserError where the line is not complete, for
     a case without saved bags, and for numbers that are not between 0 and 1.
     """
     import pandas as pd
@@ -52,7 +53,9 @@ def class_records(
     if unit == "case":
         if answers.bags is None:
             raise UserError("These results were made before bags were saved: there are no cases.", then="medbench run, into a new folder")
-        answers, _ = by_case(answers)
+        answers = by_case(answers).answers
+        if not len(answers.labels):
+            raise UserError("Every case holds images of different classes: none has a label.", then="unit='image'")
     records = []
     for c in answers.each():
         known, positive = answers.positives(c)

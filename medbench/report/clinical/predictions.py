@@ -9,8 +9,7 @@ import numpy as np
 
 from medbench import stats
 from medbench.report.leaderboard import LeaderboardEntry
-from medbench.schema import Kind, UserError
-from medbench.stats import metrics
+from medbench.schema import CASE_RULES, CaseRule, Kind, UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +28,7 @@ class LinePredictions:
     """M images (or cases) of one scored set with the answers of every draw.
 
     labels as in `schema.Split`. weights (M, 1 + R) uint8: a column of ones, then the resamples of whole groups that every leaderboard uses.
-    bags (M,) int, meta: column -> (M,); empty where the folder is of an older run.
+    bags (M,) int, meta: column -> (M,); empty where the folder is of an older run. cases: the task's rule for cases of several labels.
     """
 
     kind: Kind
@@ -41,6 +40,7 @@ class LinePredictions:
     bags: np.ndarray | None
     meta: Mapping[str, np.ndarray]
     draws: Sequence[Draw]
+    cases: CaseRule = "same"
 
     def take(self, which: np.ndarray) -> LinePredictions:
         """The images at `which` (index or mask); the labelled subset's scores stay."""
@@ -99,6 +99,7 @@ def read_predictions(line: LeaderboardEntry) -> LinePredictions:
         bags=target.get("bags"),
         meta={key.removeprefix("meta_"): column for key, column in target.items() if key.startswith("meta_")},
         draws=[draw_of(where.scores(row)) for where, row in zip(line.stores, line.rows, strict=True)],
+        cases=about.get("cases", CASE_RULES[about["kind"]]),
     )
 
 
@@ -111,36 +112,3 @@ def draw_of(scores: Mapping[str, np.ndarray]) -> Draw:
         None if held is None else held.astype(float),
         scores.get("held_out_labels"),
     )
-
-
-def by_case(answers: LinePredictions) -> tuple[LinePredictions, int]:
-    """The same a case (the images of one bag in one group): its probability is their mean; and how many cases were left out.
-
-    Left out are cases whose images have different labels (multi-label: that label of the case is unknown instead). A case is decided for the
-    class of the largest mean probability, a label from 0.5 on. Raises ValueError where the bags are not known.
-    """
-    if answers.bags is None:
-        raise ValueError("the bags of these answers are not known")
-    _, first, case = np.unique(
-        [np.unique(answers.groups, return_inverse=True)[1], answers.bags], axis=1, return_index=True, return_inverse=True
-    )
-    case = case.reshape(-1)
-    size = np.bincount(case)
-    draws = []
-    for draw in answers.draws:
-        mean = np.zeros((len(size), draw.probabilities.shape[1]))
-        np.add.at(mean, case, draw.probabilities)
-        mean = np.clip(mean / size[:, None], 0, 1)
-        draws.append(replace(draw, probabilities=mean, decisions=metrics.decided(mean, answers.labels.ndim == 2)))
-    labels = answers.labels[first]
-    if labels.ndim == 2:
-        low, high = np.full(labels.shape, np.inf), np.full(labels.shape, -np.inf)
-        np.fmin.at(low, case, answers.labels)
-        np.fmax.at(high, case, answers.labels)
-        labels = np.where(low == high, low, np.nan)
-        kept = np.arange(len(size))
-    else:
-        torn = np.unique(case[answers.labels != labels[case]])
-        kept = np.setdiff1d(np.arange(len(size)), torn)
-    whole = replace(answers.take(first), labels=labels, draws=draws)
-    return whole.take(kept), len(size) - len(kept)

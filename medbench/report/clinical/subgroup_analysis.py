@@ -132,7 +132,8 @@ def _row(answers: LinePredictions, metric: str, name: str, level: str, levels: n
         return {**row, "note": "too small to say: rare classes"}
     groups = min(sizes)
     own, rest = ([_value(part, draw, metric, classes) for draw in part.draws] for part in parts)
-    s = stats.mean_over_seeds(answers.sample(own, sizes[0]), within=METRICS[metric].range)
+    about = METRICS[metric]
+    s = stats.mean_over_seeds(answers.sample(own, sizes[0]), within=about.range, grows_by_chance=about.grows_by_chance)
     row |= {
         "classes": len(classes) if metric in _MEANS else len(list(answers.each())),
         "value": s.mean,

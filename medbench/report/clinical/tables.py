@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from medbench.report.clinical.case_metrics import cases
 from medbench.report.clinical.class_metrics import check_shares, per_class, too_few
 from medbench.report.clinical.predictions import LinePredictions, read_predictions
 from medbench.report.clinical.subgroup_analysis import MIN_GROUPS, MIN_OF_CLASS, subgroups
-from medbench.report.clinical.temperature_scaling import MIN_HELD_OUT, RANGE, calibration
+from medbench.report.clinical.temperature_scaling import MIN_HELD_OUT, RANGE, SEPARABLE, calibration
 from medbench.report.leaderboard import FEW, Leaderboard, LeaderboardEntry, escape_tex, known_metric, shown_axes
 from medbench.report.leaderboard.standard_tables import grid
 from medbench.schema import UserError, parse_budget
@@ -165,7 +165,7 @@ def _classes(answers: LinePredictions, specificity: float, sensitivity: float) -
 def _cases(answers: LinePredictions) -> list[Sheet]:
     frame = cases(answers)
     if frame.empty:
-        return []
+        return [Sheet("A case beside an image", ["", "cases"], [], frame.attrs["said"], frame)] if frame.attrs["said"] else []
     body = [
         [
             METRICS[row["metric"]].title,
@@ -174,10 +174,7 @@ def _cases(answers: LinePredictions) -> list[Sheet]:
         for row in frame.to_dict("records")
     ]
     n, m = frame["images"].iloc[0], frame["cases"].iloc[0]
-    torn = frame.attrs["torn"]
-    left_out = f" {torn} case{' is' if torn == 1 else 's are'} left out: images of one case have different labels." if torn else ""
-    note = f"A case is the images of one bag, its probability their mean.{left_out}"
-    return [Sheet("A case beside an image", ["", f"{n} images", f"{m} cases", "case - image"], body, [note], frame)]
+    return [Sheet("A case beside an image", ["", f"{n} images", f"{m} cases", "case - image"], body, frame.attrs["said"], frame)]
 
 
 def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> list[Sheet]:
@@ -231,7 +228,7 @@ def _calibration(answers: LinePredictions) -> Sheet:
     after = not np.isnan(t["mean"])
     states = ("before", "after", "change") if after else ("before",)
     body = [
-        [title, *(_number(found[state, metric], 3, state == "change") for state in states)]
+        [title, *(_calibrated(found[state, metric], state == "change") for state in states)]
         for metric, title in names.items()
         if ("before", metric) in found
     ]
@@ -242,8 +239,15 @@ def _calibration(answers: LinePredictions) -> Sheet:
             note += f" It lies at the end of what is looked at ({RANGE[0]:g} to {RANGE[1]:g})."
     else:
         note = f"No temperature: a draw has fewer than {MIN_HELD_OUT} held-out images, or these results are older than their saving."
-    chance = f"ECE: probabilities that are right would show {by_chance:.3f} on so many images, by chance; resamples lie higher still, and so the interval."
-    return Sheet("Calibration", ["", *(("as given", "after", "change") if after else ("as given",))], body, [note, chance], frame)
+    chance = f"ECE: probabilities that are right would show {by_chance:.3f} on so many images, by chance; the interval allows for it."
+    parted = [SEPARABLE] if frame["note"].str.startswith("separable").any() else []
+    return Sheet("Calibration", ["", *(("as given", "after", "change") if after else ("as given",))], body, [note, chance, *parted], frame)
+
+
+def _calibrated(row: dict[str, Any], signed: bool) -> str:
+    """A number, with the reason where it, or its interval, is undefined."""
+    number = _number(row, 3, signed)
+    return number if not row["note"] else row["note"] if number == number_format.NONE else f"{number}, {row['note']}"
 
 
 def _number(row: dict[str, float], digits: int, signed: bool = False) -> str:
@@ -274,7 +278,7 @@ def render_tables(made: Sequence[tuple[str, Sequence[Sheet]]], form: str) -> str
     if form == "csv":
         import pandas as pd
 
-        frames = [sheet.frame.assign(line=title, table=sheet.title) for title, of_line in made for sheet in of_line]
+        frames = [sheet.frame.assign(line=title, table=sheet.title) for title, of_line in made for sheet in of_line if len(sheet.frame)]
         whole = pd.concat([frame.dropna(axis=1, how="all") for frame in frames], ignore_index=True)
         return str(
             whole[["line", "table", *(c for c in whole.columns if c not in ("line", "table"))]].to_csv(index=False, lineterminator="\n")

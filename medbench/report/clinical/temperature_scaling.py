@@ -8,20 +8,22 @@ import numpy as np
 
 from medbench import stats
 from medbench.report.clinical.predictions import Draw, LinePredictions, read_predictions
+from medbench.report.clinical.recalibration import recalibration
 from medbench.report.leaderboard import LeaderboardEntry
 from medbench.schema import Kind
 from medbench.stats.metrics import ECE_BINS, calibration_gaps, ratio
+from medbench.stats.metrics import metric as metric_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CALIBRATION_COLUMNS = ("state", "metric", "mean", "sd", "low", "high")
+CALIBRATION_COLUMNS = ("state", "metric", "mean", "sd", "low", "high", "note")
 #: Below it a probability counts as this in a logarithm: the resolution of float32, in which scores are saved (scikit-learn's choice too).
 SMALLEST = float(np.finfo(np.float32).eps)
 RANGE = (0.05, 20.0)  # of temperatures that are looked at
 MIN_HELD_OUT = 20  # images a temperature is fitted on: with fewer, one lucky answer decides
-_STEPS = 12  # of Newton's method, which doubles its digits at each
-_COLUMNS = 50  # resamples at a time, in the recalibration
+#: What a table says beside a slope that is undefined.
+SEPARABLE = "Separable: a threshold parts the two classes without an error, and the slope has no finite value."
 _WORLDS = 200  # in which the probabilities are right; two hundred know their mean to 2 % or so
 
 
@@ -67,12 +69,12 @@ def calibration(line: LeaderboardEntry | LinePredictions) -> pd.DataFrame:
     temperature: mean and sd over draws, no interval (state "after"). ece: 15 bins, as the leaderboard. brier: mean over images of the sum over
     classes of (p - y)^2; binary: of the second class alone; several labels: mean over all known pairs. log_loss: nats an image (a known pair).
     slope, intercept (binary alone): of the logistic regression of the label on logit p over the scored set, 1 and 0 where calibrated (Cox
-    1958); a description of the set, nothing is corrected by it; NaN where a draw's scores separate the classes. Raises UserError where the
-    line is not complete.
+    1958); a description of the set, nothing is corrected by it. NaN where a draw's scores separate the classes, and no interval where more
+    resamples do than an interval may lack: note says so, and is "" elsewhere. Raises UserError where the line is not complete.
     """
     import pandas as pd
 
-    numbers = dict.fromkeys(CALIBRATION_COLUMNS[2:], float)
+    numbers = dict.fromkeys(CALIBRATION_COLUMNS[2:-1], float)
     return pd.DataFrame(calibration_records(line), columns=list(CALIBRATION_COLUMNS)).astype(numbers)
 
 
@@ -88,7 +90,7 @@ def calibration_records(line: LeaderboardEntry | LinePredictions) -> list[dict[s
         for draw, t in zip(answers.draws, temperatures, strict=True)
     ]
     sd = float(np.std(temperatures, ddof=1)) if len(temperatures) > 1 else np.nan
-    nothing = dict.fromkeys(CALIBRATION_COLUMNS, np.nan)
+    nothing = {**dict.fromkeys(CALIBRATION_COLUMNS, np.nan), "note": ""}
     records: list[dict[str, Any]] = [{**nothing, "state": "after", "metric": "temperature", "mean": float(np.mean(temperatures)), "sd": sd}]
     by_chance = float(np.mean([ece_if_calibrated(answers.labels, draw.probabilities) for draw in answers.draws]))
     records.append({**nothing, "state": "if calibrated", "metric": "ece", "mean": by_chance})
@@ -96,12 +98,24 @@ def calibration_records(line: LeaderboardEntry | LinePredictions) -> list[dict[s
         samples = {name: answers.sample([values[metric] for values in part]) for name, part in (("before", before), ("after", after))}
         for state, sample in samples.items():
             signed = metric in ("slope", "intercept")
-            s = stats.mean_over_seeds(sample, within=(-np.inf if signed else 0.0, np.inf))
-            records.append({"state": state, "metric": metric, "mean": s.mean, "sd": s.sd, "low": s.low, "high": s.high})
+            within = (-np.inf if signed else 0.0, np.inf)
+            s = stats.mean_over_seeds(sample, within=within, grows_by_chance=metric_of(metric).grows_by_chance)
+            note = _without_slope(sample, answers.labels) if signed and (state == "before" or not np.isnan(temperatures).any()) else ""
+            records.append({"state": state, "metric": metric, "mean": s.mean, "sd": s.sd, "low": s.low, "high": s.high, "note": note})
         gap = stats.paired_difference(samples["after"], samples["before"])
         low, high = gap.interval()
         records.append({**nothing, "state": "change", "metric": metric, "mean": gap.value, "low": low, "high": high})
     return records
+
+
+def _without_slope(sample: stats.Sample, labels: np.ndarray) -> str:
+    """Why a slope or its interval is undefined; "" where both are known."""
+    draws, resamples = np.isnan(sample.plain), float(np.isnan(sample.resamples).any(0).mean())
+    if len(np.unique(labels)) < 2:
+        return "one class alone"
+    if draws.any():
+        return "separable" if draws.all() else f"separable in {draws.sum()} of {len(draws)} draws"
+    return f"separable in {100 * resamples:.0f} % of resamples" if resamples > stats.MAX_UNDEFINED else ""
 
 
 def ece_if_calibrated(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -149,28 +163,3 @@ def _losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         return each
     of_label: np.ndarray = -np.log(np.take_along_axis(p, labels[:, None].astype(int), 1)[:, 0])
     return of_label
-
-
-def recalibration(logits: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """slope, intercept (R,) of the logistic regression of positive (N,) bool on logits (N,), each resample by Newton's method; NaN where it does
-    not settle: the classes are separated, or one is absent."""
-    y = positive.astype(float)[:, None]
-    slopes, intercepts = [], []
-    for start in range(0, weights.shape[1], _COLUMNS):
-        w = weights[:, start : start + _COLUMNS].astype(float)
-        slope, intercept = np.ones(w.shape[1]), np.zeros(w.shape[1])
-        moved = np.full(w.shape[1], np.inf)
-        with np.errstate(all="ignore"):  # what runs away is told by its last step
-            for _ in range(_STEPS):
-                p = 1 / (1 + np.exp(-(slope * logits[:, None] + intercept)))
-                residual, curvature = w * (y - p), w * p * (1 - p)
-                g0, g1 = residual.sum(0), logits @ residual
-                h0, h1, h2 = curvature.sum(0), logits @ curvature, logits**2 @ curvature
-                determinant = h0 * h2 - h1**2
-                a, b = (h0 * g1 - h1 * g0) / determinant, (h2 * g0 - h1 * g1) / determinant
-                size = np.maximum(1.0, np.maximum(np.abs(a) / 2, np.abs(b) / 2))  # no step longer than 2
-                slope, intercept, moved = slope + a / size, intercept + b / size, np.abs(a) + np.abs(b)
-        settled = moved < 1e-6
-        slopes.append(np.where(settled, slope, np.nan))
-        intercepts.append(np.where(settled, intercept, np.nan))
-    return np.concatenate(slopes), np.concatenate(intercepts)

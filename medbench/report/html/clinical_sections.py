@@ -44,9 +44,7 @@ def parts(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
             continue
         who = titled(board, line)
         classes.append(_classes(clinical.class_records(answers), who, clinical.too_few(answers)))
-        cases, _ = clinical.case_records(answers)
-        if cases:
-            classes.append(_cases(cases, who))
+        classes += _cases(*clinical.case_records(answers), who)
         shown = board.shown(metric)
         of_columns = _subgroups(clinical.subgroup_records(answers, shown), who, shown)
         subgroups += [of_columns] if of_columns is not None else []
@@ -96,18 +94,22 @@ def _measure(record: dict[str, Any] | None) -> object:
     return [drawn, *estimate_markup(record["mean"], record["low"], record["high"])]
 
 
-def _cases(records: Records, who: str) -> Html:
+def _cases(records: Records, said: Sequence[str], who: str) -> list[Html]:
+    notes = [tag("p", " ".join(said), class_="small")] if said else []
+    if not records:
+        return notes
     rows = [
         [
             metric_of(record["metric"]).title,
             estimate_markup(record["image"], record["image_low"], record["image_high"]),
             estimate_markup(record["case"], record["case_low"], record["case_high"]),
+            estimate_markup(record["gain"], record["gain_low"], record["gain_high"], "+.3f"),
         ]
         for record in records
     ]
     first = records[0]
-    header = ["metric", f"an image ({int(first['images']):,})", f"a case ({int(first['cases']):,}; mean over its images)"]
-    return table(header, rows, f"{who}, images and cases")
+    header = ["metric", f"an image ({int(first['images']):,})", f"a case ({int(first['cases']):,})", "case − image"]
+    return [table(header, rows, f"{who}, images and cases"), *notes]
 
 
 def _subgroups(records: Records, who: str, metric: str) -> Html | None:
@@ -174,6 +176,14 @@ def _calibrated(records: Records, who: str) -> Html:
             if record is None or name == "temperature":  # which has a spread over draws, and no interval
                 cells.append([number_markup(record["mean"] if record else None, form)])
             else:
-                cells.append(estimate_markup(record["mean"], record["low"], record["high"], form))
+                cells.append(_with_reason(estimate_markup(record["mean"], record["low"], record["high"], form), record["note"]))
         rows.append([named.get(name, name), *cells])
-    return table(["measure", *states], rows, who)
+    parted = any(record["note"].startswith("separable") for record in records)
+    return tag("div", table(["measure", *states], rows, who), tag("p", clinical.SEPARABLE, class_="small") if parted else None)
+
+
+def _with_reason(estimate: list[Any], note: str) -> list[Any]:
+    """A number, with the reason where it, or its interval, is undefined."""
+    if not note:
+        return estimate
+    return [tag("small", note)] if estimate == [number_format.NONE] else [*estimate, tag("small", f" {note}")]

@@ -126,7 +126,9 @@ def summarise(lines: Sequence[LeaderboardEntry], metrics: Collection[str]) -> No
     for metric in metrics:
         todo = [line for line in lines if metric not in line._summaries]
         known = [line for line in todo if metric in line.plain]
-        summaries = stats.means_over_seeds([line._saved(metric) for line in known], within=METRICS[metric].range)
+        about = METRICS[metric]
+        saved = [line._saved(metric) for line in known]
+        summaries = stats.means_over_seeds(saved, within=about.range, grows_by_chance=about.grows_by_chance)
         for line, s in zip(known, summaries, strict=True):
             line._summaries[metric] = s
         line_less = stats.Summary(np.nan, None, np.nan, np.nan)

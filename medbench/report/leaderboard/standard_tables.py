@@ -160,7 +160,7 @@ def _chance(board: Leaderboard, rows: Sequence[Row], metric: str | None) -> list
     """What chance does to a metric, and which chance the intervals do not hold."""
     grows = [known for name, known in METRICS.items() if metric in (None, name) and known.grows_by_chance]
     found = [
-        f"{known.title}: chance makes it larger than 0, more so on few images, and resamples larger still: compare it between these lines alone."
+        f"{known.title}: chance makes it larger than 0, more so on few images; its interval allows for that. Compare its value between these lines alone."
         for known in grows
         if any(known.name in row.metrics for row in rows)
     ]

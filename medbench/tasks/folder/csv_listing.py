@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from medbench.images import leftovers
 from medbench.schema import UserError, spelling
+from medbench.system.csv_rows import csv_rows, with_points
 from medbench.tasks.folder.listing import Listing, called_masks
 
 RESERVED = ("path", "label", "group", "bag", "split")
@@ -53,16 +54,14 @@ def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
     """Column name -> N stripped values, and each row's line number. Reserved names are found in every spelling."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            head = next(filter(str.strip, stream), "")
-            stream.seek(0)
-            reader = csv.reader(stream, delimiter=max(",;\t", key=head.count), strict=True)
-            names = [name.strip() for name in next(filter(None, reader), [])]
+            table = csv_rows(stream, "path")
+            names = [name.strip() for name in next(filter(None, table.reader), [])]
             names = [_reserved(name) for name in names]
             rows, lines = [], []
-            for row in reader:
+            for row in table.reader:
                 if row:
                     rows.append(row)
-                    lines.append(reader.line_num)
+                    lines.append(table.line)
     except UnicodeDecodeError as error:
         raise UserError(f"{file.name} is not UTF-8 text (byte {error.start}).", then="save it as CSV UTF-8") from error
     except csv.Error as error:
@@ -74,7 +73,9 @@ def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(names):
             raise UserError(f"{file.name} line {line} has {len(row)} fields, the header {len(names)}.")
-    return {name: [row[c].strip() for row in rows] for c, name in enumerate(names)}, lines
+    columns = {name: [row[c].strip() for row in rows] for c, name in enumerate(names)}
+    named = [name for name in names if name in RESERVED or name.startswith(MULTI)]
+    return {name: texts if name in named else with_points(texts, table.delimiter) for name, texts in columns.items()}, lines
 
 
 def _reserved(name: str) -> str:
