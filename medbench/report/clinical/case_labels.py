@@ -62,7 +62,7 @@ def by_case(answers: LinePredictions) -> Cases:
         hidden = np.zeros(labels.shape, bool)
         np.logical_or.at(hidden, case, np.isnan(answers.labels))
         labels = np.where(hidden & (labels == 0), np.nan, labels)
-        mixed, kept = (mixed & ~none_known).any(1), ~np.isnan(labels).all(1)
+        mixed, kept = np.asarray((mixed & ~none_known).any(1)), np.asarray(~np.isnan(labels).all(1))
         of_images = np.where(np.isnan(labels[case]), np.nan, answers.labels)
     else:
         labels, of_images = high, answers.labels
