@@ -21,7 +21,16 @@ from medbench.report.leaderboard.newest_audit import LOUD
 from medbench.report.leaderboard.pivot_formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, pivot_terminal, render_pivot
 from medbench.report.leaderboard.pivot_table import KEYS, Pivot, PivotCell, Places, pivot, places, tasks_by_lines
 from medbench.report.leaderboard.rare_classes import FEW, class_notes
-from medbench.report.leaderboard.robustness import ALL, EACH, MEAN, RobustnessGap, measured, robustness_gaps, shift_terminal
+from medbench.report.leaderboard.robustness import (
+    ALL,
+    EACH,
+    MEAN,
+    RobustnessGap,
+    drop_difference,
+    measured,
+    robustness_gaps,
+    shift_terminal,
+)
 from medbench.report.leaderboard.robustness import tables as shift_tables
 from medbench.report.leaderboard.selection import only
 from medbench.report.leaderboard.significance import legend, marks, pairs, precompute
@@ -61,6 +70,7 @@ __all__ = [
     "at_home",
     "class_notes",
     "drawn",
+    "drop_difference",
     "encoder_marks",
     "escape_tex",
     "have_seen",

@@ -203,6 +203,11 @@ def _terms(drop: RobustnessGap, weight: float) -> list[list[tuple[float, stats.S
     return [[*home, *away]] if drop.kind == "corruption" else [home, away]
 
 
+def drop_difference(a: RobustnessGap, b: RobustnessGap) -> stats.Estimate:
+    """By how much the first loses more than the second, of two complete lines on the same sets."""
+    return stats.across([first + second for first, second in zip(_terms(a, 1.0), _terms(b, -1.0), strict=True)])
+
+
 def _marked(found: Sequence[RobustnessGap]) -> list[RobustnessGap]:
     """Who drops least at each budget, and who is not shown to drop more. Nothing is said before all lines of the budget are there."""
     gaps: dict[int, stats.Estimate] = {}
@@ -218,7 +223,7 @@ def _marked(found: Sequence[RobustnessGap]) -> list[RobustnessGap]:
         signs[least] = "*"
         for i in of:
             if i != least:
-                gaps[i] = stats.across([a + b for a, b in zip(_terms(found[i], 1.0), _terms(found[least], -1.0), strict=True)])
+                gaps[i] = drop_difference(found[i], found[least])
     corrected = dict(zip(gaps, stats.holm([gap.p() for gap in gaps.values()], pairs), strict=True))
     return [
         replace(drop, mark=signs[i])
