@@ -34,7 +34,10 @@ def shared(whole: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_the_tables_and_verdicts_are_the_same(whole: Store, shared: Store) -> None:
-    assert leaderboard.markdown(shared) == leaderboard.markdown(whole)
+    of_images = " linear at 100%, the best, finds "  # what the best line finds of its worst class needs predictions
+    kept = [line for line in leaderboard.markdown(whole).splitlines() if of_images not in line]
+    assert list(filter(None, leaderboard.markdown(shared).splitlines())) == list(filter(None, kept))
+    assert leaderboard.markdown(whole).count(of_images) == 2, "of each task"
     assert sentences([shared], None, 0.01) == sentences([whole], None, 0.01)
 
 
