@@ -129,7 +129,7 @@ def test_ids_of_images_are_no_patients(tmp_path: Path) -> None:
     for i in range(1, 21):
         for c, name in (("a", f"{i}"), ("b", f"{i:03d}")):
             (tmp_path / "d" / c).mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (4, 4)).save(tmp_path / "d" / c / f"{name}.png")
+            Image.new("RGB", (4, 4), (i, ord(c), 0)).save(tmp_path / "d" / c / f"{name}.png")
     task = registry.task(f"folder:{tmp_path / 'd'}")
     assert task_data.check_spellings(task, list(task.load(Path()).values()), allow_leak=False) == []
 
