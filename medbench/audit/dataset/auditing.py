@@ -35,10 +35,10 @@ def audit(
     device: str = "cpu",
     progress: ProgressCallback | None = None,
 ) -> DatasetReport:
-    """What is wrong with the data. depth: "full", or "hashes" without features: no suspicious labels and fewer cropped copies. effort: how
+    """What is wrong with the data. depth: "full", or "hashes" without features and points: no suspicious labels and fewer cropped copies. effort: how
     long the search for copies goes on, else as the depth has it.
 
-    Memory: no array larger than the features (N x 1280 float32, mapped) and blocks of 80 MB. The report is kept in the cache.
+    Memory: the features (N x 1280 float32, mapped), the points (10 KB an image) and blocks of 80 MB. The report is kept in the cache.
     Raises UserError for images that cannot be decoded.
     """
     with calling(progress):
@@ -61,7 +61,7 @@ def _audit(subject: Subject, cache_dir: Path, depth: str, effort: duplicates.Eff
     features = _features(pack, encoder, subject.name, cache_dir, device) if depth == "full" else None
     if features is not None and len(first) < len(subject):
         features = features[first]
-    found = duplicates.near(pack_rows.Rows(pack.array, first), features, _compared_groups(subject, first), effort)
+    found = duplicates.near(pack_rows.Rows(pack.array, first), _compared_groups(subject, first), effort)
     near = [replace(pair, i=int(first[pair.i]), j=int(first[pair.j])) for pair in found.pairs]
     every = [*same, *near]
     suspects: list[label_errors.Suspect] = []
@@ -73,7 +73,7 @@ def _audit(subject: Subject, cache_dir: Path, depth: str, effort: duplicates.Eff
         *checks.torn_groups(subject),
         *checks.spellings(subject),
         *checks.copies(subject, every),
-        *checks.conflicts(subject, every),
+        *checks.conflicts(subject, [pair for pair in every if pair.kind != "possible"]),
         *checks.suspicious(subject, suspects, n_suspects),
         *checks.given_away(columns),
         *checks.blank(subject, blank_images.blank(pack.array)),
@@ -90,8 +90,9 @@ def _audit(subject: Subject, cache_dir: Path, depth: str, effort: duplicates.Eff
         columns=tuple({"column": c.name, "auc": c.auc, "low": c.low, "high": c.high} for c in columns),
         settings={
             "size": encoder.size,
-            "threshold": round(found.threshold, 3),
-            "highest_of_random_pairs": round(found.random, 3),
+            "threshold": round(found.threshold.sure, 3),
+            "threshold_of_possible": round(found.threshold.possible, 3),
+            "median_of_random_pairs": round(found.threshold.random, 3),
             "pairs_aligned": found.aligned,
             "search_complete": found.complete,
             "refused": subject.refused,

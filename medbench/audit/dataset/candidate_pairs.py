@@ -1,4 +1,4 @@
-"""Which pairs of N images are worth a closer look, without an N x N matrix: by perceptual hash and by nearest neighbours in feature space.
+"""Which pairs of N images are worth a closer look, without an N x N matrix: by perceptual hash.
 
 The hash is the sign of the 63 lowest cosine frequencies of the grey image against their median (pHash: Zauner 2010, Implementation and
 benchmarking of perceptual image hash functions). Own code, because mirrored and turned images only flip signs of frequencies and swap their
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 BITS = 63
 NEIGHBOURS = 4
-_WHITE = 256  # most directions of the features that are kept, each with unit variance: copies stand out more than in plain cosine
 _BLOCK_CELLS = 20_000_000  # float32 of one block of similarities: 80 MB
 
 
@@ -63,13 +62,6 @@ def by_hash(codes: np.ndarray, groups: np.ndarray, far: int) -> list[tuple[int, 
     )
 
 
-def by_features(features: np.ndarray, groups: np.ndarray) -> list[tuple[int, int, float]]:
-    """(i, j, cosine) with i < j, nearest first: each image's `NEIGHBOURS` of another group in whitened features (N, D) float32."""
-    x = _whitened(features)
-    near = _nearest(lambda rows: x[rows] @ x.T, groups, "comparing features")
-    return sorted(((i, j, value) for (i, j), value in near.items()), key=lambda found: (-found[2], found[0], found[1]))
-
-
 def _nearest(similarity: Callable[[slice], torch.Tensor], groups: np.ndarray, stage: str) -> dict[tuple[int, int], float]:
     import torch
 
@@ -87,18 +79,3 @@ def _nearest(similarity: Callable[[slice], torch.Tensor], groups: np.ndarray, st
             near.update({(min(i, j), max(i, j)): value for value, j in zip(row, columns, strict=True) if value > -np.inf})
         report_progress(stage, rows.stop, n, "images")
     return near
-
-
-def _whitened(features: np.ndarray) -> torch.Tensor:
-    """(N, d) float32, rows of length 1: principal directions with unit variance, found on at most 20,000 images."""
-    import torch
-
-    mean = features[:: max(1, len(features) // 20_000)].mean(0)
-    sample = torch.from_numpy(features[:: max(1, len(features) // 20_000)] - mean)
-    covariance = sample.T @ sample / len(sample)
-    variance, directions = torch.linalg.eigh(covariance)
-    keep = min(_WHITE, len(features) // 8 + 1)
-    variance, directions = variance[-keep:], directions[:, -keep:]
-    scale = directions / (variance + 1e-4 * variance[-1]).sqrt()
-    blocks = [torch.from_numpy(features[i : i + 4096] - mean) @ scale for i in range(0, len(features), 4096)]
-    return torch.nn.functional.normalize(torch.cat(blocks), dim=1)

@@ -56,30 +56,46 @@ def spellings(subject: Subject) -> list[DatasetFinding]:
 
 
 def copies(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetFinding]:
-    """Identical and near-identical images, across parts and within them."""
+    """Identical and near-identical images, across parts and within them, and pairs that may be."""
     found = []
-    for kind, word in (("identical", "byte for byte"), ("near", "nearly: a copy that was changed, or the same thing taken again")):
+    kinds = (
+        ("identical", "byte for byte"),
+        ("near", "nearly: a copy that was changed, or the same thing taken again"),
+        ("possible", "perhaps: they share more than all images here do, less than copies"),
+    )
+    for kind, word in kinds:
         between: dict[tuple[str, str], list[DuplicatePair]] = defaultdict(list)
         for pair in pairs:
             if pair.kind == kind:
                 a, b = sorted((str(subject.parts[pair.i]), str(subject.parts[pair.j])), key=_order)
                 between[a, b].append(pair)
         for (a, b), those in sorted(between.items(), key=lambda item: tuple(map(_order, item[0]))):
-            examples = tuple(_show(subject, pair) for pair in those[:_EXAMPLES])
-            if a != b:
-                rows = {row for pair in those for row in (pair.i, pair.j) if subject.parts[row] == b}
-                total = int((subject.parts == b).sum())
-                sentence = f"{len(rows)} of {total} images of {b} {'are' if len(rows) != 1 else 'is'} also in {a}, {word}"
-                then = f"put both into one part ({_joining(subject)}), or take one out"
-                found.append(DatasetFinding(f"{kind} copies across parts", "leak", len(rows), sentence, examples, then))
-            else:
-                apart = sum(subject.groups[pair.i] != subject.groups[pair.j] for pair in those)
-                rest = f", {apart} of them of two groups" if subject.grouped and apart else ""
-                sentence = f"{len(those)} {'pairs' if len(those) != 1 else 'pair'} of one picture within {a}, {word}{rest}"
-                severity: Severity = "look" if apart and subject.grouped else "note"
-                then = f"{_joining(subject)}, so that no other split can part them" if severity == "look" else ""
-                found.append(DatasetFinding(f"{kind} copies within {a}", severity, len(those), sentence, examples, then))
+            found.append(_across(subject, kind, word, those, a, b) if a != b else _within(subject, kind, word, those, a))
     return found
+
+
+def _across(subject: Subject, kind: str, word: str, those: list[DuplicatePair], a: str, b: str) -> DatasetFinding:
+    rows = {row for pair in those for row in (pair.i, pair.j) if subject.parts[row] == b}
+    total = int((subject.parts == b).sum())
+    examples = tuple(_show(subject, pair) for pair in those[:_EXAMPLES])
+    if kind == "possible":
+        sentence = f"{len(rows)} of {total} images of {b} may also be in {a}, {word}"
+        return DatasetFinding(
+            f"{kind} copies across parts", "look", len(rows), sentence, examples, "look at them (--sheet draws the pairs)"
+        )
+    sentence = f"{len(rows)} of {total} images of {b} {'are' if len(rows) != 1 else 'is'} also in {a}, {word}"
+    then = f"put both into one part ({_joining(subject)}), or take one out"
+    return DatasetFinding(f"{kind} copies across parts", "leak", len(rows), sentence, examples, then)
+
+
+def _within(subject: Subject, kind: str, word: str, those: list[DuplicatePair], part: str) -> DatasetFinding:
+    apart = sum(subject.groups[pair.i] != subject.groups[pair.j] for pair in those)
+    rest = f", {apart} of them of two groups" if subject.grouped and apart else ""
+    sentence = f"{len(those)} {'pairs' if len(those) != 1 else 'pair'} of one picture within {part}, {word}{rest}"
+    severity: Severity = "look" if apart and subject.grouped and kind != "possible" else "note"
+    then = f"{_joining(subject)}, so that no other split can part them" if severity == "look" else ""
+    examples = tuple(_show(subject, pair) for pair in those[:_EXAMPLES])
+    return DatasetFinding(f"{kind} copies within {part}", severity, len(those), sentence, examples, then)
 
 
 def _joining(subject: Subject) -> str:
@@ -187,4 +203,4 @@ def _order(part: str) -> tuple[int, str]:
 
 def _show(subject: Subject, pair: DuplicatePair) -> str:
     a, b = (f"{subject.ids[row]} ({subject.parts[row]})" for row in (pair.i, pair.j))
-    return f"{a} = {b}" + (f", correlation {pair.correlation:.2f}" if pair.kind == "near" else "")
+    return f"{a} = {b}" + (f", correlation {pair.correlation:.2f}" if pair.kind != "identical" else "")

@@ -1,10 +1,14 @@
-"""Pairs of one picture: byte for byte, or resized, recompressed, mirrored, turned, cropped. Candidates come from `candidate_pairs`, `registration` decides.
+"""Pairs of one picture: byte for byte, or resized, recompressed, mirrored, turned, cropped. Candidates come from `candidate_pairs` and
+`local_points`, `registration` lays one over the other, and what they share beyond `shared_anatomy` decides.
 
 A lesion or a chest that was taken twice within minutes is found too: for a split it is the same thing.
 
 The candidates are tried nearest first, and the search goes on while it finds: it ends after `Effort.patience` in a row that are none, or at a limit.
-What correlation means one picture differs between modalities (all chest films share ribs), so it is measured: pairs drawn at random say how
-high two different pictures of this data set come, and the threshold lies `MARGIN` above the highest of them.
+
+What correlation means one picture differs between modalities, so it is measured: pairs of different groups, drawn at random and laid over each other
+in the same way, say what two different pictures of this data set come to. In Fisher's z, a pair is a copy from `SURE` spreads above their median on, and
+a possible one from `POSSIBLE` on; a spread is from their median to their ninth tenth. Neither is less than `Effort.lowest`. Constants and data that they
+were chosen on: benchmarks/copies.py.
 """
 
 from __future__ import annotations
@@ -14,55 +18,66 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medbench.audit.dataset import candidate_pairs
+from medbench.audit.dataset import candidate_pairs, local_points
 from medbench.audit.dataset.pack_rows import Rows
 from medbench.audit.dataset.registration import align
+from medbench.audit.dataset.shared_anatomy import SharedAnatomy
 from medbench.system.progress_listener import report_progress
 
-MARGIN = 0.15
-HIGHEST = 0.8  # of the threshold: what was seen on dermoscopy, endoscopy and chest films, see benchmarks/audit.py
+POSSIBLE, SURE = 4.0, 5.2
+_LESS_SURE = 0.8  # of `Effort.lowest`, for a possible copy
+_NEIGHBOURS = 4  # candidates an image, by points
 _BLOCK = 64
 
 
 @dataclass(frozen=True)
 class Effort:
-    """far: bits between hashes of a candidate. random: pairs for the threshold. lowest: of the threshold. patience: see above. limit, per_image:
-    aligned pairs at most."""
+    """far: bits between hashes of a candidate. points: whether images that share places are candidates too. random: pairs for the threshold.
+    lowest: of the threshold. patience: see above. limit, per_image: aligned pairs at most."""
 
     far: int = 14
-    random: int = 160
-    lowest: float = 0.5
+    points: bool = True
+    random: int = 240
+    lowest: float = 0.65
     patience: int = 384
     limit: int = 2_000
     per_image: int = 1
 
 
 #: While a run is planned: seconds for some thousand images, most of them for decoding. Copies alone: two films of one patient are for a person to judge.
-QUICK = Effort(far=8, random=64, lowest=0.75, patience=128, limit=400, per_image=0)
+QUICK = Effort(far=8, points=False, random=96, lowest=0.75, patience=128, limit=400, per_image=0)
 
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """i < j: rows. bits: in which their hashes differ (of 63; -1: not among the near). correlation: after alignment, 1 for the same bytes."""
+    """i < j: rows. bits: in which their hashes differ (of 63; -1: not among the near). correlation: of what they share beyond what all images share,
+    after alignment; 1 for the same bytes."""
 
     i: int
     j: int
-    kind: str  # "identical" or "near"
+    kind: str  # "identical", "near", or "possible"
     bits: int
     correlation: float
     overlap: float
 
 
 @dataclass(frozen=True)
+class Threshold:
+    """Correlations from which on a pair is a copy and a possible one. random: the median of pairs drawn at random."""
+
+    sure: float
+    possible: float
+    random: float = 0.0
+
+
+@dataclass(frozen=True)
 class Found:
-    """pairs: best first. threshold, random: of the correlation, and the highest of random pairs. aligned: pairs that were looked at closely.
-    complete: False where the limit ended the search before patience did."""
+    """pairs: best first. aligned: pairs that were looked at closely. complete: False where the limit ended the search before patience did."""
 
     pairs: list[DuplicatePair]
-    threshold: float
-    random: float
-    aligned: int
-    complete: bool
+    threshold: Threshold
+    aligned: int = 0
+    complete: bool = True
 
 
 def identical(hashes: Sequence[str]) -> list[DuplicatePair]:
@@ -71,53 +86,72 @@ def identical(hashes: Sequence[str]) -> list[DuplicatePair]:
     return [DuplicatePair(j, i, "identical", 0, 1.0, 1.0) for i, name in enumerate(hashes) if (j := first.setdefault(name, i)) != i]
 
 
-def near(pack: np.ndarray | Rows, features: np.ndarray | None, groups: np.ndarray, effort: Effort) -> Found:
-    """Pairs of different groups that show one picture. pack (N, S, S, 3) uint8, features (N, D) float32 or None, groups (N,) int64."""
-    n = len(pack)
-    if n < 2:
-        return Found([], effort.lowest, 0.0, 0, True)
+def near(pack: np.ndarray | Rows, groups: np.ndarray, effort: Effort) -> Found:
+    """Pairs of different groups that show one picture. pack (N, S, S, 3) uint8, groups (N,) int64."""
+    if len(pack) < 2:
+        return Found([], _threshold(np.zeros(0), effort.lowest))
     by_hash = candidate_pairs.by_hash(candidate_pairs.hashes(pack), groups, effort.far)
-    lists = [[(i, j) for i, j, _ in by_hash]]
-    if features is not None:
-        nearest = candidate_pairs.by_features(features, groups)
-        lists.append([(i, j) for i, j, _ in nearest])
-    bits = {(i, j): distance for i, j, distance in by_hash}
+    by_points = local_points.by_points(pack, groups, _NEIGHBOURS) if effort.points else []
+    lists = [[(i, j) for i, j, _ in found] for found in (by_points, by_hash)]  # points first: they tell copies from look-alikes better
     if not any(lists):
-        return Found([], effort.lowest, 0.0, 0, True)
-    random = _random(pack, groups, effort.random)
-    threshold = float(np.clip(random + MARGIN, effort.lowest, HIGHEST))
-    limit = effort.limit + effort.per_image * n
-    tried: dict[tuple[int, int], tuple[float, float]] = {}
-    complete = True
-    for order in lists:
-        vain = 0
-        queue = [pair for pair in order if pair not in tried]
-        step = min(_BLOCK, effort.patience)
-        for start in range(0, len(queue), step):
-            if vain >= effort.patience:
-                break
-            if len(tried) >= limit:
-                complete = False
-                break
-            block = queue[start : start + step]
-            correlation, overlap, _ = align(pack, np.array(block))
-            tried.update(zip(block, zip(correlation.tolist(), overlap.tolist(), strict=True), strict=True))
-            hits = np.flatnonzero(correlation >= threshold)
-            vain = len(block) - 1 - int(hits[-1]) if len(hits) else vain + len(block)
-            report_progress("aligning pairs", min(len(tried), limit - 1), limit, "pairs")
+        return Found([], _threshold(np.zeros(0), effort.lowest))
+    judge = _Judge(pack, SharedAnatomy(pack, groups))
+    threshold = _threshold(judge.random(groups, effort.random), effort.lowest)
+    limit = effort.limit + effort.per_image * len(pack)
+    complete = all(judge.search(order, threshold.sure, effort.patience, limit) for order in lists)  # a limit ends them all
     report_progress("aligning pairs", limit, limit, "pairs")
-    pairs = [DuplicatePair(i, j, "near", bits.get((i, j), -1), c, overlap) for (i, j), (c, overlap) in tried.items() if c >= threshold]
-    return Found(sorted(pairs, key=lambda pair: (-pair.correlation, pair.i, pair.j)), threshold, random, len(tried), complete)
+    bits = {(i, j): distance for i, j, distance in by_hash}
+    pairs = [
+        DuplicatePair(i, j, "near" if own >= threshold.sure else "possible", bits.get((i, j), -1), own, overlap)
+        for (i, j), (own, overlap) in judge.tried.items()
+        if own >= threshold.possible
+    ]
+    return Found(sorted(pairs, key=lambda pair: (-pair.correlation, pair.i, pair.j)), threshold, len(judge.tried), complete)
 
 
-def _random(pack: np.ndarray | Rows, groups: np.ndarray, n: int) -> float:
-    """The highest correlation of n random pairs of different groups, but for those that stand far above all others: a copy may be among them."""
-    rng = np.random.default_rng(0)
-    index = rng.integers(0, len(pack), (4 * n, 2))
-    index = index[groups[index[:, 0]] != groups[index[:, 1]]][:n]
-    if not len(index):
-        return 0.0
-    values = np.sort(align(pack, index, all_the_way=True, stage="aligning random pairs")[0])
-    spread = float(np.quantile(values, 0.9) - np.quantile(values, 0.5))
-    usual = values[values <= np.quantile(values, 0.9) + 4 * spread]
-    return float(usual[-1])
+class _Judge:
+    """tried: pair -> the correlation of what is its own, and its overlap."""
+
+    def __init__(self, pack: np.ndarray | Rows, shared: SharedAnatomy):
+        self.pack, self.shared = pack, shared
+        self.tried: dict[tuple[int, int], tuple[float, float]] = {}
+
+    def random(self, groups: np.ndarray, n: int) -> np.ndarray:
+        """Correlations of n random pairs of different groups."""
+        index = np.random.default_rng(0).integers(0, len(groups), (4 * n, 2))
+        index = index[groups[index[:, 0]] != groups[index[:, 1]]][:n]
+        _, _, maps = align(self.pack, index, all_the_way=True, stage="aligning random pairs")
+        return self.shared.correlation(index, maps)
+
+    def search(self, order: Sequence[tuple[int, int]], sure: float, patience: int, limit: int) -> bool:
+        """Try pairs in this order while copies are among them. False where the limit of tried pairs ended it."""
+        vain, step = 0, min(_BLOCK, patience)
+        queue = [pair for pair in order if pair not in self.tried]
+        for start in range(0, len(queue), step):
+            if vain >= patience:
+                return True
+            if len(self.tried) >= limit:
+                return False
+            block = queue[start : start + step]
+            hits = np.flatnonzero(self._try(block) >= sure)
+            vain = len(block) - 1 - int(hits[-1]) if len(hits) else vain + len(block)
+            report_progress("aligning pairs", min(len(self.tried), limit - 1), limit, "pairs")
+        return True
+
+    def _try(self, block: list[tuple[int, int]]) -> np.ndarray:
+        index = np.array(block)
+        whole, overlap, maps = align(self.pack, index)
+        own = np.zeros(len(block))
+        on = whole > 0  # else no plausible map was found, or the pair was left on the way
+        own[on] = self.shared.correlation(index[on], maps[on])
+        self.tried.update(zip(block, zip(own.tolist(), overlap.tolist(), strict=True), strict=True))
+        return own
+
+
+def _threshold(random: np.ndarray, lowest: float) -> Threshold:
+    """Of correlations of pairs of different groups. Medians and tenths: a few of the pairs may be copies."""
+    if not len(random):
+        return Threshold(lowest, _LESS_SURE * lowest)
+    median, high = np.quantile(np.arctanh(np.clip(random, -0.999, 0.999)), [0.5, 0.9])
+    sure, possible = (float(np.tanh(median + spreads * (high - median))) for spreads in (SURE, POSSIBLE))
+    return Threshold(max(sure, lowest), max(possible, _LESS_SURE * lowest), float(np.tanh(median)))

@@ -2,9 +2,8 @@
 
 Coarse: the detail of one image, mirrored, turned and scaled down in steps, is looked for in the other at every shift, by FFT; both ways round,
 for either may be the crop. Fine: from the best starts, an affine map is fitted by Gauss-Newton on the correlation (Evangelidis & Psarakis
-2008, doi:10.1109/TPAMI.2008.113). Only a band of spatial frequencies counts, in units of its local contrast: two lesions of one shape and
-colour share the low frequencies and the step at the border, but not the hairs, the network and the skin around. A dark frame that touches the
-image's border, as dermatoscopes and endoscopes leave it, is no part of the picture.
+2008, doi:10.1109/TPAMI.2008.113). Only a band of spatial frequencies counts (`detail`): two lesions of one shape and colour share the low
+frequencies and the step at the border, but not the hairs, the network and the skin around.
 
 What concerns one image alone (its bands, spectra, energies) is made once for all pairs of a batch. A pair is left as soon as it falls behind what
 copies have reached by then: most candidates are none, and half the time would go into fitting them.
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from medbench.audit.dataset.detail import FINE, WIDE, Detail, detail_of, grey_of, picture_of, resized
 from medbench.system.progress_listener import report_progress
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ _COARSE, _MIDDLE = 40, 64  # px of the search, and of the first fit
 _STARTS = 2  # best places of the search that are fitted
 _WIDE_STEPS, _FINE_STEPS = 4, 8  # of Gauss-Newton, at most
 _STILL = 0.05  # px: a fit that moves less has arrived
-_WIDE, _FINE = (1.0, 6.0), (0.7, 3.0)  # bands in px: finest and coarsest standard deviation. The fine one is what is judged
-_FLOOR = 0.01  # of the grey range: contrast below it is noise of the camera or the compression
-_DARK, _RIM = 0.2, 6  # a frame's grey level, and how many px of its soft edge belong to it
 _OVERLAP = 0.3  # of an image's area: below it, a good correlation says little
 #: A map that stretches or zooms more is no copy's (4:3 turned by a quarter: 1.78): with it, much can be made to agree.
 _STRETCH, _ZOOM = 2.0, 2.2
@@ -41,16 +38,6 @@ _STRETCH, _ZOOM = 2.0, 2.2
 #: had .72 and .40 at these steps of the wide fit and of the fine one.
 _WIDE_LEFT: Mapping[int, float] = {2: 0.6}
 _FINE_LEFT: Mapping[int, float] = {0: 0.2, 1: 0.3, 3: 0.4, 5: 0.45}
-
-
-class Detail(NamedTuple):
-    """values (P, 1, s, s): a band of the image over its local contrast, 0 in the frame. seen: 1.0 where there is a picture, 0.0 in the frame."""
-
-    values: torch.Tensor
-    seen: torch.Tensor
-
-    def at(self, rows: torch.Tensor) -> Detail:
-        return Detail(self.values[rows], self.seen[rows])
 
 
 class Search(NamedTuple):
@@ -102,11 +89,11 @@ def align(
 def _align(pixels: np.ndarray, pairs: torch.Tensor, all_the_way: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     import torch
 
-    grey = _grey(pixels)
-    seen = _picture(grey)
+    grey = grey_of(pixels)
+    seen = picture_of(grey)
 
     def detail(size: int, band: tuple[float, float]) -> Detail:
-        return _detail(_resize(grey, size), (_resize(seen, size) > 0.5).float(), band)
+        return detail_of(resized(grey, size), (resized(seen, size) > 0.5).float(), band)
 
     a, b = pairs.T
     size = pixels.shape[1]
@@ -117,7 +104,7 @@ def _align(pixels: np.ndarray, pairs: torch.Tensor, all_the_way: bool) -> tuple[
     best = score.topk(_STARTS, 1).indices
     start = torch.cat([forth[1], _inverse(back[1][:, new])], 1).gather(1, best[..., None, None].expand(-1, -1, 2, 3))
     p, k = start.shape[:2]
-    wide = detail(min(_MIDDLE, size), _WIDE)
+    wide = detail(min(_MIDDLE, size), WIDE)
     first, second = (wide.at(rows.repeat_interleave(k)) for rows in (a, b))
     maps, reached = _refine(first, second, start.reshape(p * k, 2, 3), _WIDE_STEPS, {} if all_the_way else _WIDE_LEFT)
     reached, which = torch.where(_plausible(maps), reached, torch.full((), -1.0)).view(p, k).max(1)
@@ -125,7 +112,7 @@ def _align(pixels: np.ndarray, pairs: torch.Tensor, all_the_way: bool) -> tuple[
     correlation, overlap = torch.zeros(p), torch.zeros(p)
     on = torch.arange(p) if all_the_way else torch.nonzero(reached >= min(_WIDE_LEFT.values()))[:, 0]
     if len(on):
-        fine = detail(size, _FINE)
+        fine = detail(size, FINE)
         first, second = fine.at(a[on]), fine.at(b[on])
         maps[on], _ = _refine(first, second, maps[on], _FINE_STEPS, {} if all_the_way else _FINE_LEFT)
         correlation[on], overlap[on] = _agreement(first, second, maps[on])
@@ -283,62 +270,3 @@ def _inverse(maps: torch.Tensor) -> torch.Tensor:
 
     inverse = torch.linalg.inv(maps[..., :2])
     return torch.cat([inverse, -(inverse @ maps[..., 2:])], -1)
-
-
-def _grey(pixels: np.ndarray) -> torch.Tensor:
-    """(P, 1, S, S) float32 in [0, 1] of (P, S, S, 3) uint8."""
-    import torch
-
-    return torch.from_numpy(np.array(pixels)).float().mean(-1)[:, None] / 255
-
-
-def _picture(grey: torch.Tensor) -> torch.Tensor:
-    """(P, 1, S, S) float32: 0 in a dark frame that touches the border, and at its soft edge; 1 elsewhere."""
-    import torch
-    from scipy import ndimage
-
-    found = np.ones(grey.shape, np.float32)
-    for out, x in zip(found[:, 0], grey[:, 0].numpy(), strict=True):
-        dark = x < _DARK
-        border = np.zeros_like(dark)
-        border[[0, -1]] = dark[[0, -1]]
-        border[:, [0, -1]] = dark[:, [0, -1]]
-        if border.any():
-            pieces, count = ndimage.label(dark)
-            touches = np.zeros(count + 1, bool)
-            touches[pieces[border]] = True
-            frame = ndimage.binary_dilation(touches[pieces], iterations=_RIM)
-            if frame.mean() < 0.5:  # else it is the picture that is dark
-                out[frame] = 0
-    return torch.from_numpy(found)
-
-
-def _detail(grey: torch.Tensor, seen: torch.Tensor, band: tuple[float, float]) -> Detail:
-    fine, coarse = band
-    x = _blur(grey, fine) - _blur(grey, coarse)
-    contrast = _blur(x * x, 2 * coarse).sqrt()
-    return Detail(x / (contrast + _FLOOR) * seen, seen)
-
-
-def _resize(x: torch.Tensor, size: int) -> torch.Tensor:
-    from torch.nn import functional
-
-    return x if x.shape[-1] == size else functional.interpolate(x, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-
-
-def _blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
-    kernel = _smoothing(x.shape[-1], sigma)
-    return kernel @ x @ kernel.T
-
-
-@cache
-def _smoothing(size: int, sigma: float) -> torch.Tensor:
-    """(size, size): a Gaussian about each place, mirrored at both ends."""
-    import torch
-    from torch.nn import functional
-
-    radius = min(max(1, int(3 * sigma + 0.5)), size - 1)
-    at = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
-    padded = functional.pad(torch.eye(size)[None], (radius, radius), mode="reflect")
-    return functional.conv1d(padded.view(size, 1, -1), (kernel / kernel.sum()).view(1, 1, -1))[:, 0].T.contiguous()

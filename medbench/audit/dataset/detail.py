@@ -1,0 +1,93 @@
+"""The detail of an image, which two pictures of one thing share: a band of spatial frequencies in units of its local contrast.
+
+A dark frame that touches the image's border, as dermatoscopes, endoscopes and fundus cameras leave it, is no part of the picture.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+WIDE, FINE = (1.0, 6.0), (0.7, 3.0)  # bands in px: finest and coarsest standard deviation. The fine one is what is judged
+_FLOOR = 0.01  # of the grey range: contrast below it is noise of the camera or the compression
+_DARK, _RIM = 0.2, 6  # a frame's grey level, and how many px of its soft edge belong to it
+_BLACK, _MOST = (
+    0.05,
+    0.8,
+)  # grey level that nearly all of a large frame stays below, and its share at most: a dark picture has lighter places
+
+
+class Detail(NamedTuple):
+    """values (P, 1, s, s): a band of the image over its local contrast, 0 in the frame. seen: 1.0 where there is a picture, 0.0 in the frame."""
+
+    values: torch.Tensor
+    seen: torch.Tensor
+
+    def at(self, rows: torch.Tensor) -> Detail:
+        return Detail(self.values[rows], self.seen[rows])
+
+
+def grey_of(pixels: np.ndarray) -> torch.Tensor:
+    """(P, 1, S, S) float32 in [0, 1] of (P, S, S, 3) uint8."""
+    import torch
+
+    return torch.from_numpy(np.array(pixels)).float().mean(-1)[:, None] / 255
+
+
+def picture_of(grey: torch.Tensor) -> torch.Tensor:
+    """(P, 1, S, S) float32: 0 in a dark frame that touches the border, and at its soft edge; 1 elsewhere."""
+    import torch
+    from scipy import ndimage
+
+    found = np.ones(grey.shape, np.float32)
+    for out, x in zip(found[:, 0], grey[:, 0].numpy(), strict=True):
+        dark = x < _DARK
+        border = np.zeros_like(dark)
+        border[[0, -1]] = dark[[0, -1]]
+        border[:, [0, -1]] = dark[:, [0, -1]]
+        if border.any():
+            pieces, count = ndimage.label(dark)
+            touches = np.zeros(count + 1, bool)
+            touches[pieces[border]] = True
+            bare = touches[pieces]
+            frame = ndimage.binary_dilation(bare, iterations=_RIM)
+            share = frame.mean()
+            if share < 0.5 or (share < _MOST and np.quantile(x[bare], 0.9) < _BLACK):  # else it is the picture that is dark
+                out[frame] = 0
+    return torch.from_numpy(found)
+
+
+def detail_of(grey: torch.Tensor, seen: torch.Tensor, band: tuple[float, float]) -> Detail:
+    fine, coarse = band
+    x = blur(grey, fine) - blur(grey, coarse)
+    contrast = blur(x * x, 2 * coarse).sqrt()
+    return Detail(x / (contrast + _FLOOR) * seen, seen)
+
+
+def resized(x: torch.Tensor, size: int) -> torch.Tensor:
+    from torch.nn import functional
+
+    return x if x.shape[-1] == size else functional.interpolate(x, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
+    kernel = _smoothing(x.shape[-1], sigma)
+    return kernel @ x @ kernel.T
+
+
+@cache
+def _smoothing(size: int, sigma: float) -> torch.Tensor:
+    """(size, size): a Gaussian about each place, mirrored at both ends."""
+    import torch
+    from torch.nn import functional
+
+    radius = min(max(1, int(3 * sigma + 0.5)), size - 1)
+    at = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
+    padded = functional.pad(torch.eye(size)[None], (radius, radius), mode="reflect")
+    return functional.conv1d(padded.view(size, 1, -1), (kernel / kernel.sum()).view(1, 1, -1))[:, 0].T.contiguous()

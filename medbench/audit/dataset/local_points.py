@@ -1,0 +1,170 @@
+"""Which images share places: points of an image, described so that turning and mirroring it change nothing, and looked for in all others.
+
+A copy that was cropped, padded or written on has lost its hash and its nearest neighbours in feature space wherever all images of a data set are taken
+alike; but most of its points are still there. Points are the extremes of differences of Gaussians (Lowe 2004, doi:10.1023/B:VISI.0000029664.99615.94);
+what lies around one is read on rings, and the products of the rings' angular frequencies are the description: a turn changes the phases of all rings
+alike, a mirror turns their sign, so that the real part of a product stays. Neighbours are looked for in the leaves of a few random projection trees
+(Dasgupta & Freund 2008, doi:10.1145/1374376.1374452): n log n in the number of points. A match counts by how much nearer it is than what else the leaf
+holds, so that places that many images have, as a rib or the rim of an eye, count little.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medbench.audit.dataset.detail import blur, grey_of, picture_of
+from medbench.system.progress_listener import report_progress
+
+if TYPE_CHECKING:
+    import torch
+
+    from medbench.audit.dataset.pack_rows import Rows
+
+POINTS = 128  # an image, at most
+_BLURS = tuple(0.8 * 1.2**k for k in range(9))  # px
+_RINGS, _ANGLES, _FREQUENCIES = (1.2, 2.4, 3.7, 5.2, 7.0), 16, 7  # in blurs of the point
+_NOISE = 0.01  # of the grey range: contrast below it makes no point
+_KEPT = 40  # principal directions of the descriptions, each with unit variance
+_SAMPLE = 320  # images that these are found on
+_TREES, _LEAF = 4, 128
+_MATCHES = 3  # of a point in a leaf; the next one is what the leaf holds anyway
+_STEP = 64  # images, or leaves, at a time
+
+
+def by_points(pack: np.ndarray | Rows, groups: np.ndarray, neighbours: int) -> list[tuple[int, int, float]]:
+    """(i, j, votes) with i < j, most votes first: each image's `neighbours` of another group with most votes. pack (N, S, S, 3) uint8, groups (N,) int."""
+    import torch
+
+    n = len(pack)
+    with torch.inference_mode():
+        points, owner = _described(pack)
+        if len(points) <= _MATCHES:
+            return []
+        first, second, votes = _votes(points, owner, torch.from_numpy(groups))
+    order = np.argsort(-votes, kind="stable")
+    room = np.full(n, neighbours)
+    found = []
+    for i, j, value in zip(first[order].tolist(), second[order].tolist(), votes[order].tolist(), strict=True):
+        if room[i] > 0 or room[j] > 0:
+            room[i], room[j] = room[i] - 1, room[j] - 1
+            found.append((i, j, value))
+    return found
+
+
+def _described(pack: np.ndarray | Rows) -> tuple[torch.Tensor, torch.Tensor]:
+    """All points (M, _KEPT) float16, each of length 1, and the image (M,) int32 that each lies in."""
+    import torch
+
+    n = len(pack)
+    sample = torch.cat([_descriptions(pack[rows])[0] for rows in _blocks(np.arange(0, n, max(1, n // _SAMPLE)))])
+    if not len(sample):
+        return torch.zeros(0, _KEPT, dtype=torch.float16), torch.zeros(0, dtype=torch.int32)
+    mean = sample.mean(0)
+    variance, directions = torch.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
+    scale = directions[:, -_KEPT:] / (variance[-_KEPT:] + 1e-3 * variance[-1]).clamp_min(1e-12).sqrt()
+    points, owner = [], []
+    for rows in _blocks(np.arange(n)):
+        each, own = _descriptions(pack[rows])
+        points.append(torch.nn.functional.normalize((each - mean) @ scale, dim=1).half())
+        owner.append((own + int(rows[0])).int())
+        report_progress("describing points", int(rows[-1]) + 1, n, "images")
+    return torch.cat(points), torch.cat(owner)
+
+
+def _blocks(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[start : start + _STEP] for start in range(0, len(rows), _STEP)]
+
+
+def _descriptions(pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Descriptions (M, D) of the points of P images, and the image (M,) of each."""
+    import torch
+
+    grey = grey_of(pixels)
+    blurred = torch.cat([blur(grey, sigma) for sigma in _BLURS], 1)
+    level, y, x, there = _points(grey, blurred)
+    found = _rings(blurred[:, :-1], level, y, x)
+    spectrum = torch.fft.rfft(found, dim=-1)[..., :_FREQUENCIES].transpose(-1, -2)
+    one, other = torch.triu_indices(len(_RINGS), len(_RINGS))
+    products = (spectrum[..., one] * spectrum[..., other].conj()).real.flatten(2)
+    described = torch.cat([products.sign() * products.abs().sqrt(), spectrum[..., 0, :].real], -1)
+    owner = torch.arange(len(pixels))[:, None].expand_as(there)
+    return described[there], owner[there]
+
+
+def _points(grey: torch.Tensor, blurred: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Level, row and column of `POINTS` extremes of each image, strongest in their surroundings first, and which of them are any: (P, POINTS) each."""
+    import torch
+    from torch.nn import functional
+
+    size = grey.shape[-1]
+    around = blur((grey - blur(grey, 4.0)) ** 2, 6.0).clamp_min(0).sqrt()
+    strength = (blurred[:, :-1] - blurred[:, 1:]).abs() / (around + _NOISE) * picture_of(grey)
+    strength = torch.where(strength == functional.max_pool2d(strength, 3, 1, 1), strength, torch.zeros(()))
+    inner = torch.zeros(size, size)
+    inner[2:-2, 2:-2] = 1
+    value, at = (strength * inner).flatten(1).topk(min(POINTS, strength[0].numel()), 1)
+    return at // size**2, at % size**2 // size, at % size, value > 1e-3
+
+
+def _rings(levels: torch.Tensor, level: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """(P, n, rings, angles): what lies on the rings about each point, in its own level, with mean 0 and length 1."""
+    import torch
+    from torch.nn import functional
+
+    p, n = level.shape
+    high, size = levels.shape[1:3]
+    angle = torch.arange(_ANGLES) * (2 * math.pi / _ANGLES)
+    radius = (torch.tensor(_BLURS)[level][..., None] * torch.tensor(_RINGS))[..., None]
+    across = (x[..., None, None] + radius * angle.cos()).clamp(0, size - 1)
+    down = (y[..., None, None] + radius * angle.sin()).clamp(0, size - 1) + level[..., None, None] * size
+    net = torch.stack([(across + 0.5) * 2 / size - 1, (down + 0.5) * 2 / (high * size) - 1], -1).view(p, n, -1, 2)
+    tall = levels.reshape(p, 1, high * size, size)  # the levels one below the other: one lookup for all
+    found = functional.grid_sample(tall, net, align_corners=False, padding_mode="border")[:, 0]
+    found = found - found.mean(-1, keepdim=True)
+    return (found / found.norm(dim=-1, keepdim=True).clamp_min(1e-4)).view(p, n, len(_RINGS), _ANGLES)
+
+
+def _votes(points: torch.Tensor, owner: torch.Tensor, groups: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of images of two groups that share points, i < j, and how much they do: (P,) each."""
+    import torch
+
+    n, keys, votes = len(groups), [], []
+    random = torch.Generator().manual_seed(0)
+    for tree in range(_TREES):
+        for leaves in _tree(points, random).split(_STEP):
+            near = points[leaves].float()
+            own = owner[leaves].long()
+            group = groups[own]
+            like = (near @ near.mT).masked_fill_(group[:, :, None] == group[:, None], -1.0)
+            value, at = like.topk(min(_MATCHES + 1, like.shape[-1]), 2)
+            ahead = (value - value[..., -1:])[..., :-1]
+            other = own[:, None].expand(-1, own.shape[1], -1).gather(2, at[..., :-1])
+            mine = own[:, :, None].expand_as(other)
+            counts = ahead > 0
+            keys.append((torch.minimum(mine, other) * n + torch.maximum(mine, other))[counts])
+            votes.append(ahead[counts])
+        report_progress("comparing points", tree + 1, _TREES, "trees")
+    key, which = torch.cat(keys).unique(return_inverse=True)
+    total = torch.zeros(len(key)).index_add_(0, which, torch.cat(votes))
+    return (key // n).numpy(), (key % n).numpy(), total.numpy()
+
+
+def _tree(points: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """(leaves, at most `_LEAF`) rows of points (M, D): halved again and again at the median along random directions. Some rows stand twice."""
+    import torch
+
+    m = len(points)
+    depth = max(0, math.ceil(math.log2(m / _LEAF)))
+    more = -m % 2**depth
+    nodes = torch.cat([torch.randperm(m, generator=random), torch.randint(m, (more,), generator=random)])[None]
+    for _ in range(depth):
+        direction = torch.randn(len(nodes), points.shape[1], generator=random)
+        halves = [
+            (points[node].float() @ along[..., None])[..., 0].argsort(1)
+            for node, along in zip(nodes.split(_STEP), direction.split(_STEP), strict=True)
+        ]
+        nodes = nodes.gather(1, torch.cat(halves)).view(2 * len(nodes), -1)
+    return nodes
