@@ -3,9 +3,9 @@
     MEDBENCH_DATA=FOLDER python benchmarks/copies.py [--sets ham10000,chexpert,...] [--images 400] [--share 20]
 
 Sets are folders of MEDBENCH_DATA, or tasks whose phantoms are drawn: one image a group, frontal films and right eyes alone. The thresholds of
-`medbench/audit/dataset/duplicates.py` were chosen on phantoms and on kermany, with the transforms of TUNED; the others are for judging. Of a share of
-the images (%) a copy is planted, transforms by turns. Prints a line a set and transform: sure and possible ones found of those planted; and a line a set:
-false pairs a thousand images, sure and possible, and seconds. A real set holds one patient twice here and there: its false pairs are for the eye, and are named.
+`medbench/audit/dataset/duplicates.py` were chosen on phantoms and on kermany, with the transforms of TUNED; the others are for judging. Of a share
+of the images (%) a copy is planted, transforms by turns. Prints a line a set and transform: sure and possible ones found of those planted; and a line a set:
+false pairs a thousand images, sure and possible, and seconds. A real set holds one patient twice here and there: false pairs are named, for the eye.
 """
 
 from __future__ import annotations
