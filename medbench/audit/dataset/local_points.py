@@ -124,7 +124,8 @@ def _rings(levels: torch.Tensor, level: torch.Tensor, y: torch.Tensor, x: torch.
     tall = levels.reshape(p, 1, high * size, size)  # the levels one below the other: one lookup for all
     found = functional.grid_sample(tall, net, align_corners=False, padding_mode="border")[:, 0]
     found = found - found.mean(-1, keepdim=True)
-    return (found / found.norm(dim=-1, keepdim=True).clamp_min(1e-4)).view(p, n, len(_RINGS), _ANGLES)
+    rings: torch.Tensor = (found / found.norm(dim=-1, keepdim=True).clamp_min(1e-4)).view(p, n, len(_RINGS), _ANGLES)
+    return rings
 
 
 def _votes(points: torch.Tensor, owner: torch.Tensor, groups: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -134,7 +135,7 @@ def _votes(points: torch.Tensor, owner: torch.Tensor, groups: torch.Tensor) -> t
     n, keys, votes = len(groups), [], []
     random = torch.Generator().manual_seed(0)
     for tree in range(_TREES):
-        for leaves in _tree(points, random).split(_STEP):
+        for leaves in torch.split(_tree(points, random), _STEP):
             near = points[leaves].float()
             own = owner[leaves].long()
             group = groups[own]
@@ -147,7 +148,7 @@ def _votes(points: torch.Tensor, owner: torch.Tensor, groups: torch.Tensor) -> t
             keys.append((torch.minimum(mine, other) * n + torch.maximum(mine, other))[counts])
             votes.append(ahead[counts])
         report_progress("comparing points", tree + 1, _TREES, "trees")
-    key, which = torch.cat(keys).unique(return_inverse=True)
+    key, which = torch.unique(torch.cat(keys), return_inverse=True)
     total = torch.zeros(len(key)).index_add_(0, which, torch.cat(votes))
     return (key // n).numpy(), (key % n).numpy(), total.numpy()
 
@@ -164,7 +165,7 @@ def _tree(points: torch.Tensor, random: torch.Generator) -> torch.Tensor:
         direction = torch.randn(len(nodes), points.shape[1], generator=random)
         halves = [
             (points[node].float() @ along[..., None])[..., 0].argsort(1)
-            for node, along in zip(nodes.split(_STEP), direction.split(_STEP), strict=True)
+            for node, along in zip(torch.split(nodes, _STEP), torch.split(direction, _STEP), strict=True)
         ]
         nodes = nodes.gather(1, torch.cat(halves)).view(2 * len(nodes), -1)
     return nodes
