@@ -7,6 +7,12 @@ The three scenarios that they compare, and the supervised baseline, gathered in 
     medbench run benchmarks/azizi2021.py --source task                              # in-domain alone
     medbench run benchmarks/azizi2021.py --source imagenet --methods simclr,supervised      # ImageNet alone
     medbench run benchmarks/azizi2021.py --augmentations chest,dermatology                  # their ablation of the views, each on both tasks
+    medbench run benchmarks/azizi2021.py --source imagenet --methods supervised --encoder resnetv2_50x1_bit.goog_in21k      # BiT, 21k classes
+    medbench run benchmarks/azizi2021.py --protocols linear                                 # their appendix: linear evaluation
+    medbench run benchmarks/azizi2021.py --task chexpert --shift nih14                      # unchanged on another hospital's
+    medbench shift runs/azizi2021                                                           # what is lost there
+    medbench clinical runs/azizi2021                                                        # CheXpert finding by finding
+    python benchmarks/claims.py runs/azizi2021                                              # what they claim of an order
     medbench compare runs/azizi2021
     medbench table runs/azizi2021 --rows method,source --cols task,labels
     medbench table runs/azizi2021 --metric accuracy --rows method,source --cols task,labels # top-1, as their dermatology
@@ -37,7 +43,8 @@ Where this departs from the paper:
 - A fraction of the labels is no plain random share, as theirs probably is: every draw begins with an image of each class, and takes whole patients
   in proportion to the classes. So in small fractions rare classes are more frequent than among all images, and with several labels an image
   those with many of them. `medbench data split TASK --labels 10` counts; at 100 % nothing of this is left.
-- Fine-tuning is the suite's own, its rate searched, at 224 px; theirs is NOT FOUND. Shift to other hospitals is not part of this grid.
+- Fine-tuning is the suite's own, its rate searched, at 224 px; theirs is NOT FOUND. Shift of dermatology to
+  a second clinic has no open counterpart; their values of shift, of linear evaluation, of BiT and of each finding are NOT FOUND.
 """
 
 from medbench import Grid

@@ -6,12 +6,14 @@ the checkpoints are fetched by name (`medbench list checkpoints`), or put into t
     DINO="--methods dino --encoder vit_small_patch8_224.dino --readout last4"
     TUNED="--protocols finetune-truong2021"
     FOUR="--methods random,supervised,swav,simclr"
+    FUSED="--methods dvme-scalar:simclr+swav+dino@vit_small_patch8_224.dino/last4"
 
     medbench run benchmarks/truong2021.py --task retina                          # tables B2, C2: the grid as it stands
     medbench run benchmarks/truong2021.py --task retina $DINO                    # and their DINO column
     python benchmarks/published.py truong2021 B2 runs/truong2021
     medbench run benchmarks/truong2021.py --task retina $TUNED $FOUR             # B6
     medbench run benchmarks/truong2021.py --task retina $TUNED $DINO
+    medbench run benchmarks/truong2021.py --task retina $TUNED $FUSED            # DVME with its members fine-tuned: no scores of theirs
 
     medbench run benchmarks/truong2021.py --task pneumonia                       # B3, C3; B7
     medbench run benchmarks/truong2021.py --task pneumonia $DINO
@@ -29,6 +31,9 @@ the checkpoints are fetched by name (`medbench list checkpoints`), or put into t
     medbench run benchmarks/truong2021.py $PATCHES $DINO
     medbench run benchmarks/truong2021.py $PATCHES $TUNED $FOUR
     medbench run benchmarks/truong2021.py $PATCHES $TUNED $DINO
+
+    python benchmarks/dvme.py G1                                                 # parameters; F1 runs/truong2021: attention by source
+    python benchmarks/claims.py runs/truong2021                                  # what they claim of an order
 
 Results gather in runs/truong2021.
 
@@ -48,7 +53,8 @@ Where this departs from the paper:
 - `linear` is the exact solution with a cross-validated penalty, not Adam with early stopping, and needs no validation part. Fine-tuning and
   DVME hold out a fifth, where that is 20 images: with n50 and less nothing is held out, fine-tuning takes all 50 epochs at its first rate,
   DVME 50 steps at a tenth of it. What share their folds hold out is NOT FOUND.
-- Images are squashed to the encoder's size, not resized to 256 and cropped to 224; fine-tuning sees the suite's views (resized crop, flips,
+- Linear evaluation and DVME see plain images, theirs crops, flips or rotations, too. Images are squashed to the encoder's size, not
+  resized to 256 and cropped to 224; fine-tuning sees the suite's views (resized crop, flips,
   rotation, colour), theirs flips or rotations. With all labels one validation part serves all seeds, theirs are five folds. The pixel
   normalisation of the paper is NOT FOUND: here each checkpoint's own.
 - Which epochs of VISSL's SimCLR and SwAV, and whose supervised ResNet-50, is NOT FOUND: here SimCLR of 1,000, the SwAV authors' own file of 800

@@ -47,7 +47,7 @@ def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--task", "drem"], r"re:Unknown task 'drem'\. Allowed: .*Did you mean 'derm'\? Next: medbench list tasks"),
         (
             ["--methods", "supervized"],
-            r"re:Unknown method 'supervized'\. Allowed: .*random.*Did you mean 'supervised'\? Next: medbench list methods",
+            r"re:Unknown method 'supervized'\. Allowed: .*micle.*Did you mean 'supervised'\? Next: medbench list methods",
         ),
         (["--protocols", "liner"], r"re:Unknown protocol 'liner'\. Allowed: .*knn.*Did you mean 'linear'\? Next: medbench list protocols"),
         (["--encoder", "resnet_50"], r"re:Unknown encoder 'resnet_50'\. Allowed: .*Did you mean 'resnet50'\? Next: medbench list encoders"),
@@ -78,8 +78,8 @@ def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--pretrain", "fast"], "Unknown pretraining budget 'fast'. Allowed: quick, standard, paper. Next: medbench run --pretrain quick"),
         (
             ["--methods", "dvme", "--protocols", "knn"],
-            "Method 'dvme' trains its own head over its members' features: protocol 'knn' has nothing to fit. Allowed: linear, finetune. "
-            "Next: medbench run --methods dvme --protocols linear,finetune",
+            "Method 'dvme' trains its own head over its members' features: protocol 'knn' has nothing to fit. Allowed: "
+            "finetune, finetune-truong2021, finetune-nielsen2023, linear. Next: medbench run --methods dvme --protocols linear,finetune",
         ),
         (["--methods", "dvme:swav+dyno"], r"re:Unknown method 'dyno'\. Allowed: .*Did you mean 'dino'\?"),
         (["--methods", "dvme:swav"], r"re:'swav' does not name two different members\."),

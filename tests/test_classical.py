@@ -11,6 +11,7 @@ import torch
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PowerTransformer
 from sklearn.svm import SVC
@@ -19,12 +20,13 @@ from medbench.models import power_transform
 from medbench.protocols import _features as features
 from medbench.protocols import knn, linear, svm_logreg
 from medbench.protocols.knn import KNN
+from medbench.protocols.knn_nielsen2023 import KNN_NIELSEN2023
 from medbench.protocols.svm_logreg import LOGREG, SVM
 from medbench.run import validation
 from medbench.schema import Protocol, Scores, Train, UserError, registry
 from medbench.stats import splits
 
-ALL = pytest.mark.parametrize("protocol", [KNN, SVM, LOGREG], ids=lambda protocol: protocol.name)
+ALL = pytest.mark.parametrize("protocol", [KNN, KNN_NIELSEN2023, SVM, LOGREG], ids=lambda protocol: protocol.name)
 FITTED = pytest.mark.parametrize("protocol", [SVM, LOGREG], ids=lambda protocol: protocol.name)
 SVC_AS_PUBLISHED = {"C": 1.0, "kernel": "rbf", "gamma": "scale", "class_weight": "balanced", "break_ties": True}
 
@@ -399,3 +401,23 @@ def test_features_that_are_not_finite_are_named(protocol):
     images[4, 2] = np.nan
     with pytest.raises(UserError, match=r"test features of 1 of 30 images.*image 4"):
         _scores(protocol, train, images)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nielsens_neighbours_are_a_plain_scikit_learn_pipeline(case):
+    """k = 5 x classes, distance weights, after power transform and PCA; where fewer images are there than k, all of them."""
+    n, dimensions, classes = CASES[case]
+    both = _drawn(n + 200, dimensions, classes, 1)
+    train = Train(both.features[:n], both.labels[:n], both.groups[:n], both.kind, classes)
+    images, x = both.features[n:], train.features.astype(float)
+    k = min(5 * classes, n)
+    plain = make_pipeline(PowerTransformer(), PCA(), KNeighborsClassifier(k, weights="distance")).fit(x, train.labels)
+    scores = _scores(KNN_NIELSEN2023, train, images)
+    assert scores.chosen["k"] == k
+    reached = np.abs(images).max(0) <= 20 * np.abs(x).max(0)  # all of them: no image is held back
+    assert reached.all()
+    expected = plain.predict_proba(images.astype(float))
+    near = np.abs(scores.probabilities - expected).max(1)
+    assert np.median(near) < 1e-4 and (scores.decisions == expected.argmax(1)).mean() > 0.98
+    few = Train(train.features, train.labels, train.groups, train.kind, classes)
+    assert _scores(KNN_NIELSEN2023, few, images, np.arange(3 * classes)).chosen["k"] == 3 * classes

@@ -11,7 +11,7 @@ import pytest
 import torch
 from fakes.finetuning import LABELS, NETWORK, SHORT, SIZE, Tiny, build, job, pictures, scored
 
-from medbench.models.finetune import NIELSEN2023, TRUONG2021, loop
+from medbench.models.finetune import NIELSEN2023, NIELSEN2023_LAST_LAYER, TRUONG2021, loop
 from medbench.models.finetune.network import is_transformer, shares_by_depth
 from medbench.models.finetune.pixel_batches import normalised
 from medbench.protocols import finetune, linear
@@ -239,6 +239,9 @@ def test_the_papers_numbers() -> None:
     interval = n.steps / n.evaluations
     assert (n.patience * interval, n.cooldown * interval, n.warmup * n.steps) == (500, 500, 250)
     assert n.class_weights and n.watch == "balanced_accuracy"
+    assert n.batch == 256, "reproduce_results.py sets it over the 64 of the machine file"
+    expected = replace(n, name="nielsen2023-last-layer", trained=("norm", "head"))
+    assert expected == NIELSEN2023_LAST_LAYER
     titles = {name: protocol.title for name, protocol in registry.protocols().items() if name.startswith("finetune-")}
     assert all("of our own" in title for title in titles.values()), "a paper's methods text prints them: they say what is not the paper's"
     assert {name for name in registry.protocols() if name.startswith("finetune")} == {
@@ -255,3 +258,24 @@ def test_class_weights_are_inverse_frequencies(tmp_path: Path) -> None:
     work = loop.FineTuning(train, NETWORK, NIELSEN2023, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
     assert work.weights is not None
     assert work.weights[1] / work.weights[0] == pytest.approx(3) and work.weights[2] == 0
+
+
+def test_the_last_layer_alone_learns(tmp_path: Path) -> None:
+    """Of a network with a last norm: that and the head move, every other weight keeps its bits."""
+    import timm
+
+    def build() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return timm.create_model("xcit_nano_12_p16_224", pretrained=False, num_classes=0, img_size=32)
+
+    network = replace(NETWORK, build=build, size=32)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    train = replace(job(np.arange(8) % 2, "binary", 2, tmp_path), features=pixels, network=network)
+    everything = np.arange(8)
+    recipe = replace(NIELSEN2023_LAST_LAYER, steps=3, warmup=0.0)
+    work = loop.FineTuning(train, network, recipe, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
+    before = {name: value.clone() for name, value in work.start().named_parameters()}
+    after = work.train(1e-2, 1.0).best
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    last = {name for name in before if name.startswith(("encoder.norm.", "head."))}
+    assert last == moved and len(before) > 50, moved ^ last

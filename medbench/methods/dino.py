@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medbench.images import augment
@@ -10,7 +12,7 @@ from medbench.models import weights
 from medbench.models.pretrain.initial_weights import SOURCES, starting
 from medbench.models.pretrain.position import Position
 from medbench.models.pretrain.recipe import Recipe, budgeted, gentle, step_of
-from medbench.schema import Method
+from medbench.schema import Encoder, Method, Weights
 
 if TYPE_CHECKING:
     import torch
@@ -146,6 +148,12 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
     )
 
 
+def nielsen2023_start(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: Path) -> Weights:
+    """The supervised ImageNet weights of the encoder, on his pixel scale, [-1, 1]."""
+    half = (0.5, 0.5, 0.5)
+    return replace(weights.supervised(encoder, cache_dir), mean=half, std=half)
+
+
 DINO = Method(
     "dino",
     version=1,
@@ -156,4 +164,16 @@ DINO = Method(
     seeded=True,
     recipes=recipes,
     citation="Caron et al. 2021, arXiv:2104.14294",
+)
+DINO_NIELSEN2023 = Method(
+    "dino-nielsen2023",
+    version=1,
+    title="DINO as Nielsen et al. 2023 start it: from supervised ImageNet weights, pixels on [-1, 1]",
+    sources=("imagenet+task",),
+    weights=nielsen2023_start,
+    encoder=weights.build_encoder,
+    seeded=True,
+    recipes=recipes,
+    default=False,
+    citation="Nielsen et al. 2023, Bioengineering 10(8):895",
 )

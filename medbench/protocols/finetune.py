@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from medbench.models.finetune import MODERN, NIELSEN2023, TRUONG2021, FineTuneRecipe
+from medbench.models.finetune import MODERN, NIELSEN2023, NIELSEN2023_LAST_LAYER, TRUONG2021, FineTuneRecipe
 from medbench.schema import KINDS, Protocol, Scores, Train
 
 if TYPE_CHECKING:
@@ -71,8 +71,15 @@ FINETUNE_TRUONG2021 = _protocol(
 )
 FINETUNE_NIELSEN2023 = _protocol(
     "finetune-nielsen2023",
-    2,
+    3,
     "Fine-tuning after the DL baseline of Nielsen et al. 2023, views and number of steps of our own",
     NIELSEN2023,
+    "Nielsen et al. 2023, Bioengineering 10(8):895",
+)
+LAST_LAYER_NIELSEN2023 = _protocol(
+    "last-layer-nielsen2023",
+    1,
+    "The head and the last norm trained after the last-layer classifier of Nielsen et al. 2023, views and number of steps of our own",
+    NIELSEN2023_LAST_LAYER,
     "Nielsen et al. 2023, Bioengineering 10(8):895",
 )

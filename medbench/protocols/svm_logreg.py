@@ -14,7 +14,7 @@ Departures, none of which changes the fit to features that vary:
 - Where an image that is scored would leave the power transform's range it is held there: at `REACH` times the largest training value before, at
   sqrt(n - 1) deviations after it. No training image can lie beyond either.
 - If nothing is left that varies, all classes seen are equally probable, and the first is the decision.
-Nielsen's own kNN (k = 5 x classes, weights by distance, after the same transforms) is not `knn`; with fewer than k images it cannot run.
+Nielsen's own nearest neighbours, after the same transforms, are `knn-nielsen2023`.
 They classify exclusive classes only: multi-label tasks are refused.
 
 A class without a labelled image gets probability 0. Ordinal classes are treated as nominal.
@@ -229,11 +229,11 @@ def decision_values(model: Any, images: np.ndarray) -> np.ndarray:
     return values if values.ndim == 2 else np.column_stack([np.zeros_like(values), values])
 
 
-_NIELSEN = (
+NIELSEN = (
     "Nielsen et al., Self-supervision for medical image classification: state-of-the-art performance with ~100 labeled training samples "
     "per class, Bioengineering 2023, 10(8), 895, arXiv:2304.05163"
 )
-_TRANSFORMS = {"transforms": "PowerTransformer(), PCA()", "constant": CONSTANT, "reach": REACH, "variance": VARIANCE}
+TRANSFORMS = {"transforms": "PowerTransformer(), PCA()", "constant": CONSTANT, "reach": REACH, "variance": VARIANCE}
 SVM = Protocol(
     name="svm",
     version=3,
@@ -241,8 +241,8 @@ SVM = Protocol(
     kinds=EXCLUSIVE,
     evaluate=svm,
     seeded=False,
-    settings={**SVM_ARGUMENTS, **_TRANSFORMS, "sharpness": SHARPNESS, "max_folds": MAX_FOLDS},
-    citation=_NIELSEN,
+    settings={**SVM_ARGUMENTS, **TRANSFORMS, "sharpness": SHARPNESS, "max_folds": MAX_FOLDS},
+    citation=NIELSEN,
 )
 LOGREG = Protocol(
     name="logreg",
@@ -251,6 +251,6 @@ LOGREG = Protocol(
     kinds=EXCLUSIVE,
     evaluate=logreg,
     seeded=False,
-    settings={**LOGREG_ARGUMENTS, **_TRANSFORMS},
-    citation=_NIELSEN,
+    settings={**LOGREG_ARGUMENTS, **TRANSFORMS},
+    citation=NIELSEN,
 )

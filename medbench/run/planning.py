@@ -26,7 +26,7 @@ from medbench.run.division import Division
 from medbench.run.encoder_verdicts import examined
 from medbench.run.ingredients import identity, ingredients, touched
 from medbench.run.units import Unit, unit_of
-from medbench.run.validation import FUSED, budgets_of, check_options, encoder_of, resolve_grid
+from medbench.run.validation import budgets_of, check_options, encoder_of, judges_fusions, resolve_grid
 from medbench.schema import (
     ALL,
     Budget,
@@ -284,7 +284,7 @@ def _cells(
     settings: dict[str, dict[str, Any]] = {}
     for protocol in protocols:
         own_head = unit.method.fusion is not None and unit.method.fusion.evaluate is not None
-        if own_head and protocol.name not in FUSED:
+        if own_head and not judges_fusions(protocol):
             continue  # a person who named both was refused, see `validation`
         own, shared = (ingredients(one, protocol) for one in (unit, first))
         made_by = {

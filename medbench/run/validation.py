@@ -14,8 +14,6 @@ from medbench.schema import OPTIONS, Budget, Encoder, Grid, Method, Note, Protoc
 from medbench.schema.methods import BUDGETS
 from medbench.system.precision import PRECISIONS
 
-#: The protocols that a fusion with a head of its own can be judged by: members frozen, or trained with its head.
-FUSED = ("linear", "finetune")
 _KINDS = {"timm": "a timm encoder", "weights": "weights of your own", "function": "an encoder of your own", "features": "given features"}
 
 
@@ -134,13 +132,19 @@ def _check_encoders(every: Sequence[Encoder], methods: Sequence[Method], grid: G
     return notes
 
 
+def judges_fusions(protocol: Protocol) -> bool:
+    """Whether a fusion with a head of its own can be judged by it: members frozen under the head, or trained with it."""
+    return protocol.name == "linear" or protocol.name.startswith("finetune")
+
+
 def _check_fusions(methods: Sequence[Method], protocols: Sequence[Protocol], *, named: bool) -> None:
     """A fusion that trains a head of its own has no one feature matrix for another classifier."""
-    wrong = [protocol.name for protocol in protocols if protocol.name not in FUSED]
+    wrong = [protocol.name for protocol in protocols if not judges_fusions(protocol)]
+    allowed = [protocol.name for protocol in registry.protocols().values() if judges_fusions(protocol)]
     for method in methods if named else ():
         if method.fusion and method.fusion.evaluate and wrong:
             what = f"Method '{method.name}' trains its own head over its members' features: protocol '{wrong[0]}' has nothing to fit."
-            raise UserError(what, allowed=FUSED, then=f"medbench run --methods {method.name} --protocols {','.join(FUSED)}")
+            raise UserError(what, allowed=allowed, then=f"medbench run --methods {method.name} --protocols linear,finetune")
 
 
 def _tasks(grid: Grid, protocols: Sequence[Protocol]) -> list[Task]:

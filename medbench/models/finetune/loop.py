@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from medbench.images import augment
-from medbench.models.finetune.network import Net, is_transformer, optimiser_of, width
+from medbench.models.finetune.network import Net, freeze_but, is_transformer, optimiser_of, width
 from medbench.models.finetune.pixel_batches import TrainingPixels, normalised
 from medbench.models.finetune.recipe import FineTuneRecipe
 from medbench.schema import PRIMARY, HeldOut, Kind, Network, Scores, Train
@@ -141,6 +141,8 @@ class FineTuning:
         encoder.to(self.device)
         head = self.network.head(self.outputs) if self.network.head else nn.Linear(self.width, self.outputs)
         net = Net(encoder, head).to(self.device)
+        if self.recipe.trained:
+            freeze_but(encoder, self.recipe.trained)
         net.to(memory_format=torch.channels_last)
         if self.layer is not None:
             net.head.load_state_dict(dict(zip(("weight", "bias"), self.layer, strict=True)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import nn
 
@@ -39,11 +41,19 @@ def is_transformer(encoder: nn.Module) -> bool:
     return any(hasattr(module, "num_heads") for module in modules) and 2 * convolved < sum(p.numel() for p in encoder.parameters())
 
 
+def freeze_but(encoder: nn.Module, names: Collection[str]) -> None:
+    """Leave only parameters with one of these names among the parts of their own to learn."""
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_(not set(names).isdisjoint(name.split(".")))
+
+
 def optimiser_of(net: Net, recipe: FineTuneRecipe, rate: float) -> torch.optim.Optimizer:
     """Parameters with their share of the rate; weights alone decay, biases and norms do not."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     shares = shares_by_depth(net.encoder, recipe.first_layer)
     for name, parameter in net.named_parameters():
+        if not parameter.requires_grad:
+            continue
         share = recipe.head if name.startswith("head.") else shares[name.removeprefix("encoder.")]
         groups.setdefault((share, parameter.ndim > 1), []).append(parameter)
     kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
