@@ -39,6 +39,7 @@ def test_a_comma_in_the_path_of_an_encoder_that_is_there_does_not_part_it(tmp_pa
     (place / "e,f.py").write_text(NETS)
     (place / "x.npz").touch()
     file = f"{place}/e,f.py:net"
+    assert split_files(f"{file},{file},vit") == (file, file, "vit"), "nor does a name behind it join it"
     assert split_files(f" resnet50.a1_in1k ,{file}, features:{place}/x.npz,,vit") == (
         "resnet50.a1_in1k",
         file,

@@ -140,15 +140,17 @@ def split_files(text: str) -> tuple[str, ...]:
     """As `split`, but a comma in the path of a file that is there stays: `a, b/e.py:net`, `features:a, b.npz`."""
     pieces, found = text.split(","), []
     while pieces:
-        n = next((n for n in range(len(pieces), 1, -1) if _names_file(",".join(pieces[:n]).strip())), 1)
+        n = next((n for n in range(1, len(pieces) + 1) if _names_file(",".join(pieces[:n]).strip())), 1)
         found.append(",".join(pieces[:n]).strip())
         del pieces[:n]
     return tuple(filter(None, found))
 
 
 def _names_file(text: str) -> bool:
-    path = text.removeprefix("features:") if text.startswith("features:") else text.rpartition(":")[0]
-    return bool(path) and user_path(path).is_file()
+    path, _, name = text.rpartition(":")
+    if text.startswith("features:"):
+        path, name = text.removeprefix("features:"), "features"
+    return bool(path) and name.isidentifier() and user_path(path).is_file()
 
 
 def named(option: str, text: str | None) -> tuple[str, ...]:

@@ -63,7 +63,8 @@ def _described(pack: np.ndarray | Rows) -> tuple[torch.Tensor, torch.Tensor]:
     if not len(sample):
         return torch.zeros(0, _KEPT, dtype=torch.float16), torch.zeros(0, dtype=torch.int32)
     mean = sample.mean(0)
-    variance, directions = torch.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
+    covariance = (sample - mean).T @ (sample - mean) / len(sample)
+    variance, directions = (found.float() for found in torch.linalg.eigh(covariance.double()))  # equal values do not converge in float32
     scale = directions[:, -_KEPT:] / (variance[-_KEPT:] + 1e-3 * variance[-1]).clamp_min(1e-12).sqrt()
     points, owner = [], []
     for rows in _blocks(np.arange(n)):

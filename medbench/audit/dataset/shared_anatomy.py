@@ -41,7 +41,7 @@ class SharedAnatomy:
             values, seen = detail.values[:, 0], detail.seen[:, 0]
             mean = values.sum(0) / seen.sum(0).clamp_min(0.1 * len(rows))
             apart = ((values - mean) * seen).flatten(1)
-            weights = torch.linalg.eigh(apart @ apart.T)[1][:, -count:]
+            weights = torch.linalg.eigh((apart @ apart.T).double())[1][:, -count:].float()
             components = torch.nn.functional.normalize(weights.T @ apart, dim=1)
             self.patterns = torch.cat([mean[None], components.view(count, size, size)])
 
