@@ -20,6 +20,7 @@ from medbench.data import evaluation_sets
 from medbench.images import augment, decoding, packing
 from medbench.images.corruptions import catalogue
 from medbench.models import features, pretrain
+from medbench.models.user_encoder import tree_text
 from medbench.run import ingredients
 from medbench.schema import registry
 from medbench.stats import metrics, splits
@@ -45,23 +46,13 @@ def _text_hash(text: str) -> str:
                 setattr(node, field, [one for one in value if not _names_alone(one)])
     if not tree.body:
         return ""  # a package's own file that says where its names are
-    return hashlib.sha256(_dump(tree).encode()).hexdigest()
+    return hashlib.sha256(tree_text(tree).encode()).hexdigest()
 
 
 def _names_alone(node: object) -> bool:
     """Whether a statement says nothing but where names come from, or which are public."""
     exported = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__"
     return exported or isinstance(node, ast.Import | ast.ImportFrom)
-
-
-def _dump(node: object) -> str:
-    """The tree as text, the same with every Python: `ast.dump` prints fields that only some versions have."""
-    if isinstance(node, ast.AST):
-        fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [] and name != "kind")
-        return f"{type(node).__name__}({', '.join(f'{name}={_dump(value)}' for name, value in fields)})"
-    if isinstance(node, list):
-        return f"[{', '.join(map(_dump, node))}]"
-    return repr(node)
 
 
 def entries() -> dict[str, tuple[object, list[Path]]]:

@@ -100,16 +100,16 @@ def _code(file: Path) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    return hashlib.sha256(_dump(tree).encode()).hexdigest()
+    return hashlib.sha256(tree_text(tree).encode()).hexdigest()
 
 
-def _dump(node: object) -> str:
+def tree_text(node: object) -> str:
     """A syntax tree as text that every Python writes alike: `ast.dump` prints fields that only some versions have."""
     if isinstance(node, ast.AST):
         fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [] and name != "kind")
-        return f"{type(node).__name__}({', '.join(f'{name}={_dump(value)}' for name, value in fields)})"
+        return f"{type(node).__name__}({', '.join(f'{name}={tree_text(value)}' for name, value in fields)})"
     if isinstance(node, list):
-        return f"[{', '.join(map(_dump, node))}]"
+        return f"[{', '.join(map(tree_text, node))}]"
     return repr(node)
 
 
