@@ -46,6 +46,7 @@ from medbench.schema import (
 )
 from medbench.schema.ingredients import raised
 from medbench.stats import splits as sampling
+from medbench.stats.drawn_shares import Held, held, share_notes
 from medbench.system.progress_listener import calling
 
 
@@ -147,6 +148,7 @@ def _plan(grid: Grid) -> Plan:
         targets[task.name, data.data] = scored
         subsets = _subsets(data, asked.budgets, grid.seeds)
         draws.update({(task.name, data.data, str(budget), seed): index for (budget, seed), (index, _) in subsets.items()})
+        notes += _shares(data, subsets)
         division = Division(data.pool, subsets)
         divides.update({(task.name, data.data, str(budget)): divided for budget, divided in division.divided.items()})
         for name, readout in product(dict.fromkeys(grid.encoders), dict.fromkeys(grid.readouts)):
@@ -205,9 +207,19 @@ def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[S
         data = open_task(task, grid, images.cache_folder(), notes)
     found = [Subset(name, "", 0, part.ids, len(np.unique(part.groups)), len(part)) for name, part in data.parts.items()]
     pool = data.pool
-    for (budget, seed), (index, wanted) in _subsets(data, budgets, grid.seeds).items():
+    subsets = _subsets(data, budgets, grid.seeds)
+    for (budget, seed), (index, wanted) in subsets.items():
         found.append(Subset("train", str(budget), seed, pool.ids[index], len(np.unique(pool.groups[index])), wanted))
-    return found, notes
+    return found, [*notes, *_shares(data, subsets)]
+
+
+def _shares(data: TaskData, subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]]) -> list[Note]:
+    """What the percentages hold of each class beside their share of the images. subsets: as of `_subsets`."""
+    classes, labels = data.task.classes, data.pool.labels
+    drawn: dict[str, list[Held]] = {}
+    for (budget, _), (index, _) in subsets.items():
+        drawn.setdefault(str(budget), []).append(held(labels[index], len(classes)))
+    return share_notes(drawn, held(labels, len(classes)), classes, several=labels.ndim > 1, task=data.task.name)
 
 
 def given_features(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +29,7 @@ from medbench.report.leaderboard.terminal_table import Fitted
 from medbench.run.store import Store
 from medbench.schema import Note, Row
 from medbench.stats import number_format
+from medbench.stats.drawn_shares import Held, share_notes
 from medbench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
         *encoder_marks(board),
         *class_notes(board, metric),
         *_setting(board, rows),
+        *_shares(board, rows),
         *_chance(board, rows, metric),
         *_weights(rows),
         *_pairs(rows),
@@ -154,6 +156,21 @@ def _setting(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
         f"Scored on {images} {board.target} images of {groups} {group}s; 95 % intervals over {group}s (1,000 resamples) and seeds."
     )
     return [Note("setting", text) for text in found]
+
+
+def _shares(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
+    """What the percentages hold of each class beside their share of the images: each draw counts once, whatever was trained on it."""
+    pools = [pool for row in rows if isinstance(pool := row.provenance.get("parts", {}).get("train"), Mapping)]
+    drawn: dict[str, dict[str, Held]] = {}
+    for row in rows:
+        if "subset_classes" in row.provenance:
+            counts = Held(row.n_labels, np.array(list(row.provenance["subset_classes"].values())))
+            drawn.setdefault(row.cell.labels, {})[row.provenance["subset_sha256"]] = counts
+    if not pools or not drawn:  # rows of elsewhere
+        return []
+    pool, classes = Held(pools[0]["images"], np.array(pools[0]["classes"])), list(rows[0].provenance["subset_classes"])
+    of_budgets = {labels: draws.values() for labels, draws in drawn.items()}
+    return share_notes(of_budgets, pool, classes, several=board.about["kind"] == "multilabel")
 
 
 def _chance(board: Leaderboard, rows: Sequence[Row], metric: str | None) -> list[Note]:

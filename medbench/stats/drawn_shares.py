@@ -1,0 +1,74 @@
+"""What a percentage of labels holds of each class beside what it holds of the images: a draw is stratified, a published fraction often is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medbench.schema import ALL, Note, of_class, parse_budget
+
+ALIKE = 0.05  # by how much a class's share may exceed that of the images without being told
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Images, and images of each class (C,): of a draw, or of the pool that it is drawn from. Several labels an image: its positives."""
+
+    images: float
+    of_class: np.ndarray
+
+
+def held(labels: np.ndarray, classes: int) -> Held:
+    """labels (N,) int, or (N, C) float as in `Split`."""
+    return Held(len(labels), np.array([int(of_class(labels, c).sum()) for c in range(classes)]))
+
+
+def share_notes(draws: Mapping[str, Iterable[Held]], pool: Held, classes: Sequence[str], *, several: bool, task: str = "") -> list[Note]:
+    """A note with a number for each percentage below 100, mean over its draws; [] where none is asked for.
+
+    draws: budget -> its draws. several: an image may have several labels; their sum is told, too. task: a name to begin with.
+    """
+    told: list[str] = []
+    alike: list[str] = []
+    for labels, of_budget in draws.items():
+        drawn = list(of_budget)
+        budget = parse_budget(labels)
+        if budget.unit != "percent" or budget == ALL or not drawn:
+            continue
+        said = _share_text(_mean(drawn), pool, classes, several)
+        means = f" (mean of {len(drawn)} draws)" if len(drawn) > 1 else ""
+        (told if said else alike).append(f"{labels} {said}{means}" if said else labels)
+    if not told and not alike:
+        return []
+    rest = [f"{', '.join(alike)}: no class's share is more than {100 * ALIKE:.0f} % above that of the images"] if alike else []
+    end = ". A published fraction that was drawn at random holds as much of each class as of the images" if told else ""
+    return [Note("enriched", f"{task}{': ' if task else ''}{'; '.join([*told, *rest])}{end}.")]
+
+
+def _mean(drawn: Sequence[Held]) -> Held:
+    return Held(float(np.mean([of.images for of in drawn])), np.mean([of.of_class for of in drawn], axis=0))
+
+
+def _share_text(drawn: Held, pool: Held, classes: Sequence[str], several: bool) -> str:
+    """`holds 1.1 % of the images, 2.7 % of the findings and 1.8 % of Consolidation`: the class whose share is largest; "" where none stands out."""
+    images = drawn.images / pool.images
+    there = np.flatnonzero(pool.of_class)
+    if not len(there):
+        return ""
+    shares = drawn.of_class[there] / pool.of_class[there]
+    most, findings = int(np.argmax(shares)), float(drawn.of_class.sum() / pool.of_class.sum())
+    if max(float(shares[most]), findings if several else 0.0) <= (1 + ALIKE) * images:
+        return ""
+    parts = [f"{_percent(images)} of the images", *([f"{_percent(findings)} of the findings"] if several else [])]
+    return f"holds {', '.join(parts)} and {_percent(float(shares[most]))} of {classes[int(there[most])]}"
+
+
+def _percent(share: float) -> str:
+    """Three digits.
+
+    >>> _percent(0.0106), _percent(0.25)
+    ('1.06 %', '25 %')
+    """
+    return f"{100 * share:.3g} %"
