@@ -136,7 +136,9 @@ def test_of_many_lines_a_figure_shows_the_best_and_says_so(tmp_path: Path) -> No
     curves, cost, calibration = re.findall(r"<figure>.*?</figure>", made, re.S)
     for figure in (curves, cost, calibration):
         assert "8 of 12 lines: the best with the most labels, and the supervised baseline." in figure
-        assert figure.count("<li>") == 8 + (figure is curves)
+        assert figure.count("<li>") == (0 if figure is curves else 8)
+    names = re.findall(r'font-size="11"[^>]*>(supervised|m\d\d)</text>', curves)
+    assert len(set(names)) == len(names) == 8 and "supervised" in names, "each line is named at its end"
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,40 @@ def test_curves_show_the_tables_numbers(one: list[leaderboard.Leaderboard]) -> N
         assert line.get_xdata() == pytest.approx([10, 100])
     across = next(line for line in ax.lines if line not in drawn)
     assert across.get_ydata()[0] == one[0].at("100%")[1].summary("auc").mean, "supervised with all labels"
+    assert {"supervised", "supervised, all labels"} < {text.get_text() for text in ax.texts} and not drawing.figure.legends
+
+
+def test_of_more_than_four_lines_the_best_and_the_baseline_have_colour(tmp_path: Path) -> None:
+    """The others are grey without intervals; every line is named at its end, no two names on one another."""
+    boards = leaderboard.leaderboards(study(tmp_path, methods=("supervised", *(f"m{i}" for i in range(7)))))
+    with style.paper():
+        (drawing,) = performance.curves(boards, None, "")
+    (ax,) = axes_of(drawing)
+    best = max(boards[0].at("100%"), key=lambda line: line.plain["auc"].mean()).cell.method
+    drawn = {(line.get_color(), line.get_marker()) for line in ax.lines}
+    bright = {name for name, look in performance.line_looks(boards).items() if (look.colour, look.marker) in drawn}
+    assert {name.split()[0] for name in bright} == {"supervised", best}
+    names = [text for text in ax.texts if "all labels" not in text.get_text()]
+    assert {text.get_text() for text in names} == {"supervised", *(f"m{i}" for i in range(7))}
+    figure = drawing.figure
+    figure.draw_without_rendering()
+    boxes = sorted((text.get_window_extent() for text in names), key=lambda box: box.y0)
+    assert all(a.y1 <= b.y1 and b.y0 - a.y0 > 0.9 * a.height for a, b in pairwise(boxes))
+
+
+@pytest.mark.parametrize(
+    ("places", "apart"),
+    [
+        ([0.0, 10.0], [0.0, 10.0]),
+        ([5.0, 5.0], [4.5, 5.5]),
+        ([2.0, 0.0, 0.5], [2.0, -0.25, 0.75]),
+        ([0.0, 0.1, 0.9, 1.0], [-1.0, 0.0, 1.0, 2.0]),
+    ],
+)
+def test_names_are_moved_apart_as_little_as_they_can(places: list[float], apart: list[float]) -> None:
+    assert style.spread(places, 1.0) == pytest.approx(apart)
+    inside = style.spread(places, 1.0, low=0.25)
+    assert min(inside) >= 0.25 and np.diff(sorted(inside)).min() >= 1 - 1e-9
 
 
 @pytest.mark.parametrize("band", [True, False])
@@ -119,7 +153,7 @@ def test_what_is_undefined_is_not_drawn(band: bool) -> None:
     nan = float("nan")
     lines = [Line(0.5, 0.4, 0.7), Line(0.6, nan, nan), Line(0.7, 0.6, 0.8), Line(nan, nan, nan), Line(0.9, 0.85, 0.95)]
     ax = Figure().subplots()
-    handle = performance.drawn(ax, np.arange(5.0), lines, "auc", style.looks(["a"])["a"], band=band)  # type: ignore[arg-type]
+    handle = performance.drawn(ax, np.arange(5.0), lines, "auc", style.looks(["a"])["a"], "band" if band else "bars")  # type: ignore[arg-type]
     curves = [line for line in ax.lines if line.get_marker() in style.MARKERS]
     assert [line.get_xdata().tolist() for line in curves] == [[0, 1, 2], [4]] and handle is curves[0]
     assert curves[0].get_ydata().tolist() == [0.5, 0.6, 0.7]
@@ -199,13 +233,10 @@ def test_of_many_lines_the_best_are_drawn_and_it_is_said(
     with style.paper():
         for draw in (performance.curves, performance.cost, calibration_confusion.reliability):
             (drawing,) = draw(boards, None, "")
-            legend = drawing.figure.legends[0]
-            assert (
-                drawing.said
-                == legend.get_title().get_text()
-                == "12 of 40 lines: the best with the most labels, and the supervised baseline"
-            )
-            shown = [text.get_text() for text in legend.get_texts() if "all labels" not in text.get_text()]
+            named = [legend.get_title().get_text() for legend in drawing.figure.legends] or [drawing.figure.get_suptitle()]
+            assert [drawing.said] == named == ["12 of 40 lines: the best with the most labels, and the supervised baseline"]
+            texts = drawing.figure.legends[0].get_texts() if drawing.figure.legends else drawing.figure.axes[0].texts
+            shown = [text.get_text() for text in texts if "all labels" not in text.get_text()]
             assert set(shown) == {"supervised", *best[:11]}
         (drawing,) = performance.heatmap(boards, None, "")
         ax = drawing.figure.axes[0]

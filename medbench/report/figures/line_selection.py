@@ -10,6 +10,7 @@ import numpy as np
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
 
 MOST = 12  # lines of a figure
+FEW = 4  # lines that a figure shows in their own colours, each with its band; of more, the others are grey
 
 
 def readable(boards: Sequence[Leaderboard], metric: str | None, most: int = MOST, also: Collection[str] = ()) -> list[Leaderboard]:
@@ -25,6 +26,15 @@ def readable(boards: Sequence[Leaderboard], metric: str | None, most: int = MOST
     kept = list(dict.fromkeys([*also, *bases]))
     kept += [name for name in _best_first(shown) if name not in kept][: max(most - len(kept), 0)]
     return [replace(board, lines=[line for line in board.lines if line.name in kept]) for board in boards]
+
+
+def emphasised(boards: Sequence[Leaderboard], metric: str | None) -> set[str]:
+    """Names of the lines that a figure draws in colour: all of up to FEW, else the best with the most labels and the baseline of each board."""
+    shown = {board: board.shown(metric) for board in boards}
+    ranked = _best_first(shown)
+    if len(ranked) <= FEW:
+        return set(ranked)
+    return {ranked[0], *(base.name for board in boards if (base := baseline(board, shown[board])) is not None)}
 
 
 def _best_first(shown: Mapping[Leaderboard, str]) -> list[str]:

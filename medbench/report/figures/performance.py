@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from medbench import stats
-from medbench.report.figures.line_selection import baseline, left_out, picked_of, readable
-from medbench.report.figures.style import WIDTHS, Drawing, Look, figure_legend, legend_lines, looks, panels, shaded, without_mathtext
+from medbench.report.figures.line_selection import FEW, baseline, emphasised, left_out, picked_of, readable
+from medbench.report.figures.style import (
+    WIDTHS,
+    Drawing,
+    Look,
+    figure_legend,
+    legend_lines,
+    looks,
+    name_at_end,
+    panels,
+    quiet,
+    shaded,
+    without_mathtext,
+)
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, Places, marks, places, shown_axes, summarise, tasks_by_lines
 from medbench.schema import UserError
 from medbench.stats.metrics import METRICS
@@ -36,41 +48,61 @@ def line_looks(boards: Sequence[Leaderboard]) -> dict[str, Look]:
 
 
 def curves(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
-    """Score over labelled images, a panel a task: means with 95 % bands, and the baseline's score with all labels as a line across.
+    """Score over labelled images, a panel a task: means with 95 % intervals, each line named at its end.
 
-    The baseline is the best line of `supervised`, else the first line. More than four lines: bars instead of bands, side by side; of more
-    than twelve the best (`readable`).
+    More than four lines: the best and the baseline in colour with bars, the others grey without; of more than twelve the best
+    (`readable`). The baseline is the best line of `supervised`, else the first line; its score with all labels is a line across.
     """
     boards = [board for board in boards if len({line.cell.labels for line in board.lines if line.complete}) > 1]
     if not boards:
         raise UserError("A label-efficiency curve needs two label budgets that are finished.", then="medbench run --labels 1,10,100")
     every, boards = boards, readable(boards, metric)
     names, look, title = short_names(boards), line_looks(boards), left_out(every, boards)
-    rows = legend_lines([*names.values(), "supervised, all labels"], width, len(boards), title)
-    figure, axes, inches = panels(len(boards), width, legend=rows)
-    handles = {}
+    bright = emphasised(boards, metric)
+    figure, axes, _ = panels(len(boards), width)
     for ax, board in zip(axes, boards, strict=True):
         shown = board.shown(metric)
         summarise(board.lines, [shown])
-        for place, name in enumerate(names):
+        ends: dict[str, float] = {}
+        for place, name in enumerate(sorted(names, key=lambda name: name in bright)):  # what is in colour lies above
             points = [line for line in board.lines if line.name == name and shown in line.plain]
             if points:
-                aside = (place - (len(names) - 1) / 2) * (len(names) > 4)
+                aside = (place - len(names) + (len(bright) + 1) / 2) * (name in bright and len(names) > FEW)
                 x = np.array([line.n_labels for line in points]) * 1.03**aside
-                handles[name] = drawn(ax, x, points, shown, look[name], band=len(names) <= 4)
+                drawn(
+                    ax, x, points, shown, look[name] if name in bright else quiet(look[name]), _INTERVALS[name in bright, len(names) > FEW]
+                )
+                ends[name] = points[-1].summary(shown).mean
         base = baseline(board, shown)
         if base is not None:
-            full = ax.axhline(base.summary(shown).mean, color="0.45", linewidth=0.8, linestyle=(0, (1, 1)), zorder=1)
-            handles[""] = full
+            _across(ax, base.summary(shown).mean, f"{names[base.name]}, all labels")
         _label_axis(ax, board)
         ax.set_title(without_mathtext(board.title), loc="left")
         ax.set_ylabel(METRICS[shown].title)
         ax.spines[["top", "right"]].set_visible(False)
-    base = baseline(boards[0], boards[0].shown(metric))
-    if base is not None:
-        names[""] = f"{names[base.name]}, all labels"
-    figure_legend(figure, list(handles.values()), [names[name] for name in handles], inches, title)
+        known = [name for name, value in ends.items() if not np.isnan(value)]
+        colours = [look[name].colour if name in bright else "0.4" for name in known]
+        name_at_end(ax, [names[name] for name in known], [ends[name] for name in known], colours)
+    if title:
+        figure.suptitle(without_mathtext(title), x=0.01, ha="left", size=6.5)
     return [Drawing("curves", figure, title)]
+
+
+#: (in colour, among more than a few) -> how a line's intervals are drawn.
+_INTERVALS: dict[tuple[bool, bool], Literal["band", "bars", ""]] = {
+    (True, False): "band",
+    (True, True): "bars",
+    (False, True): "",
+    (False, False): "",
+}
+
+
+def _across(ax: Axes, level: float, words: str) -> None:
+    """A dotted line at `level`, named above its left end."""
+    ax.axhline(level, color="0.45", linewidth=0.8, linestyle=(0, (1, 1)), zorder=1)
+    ax.annotate(
+        without_mathtext(words), (0, level), (2, 1.5), ("axes fraction", "data"), "offset points", color="0.35", size=6, va="bottom"
+    )
 
 
 def heatmap(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
@@ -197,9 +229,13 @@ def cost(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[
     return [Drawing("cost", figure, title)]
 
 
-def drawn(ax: Axes, x: np.ndarray, lines: Sequence[LeaderboardEntry], metric: str, look: Look, *, band: bool) -> Any:
-    """Draw the means of `lines` over x (n,), with their intervals as a band or as bars; the handle for a legend. A mean that is undefined breaks the
-    line, an interval that is undefined is not drawn."""
+def drawn(
+    ax: Axes, x: np.ndarray, lines: Sequence[LeaderboardEntry], metric: str, look: Look, intervals: Literal["band", "bars", ""]
+) -> Any:
+    """Draw the means of `lines` over x (n,), with their intervals as a band, as bars, or without; the handle for a legend.
+
+    A mean that is undefined breaks the line, an interval that is undefined is not drawn.
+    """
     import seaborn
 
     found = [line.summary(metric) for line in lines]
@@ -211,6 +247,7 @@ def drawn(ax: Axes, x: np.ndarray, lines: Sequence[LeaderboardEntry], metric: st
         "linestyle": look.stroke,
         "markeredgecolor": "white",
         "markeredgewidth": 0.4,
+        **({} if intervals else {"markersize": 2.2, "linewidth": 0.7}),
     }
     first = len(ax.lines)
     known = np.flatnonzero(~np.isnan(mean))
@@ -219,11 +256,11 @@ def drawn(ax: Axes, x: np.ndarray, lines: Sequence[LeaderboardEntry], metric: st
             x=np.repeat(x[run], 3),
             y=ends[run].ravel(),
             estimator="median",
-            errorbar=_range,
-            err_style="band" if band else "bars",
-            err_kws={"alpha": 0.15, "linewidth": 0, "zorder": 1} if band else {"elinewidth": 0.7, "zorder": 2},
+            errorbar=_range if intervals else None,
+            err_style=intervals or "bars",
+            err_kws={"alpha": 0.15, "linewidth": 0, "zorder": 1} if intervals == "band" else {"elinewidth": 0.7, "zorder": 2},
             legend=False,
-            zorder=3,
+            zorder=3 if intervals else 1.5,
             ax=ax,
             **style,
         )

@@ -50,7 +50,7 @@ def _figure(home: Leaderboard, drops: Sequence[RobustnessGap], labels: str, widt
             x = np.array([0, *(drop.levels[0] if drop.levels else 1 for drop in points)], float)
             lines = [points[0].home, *(drop.away[0] for drop in points)]
             aside = 0.06 * (place - (len(shown) - 1) / 2) * (len(shown) > 4)
-            handles[name] = drawn(ax, x + aside, lines, of[0].metric, look[name], band=len(shown) <= 4)
+            handles[name] = drawn(ax, x + aside, lines, of[0].metric, look[name], "band" if len(shown) <= 4 else "bars")
         ticks = sorted({level for drop in of for level in drop.levels} or {1})
         ax.set_xticks([0, *ticks], ["none", *map(str, ticks)] if of[0].levels else ["at home", "there"])
         ax.set_xlim(-0.3, ticks[-1] + 0.3)

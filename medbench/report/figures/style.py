@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ WIDTHS = {"column": 3.3, "page": 6.9}
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 STROKES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+GREY = "0.6"  # of a line that is there for comparison
 SHADES = "Blues"  # of a heat map: one hue, its lightness alone says it
 
 
@@ -93,6 +94,52 @@ def panels(count: int, width: str, *, height: float = 2.1, legend: int = 0, acro
     for spare in axes[count:]:
         spare.set_axis_off()
     return figure, axes[:count], inches
+
+
+def quiet(look: Look) -> Look:
+    """The same without a colour of its own, for a line that is there for comparison."""
+    return replace(look, colour=GREY, stroke="-")
+
+
+def spread(places: Sequence[float], least: float, low: float = -np.inf) -> list[float]:
+    """The places moved apart until neighbours are `least` apart, each as little as its cluster allows, none below `low`. In the order given."""
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    clusters: list[list[int]] = []
+    for i in order:
+        clusters.append([i])
+        while len(clusters) > 1 and _first(clusters[-1], places, least) - _last(clusters[-2], places, least) < least:
+            clusters[-2:] = [clusters[-2] + clusters[-1]]
+    apart = [(i, _first(cluster, places, least) + least * n) for cluster in clusters for n, i in enumerate(cluster)]
+    moved = {i: max(place, low + least * n) for n, (i, place) in enumerate(apart)}
+    return [moved[i] for i in range(len(places))]
+
+
+def _first(cluster: Sequence[int], places: Sequence[float], least: float) -> float:
+    """Where a cluster begins whose middle is the mean of its places."""
+    return sum(places[i] for i in cluster) / len(cluster) - least * (len(cluster) - 1) / 2
+
+
+def _last(cluster: Sequence[int], places: Sequence[float], least: float) -> float:
+    return _first(cluster, places, least) + least * (len(cluster) - 1)
+
+
+def name_at_end(ax: Axes, names: Sequence[str], values: Sequence[float], colours: Sequence[str]) -> None:
+    """Write each name right of the axes at the height of its value, moved apart where they would overlap. Call it when all else is drawn."""
+    size = 6.5
+    figure = ax.get_figure()
+    assert figure is not None
+    texts = [
+        ax.annotate(
+            without_mathtext(name), (1, value), (3, 0), ("axes fraction", "data"), "offset points", color=colour, size=size, va="center"
+        )
+        for name, value, colour in zip(names, values, colours, strict=True)
+    ]
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)  # type: ignore[arg-type]  # the height of the axes, of which the distance of names is a part
+    low, high = ax.get_ylim()
+    unit = (high - low) / (ax.get_window_extent().height * 72 / figure.dpi)  # of the axis, a point
+    for text, value, place in zip(texts, values, spread(values, 1.08 * size * unit), strict=True):
+        text.set_position((3, (place - value) / unit))
 
 
 def figure_legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], inches: float, title: str = "") -> None:

@@ -7,15 +7,15 @@ curve takes it 140 ms and 20 kB, this file 1 ms and 7 kB.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import floor, isnan, log, log10
 
 from medbench.report.figures import readable as best_of
 from medbench.report.figures.calibration_confusion import calibration_curves
-from medbench.report.figures.line_selection import baseline
+from medbench.report.figures.line_selection import FEW, baseline, emphasised
 from medbench.report.figures.performance import budget_ticks, line_looks, seconds_of, short_names
-from medbench.report.figures.style import Look
+from medbench.report.figures.style import Look, spread
 from medbench.report.html.elements import Html, tag
 from medbench.report.leaderboard import Leaderboard
 from medbench.run.store import NoPredictions
@@ -25,6 +25,7 @@ from medbench.stats.metrics import METRICS
 MOST = 8  # lines that one small figure can show and an eye still tells apart
 WIDTH = 360  # of a drawing, in its own units: pixels of a phone
 _LEFT, _RIGHT, _TOP = 44, 352, 10
+_NAME = 18  # letters of a line's name at its end
 _SHAPES = {
     "o": "M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0z",
     "s": "M-2.8-2.8h5.6v5.6h-5.6z",
@@ -79,28 +80,49 @@ def chart_lines(board: Leaderboard, metric: str, also: Sequence[str] = ()) -> Le
 
 
 def curves_chart(board: Leaderboard, metric: str, alt: str, caption: str) -> Html | None:
-    """Means with 95 % intervals over labelled images, bands of up to four lines, else bars; the baseline's score with all labels across."""
+    """Means with 95 % intervals over labelled images, each line named at its end; the baseline's score with all labels across.
+
+    Up to four lines with bands; of more, the best and the baseline with bars, the others grey without.
+    """
     if len({line.cell.labels for line in board.lines if line.complete}) < 2:
         return None
-    names, look = short_names([board]), line_looks([board])
+    names, look, bright = short_names([board]), line_looks([board]), emphasised([board], metric)
     found = {name: [line for line in board.lines if line.name == name and metric in line.plain] for name in names}
     shown = {name: [(line.n_labels, line.summary(metric)) for line in lines] for name, lines in found.items() if lines}
+    few = len(shown) <= FEW
     ticks = budget_ticks(board)
-    x = _around([n for n, _ in ticks], _LEFT, _RIGHT, log_=True)
-    y = _over(s for points in shown.values() for _, s in points)
+    end = WIDTH - 10 - min(max(len(names[name]) for name in shown), _NAME) * 6  # of the axis: names stand right of it
+    x = _around([n for n, _ in ticks], _LEFT, end, log_=True)
+    y = _over([*(s for name in bright & shown.keys() for _, s in shown[name]), *_means(shown)])
     if y is None:
         return None
     drawn = [_panel(x, y, ticks, "labels (images)", METRICS[metric].title)]
     base = baseline(board, metric)
     if base is not None and not isnan(level := base.summary(metric).mean):
-        drawn.append(_path(f"M{_LEFT} {y.at(level)}H{_RIGHT}", stroke="var(--soft)", stroke_dasharray="1.5 2.5"))
-    for place, (name, points) in enumerate(shown.items()):
-        aside = 1.03 ** ((place - (len(shown) - 1) / 2) * (len(shown) > 4))
-        places = [(x.at(n * aside), s) for n, s in points if not isnan(s.mean)]
-        drawn += _intervals(places, y, look[name], band=len(shown) <= 4)
-        drawn += _marks([(at, y.at(s.mean)) for at, s in places], look[name])
-    across = [("var(--soft)", "1.5 2.5", f"{names[base.name]}, all labels")] if base is not None else []
-    return _figure(drawn, alt, caption, _legend({names[name]: look[name] for name in shown}, across))
+        drawn.append(_path(f"M{_LEFT} {y.at(level)}H{end}", stroke="var(--soft)", stroke_dasharray="1.5 2.5"))
+        drawn.append(_word(_LEFT + 3, y.at(level) - 3, f"{names[base.name]}, all labels", "start", font_size=9))
+    for place, name in enumerate(sorted(shown, key=lambda name: name in bright)):
+        aside = 1.03 ** ((place - len(shown) + (len(bright) + 1) / 2) * (name in bright and not few))
+        places = [(x.at(n * aside), s) for n, s in shown[name] if not isnan(s.mean)]
+        points = [(at, y.at(s.mean)) for at, s in places]
+        if name in bright:
+            drawn += [*_intervals(places, y, look[name], band=few), *_marks(points, look[name])]
+        elif points:
+            drawn.append(_path(f"M{_joined(points)}", stroke="var(--soft)", stroke_width=0.8, stroke_opacity=0.6))
+    known = [(name, y.at(points[-1][1].mean)) for name, points in shown.items() if not isnan(points[-1][1].mean)]
+    for (name, _), at in zip(known, spread([at for _, at in known], 11.5, 6), strict=True):
+        ink = _ink(look[name]) if name in bright else "var(--soft)"
+        drawn.append(_word(end + 6, round(at + 3.5, 1), _shortened(names[name]), "start", fill=ink))
+    return _figure(drawn, alt, caption)
+
+
+def _means(shown: Mapping[str, Sequence[tuple[float, Summary]]]) -> list[Summary]:
+    """Each point's mean without its interval."""
+    return [replace(s, low=s.mean, high=s.mean) for points in shown.values() for _, s in points]
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
 
 
 def cost_chart(board: Leaderboard, metric: str, alt: str, caption: str) -> Html | None:
@@ -201,12 +223,11 @@ def _marks(points: Sequence[tuple[float, float]], look: Look, *, joined: bool = 
     return made + [tag("path", d=_SHAPES[look.marker], transform=f"translate({a} {b})", fill=_ink(look), **ring) for a, b in points]
 
 
-def _legend(looks: dict[str, Look], across: Sequence[tuple[str, str, str]] = (), *, joined: bool = True) -> Html:
+def _legend(looks: dict[str, Look], *, joined: bool = True) -> Html:
     entries = [
         tag("li", _swatch(*_marks([(2, 5), (26, 5)] if joined else [], look)[:1], *_marks([(14, 5)], look, joined=False)), name)
         for name, look in looks.items()
     ]
-    entries += [tag("li", _swatch(_path("M2 5H26", stroke=stroke, stroke_dasharray=dash)), name) for stroke, dash, name in across]
     return tag("ul", entries, class_="legend")
 
 
@@ -214,7 +235,7 @@ def _swatch(*inside: Html) -> Html:
     return tag("svg", inside, viewBox="0 0 28 10", aria_hidden="true")
 
 
-def _figure(drawn: Sequence[Html], alt: str, caption: str, legend: Html, height: float = _TOP + 176 + 52) -> Html:
+def _figure(drawn: Sequence[Html], alt: str, caption: str, legend: Html | None = None, height: float = _TOP + 176 + 52) -> Html:
     svg = tag("svg", drawn, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=alt)
     return tag("figure", svg, legend, tag("figcaption", caption))
 
@@ -224,7 +245,7 @@ def _path(d: str, **attributes: object) -> Html:
 
 
 def _word(x: float, y: float, word: str, anchor: str, **attributes: object) -> Html:
-    return tag("text", word, x=x, y=y, fill="currentColor", font_size=11, text_anchor=anchor, **attributes)
+    return tag("text", word, x=x, y=y, **{"fill": "currentColor", "font_size": 11, "text_anchor": anchor, **attributes})
 
 
 def _joined(points: Sequence[tuple[float, float]]) -> str:
