@@ -52,6 +52,9 @@ def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--protocols", "liner"], r"re:Unknown protocol 'liner'\. Allowed: .*knn.*Did you mean 'linear'\? Next: medbench list protocols"),
         (["--encoder", "resnet_50"], r"re:Unknown encoder 'resnet_50'\. Allowed: .*Did you mean 'resnet50'\? Next: medbench list encoders"),
         (["--task", ".."], r"re:'\.\.' is a path, not the name of a task\. Next: medbench run --task 'folder:\.\.'"),
+        (["--encoder", "a, b/e.py:net"], "a, b/e.py does not exist."),
+        (["--encoder", "resnet50.tv_in1k, b/e.py:net"], "b/e.py does not exist."),
+        (["--encoder", "features:a, b.npz"], "a, b.npz does not exist."),
         (["--encoder", "mine.py"], r"re:'mine\.py' names no function\. Next: medbench run --encoder mine\.py:NAME"),
         (
             ["--encoder", "resnet18"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,20 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from medbench import Store
-from medbench.report import clinical, html
+from medbench.report import clinical, compare, html
 from medbench.report.clinical.tables import sheets
-from medbench.report.leaderboard import class_notes, leaderboards, markdown, pivot, pivot_terminal, render_pivot, terminal
+from medbench.report.leaderboard import (
+    class_columns,
+    class_notes,
+    escape_tex,
+    leaderboards,
+    markdown,
+    pivot,
+    pivot_terminal,
+    render_pivot,
+    terminal,
+)
+from medbench.report.methods_text import methods_text
 from medbench.schema import Cell, PlanFile, PlannedCell, Row, fingerprint
 from medbench.stats import group_weights, metrics, splits
 
@@ -63,11 +75,45 @@ def test_rare_classes_and_the_one_found_least_of_are_told_with_the_auc_without_t
     rare, worst = class_notes(board)
     assert rare.kind == "rare" and str(rare).startswith("RARE: fewer than 10 patients of severe (train 1, test 2):")
     found = [int(((p[:, c] >= 0.5) if kind == "multilabel" else p.argmax(1) == c)[labels == c].sum()) for c in range(4)]
-    least = min(range(4), key=lambda c: found[c] / SIZES[c])
+    least = min(range(3), key=lambda c: found[c] / SIZES[c])  # of those that are not rare
     assert worst.kind == "worst class" and f"finds {found[least]} of {SIZES[least]} {NAMES[least]}" in worst.text
     assert f"{found[3]} of 2 severe" in worst.text
     aucs = [roc_auc_score(labels == c, p[:, c]) for c in range(4)]
     assert f"over the 3 classes that are not rare: {np.mean(aucs[:3]):.3f}; over all 4: {np.mean(aucs):.3f}" in worst.text
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel", "ordinal"])
+def test_each_line_has_the_recall_of_its_worst_class_and_the_auc_without_rare_ones(tmp_path: Path, kind: str) -> None:
+    """Counted here, beside what the table of all metrics and the page's leaderboard show."""
+    store, labels, p = drawn(tmp_path, kind=kind)
+    [board] = leaderboards(store)
+    decided = [(p[:, c] >= 0.5) if kind == "multilabel" else p.argmax(1) == c for c in range(4)]
+    recalls = [decided[c][labels == c].mean() for c in range(3)]
+    least = int(np.argmin(recalls))
+    enough = np.mean([roc_auc_score(labels == c, p[:, c]) for c in range(3)])
+    columns = class_columns(board)
+    assert list(columns) == ["recall of the worst class", "AUC of the 3 classes not rare"]
+    (value, name), (auc, none) = (of[board.lines[0]] for of in columns.values())
+    assert (value, name, none) == (pytest.approx(recalls[least]), NAMES[least], "") and auc == pytest.approx(enough)
+    assert f"| {recalls[least]:.3f} {NAMES[least]} | {enough:.3f} |" in markdown(store)
+    row = html.build_page([store]).partition('id="board"')[2].partition("</tbody>")[0]
+    assert f'data-v="{recalls[least]}"' in row and NAMES[least] in row and f'data-v="{enough}"' in row
+
+
+def test_no_line_has_them_where_predictions_were_not_shared(tmp_path: Path) -> None:
+    store, *_ = drawn(tmp_path)
+    shutil.rmtree(store.folder / "targets")
+    [board] = leaderboards(store)
+    assert class_columns(board) == {} and "worst class" not in markdown(store)
+
+
+def test_compare_and_the_text_of_a_paper_tell_them(tmp_path: Path) -> None:
+    store, *_ = drawn(tmp_path)
+    notes = class_notes(leaderboards(store)[0])
+    said = compare.sentences([store], None, 0.02)
+    assert [f"  {note}" for note in notes] == said[1:3]
+    text = methods_text(leaderboards(store)).paragraph
+    assert "Fewer than 10 patients of severe (train 1, test 2):" in text and escape_tex(notes[1].text) in text
 
 
 def test_they_stand_above_every_table_and_in_the_answer(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -137,10 +138,12 @@ def split(text: str) -> tuple[str, ...]:
 
 
 def split_files(text: str) -> tuple[str, ...]:
-    """As `split`, but a comma in the path of a file that is there stays: `a, b/e.py:net`, `features:a, b.npz`."""
+    """As `split`, but a comma in the path of a file stays: `a, b/e.py:net`, `features:a, b.npz`. Of a file that is not there, too, where what
+    stands before its comma is no encoder's name: whoever refuses it then names the path that was given."""
     pieces, found = text.split(","), []
     while pieces:
-        n = next((n for n in range(1, len(pieces) + 1) if _names_file(",".join(pieces[:n]).strip())), 1)
+        lengths = range(1, len(pieces) + 1)
+        n = next((n for n in lengths if _names_file(",".join(pieces[:n]).strip())), None) or _missing(pieces)
         found.append(",".join(pieces[:n]).strip())
         del pieces[:n]
     return tuple(filter(None, found))
@@ -151,6 +154,17 @@ def _names_file(text: str) -> bool:
     if text.startswith("features:"):
         path, name = text.removeprefix("features:"), "features"
     return bool(path) and name.isidentifier() and user_path(path).is_file()
+
+
+def _missing(pieces: Sequence[str]) -> int:
+    """How many of the pieces between commas are the path of one file that is not there: up to the one that ends as such a path does."""
+    from medbench.models import encoders
+
+    first = pieces[0].strip()
+    ends = r"\.(npz|parquet)$" if first.startswith("features:") else r"\.py:\w+$"
+    if not first or first.partition(".")[0] in encoders.architectures():
+        return 1
+    return next((n for n, piece in enumerate(pieces, 1) if re.search(ends, piece.strip()) and not _names_file(piece.strip())), 1)
 
 
 def named(option: str, text: str | None) -> tuple[str, ...]:

@@ -7,7 +7,12 @@ neighbour, as near as the nearest, votes too, so that a class without votes cost
 majority of a skewed task; the Brier score, which needs no such vote, ranks rare classes worse (one draw of 10 % of HAM10000: it chose 20,
 log-loss 50; the AUC of the validation part 0.75 and 0.81).
 A class of one group is never held out (`splits.held_out_fold`). Where a budget is not cross-validated (`splits.divides`), k is
-`FIXED_NEIGHBOURS`, and never more than there are images.
+`FIXED_NEIGHBOURS`, and never more than there are images: it grows with them, to 20. Measured on ten such budgets (3 to 25 images of Hannover's films,
+Kermany's set, HyperKvasir, its colitis and HAM10000; parts of the training pool alone, 24 draws each): k = sqrt(n), the usual rule of thumb
+(Duda, Hart and Stork 2001), has an AUC lower by .01 to .07 on each, a log-loss higher by .1 to 1.4, and a kappa from .01 lower to .09 higher; with twice
+that k .00 to .03, .0 to .4, and .00 to .06; k of the smallest class's images .01 to .13, .0 to 2.9, and from .06 lower to .16 higher. So every vote
+counts: AUC and log-loss, by which k is chosen elsewhere, are best then. Of a skewed task few images are decided for the rare class, by
+the linear probe still fewer (its kappa is from .30 lower to .01 higher).
 Neighbours as near as the k-th all vote, so that the order
 of equal images decides nothing. Multi-label: those of the k nearest images that know a label vote on it; if none does, the label gets
 its smoothed base rate (positives + 1) / (known + 2).

@@ -9,7 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from medbench import stats
-from medbench.report.leaderboard import LOUD, Leaderboard, LeaderboardEntry, known_metric, leaderboards, marks, pairs, picked, standing
+from medbench.report.leaderboard import (
+    LOUD,
+    Leaderboard,
+    LeaderboardEntry,
+    class_notes,
+    known_metric,
+    leaderboards,
+    marks,
+    pairs,
+    picked,
+    standing,
+)
 from medbench.report.leaderboard import only as picks
 from medbench.run.store import Store
 from medbench.schema import Note, ProgressCallback
@@ -106,7 +117,10 @@ def sentences(
         lower = "; sign turned round, so that + is better" if not METRICS[shown].higher_is_better else ""
         said += [
             f"{board.title}: {shown}, margin {margin:g}{lower}",
-            *(f"  {line}" for line in [*picked(board), *(mark for mark in board.about["marks"] if mark.kind in LOUD)]),
+            *(
+                f"  {line}"
+                for line in [*picked(board), *(mark for mark in board.about["marks"] if mark.kind in LOUD), *class_notes(board, metric)]
+            ),
             f"  Pairs of lines with equal labels, Holm-corrected over all {family} (5 %); differences with the 95 % interval of each alone."
             if family
             else "  No two finished lines have equal labels: nothing to compare. Next: medbench run with another method, into the same folder",

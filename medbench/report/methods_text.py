@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from medbench.report.leaderboard import Leaderboard, at_home, escape_tex, weights_in_words
+from medbench.report.leaderboard import Leaderboard, at_home, class_notes, escape_tex, weights_in_words
 from medbench.schema import Row, Task, registry
 from medbench.stats import intervals
 from medbench.stats.metrics import METRICS
@@ -32,7 +32,7 @@ def methods_text(boards: Sequence[Leaderboard]) -> MethodsText:
     rows = [row for board in boards for line in board.lines for row in line.rows]
     cited = _Cited()
     said = [_data(boards, cited), *_encoders(rows, cited), *_judged(boards, rows, cited), _uncertainty(boards, cited)]
-    said += [*_elsewhere(everywhere, cited), *_software(rows)]
+    said += [*_classes(boards), *_elsewhere(everywhere, cited), *_software(rows)]
     for selection in {board.selection for board in everywhere} - {None}:
         said.append(f"Shown are {escape_tex(str(selection))}; comparisons are corrected for these alone.")
     failed = sum(len(line.planned) - len(line.rows) for board in boards for line in board.lines)
@@ -155,6 +155,17 @@ def _uncertainty(boards: Sequence[Leaderboard], cited: _Cited) -> str:
         f"{by_groups}) and {by_seeds}, {joined}; differences between methods are paired on the same test images and draws, "
         f"and corrected for their number by Holm's method{corrected}."
     )
+
+
+def _classes(boards: Sequence[Leaderboard]) -> list[str]:
+    """Of each task its rare classes, and what the best line finds of the class that it finds least of."""
+    found = []
+    for board in boards:
+        where = f"On {board.about['title']}, " if len(boards) > 1 else ""
+        for note in class_notes(board):
+            said = where + note.text
+            found.append(escape_tex(said[:1].upper() + said[1:] if note.kind == "rare" else said))
+    return found
 
 
 def _elsewhere(boards: Sequence[Leaderboard], cited: _Cited) -> list[str]:

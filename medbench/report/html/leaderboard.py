@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from medbench.report.figures.performance import seconds_of
 from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, number_markup, section, tag
-from medbench.report.leaderboard import Leaderboard, marks, shown_axes
+from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, class_columns, marks, shown_axes
 from medbench.stats.metrics import METRICS
 
 SIGNS = {"*": "best", "=": "=", "?": "?", "": ""}
@@ -22,10 +22,18 @@ def leaderboard_section(boards: Sequence[Leaderboard], metric: str | None) -> Ht
     others = [name for name in METRICS if any(name in line.plain for board in boards for line in board.lines) and primary != [name]]
     title = METRICS[primary[0]].title if len(primary) == 1 else "primary metric"
     words = [*(["task"] if tasks else []), *(["metric"] if len(primary) > 1 else []), *axes, "labels", "mark"]
-    numbers = ["images", title, "95 %", "sd", "to best", *(METRICS[name].title for name in others), "seconds"]
+    of_classes = {board: class_columns(board) for board in boards}
+    told = list(dict.fromkeys(heading for columns in of_classes.values() for heading in columns))
+    numbers = ["images", title, "95 %", "sd", "to best", *(METRICS[name].title for name in others), *told, "seconds"]
     head = [tag("th", name, scope="col", data_kind="word" if name != "labels" else "number", data_key=name) for name in words]
     head += [tag("th", name, scope="col", data_kind="number", class_="n") for name in numbers]
-    body = [row for board in boards for row in _rows(board, board.shown(metric), axes, others, tasks, len(primary) > 1)]
+    body = [
+        row
+        for board in boards
+        for row in _rows(
+            board, board.shown(metric), axes, others, tasks, len(primary) > 1, [of_classes[board].get(one, {}) for one in told]
+        )
+    ]
     made = tag(
         "table",
         tag("caption", f"{len(body)} lines: a method judged in one way with one label budget, its draws averaged."),
@@ -45,9 +53,15 @@ def leaderboard_section(boards: Sequence[Leaderboard], metric: str | None) -> Ht
     )
     scroll = tag("div", made, class_="wide", tabindex="0", role="region", aria_label="Leaderboard")
     of = "selection" if any(board.selection for board in boards) else "task"
+    worst = (
+        " Worst class: of those that are not rare, the one of which the smallest share is found; each class of a line: medbench clinical."
+        if told
+        else ""
+    )
     legend = (
         f"best: the highest mean at these labels. =: not shown to differ from it (paired, 5 %, Holm-corrected over the {of}'s pairs with equal "
         "labels). ?: too few groups to say. Intervals are over test groups and draws; sd is over draws; seconds: pretraining, embedding, fitting."
+        f"{worst}"
     )
     return section("leaderboard", "Leaderboard", controls, scroll, more, tag("p", legend, class_="small"))
 
@@ -56,7 +70,15 @@ def _choice(name: str) -> Html:
     return tag("label", f"{name} ", tag("select", tag("option", "all", value=""), data_column=name))
 
 
-def _rows(board: Leaderboard, metric: str, axes: Sequence[str], others: Sequence[str], tasks: bool, named: bool) -> list[str]:
+def _rows(
+    board: Leaderboard,
+    metric: str,
+    axes: Sequence[str],
+    others: Sequence[str],
+    tasks: bool,
+    named: bool,
+    of_classes: Sequence[Mapping[LeaderboardEntry, tuple[float, str]]],
+) -> list[str]:
     found = marks(board, metric)
     summaries = {line: line.summary(metric) for line in board.lines}
     ends = ends_of(end for s in summaries.values() for end in (s.mean, s.low, s.high))
@@ -83,6 +105,9 @@ def _rows(board: Leaderboard, metric: str, axes: Sequence[str], others: Sequence
         for name in others:
             mean = float(np.mean(line.plain[name])) if name in line.plain else np.nan
             cells.append(f'<td class="n">{number_markup(mean)}</td>')
+        for values in of_classes:
+            value, of = values.get(line, (np.nan, ""))
+            cells.append(f'<td class="n" data-v="{value}">{number_markup(value)} {escaped(of)}</td>')
         seconds = seconds_of(line)
         cells.append(f'<td class="n">{number_markup(seconds, ",.0f" if seconds >= 10 else ".1f")}</td>')
         rows.append(f"<tr{' class=best' if mark.sign == '*' else ''}>{''.join(cells)}</tr>")

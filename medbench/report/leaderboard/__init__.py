@@ -20,7 +20,7 @@ from medbench.report.leaderboard.lines import (
 from medbench.report.leaderboard.newest_audit import LOUD
 from medbench.report.leaderboard.pivot_formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, pivot_terminal, render_pivot
 from medbench.report.leaderboard.pivot_table import KEYS, Pivot, PivotCell, Places, pivot, places, tasks_by_lines
-from medbench.report.leaderboard.rare_classes import FEW, class_notes
+from medbench.report.leaderboard.rare_classes import FEW, class_columns, class_notes
 from medbench.report.leaderboard.robustness import (
     ALL,
     EACH,
@@ -68,6 +68,7 @@ __all__ = [
     "Selection",
     "SignificanceMark",
     "at_home",
+    "class_columns",
     "class_notes",
     "drawn",
     "drop_difference",

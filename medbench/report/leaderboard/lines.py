@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
+from medbench.report.leaderboard.class_scores import ClassScores, class_scores
 from medbench.report.leaderboard.newest_audit import with_newest_audit
 from medbench.run.store import Store
 from medbench.schema import Cell, Note, PlannedCell, Row, UserError, parse_budget
@@ -83,6 +84,11 @@ class LeaderboardEntry:
     def merit(self, metric: str) -> float:
         """Mean over seeds of a complete line, turned round where lower is better."""
         return METRICS[metric].sign * float(np.mean(self.plain[metric]))
+
+    @cached_property
+    def class_scores(self) -> ClassScores | None:
+        """Of a complete line; None where predictions were not shared."""
+        return class_scores(self.rows, self.stores)
 
     @cached_property
     def pretrainings(self) -> int:

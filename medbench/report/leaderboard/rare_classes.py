@@ -1,4 +1,4 @@
-"""Classes of which too few groups are there to say anything, and what the best line finds of the class that it finds least of."""
+"""Classes of which too few groups are there to say anything, and what a line finds of the class that it finds least of."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from medbench.report.leaderboard.class_scores import ClassScores
 from medbench.report.leaderboard.lines import Leaderboard, LeaderboardEntry
-from medbench.run.store import NoPredictions
 from medbench.schema import Note
-from medbench.stats import metrics, number_format
+from medbench.stats import number_format
 
 FEW = 10  # groups of a class: of ten, nine found have the exact 95 % interval .55 to .998
 NAMED = 6  # classes in a sentence
+MANY = 100  # lines: of more, tables say nothing of each one's classes
 ABOVE = frozenset({"rare", "worst class"})  # kinds of the notes that stand above a table
 
 
@@ -60,48 +61,60 @@ def _least_found(board: Leaderboard, metric: str) -> list[Note]:
     if not done:
         return []
     best = max((line for line in done if line.cell.labels == done[-1].cell.labels), key=lambda line: line.merit(metric))
-    try:
-        target = best.stores[0].target(str(best.rows[0].provenance["target"]))
-        scores = [store.scores(row) for store, row in zip(best.stores, best.rows, strict=True)]
-    except NoPredictions:
-        return []
-    labels = target["labels"]
-    truth = labels == 1 if labels.ndim == 2 else labels[:, None] == np.arange(len(board.about["classes"]))
-    hits = np.mean([(truth & _decided(of["decisions"], truth.shape[1])).sum(0) for of in scores], axis=0)
-    said = _found_text(board, best, hits, truth.sum(0)) + _enough_text(board, labels, [of["probabilities"] for of in scores])
-    return [Note("worst class", said)]
+    scores = best.class_scores
+    return [Note("worst class", _found_text(board, best, scores) + _enough_text(board, scores))] if scores else []
 
 
-def _decided(decisions: np.ndarray, classes: int) -> np.ndarray:
-    """(M, C) bool: for which classes an image was decided."""
-    of_class: np.ndarray = decisions == 1 if decisions.ndim == 2 else decisions[:, None] == np.arange(classes)
-    return of_class
-
-
-def _found_text(board: Leaderboard, line: LeaderboardEntry, hits: np.ndarray, of: np.ndarray) -> str:
-    """`supervised linear at 100% finds 38 of 100 moderate, 0 of 3 proliferative.`: the class found least of, then those that are rare here."""
-    there = np.flatnonzero(of > 0)
-    names, rare = board.about["classes"], rare_classes(board)
-    worst = int(there[np.argmin(hits[there] / of[there])])
-    told = [worst, *(int(c) for c in there if c != worst and str(names[c]) in rare)][:NAMED]
-    said = ", ".join(f"{hits[c]:.3g} of {of[c]} {names[c]}" for c in told)
+def _found_text(board: Leaderboard, line: LeaderboardEntry, scores: ClassScores) -> str:
+    """`supervised linear at 100%, the best, finds 38 of 100 moderate, 0 of 3 proliferative.`: the class found least of, then those that are rare here."""
+    names, rare, worst = board.about["classes"], rare_classes(board), scores.worst(_enough(board))
+    told = [worst, *(c for c in np.flatnonzero(scores.images > 0).tolist() if c != worst and str(names[c]) in rare)][:NAMED]
+    said = ", ".join(f"{scores.found[c]:.3g} of {scores.images[c]} {names[c]}" for c in told)
     draws = f", on average over {len(line.rows)} draws" if len(line.rows) > 1 else ""
     return f"{line.cell.method} {line.cell.protocol} at {line.cell.labels}, the best, finds {said}{draws}."
 
 
-def _enough_text(board: Leaderboard, labels: np.ndarray, probabilities: Sequence[np.ndarray]) -> str:
+def _enough_text(board: Leaderboard, scores: ClassScores) -> str:
     """The mean AUC over the classes that are not rare here, beside the one over all; "" where all are alike."""
-    few = {name for name, counts in rare_classes(board).items() if 0 < counts.get(board.target, FEW) < FEW}
-    kept = [c for c, name in enumerate(board.about["classes"]) if str(name) not in few]
-    if not few or len(kept) < 2 or board.about["kind"] == "binary":
+    kept = common_classes(board)
+    if not kept:
         return ""
-    of_class = np.array([[_auc(labels, p, c) for c in range(p.shape[1])] for p in probabilities])
-    whole, enough = (number_format.number_text(float(np.nanmean(of))) for of in (of_class, of_class[:, kept]))
-    return f" Its AUC over the {len(kept)} classes that are not rare: {enough}; over all {of_class.shape[1]}: {whole}."
+    whole, enough = (number_format.number_text(mean_auc(scores, of)) for of in (range(len(scores.auc)), kept))
+    return f" Its AUC over the {len(kept)} classes that are not rare: {enough}; over all {len(scores.auc)}: {whole}."
 
 
-def _auc(labels: np.ndarray, probabilities: np.ndarray, c: int) -> float:
-    """Of one class against the rest; NaN where one of the two is missing."""
-    known = np.flatnonzero(~np.isnan(labels[:, c])) if labels.ndim == 2 else np.arange(len(labels))
-    positive = labels[known, c] == 1 if labels.ndim == 2 else labels == c
-    return float(metrics.auc(positive, probabilities[known, c].astype(float), np.ones((len(known), 1), np.uint8))[0])
+def common_classes(board: Leaderboard) -> list[int]:
+    """The classes that have enough groups among the scored images for an AUC; [] where all have, fewer than two do, or a task is binary."""
+    kept = _enough(board)
+    return kept if 1 < len(kept) < len(board.about["classes"]) and board.about["kind"] != "binary" else []
+
+
+def _enough(board: Leaderboard) -> list[int]:
+    """The classes that are not rare among the scored images."""
+    few = {name for name, counts in rare_classes(board).items() if 0 < counts.get(board.target, FEW) < FEW}
+    return [c for c, name in enumerate(board.about["classes"]) if str(name) not in few]
+
+
+def mean_auc(scores: ClassScores, classes: Sequence[int]) -> float:
+    """Over those of the classes that have one; NaN where none has."""
+    of = scores.auc[list(classes)]
+    return float(np.nanmean(of)) if not np.isnan(of).all() else float("nan")
+
+
+def class_columns(board: Leaderboard) -> dict[str, dict[LeaderboardEntry, tuple[float, str]]]:
+    """What tables of all metrics say of each line's classes: heading -> line -> number, and the class that it is of, "" of several. The worst class
+    is one that is not rare here, where there is one.
+
+    {} of a board of more than `MANY` lines, whose scores take long to read, and where no predictions were shared.
+    """
+    if len(board.lines) > MANY:
+        return {}
+    scores = {line: of for line in board.lines if line.complete and (of := line.class_scores)}
+    if not scores:
+        return {}
+    names, kept, enough = board.about["classes"], common_classes(board), _enough(board)
+    least = {line: one.worst(enough) for line, one in scores.items()}
+    found = {"recall of the worst class": {line: (scores[line].recall(c), str(names[c])) for line, c in least.items()}}
+    if kept:
+        found[f"AUC of the {len(kept)} classes not rare"] = {line: (mean_auc(one, kept), "") for line, one in scores.items()}
+    return found

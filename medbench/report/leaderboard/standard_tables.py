@@ -22,7 +22,7 @@ from medbench.report.leaderboard.lines import (
     standing,
     summarise,
 )
-from medbench.report.leaderboard.rare_classes import class_notes
+from medbench.report.leaderboard.rare_classes import class_columns, class_notes
 from medbench.report.leaderboard.robustness import ALL, MEAN, robustness_gaps, shift_terminal, tables
 from medbench.report.leaderboard.significance import legend, marks
 from medbench.report.leaderboard.terminal_table import Fitted
@@ -307,9 +307,9 @@ def _cells(board: Leaderboard, metric: str, lines: Sequence[LeaderboardEntry]) -
 
 
 def _all_metrics(board: Leaderboard, metrics: Sequence[str]) -> list[list[str]]:
-    axes = shown_axes(board.lines)
+    axes, of_classes = shown_axes(board.lines), class_columns(board)
     summarise(board.lines, metrics)
-    header = ["labels", "images", *axes, *(METRICS[metric].title for metric in metrics)]
+    header = ["labels", "images", *axes, *(METRICS[metric].title for metric in metrics), *of_classes]
     body = []
     for line in board.lines:
         numbers = []
@@ -318,6 +318,9 @@ def _all_metrics(board: Leaderboard, metrics: Sequence[str]) -> list[list[str]]:
             numbers.append(
                 number_format.estimate_text(s.mean, s.low, s.high) if metric in line.plain else "–" if line.complete else line.status
             )
+        for values in of_classes.values():
+            value, name = values.get(line, (np.nan, ""))
+            numbers.append(f"{number_format.number_text(value)} {name}".strip())
         body.append([line.cell.labels, _count(line), *(str(getattr(line.cell, axis)) for axis in axes), *numbers])
     return [header, *body]
 
