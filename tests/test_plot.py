@@ -12,9 +12,9 @@ import pytest
 from fakes.results import study
 from PIL import Image
 
-from medbench import UserError
+from medbench import UserError, stats
 from medbench.report import figures, leaderboard
-from medbench.report.figures import calibration_confusion, performance, style
+from medbench.report.figures import calibration_confusion, differences, performance, style
 from medbench.report.figures.attention_map import attention_picture
 from medbench.stats import Summary
 
@@ -35,7 +35,8 @@ def axes_of(drawing: style.Drawing) -> list:
 
 def test_every_kind_in_every_format(many: list[leaderboard.Leaderboard], tmp_path: Path) -> None:
     files = figures.draw_figures(many, [kind for kind in figures.KINDS if kind not in ("attention", "shift")], tmp_path, figures.FORMATS)
-    stems = {"curves", "heatmap", "cd", "cost", "reliability", *(f"confusion-task{t}-T-test" for t in range(3))}
+    each = {f"{kind}-task{t}-T-test" for t in range(3) for kind in ("confusion", "forest")}
+    stems = {"curves", "heatmap", "cd", "cost", "reliability", *each}
     assert {file.name for file in files} == {f"{stem}.{form}" for stem in stems for form in figures.FORMATS}
     starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
     assert all(file.read_bytes().startswith(starts[file.suffix[1:]]) for file in files)
@@ -121,6 +122,29 @@ def test_of_more_than_four_lines_the_best_and_the_baseline_have_colour(tmp_path:
     figure.draw_without_rendering()
     boxes = sorted((text.get_window_extent() for text in names), key=lambda box: box.y0)
     assert all(a.y1 <= b.y1 and b.y0 - a.y0 > 0.9 * a.height for a, b in pairwise(boxes))
+
+
+def test_a_forest_shows_the_paired_differences_to_the_baseline(one: list[leaderboard.Leaderboard]) -> None:
+    """At each budget, best first; filled where Holm's correction over the figure's marks leaves the difference."""
+    with style.paper():
+        (drawing,) = differences.forest(one, None, "")
+    board, axes = one[0], axes_of(drawing)
+    assert [ax.get_title(loc="left") for ax in axes] == ["10% labels", "100% labels"]
+    rows = [label.get_text() for label in axes[0].get_yticklabels()]
+    gaps, filled = [], []
+    for ax, budget in zip(axes, ("10%", "100%"), strict=True):
+        lines = {line.cell.method: line for line in board.at(budget)}
+        marks = {rows[int(line.get_ydata()[0])]: line for line in ax.lines if line.get_marker() == "o"}
+        assert set(marks) == {"random", r"sim\$clr"}
+        for name, mark in marks.items():
+            base = lines["supervised"].sample("auc")
+            (gap,) = stats.differences_to([lines[name.replace("\\", "")].sample("auc")], base)
+            assert mark.get_xdata()[0] == gap.value
+            assert any(tuple(line.get_xdata()) == pytest.approx(gap.interval()) for line in ax.lines if len(line.get_xdata()) == 2)
+            gaps.append(gap)
+            filled.append(mark.get_markerfacecolor() != "white")
+    assert filled == [p <= 0.05 for p in stats.holm(stats.p_values(gaps), 4)] and any(filled)
+    assert len(set(rows)) == 2 and rows[0] == r"sim\$clr", "the best is above"
 
 
 @pytest.mark.parametrize(

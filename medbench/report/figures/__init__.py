@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from medbench.report.figures.calibration_confusion import attention, confusion, reliability
+from medbench.report.figures.differences import forest
 from medbench.report.figures.line_selection import readable
 from medbench.report.figures.performance import cost, critical_difference, curves, heatmap
 from medbench.report.figures.robustness import shift
@@ -18,6 +19,7 @@ from medbench.system import fork_pool
 
 KINDS = {
     "curves": curves,
+    "forest": forest,
     "heatmap": heatmap,
     "cd": critical_difference,
     "cost": cost,

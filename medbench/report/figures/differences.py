@@ -1,0 +1,92 @@
+"""Which line differs from the baseline, and by how much: paired differences with their intervals, a panel a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medbench import stats
+from medbench.report.figures.line_selection import baseline, left_out, readable
+from medbench.report.figures.performance import short_names
+from medbench.report.figures.style import GREY, WIDTHS, Drawing, without_mathtext
+from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
+from medbench.schema import UserError
+from medbench.stats.metrics import METRICS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: What is too small to matter, as `compare` has it, in the metric's own unit.
+MARGIN = 0.01
+_SHOWN, _OPEN = "#0072B2", "white"
+
+
+def forest(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
+    """Each line's difference to the baseline at equal labels, with its 95 % interval, a figure a board and a panel a budget.
+
+    A filled mark: the difference is shown (5 %, Holm-corrected over the marks of the figure). Grey: what counts as practically equal.
+    The baseline is the best line of `supervised`, else the first line; of more than twelve lines the best are drawn.
+    """
+    made = [drawing for board in boards if (drawing := _one(board, board.shown(metric), width, alone=len(boards) == 1))]
+    if not made:
+        raise UserError("A forest of differences needs two finished lines with equal labels.", then="medbench run with another method")
+    return made
+
+
+def _one(board: Leaderboard, metric: str, width: str, *, alone: bool) -> Drawing | None:
+    from matplotlib.figure import Figure
+
+    (few,) = readable([board], metric)
+    base = baseline(few, metric)
+    found = {budget: _differences(few, metric, budget, base.name) for budget in few.budgets()} if base else {}
+    found = {budget: gaps for budget, gaps in found.items() if gaps}
+    if base is None or not found:
+        return None
+    every = [gap for gaps in found.values() for gap in gaps.values()]
+    shown = iter(np.array(stats.holm(stats.p_values(every), len(every))) <= 0.05)
+    names = short_names([few])
+    order = list(dict.fromkeys(name for gaps in reversed(found.values()) for name in sorted(gaps, key=lambda name: -gaps[name].value)))
+    inches = WIDTHS[width or ("column" if len(found) == 1 else "page")]
+    figure = Figure(figsize=(inches, 0.75 + 0.17 * len(order)), layout="constrained")
+    axes = figure.subplots(1, len(found), squeeze=False, sharey=True, sharex=True)[0]
+    for ax, (budget, gaps) in zip(axes, found.items(), strict=True):
+        _panel(ax, [(order.index(name), gap, bool(next(shown))) for name, gap in gaps.items()])
+        ax.set_title(f"{budget} labels", loc="left")
+    axes[0].set_yticks(range(len(order)), [without_mathtext(names[name]) for name in order])
+    axes[0].invert_yaxis()
+    what = f"difference in {METRICS[metric].title} to {without_mathtext(names[base.name])}"
+    figure.supxlabel(f"{what} (filled: shown to differ; grey: within {MARGIN:g}, practically equal)", size=7)
+    said = left_out([board], [few])
+    figure.suptitle(without_mathtext("; ".join(filter(None, [board.title, said]))), x=0.01, ha="left", size=7.5)
+    name = "forest" if alone else f"forest-{board.title}"
+    return Drawing(name, figure, said)
+
+
+def _differences(board: Leaderboard, metric: str, budget: str, base: str) -> dict[str, stats.Estimate]:
+    """Name of a line -> its difference to the baseline at this budget; empty where the baseline is not finished there."""
+    lines = {line.name: line for line in board.at(budget) if _known(line, metric)}
+    if base not in lines:
+        return {}
+    others = [name for name in lines if name != base]
+    gaps = stats.differences_to([lines[name].sample(metric) for name in others], lines[base].sample(metric))
+    return dict(zip(others, gaps, strict=True))
+
+
+def _known(line: LeaderboardEntry, metric: str) -> bool:
+    return metric in line.plain and not np.isnan(line.plain[metric]).any()
+
+
+def _panel(ax: Axes, marks: Sequence[tuple[int, stats.Estimate, bool]]) -> None:
+    """Draw (row, difference, whether it is shown to be one) from above to below."""
+    ax.axvspan(-MARGIN, MARGIN, color="0.93", zorder=0)
+    ax.axvline(0, color="0.4", linewidth=0.7, zorder=1)
+    for row, gap, different in marks:
+        colour = _SHOWN if different else GREY
+        low, high = gap.interval()
+        if not np.isnan(low):
+            ax.plot([low, high], [row, row], color=colour, linewidth=1.1, zorder=2)
+        ax.plot([gap.value], [row], "o", color=colour, markerfacecolor=colour if different else _OPEN, markersize=4, zorder=3)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(axis="y", length=0)
