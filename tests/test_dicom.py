@@ -238,6 +238,8 @@ FORMS = {
         {"Rows": 24, "Columns": 36, "SamplesPerPixel": 3, "PlanarConfiguration": 1, "PhotometricInterpretation": "RGB"},
     ),
     "RGB of 16 bits": (three(NOISE << 4), {}),
+    "RGB of 12 bits in words": (three(NOISE), {}),
+    "a palette that declares 16 bits and uses 12": (NOISE, {**TWELVE, **palettes(RAMP12.astype("<u2"), 16)}),
     "RGB of the upper 12 bits": (three(NOISE << 4), {"BitsStored": 12, "HighBit": 15}),
     "RGB of bytes in words": (three(NOISE >> 4), {}),
     "YBR_FULL": (
@@ -501,6 +503,35 @@ def test_a_codec_with_another_size_than_the_header(tmp_path, kind):
         images.decode(tmp_path / "a.dcm")
 
 
+def encapsulated(tmp_path, words, syntax, stream, **fields):
+    ds = pydicom.dcmread(write_dicom(tmp_path, words, **fields))
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.PixelData = pydicom.encaps.encapsulate([stream])
+    ds["PixelData"].is_undefined_length = True
+    ds.save_as(tmp_path / "a.dcm")
+    return tmp_path / "a.dcm"
+
+
+@pytest.mark.parametrize("kind", ["RGB", "YBR_FULL", "YBR_FULL_422"])
+@pytest.mark.parametrize("named", [True, False], ids=["JFIF", "without JFIF"])
+@pytest.mark.parametrize("subsampling", [1, 2])
+def test_colours_of_a_jpeg_with_halved_planes_are_brightness_and_colour_whatever_its_header_calls_them(tmp_path, kind, named, subsampling):
+    down, across = np.mgrid[:24, :36]
+    smooth = np.stack([down * 8 + 30, across * 6 + 10, 200 - down * 3], 2).astype(np.uint8)
+    written = io.BytesIO()
+    Image.fromarray(smooth).save(written, "JPEG", quality=98, subsampling=subsampling)
+    stream = written.getvalue() if named else written.getvalue()[:2] + written.getvalue()[20:]  # without the 18 bytes of its APP0
+    file = encapsulated(tmp_path, smooth, pydicom.uid.JPEGBaseline8Bit, stream, PhotometricInterpretation=kind)
+    assert np.abs(images.decode(file).astype(int) - smooth).max() < 8
+
+
+def test_a_codec_with_more_bits_than_the_header_has_room_for_is_refused(tmp_path):
+    stream = io.BytesIO()
+    Image.fromarray(NOISE).save(stream, "JPEG2000", irreversible=False, no_jp2=True)
+    with pytest.raises(UserError, match="its pixels have 16 bits, and its header has room for 8"):
+        images.decode(encapsulated(tmp_path, GREY, JPEG2000Lossless, stream.getvalue()))
+
+
 def test_the_decoder_of_dicom_is_an_ingredient_of_its_own():
-    assert decoding.DECODERS["dicom"] == 2
+    assert decoding.DECODERS["dicom"] == 3
     assert decoding.DECODERS["jpeg"] == decoding.DECODERS["png"] == 1

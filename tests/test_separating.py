@@ -71,12 +71,22 @@ def test_an_index_may_hold_the_ids(tmp_path: Path) -> None:
         ({"vector": [["x", "y"]] * 4}, r"is no list of 2 numbers"),
         ({"f0": list("wxyz"), "f1": [1.0] * 4}, r"column 'f0' does not hold numbers"),
         ({"f0": [1.0] * 4, "f1": [True, False] * 2}, r"column 'f1' does not hold numbers"),
+        ({"feat_0": [1.0] * 4, "feat_1": [2.0] * 4, "feat_label": [0.0, 1.0] * 2}, r"'feat_label' is no feature"),
+        ({"emb.0": [1.0] * 4, "emb.1": [2.0] * 4, "emb.split": [0.0, 1.0] * 2}, r"'emb.split' is no feature"),
+        ({"glcm_a": [1.0] * 4, "glcm_b": [2.0] * 4, "glcm_Target": [0, 1] * 2}, r"'glcm_Target' is no feature"),
+        ({"class_0": [1.0, 0.0] * 2, "class_1": [0.0, 1.0] * 2}, r"'class_0', 'class_1' are no features"),
         ({}, r"holds ids alone"),
     ],
 )
 def test_columns_that_are_no_features(columns: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         features_table.read(table(tmp_path, columns))
+
+
+def test_ids_in_a_column_and_in_the_index_are_refused(tmp_path: Path) -> None:
+    pd.DataFrame({"id": list("abcd"), **NOISE}, index=pd.Index(list("wxyz"), name="id")).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=r"has a column 'id' and an index of that name"):
+        features_table.read(tmp_path / "t.parquet")
 
 
 @pytest.mark.parametrize("values", [np.ones((2, 3)) * 1j, np.ones((2, 3), bool), np.full((2, 3), "x")])

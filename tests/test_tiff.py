@@ -15,6 +15,7 @@ RNG = np.random.default_rng(0)
 GREY = RNG.integers(20, 236, (24, 36)).astype(np.uint8)
 COLOUR = RNG.integers(20, 236, (24, 36, 3)).astype(np.uint8)
 DEEP = GREY.astype(np.uint16) * 257
+DEEP_COLOUR = (COLOUR.astype(np.uint16) * 257) >> 4
 CURVE = np.arange(256)
 BLACK_IS_ZERO, WHITE_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 1, 0, 2, 3, 5, 6
 
@@ -69,6 +70,11 @@ FORMS = {
     ),
     "RGB 8": (COLOUR, RGB, {}, COLOUR),
     "RGB 16": (COLOUR.astype(np.uint16) * 257, RGB, {}, COLOUR),
+    "RGB 12 of 16": (DEEP_COLOUR, RGB, {}, COLOUR),
+    "RGB 8 of 16": (COLOUR.astype(np.uint16), RGB, {}, COLOUR),
+    "RGB 12 of 16 and alpha": (with_plane(DEEP_COLOUR, 65535), RGB, {"tags": {338: [2]}}, COLOUR),
+    "RGB 12 of 16 and another plane": (with_plane(DEEP_COLOUR, 0), RGB, {"tags": {338: [0]}}, COLOUR),
+    "palette of 12-bit values": (GREY, PALETTE, {"tags": {320: np.tile(CURVE * 16, 3).tolist()}}, three(GREY)),
     "RGB in planes": (COLOUR, RGB, {"planes": True}, COLOUR),
     "RGB and alpha": (with_plane(COLOUR, 255), RGB, {"tags": {338: [2]}}, COLOUR),
     "RGB and alpha in planes": (with_plane(COLOUR, 255), RGB, {"planes": True, "tags": {338: [2]}}, COLOUR),
@@ -146,6 +152,27 @@ def test_forms_that_pillow_does_not_know_are_told_as_such(tmp_path, x, photometr
         images.decode(write_tiff(tmp_path / "a.tif", x, photometric))
 
 
+@pytest.mark.parametrize(
+    ("x", "how", "said"),
+    [
+        (DEEP_COLOUR, {"planes": True, "compression": 8}, "colour of 16 bits stored in planes, which uses few of them, is not read"),
+        (with_plane(DEEP_COLOUR, 65535), {"tags": {338: [1]}}, "colour of 16 bits multiplied by its alpha, which uses few of them, is not"),
+    ],
+    ids=["planes", "associated alpha"],
+)
+def test_deep_colour_whose_low_bytes_cannot_be_had_is_refused(tmp_path, x, how, said):
+    with pytest.raises(UserError, match=said):
+        images.decode(write_tiff(tmp_path / "a.tif", x, RGB, **how))
+
+
+def test_bits_in_reversed_order_are_refused_beyond_8(tmp_path):
+    mirrored = np.packbits(np.unpackbits(GREY, axis=1, bitorder="little"), axis=1, bitorder="big")
+    eight = images.decode(write_tiff(tmp_path / "8.tif", mirrored, BLACK_IS_ZERO, tags={266: [2]}))
+    np.testing.assert_array_equal(eight, three(GREY))
+    with pytest.raises(UserError, match=r"reversed order \(FillOrder 2\)"):
+        images.decode(write_tiff(tmp_path / "16.tif", DEEP, BLACK_IS_ZERO, tags={266: [2]}))
+
+
 def test_by_hand(tmp_path):
     signed = images.decode(write_tiff(tmp_path / "i8.tif", np.array([[-128, -1, 0, 127]], np.int8), BLACK_IS_ZERO))
     assert signed[0, :, 0].tolist() == [0, 127, 128, 255]
@@ -167,4 +194,4 @@ def test_what_pillow_reads_right_is_left_as_it_reads_it(tmp_path, name):
 
 
 def test_the_decoder_of_tiff_is_an_ingredient_of_its_own():
-    assert decoding.DECODERS["tiff"] == 2
+    assert decoding.DECODERS["tiff"] == 3

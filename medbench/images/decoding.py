@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom")
 #: Format of a file -> the version of its decoder, an ingredient of all that is made of such files (`schema.ingredients`). Raise it with every change
 #: of a pixel. "other": no magic number is known, so that Pillow looks closer or refuses it.
-DECODERS = {"jpeg": 1, "png": 1, "tiff": 2, "bmp": 1, "webp": 1, "dicom": 2, "other": 1}
+DECODERS = {"jpeg": 1, "png": 1, "png of deep colour": 2, "tiff": 3, "bmp": 1, "webp": 1, "dicom": 3, "other": 1}
 HEAD = 132  # bytes that tell the format
 _MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n", "bmp": b"BM"}
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # MPO is found as JPEG
@@ -43,7 +43,8 @@ def decode(image: Image) -> np.ndarray:
     Grey deeper than 8 bits is scaled by this image alone. Whole numbers >= 0 are divided by the full range of the bits they use, 255,
     511, ..., 65535, ...: the smallest that the brightest 0.1 % of pixels do not exceed (what does is white), so that 12-bit data in a
     16-bit file, or a burned-in mark, does not turn the picture black. Floats within [0, 1] are multiplied by 255. Anything else is
-    stretched from its minimum to its maximum, but for signed bytes, where -128 is black and 127 white. 16-bit colour keeps its high byte.
+    stretched from its minimum to its maximum, but for signed bytes, where -128 is black and 127 white. Colour of 16 bits a sample is divided
+    as whole numbers are, by the bits that all its samples use together, unless these are 8-bit values that were made wider (`colour_bits`).
 
     DICOM: see `dicom.pixels`. Raises UserError that names the file, for one that is missing, empty, corrupt, truncated, or no image.
     """
@@ -85,6 +86,8 @@ def format_of(head: bytes) -> str:
         return "tiff"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
+    if head.startswith(_MAGIC["png"]):  # bit depth and colour type, which stand at one place
+        return "png of deep colour" if head[24:26] in (b"\x10\x02", b"\x10\x04", b"\x10\x06") else "png"
     return next((name for name, magic in _MAGIC.items() if head.startswith(magic)), "other")
 
 
@@ -105,7 +108,7 @@ def _decode_pillow(data: bytes, wanted: int | None) -> PIL.Image.Image:
     from PIL import Image, ImageOps, UnidentifiedImageError
     from PIL.TiffImagePlugin import TiffImageFile
 
-    from medbench.images import tiff
+    from medbench.images import deep_colour, tiff
 
     try:
         im = Image.open(io.BytesIO(data), formats=_FORMATS)
@@ -122,7 +125,10 @@ def _decode_pillow(data: bytes, wanted: int | None) -> PIL.Image.Image:
             im.draft(im.mode, (wanted * _DRAFT_GAP, wanted * _DRAFT_GAP))
         _refuse_misread(im)
         form = tiff.form(im) if isinstance(im, TiffImageFile) else None
+        deep = deep_colour.raw_name(im)
         im.load()
+        if deep:
+            deep_colour.restored(im, deep, Image.open(io.BytesIO(data), formats=_FORMATS))
         upright = ImageOps.exif_transpose(im)
         return _to_8_bit(tiff.mended(upright, form) if form else upright)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from medbench.images.grey_levels import check_pixels
 from medbench.schema import UserError
@@ -124,17 +124,34 @@ def _check_size(ds: pydicom.Dataset) -> None:
             raise UserError(f"it holds pixels for {len(held) // declared} images of the {size[0]} x {size[1]} that its header declares.")
         return
     frame = get_frame(held, 0, number_of_frames=1)
-    if len(frame) > 2 * declared + (1 << 16) or _codec_size(frame) not in (None, size):
+    found = _codec_header(frame)
+    if len(frame) > 2 * declared + (1 << 16) or (found and found.size != size):
         raise UserError(f"it holds more or other pixels than the {size[0]} x {size[1]} that its header declares.")
+    if found and found.bits > ds.BitsAllocated:
+        raise UserError(f"its pixels have {found.bits} bits, and its header has room for {ds.BitsAllocated}: save it uncompressed.")
+    if found and found.halved and ds.PhotometricInterpretation == "RGB":
+        ds.PhotometricInterpretation = "YBR_FULL_422"
 
 
-def _codec_size(frame: bytes) -> tuple[int, int] | None:
-    """Width and height by the JPEG or JPEG 2000 stream's own header; None for what Pillow does not know."""
-    from PIL import Image, UnidentifiedImageError
+class _CodecHeader(NamedTuple):
+    """What a JPEG or JPEG 2000 stream says of itself. bits: of a sample. halved: two of its colours have fewer samples than the third, which
+    is brightness then, whatever the DICOM header calls it."""
+
+    size: tuple[int, int]
+    bits: int
+    halved: bool
+
+
+def _codec_header(frame: bytes) -> _CodecHeader | None:
+    """None for what Pillow does not know."""
+    from PIL import Image, JpegImagePlugin, UnidentifiedImageError
+    from pydicom.pixels.utils import get_j2k_parameters
 
     try:
         with Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000")) as stream:
-            return stream.size
+            if isinstance(stream, JpegImagePlugin.JpegImageFile):
+                return _CodecHeader(stream.size, 8, len({layer[1:3] for layer in stream.layer}) > 1)
+            return _CodecHeader(stream.size, get_j2k_parameters(frame).get("precision", 0), False)
     except UnidentifiedImageError:
         return None
 

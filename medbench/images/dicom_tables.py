@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medbench.images.grey_levels import colour_bits
 from medbench.schema import UserError
 
 if TYPE_CHECKING:
@@ -35,17 +36,19 @@ def apply_palette(x: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
         table = np.stack([_entries(ds[f"{c}PaletteColorLookupTableData"].value, count, _little(ds)) for c in _COLOURS], 1)
     else:
         table = _segmented(ds, count, first, bits)
-    shown: np.ndarray = colour8(table, bits)[_index(x, first, count)]
+    shown: np.ndarray = colour8(table, bits, 1.0)[_index(x, first, count)]
     return shown
 
 
-def colour8(x: np.ndarray, bits: int) -> np.ndarray:
-    """uint8 of colour values of so many bits: the upper 8, or all of fewer. Values below 256 alone are 8 bits, whatever the header says."""
+def colour8(x: np.ndarray, bits: int, share: float = 0.999) -> np.ndarray:
+    """uint8 of colour values of so many bits: the upper 8, or all of fewer. Values below 256 alone are 8 bits, whatever the header says, and
+    16 is the size of a word, which many writers state whatever it holds: see `colour_bits`, and there for share."""
     used = int(x.max()).bit_length()
-    bits = 8 if used <= 8 < bits else max(bits, used)
+    bits = colour_bits(x, share) if bits == 16 else 8 if used <= 8 < bits else max(bits, used)
     if bits < 8:
         return (x.astype(np.uint32) * 255 / ((1 << bits) - 1) + 0.5).astype(np.uint8)
-    return (x >> (bits - 8)).astype(np.uint8)
+    upper: np.ndarray = np.minimum(x >> (bits - 8), 255).astype(np.uint8)
+    return upper
 
 
 def _described(descriptor: list[int]) -> tuple[int, int, int]:

@@ -25,6 +25,16 @@ def full_range(x: np.ndarray) -> tuple[float, float]:
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
+def colour_bits(x: np.ndarray, share: float = 0.999) -> int:
+    """Bits that colour samples of 16-bit words use, at least 8: by the smallest full range that so large a share of them does not exceed.
+
+    16 where all are 8-bit values that were made wider, by 257 or 256: a dark picture of these is meant to be dark.
+    """
+    if not (x % 257).any() or not (x & 255).any():
+        return 16
+    return max(8, int(np.quantile(x, share, method="lower")).bit_length())
+
+
 def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
     """uint8: 0 at `low` and below, 255 at `high` and above, linear between, rounded."""
     span = high - low or 1.0

@@ -37,6 +37,7 @@ _TRIES = 3  # readings of a file that is written meanwhile
 _SETTLED_NS = 2_000_000_000
 _TYPES = "path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER, sha256 TEXT, format TEXT"
 _COLUMNS = tuple(part.split()[0] for part in _TYPES.split(", "))
+_FORMATS = 1  # of a memory's formats: 0, of an older medbench, did not know PNG files of deep colour from others
 _read_again: ContextVar[set[str] | None] = ContextVar("read_again", default=None)
 
 
@@ -183,17 +184,23 @@ def _database(cache_dir: Path) -> Iterator[sqlite3.Connection]:
     file = cache_dir / "hashes.sqlite"
     try:
         with closing(sqlite3.connect(file, timeout=60)) as db:
-            if _columns(db) != _COLUMNS:
+            if _columns(db) != _COLUMNS or _formats(db) < _FORMATS:
                 with db:
                     db.execute("BEGIN IMMEDIATE")
                     if _columns(db) != _COLUMNS:  # an older medbench compared less: its hashes are not believed
                         db.execute("DROP TABLE IF EXISTS files")
                         db.execute(f"CREATE TABLE files ({_TYPES})")
+                    db.execute("DELETE FROM files WHERE format = 'png'")
+                    db.execute(f"PRAGMA user_version = {_FORMATS}")
             yield db
     except sqlite3.Error as error:
         raise UserError(
             f"The memory of content hashes {file} cannot be used ({error}).", then="free some space, or delete it: it is made anew"
         ) from error
+
+
+def _formats(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _columns(db: sqlite3.Connection) -> tuple[str, ...]:

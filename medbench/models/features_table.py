@@ -26,8 +26,8 @@ ALLOWED = ("id, and features f0, f1, ... or others with one common prefix", "id,
 _THEN = "write the ids and the features alone: frame[['id', 'f0', 'f1', ...]].to_parquet(FILE)"
 #: What no feature is called, numbered or not: `label_0`, `fold1`, what pandas makes of an index.
 _NO_FEATURE = {
-    *("label", "labels", "target", "diagnosis", "fold", "split", "part", "group", "patient", "bag"),
-    *("index", "level", "unnamed"),
+    *("label", "labels", "class", "classes", "target", "targets", "truth", "onehot", "diagnosis", "outcome", "grade"),
+    *("fold", "split", "part", "group", "patient", "bag", "id", "index", "level", "unnamed", "age", "sex"),
 }
 _SHOWN = 5
 
@@ -101,6 +101,8 @@ def _read_parquet(file: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
     except Exception as error:  # of pandas, or of whichever package reads the file: each has its own
         raise UserError(f"{file} is not a readable .parquet file ({type(error).__name__}: {error}).") from error
     if frame.index.name == "id":
+        if "id" in frame.columns:
+            raise UserError(f"{file.name} has a column 'id' and an index of that name.", then=_THEN)
         frame = frame.reset_index()
     frame.columns = frame.columns.map(str)
     if "id" not in frame.columns:
@@ -122,7 +124,7 @@ def _columns(names: Sequence[str]) -> tuple[list[str], str]:
     """The columns that are features by their names, and what makes them so.
 
     Those with one prefix, the largest such set: a number follows it (`f0`, `dino_12`, plain `0`, `1`, ...), or it ends in `_`, `.`, `:` or a space and
-    a word follows (`original_glcm_Contrast`).
+    a word follows (`original_glcm_Contrast`). Among numbers a word is none (`feat_0`, `feat_label`).
     """
     prefixes = {
         name: prefix for name in names if (prefix := _prefix(name)) is not None and prefix.strip(" _.:-([").casefold() not in _NO_FEATURE
@@ -130,7 +132,11 @@ def _columns(names: Sequence[str]) -> tuple[list[str], str]:
     (prefix, n), *_ = Counter(prefixes.values()).most_common(1) or [("", 0)]
     alone = n == 1 and len(names) > 1
     chosen = [name for name in names if prefixes.get(name) == prefix] if n and not alone else []
-    numbers = Counter(int(re.sub(r"\D", "", name[len(prefix) :])) for name in chosen if re.fullmatch(r"\d+\W*", name[len(prefix) :]))
+    chosen = [name for name in chosen if name[len(prefix) :].casefold() not in _NO_FEATURE]
+    numbered = [name for name in chosen if re.fullmatch(r"\d+\W*", name[len(prefix) :])]
+    if 2 * len(numbered) > len(chosen):  # a word among numbers is what was left in the table
+        chosen = numbered
+    numbers = Counter(int(re.sub(r"\D", "", name[len(prefix) :])) for name in numbered)
     twice = next((number for number, count in numbers.items() if count > 1), None)
     if twice is not None:
         raise UserError(f"Two columns are the feature {prefix}{twice}.", allowed=ALLOWED)
