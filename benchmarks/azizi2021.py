@@ -57,4 +57,5 @@ GRID = Grid(
     labels=("10", "20", "30", "50", "70", "90", "100"),
     source="imagenet+task",
     pretrain="paper",
+    seeds=3,
 )

@@ -51,4 +51,5 @@ GRID = Grid(
     labels=("1/class", "5/class", "10/class", "25/class", "50/class", "100/class", "250/class", "500/class", "1000/class", "all"),
     weights="nielsen-isic",
     size=256,
+    seeds=3,
 )

@@ -64,7 +64,8 @@ def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--labels", "1,101"], r"re:Label budget '101' is not understood\. Allowed: 1 to 100"),
         (["--labels", "abc"], r"re:Label budget 'abc' is not understood\. Allowed: 1 to 100"),
         (["--labels", ""], "No label budget was given."),
-        (["--seeds", "0"], "The number of seeds, 0, is out of range. Allowed: 1 to 1000. Next: medbench run --seeds 3"),
+        (["--seeds", "0"], "The number of seeds, 0, is out of range. Allowed: auto, 1 to 1000. Next: medbench run --seeds auto"),
+        (["--seeds", "atuo"], "--seeds 'atuo' is not a number. Allowed: auto, 1 to 1000. Did you mean 'auto'? Next: --seeds auto"),
         (
             ["--pretrain-seeds", "-2"],
             "The number of pretraining seeds, -2, is out of range. Allowed: 1 to 1000. Next: medbench run --pretrain-seeds 1",

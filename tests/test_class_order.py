@@ -147,4 +147,4 @@ def test_an_order_is_part_of_the_identity_where_it_changes_the_order(graded: Cal
 
 def test_a_printed_command_keeps_the_names_of_classes() -> None:
     grid = Grid(tasks=("folder:/home/ann/eyes",), order=("0/1", "1/2", "2/2"), labels=("5/class",))
-    assert command(grid) == "medbench run --task folder:eyes --labels 5/class --seeds 3 --order 0/1,1/2,2/2"
+    assert command(grid) == "medbench run --task folder:eyes --labels 5/class --seeds auto --order 0/1,1/2,2/2"

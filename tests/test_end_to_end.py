@@ -188,7 +188,7 @@ def test_a_set_that_cannot_be_embedded_is_tried_once_and_costs_the_others_nothin
         return embedded(plan, unit, device, target)
 
     monkeypatch.setattr(execution, "unit_features", broken)
-    asked = Grid(tasks=(f"folder:{folder}",), encoders=(mine,), labels=("20", "100"), corruptions=("blur", "noise"), levels=("1",))
+    asked = Grid(tasks=(f"folder:{folder}",), encoders=(mine,), labels=("20", "100"), seeds=3, corruptions=("blur", "noise"), levels=("1",))
     store = execution.run(replace(asked, protocols=("linear", "knn")), tmp_path / "out")
     assert tried.count("corrupted-blur-1") == 1
     targets = [row.cell.target for row in store.rows().values()]
@@ -215,7 +215,7 @@ def test_features_that_are_not_finite_are_looked_at_once(folder: Path, tmp_path:
         "    return Nan()\n"
     )
     store = execution.run(
-        Grid(tasks=(f"folder:{folder}",), encoders=(f"{tmp_path / 'bad.py'}:nan",), labels=("20", "50", "100")), tmp_path / "out"
+        Grid(tasks=(f"folder:{folder}",), encoders=(f"{tmp_path / 'bad.py'}:nan",), labels=("20", "50", "100"), seeds=3), tmp_path / "out"
     )
     assert asked == [7]
     assert len(store.failures()) == 7 and all("not finite" in reason for reason in store.failures().values())
@@ -296,7 +296,7 @@ def test_the_plan_computes_nothing(folder: Path, medbench: Callable[..., int], c
 def test_the_plan_says_once_what_all_have_and_what_all_will_cost(medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["run", "--task", "derm", "--data", "phantom", "--size", "32", "--labels", "100", "--plan", "--methods"]
     assert medbench(*arguments, "simclr,swav,dino,dvme") == 0
-    plan = capsys.readouterr().out.partition("\ncells")[0]
+    plan = capsys.readouterr().out.partition("\nlines")[0]
     assert "plan: derm, phantom, tf_efficientnet_lite0 32 px" in plan and "of simclr + swav + dino" in plan
     assert re.search(r"│ all +│ +│ +6 │ +6 │ +12,000 │ +6,090 │", plan), "a fusion's members are counted once"
     assert medbench(*arguments, "dvme") == 0

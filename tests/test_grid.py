@@ -137,7 +137,7 @@ def test_one_subset_has_one_spelling_and_is_run_once() -> None:
     [
         ("tasks", "derm", r"Grid\.tasks is 'derm'; it must be a tuple of texts, as tasks=\('derm',\)\."),
         ("labels", (1, 10), r"Grid\.labels is \(1, 10\); it must be a tuple of texts, as labels=\('1', '10'\)\."),
-        ("seeds", "3", r"Grid\.seeds is '3'; it must be a whole number\."),
+        ("seeds", "3", r"Grid\.seeds is '3'; it must be a whole number or 'auto'\."),
     ],
 )
 def test_a_grid_from_python_is_checked_as_a_studys_is(field: str, value: object, line: str, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from medbench import Store
 from medbench.schema import Row
 
 pytestmark = pytest.mark.slow
-COMMAND = [sys.executable, "-m", "medbench", "run", "--task", "derm", "--labels", "1,10,100", "--methods", "random,simclr,supervised"]
+COMMAND = [sys.executable, "-m", "medbench", "run", "--task", "derm", "--labels", "1,10,100", "--seeds", "3"]
+COMMAND += ["--methods", "random,simclr,supervised"]
 #: What the log says when the stage begins, and the longest wait (seconds) before the kill. `row` falls on solving and on writing.
 MOMENTS = [
     ("packing derm", 0.5),

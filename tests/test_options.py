@@ -133,7 +133,7 @@ def test_an_option_that_is_given_comes_before_a_studys_choice_even_at_its_defaul
     )
     study = Grid(tasks=("chest",), seeds=9, weights="w", audit=False, levels=("2",))
     assert asked("run", "mine.py") == study
-    given = asked("run", "mine.py", "--task", "derm", "--seeds", "3", "--weights", "", "--audit", "--levels", "1,2,3,4,5")
+    given = asked("run", "mine.py", "--task", "derm", "--seeds", "auto", "--weights", "", "--audit", "--levels", "1,2,3,4,5")
     assert given == Grid(weights="")
 
 

@@ -72,7 +72,7 @@ def test_it_says_what_the_tables_say(store: Store, markup: str) -> None:
     assert "sim$clr is better than random" in " ".join(words.split())
     assert "a difference within 0.01" in words.lower()
     assert "failed 1 of 1" in words and "no answer yet" in words, "missing is shown as missing"
-    assert "medbench run --task task0 --labels 1,10,100 --seeds 3 --data DATA" in words
+    assert "medbench run --task task0 --labels 1,10,100 --seeds auto --data DATA" in words
 
 
 def test_it_holds_no_place_no_patient_and_no_date(store: Store, markup: str) -> None:
@@ -203,7 +203,9 @@ def test_the_command_names_no_place() -> None:
         allow_leak=True,
         audit=False,
     )
-    expected = "medbench run --task folder:moles --task derm --labels 5/class,all --seeds 3 --encoder net.py:make --allow-leak --no-audit"
+    expected = (
+        "medbench run --task folder:moles --task derm --labels 5/class,all --seeds auto --encoder net.py:make --allow-leak --no-audit"
+    )
     assert command(grid) == expected
 
 

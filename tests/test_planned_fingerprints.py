@@ -49,10 +49,20 @@ OLDER: Mapping[str, Mapping[tuple[str, str], int]] = {
 }
 
 
+#: Studies that get as many draws as they are worth since their rows were made: a run adds the draws behind the first three. Empty once they
+#: are made again.
+FEWER_DRAWS = {"derm"}
+
+
 def plans_its_rows(study: str, *grids: Grid) -> None:
     """Each committed row is planned; with another fingerprint exactly where random views touch it, of a study before crops 2, and where its draw is
     one of the declared ones."""
     (now, viewed), then = planned(*grids), committed(study)
+    if study in FEWER_DRAWS:
+        more = now.keys() - then.keys()
+        assert more and {cell for cell in more if cell.seed < 3 or cell.labels == "100%"} == set()
+        now = {cell: now[cell] for cell in now.keys() - more}
+        viewed -= more
     assert now.keys() == then.keys()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Division, "touched", lambda *_: {})
@@ -66,8 +76,8 @@ def plans_its_rows(study: str, *grids: Grid) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(augment, "CROPS", 1)
         patch.setattr(Division, "touched", lambda *_: {})
-        now, _ = planned(*grids)
-    assert {cell for cell in now if now[cell] != then[cell]} == {cell for cell in now if cell.method == "micle"}, (
+        first, _ = planned(*grids)
+    assert {cell for cell in now if first[cell] != then[cell]} == {cell for cell in now if cell.method == "micle"}, (
         "micle is of version 2, too"
     )
 

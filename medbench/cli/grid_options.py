@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import Annotated, Any, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
 from medbench.cli.options import filled, named, split, split_files
-from medbench.schema import OPTIONS, Grid
+from medbench.schema import OPTIONS, Grid, UserError
 
 DEFAULT = Grid()
 HINTS = get_type_hints(Grid)
@@ -72,14 +72,36 @@ def takes_grid(*order: str, **helps: str) -> Callable[[Callable[..., None]], Cal
 def _parameter(name: str, help: str) -> inspect.Parameter:
     """A field as a parameter that typer reads: of a tuple one text, or a list where its flag is repeated."""
     kind, default = HINTS[name], getattr(DEFAULT, name)
+    if _words(name):
+        kind = str
     if get_origin(kind) is tuple:
         kind, default = (list[str], list(default)) if OPTIONS[name].repeated else (str, ",".join(default))
         kind, default = (kind, default) if default else (kind | None, None)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option_of(name, help)])
 
 
+def _words(name: str) -> tuple[str, ...]:
+    """The words that a field takes beside numbers."""
+    return tuple(word for part in get_args(HINTS[name]) if get_origin(part) is Literal for word in get_args(part))
+
+
+def _number(name: str, given: str, words: tuple[str, ...]) -> int | str:
+    """A whole number, or one of the field's words. Raises UserError for another."""
+    text = given.strip()
+    if text in words:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        option = OPTIONS[name]
+        then = f"{option.flag} {words[0]}"
+        raise UserError(f"{option.flag} '{given}' is not a number.", allowed=[*words, "1 to 1000"], given=text, then=then) from None
+
+
 def _read(name: str, given: Any) -> Any:
     """The value of a field. Raises UserError for a list that may be left out, was given, and names nothing."""
+    if words := _words(name):
+        return _number(name, given, words)
     if get_origin(HINTS[name]) is not tuple:
         return given
     if OPTIONS[name].repeated:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medbench.run.cost_estimate import Cost
     from medbench.run.planning import Subset
     from medbench.run.units import Unit
+    from medbench.schema import Cell
 
 SILENCE = 60.0  # seconds after which a log hears how far a stage is
 EACH = 100  # rows of a run that a log hears of one by one; of more, one in so many seconds:
@@ -183,21 +184,38 @@ def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
     for i in range(len(costs)):
         counted = [f"{counts[i]:,}" for counts in numbers.values()]
         drawn.add_row(*(Text(values[i]) for values in columns.values()), *counted, f"{seconds[i]:.0f}{' + solving' if solving[i] else ''}")
-    cells = Table(title="cells", title_justify="left")
-    for name in ("method", "encoder", "protocol", "labels", "images asked", "seeds", "scored on"):
-        cells.add_column(name)
-    grouped: dict[tuple[str, ...], list[str]] = {}  # -> what each of its cells is scored on
+    return [drawn, _lines_table(costs)]
+
+
+def _lines_table(costs: Sequence[Cost]) -> Table:
+    """What each line has: its draws, what it is scored on, and the seconds that its missing cells take, as long as like ones took."""
+    made = Table(title=Text("lines; draws: labelled subsets of that many images"), title_justify="left")
+    several = len({cost.unit.data.task.name for cost in costs}) > 1
+    for name in ([] if not several else ["task"]) + [
+        "method",
+        "encoder",
+        "protocol",
+        "labels",
+        "images asked",
+        "draws",
+        "scored on",
+        "seconds",
+    ]:
+        made.add_column(name, justify="right" if name in ("images asked", "draws", "seconds") else "left")
+    lines: dict[tuple[str, ...], list[tuple[Cell, float | None]]] = {}  # -> its cells, and what each still takes
     for cost in costs:
         for planned in cost.unit.cells:
             c = planned.cell
-            kind = (c.method, c.encoder, c.protocol, c.labels, str(planned.n_requested))
-            grouped.setdefault(kind, []).append(c.target)
-    for key, targets in grouped.items():
-        sets = list(dict.fromkeys(targets))
-        cells.add_row(
-            *map(Text, key), str(targets.count(sets[0])), Text(sets[0] if len(sets) == 1 else f"{sets[0]} and {len(sets) - 1} more")
-        )
-    return [drawn, cells]
+            kind = (*([c.task] if several else []), c.method, c.encoder, c.protocol, c.labels, str(planned.n_requested))
+            lines.setdefault(kind, []).append((c, cost.solving.get(planned, 0.0)))
+    for key, cells in lines.items():
+        sets = list(dict.fromkeys(cell.target for cell, _ in cells))
+        draws, pretrainings = (len({getattr(cell, name) for cell, _ in cells}) for name in ("seed", "pretrain_seed"))
+        many = f"{draws} x {pretrainings} pretrainings" if pretrainings > 1 else str(draws)
+        scored = sets[0] if len(sets) == 1 else f"{sets[0]} and {len(sets) - 1} more"
+        known = [seconds for _, seconds in cells if seconds is not None]
+        made.add_row(*map(Text, key), many, Text(scored), f"{sum(known):.0f}" if len(known) == len(cells) else "not known yet")
+    return made
 
 
 def _weights(unit: Unit, alone: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from medbench.report.leaderboard import Leaderboard, at_home, class_notes, escape_tex, weights_in_words
-from medbench.schema import Row, Task, registry
+from medbench.schema import ALL, Row, Task, registry
 from medbench.stats import intervals
 from medbench.stats.metrics import METRICS
 
@@ -135,14 +135,24 @@ def _judged(boards: Sequence[Leaderboard], rows: Sequence[Row], cited: _Cited) -
             if entry
             else f"Protocol: {escape_tex(name)}."
         )
-    budgets = _unique(budget for board in boards for budget in board.budgets())
-    seeds = len({row.cell.seed for row in rows})
-    draws = f"{seeds} draws (one where all labels are used)" if seeds > 1 else "one draw"
     found.append(
-        f"Label budgets: {_and(escape_tex(budget) for budget in budgets)} of the training part, {draws} each; budgets are nested, groups are never "
-        "torn, all methods see the same labelled images, and hyper-parameters are chosen inside the labelled subset."
+        f"Label budgets: {_and(_drawn(boards))} of the training part; budgets are nested, groups are never torn, all methods see the same labelled "
+        "images, and hyper-parameters are chosen inside the labelled subset."
     )
     return found
+
+
+def _drawn(boards: Sequence[Leaderboard]) -> list[str]:
+    """Each budget with how many draws of it there are: `10\\% (3 to 20 draws)`; all labels are no draw."""
+    counts: dict[str, set[int]] = {}
+    for line in (line for board in boards for line in board.lines):
+        counts.setdefault(line.cell.labels, set()).add(len({planned.cell.seed for planned in line.planned}))
+    told = []
+    for budget, of in counts.items():
+        many = str(min(of)) if len(of) == 1 else f"{min(of)} to {max(of)}"
+        said = "" if budget == str(ALL) else " (one draw)" if of == {1} else f" ({many} draws)"
+        told.append(escape_tex(budget) + said)
+    return told
 
 
 def _uncertainty(boards: Sequence[Leaderboard], cited: _Cited) -> str:

@@ -15,7 +15,7 @@ def command(grid: Grid) -> str:
     """`medbench run --task derm ...`: tasks, labels and seeds, then what differs from the default. Of a path the last name stays.
 
     >>> command(Grid(tasks=("folder:/home/ann/moles",), methods=("given",), weights="/home/ann/best.pth", data="/data"))
-    'medbench run --task folder:moles --labels 1,10,100 --seeds 3 --methods given --weights best.pth --data DATA'
+    'medbench run --task folder:moles --labels 1,10,100 --seeds auto --methods given --weights best.pth --data DATA'
     """
     words = ["medbench", "run"]
     for name in sorted(OPTIONS, key=lambda name: not OPTIONS[name].always):
@@ -29,7 +29,7 @@ def asking(**fields: Any) -> str:
     """The command that gives these fields these values, for a message to whoever sits at this machine: places stay. None: not said.
 
     >>> asking(seeds=Grid.seeds), asking(tasks=("derm",), size=None, weights="/home/ann/best.pth")
-    ('medbench run --seeds 3', 'medbench run --task derm --weights /home/ann/best.pth')
+    ('medbench run --seeds auto', 'medbench run --task derm --weights /home/ann/best.pth')
     """
     return shlex.join(["medbench", "run", *(word for name, value in fields.items() if value is not None for word in _words(name, value))])
 

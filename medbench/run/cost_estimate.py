@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,13 +14,14 @@ from medbench.run.planning import Plan
 from medbench.run.prepare import features_key, have_features, pretrained_folder, unit_encoder
 from medbench.run.store import Store
 from medbench.run.units import Unit
+from medbench.schema import Cell, PlannedCell, Row
 from medbench.system import devices
 
 
 @dataclass(frozen=True)
 class Cost:
     """What a unit still has to do. to_train: views of a pretraining. seconds: of both, at the speed of an earlier run here, else of a trial batch.
-    solve_seconds: as long as like cells in this folder took; None where there are none yet."""
+    solving: of each missing cell, as long as like cells in this folder took; None where there are none yet."""
 
     unit: Unit
     cells: int
@@ -27,16 +29,20 @@ class Cost:
     to_train: int
     to_embed: int
     seconds: float
-    solve_seconds: float | None
+    solving: Mapping[PlannedCell, float | None]
+
+    @property
+    def solve_seconds(self) -> float | None:
+        """Of all missing cells; None where one is not known."""
+        known = [seconds for seconds in self.solving.values() if seconds is not None]
+        return sum(known) if len(known) == len(self.solving) else None
 
 
 def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
     """The work left in each unit, without doing any of it but a trial batch where the encoder's speed is not known."""
     device = devices.resolve(device)
-    past: dict[tuple[str, str, str], list[float]] = {}
     rows = store.rows()
-    for row in rows.values():
-        past.setdefault((row.cell.protocol, row.cell.labels, row.cell.target), []).append(row.cost["seconds"])
+    past = _past(rows.values())
     found = []
     counted: set[str] = set()  # a fusion's members are often units of their own
     for unit in plan.units:
@@ -59,7 +65,21 @@ def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
                 speed = features.trial_speed(build, part.encoder, device, part.precision)
             views, embedded = views + to_train, embedded + images
             seconds += (3 * to_train + images) / speed  # backward costs two forwards
-        solving = [past.get((planned.cell.protocol, planned.cell.labels, planned.cell.target)) for planned in todo]
-        solve = sum(float(np.median(s)) for s in solving if s) if all(solving) else None
-        found.append(Cost(unit, len(unit.cells), len(todo), views, embedded, seconds, solve))
+        solving = {planned: next((past[key] for key in _like(planned.cell, bool(unit.members)) if key in past), None) for planned in todo}
+        found.append(Cost(unit, len(unit.cells), len(todo), views, embedded, seconds, solving))
     return found
+
+
+def _like(cell: Cell, fused: bool) -> tuple[tuple[str | bool, ...], ...]:
+    """What cells have in common that take as long: the method, too, else whether it joins several encoders."""
+    common = (cell.protocol, cell.labels, cell.target)
+    return (cell.method, *common), (fused, *common)
+
+
+def _past(rows: Iterable[Row]) -> dict[tuple[str | bool, ...], float]:
+    """Seconds of a cell, the mean over those that were made: the first of several draws carries what all of them share."""
+    found: dict[tuple[str | bool, ...], list[float]] = {}
+    for row in rows:
+        for key in _like(row.cell, bool(row.provenance.get("members"))):
+            found.setdefault(key, []).append(row.cost["seconds"])
+    return {key: float(np.mean(seconds)) for key, seconds in found.items()}

@@ -27,7 +27,7 @@ class Division:
         """The ingredient `division` of one draw, where it is not divided as the first rows were."""
         if not protocol.divides:
             return {}
-        if unit.method.fusion is not None and unit.method.fusion.evaluate is not None and protocol.needs == "features":
+        if unit.method.own_head and protocol.needs == "features":
             how = ("validation", unit.method.settings["validation"], False)
         elif protocol.needs == "images":
             how = ("finetune", protocol.settings["held_out"], bool(protocol.settings["probe"]))

@@ -6,8 +6,9 @@ not decoded, but for a folder of the user's own: its audit needs the pixels, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from medbench.models import features_table
 from medbench.models.features_table import FeaturesTable
 from medbench.run.command_line import command
 from medbench.run.division import Division
+from medbench.run.draw_counts import most_draws, number_of_draws, number_of_initialisations
 from medbench.run.encoder_verdicts import examined
 from medbench.run.ingredients import identity, ingredients, touched
 from medbench.run.units import Unit, unit_of
@@ -146,7 +148,8 @@ def _plan(grid: Grid) -> Plan:
             *(corrupted(data, grid.target, *damage) for damage in damages[task.name]),
         )
         targets[task.name, data.data] = scored
-        subsets = _subsets(data, asked.budgets, grid.seeds)
+        most = partial(most_draws, grid.seeds, asked.protocols, asked.methods)
+        subsets = _subsets(data, asked.budgets, most)
         draws.update({(task.name, data.data, str(budget), seed): index for (budget, seed), (index, _) in subsets.items()})
         notes += _shares(data, subsets)
         division = Division(data.pool, subsets)
@@ -207,7 +210,7 @@ def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[S
         data = open_task(task, grid, images.cache_folder(), notes)
     found = [Subset(name, "", 0, part.ids, len(np.unique(part.groups)), len(part)) for name, part in data.parts.items()]
     pool = data.pool
-    subsets = _subsets(data, budgets, grid.seeds)
+    subsets = _subsets(data, budgets, partial(number_of_draws, grid.seeds))
     for (budget, seed), (index, wanted) in subsets.items():
         found.append(Subset("train", str(budget), seed, pool.ids[index], len(np.unique(pool.groups[index])), wanted))
     return found, [*notes, *_shares(data, subsets)]
@@ -250,12 +253,16 @@ def given_marks(encoder: Encoder, data: TaskData, target: str, scored: Sequence[
     return tuple(Mark("telling", f"{encoder.name}: {said}") for said in sentences(telling, table.names, data.task.groups or "image"))
 
 
-def _subsets(data: TaskData, budgets: list[Budget], seeds: int) -> dict[tuple[Budget, int], tuple[np.ndarray, int]]:
-    """(budget, seed) -> index and requested count. A budget that comes to all images is spelled `100%`, and drawn once."""
+def _subsets(data: TaskData, budgets: list[Budget], draws_of: Callable[[int], int]) -> dict[tuple[Budget, int], tuple[np.ndarray, int]]:
+    """(budget, seed) -> index and requested count. A budget that comes to all images is spelled `100%`, and drawn once.
+
+    draws_of: how many draws there are of so many images.
+    """
     found: dict[tuple[Budget, int], tuple[np.ndarray, int]] = {}
     pool = data.pool
     for budget in budgets:
-        drawn = sampling.draws(pool.labels, pool.groups, budget, range(seeds))
+        first = sampling.draws(pool.labels, pool.groups, budget, [0])
+        drawn = first + sampling.draws(pool.labels, pool.groups, budget, range(1, draws_of(len(first[0]))))
         if all(len(index) == len(pool) for index in drawn):
             found[ALL, 0] = (drawn[0], len(pool))
             continue
@@ -295,7 +302,7 @@ def _cells(
     cells = []
     settings: dict[str, dict[str, Any]] = {}
     for protocol in protocols:
-        own_head = unit.method.fusion is not None and unit.method.fusion.evaluate is not None
+        own_head = unit.method.own_head
         if own_head and not judges_fusions(protocol):
             continue  # a person who named both was refused, see `validation`
         own, shared = (ingredients(one, protocol) for one in (unit, first))
@@ -305,8 +312,10 @@ def _cells(
         seeded = protocol.seeded or own_head
         trains = protocol.needs == "features" and any(part.recipes for part in unit.members or (unit,))
         for (budget, seed), (_, wanted) in division.subsets.items():
+            if seed >= number_of_draws(grid.seeds, len(division.subsets[budget, 0][0]), protocol, unit.method):
+                continue  # another line has more of them
             apart = division.touched(unit, protocol, budget, seed)
-            for own_seed in range(grid.seeds) if budget == ALL and seeded else [seed]:
+            for own_seed in range(number_of_initialisations(grid.seeds)) if budget == ALL and seeded else [seed]:
                 for target in targets:
                     cell = Cell(*common, protocol.name, str(budget), own_seed, target.name)
                     touches = made_by[str(budget), target.name]

@@ -17,7 +17,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from medbench.run.command_line import asking
 from medbench.schema import Grid, UserError, user_path
@@ -69,17 +69,27 @@ def check_types(grid: Grid, where: str) -> None:
         value = getattr(grid, name)
         if not _fits(value, hint):
             wanted = {tuple: "a tuple of texts", int: "a whole number", bool: "True or False", str: "a text"}[_kind(hint)]
+            wanted += "".join(f" or {word!r}" for word in _words(hint))
             raise UserError(f"{where}.{name} is {value!r}; it must be {wanted}{_instead(name, value, hint)}.")
 
 
 def _kind(hint: Any) -> type:
-    kind = get_args(hint)[0] if isinstance(hint, UnionType) else get_origin(hint) or hint
+    kind = get_args(hint)[0] if _is_union(hint) else get_origin(hint) or hint
     assert isinstance(kind, type)
     return kind
 
 
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in (Union, UnionType)
+
+
+def _words(hint: Any) -> tuple[str, ...]:
+    """The words that a field takes beside values of its type: "auto"."""
+    return tuple(word for part in get_args(hint) if get_origin(part) is Literal for word in get_args(part))
+
+
 def _fits(value: Any, hint: Any) -> bool:
-    if isinstance(hint, UnionType) and value is None:
+    if (_is_union(hint) and type(None) in get_args(hint) and value is None) or (isinstance(value, str) and value in _words(hint)):
         return True
     kind = _kind(hint)
     if kind is tuple:

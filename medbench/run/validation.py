@@ -10,7 +10,7 @@ from medbench.images.augment import RECIPES
 from medbench.models import encoders
 from medbench.run import study
 from medbench.run.command_line import asking
-from medbench.schema import OPTIONS, Budget, Encoder, Grid, Method, Note, Protocol, Task, UserError, parse_budget, registry, user_path
+from medbench.schema import AUTO, OPTIONS, Budget, Encoder, Grid, Method, Note, Protocol, Task, UserError, parse_budget, registry, user_path
 from medbench.schema.methods import BUDGETS
 from medbench.system.precision import PRECISIONS
 
@@ -42,11 +42,11 @@ def resolve_grid(grid: Grid) -> ResolvedGrid:
 def check_options(grid: Grid) -> None:
     """Raises UserError for a value of another type, a number out of range, and a word that is none of its few."""
     study.check_types(grid, "Grid")
-    for name, what in (("seeds", "seeds"), ("pretrain_seeds", "pretraining seeds")):
-        if not 1 <= (number := getattr(grid, name)) <= 1000:
-            raise UserError(
-                f"The number of {what}, {number}, is out of range.", allowed=["1 to 1000"], then=asking(**{name: getattr(Grid, name)})
-            )
+    for name, what, words in (("seeds", "seeds", [AUTO]), ("pretrain_seeds", "pretraining seeds", [])):
+        number = getattr(grid, name)
+        if number not in words and not 1 <= number <= 1000:
+            allowed, then = [*words, "1 to 1000"], asking(**{name: getattr(Grid, name)})
+            raise UserError(f"The number of {what}, {number}, is out of range.", allowed=allowed, then=then)
     if grid.pretrain not in BUDGETS:
         what = f"Unknown pretraining budget '{grid.pretrain}'."
         raise UserError(what, allowed=BUDGETS, given=grid.pretrain, then=asking(pretrain=Grid.pretrain))
@@ -142,7 +142,7 @@ def _check_fusions(methods: Sequence[Method], protocols: Sequence[Protocol], *, 
     wrong = [protocol.name for protocol in protocols if not judges_fusions(protocol)]
     allowed = [protocol.name for protocol in registry.protocols().values() if judges_fusions(protocol)]
     for method in methods if named else ():
-        if method.fusion and method.fusion.evaluate and wrong:
+        if method.own_head and wrong:
             what = f"Method '{method.name}' trains its own head over its members' features: protocol '{wrong[0]}' has nothing to fit."
             raise UserError(what, allowed=allowed, then=f"medbench run --methods {method.name} --protocols linear,finetune")
 

@@ -6,7 +6,7 @@ defined here, so that a reader of one stage needs this folder and that stage alo
 
 from medbench.schema.budgets import ALL, Budget, parse_budget
 from medbench.schema.errors import DiskError, UserError, check_writable, place_of, user_path, written_by
-from medbench.schema.grid import OPTIONS, Cell, Grid, Row, fingerprint
+from medbench.schema.grid import AUTO, OPTIONS, Cell, Grid, Row, fingerprint
 from medbench.schema.json_records import ChecksumError, check_hash, check_name, checked, parsed, with_checksum
 from medbench.schema.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
 from medbench.schema.notes import Mark, Note
@@ -33,6 +33,7 @@ from medbench.schema.tasks import (
 
 __all__ = [
     "ALL",
+    "AUTO",
     "CASE_RULES",
     "KINDS",
     "MODALITIES",

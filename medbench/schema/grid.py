@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from medbench.schema.budgets import parse_budget
 from medbench.schema.errors import UserError
@@ -14,6 +14,9 @@ from medbench.schema.ingredients import stated
 from medbench.schema.json_records import NUMBER, check_hash, check_name, checked
 from medbench.schema.older_records import todays
 from medbench.schema.options import Option, option
+
+#: Of `Grid.seeds`: as many draws as they are worth, by what they cost.
+AUTO: Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,13 @@ class Grid:
         ("tf_efficientnet_lite0",), "--encoder", "timm encoders (resnet50.tv_in1k), FILE.py:NAME, features:FILE.", files=True
     )
     readouts: tuple[str, ...] = option(("pool",), "--readout", "pool (the encoder's own), cls, mean, cls+mean, last4.")
-    seeds: int = option(3, "--seeds", "Draws of the labelled subset.", always=True)
+    seeds: int | Literal["auto"] = option(  # see `run.draw_counts`
+        AUTO,
+        "--seeds",
+        "Draws of the labelled subset. auto: on frozen features 20 of about 200 images, 10 of 1,000, 5 of 3,000, 3 of more, half as many "
+        "for a fusion's own head; 3 for fine-tuning.",
+        always=True,
+    )
     pretrain_seeds: int = option(1, "--pretrain-seeds", "Initialisations of encoders whose weights are drawn.")
     source: str = option(
         "auto",

@@ -120,6 +120,11 @@ class Method:
     citation: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def own_head(self) -> bool:
+        """Whether it is a fusion that trains a head of its own over frozen features."""
+        return self.fusion is not None and self.fusion.evaluate is not None
+
 
 @dataclass(frozen=True)
 class Fusion:

@@ -1,0 +1,110 @@
+"""How many draws a line gets: by a rule that is known at plan time, and never by what came out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from medbench import Grid
+from medbench.report.leaderboard import leaderboards
+from medbench.report.methods_text import methods_text
+from medbench.run import execution, planning
+from medbench.run.draw_counts import number_of_draws, number_of_initialisations
+from medbench.run.store import Store
+from medbench.schema import registry
+
+
+@pytest.mark.parametrize(
+    ("images", "probe", "head"), [(8, 20, 10), (70, 20, 10), (220, 20, 10), (221, 10, 5), (701, 10, 5), (2000, 5, 3), (7006, 3, 3)]
+)
+def test_cheap_draws_are_many_and_a_number_that_is_given_is_meant(images: int, probe: int, head: int) -> None:
+    linear, finetune, dvme = registry.protocol("linear"), registry.protocol("finetune"), registry.method("dvme")
+    assert number_of_draws("auto", images) == number_of_draws("auto", images, linear, registry.method("concat")) == probe
+    assert number_of_draws("auto", images, linear, dvme) == head
+    assert number_of_draws("auto", images, finetune) == number_of_draws("auto", images, finetune, dvme) == 3
+    assert number_of_draws(7, images, finetune, dvme) == 7
+
+
+def test_all_labels_are_one_draw_and_three_initialisations_of_a_head() -> None:
+    assert number_of_initialisations("auto") == 3 and number_of_initialisations(7) == 7
+
+
+def test_each_line_of_a_plan_has_its_own_number_of_the_same_draws() -> None:
+    asked = Grid(methods=("supervised", "dvme"), protocols=("linear", "finetune"), labels=("10", "50", "100"), data="phantom")
+    plan = planning.plan(asked)
+    counts = Counter((c.method, c.protocol, c.labels) for c in (planned.cell for planned in plan.cells))
+    assert {key[1:]: n for key, n in counts.items() if key[0] == "supervised"} == {
+        **{("linear", "10%"): 20, ("linear", "50%"): 10, ("linear", "100%"): 1},
+        **{("finetune", "10%"): 3, ("finetune", "50%"): 3, ("finetune", "100%"): 3},
+    }
+    assert {key[1:]: n for key, n in counts.items() if key[0] == "dvme"} == {
+        **{("linear", "10%"): 10, ("linear", "50%"): 5, ("linear", "100%"): 3},
+        **{("finetune", "10%"): 3, ("finetune", "50%"): 3, ("finetune", "100%"): 3},
+    }
+    few = planning.plan(replace(asked, seeds=3))
+    of_few, of_all = ({one.cell: one.fingerprint for one in made.cells} for made in (few, plan))
+    assert of_few.items() <= of_all.items(), "the first three draws are the same, to the fingerprint"
+
+
+def test_data_split_shows_the_draws_of_a_probe() -> None:
+    found, _ = planning.splits(Grid(labels=("10", "100"), data="phantom"))
+    assert Counter(one.labels for one in found if one.labels) == {"10%": 20, "100%": 1}
+
+
+def test_a_later_run_with_more_draws_adds_rows_and_keeps_those_that_are_there(folder: Path, mine: str, tmp_path: Path) -> None:
+    asked = Grid(tasks=(f"folder:{folder}",), encoders=(mine,), protocols=("knn",), labels=("20", "100"), seeds=3, size=32)
+    execution.run(asked, tmp_path / "out")
+    rows = (tmp_path / "out" / "rows.jsonl").read_bytes()
+    store = execution.run(replace(asked, seeds="auto"), tmp_path / "out")
+    after = (tmp_path / "out" / "rows.jsonl").read_bytes()
+    assert after.startswith(rows) and len(rows.splitlines()) == 4
+    seeds = Counter(json.loads(line)["cell"]["labels"] for line in after.splitlines())
+    assert seeds == {"20%": 20, "100%": 1}
+    lines = [(line.cell.labels, len(line.rows), line.status) for line in leaderboards(store)[0].lines]
+    assert lines == [("20%", 20, "done"), ("100%", 1, "done")]
+    execution.run(asked, tmp_path / "out")
+    assert (tmp_path / "out" / "rows.jsonl").read_bytes() == after, "and one with fewer takes none away"
+    said = methods_text(leaderboards(Store(tmp_path / "out"))).paragraph
+    assert "Label budgets: 20\\% (20 draws) and 100\\% of the training part" in said
+
+
+def test_the_plan_shows_the_draws_of_each_line_and_what_they_cost(
+    folder: Path, mine: str, tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [
+        "run",
+        "--task",
+        f"folder:{folder}",
+        "--encoder",
+        mine,
+        "--protocols",
+        "knn",
+        "--labels",
+        "20,100",
+        "--size",
+        "32",
+        "--out",
+        "out",
+    ]
+
+    def seconds(*more: str) -> list[tuple[str, str]]:
+        assert medbench(*asked, *more, "--plan") == 0
+        lines = capsys.readouterr().out.partition("\nlines")[2].splitlines()
+        cells = [[cell.strip() for cell in line.split("│")] for line in lines if "knn" in line]
+        return [(line[-4], line[-2]) for line in cells]
+
+    assert seconds() == [("20", "not known yet"), ("1", "not known yet")]
+    assert seconds("--seeds", "2", "--pretrain-seeds", "1") == [("2", "not known yet"), ("1", "not known yet")]
+    assert medbench(*asked, "--seeds", "2") == 0
+    rows = [json.loads(line) for line in Path("out/rows.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["cost"]["seconds"] = {("20%", 0): 9.0, ("20%", 1): 1.0, ("100%", 0): 7.0}[row["cell"]["labels"], row["cell"]["seed"]]
+        del row["checksum"]
+    Path("out/rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    capsys.readouterr()
+    assert seconds() == [("20", "90"), ("1", "0")], "18 draws more, each as long as one of those that are there, 5 s"
