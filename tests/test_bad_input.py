@@ -83,7 +83,8 @@ def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (
             ["--methods", "dvme", "--protocols", "knn"],
             "Method 'dvme' trains its own head over its members' features: protocol 'knn' has nothing to fit. Allowed: "
-            "finetune, finetune-truong2021, finetune-nielsen2023, linear. Next: medbench run --methods dvme --protocols linear,finetune",
+            "finetune, finetune-truong2021, finetune-truong2021-oversampled, linear-truong2021, linear-truong2021-oversampled, "
+            "finetune-nielsen2023, linear. Next: medbench run --methods dvme --protocols linear,finetune",
         ),
         (["--methods", "dvme:swav+dyno"], r"re:Unknown method 'dyno'\. Allowed: .*Did you mean 'dino'\?"),
         (["--methods", "dvme:swav"], r"re:'swav' does not name two different members\."),

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -118,17 +119,18 @@ def test_methods_that_are_named_make_rows(bagged: Path, medbench: Medbench, tmp_
 def test_a_fusion_is_trained_end_to_end(bagged: Path, medbench: Medbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     short = replace(MODERN, steps=4, epochs=0.1, rates=(1e-3,), batch=8)
     monkeypatch.setitem(registry.protocols(), "finetune", finetune._protocol("finetune", 1, "short", short))
-    arguments = [
-        "--methods",
-        "supervised,dvme:supervised+random,concat:supervised+random",
-        "--protocols",
-        "finetune",
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    assert medbench("run", "--task", f"folder:{bagged}", *SMALL, *arguments) == 0
+    papers = ("finetune-truong2021", "linear-truong2021-oversampled")
+    for name in papers:
+        true = registry.protocol(name)
+        recipe = replace(true.evaluate.keywords["recipe"], steps=4, epochs=0.1, batch=8)  # type: ignore[attr-defined]
+        monkeypatch.setitem(registry.protocols(), name, finetune._protocol(name, 1, "short", recipe))
+    fused, others, out = "dvme:supervised+random", ("supervised", "concat:supervised+random"), str(tmp_path / "out")
+    run = ("run", "--task", f"folder:{bagged}", *SMALL, "--out", out)
+    assert medbench(*run, "--methods", ",".join((fused, *others)), "--protocols", "finetune") == 0
+    assert medbench(*run, "--methods", fused, "--protocols", ",".join(papers)) == 0
     rows = list(Store(tmp_path / "out").rows().values())
-    assert {row.cell.method for row in rows} == {"supervised", "dvme:supervised+random", "concat:supervised+random"}
+    judged = {(row.cell.method, row.cell.protocol) for row in rows}
+    assert judged == {*product((fused, *others), ("finetune",)), *product((fused,), papers)}
     assert all(row.chosen["rate"] == 1e-3 and row.metrics["auc"]["value"] is not None for row in rows)
 
 

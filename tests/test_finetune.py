@@ -11,8 +11,9 @@ import pytest
 import torch
 from fakes.finetuning import LABELS, NETWORK, SHORT, SIZE, Tiny, build, job, pictures, scored
 
-from medbench.models.finetune import NIELSEN2023, NIELSEN2023_LAST_LAYER, TRUONG2021, loop
-from medbench.models.finetune.network import is_transformer, shares_by_depth
+from medbench.models.finetune import NIELSEN2023, NIELSEN2023_LAST_LAYER, TRUONG2021, TRUONG2021_LINEAR, loop
+from medbench.models.finetune.batch_order import BatchOrder, by_class
+from medbench.models.finetune.network import is_transformer, shares_by_depth, train_mode
 from medbench.models.finetune.pixel_batches import normalised
 from medbench.protocols import finetune, linear
 from medbench.schema import Progress, Train, registry
@@ -154,7 +155,7 @@ def test_a_pass_shows_every_image_once(tmp_path: Path) -> None:
     work = loop.FineTuning(
         job(labels, "multiclass", n, tmp_path), NETWORK, SHORT, everything, everything[:0], 0, tmp_path, finetune.linear_layer
     )
-    row = np.concatenate([work._index(step) for step in range(15)])  # two passes of 120 in batches of 16
+    row = np.concatenate([work.order.rows(step) for step in range(15)])  # two passes of 120 in batches of 16
     assert sorted(row[:120]) == sorted(row[120:]) == list(range(120)) and list(row[:120]) != list(row[120:])
 
 
@@ -242,13 +243,60 @@ def test_the_papers_numbers() -> None:
     assert n.batch == 256, "reproduce_results.py sets it over the 64 of the machine file"
     expected = replace(n, name="nielsen2023-last-layer", trained=("norm", "head"))
     assert expected == NIELSEN2023_LAST_LAYER
-    titles = {name: protocol.title for name, protocol in registry.protocols().items() if name.startswith("finetune-")}
-    assert all("of our own" in title for title in titles.values()), "a paper's methods text prints them: they say what is not the paper's"
+    titles = {name: protocol.title for name, protocol in registry.protocols().items() if name.startswith(("finetune-", "linear-"))}
+    assert len(titles) == 5 and all("of our own" in title for title in titles.values()), (
+        "a paper's methods text prints them: they say what is not the paper's"
+    )
     assert {name for name in registry.protocols() if name.startswith("finetune")} == {
         "finetune",
         "finetune-truong2021",
+        "finetune-truong2021-oversampled",
         "finetune-nielsen2023",
     }
+
+
+def test_a_frozen_encoder_keeps_every_bit_and_the_head_learns(tmp_path: Path) -> None:
+    """Its batch statistics, too, and without dropout; a head of its own, as DVME's, learns as a whole."""
+    labels, n = LABELS["multiclass"]
+
+    def fused(outputs: int) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(12, 6), torch.nn.ReLU(), torch.nn.Linear(6, outputs))
+
+    recipe = replace(TRUONG2021_LINEAR, steps=20, epochs=1)
+    assert (recipe.rates, recipe.batch, recipe.transformer, recipe.views) == ((1e-3,), 64, None, "truong2021"), (
+        "linear evaluation knows no ViT's rate"
+    )
+    for network, head in ((NETWORK, 2), (replace(NETWORK, head=fused), 4)):
+        train = job(labels, "multiclass", n, tmp_path / str(head), network=network)
+        work = loop.FineTuning(train, network, recipe, np.arange(90), np.arange(90, 120), 0, train.folders[0], finetune.linear_layer)
+        with torch.random.fork_rng(devices=[]):
+            start = work.start()
+            before = {name: value.clone() for name, value in start.state_dict().items()}
+            after = work.train(1e-3, 1.0).best
+        moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+        assert moved == {name for name in before if name.startswith("head.")} and len(moved) == head
+        train_mode(start, recipe)
+        assert not any(module.training for module in start.encoder.modules()) and start.head.training
+
+
+def test_an_oversampled_pass_shows_every_class_and_each_of_its_images_equally_often(tmp_path: Path) -> None:
+    labels = np.array([0] * 70 + [1] * 20 + [3] * 7)
+    order = BatchOrder(len(labels), 10, 0, by_class(labels))
+    assert order.length == 210 and np.array_equal(order.rows(5), order.rows(5))
+    seen = np.concatenate([order.rows(step) for step in range(21)])
+    assert np.bincount(labels[seen]).tolist() == [70, 70, 0, 70]
+    each = np.bincount(seen)
+    assert set(each[:70]) == {1} and set(each[70:90]) == {3, 4} and set(each[90:]) == {10}
+    later = np.concatenate([order.rows(step) for step in range(21, 42)])
+    assert not np.array_equal(seen, later) and np.bincount(labels[later]).tolist() == [70, 70, 0, 70], "the next pass, in another order"
+    plain = np.concatenate([BatchOrder(97, 10, 0).rows(step) for step in range(10)])
+    assert np.bincount(plain[:97]).tolist() == [1] * 97
+    train = replace(job(labels, "multiclass", 4, tmp_path), network=NETWORK)
+    everything = np.arange(len(labels))
+    for oversampled, steps in ((False, 2), (True, 4)):
+        recipe = replace(TRUONG2021_LINEAR, oversampled=oversampled, steps=1, epochs=1)
+        work = loop.FineTuning(train, NETWORK, recipe, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
+        assert (work.steps(1.0), work._every(100)) == (steps, steps), "a pass of 210 images is four batches of 64"
 
 
 def test_class_weights_are_inverse_frequencies(tmp_path: Path) -> None:

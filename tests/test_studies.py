@@ -153,7 +153,7 @@ def leaderboard(folder: Path, *lines: str) -> Path:
     return folder
 
 
-OURS = "retina,APTOS 2019,dino,imagenet,vit_small_patch8_224.dino,last4,224,linear,n50,test,weighted_kappa,0.61,0.05,done"
+OURS = "retina,APTOS 2019,dino,imagenet,vit_small_patch8_224.dino,last4,224,linear-truong2021,n50,test,weighted_kappa,0.61,0.05,done"
 
 
 @pytest.fixture

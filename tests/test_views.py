@@ -21,6 +21,7 @@ from medbench.schema import MODALITIES
 STILL = Crop(scale=(1.0, 1.0), flip=0.0)  # the image itself
 HALF = ((0.5,) * 3, (0.5,) * 3)
 SETS = {"simclr": augment.simclr_views, "swav": augment.swav_views, "dino": augment.dino_views, "finetune": augment.finetune_views}
+SETS |= {"truong2021": augment.truong2021_views}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -323,6 +324,26 @@ def test_views_of_azizi_for_another_modality() -> None:
 def test_small_views_keep_a_side_that_encoders_accept() -> None:
     assert [Crop(size=96 / 224).pixels(size) for size in (32, 64, 112, 224, 384)] == [32, 32, 48, 96, 160]
     assert [Crop().pixels(size) for size in (32, 97, 224)] == [32, 97, 224]
+
+
+@pytest.mark.parametrize(("modality", "side"), [("fundus", 0.875), ("x-ray", 0.875), ("histology", 1.0)])
+def test_views_of_truong_et_al_are_crops_flips_and_turns(images: torch.Tensor, modality: str, side: float) -> None:
+    """224 of 256 pixels, anywhere; patches whole; films are turned and never mirrored."""
+    (crop,) = augment.truong2021_views(modality)
+    drawn = augment.draw_parameters(crop, 400, generator())
+    torch.testing.assert_close(drawn.box[:, 2:] - drawn.box[:, :2], torch.full((400, 2), side))
+    assert drawn.box[:, 0].min() < 0.01 and (drawn.box[:, 0].max() > 0.115) == (side < 1)
+    film = modality == "x-ray"
+    assert drawn.flip.any(0).tolist() == [not film, modality == "histology"]
+    assert float(drawn.angle.abs().max()) == (pytest.approx(10, abs=0.2) if film else 0)
+    assert not drawn.gray.any() and not drawn.sigma.any() and (drawn.jitter == torch.tensor([1.0, 1, 1, 0])).all()
+    if side == 1:
+        view, of = made(images, crop)
+        back = [
+            plane.flip([axis for axis, turned in zip((2, 1), flip, strict=True) if turned])
+            for plane, flip in zip(view, of.flip, strict=True)
+        ]
+        torch.testing.assert_close(torch.stack(back), planes(images), atol=1e-6, rtol=0)
 
 
 def test_a_sheet_shows_the_originals_and_their_views(images: torch.Tensor) -> None:

@@ -1,12 +1,13 @@
-"""Fine-tuning end to end, with the suite's own recipe and those of two papers."""
+"""Training on random views: end to end with the suite's own recipe and those of two papers, and the papers' last layers alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from medbench.models.finetune import MODERN, NIELSEN2023, NIELSEN2023_LAST_LAYER, TRUONG2021, FineTuneRecipe
+from medbench.models.finetune import MODERN, NIELSEN2023, NIELSEN2023_LAST_LAYER, TRUONG2021, TRUONG2021_LINEAR, FineTuneRecipe
 from medbench.schema import KINDS, Protocol, Scores, Train
 
 if TYPE_CHECKING:
@@ -58,16 +59,39 @@ def linear_layer(
 
 def _protocol(name: str, version: int, title: str, recipe: FineTuneRecipe, citation: str = "") -> Protocol:
     run = partial(evaluate, recipe=recipe)
-    return Protocol(name, version, title, KINDS, run, seeded=True, settings=recipe.settings(), citation=citation, needs="images")
+    kinds: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "multilabel" or not recipe.oversampled)
+    return Protocol(name, version, title, kinds, run, seeded=True, settings=recipe.settings(), citation=citation, needs="images")
 
 
 FINETUNE = _protocol("finetune", 1, "Fine-tuning: AdamW, layer-wise decay, rate searched inside the subset", MODERN)
+_TRUONG, _OURS = "Truong et al. 2021, PMLR 158:54-74", "views of a modality and validation part of our own"
 FINETUNE_TRUONG2021 = _protocol(
     "finetune-truong2021",
-    2,
-    "Fine-tuning: optimiser, rates and stopping of Truong et al. 2021, views of our own",
+    3,
+    f"Fine-tuning after Truong et al. 2021, {_OURS}",
     TRUONG2021,
-    "Truong et al. 2021, PMLR 158:54-74",
+    _TRUONG,
+)
+FINETUNE_TRUONG2021_OVERSAMPLED = _protocol(
+    "finetune-truong2021-oversampled",
+    1,
+    f"Fine-tuning after Truong et al. 2021 with rare classes oversampled, as for their NIH images, {_OURS}",
+    replace(TRUONG2021, name="truong2021-oversampled", oversampled=True),
+    _TRUONG,
+)
+LINEAR_TRUONG2021 = _protocol(
+    "linear-truong2021",
+    1,
+    f"A linear layer, of DVME its head, over frozen encoders on random views after Truong et al. 2021, {_OURS}",
+    TRUONG2021_LINEAR,
+    _TRUONG,
+)
+LINEAR_TRUONG2021_OVERSAMPLED = _protocol(
+    "linear-truong2021-oversampled",
+    1,
+    f"A linear layer, of DVME its head, as linear-truong2021 with rare classes oversampled, as for their NIH images, {_OURS}",
+    replace(TRUONG2021_LINEAR, name="truong2021-linear-oversampled", oversampled=True),
+    _TRUONG,
 )
 FINETUNE_NIELSEN2023 = _protocol(
     "finetune-nielsen2023",

@@ -134,7 +134,7 @@ def _check_encoders(every: Sequence[Encoder], methods: Sequence[Method], grid: G
 
 def judges_fusions(protocol: Protocol) -> bool:
     """Whether a fusion with a head of its own can be judged by it: members frozen under the head, or trained with it."""
-    return protocol.name == "linear" or protocol.name.startswith("finetune")
+    return protocol.name.startswith(("linear", "finetune"))
 
 
 def _check_fusions(methods: Sequence[Method], protocols: Sequence[Protocol], *, named: bool) -> None:

@@ -18,6 +18,7 @@ from medbench.images.augment.policies import (
     nielsen2023_views,
     simclr_views,
     swav_views,
+    truong2021_views,
 )
 
 #: An ingredient (`schema.ingredients`): how the parameters of views are drawn and applied.
@@ -41,5 +42,6 @@ __all__ = [
     "render_views",
     "simclr_views",
     "swav_views",
+    "truong2021_views",
     "views",
 ]

@@ -129,6 +129,17 @@ def finetune_views(modality: str = "") -> tuple[Crop, ...]:
     return (replace(gentle, jitter=(0.2, 0.2, 0.0, 0.0)),) if modality == "x-ray" else (gentle,)
 
 
+def truong2021_views(modality: str = "") -> tuple[Crop, ...]:
+    """One view of Truong et al. 2021: 224 of 256 pixels each way, and flips or a rotation by modality; patches of histology are flipped alone.
+
+    Which modality has which, and how far it turns, is NOT STATED. Ours: films turn by 10 degrees, for a mirrored chest is none; the others flip,
+    upside down where there is no up. The crop is cut from an image of the encoder's size, where theirs is cut from one of 256 pixels.
+    """
+    side = 1.0 if modality == "histology" else 224 / 256
+    view = Crop(scale=(side**2, side**2), ratio=(1, 1), interpolation="bilinear", vertical_flip=0.5 if modality in _NO_UP else 0.0)
+    return (replace(view, flip=0.0, rotation=10.0) if modality == "x-ray" else view,)
+
+
 def _for(modality: str, *crops: Crop) -> tuple[Crop, ...]:
     """The kinds as they are, but on X-ray as `simclr_views` says of Azizi et al. 2021. A grey image stays grey."""
     if modality != "x-ray":

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from medbench.images import augment
-from medbench.models.finetune.network import Net, freeze_but, is_transformer, optimiser_of, width
+from medbench.models.finetune.batch_order import BatchOrder, by_class
+from medbench.models.finetune.network import Net, freeze_but, is_transformer, optimiser_of, train_mode, width
 from medbench.models.finetune.pixel_batches import TrainingPixels, normalised
 from medbench.models.finetune.recipe import FineTuneRecipe
 from medbench.schema import PRIMARY, HeldOut, Kind, Network, Scores, Train
@@ -114,12 +115,13 @@ class FineTuning:
         self.outputs = train.n_classes
         self.labels = torch.as_tensor(train.labels[fit], device=self.device)
         self.pixels = TrainingPixels(train.features, fit, self.device)
-        self.crops = augment.finetune_views(network.modality)
+        self.crops = recipe.crops(network.modality)
         encoder = network.build().to(self.device)
         self.width = width(encoder, network.size, self.device)
         self.transformer = recipe.transformer if is_transformer(encoder) else None
         batch = self.transformer[1] if self.transformer else recipe.batch
         self.batch = min(batch, len(fit))
+        self.order = BatchOrder(len(fit), self.batch, seed, by_class(train.labels[fit]) if recipe.oversampled else ())
         self.weights = self._class_weights() if recipe.class_weights else None
         self.layer = self._linear_layer(encoder, linear_layer) if recipe.probe and network.head is None else None
 
@@ -141,7 +143,7 @@ class FineTuning:
         encoder.to(self.device)
         head = self.network.head(self.outputs) if self.network.head else nn.Linear(self.width, self.outputs)
         net = Net(encoder, head).to(self.device)
-        if self.recipe.trained:
+        if self.recipe.trained or self.recipe.frozen:
             freeze_but(encoder, self.recipe.trained)
         net.to(memory_format=torch.channels_last)
         if self.layer is not None:
@@ -183,7 +185,7 @@ class FineTuning:
         return state
 
     def steps(self, share: float) -> int:
-        whole = max(self.recipe.steps, math.ceil(self.recipe.epochs * len(self.fit) / self.batch))
+        whole = max(self.recipe.steps, math.ceil(self.recipe.epochs * self.order.length / self.batch))
         return max(1, round(share * whole))
 
     def predict(self, net: Net, pixels: np.ndarray) -> np.ndarray:
@@ -200,7 +202,7 @@ class FineTuning:
 
     def _step(self, net: Net, optimiser: torch.optim.Optimizer, state: State, rate: float, total: int) -> None:
         """One update. Its randomness depends on the seed and the step alone, so that nothing of it must be saved."""
-        index = self._index(state.step)
+        index = self.order.rows(state.step)
         torch.manual_seed(self.seed * 1_000_003 + state.step)  # dropout
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + state.step)
         with products("fp32"):
@@ -210,11 +212,7 @@ class FineTuning:
         scale = self._schedule(state, total)
         for group in optimiser.param_groups:
             group["lr"] = rate * group["share"] * scale
-        net.train()
-        if self.recipe.freeze_norm:
-            for module in net.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        train_mode(net, self.recipe)
         with autocast(self.device, self.network.precision):
             loss = self._loss(net(images), self.labels[torch.as_tensor(index, device=self.device)])
         optimiser.zero_grad(set_to_none=True)
@@ -273,14 +271,7 @@ class FineTuning:
         if self.recipe.evaluations:
             cheap = math.ceil(len(self.val) / (0.6 * self.batch)) if self.recipe.schedule == "cosine" else 1
             return max(cheap, total // self.recipe.evaluations)
-        return math.ceil(len(self.fit) / self.batch)
-
-    def _index(self, step: int) -> np.ndarray:
-        """Rows of the step's batch: an endless row of shuffled passes, cut into batches."""
-        n, first = len(self.fit), step * self.batch
-        passes = range(first // n, (first + self.batch - 1) // n + 1)
-        order = np.concatenate([np.random.default_rng([self.seed, p]).permutation(n) for p in passes])
-        return order[first - passes[0] * n :][: self.batch]
+        return math.ceil(self.order.length / self.batch)
 
     def _class_weights(self) -> torch.Tensor | None:
         if self.train_.kind == "multilabel":

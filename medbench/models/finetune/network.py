@@ -47,6 +47,16 @@ def freeze_but(encoder: nn.Module, names: Collection[str]) -> None:
         parameter.requires_grad_(not set(names).isdisjoint(name.split(".")))
 
 
+def train_mode(net: Net, recipe: FineTuneRecipe) -> None:
+    """Training, but with the encoder, or its batch statistics, as they are where the recipe says so."""
+    net.train()
+    net.encoder.train(not recipe.frozen)
+    if recipe.freeze_norm:
+        for module in net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
 def optimiser_of(net: Net, recipe: FineTuneRecipe, rate: float) -> torch.optim.Optimizer:
     """Parameters with their share of the rate; weights alone decay, biases and norms do not."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}

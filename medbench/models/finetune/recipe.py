@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from medbench.images import augment
 from medbench.schema.ingredients import later, stated
 
 VERSION = 2  # of the loop
+_VIEWS = {"suite": augment.finetune_views, "truong2021": augment.truong2021_views}
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class FineTuneRecipe:
     freeze_norm: batch norms keep their statistics: those of a batch of 32 would move every feature under the head.
     probe: the head starts at the linear probe of the subset's frozen features (Kumar et al. 2022, arXiv:2202.10054), else as torch draws it;
     the start is then scored too, and can be the best.
-    trained: parameters of modules with these names alone learn, and the head; (): all do.
+    trained: parameters of modules with these names alone learn, and the head; (): all do. frozen: the head alone learns, and the encoder is in
+    eval mode.
+    views: the random views that are trained on. oversampled: a pass over the subset shows each class as often as its largest one.
     """
 
     name: str
@@ -55,6 +59,13 @@ class FineTuneRecipe:
     freeze_norm: bool = False
     probe: bool = False
     trained: tuple[str, ...] = later(())
+    frozen: bool = later(False)
+    views: Literal["suite", "truong2021"] = later("suite")
+    oversampled: bool = later(False)
+
+    def crops(self, modality: str) -> tuple[augment.Crop, ...]:
+        """The kinds of view of an image of this modality."""
+        return _VIEWS[self.views](modality)
 
     def settings(self) -> dict[str, Any]:
         """Everything that can change a result, as JSON values."""
@@ -83,7 +94,7 @@ MODERN = FineTuneRecipe(
 )
 #: Truong et al. 2021 (PMLR 158:54-74): Adam 1e-3, batch 64, plateau x 0.1 with patience 5, early stopping with patience 10, 30-50 epochs;
 #: DINO's ViT 1e-4 with batch 16. Weight decay, loss and the share of the validation part are not stated: none, cross-entropy, a fifth, as of
-#: five folds. The views are the suite's (`augment.finetune_views`), not theirs (a crop out of 256 pixels, flips or rotations by modality).
+#: five folds.
 TRUONG2021 = FineTuneRecipe(
     "truong2021",
     optimiser="adam",
@@ -98,7 +109,10 @@ TRUONG2021 = FineTuneRecipe(
     factor=0.1,
     patience=5,
     stop=10,
+    views="truong2021",
 )
+#: Their linear evaluation: a linear layer, of DVME its whole head, over frozen encoders; a ViT has no rate and batch of its own there.
+TRUONG2021_LINEAR = replace(TRUONG2021, name="truong2021-linear", transformer=None, frozen=True)
 #: The "DL baseline" of Nielsen et al. 2023 (IPMI-ICNS-UKE/sparsam, reproduce_results.py and configs): AdamW 1e-4, weight decay 0.05,
 #: inverse-frequency class weights, plateau x 0.5 with patience and cooldown of 500 iterations, warm-up of 250, adaptive clipping 0.16, 30 %
 #: held out, the best balanced accuracy kept; batches of min(256, images), as their script sets 256 over the 64 of its machine file. Ours: their
