@@ -324,18 +324,31 @@ def test_parts_of_seeds_and_groups_by_hand() -> None:
     assert math.isnan(seed_variance.settled(math.nan, 0.5))
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
-def test_intervals_along_a_curve_are_those_of_one_at_a_time(seeds: int) -> None:
-    rng = np.random.default_rng(seeds)
+@pytest.mark.parametrize(
+    ("runs", "pretrainings"),
+    [
+        ((1, 1, 1, 1), (1, 1, 1, 1)),
+        ((3, 3, 3, 3), (1, 1, 1, 1)),
+        ((3, 3, 1, 1), (1, 1, 1, 1)),  # all labels are one draw, as in every committed study
+        ((6, 6, 2, 3), (2, 2, 2, 1)),
+    ],
+)
+def test_intervals_along_a_curve_are_those_of_one_at_a_time(runs: tuple[int, ...], pretrainings: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(len(runs))
     common = rng.normal(0, 0.02, 300)
-    made = [stats.Sample(rng.normal(m, 0.03, seeds), rng.normal(m, 0.01, (seeds, 300)) + common, 50) for m in (0.6, 0.7, 0.85, 0.8)]
+    made = [
+        stats.Sample(rng.normal(m, 0.03, n), rng.normal(m, 0.01, (n, 300)) + common, 50, of)
+        for m, n, of in zip((0.6, 0.7, 0.85, 0.8), runs, pretrainings, strict=True)
+    ]
     points, reference = list(zip((10.0, 40.0, 90.0), made[:3], strict=True)), made[3]
     where = np.array([10.0, 12.0, 40.0, 77.0, 90.0])
     together = label_curves._together(made, label_curves._weights_between(points, where), 0.95)
     alone = [stats.linear_contrast([*label_curves._between(points, n), (-1.0, reference)]).interval() for n in where]
     assert together == pytest.approx(np.array(alone), abs=1e-12)
-    few = [*made[:3], stats.Sample(np.array([0.8, 0.8]), np.full((2, 300), 0.8), 50)]
-    assert label_curves._together(few, np.ones((1, 4)), 0.95) is None, "other seeds are not paired"
+    perfect = stats.Sample(np.ones(1), np.ones((1, 300)), 50)
+    other_set = stats.Sample(np.ones(1), np.full((1, 200), 0.5), 50)
+    for one in (perfect, other_set):
+        assert label_curves._together([*made[:3], one], np.ones((1, 4)), 0.95) is None, "one at a time, which knows what is undefined"
     made[0].resamples[0, 0] = np.nan
     assert label_curves._together(made, np.ones((1, 4)), 0.95) is None
 

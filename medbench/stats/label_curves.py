@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -98,28 +98,41 @@ def _weights_between(points: Sequence[tuple[float, Sample]], where: np.ndarray) 
 
 def _together(samples: Sequence[Sample], weights: np.ndarray, level: float) -> np.ndarray | None:
     """`linear_contrast(...).interval(level)`, (L, 2), of L weighted sums (L, K) of the same K samples, from their covariances; None where the samples
-    differ in seeds, were pretrained more than once, or a resample is undefined."""
-    seeds, groups = len(samples[0].plain), samples[0].groups
-    alike = (samples[0].resamples.shape, groups, 1)
-    if groups < 2 or any((sample.resamples.shape, sample.groups, sample.pretrainings) != alike for sample in samples):
+    were not scored on the same resamples, one is faultless, or a resample is undefined."""
+    groups, shape = samples[0].groups, samples[0].resamples.shape[1]
+    if groups < 2 or any((sample.groups, sample.resamples.shape[1]) != (groups, shape) for sample in samples):
         return None
-    plain, resamples = (np.stack([getattr(sample, name) for sample in samples]).astype(float) for name in ("plain", "resamples"))
-    if np.isnan(plain).any() or np.isnan(resamples).any():
+    if any(sample.faultless or np.isnan(sample.plain).any() or np.isnan(sample.resamples).any() for sample in samples):
         return None
-
-    def variance(values: np.ndarray) -> np.ndarray:
-        """Of the sums of values (K, n), over n."""
-        spread: np.ndarray = ((weights @ np.atleast_2d(np.cov(values))) * weights).sum(1)
-        return spread
-
-    value, cases = weights @ plain.mean(1), from_groups(variance(resamples.mean(1)), groups)
+    value = weights @ np.array([sample.mean for sample in samples])
+    cases = from_groups(_variances(weights, np.stack([sample.resamples.mean(0, dtype=float) for sample in samples])), groups)
     parts = [(settled(cases, value), float(groups - 1))]
-    if seeds > 1:
-        each = from_groups(np.mean([variance(resamples[:, s]) for s in range(seeds)], axis=0), groups)
-        own = beyond_groups(variance(plain), each, cases, seeds)
-        parts.append((settled(own, value), float(seeds - 1)))
+    for places, plain, resamples in _by_source(samples):
+        own, seeds = weights[:, places], plain.shape[1]
+        each = np.mean([_variances(own, resamples[:, s]) for s in range(seeds)], axis=0)
+        joint = _variances(own, resamples.mean(1))
+        spread = beyond_groups(_variances(own, plain), from_groups(each, groups), from_groups(joint, groups), seeds)
+        parts.append((settled(spread, value), float(seeds - 1)))
     half = half_width(parts, level)
     return np.column_stack([value - half, value + half])
+
+
+def _by_source(samples: Sequence[Sample]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """(places, plain (K, S), resamples (K, S, R)) of the samples that share a source of chance and its number S > 1 of seeds."""
+    found: dict[tuple[str, int], list[tuple[int, np.ndarray, np.ndarray]]] = {}
+    for place, sample in enumerate(samples):
+        for source, plain, resamples in sample.seeds():
+            if len(plain) > 1:
+                found.setdefault((source, len(plain)), []).append((place, plain, resamples))
+    for entries in found.values():
+        places, plains, resampled = zip(*entries, strict=True)
+        yield list(places), np.stack(plains).astype(float), np.stack(resampled).astype(float)
+
+
+def _variances(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(L,): of the sums of values (K, n) with weights (L, K), over n."""
+    spread: np.ndarray = ((weights @ np.atleast_2d(np.cov(values))) * weights).sum(1)
+    return spread
 
 
 def _ordered(curve: Sequence[tuple[float, Sample]]) -> list[tuple[float, Sample]]:
