@@ -81,11 +81,20 @@ def medbench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., i
 #: A finder, and not None among the modules: scipy looks there for whose array it was given.
 WITHOUT_TORCH = """
 import sys
+from importlib.machinery import PathFinder
 
 class Refuse:
     def find_spec(self, name, *about):
         if name.partition(".")[0] in ("torch", "timm", "torchvision"):
-            raise ImportError(f"{name} was imported")
+            found = PathFinder.find_spec(name, *about)  # where it lies may be asked
+            found.loader = self
+            return found
+
+    def create_module(self, spec):
+        raise ImportError(f"{spec.name} was imported")
+
+    def exec_module(self, module):
+        pass
 
 sys.meta_path.insert(0, Refuse())
 from medbench.cli import main

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from trees.serving import Served, Server
 
-from medbench.models import checkpoints, encoders, weights
+from medbench.models import checkpoints, encoders, timm_answers, weights
 from medbench.models.checkpoints import download
 from medbench.schema import Progress, UserError, Weights, parsed
 from medbench.system.progress_listener import listening
@@ -321,7 +321,7 @@ def test_the_list_agrees_with_itself() -> None:
     assert checkpoints.checkpoint_named("swav-rn50-800ep").std == (0.228, 0.224, 0.225)
     assert checkpoints.checkpoint_named("simclr-rn50-google").mean == (0, 0, 0)
     for entry in checkpoints.CHECKPOINTS:
-        assert entry.encoder == entry.architecture or entry.encoder.partition(".")[2] in encoders.tags_of(entry.architecture)
+        assert entry.encoder == entry.architecture or entry.encoder.partition(".")[2] in timm_answers.tags_of(entry.architecture)
     with pytest.raises(UserError, match=r"Unknown checkpoint 'dino-vit8'.*Did you mean 'dino-vits8'\?.*medbench list checkpoints"):
         checkpoints.checkpoint_named("dino-vit8")
 

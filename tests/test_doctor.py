@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from medbench.audit import encoder as doctor
-from medbench.audit.encoder import environment_report, verdict
+from medbench.audit import encoder_verdict
+from medbench.audit.encoder import environment_report
 from medbench.models import encoders, user_encoder, weights
 from medbench.run.store import Store
 from medbench.schema import Encoder
@@ -115,14 +116,16 @@ def test_the_cheap_half_tells_what_cannot_be_right(what: str) -> None:
     }[what]
     module = Turned(lambda images: torch.ones(len(images), 8)) if what == "all the same" else net()
     encoder = replace(encoders.encoder(encoders.EMBEDDED, SIZE), mean=mean, std=std)
-    assert [one.what for one in verdict.examined(module.eval(), encoder, doctor.reference_images(verdict.IMAGES))] == expected
+    assert [
+        one.what for one in encoder_verdict.examined(module.eval(), encoder, doctor.reference_images(encoder_verdict.IMAGES))
+    ] == expected
 
 
 def test_values_of_another_range_are_told_without_a_batch_norm() -> None:
     """Nothing in such a network remembers its training images, and every feature is as far from the others as before."""
     module = nn.Sequential(nn.Conv2d(3, 16, 8, 8), nn.GELU(), nn.Conv2d(16, 8, 8), nn.Flatten())
     encoder = Encoder("mine.py:net", "mine.py:net", "", SIZE, (127.5,) * 3, (127.5,) * 3, "bicubic")
-    (found,) = verdict.examined(module.eval(), encoder, doctor.reference_images(verdict.IMAGES))
+    (found,) = encoder_verdict.examined(module.eval(), encoder, doctor.reference_images(encoder_verdict.IMAGES))
     assert (found.what, found.fix) == ("range", "mean 0.5 0.5 0.5, std 0.5 0.5 0.5 of values in [0, 1]")
 
 
@@ -168,7 +171,7 @@ def test_a_run_says_what_cannot_be_right_first_and_in_its_table(
         row.cell.encoder: [m.kind for m in row.provenance["marks"]].count("encoder") for row in Store(tmp_path / "out").rows().values()
     }
     assert marks == {"mine.py:wrong": 1, "mine.py:right": 0, "mine.py:same": 1}
-    monkeypatch.setattr(verdict, "examined", lambda *of: pytest.fail("examined again"))
+    monkeypatch.setattr(encoder_verdict, "examined", lambda *of: pytest.fail("examined again"))
     assert medbench("run", *command, "--out", "again", "--plan") == 0
     assert said in " ".join(capsys.readouterr().err.split()), "it is kept"
 

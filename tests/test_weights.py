@@ -16,13 +16,13 @@ import pytest
 import timm
 import torch
 
-from medbench.models import checkpoints, encoders, weights
+from medbench.models import checkpoints, encoders, timm_answers, weights
 from medbench.run import execution, planning
 from medbench.schema import Encoder, Grid, UserError, registry
 
 
 def test_architectures_are_timms() -> None:
-    assert list(encoders.architectures()) == sorted(timm.list_models())
+    assert list(timm_answers.architectures()) == sorted(timm.list_models())
 
 
 def test_the_embedded_weights_are_the_genuine_ones() -> None:

@@ -14,12 +14,12 @@ from medbench.schema import UserError
 @app.command("list")
 def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, encoders or checkpoints")]) -> None:
     """List what can be named."""
-    from medbench.models import encoders
+    from medbench.models import encoders, timm_answers
     from medbench.schema import registry
 
     if what == "encoders":
         print(f"{encoders.EMBEDDED}  (default: its supervised weights are installed)")
-        print("\n".join(name for name in encoders.architectures() if name != encoders.EMBEDDED))
+        print("\n".join(name for name in timm_answers.architectures() if name != encoders.EMBEDDED))
         print("FILE.py:NAME  (a function of yours that returns a module)\nfeatures:FILE  (ids and vectors in a .npz or .parquet file)")
         return
     if what == "checkpoints":
@@ -83,9 +83,10 @@ def cache(
 ) -> None:
     """Show what the cache holds, or prune it."""
     from medbench import images
+    from medbench.models import timm_answers
 
     folder = images.cache_folder(to_write=prune)
-    for name in ("packs", "pretrained", "features", "cells"):
+    for name in ("packs", "pretrained", "features", "cells", timm_answers.FOLDER):
         if prune:
             images.prune(folder, name)
         entries = images.cache_entries(folder, name)

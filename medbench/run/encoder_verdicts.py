@@ -23,7 +23,7 @@ def examined(unit: Unit, cache_dir: Path) -> tuple[Mark, ...]:
     start = unit.start or unit.weights  # what a pretraining starts from gets its images as those do
     if unit.encoder.kind not in ("function", "weights") or (unit.encoder.kind == "weights" and start.file is None):
         return ()
-    from medbench.audit.encoder.verdict import encoder_marks
+    from medbench.audit.encoder_verdict import encoder_marks
 
     try:
         with exits_are_errors():

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from timm.models import get_pretrained_cfg
 from torch import nn
 
 from medbench import images
@@ -35,8 +36,8 @@ def subject(
     cache = images.cache_folder()
     start = weights.own(encoder, cache) if encoder.kind == "weights" else weights.supervised(encoder, cache)
     own = {key: value for key in ("mean", "std", "interpolation") if (value := getattr(start, key)) is not None}
-    declared = encoders.config_of(encoder.architecture, encoder.checkpoint).to_dict() | own
-    return weights.build_encoder(encoder, start, 0), replace(encoder, **own), shown, declared
+    declared: Any = get_pretrained_cfg(f"{encoder.architecture}.{encoder.checkpoint}" if encoder.checkpoint else encoder.architecture)
+    return weights.build_encoder(encoder, start, 0), replace(encoder, **own), shown, (declared.to_dict() if declared else {}) | own
 
 
 def _of_task(name: str, root: str | None) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""What a plan says of an encoder that a user brought: the cheap half of `diagnosis`, kept by weights and preprocessing.
+"""What a plan says of an encoder that a user brought: the cheap half of `encoder.diagnosis`, kept by weights and preprocessing. Light, as a plan is.
 
 The user states how images enter, so the user can be wrong, and nothing else would say it: features come out all the same. Values are tried on natural
 images first, and where something is found, on images of the task: weights may have been trained on either, and what is told must hold for both.
@@ -39,10 +39,8 @@ def encoder_marks(
 
     images: of the task's training part; fewer than 8 are not looked at.
     """
-    from medbench.audit.encoder.activations import reference_images
-
     about = [VERSION, weights.identity, encoder.identity()]
-    found = _kept(cache_dir, about, "natural", encoder, build, lambda: reference_images(IMAGES))
+    found = _kept(cache_dir, about, "natural", encoder, build, _natural)
     if found and len(images) >= 8:
         from medbench.images import content_hashes, decode
 
@@ -50,8 +48,14 @@ def encoder_marks(
         again = _kept(
             cache_dir, about, content_hashes(some, cache_dir), encoder, build, lambda: [np.asarray(decode(image)) for image in some]
         )
-        found = [one for one in found if one.what in {other.what for other in again}]
-    return tuple(Mark("encoder", f"{encoder.name}: {one.what}: {one.evidence}. Fix: {one.fix}") for one in found)
+        found = [one for one in found if one["what"] in {other["what"] for other in again}]
+    return tuple(Mark("encoder", f"{encoder.name}: {one['what']}: {one['evidence']}. Fix: {one['fix']}") for one in found)
+
+
+def _natural() -> list[np.ndarray]:
+    from medbench.audit.encoder import reference_images
+
+    return reference_images(IMAGES)
 
 
 def _kept(
@@ -61,19 +65,20 @@ def _kept(
     encoder: Encoder,
     build: Callable[[], nn.Module],
     images: Callable[[], list[np.ndarray]],
-) -> list[EncoderFinding]:
-    """The findings on some images, from the cache where they lie there."""
-    from medbench.audit.encoder.diagnosis import EncoderFinding
-
+) -> list[dict[str, str]]:
+    """The findings (`EncoderFinding`) on some images, from the cache where they lie there."""
     file = cache_dir / "audits" / f"encoder-{fingerprint('encoder', *about, shown)[:32]}.json"
     try:
         record = parsed(file.read_bytes())
         checked(record, {"findings": list}, "encoder")
-        return [EncoderFinding(**one) for one in record["findings"]]
+        for one in record["findings"]:
+            checked(one, {"what": str, "evidence": str, "fix": str}, "a finding")
+        kept: list[dict[str, str]] = record["findings"]
+        return kept
     except (FileNotFoundError, ValueError, TypeError):  # a broken entry is made anew
-        found = examined(build(), encoder, images())
+        found = [asdict(one) for one in examined(build(), encoder, images())]
     file.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write.record(file, {"findings": [asdict(one) for one in found]})
+    atomic_write.record(file, {"findings": found})
     return found
 
 
