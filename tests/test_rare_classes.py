@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,15 @@ def test_they_stand_above_every_table_and_in_the_answer(tmp_path: Path) -> None:
     answer = page[page.index("The answer") :]
     assert answer.index("fewer than 10 patients of severe") < answer.index(" has the best ")
     assert "too few to say: 2 images of 2 patients with it" in page
+
+
+def test_what_is_counted_is_said_where_a_patient_has_several_images(tmp_path: Path) -> None:
+    """Rare is counted in patients, found in images: `mild (test 7)` beside `0 of 10 mild` would not add up."""
+    store, labels, _ = drawn(tmp_path)
+    [board] = leaderboards(store)
+    assert "counted" not in class_notes(board)[1].text
+    two_eyes = replace(board, about={**board.about, "parts": {**board.about["parts"], "test": [len(labels), len(labels) // 2]}})
+    assert ", counted in images. " in class_notes(two_eyes)[1].text
 
 
 def test_where_no_class_is_rare_the_worst_alone_is_told(tmp_path: Path) -> None:

@@ -70,8 +70,10 @@ def _found_text(board: Leaderboard, line: LeaderboardEntry, scores: ClassScores)
     names, rare, worst = board.about["classes"], rare_classes(board), scores.worst(_enough(board))
     told = [worst, *(c for c in np.flatnonzero(scores.images > 0).tolist() if c != worst and str(names[c]) in rare)][:NAMED]
     said = ", ".join(f"{scores.found[c]:.3g} of {scores.images[c]} {names[c]}" for c in told)
+    images, groups = board.about["parts"][board.target]
+    counted = ", counted in images" if images != groups else ""  # classes are rare by their groups
     draws = f", on average over {len(line.rows)} draws" if len(line.rows) > 1 else ""
-    return f"{line.cell.method} {line.cell.protocol} at {line.cell.labels}, the best, finds {said}{draws}."
+    return f"{line.cell.method} {line.cell.protocol} at {line.cell.labels}, the best, finds {said}{counted}{draws}."
 
 
 def _enough_text(board: Leaderboard, scores: ClassScores) -> str:
