@@ -71,6 +71,16 @@ def test_nothing_is_guessed(classes: tuple[str, ...]) -> None:
         by_degree(classes)
 
 
+def test_a_word_that_is_no_word_of_the_others_scale_is_named() -> None:
+    """A slip of the pen among five grades; the example that is shown keeps the order of the others, and says that it is an example."""
+    said = "No retinopathy, Mild, Severe, Proliferative are of a scale, and moderat is no word of it"
+    with pytest.raises(UserError) as caught:
+        by_degree(("Mild", "moderat", "Proliferative", "No retinopathy", "Severe"))
+    assert said in str(caught.value) and str(caught.value).endswith("'No retinopathy,Mild,Severe,Proliferative,moderat', in your order")
+    with pytest.raises(UserError, match=r"no scale that medbench knows\. Next: .* --order cat,dog,eel, in your order"):
+        by_degree(("dog", "cat", "eel"))
+
+
 def test_an_order_that_is_named_comes_before_what_is_known() -> None:
     assert by_degree(("mild", "None", "x y"), ("x y", "none", "MILD")) == ("x y", "None", "mild")
     assert by_degree(GRADES, GRADES[::-1]) == GRADES[::-1]

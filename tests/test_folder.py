@@ -6,6 +6,7 @@ import csv
 import hashlib
 import os
 import pickle
+import shlex
 import shutil
 import sys
 import unicodedata
@@ -375,7 +376,7 @@ def test_a_column_that_is_the_patient_by_its_name_is_asked_for(table):
 def test_a_csvs_folder_names_the_csv(table):
     file = table("path label", *many(6))
     picture(file.parent / "images" / "1.png")
-    refused(file.parent, f"images alone; it takes at least two classes. Next: name the CSV file: folder:{file}")
+    refused(file.parent, f"images alone; it takes at least two classes. Next: name the CSV file: --task {shlex.quote(f'folder:{file}')}")
 
 
 def test_unknown_split_name(table):

@@ -71,10 +71,14 @@ def by_degree(classes: Sequence[str], order: Sequence[str] = ()) -> tuple[str, .
     if len(found) == 1:
         return found.pop()
     shown = ", ".join(sorted(classes))
-    why = "their numbers say one, their words another" if found else "they are no numbers, and no scale that medbench knows"
-    raise UserError(
-        f"The order of the classes {shown} cannot be told: {why}.", then=f"say it, from least to most: --order {_example(classes)}"
-    )
+    known, unknown = _of_a_scale(classes)
+    why = "they are no numbers, and no scale that medbench knows"
+    if found:
+        why = "their numbers say one, their words another"
+    elif unknown:
+        why = f"{', '.join(known)} are of a scale, and {', '.join(unknown)} {'are' if len(unknown) > 1 else 'is'} no word of it"
+    what = f"The order of the classes {shown} cannot be told: {why}."
+    raise UserError(what, then=f"say it, from least to most: --order {_example([*known, *unknown] or sorted(classes))}, in your order")
 
 
 def is_number(text: str) -> bool:
@@ -163,20 +167,31 @@ def _words(classes: Sequence[str]) -> dict[str, Key]:
 
     A word that several classes have beside theirs (`DR` in `mild DR`) says nothing, and so does what there is none of (`no finding`).
     """
+    every = (_levels(classes, scale) for scale in _SCALES)
+    return next((keys for keys in every if len(set(keys.values())) == len(classes)), {})
+
+
+def _of_a_scale(classes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The classes that are words of one scale, from least to most, and the others; ([], []) where less than half are, or two are of one level."""
+    best = max((_levels(classes, scale) for scale in _SCALES), key=len)
+    if 2 * len(best) < len(classes) or len(set(best.values())) < max(len(best), 2):
+        return [], []
+    return sorted(best, key=best.__getitem__), [name for name in classes if name not in best]
+
+
+def _levels(classes: Sequence[str], scale: Sequence[str]) -> dict[str, Key]:
+    """Class -> its level on a scale, of those that are a word of it."""
     shared = Counter(word for name in classes for word in set(_tokens(name)))
-    for scale in _SCALES:
-        levels = {tuple(phrase.split()): level for level, phrases in enumerate(scale) for phrase in _phrases(phrases)}
-        known = {word for phrase in levels for word in phrase}
-        keys: dict[str, Key] = {}
-        for name in classes:
-            words = tuple(word for word in _tokens(name) if word in known or (shared[word] == 1 and not word.isdigit()))
-            if _says_nothing(words) and not known & set(words[1:]):
-                words = words[:1]
-            if words in levels:
-                keys[name] = (float(levels[words]),)
-        if len(set(keys.values())) == len(classes):
-            return keys
-    return {}
+    levels = {tuple(phrase.split()): level for level, phrases in enumerate(scale) for phrase in _phrases(phrases)}
+    known = {word for phrase in levels for word in phrase}
+    keys: dict[str, Key] = {}
+    for name in classes:
+        words = tuple(word for word in _tokens(name) if word in known or (shared[word] == 1 and not word.isdigit()))
+        if _says_nothing(words) and not known & set(words[1:]):
+            words = words[:1]
+        if words in levels:
+            keys[name] = (float(levels[words]),)
+    return keys
 
 
 def _phrases(level: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -141,7 +142,7 @@ def meant(part: str) -> str:
 def table_in(root: Path) -> str:
     """What a person who named a CSV file's folder does next, "" where there is none."""
     tables = sorted(file.name for file in root.glob("*.[ct]sv"))
-    return f"name the CSV file: folder:{root / tables[0]}" if tables else ""
+    return f"name the CSV file: --task {shlex.quote(f'folder:{root / tables[0]}')}" if tables else ""
 
 
 def _folders(folder: Path) -> list[str]:
