@@ -27,6 +27,15 @@ ONE = [
         ("#7", "7"),
         ('="007"', "7"),
         ("P.7", "p/7"),
+        ("P:7", "P7"),
+        ("P|7", "P\\7"),
+        ("PAT\u0130ENT 1", "patient 1"),
+        ("HAST\u0131N", "hastin"),
+        ("1\u202f234", "1234"),
+        ("a\u034fb", "ab"),
+        ("a\u3164b", "ab"),
+        ("a\u2800b", "a b"),
+        ("nv\x00", "nv"),
     ],
 ]
 TWO = [
@@ -43,6 +52,9 @@ TWO = [
         ("#", "0"),
         ("1.2", "12"),
         ("1/2", "1-2"),
+        ("1 23", "123"),
+        ("1:2", "12"),
+        ("C#", "C"),
     ],
     *[("12345678901234567890", "12345678901234567891"), ("1.2.840", "1.2.84")],
 ]
@@ -66,7 +78,30 @@ def test_every_pair_is_named_once_and_hashes_do_not_collide() -> None:
 
 
 def test_words_for_no_value() -> None:
-    assert all(map(is_blank, ["", " ", "\u200b", "NaN", "<NA>", "#N/A", "None", "n/a", "NULL", "NaT", "#REF!"]))
+    assert all(
+        map(
+            is_blank,
+            [
+                "",
+                " ",
+                "\u200b",
+                "NaN",
+                "<NA>",
+                "#N/A",
+                "None",
+                "n/a",
+                "NULL",
+                "NaT",
+                "#REF!",
+                ".",
+                "-1.#IND",
+                "\\N",
+                "\u3164",
+                "pd.NA",
+                "n.a.",
+            ],
+        )
+    )
     assert not any(map(is_blank, ["none", "0", "no", "unknown", "-"]))
 
 

@@ -304,6 +304,15 @@ BESIDE = {
         "state_dict, prefix ema_model., without fc, not model",
     ),
     "one dict": (lambda s, r: {**r, **under("model_ema.module.", s)}, None),
+    "one dict, another name": (lambda s, r: {**under("net.", r), **under("avg_model.module.", s)}, None),
+    "BasicSR": (lambda s, r: {"params": r, "params_ema": s}, "params_ema, without fc, not params"),
+    "in a module": (lambda s, r: {"model": r, "ema": {"module": s, "updates": 7}}, "ema > module, without fc, not model"),
+    "in capitals": (lambda s, r: {"model": r, "EMA": s}, "EMA, without fc, not model"),
+    "another word": (lambda s, r: {"state_dict": r, "model_swa": under("module.", s)}, None),
+    "a callback": (
+        lambda s, r: {"state_dict": r, "callbacks": {"EMA": {"ema_state_dict": s}}, "optimizer_states": [{"state": {}}]},
+        "callbacks > EMA > ema_state_dict, without fc, not state_dict",
+    ),
 }
 
 
@@ -333,6 +342,8 @@ def test_averaged_weights_are_taken_beside_raw_ones_as_timms_own_loader_does(kin
         lambda s: {"state_dict": s},
         lambda s: {"model": s, "ema": {"decay": torch.tensor(0.9)}},
         lambda s: {"model": s, "ema": None},
+        lambda s: {"model": s, "avg_metrics": {"confusion": torch.eye(3)}},
+        lambda s: {"model": s, "ema": {"params": {"decay": torch.ones(1)}}},
     ],
 )
 def test_a_file_with_one_network_has_the_identity_of_its_bytes(wrap: Callable[[Any], Any], tmp_path: Path) -> None:
@@ -341,6 +352,13 @@ def test_a_file_with_one_network_has_the_identity_of_its_bytes(wrap: Callable[[A
     start = weights.own(given(tmp_path / "mine.pth"), tmp_path)
     assert start.state == "" and start.identity == start.sha256 and " not " not in start.name
     assert torch.equal(weights.build_encoder(given(tmp_path / "mine.pth"), start, 0).conv1[0].weight, state["conv1.0.weight"])
+
+
+def test_averaged_weights_without_names_are_asked_about(tmp_path: Path) -> None:
+    state = tiny()
+    torch.save({"model": state, "ema": {"shadow_params": list(state.values()), "decay": 0.9}}, tmp_path / "mine.pth")
+    with pytest.raises(UserError, match=r"the averaged weights of mine\.pth \(ema > shadow_params\) are a list without names.*copy_to"):
+        weights.own(given(tmp_path / "mine.pth"), tmp_path)
 
 
 def test_a_dict_that_holds_itself_is_refused(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def _layout(*parts: object, encoder: Encoder) -> tuple[str, str]:
         model = _model(encoder)
         model.reset_classifier(0)
     _fitting(model, encoder.file, checkpoints.OWN, encoder.architecture)
-    layout = checkpoints.recognise(encoder.file, model.state_dict())
+    layout = checkpoints.recognise(encoder.file, model.state_dict(), encoder.file.name)
     return str(layout), str(layout) if layout.beside else ""
 
 

@@ -9,14 +9,21 @@ from decimal import Decimal
 
 #: Cyrillic and Greek letters, in small, whose capitals look like these Latin ones.
 _LOOK = str.maketrans("авекмнорстухіјѕ" + "αβεζηικμνορτυχ", "abekmhopctyxijs" + "abezhikmnoptyx")
+#: Dotless i, and the dot that the small letter of a dotted capital keeps.
+_TURKISH = {0x131: "i", 0x307: None}
+#: What shows nothing and is no format character (Unicode's Default_Ignorable_Code_Point), and the blank of braille.
+_NOTHING = {
+    **dict.fromkeys([0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10)]),
+    0x2800: " ",
+}
 _QUOTES = dict.fromkeys(map(ord, "\"'`´‘’‚“”„«»"))
 _DASHES = re.compile("[\u2010-\u2015\u2212\ufe58\uff0d]")
 #: An exponent counts with a sign or a fraction alone: `12e3` may be a piece of a hash.
 _NUMBER = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+|\d+,\d+)(?:(?<=[.,])\d*|(?:(?<=\d)|(?<=\.))e[+-]\d{1,4})?")
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}((,\d{3})+|( \d{3})+)")
 #: What is kept of a gap between two digits (patient 1-11 is not 11-1), and of a minus after a gap; what a number begins with. No text holds them.
 _BREAK, _MINUS, _VALUE = "\0", "\1", "\2"
-_GAP = re.compile(r"(?<=[^\W_])[\s_.,;/-]+(?=[^\W\d_])|(?<=[^\W\d_])[\s_.,;/-]+(?=[^\W_])")
+_GAP = re.compile(r"(?<=[^\W_])[\s_.,;:/\\|~#-]+(?=[^\W\d_])|(?<=[^\W\d_])[\s_.,;:/\\|~#-]+(?=[^\W_])")
 
 
 def visible(text: str) -> str:
@@ -26,16 +33,17 @@ def visible(text: str) -> str:
     'café au lait'
     """
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-        text = "".join(c for c in text if unicodedata.category(c) != "Cf" and not "\ufe00" <= c <= "\ufe0f")
+        text = unicodedata.normalize("NFKC", text).translate(_NOTHING)
+    if not text.isprintable():
+        text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf"))
     return " ".join(text.split())
 
 
 def spelling(text: str) -> str:
     """The same for two spellings of one name; padding with zeros inside a name is `alike`'s own.
 
-    Not looked at: case, gaps and the signs that stand for one beside a letter (`_`, `-`, `.`, `,`, `/`), quotes, brackets around it, `#` and `=` before it,
-    Unicode forms, characters that show nothing, letters of another alphabet that look alike, how a number is written. A sign at an end is part of
+    Not looked at: case, gaps and the signs that stand for one beside a letter (`_`, `-`, `.`, `/`, `:`, ...), quotes, brackets around it, `#` and `=`
+    before it, Unicode forms, characters that show nothing, letters of another alphabet that look alike, how a number is written. A sign at an end is part of
     the name (`HER2+`, `HER2-`), and so is the order of words.
 
     >>> spelling("007") == spelling("7.0") == spelling(" 7 ")
@@ -45,12 +53,12 @@ def spelling(text: str) -> str:
     """
     text = visible(text).casefold()
     if not text.isascii():
-        text = _DASHES.sub("-", visible(text).translate(_LOOK))
+        text = _DASHES.sub("-", visible(text.translate(_TURKISH)).translate(_LOOK))
     text = text.translate(_QUOTES).lstrip("#= ").strip()
     bare = re.fullmatch(r"[(\[{]\s*([^()\[\]{}]*?)\s*[)\]}]", text)
     text = bare[1] if bare else text
     if _NUMBER.fullmatch(text) or _THOUSANDS.fullmatch(text):
-        return _written(text.replace(",", "" if _THOUSANDS.fullmatch(text) else "."))
+        return _written(re.sub("[ ,]", "", text) if _THOUSANDS.fullmatch(text) else text.replace(",", "."))
     text = re.sub(r"(?<=\d)[\s_-]+(?=\d)", _BREAK, text)
     text = re.sub(r"(?<=\s)-(?=\d)", _MINUS, text)
     return re.sub(r"\s+", "", _GAP.sub("", text)).strip("_.,;")

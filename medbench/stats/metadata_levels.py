@@ -15,7 +15,8 @@ from medbench.schema import visible
 BLANK = frozenset(
     {
         *("", "nan", "-nan", "na", "n/a", "#n/a", "#n/a n/a", "#na", "<na>", "null", "(null)", "<null>", "nat", "(blank)", "?"),
-        *("#ref!", "#value!", "#name?", "#div/0!", "#num!", "#null!"),
+        *("#ref!", "#value!", "#name?", "#div/0!", "#num!", "#null!", "#spill!", "#calc!", "#field!", "#getting_data"),
+        *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "pd.na", "n.a.", "[null]", "\\n", "."),  # C, pandas, MySQL, SAS and Stata
     }
 )
 #: Of metadata these words say that nobody knows, too, in lower case.

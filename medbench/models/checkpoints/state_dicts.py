@@ -5,9 +5,12 @@ from __future__ import annotations
 import pickle
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medbench.models.checkpoints import averaged
 from medbench.schema import UserError
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ DEEPEST = 6  # dicts on the way to weights: one that holds itself has no end
 WRAPPERS = (
     *AVERAGED,
     *("classy_state_dict", "base_model", "teacher", "student", "state_dict", "model_state_dict", "model", "trunk"),
+    *("module", "params", "net"),
 )
 PREFIXES = (
     *(f"{name}." for name in AVERAGED),
@@ -79,7 +83,7 @@ def state_dict(file: Path, layout: str | None = None, names: Collection[str] = (
     than tensors and plain values, or that holds something else.
     """
     tree = _read(file)
-    found = recognise(tree, names) if layout is None or layout == OWN else LAYOUTS[layout]
+    found = recognise(tree, names, file.name) if layout is None or layout == OWN else LAYOUTS[layout]
     state = _descend(tree, found, file)
     for prefix in found.prefixes:
         kept = {key: value for key, value in state.items() if key.startswith(prefix) or _first(key) not in found.left_out}
@@ -91,23 +95,24 @@ def state_dict(file: Path, layout: str | None = None, names: Collection[str] = (
     return {key: value for key, value in state.items() if _first(key) not in found.left_out or key in names}
 
 
-def recognise(checkpoint: Path | Mapping[str, Any], names: Collection[str] = ()) -> Layout:
-    """The layout of a checkpoint, by the usual wrappers, prefixes and heads. names: as in `state_dict`."""
-    tree = _read(checkpoint) if isinstance(checkpoint, Path) else checkpoint
+def recognise(checkpoint: Path | Mapping[str, Any], names: Collection[str] = (), called: str = "the checkpoint") -> Layout:
+    """The layout of a checkpoint, by the usual wrappers, prefixes and heads. names: as in `state_dict`; called: its name, for a message."""
+    tree: Any = _read(checkpoint) if isinstance(checkpoint, Path) else checkpoint
     path: list[str] = []
     beside: dict[str, None] = {}
     while len(path) < DEEPEST and (found := _wrappers(tree)):
-        path.append(found[0])
-        beside |= dict.fromkeys(found[1:])
-        tree = tree[found[0]]
+        way = averaged.elsewhere(tree, tree[found[0]], called) if found[0] not in (*AVERAGED, "teacher") else ()
+        path += way or found[:1]
+        beside |= dict.fromkeys(found if way else found[1:])
+        tree = reduce(getitem, way or found[:1], tree)
     keys = [str(key) for key in tree]
     prefixes: list[str] = []
     left_out: dict[str, None] = {}
-    while prefix := next((p for p in PREFIXES if _starts(keys, p) and not _starts(names, p)), None):
+    while prefix := next((p for p in (*averaged.prefixes(keys), *PREFIXES) if _starts(keys, p) and not _starts(names, p)), None):
         prefixes.append(prefix)
         rest = [key for key in keys if not key.startswith(prefix)]
-        averaged = prefix.removesuffix(".") in AVERAGED  # what stands beside an average is what it is of
-        others = {_first(key): None for key in rest if averaged or _first(key) in TWINS}
+        average = averaged.says_so(prefix.removesuffix("."))  # what stands beside one is what it is of
+        others = {_first(key): None for key in rest if average or _first(key) in TWINS}
         left_out |= others | dict.fromkeys(_first(key) for key in rest if _first(key) in HEADS)
         beside |= {name: None for name in others if name not in HEADS}
         keys = [key.removeprefix(prefix) for key in keys if key.startswith(prefix)] + [key for key in rest if _first(key) not in left_out]
@@ -117,7 +122,8 @@ def recognise(checkpoint: Path | Mapping[str, Any], names: Collection[str] = ())
 
 def _wrappers(tree: Mapping[str, Any]) -> list[str]:
     """What is on the way to weights, the one that is meant first; else one that is a dict, for the message."""
-    return [name for name in WRAPPERS if _holds_weights(tree.get(name))] or [
+    holding = [name for name in WRAPPERS if _holds_weights(tree.get(name))]
+    return [name for name in holding if name not in AVERAGED or averaged.is_whole(tree[name], [tree[one] for one in holding])] or [
         name for name in WRAPPERS if name not in AVERAGED and isinstance(tree.get(name), Mapping)
     ][:1]
 

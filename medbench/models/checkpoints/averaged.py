@@ -1,0 +1,69 @@
+"""Weights averaged over the steps of a training, under whatever name a file has them: the ones that are meant, beside those of the last step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from medbench.schema import UserError
+
+#: A part of a name that says so: `state_dict_ema`, `params_ema`, `avg_model`, `SWA`.
+_SAYS_SO = re.compile(r"(?:^|[_.\- ])(?:ema|swa|avg|averag(?:e|ed|ing)|polyak|shadow|moving_average)(?=$|[_.\- ])", re.IGNORECASE)
+_DEEPEST = 4  # dicts on the way to an average: callbacks > EMA > state_dict
+_KEPT = 0.5  # of the raw network's tensors, at least, that its average has: less is statistics of a training
+
+
+def says_so(name: object) -> bool:
+    """
+    >>> says_so("params_ema"), says_so("model"), says_so("exp_average_loss"), says_so("schema")
+    (True, False, True, False)
+    """
+    return isinstance(name, str) and _SAYS_SO.search(name) is not None
+
+
+def elsewhere(tree: Mapping[str, Any], raw: object, called: str) -> tuple[str, ...]:
+    """The way to an average of the network `raw` in a checkpoint, called so; () where there is none. Raises UserError for one without names."""
+    least = max(1, _KEPT * _tensors(raw))
+    for path, found in _averages(tree):
+        if isinstance(found, Mapping) and _tensors(found) >= least:
+            return path
+        if isinstance(found, Sequence) and _tensors(dict(enumerate(found))) >= least:
+            raise UserError(
+                f"the averaged weights of {called} ({' > '.join(path)}) are a list without names.",
+                then="copy them into the network (torch_ema: ema.copy_to(model.parameters())), and torch.save(model.state_dict(), FILE)",
+            )
+    return ()
+
+
+def is_whole(average: object, networks: Sequence[object]) -> bool:
+    """Whether what is called an average has as many tensors as one of the networks in the same file has."""
+    return _tensors(average) >= _KEPT * max(map(_tensors, networks))
+
+
+def prefixes(keys: Sequence[str]) -> list[str]:
+    """First components of keys that name an average of what the other keys name, each with its point."""
+    first = [key.partition(".")[0] for key in keys if "." in key]
+    return [f"{name}." for name in dict.fromkeys(first) if says_so(name) and first.count(name) >= _KEPT * (len(keys) - first.count(name))]
+
+
+def _averages(tree: Mapping[str, Any], path: tuple[str, ...] = (), within: bool = False) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path and value of what an average may be, those that lie higher first. within: below a name that says so."""
+    inner = [(name, value) for name, value in tree.items() if isinstance(name, str) and isinstance(value, (Mapping, list, tuple))]
+    for name, value in inner:
+        if within or says_so(name):
+            yield (*path, name), value
+    if len(path) < _DEEPEST:
+        for name, value in inner:
+            if isinstance(value, Mapping):
+                yield from _averages(value, (*path, name), within or says_so(name))
+
+
+def _tensors(tree: object, depth: int = 0) -> int:
+    """How many tensors that are no single numbers a dict holds; those of the fullest dict in it, where it holds dicts."""
+    import torch
+
+    if not isinstance(tree, Mapping) or depth > _DEEPEST:
+        return 0
+    own = sum(isinstance(value, torch.Tensor) and value.ndim > 0 for value in tree.values())
+    return max([own, *(_tensors(value, depth + 1) for value in tree.values())])
