@@ -44,6 +44,7 @@ def ids(task: Task) -> set[str]:
     [
         *("@eaDir", "@EADIR", "#recycle", "@Recycle", ".thumbnails", ".ipynb_checkpoints", "__MACOSX", "._1.png", ".hidden", ".1.png"),
         *("Thumbs.db", "$RECYCLE.BIN", "System Volume Information", "SYNOFILE_THUMB_M.jpg", "@__thumb", "DICOMDIR", "lost+found"),
+        *("@SynoEAStream", "~snapshot", "_gsdata_", "FOUND.000"),
     ],
 )
 def test_what_systems_leave(name: str) -> None:
@@ -111,6 +112,18 @@ def test_masks_in_a_folder_beside_images(tree: Tree) -> None:
     task = registry.task(f"folder:{tree('a/images/x1.png', 'a/images/x2.png', 'a/masks/x1.png', 'a/masks/x2_mask.png')}")
     assert {name for name in ids(task) if "x" in name} == {"a/images/x1.png", "a/images/x2.png"}
     assert any(mark.startswith("2 images that were made of others") for mark in marks(task))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        *("x/annotations/trimaps/1.png", "x/labelsTr/1.png", "x/SegmentationClass/1.png", "x/1st_manual/1.png", "x/vessels/1.png"),
+        *("x/images/1_trimap.png", "x/images/1_edge.png", "x/images/1_manual1.png", "x/images/1_bw.png", "x/images/1_hflip.png"),
+        *("x/images/1 - Kopie.png", "x/images/1@2x.png", "x/images/1_300x200.png", "x/images/1.sync-conflict-20200101-120000-A.png"),
+    ],
+)
+def test_more_of_what_is_made_of_images(made: str) -> None:
+    assert made_of(["x/images/1.png", "x/images/2_old.png", "x/images/2.png", made]) == {made: "x/images/1.png"}
 
 
 def test_a_name_alone_proves_nothing(tree: Tree) -> None:

@@ -17,16 +17,19 @@ from medbench.images import decoding
 _LEFT = {
     *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "__macosx", "__pycache__", "dicomdir"),
     *("@eadir", "@recycle", "#recycle", "@tmp", "#snapshot", "@recently-snapshot", "@__thumb", "@sharebin"),
+    *("@synoeastream", "~snapshot", "backups.backupdb", "_gsdata_", "recycled", "found.000"),
     *("$recycle.bin", "recycler", "system volume information", "lost+found", "network trash folder", "temporary items"),
 }
 _HIDDEN = {".ipynb_checkpoints", ".thumbnails", ".@__thumb", ".trashes", ".appledouble"}  # nobody means them
 _LEFT_STARTS = ("synofile_thumb", "synophoto_thumb", "~$")
 _PREVIEW = r"overlays?|heatmaps?|gradcam|saliency|bbox|thumbs?|thumbnails?|previews?|rois?|crops?|cropped|resized|pred(?:iction)?s?|augmented|rotated|flipped"
-_DRAWN = rf"masks?|segmentations?|superpixels?|gt|ground[ _-]?truths?|annotations?|contours?|{_PREVIEW}"
-_WORD = rf"{_DRAWN}|seg|segm|segmented|annotated|annot|labels?|labelmaps?|copy|aug"
+_MAP = r"trimaps?|vessels?|edges?|[12](?:st|nd)[ _-]?(?:manual|ho)|manual|segmentation[ _-]?(?:objects?|class)"
+_DRAWN = rf"masks?|segmentations?|superpixels?|gt|ground[ _-]?truths?|annotations?|contours?|{_MAP}|{_PREVIEW}"
+_COPY = r"copy|kopie|copie|copia|kopia|conflicted copy|sync-conflict|aug|[hv]?flip|rot\d*|clahe|enhanced|denoised"
+_WORD = rf"{_DRAWN}|seg|segm|segmented|annotated|annot|labels?|labelmaps?|instances?|depth|binary|bw|cam|attention|prob|tn|{_COPY}"
 _SAID = re.compile(rf"(?:^|[ ._(-])(?:{_WORD})(?=$|[ ._)-]|\d)", re.IGNORECASE)
-_FOLDER = re.compile(rf"(?!(?:no|non|with|without)[ ._-])(?:.*[ ._-])?(?:{_DRAWN}|labels|labelmaps?)(?:tr|ts)?", re.IGNORECASE)
-_SIZED = re.compile(r"(.+)-\d+x\d+", re.IGNORECASE)  # a preview that a web site makes
+_FOLDER = re.compile(rf"(?!(?:no|non|with|without)[ ._-])(?:.*[ ._-])?(?:{_DRAWN}|labels|labelmaps?)_?(?:tr|ts)?", re.IGNORECASE)
+_SIZED = re.compile(r"(.+?)(?:[-_]\d+x\d+|@\dx)", re.IGNORECASE)  # a preview that a web site makes
 _NEGATED = re.compile(rf"(?:no|non|with|without)[ ._-]?(?:{_DRAWN})$", re.IGNORECASE)
 #: Those that say it without the image beside them.
 _PLAIN = re.compile(r".+[ ._-](?:masks?|segmentations?|superpixels?|ground[ _-]?truth|thumbnails?)(?:[ ._-]?\d+)?", re.IGNORECASE)
@@ -104,6 +107,7 @@ def _origins(path: PurePosixPath) -> Iterable[tuple[str, ...]]:
     for k in within:
         for name in (stem, *stems):
             yield (*folders[:k], *folders[k + 1 :], name)
+            yield (*(folder for i, folder in enumerate(folders) if i not in within), name)
 
 
 def _shorter(stem: str) -> Iterable[str]:
