@@ -317,6 +317,17 @@ def test_the_worst_subgroup_of_a_metric_that_is_better_low_has_the_largest_diffe
     assert (best["age"] < 0 < worst["age"]) and (best["sex"] < 0 < worst["sex"])
 
 
+def test_an_interval_that_is_undefined_has_a_reason(tmp_path: Path) -> None:
+    """Men without an error: no resample shows what chance could have done."""
+    answers = clinical.read_predictions(line_of(study(tmp_path)))
+    right, male = np.eye(3)[answers.labels], (answers.meta["sex"] == "male")[:, None]
+    faultless = replace(answers, draws=[replace(draw, probabilities=np.where(male, right, draw.probabilities)) for draw in answers.draws])
+    for given, undefined in ((answers, False), (faultless, True)):
+        [sheet] = tables._subgroups(given, "auc", clinical.subgroups(given, "auc", by="sex"))
+        assert any("[undefined]" in cell for row in sheet.body for cell in row) == undefined
+        assert ("[undefined]: every resample gives the same number" in sheet.notes[0]) == undefined
+
+
 def test_subgroups_of_several_classes_are_compared_on_the_same_classes(tmp_path: Path) -> None:
     answers = clinical.read_predictions(line_of(study(tmp_path)))
     labels = np.where((answers.meta["sex"] == "male") & (answers.labels == 2), 0, answers.labels)  # men without class c

@@ -34,9 +34,14 @@ SIZES = (60, 40, 30, 2)
 
 
 def drawn(
-    folder: Path, sizes: tuple[int, ...] = SIZES, train: tuple[int, ...] = (70, 50, 40, 1), kind: str = "multiclass"
+    folder: Path,
+    sizes: tuple[int, ...] = SIZES,
+    train: tuple[int, ...] = (70, 50, 40, 1),
+    kind: str = "multiclass",
+    group: str = "patient",
+    held: bool = False,
 ) -> tuple[Store, Any, Any]:
-    """One line of one draw; labels and probabilities. Every image is a patient."""
+    """One line of one draw; labels and probabilities. Every image is a patient. held: so were the training images of all classes but the last."""
     rng, store = np.random.default_rng(0), Store(folder)
     store.create()
     labels = np.repeat(np.arange(len(sizes)), sizes)
@@ -52,14 +57,17 @@ def drawn(
     provenance = {"weights": "w", "trained_on": [], "precision": "fp32", "target": "t", "marks": [], "budget": None, "member_weights": []}
     row = Row(cell, fingerprint("eyes"), values, 161, 161, {}, {"seconds": 1.0}, provenance)
     resamples = np.stack(list(resampled.values())).astype(np.float32)
-    store.add(row, {"probabilities": p, "decisions": answer[2], "metrics": np.array(list(resampled)), "resamples": resamples})
+    outside = np.repeat(np.arange(len(train) - 1), train[:-1])
+    of_held = {"index": np.arange(len(outside)), "probabilities": np.eye(len(train))[outside] * 0.6 + 0.1, "labels": outside}
+    kept = {f"held_out_{name}": value for name, value in of_held.items()} if held else {}
+    store.add(row, {"probabilities": p, "decisions": answer[2], "metrics": np.array(list(resampled)), "resamples": resamples, **kept})
     about = {
         **{
             "identity": "i",
             "kind": kind,
             "classes": list(NAMES[: len(sizes)]),
             "metric": "auc",
-            "groups": "patient",
+            "groups": group,
             "marks": [],
             "title": "T",
         },
@@ -171,3 +179,21 @@ def test_groups_of_a_class_are_counted_not_its_images() -> None:
     labels, groups = np.array([0, 0, 0, 1, 2]), np.array(["a", "a", "b", "a", "c"])
     assert splits.class_groups(labels, groups, 4) == [2, 1, 1, 0]
     assert splits.class_groups(np.array([[1, np.nan], [1, 0], [0, 1]]), groups[:3], 2) == [1, 1]
+
+
+def test_of_classes_that_are_all_too_few_a_warning_is_one_note(tmp_path: Path) -> None:
+    store, *_ = drawn(tmp_path, (9, 8, 4, 2), group="")
+    [board] = leaderboards(store)
+    notes = sheets(board, board.lines[0], metric="auc", by=None, specificity=0.9, sensitivity=0.9)[0].notes
+    assert len(notes) == 1 and notes[0].startswith(
+        "WARNING: fewer than 10 images on one side, too few to say: none, 9 images with it; finds "
+    )
+    assert all(name in notes[0] for name in NAMES)
+
+
+def test_no_dash_is_explained_where_only_a_class_of_too_few_has_no_threshold(tmp_path: Path) -> None:
+    store, *_ = drawn(tmp_path, held=True)
+    [board] = leaderboards(store)
+    ranked = sheets(board, board.lines[0], metric="auc", by=None, specificity=0.9, sensitivity=0.9)[1]
+    assert not any("–" in cell for row in ranked.body for cell in row)
+    assert "Thresholds are chosen" in ranked.notes[-1] and "–" not in ranked.notes[-1]

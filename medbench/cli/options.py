@@ -158,11 +158,11 @@ def _names_file(text: str) -> bool:
 
 def _missing(pieces: Sequence[str]) -> int:
     """How many of the pieces between commas are the path of one file that is not there: up to the one that ends as such a path does."""
-    from medbench.models import encoders
+    from medbench.models.timm_answers import architectures
 
     first = pieces[0].strip()
     ends = r"\.(npz|parquet)$" if first.startswith("features:") else r"\.py:\w+$"
-    if not first or first.partition(".")[0] in encoders.architectures():
+    if not first or first.partition(".")[0] in architectures():
         return 1
     return next((n for n, piece in enumerate(pieces, 1) if re.search(ends, piece.strip()) and not _names_file(piece.strip())), 1)
 

@@ -80,7 +80,8 @@ def too_few(answers: LinePredictions) -> dict[str, str]:
         if counts[side] < FEW:
             hits = [(d.decisions[known, c] == 1 if d.decisions.ndim == 2 else d.decisions == c)[positive].sum() for d in answers.draws]
             which = sides[side]
-            it = f"{which.sum()} image{'s' * int(which.sum() != 1)} of {counts[side]} {answers.group}{'s' * (counts[side] != 1)} {side} it"
+            of = "" if answers.group == "image" else f" of {counts[side]} {answers.group}{'s' * (counts[side] != 1)}"
+            it = f"{which.sum()} image{'s' * int(which.sum() != 1)}{of} {side} it"
             found[answers.classes[c]] = f"{it}; finds {np.mean(hits):.3g} of {positive.sum()}"
     return found
 

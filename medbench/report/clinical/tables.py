@@ -117,7 +117,8 @@ def _classes(answers: LinePredictions, specificity: float, sensitivity: float) -
     frame = per_class(answers, specificity=specificity, sensitivity=sensitivity)
     found = {(row["class"], row["metric"]): row for row in frame.to_dict("records")}
     names, few = list(dict.fromkeys(frame["class"])), too_few(answers)
-    warning = [f"WARNING: fewer than {FEW} {answers.group}s on one side, too few to say: {name}, {why}." for name, why in few.items()]
+    each = ". ".join(f"{name}, {why}" for name, why in few.items())
+    warning = [f"WARNING: fewer than {FEW} {answers.group}s on one side, too few to say: {each}."] if few else []
     unsaid = ["too few", "", "", ""]
 
     def count(name: str) -> str:
@@ -147,7 +148,7 @@ def _classes(answers: LinePredictions, specificity: float, sensitivity: float) -
     )
     if not any(draw.held is not None for draw in answers.draws):
         where = "No thresholds: nothing was held out inside the labelled subset, or these results are older than its saving."
-    elif frame.loc[frame["metric"].str.contains("_at_"), "mean"].isna().any():
+    elif frame.loc[frame["metric"].str.contains("_at_") & ~frame["class"].isin(list(few)), "mean"].isna().any():
         where += f" –: fewer than {1 / (1 - specificity):.0f} held-out negatives, or {1 / (1 - sensitivity):.0f} positives, in a draw."
     header = ["class", "AUC", "average precision", f"sensitivity at spec. {specificity:.10g}", f"specificity at sens. {sensitivity:.10g}"]
     return [
@@ -215,6 +216,8 @@ def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> li
         f"Too small to say: fewer than {MIN_GROUPS} {answers.group}s on either side, or not {n} with {MIN_OF_CLASS} {answers.group}s that have it and "
         f"{MIN_OF_CLASS} that do not."
     )
+    if (frame["value"].notna() & frame["low"].isna() & (frame["note"] == "")).any():
+        note += f" {number_format.UNDEFINED}: every resample gives the same number, or too many give none."
     if METRICS[metric].grows_by_chance:
         note += f" {METRICS[metric].title} is not compared: chance alone makes it larger in the smaller part."
     return [*made[:-1], replace(made[-1], notes=[note])]

@@ -24,7 +24,7 @@ def leaderboard_section(boards: Sequence[Leaderboard], metric: str | None) -> Ht
     words = [*(["task"] if tasks else []), *(["metric"] if len(primary) > 1 else []), *axes, "labels", "mark"]
     of_classes = {board: class_columns(board) for board in boards}
     told = list(dict.fromkeys(heading for columns in of_classes.values() for heading in columns))
-    numbers = ["images", title, "95 %", "sd", "to best", *(METRICS[name].title for name in others), *told, "seconds"]
+    numbers = ["images", title, "95 %", "sd", "to best", *told, *(METRICS[name].title for name in others), "seconds"]
     head = [tag("th", name, scope="col", data_kind="word" if name != "labels" else "number", data_key=name) for name in words]
     head += [tag("th", name, scope="col", data_kind="number", class_="n") for name in numbers]
     body = [
@@ -102,12 +102,12 @@ def _rows(
             if gap
             else '<td class="n"></td>'
         )
-        for name in others:
-            mean = float(np.mean(line.plain[name])) if name in line.plain else np.nan
-            cells.append(f'<td class="n">{number_markup(mean)}</td>')
         for values in of_classes:
             value, of = values.get(line, (np.nan, ""))
             cells.append(f'<td class="n" data-v="{value}">{number_markup(value)} {escaped(of)}</td>')
+        for name in others:
+            mean = float(np.mean(line.plain[name])) if name in line.plain else np.nan
+            cells.append(f'<td class="n">{number_markup(mean)}</td>')
         seconds = seconds_of(line)
         cells.append(f'<td class="n">{number_markup(seconds, ",.0f" if seconds >= 10 else ".1f")}</td>')
         rows.append(f"<tr{' class=best' if mark.sign == '*' else ''}>{''.join(cells)}</tr>")
