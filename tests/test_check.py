@@ -209,6 +209,18 @@ def test_pretraining_and_pixels_and_old_rows_are_judged_by_what_they_tell() -> N
     assert compared(replace(row(), provenance=old), row()).status == "same"
 
 
+def test_a_fine_tuning_that_tried_other_rates_says_so() -> None:
+    """Rows that train on pixels keep no features, but what they chose from."""
+    then, now = (replace(row(provenance={"features": [], "scores.probabilities": [1.0, *[x] * 8]}), chosen={}) for x in (0.5, 0.9))
+    tried = {"0.0001": -0.5, "0.001": -0.7}
+    then, now = replace(then, chosen={"searched": tried}), with_auc(replace(now, chosen={"searched": tried}), 0.7)
+    finding = compared(then, now)
+    assert finding.explanation is not None and finding.explanation.part == "weights or preprocessing or probe"
+    finding = compared(then, replace(now, chosen={"searched": {"1e-05": -0.9, "0.01": -0.8}}))
+    assert finding.explanation is not None and finding.explanation.part == "probe"
+    assert finding.explanation.text == "all hashes are equal; it tried the rates 1e-05, 0.01, and 0.0001, 0.001 then"
+
+
 def test_a_cell_that_was_replaced_or_failed_says_so() -> None:
     comparison = check.compare_rows(given(row()), given(row(readout="cls")), check.Repeatability())
     assert [finding.status for finding in comparison.findings] == ["missing", "new"]

@@ -25,6 +25,7 @@ from medbench.report import leaderboard
 from medbench.run import planning, prepare, pretrain_only
 from medbench.schema import Encoder, fingerprint, registry
 from medbench.schema.methods import BUDGETS
+from medbench.system.file_names import as_file_name
 
 Medbench = Callable[..., int]
 SMALL = ("--size", "32", "--labels", "100", "--seeds", "1")
@@ -160,21 +161,34 @@ def test_pretrain_alone(
     import timm
 
     monkeypatch.chdir(tmp_path)
-    out = Path("runs", "pretrain", f"folder-{bagged.name}-simclr")
-    assert medbench("pretrain", "--task", f"folder:{bagged}", "--size", "32", "--method", "simclr") == 0
+    out = Path("runs", "pretrain", f"folder-{bagged.name}-simclr-chest")
+    for views in ("chest,dermatology", "blurred"):
+        assert medbench("pretrain", "--augmentations", views) == 2
+        assert f"Unknown augmentation '{views}'. Allowed: modality, dermatology, chest" in capsys.readouterr().err
+    assert medbench("pretrain", "--task", f"folder:{bagged}", "--size", "32", "--method", "simclr", "--augmentations", "chest") == 0
     said = capsys.readouterr().out
     assert re.search(r" views in \d+ s, [\d.]+ a second", said) and (out / "history.json").exists()
     model = timm.create_model("tf_efficientnet_lite0", num_classes=0)
-    model.load_state_dict(torch.load(out / "simclr.pth", weights_only=True), strict=True)
+    model.load_state_dict(torch.load(out / "simclr-chest.pth", weights_only=True), strict=True)
     for name in ("loss.png", "views.png"):
         with Image.open(out / name) as picture:
             assert np.asarray(picture.convert("L")).std() > 5
     (judging,) = re.findall("Judge it: medbench (.*)", said)
     assert medbench(*shlex.split(judging), "--labels", "all", "--out", str(tmp_path / "judged")) == 0
     (row,) = Store(tmp_path / "judged").rows().values()
-    assert row.cell.method == "given" and (row.cell.encoder, row.cell.size) == ("tf_efficientnet_lite0:simclr.pth", 32)
+    assert row.cell.method == "given" and (row.cell.encoder, row.cell.size) == ("tf_efficientnet_lite0:simclr-chest.pth", 32)
     assert medbench("pretrain", "--task", f"folder:{bagged}", "--method", "random") == 2
     assert "trains no encoder" in capsys.readouterr().err
+
+
+def test_no_name_of_a_file_holds_what_windows_refuses() -> None:
+    assert [as_file_name(name) for name in ("folder:moles", "simclr:chest", "dvme:swav+dino@vit/last4", 'a<b>"c|d?e*f\\g', "moles. ")] == [
+        "folder-moles",
+        "simclr-chest",
+        "dvme-swav+dino@vit-last4",
+        "a-b--c-d-e-f-g",
+        "moles",
+    ]
 
 
 def test_the_weights_identity_holds_everything_that_makes_them(bagged: Path, few_views: None, monkeypatch: pytest.MonkeyPatch) -> None:

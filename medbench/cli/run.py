@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medbench.cli.grid_options import DEFAULT, SWITCHES, VALUES, given_fields, takes_grid
+from medbench.cli.grid_options import DEFAULT, SWITCHES, VALUES, given_fields, option_of, takes_grid
 from medbench.cli.options import Device, Out, Rehash, app, path_option
 from medbench.schema import Grid, UserError
+from medbench.system.file_names import as_file_name
 
 if TYPE_CHECKING:
     from medbench.run.planning import Plan
@@ -68,7 +69,7 @@ def run_command(
 
 def _folder(planned: Plan, study: Study | None) -> Path:
     """Where results go that were given no folder: named by the study, else by the tasks."""
-    return Path("runs") / (study.name if study else "+".join(data.task.name.replace(":", "-") for data in planned.tasks))
+    return Path("runs") / (study.name if study else "+".join(as_file_name(data.task.name) for data in planned.tasks))
 
 
 def _compute(planned: Plan, store: Store, todo: Sequence[PlannedCell], device: str) -> None:
@@ -93,11 +94,14 @@ def _compute(planned: Plan, store: Store, todo: Sequence[PlannedCell], device: s
 
 
 @app.command("pretrain")
-@takes_grid("task", "method", "encoder", "source", "pretrain", "seed", "size", "data", "precision", "device", "rehash", "out")
+@takes_grid(
+    "task", "method", "augmentations", "encoder", "source", "pretrain", "seed", "size", "data", "precision", "device", "rehash", "out"
+)
 def pretrain_(
     grid: Grid,
     task: Annotated[str, typer.Option(help="The task whose training part is used.")] = DEFAULT.tasks[0],
     method: Annotated[str, typer.Option(help="simclr, swav, dino, micle, lejepa, vicreg, barlow, byol, mocov3; mae for a ViT.")] = "simclr",
+    augmentations: Annotated[str, option_of("augmentations")] = DEFAULT.augmentations[0],
     encoder: Annotated[str, typer.Option(help="A timm encoder.")] = DEFAULT.encoders[0],
     source: Annotated[str, typer.Option(help="Where it starts: task (random weights), imagenet+task.")] = "imagenet+task",
     seed: Annotated[int, typer.Option(help="Of initialisation, order and views.")] = 0,
@@ -110,7 +114,8 @@ def pretrain_(
     from medbench.run import pretrain_only
     from medbench.system import devices
 
-    grid = replace(grid, tasks=(task,), methods=(method,), encoders=(encoder,), source=source, pretrain_seeds=seed + 1)
+    one = {"tasks": (task,), "methods": (method,), "encoders": (encoder,), "augmentations": (augmentations.strip(),)}
+    grid = replace(grid, **one, source=source, pretrain_seeds=seed + 1)  # type: ignore[arg-type]
     devices.check_device(device, grid.precision)
     if not 0 <= seed < 1000:
         raise UserError(f"--seed {seed} is out of range.", allowed=["0 to 999"], then="medbench pretrain --seed 0")

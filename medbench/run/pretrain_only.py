@@ -16,6 +16,7 @@ from medbench.run.prepare import kept_history, task_pack, trained
 from medbench.run.units import Unit
 from medbench.schema import Grid, UserError, check_writable, registry
 from medbench.system import devices
+from medbench.system.file_names import as_file_name
 
 SHOWN = 6  # training images on the sheet of views
 
@@ -37,7 +38,8 @@ def alone(grid: Grid, out: Path | None, device: str) -> list[str]:
     check_writable(out or parent / "TASK", "medbench pretrain --out FOLDER")
     planned = plan(grid)
     unit = planned.units[-1]
-    out = out or parent / f"{unit.data.task.name.replace(':', '-')}-{method.name}"
+    name = as_file_name(unit.method.name)
+    out = out or parent / f"{as_file_name(unit.data.task.name)}-{name}"
     if not unit.recipes:
         raise UserError(f"Source '{grid.source}' takes the official checkpoint as it is.", allowed=["task", "imagenet+task"])
     device, rank, processes = _join(devices.resolve(device))
@@ -46,14 +48,14 @@ def alone(grid: Grid, out: Path | None, device: str) -> list[str]:
     if rank > 0:
         return []
     out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(weights.file, out / f"{method.name}.pth")
+    shutil.copyfile(weights.file, out / f"{name}.pth")
     views_picture(planned, unit, out / "views.png")
-    judged = f"Judge it: {_judging(grid, unit, out / f'{method.name}.pth')}"
+    judged = f"Judge it: {_judging(grid, unit, out / f'{name}.pth')}"
     history = kept_history(weights.file.parent)
     if not history:
         return [
             *map(str, planned.notes),
-            f"{out}/{method.name}.pth, views.png; the history of this training was lost, and its loss.png with it",
+            f"{out}/{name}.pth, views.png; the history of this training was lost, and its loss.png with it",
             judged,
         ]
     (out / "history.json").write_text(
@@ -65,7 +67,7 @@ def alone(grid: Grid, out: Path | None, device: str) -> list[str]:
     return [
         *map(str, planned.notes),
         f"{weights.name}: {history['steps'][-1]['views']} views in {history['seconds']:.0f} s, {history['views_per_second']:.0f} a second{watched}",
-        f"{out}/{method.name}.pth (timm.create_model('{unit.encoder.architecture}', num_classes=0).load_state_dict), history.json, loss.png, views.png",
+        f"{out}/{name}.pth (timm.create_model('{unit.encoder.architecture}', num_classes=0).load_state_dict), history.json, loss.png, views.png",
         judged,
     ]
 

@@ -7,6 +7,8 @@ list of the dermatologists' own names, which the schema and the release spell di
 
 A case's class is the condition of the largest weight: ten common ones, and `other`, as Azizi et al. merge rare conditions. Cases without a
 weighted label (not gradable, or several conditions) are left out.
+
+There is no shift from or to it: no other set of the suite has one of the ten conditions, and those that the others have are merged into `other`.
 """
 
 from __future__ import annotations

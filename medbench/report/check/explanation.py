@@ -237,6 +237,9 @@ def _made(then: Row, now: Row, repeatability: Repeatability) -> tuple[tuple[str,
     if not then.provenance.get("features") and not sketched(then, "features"):
         unclear = ("weights", "preprocessing", "probe")
         if _apart(then, now, "scores", repeatability) is not None:
+            tried = [sorted(row.chosen.get("searched", {}), key=float) for row in (then, now)]
+            if tried[0] != tried[1]:
+                return ("probe",), f"all hashes are equal; it tried the rates {_listed(tried[1])}, and {_listed(tried[0])} then", None
             text = "all hashes are equal and the scores moved; it trains on pixels and keeps no features that could tell where"
             return unclear, text, None
     for name, part, text in (
@@ -261,6 +264,10 @@ def _made(then: Row, now: Row, repeatability: Repeatability) -> tuple[tuple[str,
         return ("metrics",), "the scores are the same, the numbers computed from them are not", None
     equal = "all hashes and the features are equal" if seen else "all hashes are equal, of the features nothing is known"
     return ("probe",) if seen else PARTS[3:6], f"{equal}; the scores moved by {APART} of their size", apart
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words) or "none"
 
 
 def _apart(then: Row, now: Row, name: str, repeatability: Repeatability) -> float | None:
