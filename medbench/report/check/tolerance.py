@@ -7,7 +7,6 @@ rounding moves a score over a threshold, and so the least that a check on anothe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medbench.report.check.reference_rows import Given
-from medbench.schema import Row, UserError
+from medbench.schema import Row, UserError, parsed, with_checksum
 from medbench.stats.array_sketch import distance
 
 NAME = "repeatability.json"
@@ -41,7 +40,7 @@ class Repeatability:
         if not file.is_file():
             return Repeatability()
         try:
-            record = json.loads(file.read_text(encoding="utf-8"))
+            record = parsed(file.read_bytes())
             spread = {str(key): {str(k): float(v) for k, v in of.items()} for key, of in record["spread"].items()}
             return Repeatability(spread, tuple(dict(entry) for entry in record["environments"]))
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -71,7 +70,10 @@ class Repeatability:
         return apart > max(ROUNDING, FACTOR * self.of(row, name))
 
     def text(self) -> str:
-        return json.dumps({"environments": list(self.environments), "spread": self.spread}, indent=1, sort_keys=True) + "\n"
+        """The content of a file, with its checksum."""
+        environments = [dict(sorted(entry.items())) for entry in self.environments]
+        spread = {key: dict(sorted(of.items())) for key, of in sorted(self.spread.items())}
+        return with_checksum({"environments": environments, "spread": spread}, indent=1).decode() + "\n"
 
 
 def row_key(row: Row) -> str:
