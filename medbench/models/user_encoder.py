@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import os
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medbench.models.encoder_checks import broken_statistics, check_vectors
 from medbench.schema import Encoder, UserError
@@ -34,10 +37,9 @@ def module(encoder: Encoder) -> torch.nn.Module:
     try:
         with exits_are_errors():
             net = _made(encoder)
-            with torch.inference_mode():
+            with torch.inference_mode(), _surroundings_kept():
                 noise = torch.rand(2, 3, encoder.size, encoder.size, generator=torch.Generator().manual_seed(0))
-                black, together = net(torch.zeros_like(noise)), net(noise)
-                alone = [net(image[None]) for image in noise]
+                black, together, *alone = [_kept(net(batch)) for batch in (torch.zeros_like(noise), noise, noise[:1], noise[1:])]
     except UserError as error:
         raise UserError(f"{encoder.name} failed: {error}") from error
     except Exception as error:  # somebody else's code can fail in every way; the message carries the reason
@@ -61,6 +63,30 @@ def module(encoder: Encoder) -> torch.nn.Module:
     return net
 
 
+def _kept(out: Any) -> Any:
+    """A copy: a function may give the same memory again."""
+    import torch
+
+    return out.clone() if isinstance(out, torch.Tensor) else out
+
+
+@contextmanager
+def _surroundings_kept() -> Iterator[None]:
+    """What a script sets for itself (its folder, torch's default kind of number, device and threads) is not set for the rest of a run."""
+    import torch
+
+    folder, kind, device, threads = os.getcwd(), torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        torch.set_default_dtype(kind)
+        if torch.get_default_device() != device:
+            torch.set_default_device(device)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+
+
 def _made(encoder: Encoder) -> torch.nn.Module:
     """What the user's function returns, in eval mode."""
     import torch
@@ -69,8 +95,8 @@ def _made(encoder: Encoder) -> torch.nn.Module:
     spec = importlib.util.spec_from_file_location(f"medbench_user_{encoder.file.stem}", encoder.file)
     assert spec is not None and spec.loader is not None, "the suffix is .py"
     loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _surroundings_kept():
+        spec.loader.exec_module(loaded)
         torch.manual_seed(0)  # layers that the function leaves as they are drawn must be the same in the next run
         net = getattr(loaded, encoder.name.rpartition(":")[2])(size=encoder.size)
     if not isinstance(net, torch.nn.Module):
