@@ -55,6 +55,14 @@ def test_both_sides_are_on_the_same_cases() -> None:
     ]
 
 
+def test_a_case_that_is_a_whole_group_has_its_name() -> None:
+    """Who gave patients and no bags never heard of bags."""
+    answers = made("ordinal", [0, 0, 1, 2], [0, 0, 1, 1])
+    assert clinical.cases(answers).attrs["said"][0] == f"A case is the images of one {answers.group}, its probability their mean."
+    one = replace(answers, groups=np.array(["a"] * 4))
+    assert clinical.cases(one).attrs["said"][0] == "A case is the images of one bag, its probability their mean."
+
+
 def test_a_class_whose_cases_are_all_left_out_is_named() -> None:
     answers = made("multiclass", [0, 0, 1, 1, 2, 0, 2, 1], [0, 0, 1, 1, 2, 2, 3, 3])
     assert clinical.by_case(answers).lost == {"class 2": 2}

@@ -308,7 +308,9 @@ def test_split_prints_the_ids_a_run_uses(
     folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert medbench("data", "split", f"folder:{folder}", "--labels", "10", "--seeds", "2", "--ids") == 0
-    lines = capsys.readouterr().out.splitlines()
+    shown = capsys.readouterr()
+    assert "no group column: images of one patient may stand on both sides" in shown.err, "as a run says it"
+    lines = shown.out.splitlines()
     assert lines[0] == "part,labels,seed,id"
     assert sum(line.startswith("test,,0,") for line in lines) == 18
     assert sum(line.startswith("train,10%,1,") for line in lines) == 4

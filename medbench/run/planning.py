@@ -139,7 +139,7 @@ def _plan(grid: Grid) -> Plan:
     for task in asked.tasks:
         data = open_task(task, grid, cache_dir, notes)
         if task.name.startswith("folder:"):  # of a person's own, who reads here first what was made of it
-            notes += [Note(mark.kind, f"{task.name}: {mark.text}") for mark in data.marks]
+            notes += _marks(data)
         data = audited(data, grid, cache_dir, notes)
         away = [shifted(data, *shift, grid) for shift in shifts[task.name]]
         scored = (
@@ -213,7 +213,12 @@ def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[S
     subsets = _subsets(data, budgets, partial(number_of_draws, grid.seeds))
     for (budget, seed), (index, wanted) in subsets.items():
         found.append(Subset("train", str(budget), seed, pool.ids[index], len(np.unique(pool.groups[index])), wanted))
-    return found, [*notes, *_shares(data, subsets)]
+    return found, [*notes, *_marks(data), *_shares(data, subsets)]
+
+
+def _marks(data: TaskData) -> list[Note]:
+    """What every table of its images will say, with its name."""
+    return [Note(mark.kind, f"{data.task.name}: {mark.text}") for mark in data.marks]
 
 
 def _shares(data: TaskData, subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]]) -> list[Note]:

@@ -55,13 +55,14 @@ def case_records(line: LeaderboardEntry | LinePredictions) -> tuple[list[dict[st
     found = by_case(answers)
     if len(found.answers.labels) + found.left_out == len(answers.labels):
         return [], []
-    return (_compared(found) if len(found.answers.labels) else []), case_notes(found)
+    alone = len(np.unique(answers.bags)) == len(np.unique(answers.groups))  # no group has two bags: a reader knows it by its own name
+    return (_compared(found) if len(found.answers.labels) else []), case_notes(found, answers.group if alone else "bag")
 
 
-def case_notes(found: Cases) -> list[str]:
-    """What a case is, what becomes of cases of several labels, and what is left out on both sides."""
+def case_notes(found: Cases, group: str = "bag") -> list[str]:
+    """What a case is, of which group, what becomes of cases of several labels, and what is left out on both sides."""
     several = found.answers.kind == "multilabel"
-    said = ["A case is the images of one bag, its probability their mean."]
+    said = [f"A case is the images of one {group}, its probability their mean."]
     if found.mixed:
         of = "for some label images that have it and images that do not" if several else "images of different classes"
         said.append(
