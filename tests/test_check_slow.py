@@ -1,4 +1,4 @@
-"""The smoke study, full size, against its committed reference: unchanged it stays green with any number of threads, with a plant not.
+"""The smoke studies, full size, against their committed references: unchanged they stay green with any number of threads, with a plant not.
 
 Run with: pytest -m slow tests/test_check_slow.py
 """
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ import numpy as np
 import pytest
 
 from medbench import images
+from medbench.models.finetune import MODERN, TRUONG2021_LINEAR, FineTuneRecipe
 from medbench.models.logistic import fitting
-from medbench.run import planning, prepare, study
+from medbench.protocols import finetune, knn_nielsen2023, svm_logreg
+from medbench.report import check
+from medbench.run import execution, planning, prepare, study
 from medbench.schema import PARTS, Split, registry
 from medbench.stats import metrics
 from medbench.stats import splits as sampling
@@ -113,3 +117,80 @@ def test_a_split_by_image(medbench: Medbench, place: Path, monkeypatch: pytest.M
     assert {(finding["cell"]["task"], finding["status"]) for finding in red(place)} == {("derm", "not comparable")}
     assert len(red(place)) == 10
     assert parts(red(place)) == {"split"}
+
+
+Patch = pytest.MonkeyPatch
+
+
+def compared(name: str, folder: Path, patch: Patch, **asked: tuple[str, ...]) -> check.Comparison:
+    """Some cells of a committed study, computed anew with nothing from a cache, beside their reference and its tolerance."""
+    grid = replace(study.load_study(str(ROOT / "benchmarks" / f"{name}.py")).grid, **asked)  # type: ignore[arg-type]
+    patch.setenv("MEDBENCH_CACHE", str(folder / "cache"))
+    execution.run(grid, folder / "out", device="cpu")
+    found = check.read_rows(folder / "out")
+    whole = check.read_rows(ROOT / "results" / name.replace("_", "-") / "rows.jsonl")
+    reference = replace(whole, rows={cell: row for cell, row in whole.rows.items() if cell in found.rows})
+    assert reference.rows
+    return check.compare_rows(reference, found, check.Repeatability.beside(whole.file))
+
+
+def other_recipe(name: str, recipe: FineTuneRecipe) -> Callable[[Patch], None]:
+    """Its settings, and so the fingerprints, say nothing of it."""
+    changed = lambda: replace(registry.protocol(name), evaluate=partial(finetune.evaluate, recipe=recipe))
+    return lambda patch: patch.setitem(registry.protocols(), name, changed())
+
+
+def other_temperature(patch: Patch) -> None:
+    from lightly import loss
+
+    true = loss.NTXentLoss
+    patch.setattr(loss, "NTXentLoss", lambda temperature, **options: true(10 * temperature, **options))
+
+
+PROTOCOLS, PRETRAINING = "smoke_protocols", "smoke_pretraining"
+#: Study, what of it is computed, what was planted, and the part that is named.
+PLANTED: dict[str, tuple[str, dict[str, tuple[str, ...]], Callable[[Patch], None], str]] = {
+    "rates of a fine-tuning": (
+        PROTOCOLS,
+        {"protocols": ("finetune",), "tasks": ("lymph",)},
+        other_recipe("finetune", replace(MODERN, rates=(1e-6, 3e-6, 1e-5))),
+        "probe",
+    ),
+    "views of a linear layer": (
+        PROTOCOLS,
+        {"protocols": ("linear-truong2021",)},
+        other_recipe("linear-truong2021", replace(TRUONG2021_LINEAR, views="suite")),
+        "weights or preprocessing or probe",
+    ),
+    "C of an SVM": (
+        PROTOCOLS,
+        {"protocols": ("svm",)},
+        lambda patch: patch.setattr(svm_logreg, "SVM_ARGUMENTS", {**svm_logreg.SVM_ARGUMENTS, "C": 0.1}),
+        "probe",
+    ),
+    "penalty of a logistic regression": (
+        PROTOCOLS,
+        {"protocols": ("logreg",)},
+        lambda patch: patch.setattr(svm_logreg, "LOGREG_ARGUMENTS", {**svm_logreg.LOGREG_ARGUMENTS, "C": 0.025}),
+        "probe",
+    ),
+    "neighbours": (
+        PROTOCOLS,
+        {"protocols": ("knn-nielsen2023",)},
+        lambda patch: patch.setattr(knn_nielsen2023, "NEIGHBOURS_A_CLASS", 3),
+        "probe",
+    ),
+    "temperature of SimCLR": (PRETRAINING, {"methods": ("simclr",)}, other_temperature, "weights"),
+}
+
+
+@pytest.mark.parametrize("name", list(PLANTED))
+def test_a_planted_regression_in_each_kind_of_row_is_red_and_explained(name: str, tmp_path: Path, monkeypatch: Patch) -> None:
+    where, asked, plant, part = PLANTED[name]
+    plant(monkeypatch)
+    comparison = compared(where, tmp_path, monkeypatch, **asked)
+    print(f"{name}: {[(str(f.cell), f.status, [(c.name, c.then, c.now) for c in f.changes[:2]]) for f in comparison.findings]}")
+    assert comparison.red
+    red = [finding for finding in comparison.findings if finding.status != "same"]
+    assert {finding.status for finding in red} <= {"worse", "better"}, "another experiment it is not: all that is stated is the same"
+    assert {finding.explanation.part for finding in red if finding.explanation} == {part}

@@ -82,9 +82,9 @@ def plans_its_rows(study: str, *grids: Grid) -> None:
     )
 
 
-@pytest.mark.parametrize(("study", "file"), [("smoke", "smoke.py"), ("smoke-pretraining", "smoke_pretraining.py")])
-def test_a_study_of_phantoms_plans_its_committed_rows(study: str, file: str) -> None:
-    plans_its_rows(study, studies.load_study(str(ROOT / "benchmarks" / file)).grid)
+@pytest.mark.parametrize("study", ["smoke", "smoke_protocols", "smoke_pretraining"])
+def test_a_study_of_phantoms_plans_its_committed_rows(study: str) -> None:
+    plans_its_rows(study.replace("_", "-"), studies.load_study(str(ROOT / "benchmarks" / f"{study}.py")).grid)
 
 
 #: As results/README.md tells them.
