@@ -39,8 +39,8 @@ def test_a_command_parses_each_row_once(folder: Path, medbench: Callable[..., in
     """The file was parsed 2 U + 6 times for U units."""
     command = ("run", "--task", f"folder:{folder}", "--size", "32", "--labels", "10,100", "--seeds", "2", "--out", str(tmp_path / "out"))
     assert medbench(*command, "--methods", "random,supervised") == 0
-    rows = (tmp_path / "out" / "rows.jsonl").read_bytes().splitlines(keepends=True)
-    assert sorted(parsed_lines) == sorted(rows), "a run that makes them"
+    rows, judged = ((tmp_path / "out" / name).read_bytes().splitlines(keepends=True) for name in ("rows.jsonl", "judged.jsonl"))
+    assert sorted(parsed_lines) == sorted([*rows, *judged]), "a run that makes them"
     for more in ((), ("--plan",)):
         parsed_lines.clear()
         assert medbench(*command, "--methods", "random,supervised", *more) == 0

@@ -15,7 +15,7 @@ _COMPARED = ("ids", "labels", "groups")  # of a scored set: older folders have n
 
 
 def merge(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> tuple[int, int]:
-    """Copy plans, rows, scores and failures of `folders` into `out`, which may hold rows already. (rows that were new, rows in all).
+    """Copy plans, rows, scores, failures and ledgers of `folders` into `out`, which may hold rows already. (rows that were new, rows in all).
 
     predictions: False leaves out whatever belongs to a single image (ids, labels, groups, probabilities, decisions, the words of a failure) and
     keeps the resamples of the metrics, from which leaderboards, paired differences, verdicts and curves are made: what may be published where
@@ -37,12 +37,14 @@ def merge(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> tu
     for source, row in chosen.values():
         _check_scores(source, row)
     sets = _scored_sets(merged, chosen.values()) if predictions else {}
+    judged = [one for store in (merged, *sources) for one in store.judged().values()]
 
     merged.create()
     for source in sources:
         merged.add_plan(source.plan())
     for name, source in sets.items():
         merged.keep_target(name, source.target(name))
+    merged.add_judged(judged)
     added = merged.add_all((row, _kept(source.arrays(row), row, predictions)) for source, row in chosen.values())
     done = merged.rows()
     _copy_failures(merged, sources, {*done, *merged.failures()}, predictions)

@@ -14,14 +14,15 @@ T = TypeVar("T")
 
 
 class RecordLog(Generic[T]):
-    """The records of one file. make(record) -> (key, value); it raises TypeError or ValueError for what is none.
+    """The records of one file. make(record) -> (key, value); it raises TypeError or ValueError for what is none. then: what a user does about a
+    broken line.
 
     A later reading parses what was appended since. A file that was replaced, cut or rewritten is read anew: it has another number, is no longer
     than it was, or the last line that was parsed stands elsewhere.
     """
 
-    def __init__(self, file: Path, make: Callable[[Any], tuple[str, T]]):
-        self.file, self.make = file, make
+    def __init__(self, file: Path, make: Callable[[Any], tuple[str, T]], then: str = "remove that line; its cell is computed again"):
+        self.file, self.make, self.then = file, make, then
         self._forget()
 
     def _forget(self) -> None:
@@ -67,16 +68,15 @@ class RecordLog(Generic[T]):
             self._last = line
 
     def _record(self, line: bytes, number: int) -> tuple[str, T]:
-        then = "remove that line; its cell is computed again"
         try:
             record = parsed(line)
         except ValueError as error:
             what = "is damaged" if isinstance(error, ChecksumError) else "is not JSON"
-            raise UserError(f"{self.file}, line {number}, {what} ({error}).", then=then) from error
+            raise UserError(f"{self.file}, line {number}, {what} ({error}).", then=self.then) from error
         try:
             return self.make(record)
         except (TypeError, ValueError) as error:
-            raise UserError(f"{self.file}, line {number}, is not a record of medbench ({error}).", then=then) from error
+            raise UserError(f"{self.file}, line {number}, is not a record of medbench ({error}).", then=self.then) from error
 
     def append(self, *records: Mapping[str, Any]) -> None:
         """A line each, whole or not at all: a torn tail that a killed run left is cut first."""

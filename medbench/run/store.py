@@ -2,6 +2,7 @@
 
 plan.json            what was asked for: cells with their fingerprints, and what each task's tables must say
 rows.jsonl           one finished cell a line
+judged.jsonl         which rows were ever made, of them one a line: what is replaced or deleted stays here (`ledger`)
 failed.jsonl         one failure a line: cell, fingerprint, reason
 scores/ID.npz        probabilities, decisions and metric resamples of one row
 targets/ID.npz       ids, labels, groups, bags and metadata of one scored set
@@ -24,11 +25,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from medbench.run import ledger
+from medbench.run.ledger import Judged, lines_judged
 from medbench.run.record_log import RecordLog
 from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError, check_name, check_writable, checked, parsed
 from medbench.schema.ingredients import differences
 from medbench.system import archive_errors, atomic_write, fast_npz
 
+__all__ = ["Damaged", "Judged", "NoPredictions", "OlderRows", "Store", "lines_judged"]
 log = logging.getLogger("medbench")
 T = TypeVar("T")
 
@@ -113,6 +117,10 @@ class Store:
         self._plan: tuple[tuple[int, int, int], PlanFile] | None = None  # with the time, number and size of the file it was read from
         self._rows = RecordLog(self.folder / "rows.jsonl", _row)
         self._failures = RecordLog(self.folder / "failed.jsonl", _failure)
+        self._judged = RecordLog(
+            self.folder / ledger.FILE, Judged.from_json, "remove that line; a row that is still there is counted anyway"
+        )
+        self._all_judged = False  # whether each row of before stands in the ledger, too
 
     # Reading ---------------------------------------------------------------------------------------------------------------------
 
@@ -149,6 +157,14 @@ class Store:
     def failures(self) -> dict[str, str]:
         """fingerprint -> reason of the last failure."""
         return dict(self._failures.read())
+
+    def judged(self) -> dict[str, Judged]:
+        """fingerprint -> what was judged, of every row that was ever made here; a folder without a ledger begins with the rows that it has.
+
+        Raises UserError for a damaged ledger.
+        """
+        known = self._judged.read()
+        return {**known, **{key: Judged.of(row) for key, row in self._rows.read().items() if key not in known}}
 
     def plan(self) -> PlanFile:
         file = self.folder / "plan.json"
@@ -304,10 +320,25 @@ class Store:
             for row, arrays in finished:
                 if not self.has(row.fingerprint):  # of one whose scores were lost the later row counts
                     self._write(_scores(row.fingerprint), fast_npz.dumped(arrays))
-                    new.append(row.to_json())
+                    new.append(row)
             if new:
-                self._rows.append(*new)
+                self._count([Judged.of(row) for row in new])
+                self._rows.append(*(row.to_json() for row in new))
         return len(new)
+
+    def add_judged(self, every: Iterable[Judged]) -> None:
+        """Count what another folder has judged."""
+        with self._lock():
+            self._count(every)
+
+    def _count(self, every: Iterable[Judged]) -> None:
+        """Into the ledger, before the rows themselves: a run that is killed between both leaves a cell that is made again, as the same."""
+        known = self._judged.read()
+        first = {} if self._all_judged else self.judged()
+        new = {one.fingerprint: one for one in (*first.values(), *every) if one.fingerprint not in known}
+        if new:
+            self._judged.append(*(one.to_json() for one in new.values()))
+        self._all_judged = True
 
     def fail(self, planned: PlannedCell, reason: str) -> None:
         with self._lock():

@@ -39,12 +39,13 @@ MarkKind = Literal[
 #: area        a method's area under its label curve                                   savings    the labels that a method saves
 #: pairs       how many pairs of a pretraining are two images of a bag
 #: column      how a metadata column was read                                          confounded a metadata column goes with the class
+#: judged      how many lines were ever judged on these images
 #: rare        classes of too few groups                                               worst class what the best line finds of it
 NoteKind = (
     MarkKind
     | Literal["drawn", "phantom", "left out", "unaudited", "selection", "seen", "quick", "setting", "chance", "weights", "failed"]
     | Literal["legend", "mean rank", "rank test", "area", "savings", "pairs", "column", "confounded"]
-    | Literal["rare", "worst class", "enriched"]
+    | Literal["judged", "rare", "worst class", "enriched"]
 )
 #: Kinds that begin with a word in capitals where they are shown.
 HEADED = frozenset(

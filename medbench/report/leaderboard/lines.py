@@ -15,7 +15,7 @@ import numpy as np
 from medbench import stats
 from medbench.report.leaderboard.class_scores import ClassScores, class_scores
 from medbench.report.leaderboard.newest_audit import with_newest_audit
-from medbench.run.store import Store
+from medbench.run.store import Store, lines_judged
 from medbench.schema import Cell, Note, PlannedCell, Row, UserError, parse_budget
 from medbench.stats.metrics import METRICS
 
@@ -157,7 +157,7 @@ class Selection:
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
     """All lines that were scored on one target set, so that any two are paired. about: the plan's notes on the task. selection: None, or these
-    are not all lines of the results (`table.only`)."""
+    are not all lines of the results (`table.only`). judged: how many lines were ever scored on it (`run.ledger`)."""
 
     task: str
     data: str
@@ -165,6 +165,7 @@ class Leaderboard:
     about: Mapping[str, Any]
     lines: Sequence[LeaderboardEntry]
     selection: Selection | None = None
+    judged: int = 0
     _marks: dict[str, Mapping[LeaderboardEntry, SignificanceMark]] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -221,7 +222,8 @@ def leaderboards(*stores: Store) -> list[Leaderboard]:
         found.setdefault(key[:4], []).append(_line(list(cells.values()), rows, failures, about[key[:4]]["parts"][key[2]][1]))
     told = {key: with_newest_audit(about[key], [row for line in lines for row in line.rows]) for key, lines in found.items()}
     ordered = {key: sorted(lines, key=lambda line: _budget_order(line.planned[0])) for key, lines in found.items()}
-    return [Leaderboard(key[0], key[1], key[2], told[key], lines) for key, lines in ordered.items()]
+    counts = lines_judged({key: one for store in stores for key, one in store.judged().items()}.values())
+    return [Leaderboard(*key[:3], told[key], lines, judged=counts.get(key[3], 0)) for key, lines in ordered.items()]
 
 
 def known_metric(found: Sequence[Leaderboard], metric: str | None) -> None:

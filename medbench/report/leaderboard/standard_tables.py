@@ -113,7 +113,18 @@ def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
         *have_seen(board),
         *([Note("quick", quick)] if is_quick(board) else []),
         *_lacking(board, rows),
+        *judged(board),
     ]
+
+
+def judged(board: Leaderboard) -> list[Note]:
+    """How many lines were tried on these images: the best of many is better than it is. [] before the first."""
+    if not board.judged:
+        return []
+    shown = sum(bool(line.rows) for line in board.lines)
+    gone = f", {board.judged - shown} of which are not in this table" if board.judged > shown else ""
+    lines = f"{board.judged} line{'s were' if board.judged != 1 else ' was'}"
+    return [Note("judged", f"{lines} judged on these images so far{gone}; replaced and deleted rows count, too.")]
 
 
 def drawn(board: Leaderboard) -> list[Note]:
