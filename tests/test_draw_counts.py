@@ -13,7 +13,7 @@ import pytest
 from medbench import Grid
 from medbench.report.leaderboard import leaderboards
 from medbench.report.methods_text import methods_text
-from medbench.run import execution, planning
+from medbench.run import cost_estimate, execution, planning
 from medbench.run.draw_counts import number_of_draws, number_of_initialisations
 from medbench.run.store import Store
 from medbench.schema import registry
@@ -108,3 +108,19 @@ def test_the_plan_shows_the_draws_of_each_line_and_what_they_cost(
     Path("out/rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     capsys.readouterr()
     assert seconds() == [("20", "90"), ("1", "0")], "18 draws more, each as long as one of those that are there, 5 s"
+
+
+def test_the_plan_says_what_it_would_cost_to_speak_of_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost_estimate.features, "measured_speed", lambda *_: 1000.0)
+    asked = Grid(methods=("random", "supervised", "simclr", "swav", "dino", "dvme"), labels=("10", "100"), data="phantom")
+    plan = planning.plan(asked)
+    (note,) = cost_estimate.more_pretrainings(plan)
+    units = {unit.method.name: unit for unit in plan.units}
+    views = sum(recipe.views for name in ("simclr", "swav", "dino") for recipe in units[name].recipes)
+    images = len(units["random"].data.hashes)
+    seconds = 2 * (3 * views + 4 * images) / 1000
+    rows = 2 * sum(len(units[name].cells) for name in units if name != "supervised")
+    assert "said of random, simclr, swav, dino, dvme is said of these weights" in note.text, "the fusion's members are counted once"
+    assert f"take about {seconds:,.0f} s more to pretrain and embed, and {rows:,} more rows to solve." in note.text
+    assert cost_estimate.more_pretrainings(planning.plan(replace(asked, methods=("supervised",)))) == []
+    assert cost_estimate.more_pretrainings(planning.plan(replace(asked, methods=("random", "supervised"), pretrain_seeds=2))) == []

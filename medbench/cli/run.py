@@ -62,7 +62,9 @@ def run_command(
     for older in store.older(planned.file, rows):
         print(f"{older.sentence(store.folder)}. {'A run makes them again.' if plan else 'They are made again.'}", file=sys.stderr)
     if plan:
-        screen.show(screen.plan_table(cost_estimate.costs(planned, store, device)))
+        screen.show(
+            [*screen.plan_table(cost_estimate.costs(planned, store, device)), *map(str, cost_estimate.more_pretrainings(planned, device))]
+        )
     else:
         _compute(planned, store, todo, device)
 
@@ -76,6 +78,7 @@ def _compute(planned: Plan, store: Store, todo: Sequence[PlannedCell], device: s
     """Run what is missing, and show and write the leaderboard. Exit code 3 where cells failed."""
     from medbench.cli import screen
     from medbench.report import leaderboard
+    from medbench.report.answer import answers
     from medbench.run import execution
 
     folder = store.folder
@@ -85,6 +88,8 @@ def _compute(planned: Plan, store: Store, todo: Sequence[PlannedCell], device: s
     leaderboard.write(store, found)
     screen.show(leaderboard.terminal(store, found=found))
     left = execution.missing(planned, store)
+    for sentence in answers(leaderboard.standing(found)):
+        print(sentence)
     print(f"{len(todo) - len(left)} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")
     if left:
         print(f"{len(left)} cells failed; {folder}/run.log has the whole story. The same command tries them again")

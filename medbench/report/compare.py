@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medbench import stats
+from medbench.report.answer import ALPHA, answers
 from medbench.report.leaderboard import (
     LOUD,
     Leaderboard,
@@ -39,6 +40,8 @@ class PairwiseComparison:
     p_permuted: float | None
 
 
+#: What a sentence means by these weights.
+WEIGHTS = "These weights: pretrained or drawn once. What is said holds for them, not for the method; --pretrain-seeds 3 asks about that."
 #: Pairs of a board that are all shown; of more, only those with the best, and the labels that are saved against it and `supervised`.
 MOST = 60
 
@@ -107,7 +110,7 @@ def sentences(
     """
     every = standing(picks(leaderboards(*stores), only) if only else leaderboards(*stores))
     known_metric(every, metric)
-    said = []
+    said = answers(every, metric)
     for board in every:
         shown = board.shown(metric)
         group = board.about["groups"] or "image"
@@ -124,14 +127,33 @@ def sentences(
             f"  Pairs of lines with equal labels, Holm-corrected over all {family} (5 %); differences with the 95 % interval of each alone."
             if family
             else "  No two finished lines have equal labels: nothing to compare. Next: medbench run with another method, into the same folder",
+            *([f"  {WEIGHTS}"] if any(line.drawn_once for pair in judged for line in (pair.first, pair.second)) else []),
             *([f"  Shown are the {len(judged)} with the best at each budget; every pair: --all."] if short else []),
         ]
         for pair in judged:
             beside = "" if pair.p_permuted is None else f" Permuted over {group}s: p {stats.format_p(pair.p_permuted)} (uncorrected)."
-            first, second = line_names(board, pair.first, pair.second)
-            said.append(f"  {pair.first.cell.labels}: {pair.verdict.sentence(first, second, group)}{beside}")
+            first, second = names(board, pair.first, pair.second)
+            said.append(f"  {pair.first.cell.labels}: {pair.verdict.sentence(first, second, group)}{alone(pair)}{beside}")
         said += [f"  {line}" for line in label_savings(board, shown, against=_references(board, shown) if short else None)]
     return said
+
+
+def alone(pair: PairwiseComparison) -> str:
+    """Why p is large beside an interval that leaves out 0; "" where it is not."""
+    verdict, own = pair.verdict, pair.verdict.difference.p()
+    if verdict.word != "not decidable" or not own <= ALPHA < verdict.p:
+        return ""
+    return f" Alone this pair has p {stats.format_p(own)}, as its interval leaves out 0; p {stats.format_p(verdict.p)} allows for all that were asked about."
+
+
+def names(board: Leaderboard, first: LeaderboardEntry, second: LeaderboardEntry) -> tuple[str, str]:
+    """Two lines in a sentence, which says `these weights` of what was pretrained or drawn once."""
+    said = " (these weights)"
+    both = first.drawn_once and second.drawn_once
+    return (
+        f"{board.called(first)}{said if first.drawn_once and not both else ''}",
+        f"{board.called(second)}{said if second.drawn_once else ''}",
+    )
 
 
 def _references(board: Leaderboard, metric: str) -> list[LeaderboardEntry]:
@@ -186,7 +208,7 @@ def label_savings(
 
 def line_names(board: Leaderboard, *lines: LeaderboardEntry) -> list[str]:
     """The method of each, and the words in which the board's lines differ."""
-    return [" ".join(str(getattr(line.cell, axis)) for axis in board.axes) for line in lines]
+    return [board.called(line) for line in lines]
 
 
 def _permuted(board: Leaderboard, metric: str, a: LeaderboardEntry, b: LeaderboardEntry, n_permutations: int) -> float:

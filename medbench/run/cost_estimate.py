@@ -14,8 +14,13 @@ from medbench.run.planning import Plan
 from medbench.run.prepare import features_key, have_features, pretrained_folder, unit_encoder
 from medbench.run.store import Store
 from medbench.run.units import Unit
-from medbench.schema import Cell, PlannedCell, Row
+from medbench.schema import Cell, Note, PlannedCell, Row, fingerprint
 from medbench.system import devices
+
+#: Seconds of a view that is trained on, in those of one that is embedded: backward costs two forwards.
+TRAINED = 3
+#: Pretraining seeds that a comparison of methods takes at least: of two there is no spread to speak of.
+SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
     rows = store.rows()
     past = _past(rows.values())
     found = []
+    speeds = Speeds(plan, device)
     counted: set[str] = set()  # a fusion's members are often units of their own
     for unit in plan.units:
         todo = missing(plan, store, unit, rows)
@@ -59,15 +65,57 @@ def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
                 continue
             there = (pretrained_folder(plan, part, device) / "weights.pth").exists()
             to_train = 0 if there else sum(recipe.views for recipe in part.recipes)
-            speed = features.measured_speed(plan.cache_dir, part.encoder, device)
-            if speed is None:
-                build = partial(unit_encoder, part, part.encoder, part.weights)
-                speed = features.trial_speed(build, part.encoder, device, part.precision)
             views, embedded = views + to_train, embedded + images
-            seconds += (3 * to_train + images) / speed  # backward costs two forwards
+            seconds += (TRAINED * to_train + images) / speeds.of(part)
         solving = {planned: next((past[key] for key in _like(planned.cell, bool(unit.members)) if key in past), None) for planned in todo}
         found.append(Cost(unit, len(unit.cells), len(todo), views, embedded, seconds, solving))
     return found
+
+
+class Speeds:
+    """Images a second of each encoder, as it was measured here, else in a trial batch."""
+
+    def __init__(self, plan: Plan, device: str) -> None:
+        self.plan, self.device = plan, device
+        self._known: dict[str, float] = {}
+
+    def of(self, part: Unit) -> float:
+        """Of a unit, or of a member."""
+        key = fingerprint(part.encoder.identity(), part.precision)  # whatever its weights
+        if key not in self._known:
+            measured = features.measured_speed(self.plan.cache_dir, part.encoder, self.device)
+            build = partial(unit_encoder, part, part.encoder, part.weights)
+            self._known[key] = measured or features.trial_speed(build, part.encoder, self.device, part.precision)
+        return self._known[key]
+
+
+def more_pretrainings(plan: Plan, device: str = "auto") -> list[Note]:
+    """What it would cost to compare methods, and not only the weights that each happened to get; [] where nothing is drawn, or drawn more than once.
+
+    Each further pretraining seed trains, embeds and judges every unit whose weights are drawn once more, a fusion's members among them.
+    """
+    drawn = [unit for unit in plan.units if _drawn(unit)]
+    if not drawn or any(unit.pretrain_seed for unit in drawn):
+        return []
+    speeds = Speeds(plan, devices.resolve(device))
+    parts = {part.weights.identity: part for unit in drawn for part in unit.members or (unit,) if _drawn(part)}
+    each = sum(
+        (TRAINED * sum(recipe.views for recipe in part.recipes) + len(part.data.hashes)) / speeds.of(part) for part in parts.values()
+    )
+    more, rows = SEEDS - 1, sum(len(unit.cells) for unit in drawn)
+    methods = ", ".join(dict.fromkeys(unit.method.name for unit in drawn))
+    text = (
+        f"One pretraining seed: what is said of {methods} is said of these weights, not of the method. {SEEDS} seeds (--pretrain-seeds {SEEDS}) would "
+        f"take about {more * each:,.0f} s more to pretrain and embed, and {more * rows:,} more rows to solve."
+    )
+    return [Note("chance", text)]
+
+
+def _drawn(unit: Unit) -> bool:
+    """Whether another pretraining seed gives it other weights; not an official checkpoint."""
+    if unit.members:
+        return any(_drawn(member) for member in unit.members)
+    return unit.method.seeded and (unit.method.recipes is None or bool(unit.recipes))
 
 
 def _like(cell: Cell, fused: bool) -> tuple[tuple[str | bool, ...], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medbench.report import compare
+from medbench.report.answer import answer as answer_of
 from medbench.report.figures.line_selection import baseline
 from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, items, number_markup, section, table, tag
 from medbench.report.leaderboard import (
@@ -60,7 +61,9 @@ def _headline(board: Leaderboard, metric: str, margin: float) -> Html:
         if unsure:
             said.append(f" For {unsure} of the others there are too few {board.about['groups'] or 'image'}s to say.")
         lines.append(tag("p", said))
-    return tag("article", tag("h3", board.title), *loud(board, metric), lines, _savings(board, metric))
+    made = answer_of(board, metric)
+    first = tag("p", tag("strong", f"{made.sentence[:1].upper()}{made.sentence[1:]}")) if made else None
+    return tag("article", tag("h3", board.title), first, *loud(board, metric), lines, _savings(board, metric))
 
 
 def _savings(board: Leaderboard, metric: str) -> Html | None:
@@ -106,12 +109,12 @@ def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
         ends = ends_of([0.0, *(end for interval in intervals for end in interval)])
         rows = []
         for pair, (low, high) in zip(of, intervals, strict=True):
-            first, second = compare.line_names(board, pair.first, pair.second)
+            first, second = compare.names(board, pair.first, pair.second)
             v = pair.verdict
             word = tag("span", v.word, class_=f"verdict {v.word.replace(' ', '-')}")
             who = [tag("b", first), " ", escaped(_TOLD.get(v.word, "and")), " ", tag("b", second)]
             p = number_format.p_cell(v.p_equal if v.word == "practically equal" else v.p)
-            need = pair.verdict.need(group) if v.word == "not decidable" else ""
+            need = f"{pair.verdict.need(group)}.{compare.alone(pair)}" if v.word == "not decidable" else ""
             drawn = bar(v.difference.value, low, high, ends, zero=True)
             value = number_markup(v.difference.value, "+.3f")
             rows.append(

@@ -101,6 +101,11 @@ class LeaderboardEntry:
             raise UserError(what, then="medbench run with the larger --seeds and the larger --pretrain-seeds")
         return len(draws)
 
+    @cached_property
+    def drawn_once(self) -> bool:
+        """Whether its weights are one pretraining's, or one draw's: what is said of them is not said of the method."""
+        return self.pretrainings == 1 and any(row.provenance.get("pretraining") or row.cell.method == "random" for row in self.rows)
+
     def load(self, metrics: Collection[str]) -> None:
         """Read the resamples of these metrics, once, each file in one go."""
         lacking = [metric for metric in metrics if metric not in self._resamples]
@@ -190,6 +195,10 @@ class Leaderboard:
 
     def budgets(self) -> list[str]:
         return list(dict.fromkeys(line.cell.labels for line in self.lines))
+
+    def called(self, line: LeaderboardEntry) -> str:
+        """The method of a line, and the words in which the board's lines differ."""
+        return " ".join(str(getattr(line.cell, axis)) for axis in self.axes)
 
     def at(self, budget: str) -> list[LeaderboardEntry]:
         return [line for line in self.lines if line.cell.labels == budget]

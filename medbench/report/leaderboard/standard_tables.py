@@ -192,9 +192,10 @@ def _chance(board: Leaderboard, rows: Sequence[Row], metric: str | None) -> list
         for known in grows
         if any(known.name in row.metrics for row in rows)
     ]
-    trained = any(row.provenance.get("pretraining") for row in rows)
-    if (trained or any(row.cell.method == "random" for row in rows)) and len({row.cell.pretrain_seed for row in rows}) == 1:
-        found.append("One pretraining seed: the intervals hold no variance of pretraining or initialisation.")
+    if any(line.drawn_once for line in board.lines):
+        found.append(
+            "One pretraining seed: the intervals hold no variance of pretraining or initialisation; what they tell apart are these weights, not the methods."
+        )
     return [Note("chance", text) for text in [*found, *_one_pool(board)]]
 
 

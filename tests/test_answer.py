@@ -1,0 +1,140 @@
+"""The sentence that a comparison ends in: what is best, since when, what it owes to luck, and what it would take to know more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes.results import fill, make
+from scipy.special import ndtri
+
+from medbench import Store
+from medbench.report import compare
+from medbench.report.answer import answer, answers
+from medbench.report.leaderboard import leaderboards
+from medbench.schema import Row
+from medbench.stats.bottleneck import Source, bottleneck, needed
+from medbench.stats.estimates import Estimate
+from medbench.stats.hypothesis_tests import POWER
+from medbench.stats.winners_curse import optimism
+
+
+def line(method: str, labels: str, auc: float, *, seeds: int = 3, spread: float = 0.0, own: float = 0.001) -> list[tuple[Row, np.ndarray]]:
+    """A method's draws, `spread` apart from one another and a little apart from the other methods on the resamples."""
+    return [make(method, labels, seed, auc + spread * (seed - (seeds - 1) / 2), own=own) for seed in range(seeds)]
+
+
+def told(folder: Path, *lines: list[tuple[Row, np.ndarray]]) -> str:
+    store = Store(folder)
+    store.create()
+    fill(store, [row for one in lines for row in one])
+    (said,) = answers(leaderboards(store))
+    return said
+
+
+def test_one_best_is_named_with_the_fewest_labels_from_which_on_it_is(tmp_path: Path) -> None:
+    methods = ("a", "b", "c")
+    one = [line(m, "1%", 0.7) for m in methods]
+    ten = [line(m, "10%", 0.9 if m == "a" else 0.8) for m in methods]
+    hundred = [line(m, "100%", 0.95 if m == "a" else 0.8, seeds=1) for m in methods]
+    assert told(tmp_path, *one, *ten, *hundred) == (
+        "t (T), test: with 10% of the labels or more a has the best AUC (0.950 at 100%; 0.950 once corrected for having been chosen among 3), and all of "
+        "the 2 others are told from it; nothing is left to be told between these lines."
+    )
+
+
+def test_a_budget_with_another_best_ends_what_holds(tmp_path: Path) -> None:
+    ten = [line("a", "10%", 0.8), line("b", "10%", 0.9)]
+    hundred = [line("a", "100%", 0.95, seeds=1), line("b", "100%", 0.8, seeds=1)]
+    assert "with all labels a has the best AUC" in told(tmp_path, *ten, *hundred)
+
+
+def test_what_cannot_be_told_from_the_best_is_named_and_what_keeps_it(tmp_path: Path) -> None:
+    said = told(tmp_path, line("a", "10%", 0.90), line("b", "10%", 0.895, own=0.01), line("c", "10%", 0.6))
+    assert "with 10% of the labels a has the best AUC" in said and ", and b cannot be told from it; to tell b from it, test " in said
+    assert "are the bottleneck (100% of the interval): about" in said
+
+
+def test_unsteady_draws_are_named_as_the_bottleneck(tmp_path: Path) -> None:
+    said = told(tmp_path, line("a", "10%", 0.90), line("b", "10%", 0.87, spread=0.03), line("c", "10%", 0.6))
+    assert "to tell b from it, draws of the labels are the bottleneck" in said and "would do, there are 3" in said
+
+
+def test_what_is_best_of_many_alike_owes_a_part_of_it_to_luck(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    fill(store, [row for i in range(9) for row in line(f"m{i}", "100%", 0.8 + 0.0005 * i, seeds=1, own=0.01)])
+    (board,) = leaderboards(store)
+    made = answer(board, "auc")
+    assert made is not None and made.lines == 9 and 0.005 < made.score - made.corrected < 0.02
+    assert "and none of the 8 others can be told from it" in made.sentence
+
+
+def test_an_unfinished_budget_has_no_answer(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    fill(store, [*line("a", "10%", 0.9), *line("b", "10%", 0.8)], left_out=1)
+    assert answers(leaderboards(store)) == ["t (T), test: no answer yet, 1 of 2 lines at 10% are not finished."]
+
+
+def test_compare_begins_with_the_answer_and_says_these_weights(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    fill(store, [row for m in ("random", "supervised") for row in line(m, "10%", 0.9 if m == "supervised" else 0.6)])
+    first, *rest = compare.sentences([store], None, 0.01)
+    assert first.endswith("; all of this is said of these weights, --pretrain-seeds 3 asks about the methods.")
+    assert "supervised is better than random (these weights): +0.300" in "\n".join(rest)
+    assert any(one.strip().startswith("These weights: pretrained or drawn once.") for one in rest)
+
+
+def test_a_p_of_one_beside_an_interval_without_0_is_explained_where_it_stands(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    fill(store, [row for i in range(12) for row in line(f"m{i:02}", "100%", 0.8 + 0.0006 * i, seeds=1, own=0.002)])
+    said = compare.sentences([store], None, 0.0, every_pair=True)
+    explained = [one for one in said if "Alone this pair has p" in one]
+    assert explained and all("not decidable" in one and "allows for all that were asked about" in one for one in explained)
+    (board,) = leaderboards(store)
+    for pair in compare.compare(board, "auc", 0.0):
+        low, high = pair.verdict.difference.interval()
+        assert bool(compare.alone(pair)) == ((low > 0 or high < 0) and pair.verdict.word == "not decidable")
+
+
+@pytest.mark.parametrize(
+    ("true", "least", "most"),
+    [
+        (np.zeros(9), 0.6, 0.85),  # nothing differs: most of the luck is taken off
+        (np.zeros(2), 0.6, 1.0),
+        (np.linspace(-2, 2, 9), 0.7, 1.1),
+    ],
+)
+def test_the_correction_takes_the_most_of_the_luck_off(true: np.ndarray, least: float, most: float) -> None:
+    """Over 100 studies: what the best seems above what it is, and what is taken off."""
+    rng = np.random.default_rng(0)
+    luck, taken = [], []
+    for _ in range(100):
+        seen = true + rng.standard_normal(len(true))
+        best = int(np.argmax(seen))
+        luck.append(seen[best] - true[best])
+        taken.append(optimism(seen, np.eye(len(true))))
+    assert least < np.mean(taken) / np.mean(luck) < most
+
+
+def test_one_that_stands_apart_owes_nothing_and_what_all_share_changes_nothing() -> None:
+    assert optimism([10.0, 0.0, 0.0], np.eye(3)) < 1e-3
+    shared = optimism([0.1, 0.0, 0.0], np.eye(3) + 5.0)
+    assert shared == pytest.approx(optimism([0.1, 0.0, 0.0], np.eye(3)), rel=0.15)
+    assert optimism([1.0], np.eye(1)) == 0.0
+
+
+def test_the_bottleneck_is_what_makes_most_of_the_interval_and_so_many_would_do() -> None:
+    groups, draws = Source("groups", 1e-4, 99, 100), Source("draws", 9e-4, 2, 3)
+    found = bottleneck(0.05, [groups, draws])
+    assert found is not None and found.source is draws and 0.95 < found.share < 1
+    n = int(found.needed)
+    for many, enough in ((n, True), (n - 1, False)):
+        planned = Estimate(0.05, ((1e-4, 99.0), (9e-4 * 3 / many, 2 * many / 3)))
+        assert bool(planned.value >= planned.half(0.95) + ndtri(POWER) * planned.error) is enough
+    assert needed(0.05, groups, [draws], 0.05) == float("inf"), "no number of test groups makes up for three unsteady draws"
+    assert bottleneck(0.05, [Source("groups", float("nan"), 9, 10)]) is None
