@@ -120,7 +120,7 @@ def test_compare_and_the_text_of_a_paper_tell_them(tmp_path: Path) -> None:
     store, *_ = drawn(tmp_path)
     notes = class_notes(leaderboards(store)[0])
     said = compare.sentences([store], None, 0.02)
-    assert [f"  {note}" for note in notes] == said[1:3]
+    assert [f"  {note}" for note in notes] == said[2:4]
     text = methods_text(leaderboards(store)).paragraph
     assert "Fewer than 10 patients of severe (train 1, test 2):" in text and escape_tex(notes[1].text) in text
 
