@@ -63,7 +63,7 @@ def _headline(board: Leaderboard, metric: str, margin: float) -> Html:
         lines.append(tag("p", said))
     made = answer_of(board, metric)
     first = tag("p", tag("strong", f"{made.sentence[:1].upper()}{made.sentence[1:]}")) if made else None
-    return tag("article", tag("h3", board.title), first, *loud(board, metric), lines, _savings(board, metric))
+    return tag("article", tag("h3", board.title), *loud(board, metric), first, lines, _savings(board, metric))
 
 
 def _savings(board: Leaderboard, metric: str) -> Html | None:

@@ -232,7 +232,7 @@ def leaderboards(*stores: Store) -> list[Leaderboard]:
     told = {key: with_newest_audit(about[key], [row for line in lines for row in line.rows]) for key, lines in found.items()}
     ordered = {key: sorted(lines, key=lambda line: _budget_order(line.planned[0])) for key, lines in found.items()}
     counts = lines_judged({key: one for store in stores for key, one in store.judged().items()}.values())
-    return [Leaderboard(*key[:3], told[key], lines, judged=counts.get(key[3], 0)) for key, lines in ordered.items()]
+    return [Leaderboard(key[0], key[1], key[2], told[key], lines, judged=counts.get(key[3], 0)) for key, lines in ordered.items()]
 
 
 def known_metric(found: Sequence[Leaderboard], metric: str | None) -> None:
