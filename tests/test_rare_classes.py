@@ -101,7 +101,7 @@ def test_each_line_has_the_recall_of_its_worst_class_and_the_auc_without_rare_on
     least = int(np.argmin(recalls))
     enough = np.mean([roc_auc_score(labels == c, p[:, c]) for c in range(3)])
     columns = class_columns(board)
-    assert list(columns) == ["recall of the worst class", "AUC of the 3 classes not rare"]
+    assert list(columns) == ["worst recall", "AUC of the 3 classes not rare"]
     (value, name), (auc, none) = (of[board.lines[0]] for of in columns.values())
     assert (value, name, none) == (pytest.approx(recalls[least]), NAMES[least], "") and auc == pytest.approx(enough)
     assert f"| {recalls[least]:.3f} {NAMES[least]} | {enough:.3f} |" in markdown(store)
@@ -113,7 +113,7 @@ def test_no_line_has_them_where_predictions_were_not_shared(tmp_path: Path) -> N
     store, *_ = drawn(tmp_path)
     shutil.rmtree(store.folder / "targets")
     [board] = leaderboards(store)
-    assert class_columns(board) == {} and "worst class" not in markdown(store)
+    assert class_columns(board) == {} and "worst recall" not in markdown(store)
 
 
 def test_compare_and_the_text_of_a_paper_tell_them(tmp_path: Path) -> None:

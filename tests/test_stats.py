@@ -433,7 +433,7 @@ def test_a_score_out_of_reach_is_never_reached() -> None:
         "reaches B with 12 % of the labels (95 %: 5 % to more than 50 %)"
     )
     assert stats.LabelEfficiency(math.inf, 50, math.inf, 10, 1000).share(1000, "B") == (
-        "does not reach B with all of the labels, but may (95 %: 5 % to more than all)"
+        "did not reach B with all of the labels, which may be chance (95 %: 5 % to more than all)"
     )
     assert stats.label_efficiency(
         [(n, sample([-s.mean])) for n, s in curve], sample([-0.65]), higher_is_better=False

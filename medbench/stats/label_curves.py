@@ -51,7 +51,7 @@ class LabelEfficiency:
             return f"does not reach {reference} with {_all(self.last / of)} of the labels"
         ends = f"95 %: {shown(self.low)} to {shown(self.high)}" if self.low != self.high else f"95 %: {shown(self.low)}"
         if np.isinf(self.value):
-            return f"does not reach {reference} with {_all(self.last / of)} of the labels, but may ({ends})"
+            return f"did not reach {reference} with {_all(self.last / of)} of the labels, which may be chance ({ends})"
         return f"reaches {reference} with {shown(self.value)} of the labels ({ends})"
 
 

@@ -54,7 +54,7 @@ def leaderboard_section(boards: Sequence[Leaderboard], metric: str | None) -> Ht
     scroll = tag("div", made, class_="wide", tabindex="0", role="region", aria_label="Leaderboard")
     of = "selection" if any(board.selection for board in boards) else "task"
     worst = (
-        " Worst class: of those that are not rare, the one of which the smallest share is found; each class of a line: medbench clinical."
+        " Worst recall: of the class, of those that are not rare, of which the smallest share is found; each class of a line: medbench clinical."
         if told
         else ""
     )
@@ -104,7 +104,7 @@ def _rows(
         )
         for values in of_classes:
             value, of = values.get(line, (np.nan, ""))
-            cells.append(f'<td class="n" data-v="{value}">{number_markup(value)} {escaped(of)}</td>')
+            cells.append(f'<td class="n" data-v="{value}">{number_markup(value)} <small>{escaped(of)}</small></td>')
         for name in others:
             mean = float(np.mean(line.plain[name])) if name in line.plain else np.nan
             cells.append(f'<td class="n">{number_markup(mean)}</td>')

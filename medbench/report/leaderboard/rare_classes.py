@@ -116,7 +116,7 @@ def class_columns(board: Leaderboard) -> dict[str, dict[LeaderboardEntry, tuple[
         return {}
     names, kept, enough = board.about["classes"], common_classes(board), _enough(board)
     least = {line: one.worst(enough) for line, one in scores.items()}
-    found = {"recall of the worst class": {line: (scores[line].recall(c), str(names[c])) for line, c in least.items()}}
+    found = {"worst recall": {line: (scores[line].recall(c), str(names[c])) for line, c in least.items()}}
     if kept:
         found[f"AUC of the {len(kept)} classes not rare"] = {line: (mean_auc(one, kept), "") for line, one in scores.items()}
     return found
