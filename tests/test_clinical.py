@@ -181,7 +181,10 @@ def test_per_class_is_a_slow_loop_over_draws_and_resamples(kind: Kind, tmp_path:
     answers = clinical.read_predictions(line)
     few = clinical.per_class(replace(answers, weights=answers.weights[:, :41])).set_index(["class", "metric"])
     for name in plain:
-        s = stats.mean_over_seeds(stats.Sample(np.array(plain[name]), np.array(resamples[name]), N // 2))
+        sides = [len(np.unique(groups[known][side])) for side in (~positive[known], positive[known])]
+        share = stats.reference("accuracy", sides[1:], sides[1])
+        about = stats.reference("auc", sides, N // 2, binary=True) if name == "auc" else share
+        s = stats.mean_over_seeds(stats.Sample(np.array(plain[name]), np.array(resamples[name]), N // 2, reference=about))
         got = few.loc[(CLASSES[kind][c], name)]
         np.testing.assert_allclose(
             [got["mean"], got["sd"], got["low"], got["high"]], [s.mean, s.sd, max(s.low, 0), min(s.high, 1)], atol=1e-9
@@ -206,7 +209,8 @@ def test_all_found_is_no_proof_that_all_will_be(tmp_path: Path) -> None:
     for metric in ("recall", "precision"):
         assert found.loc[metric, ["mean", "low", "high"]].tolist() == pytest.approx([1.0, 0.397635364383525, 1.0])
     assert 0.9 < found.loc["specificity", "low"] < 1.0
-    assert np.isnan(found.loc["auc", "low"]) and np.isnan(found.loc["f1", "low"])
+    assert found.loc["auc", "low"] == pytest.approx(0.397635364383525), "an AUC rests on the rarer class"
+    assert np.isnan(found.loc["f1", "low"])
 
 
 def test_nothing_held_out_leaves_thresholds_and_temperature_undefined(tmp_path: Path) -> None:
@@ -287,9 +291,10 @@ def test_subgroups_against_a_slow_loop_and_what_is_too_small(tmp_path: Path) -> 
             p = store.scores(row)["probabilities"][:, 1].astype(float)
             plain.append(sk.roc_auc_score(target["labels"][which], p[which]))
             resamples.append(metrics.auc(target["labels"][which] == 1, p[which], weights[which]))
-        parts.append((np.array(plain), np.array(resamples)))
+        sides = [len(set(target["groups"][which & (target["labels"] == c)])) for c in (0, 1)]
+        parts.append((np.array(plain), np.array(resamples), stats.reference("auc", sides, len(set(target["groups"][which])), binary=True)))
     smaller = min(len(set(target["groups"][which])) for which in (male, ~male))
-    gap = stats.paired_difference(*(stats.Sample(*part, smaller) for part in parts))
+    gap = stats.paired_difference(*(stats.Sample(plain, of, smaller, reference=known) for plain, of, known in parts))
     np.testing.assert_allclose(got["difference"], gap.value, atol=1e-9)
     np.testing.assert_allclose([got["difference_low"], got["difference_high"]], gap.interval(), atol=1e-9)
     assert got["value"] == pytest.approx(parts[0][0].mean())
@@ -318,10 +323,9 @@ def test_the_worst_subgroup_of_a_metric_that_is_better_low_has_the_largest_diffe
 
 
 def test_an_interval_that_is_undefined_has_a_reason(tmp_path: Path) -> None:
-    """Men without an error: no resample shows what chance could have done."""
+    """Nobody with an error: each score has an exact interval, but no resample shows what chance could have done to their difference."""
     answers = clinical.read_predictions(line_of(study(tmp_path)))
-    right, male = np.eye(3)[answers.labels], (answers.meta["sex"] == "male")[:, None]
-    faultless = replace(answers, draws=[replace(draw, probabilities=np.where(male, right, draw.probabilities)) for draw in answers.draws])
+    faultless = replace(answers, draws=[replace(draw, probabilities=np.eye(3)[answers.labels]) for draw in answers.draws])
     for given, undefined in ((answers, False), (faultless, True)):
         [sheet] = tables._subgroups(given, "auc", clinical.subgroups(given, "auc", by="sex"))
         assert any("[undefined]" in cell for row in sheet.body for cell in row) == undefined

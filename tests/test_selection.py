@@ -55,7 +55,7 @@ def test_the_correction_is_of_the_lines_shown(store: Store) -> None:
     (pair,) = compare(picked, "auc", 0.01)
     assert leaderboard.marks(picked, "auc")[pair.second].p == pytest.approx(pair.verdict.difference.p())
     three = leaderboard.only(leaderboard.leaderboards(store), ("labels=100%",))[0]
-    assert "over the 3 pairs of lines with equal labels of this selection" in leaderboard.legend(three, "auc")
+    assert "against the best, at each budget (5 %, step-down max-T) of this selection" in leaderboard.legend(three, "auc")
     assert "selection" not in leaderboard.legend(whole, "auc")
 
 
@@ -71,7 +71,7 @@ def test_everything_that_shows_it_says_so(store: Store) -> None:
     markup = html.build_page([store], only=PICK)
     assert (
         markup.count(said) >= 3
-        and "over the selection&#x27;s pairs" in markup
+        and "of this selection" in markup
         and "supervised" not in markup.partition("<main>")[2].partition("Provenance")[0]
     )
     curves = leaderboard.only(leaderboard.leaderboards(store), PICK[:1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -169,9 +170,10 @@ def test_one_run_without_seeds_stands_against_every_seed() -> None:
     assert alone.interval() == pytest.approx(repeated.interval())
 
 
-def test_seeds_of_unequal_number_are_independent() -> None:
+def test_seeds_of_other_draws_are_independent() -> None:
     """Variances add: 1 / 3 on 2 degrees of freedom and 5 / 3 / 4 on 3."""
-    difference = stats.paired_difference(sample([0.0, 1.0, 2.0]), sample([0.0, 1.0, 2.0, 3.0]))
+    others = replace(sample([0.0, 1.0, 2.0, 3.0]), draws=(3, 4, 5, 6))
+    difference = stats.paired_difference(sample([0.0, 1.0, 2.0]), others)
     assert difference.value == -0.5
     half = math.sqrt(T[0.975, 2] ** 2 / 3 + T[0.975, 3] ** 2 * 5 / 12)
     assert difference.interval() == pytest.approx((-0.5 - half, -0.5 + half))

@@ -136,17 +136,19 @@ def test_a_metric_that_is_not_there_is_refused(store: Store) -> None:
 
 
 def test_marks_are_corrected_for_their_number(store: Store) -> None:
-    """One pair alone is told apart; among nine lines, 36 pairs, the same pair is not."""
+    """One pair alone is told apart; among nine lines, 36 pairs, the same pair is not, unless the seven others are told from the best first."""
     pair = [make("a", "10%", 0, 0.80), make("b", "10%", 0, 0.75, own=0.02)]
     fill(store, pair)
     assert marks(store)["10%", "b"] == ""
     fill(store, pair + [make(f"m{i}", "10%", 0, 0.1) for i in range(7)])
+    assert marks(store)["10%", "b"] == "", "what is told from the best is no more in the family"
+    fill(store, pair + [make(f"n{i}", "10%", 0, 0.78, own=0.02) for i in range(7)])
     assert marks(store)["10%", "b"] == "="
     (board,) = leaderboard.leaderboards(store)
-    assert leaderboard.pairs(board, "auc") == 36
+    assert leaderboard.pairs(board, "auc") == 120
     a, b = board.at("10%")[:2]
     alone = stats.paired_difference(b.sample("auc"), a.sample("auc")).p()
-    assert leaderboard.marks(board, "auc")[b].p == pytest.approx((36 - 7) * alone, rel=1e-6), "seven pairs are surer"
+    assert alone < 0.05 < leaderboard.marks(board, "auc")[b].p <= 36 * alone
 
 
 def golden_rows() -> list[Row]:
@@ -292,19 +294,27 @@ def test_verdicts_bootstrap_and_permutation_agree(store: Store) -> None:
     assert pair.verdict.word == "better" and pair.p_permuted is not None
     assert pair.p_permuted < 0.01 and pair.verdict.p < 0.01
     text = "\n".join(sentences([store], None, 0.01))
-    assert "over all 1 " in text and "sharp is better than dull" in text
+    assert "Family: against the best, at each budget (5 %, step-down max-T)" in text and "sharp is better than dull" in text
 
 
-def test_of_many_pairs_those_with_the_best_are_shown(store: Store) -> None:
+def test_each_question_has_its_family(store: Store) -> None:
     rows = [make(f"m{i:02d}", labels, 0, 0.8 - 0.01 * i) for i in range(12) for labels in ("10%", "100%")]
     fill(store, [*rows, make("supervised", "10%", 0, 0.6), make("supervised", "100%", 0, 0.65)])
-    short, every = (sentences([store], None, 0.01, every_pair=every_pair) for every_pair in (False, True))
-    assert "Holm-corrected over all 156 (5 %)" in short[2] and short[:3] == every[:3]
-    assert short[3] == "  Shown are the 24 with the best at each budget; every pair: --all."
-    assert set(short) - set(every) == {short[3]}, "the same numbers"
-    assert len([line for line in every if "%: m" in line]) == 156 and len([line for line in short if "%: m00" in line]) == 24
-    saved = [line for line in short if line.startswith("  m01 ")]
+    best, every = (sentences([store], None, 0.01, every_pair=every_pair) for every_pair in (False, True))
+    base = sentences([store], None, 0.01, against="supervised")
+    for said, asked in ((best, "against the best"), (every, "all pairs"), (base, "against supervised")):
+        assert said[2].startswith(f"  Family: {asked}, at each budget (5 %, step-down max-T).")
+    assert len([line for line in every if "%: m" in line]) == 156 and len([line for line in best if "%: m00" in line]) == 24
+    assert len([line for line in base if " than supervised: " in line]) == 24
+    saved = [line for line in best if line.startswith("  m01 ")]
     assert len(saved) == 2 and "m00 at 100%" in saved[0] + saved[1] and "supervised at 100%" in saved[0] + saved[1]
+    (board,) = leaderboard.leaderboards(store)
+    (note,) = [note for note in leaderboard.notes(board) if note.kind == "baseline"]
+    assert note.text.startswith("Against supervised, at each budget (5 %, step-down max-T): 10% better: m00, m01,")
+    with pytest.raises(UserError, match=r"No line of t \(T\), test is 'supervise'.*supervised"):
+        sentences([store], None, 0.01, against="supervise")
+    with pytest.raises(UserError, match="two questions"):
+        sentences([store], None, 0.01, every_pair=True, against="supervised")
 
 
 def test_one_line_has_nothing_to_be_compared_with(store: Store) -> None:

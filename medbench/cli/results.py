@@ -96,19 +96,18 @@ def compare_command(
     only: Only = None,
     margin: Margin = 0.01,
     permutations: Annotated[int, typer.Option(help="Also a permutation test beside each pair, of so many permutations; 0: none.")] = 0,
-    every_pair: Annotated[
-        bool,
-        typer.Option("--all", help="Every pair, and the labels saved against each. Default: of more than 60 pairs those with the best."),
-    ] = False,
+    every_pair: Annotated[bool, typer.Option("--all", help="Every pair, and the labels saved against each.")] = False,
+    against: Annotated[str, typer.Option(help="Each line against this one: a method, as supervised. Default: against the best.")] = "",
 ) -> None:
-    """Say of each two methods which is better, that they are practically equal, or what it would take to know; and the labels each saves."""
+    """Say whether each method is worse than the best (--against, --all: than another), practically equal, or what it would take to know; and the labels
+    it saves."""
     from medbench.cli import screen
     from medbench.report import compare
 
     if not 0 <= margin < 1 or not 0 <= permutations <= 100_000:
         raise UserError(f"A margin lies from 0 to 1 and permutations from 0 to 100,000; given {margin:g} and {permutations}.")
     with screen.Screen(log=False):
-        said = compare.sentences(stores_of(folder), metric, margin, permutations, only or (), every_pair=every_pair)
+        said = compare.sentences(stores_of(folder), metric, margin, permutations, only or (), every_pair=every_pair, against=against)
     print("\n".join(said))
 
 

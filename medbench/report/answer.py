@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -188,7 +188,7 @@ def _joined(sample: Sample) -> Sample:
         sample.plain.reshape(sample.pretrainings, -1),
         sample.resamples.reshape(sample.pretrainings, -1, sample.resamples.shape[1]),
     )
-    return Sample(plain.mean(0), resamples.mean(0), sample.groups)
+    return replace(sample, plain=plain.mean(0), resamples=resamples.mean(0), pretrainings=1)
 
 
 def _budget(labels: str) -> str:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
 from medbench import stats
 from medbench.report.answer import ALPHA, answers
 from medbench.report.leaderboard import (
+    ALL_PAIRS,
+    BEST,
     LOUD,
+    Family,
     Leaderboard,
     LeaderboardEntry,
+    PairwiseComparison,
     class_notes,
+    comparisons,
     known_metric,
     leaderboards,
     marks,
@@ -24,25 +29,14 @@ from medbench.report.leaderboard import (
 )
 from medbench.report.leaderboard import only as picks
 from medbench.run.store import Store
-from medbench.schema import Note, ProgressCallback
+from medbench.schema import Note, ProgressCallback, UserError
 from medbench.stats import metrics, number_format
 from medbench.stats.metrics import METRICS
 from medbench.system.progress_listener import calling, report_progress
 
-
-@dataclass(frozen=True, eq=False)
-class PairwiseComparison:
-    """Two lines at one budget. verdict: about `first`. p_permuted: of these draws, not corrected; None where it was not asked for."""
-
-    first: LeaderboardEntry
-    second: LeaderboardEntry
-    verdict: stats.Verdict
-    p_permuted: float | None
-
-
 #: What a sentence means by these weights.
 WEIGHTS = "These weights: pretrained or drawn once. What is said holds for them, not for the method; --pretrain-seeds 3 asks about that."
-#: Pairs of a board that are all shown; of more, only those with the best, and the labels that are saved against it and `supervised`.
+#: Of a board of more pairs, only the labels that are saved against the best and `supervised` are told.
 MOST = 60
 
 
@@ -53,46 +47,24 @@ def compare(
     n_permutations: int = 0,
     progress: ProgressCallback | None = None,
     *,
-    with_best: bool = False,
+    family: Family = ALL_PAIRS,
     budgets: Collection[str] = (),
 ) -> list[PairwiseComparison]:
-    """Every two complete lines at equal labels, the better first. The family of Holm's correction is all of them.
+    """The comparisons of a family of complete lines, see `leaderboard.comparisons`.
 
     margin: what is too small to matter, in the metric's own unit. n_permutations: 0, or so many for a permutation test beside each.
-    with_best: only the pairs that the best of each budget stands in; the family stays all pairs, as the best was picked after looking.
-    budgets: only at these; the family stays. progress(stage, done, total): called while it works.
+    budgets: only at these. progress(stage, done, total): called while it works.
     """
     with calling(progress):
-        return _compare(board, metric, margin, n_permutations, with_best, budgets)
-
-
-def _compare(
-    board: Leaderboard, metric: str, margin: float, n_permutations: int, with_best: bool, budgets: Collection[str]
-) -> list[PairwiseComparison]:
-    sign = METRICS[metric].sign
-    found: list[tuple[LeaderboardEntry, LeaderboardEntry]] = []
-    differences: list[stats.Estimate] = []
-    stage = f"{board.task} pairs"
-    asked = [budget for budget in board.budgets() if not budgets or budget in budgets]
-    total = len(asked)
-    for done, budget in enumerate(asked):
-        report_progress(stage, done, total, "budgets")
-        lines = sorted((line for line in board.at(budget) if metric in line.plain), key=lambda line: -sign * np.nanmean(line.plain[metric]))
-        samples = [line.sample(metric) for line in lines]
-        for i, line in enumerate(lines[:1] if with_best else lines):
-            found += [(line, other) for other in lines[i + 1 :]]
-            differences += stats.differences_to(samples[i + 1 :], samples[i])
-    report_progress(stage, total, total, "budgets")
-    groups = found[0][0].groups if found else 1
-    towards = [stats.Estimate(-sign * d.value, d.parts) for d in differences]  # they are other minus first
-    judged = stats.verdicts(towards, groups, margin, family=pairs(board, metric))
-    made = []
-    for done, ((a, b), verdict) in enumerate(zip(found, judged, strict=True)):
-        if n_permutations:
-            report_progress(f"{board.task} permuted pairs", done, len(found), "pairs")
-        made.append(PairwiseComparison(a, b, verdict, _permuted(board, metric, a, b, n_permutations) if n_permutations else None))
-    report_progress(f"{board.task} permuted pairs", len(found), len(found), "pairs")
-    return made
+        made = comparisons(board, metric, family, margin, budgets=budgets)
+        if not n_permutations:
+            return made
+        stage = f"{board.task} permuted pairs"
+        for done, pair in enumerate(made):
+            report_progress(stage, done, len(made), "pairs")
+            made[done] = replace(pair, p_permuted=_permuted(board, metric, pair.first, pair.second, n_permutations))
+        report_progress(stage, len(made), len(made), "pairs")
+        return made
 
 
 def sentences(
@@ -103,20 +75,23 @@ def sentences(
     only: Sequence[str] = (),
     *,
     every_pair: bool = False,
+    against: str = "",
 ) -> list[str]:
-    """What `medbench compare` prints: of more than MOST pairs of a board those with the best, unless it shall be `every_pair`.
+    """What `medbench compare` prints: each line against the best, against the line that is called `against`, or `every_pair`.
 
-    only: as `table.only` takes it. Raises UserError for a metric that is not there, and as `table.only`.
+    only: as `table.only` takes it. Raises UserError for a metric or a baseline that is not there, for two questions at once, and as `table.only`.
     """
+    if every_pair and against:
+        raise UserError("--all and --against ask two questions.", then="one of them")
+    family = ALL_PAIRS if every_pair else Family("baseline", against) if against else BEST
     every = standing(picks(leaderboards(*stores), only) if only else leaderboards(*stores))
     known_metric(every, metric)
     said = answers(every, metric)
     for board in every:
         shown = board.shown(metric)
         group = board.about["groups"] or "image"
-        family = pairs(board, shown)
-        short = family > MOST and not every_pair
-        judged = compare(board, shown, margin, n_permutations, with_best=short)
+        short = pairs(board, shown) > MOST and not every_pair
+        judged = compare(board, shown, margin, n_permutations, family=family)
         lower = "; sign turned round, so that + is better" if not METRICS[shown].higher_is_better else ""
         said += [
             f"{board.title}: {shown}, margin {margin:g}{lower}",
@@ -124,11 +99,10 @@ def sentences(
                 f"  {line}"
                 for line in [*picked(board), *(mark for mark in board.about["marks"] if mark.kind in LOUD), *class_notes(board, metric)]
             ),
-            f"  Pairs of lines with equal labels, Holm-corrected over all {family} (5 %); differences with the 95 % interval of each alone."
-            if family
+            f"  Family: {family.words}. Differences with the 95 % interval of each alone."
+            if judged
             else "  No two finished lines have equal labels: nothing to compare. Next: medbench run with another method, into the same folder",
             *([f"  {WEIGHTS}"] if any(line.drawn_once for pair in judged for line in (pair.first, pair.second)) else []),
-            *([f"  Shown are the {len(judged)} with the best at each budget; every pair: --all."] if short else []),
         ]
         for pair in judged:
             beside = "" if pair.p_permuted is None else f" Permuted over {group}s: p {stats.format_p(pair.p_permuted)} (uncorrected)."

@@ -13,7 +13,11 @@ from medbench.stats.metrics import METRICS
 
 #: Of a fusion's head: which reading of its paper.
 _TOKENS = {"source": "attention over one token a source", "scalar": "attention over every value as a token", "none": "no attention"}
-_CORRECTED = "Holm 1979, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6(2):65-70"
+_CORRECTED = (
+    "Westfall and Young 1993, Resampling-Based Multiple Testing: Examples and Methods for p-Value Adjustment, Wiley, New York",
+    "Smyth 2004, Linear models and empirical Bayes methods for assessing differential expression in microarray experiments, Statistical Applications "
+    "in Genetics and Molecular Biology 3(1):3, doi:10.2202/1544-6115.1027",
+)
 
 
 class MethodsText(NamedTuple):
@@ -157,13 +161,14 @@ def _drawn(boards: Sequence[Leaderboard]) -> list[str]:
 
 def _uncertainty(boards: Sequence[Leaderboard], cited: _Cited) -> str:
     by_groups, by_seeds, joined = (f"{words}{cited.cite(source)}" for words, source in intervals.RULE)
-    corrected = cited.cite(_CORRECTED)
+    corrected, steadied = map(cited.cite, _CORRECTED)
     metrics = _and(_unique(METRICS[board.about["metric"]].title for board in boards))
     groups = _and(_unique((board.about["groups"] or "image") + "s" for board in boards))
     return (
         f"The primary metric is {metrics}. Intervals (95\\,\\%) take test {groups} (bootstrap, 1,000 resamples of whole {groups}, "
         f"{by_groups}) and {by_seeds}, {joined}; differences between methods are paired on the same test images and draws, "
-        f"and corrected for their number by Holm's method{corrected}."
+        f"the variances between draws of all pairs steady one another{steadied}, and each method is tested against the best of its budget, "
+        f"corrected by step-down max-T{corrected}."
     )
 
 

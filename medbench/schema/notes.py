@@ -45,6 +45,7 @@ NoteKind = (
     MarkKind
     | Literal["drawn", "phantom", "left out", "unaudited", "selection", "seen", "quick", "setting", "chance", "weights", "failed"]
     | Literal["legend", "mean rank", "rank test", "area", "savings", "pairs", "column", "confounded"]
+    | Literal["class groups", "baseline"]
     | Literal["judged", "rare", "worst class", "enriched"]
 )
 #: Kinds that begin with a word in capitals where they are shown.

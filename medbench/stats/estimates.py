@@ -9,12 +9,13 @@ the rule of an interval `intervals`'.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medbench.stats.intervals import MAX_UNDEFINED, half_width, of_biased_means, of_means
+from medbench.stats.intervals import MAX_UNDEFINED, half_width, mean_interval
+from medbench.stats.reference_variance import ReferenceVariance
 from medbench.stats.seed_variance import beyond_groups, from_groups, settled
 
 #: No limits of a metric's own range.
@@ -25,13 +26,17 @@ ANYWHERE = (-np.inf, np.inf)
 class Sample:
     """One metric of one line of a leaderboard. plain: (S,), on the test set itself, a number a seed. resamples: (S, R), the same on R
     resamples of G test groups (`group_weights`), NaN where undefined. groups: G. pretrainings: P, where S = P x D runs are D draws of labels
-    under each of P pretrainings, draws fastest. Raises ValueError for shapes that do not fit.
+    under each of P pretrainings, draws fastest. draws: which D they are, so that samples are paired on those they share; default the first D.
+    reference: what is known of the metric's variance on these groups; without it, degrees of freedom are all groups less one. Raises ValueError for
+    shapes that do not fit.
     """
 
     plain: np.ndarray
     resamples: np.ndarray
     groups: int
     pretrainings: int = 1
+    draws: tuple[int, ...] = ()
+    reference: ReferenceVariance | None = None
 
     def __post_init__(self) -> None:
         if self.resamples.ndim != 2 or self.plain.shape != self.resamples.shape[:1] or 0 in self.resamples.shape or self.groups < 1:
@@ -39,10 +44,30 @@ class Sample:
             raise ValueError(f"plain must be (S,), resamples (S, R), groups at least 1, none of them empty; got {shapes}")
         if self.pretrainings < 1 or len(self.plain) % self.pretrainings:
             raise ValueError(f"{len(self.plain)} runs are not all draws of {self.pretrainings} pretrainings")
+        if self.draws and len(self.draws) * self.pretrainings != len(self.plain):
+            raise ValueError(f"{len(self.plain)} runs are not {len(self.draws)} draws under {self.pretrainings} pretrainings")
 
     @property
     def mean(self) -> float:
         return float(np.mean(self.plain))
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of what the test groups make."""
+        return self.reference.df if self.reference else float(self.groups - 1)
+
+    @property
+    def named(self) -> tuple[int, ...]:
+        """Its draws."""
+        return self.draws or tuple(range(len(self.plain) // self.pretrainings))
+
+    def of(self, draws: Collection[int]) -> Sample:
+        """These of its draws alone, in rising order."""
+        kept = sorted((place for place, draw in enumerate(self.named) if draw in draws), key=self.named.__getitem__)
+        if kept == list(range(len(self.named))):
+            return self
+        rows = (np.arange(self.pretrainings)[:, None] * len(self.named) + kept).ravel()
+        return replace(self, plain=self.plain[rows], resamples=self.resamples[rows], draws=tuple(self.named[place] for place in kept))
 
     @property
     def faultless(self) -> bool:
@@ -73,6 +98,10 @@ class Estimate:
     def error(self) -> float:
         """The standard error."""
         return float(np.sqrt(sum(variance for variance, _ in self.parts)))
+
+    def times(self, sign: float) -> Estimate:
+        """The same of the number turned round, where `sign` is -1."""
+        return replace(self, value=sign * self.value)
 
     def half(self, level: float) -> float:
         """Half the width of the interval of that level."""
@@ -145,10 +174,10 @@ class Summary:
 def linear_contrast(terms: Sequence[tuple[float, Sample]]) -> Estimate:
     """Sum of coefficient x mean over seeds, of samples on the same test resamples.
 
-    Samples of the same number of seeds are paired seed for seed (the same labelled images); of different numbers they are independent. One
-    run that no seed changes (S = 1) brings no variance between seeds. Draws and pretrainings are two sources, each with its own number; what
-    only the two together make counts in both. Undefined where every sample is faultless. Raises ValueError where the resamples are not the
-    same.
+    Samples of the same draws are paired draw for draw (the same labelled images); others are independent, see `on_shared_draws`. One run that no seed
+    changes (S = 1) stands against every draw and brings no variance between them. Draws and pretrainings are two sources, each with
+    its own number; what only the two together make counts in both. Undefined where every sample is faultless. Raises ValueError where the resamples
+    are not the same.
     """
     return across([terms])
 
@@ -156,43 +185,59 @@ def linear_contrast(terms: Sequence[tuple[float, Sample]]) -> Estimate:
 def across(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Estimate:
     """The same of terms on several test sets that share no group, each with its own terms: a two-sample bootstrap over groups.
 
-    The sets' own chance is independent and adds up; seeds are shared: samples of the same number of seeds are paired seed for seed, on
-    whichever set they were scored. Raises ValueError where the resamples of one set are not the same.
+    The sets' own chance is independent and adds up; draws are shared: samples of the same ones are paired, on whichever set they were scored. Raises
+    ValueError where the resamples of one set are not the same.
     """
     value = float(sum(weight * sample.mean for terms in sets for weight, sample in terms))
     parts: list[tuple[float, float]] = []
-    plains: dict[tuple[str, int], np.ndarray] = {}
-    each: dict[tuple[str, int], float] = {}  # what test groups make of one seed, and of the seeds' mean, all sets together
-    joint: dict[tuple[str, int], float] = {}
+    plains: dict[_Seeds, np.ndarray] = {}
+    each: dict[_Seeds, float] = {}  # what test groups make of one seed, and of the seeds' mean, all sets together
+    joint: dict[_Seeds, float] = {}
     for terms in sets:
         groups, by_seeds = _by_seeds(terms)
+        df = min(sample.df for _, sample in terms)
         total = np.sum([resamples.mean(0) for (source, _), (_, resamples) in by_seeds.items() if source == "draw"], axis=0)
         if np.isnan(value) or np.isnan(total).mean() > MAX_UNDEFINED or all(sample.faultless for _, sample in terms):
             return Estimate(value, ((float("nan"), float("nan")),))
-        parts.append((from_groups(_variance(total), groups), float(groups - 1)))
+        parts.append((from_groups(_variance(total), groups), df))
         for key, (plain, resamples) in by_seeds.items():
             plains[key] = plains.get(key, 0.0) + plain
-            if key[1] == 1:
+            if len(key[1]) == 1:
                 continue  # a single run says nothing of seeds
             each[key] = each.get(key, 0.0) + from_groups(_variance(resamples), groups)
             joint[key] = joint.get(key, 0.0) + from_groups(_variance(resamples.mean(0)), groups)
     for key, plain in plains.items():
-        seeds = key[1]
+        seeds = len(key[1])
         if seeds > 1:
             own = float(beyond_groups(float(np.var(plain, ddof=1)), each[key], joint[key], seeds))
             parts += [(own, float(seeds - 1))] if own > 0 else []
     return Estimate(value, tuple((float(settled(variance, value)), df) for variance, df in parts))
 
 
-def _by_seeds(terms: Sequence[tuple[float, Sample]]) -> tuple[int, dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]]:
-    """How many groups the terms' one test set has; and of each source of chance and number of seeds the weighted sums, plain and on resamples."""
+def on_shared_draws(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Sequence[Sequence[tuple[float, Sample]]]:
+    """The same terms on the draws that all samples of more than one draw share; as they are where these are fewer than two."""
+    several = [sample.named for terms in sets for _, sample in terms if len(sample.named) > 1]
+    if len(set(several)) < 2:
+        return sets
+    shared = set(several[0]).intersection(*several[1:])
+    if len(shared) < 2:
+        return sets
+    return [[(weight, sample.of(shared) if len(sample.named) > 1 else sample) for weight, sample in terms] for terms in sets]
+
+
+#: A source of chance and which seeds it has.
+_Seeds = tuple[str, tuple[int, ...]]
+
+
+def _by_seeds(terms: Sequence[tuple[float, Sample]]) -> tuple[int, dict[_Seeds, tuple[np.ndarray, np.ndarray]]]:
+    """How many groups the terms' one test set has; and of each source of chance and its seeds the weighted sums, plain and on resamples."""
     shapes = {(sample.resamples.shape[1], sample.groups) for _, sample in terms}
     if len(shapes) != 1:
         raise ValueError(f"not the same resamples: {sorted(shapes)}")
-    found: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+    found: dict[_Seeds, tuple[np.ndarray, np.ndarray]] = {}
     for weight, sample in terms:
         for source, own_plain, own_resamples in sample.seeds():
-            key = source, len(own_plain)
+            key = source, sample.named if source == "draw" else tuple(range(len(own_plain)))
             plain, resamples = found.get(key, (0.0, 0.0))
             found[key] = (plain + weight * own_plain, resamples + weight * own_resamples)
     return terms[0][1].groups, found
@@ -201,25 +246,27 @@ def _by_seeds(terms: Sequence[tuple[float, Sample]]) -> tuple[int, dict[tuple[st
 def mean_over_seeds(
     sample: Sample, level: float = 0.95, within: tuple[float, float] = ANYWHERE, *, grows_by_chance: bool = False
 ) -> Summary:
-    """Mean over seeds, its sd over them, and its interval over test groups and seeds (`intervals.of_means`), cut at the two ends of `within`.
+    """Mean over seeds, its sd over them, and its interval over test groups and seeds (`intervals.mean_interval`), cut at the two ends of `within`.
 
-    grows_by_chance: as `Metric` has it; the interval is that of `intervals.of_biased_means`.
+    grows_by_chance: as `Metric` has it.
 
-    Undefined for one group, of which all resamples are the same, and for a faultless sample.
+    Undefined for one group, of which all resamples are the same, and for a faultless sample without a `reference`.
     """
     sd = float(np.std(sample.plain, ddof=1)) if len(sample.plain) > 1 else None
+    if sample.faultless and sample.reference:
+        return Summary(sample.mean, sd, sample.reference.perfect(level), 1.0)
     estimate = linear_contrast([(1.0, sample)])
     if not np.isfinite(estimate.error):
         return Summary(sample.mean, sd, np.nan, np.nan)
     parts = [(np.array([variance]), df) for variance, df in estimate.parts]
-    rule = of_biased_means if grows_by_chance else of_means
-    low, high = rule(sample.resamples.mean(0)[None], np.array([sample.mean]), sample.groups, parts, level)
+    means, value = sample.resamples.mean(0)[None], np.array([sample.mean])
+    low, high = mean_interval(means, value, sample.groups, parts, level, sample.reference, grows_by_chance=grows_by_chance)
     return Summary(sample.mean, sd, cut(float(low[0]), within), cut(float(high[0]), within))
 
 
 def paired_difference(a: Sample, b: Sample) -> Estimate:
-    """First minus second, on the same resamples of the test set; seeds as `linear_contrast` pairs them."""
-    return linear_contrast([(1.0, a), (-1.0, b)])
+    """First minus second, on the same resamples of the test set, draw for draw on the draws that both have (`on_shared_draws`)."""
+    return across(on_shared_draws([[(1.0, a), (-1.0, b)]]))
 
 
 def _variance(values: np.ndarray) -> float:

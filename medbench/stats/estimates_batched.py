@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from medbench.stats.estimates import ANYWHERE, Estimate, Sample, Summary, beyond, cut, mean_over_seeds, paired_difference
-from medbench.stats.intervals import of_biased_means, of_means
+from medbench.stats.intervals import mean_interval
 from medbench.stats.seed_variance import beyond_groups, from_groups, settled
 
 _CHUNK = 500_000  # numbers that are worked on at once: 4 MB, that they stay in a core's cache
@@ -19,15 +20,14 @@ def means_over_seeds(
 ) -> list[Summary]:
     """`mean_over_seeds` of each. Their resamples may be float32, as they are saved: they are worked on as float64."""
     found: list[Summary | None] = [None] * len(samples)
-    rule = of_biased_means if grows_by_chance else of_means
     for places, plain, resamples in _alike(samples):
-        groups, seeds = samples[places[0]].groups, plain.shape[1]
-        values, parts = _variances(plain, resamples, groups)
+        first, seeds = samples[places[0]], plain.shape[1]
+        values, parts = _variances(plain, resamples, first.groups, first.df)
         sds = np.std(plain, axis=1, ddof=1).tolist() if seeds > 1 else [None] * len(places)
-        low, high = rule(resamples.mean(1), values, groups, [(variance, df) for variance, _, df in parts], level)
-        rows = zip(places, values.tolist(), sds, low.tolist(), high.tolist(), strict=True)
-        for place, mean, sd, first, last in rows:
-            found[place] = Summary(mean, sd, cut(first, within), cut(last, within))
+        chances = [(variance, df) for variance, _, df in parts]
+        ends = mean_interval(resamples.mean(1), values, first.groups, chances, level, first.reference, grows_by_chance=grows_by_chance)
+        for place, mean, sd, low, high in zip(places, values.tolist(), sds, *(end.tolist() for end in ends), strict=True):
+            found[place] = Summary(mean, sd, cut(low, within), cut(high, within))
     return [
         done
         or mean_over_seeds(
@@ -41,8 +41,10 @@ def differences_to(samples: Sequence[Sample], reference: Sample) -> list[Estimat
     """`paired_difference(sample, reference)` of each."""
     found: list[Estimate | None] = [None] * len(samples)
     for places, plain, resamples in _alike(samples):
-        if reference.pretrainings == 1 and plain.shape[1] == len(reference.plain) and not np.isnan(reference.resamples).any():
-            made = _estimates(plain - reference.plain, resamples - reference.resamples, reference.groups)
+        paired = reference.pretrainings == 1 and samples[places[0]].named == reference.named
+        if paired and not np.isnan(reference.resamples).any():
+            df = min(samples[places[0]].df, reference.df)
+            made = _estimates(plain - reference.plain, resamples - reference.resamples, reference.groups, df)
             for place, estimate in zip(places, made, strict=True):
                 found[place] = estimate
     return [done or paired_difference(sample, reference) for done, sample in zip(found, samples, strict=True)]
@@ -74,12 +76,12 @@ def tails(estimates: Sequence[Estimate], null: float, above: Sequence[bool]) -> 
 def _alike(samples: Sequence[Sample]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """(places, plain (L, S), resamples (L, S, R)) of samples of one shape, one pretraining and one number of groups, two at least, without NaN, not
     faultless."""
-    by_shape: dict[tuple[int, ...], list[int]] = {}
+    by_shape: dict[tuple[Any, ...], list[int]] = {}
     for place, sample in enumerate(samples):
         known = not np.isnan(sample.plain).any() and not np.isnan(sample.resamples).any()
         if known and sample.groups > 1 and sample.pretrainings == 1 and not sample.faultless:
-            by_shape.setdefault((sample.groups, *sample.resamples.shape), []).append(place)
-    for (_, seeds, count), places in by_shape.items():
+            by_shape.setdefault((sample.groups, sample.named, sample.reference, *sample.resamples.shape), []).append(place)
+    for (*_, seeds, count), places in by_shape.items():
         step = max(1, _CHUNK // (seeds * count))
         for start in range(0, len(places), step):
             part = places[start : start + step]
@@ -87,20 +89,23 @@ def _alike(samples: Sequence[Sample]) -> Iterator[tuple[list[int], np.ndarray, n
             yield part, plain, np.stack([samples[place].resamples for place in part], dtype=float)
 
 
-def _estimates(plain: np.ndarray, resamples: np.ndarray, groups: int) -> list[Estimate]:
+def _estimates(plain: np.ndarray, resamples: np.ndarray, groups: int, of_groups: float) -> list[Estimate]:
     """`linear_contrast` of each of (L, S), (L, S, R), all defined, more than one group."""
-    values, parts = _variances(plain, resamples, groups)
+    values, parts = _variances(plain, resamples, groups, of_groups)
     lists = [(variance.tolist(), there.tolist(), df) for variance, there, df in parts]
     return [
         Estimate(value, tuple((variance[i], df) for variance, there, df in lists if there[i])) for i, value in enumerate(values.tolist())
     ]
 
 
-def _variances(plain: np.ndarray, resamples: np.ndarray, groups: int) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, float]]]:
-    """Values (L,) of `_estimates`, and for each source of chance: variances (L,), where it is a part at all (0 elsewhere), degrees of freedom."""
+def _variances(
+    plain: np.ndarray, resamples: np.ndarray, groups: int, of_groups: float
+) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, float]]]:
+    """Values (L,) of `_estimates`, and for each source of chance: variances (L,), where it is a part at all (0 elsewhere), degrees of freedom;
+    of_groups: those of the test groups."""
     seeds, values = plain.shape[1], plain.mean(1)
     cases = from_groups(resamples.mean(1).var(axis=1, ddof=1), groups)
-    parts = [(settled(cases, values), np.ones(len(plain), bool), float(groups - 1))]
+    parts = [(settled(cases, values), np.ones(len(plain), bool), of_groups)]
     if seeds > 1:
         each = from_groups(resamples.var(axis=2, ddof=1).mean(1), groups)
         own = beyond_groups(plain.var(axis=1, ddof=1), each, cases, seeds)

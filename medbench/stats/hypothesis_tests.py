@@ -40,6 +40,7 @@ class Verdict:
     """About first minus second. p: of "no difference"; p_equal: of "they differ by the margin or more" (two one-sided tests, Schuirmann
     1987); both corrected over the family. more_groups: where not decidable, how many test groups more would decide it with POWER, were the
     truth what was seen; inf: no number of them, as the seeds differ too much; NaN where undefined. groups: in the test set, 0 where not said.
+    p_weights: where p allows for other pretrainings, that of the weights at hand alone; else None. alone: p, not corrected.
     """
 
     word: Word
@@ -48,6 +49,8 @@ class Verdict:
     p_equal: float
     more_groups: float = 0.0
     groups: int = 0
+    p_weights: float | None = None
+    alone: float = float("nan")
 
     def sentence(self, first: str, second: str, group: str) -> str:
         """`A is better than B: +0.056 [+0.034, +0.081], p = 0.001.`"""
@@ -83,20 +86,36 @@ def verdicts(differences: Sequence[Estimate], groups: int, margin: float, level:
     """
     if not margin >= 0:
         raise ValueError(f"a margin is at least 0; got {margin}")
-    alpha = 1 - level
-    p, n = holm(p_values(differences), family), len(differences)
+    alone, n = p_values(differences), len(differences)
+    p = holm(alone, family)
     ends = np.maximum(tails(differences, -margin, [True] * n), tails(differences, margin, [False] * n)) if margin else np.ones(n)
     p_equal = holm(ends.tolist(), family)
-    found = []
-    for d, p_differ, p_same in zip(differences, p, p_equal, strict=True):
-        word: Word = "not decidable"
-        if p_same <= alpha:
-            word = "practically equal"
-        elif p_differ <= alpha:
-            word = "better" if d.value > 0 else "worse"
-        more = more_groups(d, groups, margin, alpha / max(family or 0, len(differences))) if word == "not decidable" else 0.0
-        found.append(Verdict(word, d, p_differ, p_same, more, groups))
-    return found
+    least = (1 - level) / max(family or 0, n, 1)
+    each = zip(differences, alone, p, p_equal, strict=True)
+    return [verdict(d, own, one, same, groups, margin, level, least=least) for d, own, one, same in each]
+
+
+def verdict(
+    difference: Estimate,
+    alone: float,
+    p: float,
+    p_equal: float,
+    groups: int,
+    margin: float,
+    level: float = 0.95,
+    *,
+    least: float,
+    p_weights: float | None = None,
+) -> Verdict:
+    """What p values, alone and corrected, say of a difference. least: the uncorrected p that is sure to decide it."""
+    alpha = 1 - level
+    word: Word = "not decidable"
+    if p_equal <= alpha:
+        word = "practically equal"
+    elif p <= alpha:
+        word = "better" if difference.value > 0 else "worse"
+    more = more_groups(difference, groups, margin, least) if word == "not decidable" else 0.0
+    return Verdict(word, difference, p, p_equal, more, groups, p_weights, alone)
 
 
 def more_groups(difference: Estimate, groups: int, margin: float, alpha: float = 0.05) -> float:

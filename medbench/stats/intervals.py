@@ -11,15 +11,18 @@ from typing import TypeVar
 
 import numpy as np
 
+from medbench.stats.reference_variance import ReferenceVariance
+
 Numbers = TypeVar("Numbers", float, np.ndarray)
 
 #: An interval is undefined when more than this share of its resamples is: they could all lie beyond one of its ends.
 MAX_UNDEFINED = 0.05
-#: What the methods paragraph says of `of_means`: (words, the source behind them).
+#: What the methods paragraph says of `of_scores`: (words, the source behind them).
 RULE = (
     (
-        "percentiles expanded for their number",
-        "Hesterberg 2014, What teachers should know about the bootstrap: resampling in the undergraduate statistics curriculum, arXiv:1411.5279",
+        "score intervals on the degrees of freedom of the rarer class",
+        "Newcombe 2006, Confidence intervals for an effect size measure based on the Mann-Whitney statistic. Part 2, Statistics in Medicine "
+        "25(4):559-573, doi:10.1002/sim.2324",
     ),
     (
         "draws of labels as crossed random factors",
@@ -47,6 +50,63 @@ def expanded_interval(values: np.ndarray, groups: int, level: float = 0.95) -> t
     """(low, high): the percentile interval at `expanded` of a number's values (R,) on resamples of so many test groups, NaN = undefined; NaN as
     `interval` has it, and of one group."""
     return interval(values, expanded(level, groups)) if groups > 1 else (float("nan"), float("nan"))
+
+
+#: Degrees of freedom that the textbook's variance counts for beside the test groups' own: chosen by coverage (`benchmarks/decide_simulation.py`).
+PRIOR = 8.0
+
+
+def mean_interval(
+    means: np.ndarray,
+    values: np.ndarray,
+    groups: int,
+    parts: Sequence[tuple[np.ndarray, float]],
+    level: float,
+    reference: ReferenceVariance | None = None,
+    *,
+    grows_by_chance: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(low, high), each (L,), of L means over seeds: values (L,), means (L, R) on resamples of the test groups, parts as `half_width` takes them,
+    the test groups' first. By `of_scores` where a reference is known, `of_biased_means` where the metric grows by chance, else `of_means`."""
+    if grows_by_chance:
+        return of_biased_means(means, values, groups, parts, level)
+    return of_means(means, values, groups, parts, level) if reference is None else of_scores(values, parts, level, reference)
+
+
+def of_scores(
+    values: np.ndarray, parts: Sequence[tuple[np.ndarray, float]], level: float, reference: ReferenceVariance
+) -> tuple[np.ndarray, np.ndarray]:
+    """(low, high), each (L,): the true values from which what was seen does not differ, by the standard error that each of *them* would have.
+
+    The textbook's variance at a true value, times how much larger or smaller than it the resamples' variance is at the value seen. That ratio has the
+    degrees of freedom of the rarer class, and is drawn towards 1 by PRIOR more, which count for the quantile, too. What seeds add goes the same way
+    towards the ends. A score interval (Wilson 1927; for the AUC Newcombe 2006): it never leaves the range, is not flattered near 1, and exists where no
+    resample moves the value. Of a perfect or a worthless score it is exact.
+    """
+    (cases, df), *seeds = parts
+    bottom, top = reference.range
+    inside = np.clip(values, bottom + 1e-9, top - 1e-9)
+    assumed = np.maximum(reference.at(inside), 1e-300)
+    square = (cases / assumed + PRIOR / df) / (1 + PRIOR / df) * t_quantile(level, df + PRIOR) ** 2
+    square = square + sum(variance / assumed * t_quantile(level, own) ** 2 for variance, own in seeds)
+    low, high = (_end(values, square, end, reference) for end in (bottom, top))
+    exact = reference.perfect(level)
+    low, high = np.where(values >= top - 1e-9, np.minimum(exact, values), low), np.where(values >= top - 1e-9, top, high)
+    if bottom == 0:
+        low, high = np.where(values <= 1e-9, 0.0, low), np.where(values <= 1e-9, 1 - exact, high)
+    unknown = np.isnan(values) | np.isnan(cases)
+    return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
+
+
+def _end(values: np.ndarray, square: np.ndarray, end: float, reference: ReferenceVariance) -> np.ndarray:
+    """The true value between each of `values` and `end` that lies just as far as its own standard error, times the root of `square`, reaches."""
+    far, near = np.full_like(values, end), values.astype(float)
+    for _ in range(34):
+        middle = (far + near) / 2
+        outside = (values - middle) ** 2 > square * reference.at(middle)
+        far, near = np.where(outside, middle, far), np.where(outside, near, middle)
+    found: np.ndarray = (far + near) / 2
+    return found
 
 
 def of_means(

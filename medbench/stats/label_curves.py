@@ -106,7 +106,7 @@ def _together(samples: Sequence[Sample], weights: np.ndarray, level: float) -> n
         return None
     value = weights @ np.array([sample.mean for sample in samples])
     cases = from_groups(_variances(weights, np.stack([sample.resamples.mean(0, dtype=float) for sample in samples])), groups)
-    parts = [(settled(cases, value), float(groups - 1))]
+    parts = [(settled(cases, value), min(sample.df for sample in samples))]
     for places, plain, resamples in _by_source(samples):
         own, seeds = weights[:, places], plain.shape[1]
         each = np.mean([_variances(own, resamples[:, s]) for s in range(seeds)], axis=0)
@@ -118,12 +118,13 @@ def _together(samples: Sequence[Sample], weights: np.ndarray, level: float) -> n
 
 
 def _by_source(samples: Sequence[Sample]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """(places, plain (K, S), resamples (K, S, R)) of the samples that share a source of chance and its number S > 1 of seeds."""
-    found: dict[tuple[str, int], list[tuple[int, np.ndarray, np.ndarray]]] = {}
+    """(places, plain (K, S), resamples (K, S, R)) of the samples that share a source of chance and its S > 1 seeds."""
+    found: dict[tuple[str, tuple[int, ...]], list[tuple[int, np.ndarray, np.ndarray]]] = {}
     for place, sample in enumerate(samples):
         for source, plain, resamples in sample.seeds():
             if len(plain) > 1:
-                found.setdefault((source, len(plain)), []).append((place, plain, resamples))
+                which = sample.named if source == "draw" else tuple(range(len(plain)))
+                found.setdefault((source, which), []).append((place, plain, resamples))
     for entries in found.values():
         places, plains, resampled = zip(*entries, strict=True)
         yield list(places), np.stack(plains).astype(float), np.stack(resampled).astype(float)

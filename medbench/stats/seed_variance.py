@@ -18,14 +18,14 @@ def from_groups(variance: Numbers, groups: int) -> Numbers:
     return (groups / (groups - 1) if groups > 1 else np.nan) * variance
 
 
-def beyond_groups(spread: Numbers, each: Numbers, joint: Numbers, seeds: int) -> Numbers:
+def beyond_groups(spread: Numbers, each: Numbers, joint: Numbers, seeds: int | np.ndarray) -> Numbers:
     """The part of the variance of a mean over S > 1 seeds that test groups do not explain; negative or 0 where they explain all.
 
     spread: variance of the plain numbers over seeds. each, joint (`from_groups`): what groups make of one seed, on average, and of the seeds' mean.
     What they make of the difference of two seeds shows in the spread too: (each - joint) S / (S - 1) of it, and is taken off.
     """
     own = (each - joint) * seeds / (seeds - 1)
-    part: Numbers = (spread - np.maximum(own, 0.0)) / seeds
+    part: Numbers = (spread - np.maximum(own, 0.0)) / seeds  # type: ignore[assignment]  # numbers give numbers
     return part
 
 

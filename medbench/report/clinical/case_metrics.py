@@ -94,7 +94,8 @@ def _compared(found: Cases) -> list[dict[str, Any]]:
     records = []
     for metric in image:
         about = METRICS[metric]
-        of_image, of_case = images.sample(image[metric]), whole.sample(case[metric])
+        of_image = images.sample(image[metric], reference=images.reference(metric))
+        of_case = whole.sample(case[metric], reference=whole.reference(metric))
         record: dict[str, Any] = {"metric": metric, "images": len(images.labels), "cases": len(whole.labels)}
         for name, sample in (("image", of_image), ("case", of_case)):
             s = stats.mean_over_seeds(sample, within=about.range, grows_by_chance=about.grows_by_chance)

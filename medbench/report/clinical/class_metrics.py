@@ -62,7 +62,9 @@ def class_records(
         draws = [_measured(draw, c, known, positive, answers.weights[known], specificity, sensitivity) for draw in answers.draws]
         trials = _trials(answers, c, known, positive)
         for metric in draws[0]:
-            s = stats.mean_over_seeds(answers.sample([values[metric] for values in draws]), within=(0.0, 1.0))
+            about = _reference(answers, metric, known, positive, trials)
+            sample = answers.sample([values[metric] for values in draws], reference=about)
+            s = stats.mean_over_seeds(sample, within=(0.0, 1.0))
             low, high = (s.low, s.high) if s.low < s.high else _all_or_none(s.mean, trials.get(metric, 0))
             counted = {"class": answers.classes[c], "n": int(positive.sum()), "of": len(known)}
             records.append({**counted, "metric": metric, "mean": s.mean, "sd": s.sd, "low": low, "high": high})
@@ -100,6 +102,16 @@ def _trials(answers: LinePredictions, c: int, known: np.ndarray, positive: np.nd
         **dict.fromkeys(("recall", "sensitivity_at_specificity", "achieved_sensitivity"), of_class),
         **dict.fromkeys(("specificity", "specificity_at_sensitivity", "achieved_specificity"), of_rest),
     }
+
+
+def _reference(
+    answers: LinePredictions, metric: str, known: np.ndarray, positive: np.ndarray, trials: dict[str, int]
+) -> stats.ReferenceVariance | None:
+    """What is known of the variance of one class's metric: of a share, and of its AUC; None of others."""
+    if metric in trials:
+        return stats.reference("accuracy", (trials[metric],), trials[metric])
+    sides = [len(np.unique(answers.groups[known[which]])) for which in (~positive, positive)]
+    return stats.reference("auc", sides, answers.n_groups, binary=True) if metric == "auc" else None
 
 
 def _all_or_none(share: float, n: int) -> tuple[float, float]:

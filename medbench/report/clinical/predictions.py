@@ -10,6 +10,7 @@ import numpy as np
 from medbench import stats
 from medbench.report.leaderboard import LeaderboardEntry
 from medbench.schema import CASE_RULES, CaseRule, Kind, UserError
+from medbench.stats import splits
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +64,17 @@ class LinePredictions:
         """The classes that are reported: of a binary task the second alone, as the first is its mirror image."""
         yield from [1] if self.kind == "binary" else range(len(self.classes))
 
-    def sample(self, values: Sequence[np.ndarray], groups: int | None = None) -> stats.Sample:
-        """From (1 + R,) a draw: the value itself, then its resamples. groups: how many stand behind it; default: all."""
+    def sample(
+        self, values: Sequence[np.ndarray], groups: int | None = None, reference: stats.ReferenceVariance | None = None
+    ) -> stats.Sample:
+        """From (1 + R,) a draw: the value itself, then its resamples. groups: how many stand behind it; default: all. reference: of its metric."""
         whole = np.stack(values)
-        return stats.Sample(whole[:, 0], whole[:, 1:], groups or self.n_groups)
+        return stats.Sample(whole[:, 0], whole[:, 1:], groups or self.n_groups, reference=reference)
+
+    def reference(self, metric: str) -> stats.ReferenceVariance | None:
+        """What is known of the variance of one of the leaderboard's metrics on these images."""
+        of_class = splits.class_groups(self.labels, self.groups, len(self.classes))
+        return stats.reference(metric, of_class, self.n_groups, binary=self.kind == "binary")
 
     @property
     def n_groups(self) -> int:

@@ -133,7 +133,8 @@ def _row(answers: LinePredictions, metric: str, name: str, level: str, levels: n
     groups = min(sizes)
     own, rest = ([_value(part, draw, metric, classes) for draw in part.draws] for part in parts)
     about = METRICS[metric]
-    s = stats.mean_over_seeds(answers.sample(own, sizes[0]), within=about.range, grows_by_chance=about.grows_by_chance)
+    sample = answers.sample(own, sizes[0], parts[0].reference(metric))
+    s = stats.mean_over_seeds(sample, within=about.range, grows_by_chance=about.grows_by_chance)
     row |= {
         "classes": len(classes) if metric in _MEANS else len(list(answers.each())),
         "value": s.mean,
@@ -142,7 +143,8 @@ def _row(answers: LinePredictions, metric: str, name: str, level: str, levels: n
     }
     if METRICS[metric].grows_by_chance:
         return row
-    gap = stats.paired_difference(answers.sample(own, groups), answers.sample(rest, groups))
+    both = [answers.sample(values, groups, part.reference(metric)) for values, part in zip((own, rest), parts, strict=True)]
+    gap = stats.paired_difference(*both)
     low, high = gap.interval()
     return {**row, "difference": gap.value, "difference_low": low, "difference_high": high, "p": gap.p()}
 

@@ -216,7 +216,8 @@ def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> li
         f"Too small to say: fewer than {MIN_GROUPS} {answers.group}s on either side, or not {n} with {MIN_OF_CLASS} {answers.group}s that have it and "
         f"{MIN_OF_CLASS} that do not."
     )
-    if (frame["value"].notna() & frame["low"].isna() & (frame["note"] == "")).any():
+    undefined = (frame["value"].notna() & frame["low"].isna()) | (frame["difference"].notna() & frame["difference_low"].isna())
+    if (undefined & (frame["note"] == "")).any():
         note += f" {number_format.UNDEFINED}: every resample gives the same number, or too many give none."
     if METRICS[metric].grows_by_chance:
         note += f" {METRICS[metric].title} is not compared: chance alone makes it larger in the smaller part."

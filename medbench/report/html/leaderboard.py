@@ -8,7 +8,7 @@ import numpy as np
 
 from medbench.report.figures.performance import seconds_of
 from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, number_markup, section, tag
-from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, class_columns, marks, shown_axes
+from medbench.report.leaderboard import BEST, Leaderboard, LeaderboardEntry, class_columns, marks, shown_axes
 from medbench.stats.metrics import METRICS
 
 SIGNS = {"*": "best", "=": "=", "?": "?", "": ""}
@@ -52,15 +52,15 @@ def leaderboard_section(boards: Sequence[Leaderboard], metric: str | None) -> Ht
         hidden=True,
     )
     scroll = tag("div", made, class_="wide", tabindex="0", role="region", aria_label="Leaderboard")
-    of = "selection" if any(board.selection for board in boards) else "task"
+    of = " of this selection" if any(board.selection for board in boards) else ""
     worst = (
         " Worst recall: of the class, of those that are not rare, of which the smallest share is found; each class of a line: medbench clinical."
         if told
         else ""
     )
     legend = (
-        f"best: the highest mean at these labels. =: not shown to differ from it (paired, 5 %, Holm-corrected over the {of}'s pairs with equal "
-        "labels). ?: too few groups to say. Intervals are over test groups and draws; sd is over draws; seconds: pretraining, embedding, fitting."
+        f"best: the highest mean at these labels. =: not shown to differ from it (paired; family: {BEST.words}"
+        f"{of}). ?: too few groups to say. Intervals are over test groups and draws; sd is over draws; seconds: pretraining, embedding, fitting."
         f"{worst}"
     )
     return section("leaderboard", "Leaderboard", controls, scroll, more, tag("p", legend, class_="small"))

@@ -9,6 +9,8 @@ from medbench.report.answer import answer as answer_of
 from medbench.report.figures.line_selection import baseline
 from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, items, number_markup, section, table, tag
 from medbench.report.leaderboard import (
+    ALL_PAIRS,
+    BEST,
     LOUD,
     Leaderboard,
     LeaderboardEntry,
@@ -86,17 +88,17 @@ def verdicts_section(boards: Sequence[Leaderboard], metric: str | None, margin: 
         return None
     intro = (
         f"A difference within {margin:g} counts as practically equal. Differences are paired: the same test images, the same labelled images; whole "
-        "groups are resampled, and draws are a second source of chance. p values are Holm-corrected over all pairs of lines with equal labels of a "
-        "task; the intervals are of each comparison alone."
+        "groups are resampled, and draws are a second source of chance. p values are corrected at each budget, for the question that stands above each "
+        "table; the intervals are of each comparison alone."
     )
     return section("verdicts", "Verdicts", tag("p", intro), found)
 
 
 def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
-    family = pairs(board, metric)
-    many = family > compare.MOST
+    many = pairs(board, metric) > compare.MOST
+    family = BEST if many else ALL_PAIRS
     shown = board.budgets()[-1:] if many else ()  # of many pairs those that a reader asks about first
-    judged = compare.compare(board, metric, margin, with_best=many, budgets=shown)
+    judged = compare.compare(board, metric, margin, family=family, budgets=shown)
     if not judged:
         return None
     group = board.about["groups"] or "image"
@@ -141,8 +143,8 @@ def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
                 open=opened,
             )
         )
-    note = f"Of {family:,} pairs only those with the best at the most labels are shown; p values are corrected for all of them."
-    return tag("div", parts, tag("p", note, class_="small") if many else None)
+    note = f"Family: {family.words}.{' Shown at the most labels alone.' if many else ''}"
+    return tag("div", parts, tag("p", note, class_="small"))
 
 
 def over_tasks(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:

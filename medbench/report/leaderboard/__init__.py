@@ -1,5 +1,6 @@
 """Plan + rows -> tables. Pure functions of results folders; never imports torch."""
 
+from medbench.report.leaderboard.families import ALL_PAIRS, BEST, Family, PairwiseComparison, comparisons
 from medbench.report.leaderboard.lines import (
     AXES,
     COLUMNS,
@@ -49,7 +50,9 @@ from medbench.report.leaderboard.standard_tables import (
 
 __all__ = [
     "ALL",
+    "ALL_PAIRS",
     "AXES",
+    "BEST",
     "COLUMNS",
     "EACH",
     "FEW",
@@ -59,8 +62,10 @@ __all__ = [
     "LOUD",
     "MEAN",
     "SPREADS",
+    "Family",
     "Leaderboard",
     "LeaderboardEntry",
+    "PairwiseComparison",
     "Pivot",
     "PivotCell",
     "Places",
@@ -70,6 +75,7 @@ __all__ = [
     "at_home",
     "class_columns",
     "class_notes",
+    "comparisons",
     "drawn",
     "drop_difference",
     "encoder_marks",

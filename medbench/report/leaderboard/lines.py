@@ -6,13 +6,14 @@ A mean is shown only when every planned seed has its row: what is missing shows 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medbench import stats
+from medbench.report.leaderboard.class_groups import UNKNOWN, ClassGroups, class_groups
 from medbench.report.leaderboard.class_scores import ClassScores, class_scores
 from medbench.report.leaderboard.newest_audit import with_newest_audit
 from medbench.run.store import Store, lines_judged
@@ -50,6 +51,7 @@ class LeaderboardEntry:
     reasons: Sequence[str]  # of the cells that failed
     stores: Sequence[Store]  # where each row lies
     groups: int
+    class_groups: ClassGroups = UNKNOWN
     _resamples: dict[str, np.ndarray] = field(
         default_factory=dict, init=False, repr=False
     )  # metric -> (S, R) float32, of what was asked for
@@ -115,13 +117,19 @@ class LeaderboardEntry:
 
     def sample(self, metric: str) -> stats.Sample:
         """Of a complete line."""
-        self.load([metric])
-        return stats.Sample(self.plain[metric], self._resamples[metric].astype(float), self.groups, self.pretrainings)
+        saved = self._saved(metric)
+        return replace(saved, resamples=saved.resamples.astype(float))
 
     def _saved(self, metric: str) -> stats.Sample:
         """`sample` in the float32 of the file."""
         self.load([metric])
-        return stats.Sample(self.plain[metric], self._resamples[metric], self.groups, self.pretrainings)
+        draws = tuple(dict.fromkeys(planned.cell.seed for planned in self.planned))
+        known = self.reference(metric)
+        return stats.Sample(self.plain[metric], self._resamples[metric], self.groups, self.pretrainings, draws, known)
+
+    def reference(self, metric: str) -> stats.ReferenceVariance | None:
+        """What is known of the metric's variance on the scored set; None where its classes are not counted."""
+        return stats.reference(metric, self.class_groups.of_class, self.groups, binary=self.class_groups.binary)
 
     def summary(self, metric: str) -> stats.Summary:
         """Mean, sd over seeds and 95 % interval over test groups and seeds, cut at the metric's own range; NaN unless complete."""
@@ -229,6 +237,11 @@ def leaderboards(*stores: Store) -> list[Leaderboard]:
             line = f"{key[0]} {key[6]} {key[5]}"
             raise UserError(f"{line} stands in these folders under two settings.", then="medbench table of each folder alone")
         found.setdefault(key[:4], []).append(_line(list(cells.values()), rows, failures, about[key[:4]]["parts"][key[2]][1]))
+    counted = {
+        key: class_groups(about[key], key[2], [pair for line in lines for pair in zip(line.rows, line.stores, strict=True)])
+        for key, lines in found.items()
+    }
+    found = {key: [replace(line, class_groups=counted[key]) for line in lines] for key, lines in found.items()}
     told = {key: with_newest_audit(about[key], [row for line in lines for row in line.rows]) for key, lines in found.items()}
     ordered = {key: sorted(lines, key=lambda line: _budget_order(line.planned[0])) for key, lines in found.items()}
     counts = lines_judged({key: one for store in stores for key, one in store.judged().items()}.values())

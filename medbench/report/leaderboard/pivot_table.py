@@ -9,9 +9,10 @@ from math import nan
 import numpy as np
 
 from medbench import stats
+from medbench.report.leaderboard.families import BEST
 from medbench.report.leaderboard.lines import AXES, Leaderboard, LeaderboardEntry, SignificanceMark, known_metric, summarise
 from medbench.report.leaderboard.rare_classes import ABOVE
-from medbench.report.leaderboard.significance import marks, pairs
+from medbench.report.leaderboard.significance import marks
 from medbench.report.leaderboard.standard_tables import notes
 from medbench.schema import Note, UserError
 from medbench.stats.metrics import METRICS
@@ -189,13 +190,10 @@ def _caption(shown: Mapping[Leaderboard, str]) -> str:
 def _notes(
     shown: Mapping[Leaderboard, str], entries: Mapping[tuple[tuple[str, ...], tuple[str, ...]], PivotCell], *, ranked: bool
 ) -> list[Note]:
-    n = sum(pairs(board, metric) for board, metric in shown.items())
     signs = {entry.mark.sign for entry in entries.values()}
     said = []
     if "*" in signs:
-        each = "each task's" if len(shown) > 1 else "the"
-        corrected = f", Holm-corrected over {each} pairs of lines with equal labels, {n} in all" if n > 1 else ""
-        said.append(Note("legend", f"Bold: the best. =: not shown to differ from it (paired over groups and seeds, 5 %{corrected})."))
+        said.append(Note("legend", f"Bold: the best. =: not shown to differ from it (paired over groups and seeds; family: {BEST.words})."))
     if "?" in signs:
         said.append(Note("legend", "?: too few groups to say."))
     if ranked:

@@ -205,7 +205,8 @@ def _terms(drop: RobustnessGap, weight: float) -> list[list[tuple[float, stats.S
 
 def drop_difference(a: RobustnessGap, b: RobustnessGap) -> stats.Estimate:
     """By how much the first loses more than the second, of two complete lines on the same sets."""
-    return stats.across([first + second for first, second in zip(_terms(a, 1.0), _terms(b, -1.0), strict=True)])
+    sets = [first + second for first, second in zip(_terms(a, 1.0), _terms(b, -1.0), strict=True)]
+    return stats.across(stats.on_shared_draws(sets))
 
 
 def _marked(found: Sequence[RobustnessGap]) -> list[RobustnessGap]:

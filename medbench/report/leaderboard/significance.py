@@ -7,33 +7,32 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medbench import stats
+from medbench.report.leaderboard.families import BEST, of_lines, pretraining_spread
 from medbench.report.leaderboard.lines import Leaderboard, LeaderboardEntry, SignificanceMark, standing, summarise
 from medbench.stats.metrics import METRICS
 from medbench.system import fork_pool
 
 
 def pairs(board: Leaderboard, metric: str) -> int:
-    """How many comparisons of two lines at equal labels the board holds: the family of its marks."""
+    """How many comparisons of two lines at equal labels the board holds."""
     counts = [sum(metric in line.plain for line in board.at(budget)) for budget in board.budgets()]
     return sum(n * (n - 1) // 2 for n in counts)
 
 
 def legend(board: Leaderboard, metric: str) -> str:
-    n = pairs(board, metric)
     of = " of this selection" if board.selection else ""
-    corrected = f", Holm-corrected over the {n} pairs of lines with equal labels{of}" if n > 1 else ""
-    alone = "; intervals are of each comparison alone" if n > 1 else ""
-    return f"* best   = not shown to differ from the best: paired, 5 %{corrected}{alone}   ? too few groups to say"
+    alone = "; intervals are of each comparison alone" if pairs(board, metric) > 1 else ""
+    return f"* best   = not shown to differ from the best: paired; family: {BEST.words}{of}{alone}   ? too few groups to say"
 
 
 def marks(board: Leaderboard, metric: str) -> Mapping[LeaderboardEntry, SignificanceMark]:
     """What is the best at each budget, and what is not shown to differ from it.
 
-    Nothing is called the best before all lines of the budget are there; of equal means the first is. The family of Holm's correction is every
-    pair of lines at equal labels, although only those with the best are computed: the best was picked after looking.
+    Nothing is called the best before all lines of the budget are there; of equal means the first is. p is corrected as `families.BEST` says.
     """
     if metric not in board._marks:
-        board._marks[metric] = _marked(board, metric, [_gaps(board.at(budget), metric) for budget in board.budgets()])
+        spread = pretraining_spread(board, metric)
+        board._marks[metric] = _marked(board, [_gaps(board, board.at(budget), metric, spread) for budget in board.budgets()])
     return board._marks[metric]
 
 
@@ -53,12 +52,13 @@ def precompute(found: Sequence[Leaderboard], metric: str | None = None, *, all_m
     import scipy.special  # noqa: F401  # once, and not in each copy of this process
 
     jobs = [(board, budget) for board in found for budget in board.budgets()]
+    spreads = {board: pretraining_spread(board, shown[board]) for board in marked}
 
     def worked_out(job: tuple[Leaderboard, str]) -> tuple[list[dict[str, stats.Summary]], _Gaps | None]:
         board, budget = job
         lines = board.at(budget)
         summarised(board, lines)
-        return [line._summaries for line in lines], _gaps(lines, shown[board]) if board in marked else None
+        return [line._summaries for line in lines], _gaps(board, lines, shown[board], spreads[board]) if board in marked else None
 
     gaps: dict[Leaderboard, list[_Gaps | None]] = {}
     for (board, budget), (summaries, found_there) in zip(jobs, fork_pool.each(worked_out, jobs, processes), strict=True):
@@ -66,35 +66,32 @@ def precompute(found: Sequence[Leaderboard], metric: str | None = None, *, all_m
         for line, summary in zip(board.at(budget), summaries, strict=True):
             line._summaries.update(summary)
     for board in marked:
-        board._marks[shown[board]] = _marked(board, shown[board], gaps[board])
+        board._marks[shown[board]] = _marked(board, gaps[board])
 
 
-#: At one budget: the best's place among its lines; the others' places, their differences to it, p not yet corrected.
-_Gaps = tuple[int, list[int], list[stats.Estimate], list[float]]
+#: At one budget: the best's place among its lines; of each other's place the difference to it, and its p.
+_Gaps = tuple[int, dict[int, tuple[stats.Estimate, float]]]
 
 
-def _gaps(lines: Sequence[LeaderboardEntry], metric: str) -> _Gaps | None:
+def _gaps(board: Leaderboard, lines: Sequence[LeaderboardEntry], metric: str, spread: dict[str, stats.Spread]) -> _Gaps | None:
     if not all(metric in line.plain for line in lines):
         return None
     defined = [place for place, line in enumerate(lines) if not np.isnan(line.plain[metric]).any()]
     if not defined:
         return None
-    best = max(defined, key=lambda place: lines[place].merit(metric))
-    others = [place for place in range(len(lines)) if place != best]
-    gaps = stats.differences_to([lines[place].sample(metric) for place in others], lines[best].sample(metric))
-    return best, others, gaps, stats.p_values(gaps)
+    places, sign = {line: place for place, line in enumerate(lines)}, METRICS[metric].sign
+    made = of_lines(lines, metric, BEST, 0.0, spread, board)
+    best = places[made[0].first] if made else defined[0]
+    return best, {places[one.second]: (one.verdict.difference.times(-sign), one.verdict.p) for one in made}
 
 
-def _marked(board: Leaderboard, metric: str, each: Sequence[_Gaps | None]) -> dict[LeaderboardEntry, SignificanceMark]:
+def _marked(board: Leaderboard, each: Sequence[_Gaps | None]) -> dict[LeaderboardEntry, SignificanceMark]:
     found = dict.fromkeys(board.lines, SignificanceMark())
-    gaps: dict[LeaderboardEntry, tuple[stats.Estimate, float]] = {}
     for budget, there in zip(board.budgets(), each, strict=True):
         if there is not None:
             lines = board.at(budget)
-            best, others, *each_other = there
+            best, gaps = there
             found[lines[best]] = SignificanceMark("*")
-            gaps |= zip([lines[place] for place in others], zip(*each_other, strict=True), strict=True)
-    corrected = stats.holm([p for _, p in gaps.values()], pairs(board, metric))
-    for (line, (gap, _)), p in zip(gaps.items(), corrected, strict=True):
-        found[line] = SignificanceMark("?" if np.isnan(p) else "=" if p > 0.05 else "", gap, p)
+            for place, (gap, p) in gaps.items():
+                found[lines[place]] = SignificanceMark("?" if np.isnan(p) else "=" if p > 0.05 else "", gap, p)
     return found

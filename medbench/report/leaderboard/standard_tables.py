@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medbench.report.leaderboard.class_groups import class_group_notes
+from medbench.report.leaderboard.families import to_supervised
 from medbench.report.leaderboard.lines import (
     AXES,
     COLUMNS,
@@ -105,6 +107,8 @@ def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
         *board.about["marks"],
         *encoder_marks(board),
         *class_notes(board, metric),
+        *to_supervised(board, board.shown(metric)),
+        *_class_groups(board),
         *_setting(board, rows),
         *_shares(board, rows),
         *_chance(board, rows, metric),
@@ -125,6 +129,12 @@ def judged(board: Leaderboard) -> list[Note]:
     gone = f", {board.judged - shown} of which are not in this table" if board.judged > shown else ""
     lines = f"{board.judged} line{'s were' if board.judged != 1 else ' was'}"
     return [Note("judged", f"{lines} judged on these images so far{gone}; replaced and deleted rows count, too.")]
+
+
+def _class_groups(board: Leaderboard) -> list[Note]:
+    """Where the groups of each class, which intervals rest on, were not counted."""
+    done = [line for line in board.lines if line.rows]
+    return class_group_notes(done[0].class_groups, board.about["groups"] or "image") if done else []
 
 
 def drawn(board: Leaderboard) -> list[Note]:

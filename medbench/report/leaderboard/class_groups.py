@@ -1,0 +1,62 @@
+"""How many groups of each class a scored set has: what its intervals and tests have degrees of freedom by.
+
+The plan says it; a folder that is older than that has it in the labels that it saved; of one that was shared without them it is worked out from the images
+of each class, which the rows name, as if all groups were of one size. Which of the three is told by `ClassGroups.source`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from medbench.run.store import NoPredictions, Store
+from medbench.schema import Note, Row
+from medbench.stats import splits
+
+Source = Literal["counted", "estimated", "unknown"]
+
+
+@dataclass(frozen=True)
+class ClassGroups:
+    """of_class: of each class (of a multi-label task of each label's positives); () where unknown."""
+
+    of_class: tuple[int, ...] = ()
+    binary: bool = False
+    source: Source = "unknown"
+
+
+UNKNOWN = ClassGroups()
+
+
+def class_groups(about: Mapping[str, Any], target: str, rows: Sequence[tuple[Row, Store]]) -> ClassGroups:
+    """Of the scored set `target`, of which a plan says `about`. rows: some of its rows and where they lie."""
+    classes, binary = len(about["classes"]), about["kind"] == "binary"
+    given = (about.get("class_groups") or {}).get(target, ())
+    if len(given) == classes:
+        return ClassGroups(tuple(given), binary, "counted")
+    for row, store in rows[:1]:
+        try:
+            saved = store.target(str(row.provenance["target"]))
+        except NoPredictions:
+            break
+        return ClassGroups(tuple(splits.class_groups(saved["labels"], saved["groups"], classes)), binary, "counted")
+    images, groups = about["parts"][target]
+    for row, _ in rows:
+        known = (row.provenance.get("parts") or {}).get(target) or {}
+        if len(known.get("classes", ())) == classes:
+            return ClassGroups(tuple(round(n * groups / images) or min(n, 1) for n in known["classes"]), binary, "estimated")
+    return UNKNOWN
+
+
+def class_group_notes(found: ClassGroups, group: str) -> list[Note]:
+    """What a reader of intervals must know of where the counts are from. group: what a group is."""
+    if found.source == "counted":
+        return []
+    if found.source == "estimated":
+        text = f"Intervals: the {group}s of each class are estimated from its images, as these results are older than their count."
+    else:
+        text = (
+            f"Intervals: the {group}s of each class are not known; all are taken for the evidence, which is too many where a class is rare."
+        )
+    return [Note("class groups", text)]
