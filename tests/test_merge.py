@@ -16,6 +16,8 @@ from medbench import Store
 from medbench.run import merge as merging
 from medbench.run.record_log import RecordLog
 from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError, fingerprint, parsed, with_checksum
+from medbench.stats.array_sketch import sketch
+from medbench.system import fast_npz
 
 Medbench = Callable[..., int]
 IDS = np.array(["Mueller_Hans_1.png", "b.png", "c.png"])
@@ -152,6 +154,21 @@ def test_scores_of_another_row_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the scores of derm random .* seed 1 are not its own.*delete .*scores/"):
         merging.merge([store.folder], tmp_path / "c")
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("part", ["probabilities", "resamples"])
+def test_scores_with_the_same_decisions_are_told_by_their_sketch_and_their_resamples(part: str, tmp_path: Path) -> None:
+    store = Store(tmp_path / "a")
+    results(store.folder, 0.4, seeds=0)
+    one = row(PlannedCell(cell(0), fingerprint(0), 20, "s", "t"), 0.4)
+    kept = {**one.provenance["scores"], "probabilities": sketch(scores(0.4)["probabilities"])}
+    one = replace(one, provenance={**one.provenance, "scores": kept})
+    store.add(one, scores(0.4))
+    assert merging.merge([store.folder], tmp_path / "b") == (1, 1)
+    file = store.folder / "scores" / f"{one.fingerprint[:32]}.npz"
+    file.write_bytes(fast_npz.dumped({**scores(0.4), part: scores(0.43)[part]}))
+    with pytest.raises(UserError, match=r"are not its own"):
+        merging.merge([store.folder], tmp_path / "c")
 
 
 def test_other_images_under_one_name_are_told(tmp_path: Path) -> None:

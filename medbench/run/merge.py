@@ -10,7 +10,10 @@ import numpy as np
 
 from medbench.run.store import Damaged, NoPredictions, Store
 from medbench.schema import Row, UserError, fingerprint
+from medbench.stats.array_sketch import distance, sketch
+from medbench.stats.metrics import METRICS
 
+_ROUNDING = 1e-5  # of float32, in which scores are saved
 _COMPARED = ("ids", "labels", "groups")  # of a scored set: older folders have neither bags nor metadata
 
 
@@ -70,12 +73,42 @@ def _check_folders(folders: Sequence[Path], out: Path) -> None:
 
 def _check_scores(source: Store, row: Row) -> None:
     """Raises UserError where the scores of a row cannot be read, or are another row's: an older medbench mixed those of two folders."""
-    arrays, said = source.arrays(row), row.provenance.get("scores", {}).get("decisions")
-    if "resamples" not in arrays or (said and "decisions" in arrays and fingerprint(arrays["decisions"].tolist())[:16] != said):
+    arrays = source.arrays(row)
+    if not _are_its_own(arrays, row):
         raise Damaged(
             f"{source.folder / 'rows.jsonl'}: the scores of {row.cell} are not its own.",
             then=f"delete {source.folder}/scores/{row.fingerprint[:32]}.npz: medbench run computes its cell again",
         )
+
+
+def _are_its_own(arrays: Mapping[str, np.ndarray], row: Row) -> bool:
+    """By what the row says of them: its decisions, the sketch of its probabilities, and its metrics, about which their resamples lie."""
+    if "resamples" not in arrays:
+        return False
+    said = row.provenance.get("scores", {})
+    if "decisions" in said and "decisions" in arrays and fingerprint(arrays["decisions"].tolist())[:16] != said["decisions"]:
+        return False
+    if (
+        "probabilities" in said
+        and "probabilities" in arrays
+        and distance(sketch(arrays["probabilities"]), said["probabilities"]) > _ROUNDING
+    ):
+        return False
+    names = arrays["metrics"].tolist() if "metrics" in arrays else list(row.metrics)
+    return len(names) == len(arrays["resamples"]) and all(
+        _is_among(values, row.metrics[name]["value"])
+        for name, values in zip(names, arrays["resamples"], strict=True)
+        if name in row.metrics and not METRICS[name].grows_by_chance
+    )
+
+
+def _is_among(resamples: np.ndarray, value: float | None) -> bool:
+    """Whether a metric's value lies where its resamples do, or as far beyond them as they reach; True where nothing is defined."""
+    known = resamples[np.isfinite(resamples)]
+    if value is None or not len(known):
+        return True
+    low, high = float(known.min()), float(known.max())
+    return low - (high - low) - _ROUNDING <= value <= high + (high - low) + _ROUNDING
 
 
 def _scored_sets(merged: Store, chosen: Iterable[tuple[Store, Row]]) -> dict[str, Store]:
