@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medbench import images
-from medbench.images import ContentHash, decoding, hashing, pixel_ingredients
+from medbench.images import ContentHash, decoding, pixel_ingredients
 from medbench.schema.ingredients import raised
 
 RNG = np.random.default_rng(0)
@@ -55,14 +55,3 @@ def test_their_decoder_is_an_ingredient_of_its_own(tmp_path):
     deep = images.content_hashes([write_png(tmp_path / "a.png", TWELVE, RGB)], tmp_path)
     assert raised(pixel_ingredients(deep)) == raised({"decoder png of deep colour": 2})
     assert not raised(pixel_ingredients([ContentHash("0" * 64, "png")])) and decoding.DECODERS["png"] == 1
-
-
-def test_a_memory_that_does_not_know_them_forgets_its_png_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(hashing, "_SETTLED_NS", -1)
-    monkeypatch.setattr(hashing, "_FORMATS", 0)
-    monkeypatch.setattr(decoding, "format_of", lambda head: "png")
-    file = write_png(tmp_path / "a.png", TWELVE, RGB)
-    (older,) = images.content_hashes([file], tmp_path)
-    monkeypatch.undo()
-    (found,) = images.content_hashes([file], tmp_path)
-    assert (older.file_format, found.file_format) == ("png", "png of deep colour") and older == found

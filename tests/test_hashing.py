@@ -64,7 +64,15 @@ def sha256s(files):
 
 def remembered(cache):
     with closing(sqlite3.connect(cache / "hashes.sqlite")) as db:
-        return {Path(path).name for (path,) in db.execute("SELECT path FROM files")}
+        return {Path(path).name for (path,) in db.execute("SELECT path FROM contents")}
+
+
+def mislead(cache, place=None):
+    """The memory says of a file, or of all, that it holds other bytes, as where a disk changed these under all that is compared."""
+    with closing(sqlite3.connect(cache / "hashes.sqlite")) as db, db:
+        for row in db.execute("SELECT * FROM contents WHERE path = ? OR ? IS NULL", (place, place)).fetchall():
+            lie = (*row[:5], "0" * 64, row[6])
+            db.execute("UPDATE contents SET sha256 = ?, crc32 = ? WHERE path = ?", (lie[5], hashing._checksum(lie), row[0]))
 
 
 def test_hashes_are_remembered_while_the_file_stays_as_it_is(tmp_path, cache, settled, monkeypatch):
@@ -169,8 +177,7 @@ def test_rehashing_believes_nothing_and_reads_each_file_once(tmp_path, cache, se
     file = tmp_path / "a"
     file.write_bytes(b"content")
     images.content_hashes([file], cache)
-    with closing(sqlite3.connect(cache / "hashes.sqlite")) as db, db:
-        db.execute("UPDATE files SET sha256 = ?", ("0" * 64,))
+    mislead(cache)
     assert images.content_hashes([file], cache) == ["0" * 64]
     digest, read = hashlib.file_digest, []
     monkeypatch.setattr(hashlib, "file_digest", lambda *given: read.append(1) or digest(*given))
@@ -196,10 +203,28 @@ def test_several_planners_at_once(tmp_path, cache):
     assert answers == [[hashlib.sha256(str(i).encode()).hexdigest() for i in range(600)]] * 4
 
 
-def test_a_spoilt_memory_is_named(tmp_path, cache):
+def test_a_spoilt_memory_is_made_anew(tmp_path, cache, settled, caplog):
     (cache / "hashes.sqlite").write_bytes(b"not a database" * 100)
+    assert images.content_hashes([Path(__file__)], cache) == sha256s([Path(__file__)])
+    assert "is damaged (file is not a database): reading all files again" in caplog.text
+    assert remembered(cache) == {Path(__file__).name}
+
+
+def test_a_memory_that_cannot_be_written_is_named(tmp_path, cache):
+    (cache / "hashes.sqlite").mkdir()
     with pytest.raises(UserError, match=r"hashes\.sqlite.*delete it"):
         images.content_hashes([Path(__file__)], cache)
+
+
+@pytest.mark.parametrize("column", ["sha256", "format"])
+def test_a_remembered_row_that_was_damaged_is_read_again(column, tmp_path, cache, settled):
+    file = tmp_path / "a"
+    file.write_bytes(b"content")
+    (first,) = images.content_hashes([file], cache)
+    with closing(sqlite3.connect(cache / "hashes.sqlite")) as db, db:
+        db.execute(f"UPDATE contents SET {column} = ?", ("0" * 64,))
+    (again,) = images.content_hashes([file], cache)
+    assert (again, again.file_format) == (first, first.file_format)
 
 
 def test_rehash_finds_what_the_memory_hides(folder, mine, medbench, settled, capsys, tmp_path):
@@ -207,8 +232,8 @@ def test_rehash_finds_what_the_memory_hides(folder, mine, medbench, settled, cap
     asked = ("run", "--task", f"folder:{folder}", "--encoder", mine, "--methods", "given", "--size", "32", "--labels", "100", "--no-audit")
     assert medbench(*asked, "--out", str(tmp_path / "out")) == 0
     with closing(sqlite3.connect(images.cache_folder() / "hashes.sqlite")) as db, db:
-        (first,) = db.execute("SELECT MIN(path) FROM files").fetchone()
-        db.execute("UPDATE files SET sha256 = ? WHERE path = ?", ("0" * 64, first))
+        (first,) = db.execute("SELECT MIN(path) FROM contents").fetchone()
+    mislead(images.cache_folder(), first)
     capsys.readouterr()
     assert medbench(*asked, "--plan", "--out", str(tmp_path / "out")) == 0
     believed = capsys.readouterr()

@@ -217,11 +217,11 @@ def test_formats_are_remembered_and_an_older_memory_learns_them(
     found = hashing.content_hashes(files, cache)
     assert {content.file_format for content in found} == {"dicom", "jpeg"}
     with hashing._database(cache) as db, db:
-        db.execute("ALTER TABLE files DROP COLUMN format")
+        db.execute("ALTER TABLE contents DROP COLUMN format")
     again = hashing.content_hashes(files, cache)
     assert again == found and [a.file_format for a in again] == [b.file_format for b in found]
     with hashing._database(cache) as db:
-        assert db.execute("SELECT count(*) FROM files WHERE format IS NULL").fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM contents WHERE format IS NULL").fetchone() == (0,)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ change times. `rehashing` is for those.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sqlite3
 import stat
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -28,6 +30,9 @@ from medbench.system.progress_listener import heard_in_threads, report_megabytes
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+log = logging.getLogger("medbench")
+_FILE = "hashes.sqlite"
+_SPOILT = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)  # what only making it anew helps against
 _ERRAND = 16  # files a thread is sent for: sending costs ten times what asking for a remembered file's state does
 _BLOCK = 500  # files a query and a transaction: what a killed run can lose
 _LARGE = 64 << 20  # bytes of a file whose reading is worth a progress line of its own
@@ -35,10 +40,15 @@ _TRIES = 3  # readings of a file that is written meanwhile
 #: A file changed again within a file system's clock tick keeps its times. One that was younger than this when it was read is not remembered (git's
 #: "racily clean" entries): a second is ext3's and HFS+'s tick, two are FAT's.
 _SETTLED_NS = 2_000_000_000
-_TYPES = "path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER, sha256 TEXT, format TEXT"
+#: `files`, the table of an older medbench, knew no deep colour from other PNG files, and no checksum of a row.
+_TABLE = "contents"
+_TYPES = "path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER, sha256 TEXT, format TEXT, crc32 INTEGER"
 _COLUMNS = tuple(part.split()[0] for part in _TYPES.split(", "))
-_FORMATS = 1  # of a memory's formats: 0, of an older medbench, did not know PNG files of deep colour from others
 _read_again: ContextVar[set[str] | None] = ContextVar("read_again", default=None)
+
+
+class _Spoilt(Exception):
+    """The memory of content hashes is no database any more."""
 
 
 class FileState(NamedTuple):
@@ -93,7 +103,7 @@ def content_hashes(images: Sequence[Image], cache_dir: Path, stage: str = "readi
 
     stage: as which it reports its progress. The reading of a large file, which may be a whole data set, is a stage of its own.
 
-    Hashes and formats are kept in `cache_dir/hashes.sqlite` by path and `FileState`; several processes may use it at once.
+    Hashes and formats are kept in `cache_dir/hashes.sqlite` by path and `FileState`, a row with its checksum; several processes may use it at once.
     Raises UserError naming the files that cannot be read (ten of them, and how many).
     """
     places = [None if isinstance(image, Drawn) else os.path.abspath(image) for image in images]
@@ -101,15 +111,27 @@ def content_hashes(images: Sequence[Image], cache_dir: Path, stage: str = "readi
     check_names(paths)
     known: dict[str, ContentHash] = {}
     bad: list[str] = []
-    if paths:
-        with _database(cache_dir) as db, ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
-            for start in range(0, len(paths), _BLOCK):
-                _hash_block(db, threads, paths[start : start + _BLOCK], known, bad)
-                report_progress(stage, min(start + _BLOCK, len(paths)), len(paths), "files")
+    try:
+        _hash_all(paths, cache_dir, stage, known, bad)
+    except _Spoilt as error:
+        log.warning("the memory of content hashes %s is damaged (%s): reading all files again", cache_dir / _FILE, error)
+        (cache_dir / _FILE).unlink(missing_ok=True)
+        bad.clear()
+        _hash_all(paths, cache_dir, stage, known, bad)
     if bad:
         raise UserError(f"{len(bad)} of {len(paths)} image files cannot be read: {'; '.join(bad[:10])}{' ...' if len(bad) > 10 else ''}")
     drawn = (ContentHash(hashlib.sha256(image.key.encode()).hexdigest()) for image in images if isinstance(image, Drawn))
     return [next(drawn) if place is None else known[place] for place in places]
+
+
+def _hash_all(paths: list[str], cache_dir: Path, stage: str, known: dict[str, ContentHash], bad: list[str]) -> None:
+    """`_hash_block` of all, a block at a time. Raises _Spoilt."""
+    if not paths:
+        return
+    with _database(cache_dir) as db, ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
+        for start in range(0, len(paths), _BLOCK):
+            _hash_block(db, threads, paths[start : start + _BLOCK], known, bad)
+            report_progress(stage, min(start + _BLOCK, len(paths)), len(paths), "files")
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -131,8 +153,8 @@ def _hash_block(
     again = _read_again.get()
     believed = [path for path in paths if again is None or path in again]
     marks = ",".join("?" * len(believed))
-    rows = db.execute(f"SELECT {', '.join(_COLUMNS)} FROM files WHERE path IN ({marks})", believed)
-    stored = {row[0]: ReadFile(FileState(*row[1:5]), row[5], row[6], True) for row in rows}
+    rows = db.execute(f"SELECT {', '.join(_COLUMNS)} FROM {_TABLE} WHERE path IN ({marks})", believed)
+    stored = {row[0]: ReadFile(FileState(*row[1:5]), row[5], row[6], True) for row in rows if row[7] == _checksum(row[:7])}
     some = [paths[start : start + _ERRAND] for start in range(0, len(paths), _ERRAND)]
     errand = heard_in_threads(lambda one: [_hash_file(path, stored.get(path)) for path in one])
     new = []
@@ -142,12 +164,17 @@ def _hash_block(
             continue
         known[path] = ContentHash(found.sha256, found.file_format)
         if found.settled and found is not stored.get(path):
-            new.append((path, *found.state, found.sha256, found.file_format))
+            row = (path, *found.state, found.sha256, found.file_format)
+            new.append((*row, _checksum(row)))
     if new:
         with db:
-            db.executemany(f"INSERT OR REPLACE INTO files ({', '.join(_COLUMNS)}) VALUES ({','.join('?' * len(_COLUMNS))})", new)
+            db.executemany(f"INSERT OR REPLACE INTO {_TABLE} ({', '.join(_COLUMNS)}) VALUES ({','.join('?' * len(_COLUMNS))})", new)
     if again is not None:
         again.update(path for path, *_ in new)
+
+
+def _checksum(row: Iterable[object]) -> int:
+    return zlib.crc32("\0".join(map(str, row)).encode())
 
 
 def _hash_file(path: str, stored: ReadFile | None) -> ReadFile | OSError:
@@ -181,27 +208,23 @@ def _watched_digest(stream: BinaryIO, path: str, size: int) -> _Hash:
 
 @contextmanager
 def _database(cache_dir: Path) -> Iterator[sqlite3.Connection]:
-    file = cache_dir / "hashes.sqlite"
+    file = cache_dir / _FILE
     try:
         with closing(sqlite3.connect(file, timeout=60)) as db:
-            if _columns(db) != _COLUMNS or _formats(db) < _FORMATS:
+            if _columns(db) != _COLUMNS:
                 with db:
                     db.execute("BEGIN IMMEDIATE")
-                    if _columns(db) != _COLUMNS:  # an older medbench compared less: its hashes are not believed
-                        db.execute("DROP TABLE IF EXISTS files")
-                        db.execute(f"CREATE TABLE files ({_TYPES})")
-                    db.execute("DELETE FROM files WHERE format = 'png'")
-                    db.execute(f"PRAGMA user_version = {_FORMATS}")
+                    if _columns(db) != _COLUMNS:
+                        db.execute(f"DROP TABLE IF EXISTS {_TABLE}")
+                        db.execute(f"CREATE TABLE {_TABLE} ({_TYPES})")
             yield db
     except sqlite3.Error as error:
+        if error.sqlite_errorcode in _SPOILT:
+            raise _Spoilt(str(error)) from error
         raise UserError(
             f"The memory of content hashes {file} cannot be used ({error}).", then="free some space, or delete it: it is made anew"
         ) from error
 
 
-def _formats(db: sqlite3.Connection) -> int:
-    return int(db.execute("PRAGMA user_version").fetchone()[0])
-
-
 def _columns(db: sqlite3.Connection) -> tuple[str, ...]:
-    return tuple(column[1] for column in db.execute("PRAGMA table_info(files)"))
+    return tuple(column[1] for column in db.execute(f"PRAGMA table_info({_TABLE})"))
