@@ -5,7 +5,8 @@
     medbench compare runs/derm
 
 Without the images the same command runs on drawn ones and says so; the numbers below are of the real ones. Hardware and time: one CPU core,
-20 minutes with the pretrainings (36 on a busy one; results/README.md).
+about 25 minutes with the pretrainings: five more than with the three draws of results/derm, for 20 of 1 % and 10 of 10 % (half as many of a
+trained head).
 
 Expected, AUC of supervised weights at 1, 10, 100 %: about .71 (sd .02 over draws), .81 (sd .01), .87; random weights .67, .76, .82. No
 single method that saw 4,000 views of the training part is shown to beat the supervised weights that it started from; three of them side by

@@ -16,7 +16,7 @@ from medbench.report.methods_text import methods_text
 from medbench.run import cost_estimate, execution, planning
 from medbench.run.draw_counts import number_of_draws, number_of_initialisations
 from medbench.run.store import Store
-from medbench.schema import registry
+from medbench.schema import UserError, registry
 
 
 @pytest.mark.parametrize(
@@ -124,3 +124,20 @@ def test_the_plan_says_what_it_would_cost_to_speak_of_methods(monkeypatch: pytes
     assert f"take about {seconds:,.0f} s more to pretrain and embed, and {rows:,} more rows to solve." in note.text
     assert cost_estimate.more_pretrainings(planning.plan(replace(asked, methods=("supervised",)))) == []
     assert cost_estimate.more_pretrainings(planning.plan(replace(asked, methods=("random", "supervised"), pretrain_seeds=2))) == []
+
+
+def test_draws_that_are_not_under_all_pretrainings_are_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    """More draws for the first pretraining alone: the table would refuse their mean at the end of the run."""
+    asked = Grid(methods=("random",), labels=("10",), seeds=3, pretrain_seeds=2, size=32, data="phantom")
+    store = Store(tmp_path / "out")
+    store.create()
+    store.add_plan(planning.plan(asked).file)
+    store.check_crossed(planning.plan(replace(asked, seeds=2, pretrain_seeds=1)).file)
+    store.check_crossed(planning.plan(replace(asked, seeds="auto")).file)
+    alone = planning.plan(replace(asked, seeds="auto", pretrain_seeds=1))
+    with pytest.raises(
+        UserError,
+        match=r"random linear 10% in .*out would have 20 draws under one pretraining seed and 3 under another.*--pretrain-seeds 2",
+    ):
+        execution.execute(alone, store)
+    store.check_crossed(replace(alone.file, cells=tuple(replace(cell, setting="another") for cell in alone.file.cells)))

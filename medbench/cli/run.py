@@ -55,6 +55,7 @@ def run_command(
         print(chosen.text.partition("\n\n")[0], file=sys.stderr)  # what it asks; the file holds commands and expected numbers
     if not plan:
         store.check()
+    store.check_crossed(planned.file)
     rows = store.rows()
     todo = execution.missing(planned, store, done=rows)
     for note in planned.notes:

@@ -60,6 +60,7 @@ def execute(
         devices.check_device(device, precision)
     lacking = set(missing(plan, store))
     work = [(unit, todo) for unit in plan.units if (todo := [planned for planned in unit.cells if planned in lacking])]
+    store.check_crossed(plan.file)
     context = RunContext(plan, store, devices.resolve(device) if work else device)
     with calling(progress):
         _decode_images(context, work)

@@ -256,18 +256,7 @@ class Store:
         """Merge into plan.json. Cells that were there stay, unless they belong to other data or an older setting of a line that is new here:
         seeds of two settings must not be averaged, nor scores on two sets compared."""
         with self._lock():
-            old = self.plan()
-            now = {_line(entry.cell): entry.setting for entry in plan.cells}
-            data = {key.rpartition("|")[0]: about["identity"] for key, about in plan.tasks.items()}
-            tasks = {
-                key: about for key, about in old.tasks.items() if data.get(key.rpartition("|")[0], about["identity"]) == about["identity"]
-            }
-            kept = [
-                entry
-                for entry in old.cells
-                if f"{entry.cell.task}|{entry.cell.data}|{entry.cell.target}" in tasks
-                and now.get(_line(entry.cell), entry.setting) == entry.setting
-            ]
+            old, tasks, kept = self.plan(), *self._kept(plan)
             cells = {entry.cell: entry for entry in (*kept, *plan.cells)}
             commands = list(dict.fromkeys((*old.commands, *plan.commands)))
             every = {**old.settings, **plan.settings}
@@ -278,6 +267,34 @@ class Store:
                 "settings": {name: every[name] for name in dict.fromkeys(entry.setting for entry in cells.values()) if name in every},
             }
             atomic_write.record(self.folder / "plan.json", record, indent=1, default=asdict)
+
+    def _kept(self, plan: PlanFile) -> tuple[dict[str, Mapping[str, Any]], list[PlannedCell]]:
+        """What stays of the folder's plan beside another one: scored sets, and cells, see `add_plan`."""
+        old = self.plan()
+        now = {_line(entry.cell): entry.setting for entry in plan.cells}
+        data = {key.rpartition("|")[0]: about["identity"] for key, about in plan.tasks.items()}
+        tasks = {key: about for key, about in old.tasks.items() if data.get(key.rpartition("|")[0], about["identity"]) == about["identity"]}
+        kept = [
+            entry
+            for entry in old.cells
+            if f"{entry.cell.task}|{entry.cell.data}|{entry.cell.target}" in tasks
+            and now.get(_line(entry.cell), entry.setting) == entry.setting
+        ]
+        return tasks, kept
+
+    def check_crossed(self, plan: PlanFile) -> None:
+        """Raises UserError where a plan would leave a line with draws that are not under all of its pretrainings: no mean could be taken."""
+        draws: dict[Cell, dict[int, set[int]]] = {}
+        for cell in (entry.cell for entry in (*self._kept(plan)[1], *plan.cells)):
+            draws.setdefault(_line(cell), {}).setdefault(cell.pretrain_seed, set()).add(cell.seed)
+        for line in {_line(entry.cell): None for entry in plan.cells}:
+            under = draws[line]
+            if len(set(map(frozenset, under.values()))) > 1:
+                most, counts = max(under) + 1, sorted(map(len, under.values()))
+                name = f"{line.method} {line.protocol} {line.labels} in {self.folder}"
+                what = f"{name} would have {counts[-1]} draws under one pretraining seed and {counts[0]} under another: there is no mean of these."
+                then = f"--pretrain-seeds {most}, or another folder (--out)" if most > 1 else "another folder (--out)"
+                raise UserError(what, then=then)
 
     def add_target(
         self,
