@@ -189,13 +189,22 @@ def test_degrees_of_freedom_are_the_rarer_classs() -> None:
     assert 22 < seven.df < 200 and seven.fewest == 23
 
 
+def test_a_difference_has_a_few_degrees_of_freedom_more_and_never_more_than_groups() -> None:
+    plain, resamples = np.array([0.8]), np.random.default_rng(0).normal(0.8, 0.02, (1, R))
+    for of_class, df in (((95, 5), 4.4 + intervals.PRIOR), ((50, 50), 99), ((5, 5), 9)):
+        known = stats.reference("auc", of_class, sum(of_class), binary=True)
+        assert stats.Sample(plain, resamples, sum(of_class), reference=known).df == pytest.approx(df, abs=0.1)
+    assert stats.Sample(plain, resamples, GROUPS).df == GROUPS - 1
+
+
 def test_an_interval_at_the_edge() -> None:
-    """Wilson's interval of 18 of 20 where the resamples say what a binomial does; exact ones of 20 and of 0 of 20."""
+    """Wilson's interval of 18 of 20 where the resamples say what a binomial does, by Student's quantile; exact ones of 20 and of 0 of 20."""
     known = stats.reference("accuracy", (20,), 20)
     value = np.array([0.9])
-    low, high = intervals.of_scores(value, [(value * (1 - value) / 20, np.inf)], 0.95, known)
-    # statsmodels.stats.proportion.proportion_confint(18, 20, method="wilson")
-    assert (low[0], high[0]) == pytest.approx((0.698974, 0.972130), abs=1e-5)
+    ends = intervals.of_scores(value, [(value * (1 - value) / 20, known.df)], 0.95, known)
+    t = intervals.t_quantile(0.95, 19 + intervals.PRIOR)
+    centre, half = (0.9 + t * t / 40) / (1 + t * t / 20), math.sqrt(t * t / 20 * 0.09 + (t * t / 40) ** 2) / (1 + t * t / 20)
+    assert np.ravel(ends) == pytest.approx([centre - half, centre + half], abs=1e-7)
     perfect = stats.Sample(np.ones(3), np.ones((3, R)), 20, reference=known)
     summary = stats.mean_over_seeds(perfect)
     assert (summary.low, summary.high) == pytest.approx((0.025 ** (1 / 20), 1.0))

@@ -12,7 +12,7 @@ import pytest
 from fakes.results import study
 from PIL import Image
 
-from medbench import UserError, stats
+from medbench import UserError
 from medbench.report import figures, leaderboard
 from medbench.report.figures import calibration_confusion, differences, performance, style
 from medbench.report.figures.attention_map import attention_picture
@@ -125,25 +125,25 @@ def test_of_more_than_four_lines_the_best_and_the_baseline_have_colour(tmp_path:
 
 
 def test_a_forest_shows_the_paired_differences_to_the_baseline(one: list[leaderboard.Leaderboard]) -> None:
-    """At each budget, best first; filled where Holm's correction over the figure's marks leaves the difference."""
+    """At each budget, best first; filled where the family against the baseline leaves the difference."""
     with style.paper():
         (drawing,) = differences.forest(one, None, "")
     board, axes = one[0], axes_of(drawing)
     assert [ax.get_title(loc="left") for ax in axes] == ["10% labels", "100% labels"]
     rows = [label.get_text() for label in axes[0].get_yticklabels()]
-    gaps, filled = [], []
+    family, filled = leaderboard.Family("baseline", "supervised"), []
     for ax, budget in zip(axes, ("10%", "100%"), strict=True):
-        lines = {line.cell.method: line for line in board.at(budget)}
+        judged = {pair.first.cell.method: pair.verdict for pair in leaderboard.comparisons(board, "auc", family, budgets=[budget])}
         marks = {rows[int(line.get_ydata()[0])]: line for line in ax.lines if line.get_marker() == "o"}
         assert set(marks) == {"random", r"sim\$clr"}
         for name, mark in marks.items():
-            base = lines["supervised"].sample("auc")
-            (gap,) = stats.differences_to([lines[name.replace("\\", "")].sample("auc")], base)
-            assert mark.get_xdata()[0] == gap.value
-            assert any(tuple(line.get_xdata()) == pytest.approx(gap.interval()) for line in ax.lines if len(line.get_xdata()) == 2)
-            gaps.append(gap)
+            verdict = judged[name.replace("\\", "")]
+            assert mark.get_xdata()[0] == verdict.difference.value
+            ends = verdict.difference.interval()
+            assert any(tuple(line.get_xdata()) == pytest.approx(ends) for line in ax.lines if len(line.get_xdata()) == 2)
             filled.append(mark.get_markerfacecolor() != "white")
-    assert filled == [p <= 0.05 for p in stats.holm(stats.p_values(gaps), 4)] and any(filled)
+            assert filled[-1] == (verdict.p <= 0.05)
+    assert any(filled)
     assert len(set(rows)) == 2 and rows[0] == r"sim\$clr", "the best is above"
 
 

@@ -83,7 +83,8 @@ def of_scores(
     towards the ends. A score interval (Wilson 1927; for the AUC Newcombe 2006): it never leaves the range, is not flattered near 1, and exists where no
     resample moves the value. Of a perfect or a worthless score it is exact.
     """
-    (cases, df), *seeds = parts
+    (cases, _), *seeds = parts
+    df = reference.df
     bottom, top = reference.range
     inside = np.clip(values, bottom + 1e-9, top - 1e-9)
     assumed = np.maximum(reference.at(inside), 1e-300)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from medbench import stats
 from medbench.report.figures.line_selection import baseline, left_out, readable
 from medbench.report.figures.performance import short_names
 from medbench.report.figures.style import GREY, WIDTHS, Drawing, without_mathtext
-from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
+from medbench.report.leaderboard import Family, Leaderboard, LeaderboardEntry, comparisons
 from medbench.schema import UserError
 from medbench.stats.metrics import METRICS
 
@@ -26,7 +27,7 @@ _SHOWN, _OPEN = "#0072B2", "white"
 def forest(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
     """Each line's difference to the baseline at equal labels, with its 95 % interval, a figure a board and a panel a budget.
 
-    A filled mark: the difference is shown (5 %, Holm-corrected over the marks of the figure). Grey: what counts as practically equal.
+    A filled mark: the difference is shown (against the baseline at each budget, `Family`). Grey: what counts as practically equal.
     The baseline is the best line of `supervised`, else the first line; of more than twelve lines the best are drawn.
     """
     made = [drawing for board in boards if (drawing := _one(board, board.shown(metric), width, alone=len(boards) == 1))]
@@ -44,15 +45,13 @@ def _one(board: Leaderboard, metric: str, width: str, *, alone: bool) -> Drawing
     found = {budget: gaps for budget, gaps in found.items() if gaps}
     if base is None or not found:
         return None
-    every = [gap for gaps in found.values() for gap in gaps.values()]
-    shown = iter(np.array(stats.holm(stats.p_values(every), len(every))) <= 0.05)
     names = short_names([few])
-    order = list(dict.fromkeys(name for gaps in reversed(found.values()) for name in sorted(gaps, key=lambda name: -gaps[name].value)))
+    order = list(dict.fromkeys(name for gaps in reversed(found.values()) for name in sorted(gaps, key=lambda name: -gaps[name][0].value)))
     inches = WIDTHS[width or ("column" if len(found) == 1 else "page")]
     figure = Figure(figsize=(inches, 0.75 + 0.17 * len(order)), layout="constrained")
     axes = figure.subplots(1, len(found), squeeze=False, sharey=True, sharex=True)[0]
     for ax, (budget, gaps) in zip(axes, found.items(), strict=True):
-        _panel(ax, [(order.index(name), gap, bool(next(shown))) for name, gap in gaps.items()])
+        _panel(ax, [(order.index(name), gap, shown) for name, (gap, shown) in gaps.items()])
         ax.set_title(f"{budget} labels", loc="left")
     axes[0].set_yticks(range(len(order)), [without_mathtext(names[name]) for name in order])
     axes[0].invert_yaxis()
@@ -64,14 +63,14 @@ def _one(board: Leaderboard, metric: str, width: str, *, alone: bool) -> Drawing
     return Drawing(name, figure, said)
 
 
-def _differences(board: Leaderboard, metric: str, budget: str, base: str) -> dict[str, stats.Estimate]:
-    """Name of a line -> its difference to the baseline at this budget; empty where the baseline is not finished there."""
-    lines = {line.name: line for line in board.at(budget) if _known(line, metric)}
-    if base not in lines:
+def _differences(board: Leaderboard, metric: str, budget: str, base: str) -> dict[str, tuple[stats.Estimate, bool]]:
+    """Name of a line -> its difference to the baseline at this budget, and whether it is shown to be one; empty where the baseline is not finished."""
+    defined = replace(board, lines=[line for line in board.lines if _known(line, metric)])
+    if base not in {line.name for line in defined.at(budget)}:
         return {}
-    others = [name for name in lines if name != base]
-    gaps = stats.differences_to([lines[name].sample(metric) for name in others], lines[base].sample(metric))
-    return dict(zip(others, gaps, strict=True))
+    found = comparisons(defined, metric, Family("baseline", base), budgets=[budget])
+    sign = METRICS[metric].sign
+    return {pair.first.name: (pair.verdict.difference.times(sign), pair.verdict.p <= 0.05) for pair in found}
 
 
 def _known(line: LeaderboardEntry, metric: str) -> bool:
