@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from medbench import Store
 from medbench.report import compare
 from medbench.report.answer import answer, answers
 from medbench.report.leaderboard import leaderboards
-from medbench.schema import Row
+from medbench.schema import Row, fingerprint
 from medbench.stats.bottleneck import Source, bottleneck, needed
 from medbench.stats.estimates import Estimate
 from medbench.stats.hypothesis_tests import POWER
@@ -99,6 +100,27 @@ def test_a_p_of_one_beside_an_interval_without_0_is_explained_where_it_stands(tm
     for pair in compare.compare(board, "auc", 0.0):
         low, high = pair.verdict.difference.interval()
         assert bool(compare.alone(pair)) == ((low > 0 or high < 0) and pair.verdict.word == "not decidable")
+
+
+def test_a_p_of_several_pretrainings_is_of_the_methods_and_says_so(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    rows = []
+    for method, auc in (("a", 0.9), ("b", 0.7)):
+        for row, resamples in line(method, "10%", auc, own=0.01):
+            for pretrain_seed in range(3):
+                cell = replace(row.cell, pretrain_seed=pretrain_seed)
+                moved = 0.01 * (pretrain_seed - 1) * (1 if method == "a" else -1)
+                auc_there = {"auc": {**row.metrics["auc"], "value": (row.metrics["auc"]["value"] or 0.0) + moved}}
+                rows.append(
+                    (replace(row, cell=cell, fingerprint=fingerprint(str(cell), pretrain_seed), metrics=auc_there), resamples + moved)
+                )
+    fill(store, rows)
+    (said,) = [one for one in compare.sentences([store], None, 0.01) if "a is better than b" in one]
+    assert " That is of the methods, over their pretrainings; of these weights alone p < 0.001." in said
+    (board,) = leaderboards(store)
+    made = answer(board, "auc")
+    assert made is not None and "these weights" not in made.sentence and not any(one.drawn_once for one in board.lines)
 
 
 @pytest.mark.parametrize(

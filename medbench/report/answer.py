@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from medbench import stats
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, marks
+from medbench.report.leaderboard.families import pretraining_spread
 from medbench.stats.bottleneck import Bottleneck, Source, bottleneck
-from medbench.stats.estimates import Sample, paired_difference
 from medbench.stats.hypothesis_tests import OUT_OF_REACH
 from medbench.stats.metrics import METRICS
 from medbench.stats.number_format import number_text
+from medbench.stats.paired_lines import PairedLines, paired_lines
 from medbench.stats.winners_curse import optimism
 
 #: Of more lines that cannot be told from the best, their number.
 NAMED = 4
 #: p that decides, corrected.
 ALPHA = 0.05
-_WORDS = {"draws": "draws of the labels", "pretrainings": "pretraining seeds"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +94,8 @@ class Answer:
         if self.next is None:
             return f"there are too few {group} to say what would tell them apart"
         line, keeps = self.next
-        of, now = _WORDS.get(keeps.source.name, group), f"{keeps.source.n:,}"
+        draws = "initialisations of a head" if self._last == "100%" else "draws of the labels"
+        of, now = {"groups": group, "draws": draws, "pretrainings": "pretraining seeds"}[keeps.source.name], f"{keeps.source.n:,}"
         most = f"{of} are the bottleneck ({keeps.share:.0%} of the interval)"
         if math.isinf(keeps.needed):
             return f"to tell even {self.board.called(line)} from it, {most}: {OUT_OF_REACH} times the {now} there are would not do"
@@ -138,57 +138,43 @@ def answer(board: Leaderboard, metric: str) -> Answer | None:
     ties.sort(key=lambda line: -line.merit(metric))
     score = first.summary(metric).mean
     known = [line for line in last if metric in line.plain and not np.isnan(line.plain[metric]).any()]
-    lucky = METRICS[metric].sign * optimism([line.merit(metric) for line in known], covariance([line.sample(metric) for line in known]))
+    spread = pretraining_spread(board, metric)
+    found = paired_lines([line.sample(metric) for line in known], [spread.get(line.name) for line in known])
+    lucky = METRICS[metric].sign * optimism([line.merit(metric) for line in known], found.covariance)
     weights = tuple(board.called(line) for line in last if line.drawn_once)
-    return Answer(board, metric, (first, *ties), since, score, score - lucky, len(last), _nearest(board, metric, first, ties), weights)
+    nearest = _nearest(
+        board, metric, first, {line: sources(found, known, known.index(line), known.index(first)) for line in ties if line in known}
+    )
+    return Answer(board, metric, (first, *ties), since, score, score - lucky, len(last), nearest, weights)
 
 
 def _nearest(
-    board: Leaderboard, metric: str, first: LeaderboardEntry, ties: Sequence[LeaderboardEntry]
+    board: Leaderboard, metric: str, first: LeaderboardEntry, ties: Mapping[LeaderboardEntry, Sequence[Source]]
 ) -> tuple[LeaderboardEntry, Bottleneck] | None:
-    """Of the lines that are not told from the best the one of which the least more is needed, and what keeps it."""
-    found, p = [], marks(board, metric)
-    for line in ties:
-        gap = p[line].to_best
+    """Of the lines that are not told from the best the one of which the least more is needed, and what keeps it. ties: with their `sources`."""
+    found, signs = [], marks(board, metric)
+    for line, chance in ties.items():
+        gap, corrected = signs[line].to_best, signs[line].p
         if gap is None:
             continue
-        alone, corrected = gap.p(), p[line].p
-        alpha = ALPHA * min(1.0, alone / corrected) if corrected > 0 else ALPHA
-        keeps = bottleneck(gap.value, sources(line.sample(metric), first.sample(metric)), alpha)
+        alpha = ALPHA * min(1.0, gap.p() / corrected) if corrected > 0 else ALPHA
+        keeps = bottleneck(gap.value, chance, alpha)
         if keeps is not None:
             found.append((line, keeps))
     return min(found, key=lambda one: one[1].needed / one[1].source.n, default=None)
 
 
-def covariance(samples: Sequence[Sample]) -> np.ndarray:
-    """(K, K) of the means of lines on one test set: what test groups make, from their resamples, and what draws and pretrainings add to each."""
-    means = np.stack([sample.resamples.mean(0) for sample in samples])
-    groups = np.atleast_2d(np.cov(means)) * samples[0].groups / max(samples[0].groups - 1, 1)
-    own = [sum(variance for variance, _ in stats.linear_contrast([(1.0, sample)]).parts[1:]) for sample in samples]
-    found: np.ndarray = groups + np.diag(own)
-    return found
-
-
-def sources(a: Sample, b: Sample) -> list[Source]:
-    """Where the chance of the difference of two lines comes from."""
-    whole, of_draws = paired_difference(a, b), paired_difference(_joined(a), _joined(b))
-    (groups, df), *seeds = whole.parts
-    found = [Source("groups", groups, df, a.groups)]
-    draws = min(len(sample.plain) // sample.pretrainings for sample in (a, b) if len(sample.plain) > sample.pretrainings) if seeds else 0
-    for variance, own in of_draws.parts[1:]:
-        found.append(Source("draws", variance, own, draws))
-    for variance, own in seeds[len(of_draws.parts) - 1 :]:
-        found.append(Source("pretrainings", variance, own, max(a.pretrainings, b.pretrainings)))
-    return found
-
-
-def _joined(sample: Sample) -> Sample:
-    """Its draws, each the mean over pretrainings."""
-    plain, resamples = (
-        sample.plain.reshape(sample.pretrainings, -1),
-        sample.resamples.reshape(sample.pretrainings, -1, sample.resamples.shape[1]),
-    )
-    return replace(sample, plain=plain.mean(0), resamples=resamples.mean(0), pretrainings=1)
+def sources(found: PairedLines, lines: Sequence[LeaderboardEntry], a: int, b: int) -> list[Source]:
+    """Where the chance of the difference of two of the lines comes from, and how many there are of each source."""
+    both = lines[a], lines[b]
+    draws = [{planned.cell.seed for planned in line.planned} for line in both]
+    shared = min((len(one) for one in draws if len(one) > 1), default=1)
+    pretrained = min((line.pretrainings for line in both if line.pretrainings > 1), default=1)
+    return [
+        Source("groups", float(found.groups[a, b]), float(found.df_groups[a, b]), lines[a].groups),
+        Source("draws", float(found.draws[a, b]), float(found.df_draws[a, b]), shared),
+        Source("pretrainings", float(found.pretrainings[a, b]), float(found.df_pretrainings[a, b]), pretrained),
+    ]
 
 
 def _budget(labels: str) -> str:

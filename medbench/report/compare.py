@@ -113,11 +113,14 @@ def sentences(
 
 
 def alone(pair: PairwiseComparison) -> str:
-    """Why p is large beside an interval that leaves out 0; "" where it is not."""
-    verdict, own = pair.verdict, pair.verdict.difference.p()
-    if verdict.word != "not decidable" or not own <= ALPHA < verdict.p:
-        return ""
-    return f" Alone this pair has p {stats.format_p(own)}, as its interval leaves out 0; p {stats.format_p(verdict.p)} allows for all that were asked about."
+    """Why p is large beside an interval that leaves out 0, and whose p it is where there were several pretrainings; "" where neither is so."""
+    verdict, said = pair.verdict, ""
+    if verdict.word == "not decidable" and verdict.difference.p() <= ALPHA < verdict.p:
+        own, corrected = stats.format_p(verdict.difference.p()), stats.format_p(verdict.p)
+        said = f" Alone this pair has p {own}, as its interval leaves out 0; p {corrected} allows for all that were asked about."
+    if verdict.p_weights is not None and verdict.word != "practically equal":
+        said += f" That is of the methods, over their pretrainings; of these weights alone p {stats.format_p(verdict.p_weights)}."
+    return said
 
 
 def names(board: Leaderboard, first: LeaderboardEntry, second: LeaderboardEntry) -> tuple[str, str]:

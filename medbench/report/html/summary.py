@@ -116,7 +116,7 @@ def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
             word = tag("span", v.word, class_=f"verdict {v.word.replace(' ', '-')}")
             who = [tag("b", first), " ", escaped(_TOLD.get(v.word, "and")), " ", tag("b", second)]
             p = number_format.p_cell(v.p_equal if v.word == "practically equal" else v.p)
-            need = f"{pair.verdict.need(group)}.{compare.alone(pair)}" if v.word == "not decidable" else ""
+            need = f"{f'{v.need(group)}.' if v.word == 'not decidable' else ''}{compare.alone(pair)}"
             drawn = bar(v.difference.value, low, high, ends, zero=True)
             value = number_markup(v.difference.value, "+.3f")
             rows.append(
