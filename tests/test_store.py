@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -278,3 +279,23 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"Results cannot be written to .*file/out: .*Next: medbench run --out FOLDER"):
         Store(tmp_path / "file" / "out").create()
+
+
+def test_rows_of_an_older_medbench_get_checksums_where_a_run_goes_on(store: Store) -> None:
+    file = store.folder / "rows.jsonl"
+    for seed in range(3):
+        store.add(make_row(seed), ARRAYS)
+    whole = file.read_bytes()
+    older = b"".join(re.sub(rb', "checksum": "[0-9a-f]{8}"', b"", line) for line in whole.splitlines(keepends=True)[:2])
+    file.write_bytes(older + whole.splitlines(keepends=True)[2] + b'{"torn')
+    before = Store(store.folder).rows()
+    assert len(before) == 3
+    Store(store.folder).create()
+    assert file.read_bytes() == whole and Store(store.folder).rows() == before
+    state = file.stat()
+    Store(store.folder).create()
+    assert file.stat() == state, "nothing is written where every line has one"
+    changed = whole.replace(b'"seed": 1', b'"seed": 7', 1)
+    file.write_bytes(changed)
+    with pytest.raises(UserError, match=r"rows\.jsonl, line 2, is damaged"):
+        Store(store.folder).rows()

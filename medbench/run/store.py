@@ -242,13 +242,16 @@ class Store:
         check_writable(self.folder, "medbench run --out FOLDER")
 
     def create(self) -> None:
-        """Make the folder, and prove that it can be written. Raises UserError."""
+        """Make the folder, prove that it can be written, and give the rows of an older medbench their checksums. Raises UserError."""
         try:
             for name in ("scores", "targets"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
             atomic_write.remove_abandoned(self.folder, self.folder / "scores", self.folder / "targets")
+            with self._lock():
+                self._rows.give_checksums()
+                self._failures.give_checksums()
         except OSError as error:
             raise UserError(f"Results cannot be written to {self.folder}: {error.strerror}.", then="medbench run --out FOLDER") from error
 
