@@ -29,7 +29,7 @@ from medbench.report.leaderboard import (
 )
 from medbench.report.leaderboard import only as picks
 from medbench.run.store import Store
-from medbench.schema import Note, ProgressCallback, UserError
+from medbench.schema import Note, ProgressCallback, Row, UserError
 from medbench.stats import metrics, number_format
 from medbench.stats.metrics import METRICS
 from medbench.system.progress_listener import calling, report_progress
@@ -189,8 +189,8 @@ def line_names(board: Leaderboard, *lines: LeaderboardEntry) -> list[str]:
 
 
 def _permuted(board: Leaderboard, metric: str, a: LeaderboardEntry, b: LeaderboardEntry, n_permutations: int) -> float:
-    """The group-wise permutation test of one pair. Seeds are paired as they are; of unequal numbers each run stands equally often, against a
-    line of one run every seed. The exchange of nothing is the first column, so that what was seen is computed as the rest is.
+    """The group-wise permutation test of one pair, on the draws that both have, as their difference is. Where they share fewer than two each run stands
+    equally often, against a line of one run every draw. The exchange of nothing is the first column, so that what was seen is computed as the rest is.
     """
     kind = board.about["kind"]
     target = a.stores[0].target(a.rows[0].provenance["target"])
@@ -199,14 +199,22 @@ def _permuted(board: Leaderboard, metric: str, a: LeaderboardEntry, b: Leaderboa
     weights = np.concatenate([np.concatenate([1 - swap, swap]), np.concatenate([swap, 1 - swap])], axis=1)
     labels = np.concatenate([target["labels"]] * 2)
     differences = []
-    for seed in range(math.lcm(len(a.rows), len(b.rows))):
-        both = [line.stores[seed % len(line.rows)].scores(line.rows[seed % len(line.rows)]) for line in (a, b)]
+    lines = _on_shared_draws(a, b)
+    for seed in range(math.lcm(*map(len, lines))):
+        both = [rows[seed % len(rows)][0].scores(rows[seed % len(rows)][1]) for rows in lines]
         probabilities = np.concatenate([_ranks(scores["probabilities"]) if metric == "auc" else scores["probabilities"] for scores in both])
         decisions = np.concatenate([scores["decisions"] for scores in both])
         values = metrics.score(labels, probabilities, decisions, kind, weights).values[metric]
         differences.append(values[: n_permutations + 1] - values[n_permutations + 1 :])
     seen, *permuted = np.mean(differences, axis=0)
     return stats.permutation_p(float(seen), np.array(permuted))
+
+
+def _on_shared_draws(*lines: LeaderboardEntry) -> list[list[tuple[Store, Row]]]:
+    """Of each line its rows, and where each lies: of the draws that all have, where these are two at least."""
+    shared = set.intersection(*({row.cell.seed for row in line.rows} for line in lines))
+    each = [list(zip(line.stores, line.rows, strict=True)) for line in lines]
+    return [[(store, row) for store, row in rows if row.cell.seed in shared] for rows in each] if len(shared) > 1 else each
 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:
