@@ -61,14 +61,8 @@ class Verdict:
         if self.word == "practically equal":
             return f"{first} and {second} are practically equal: {numbers}, p {format_p(self.p_equal)}."
         if self.word != "not decidable":
-            return f"{first} is {self.word} than {second}: {numbers}, p {self._p()}."
-        return f"{first} and {second}: not decidable, {self.need(group)}: {numbers}, p {self._p()}."
-
-    def _p(self) -> str:
-        """`= 0.063`; where other pretrainings are allowed for: `= 0.063 of the methods, = 0.001 of these weights`."""
-        if self.p_weights is None:
-            return format_p(self.p)
-        return f"{format_p(self.p)} of the methods, {format_p(self.p_weights)} of these weights"
+            return f"{first} is {self.word} than {second}: {numbers}, p {format_p(self.p)}."
+        return f"{first} and {second}: not decidable, {self.need(group)}: {numbers}, p {format_p(self.p)}."
 
     def need(self, group: str) -> str:
         """What would decide it, where it is not decidable."""
