@@ -154,8 +154,6 @@ def test_a_board_that_learns_of_pretrainings_keeps_what_it_says_of_the_weights()
     for old, new in zip(before, after, strict=True):
         assert new.verdict.p_weights == pytest.approx(old.verdict.p, abs=0.005) and old.verdict.p_weights is None
         assert new.verdict.p > old.verdict.p
-            "a", "b", "case"
-        )
     alone = stats.pretraining_spread(twice[:1] * 3, "aaa")
     assert alone["a"][1] == 1, "budgets share their pretrainings"
 
