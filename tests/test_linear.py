@@ -11,6 +11,7 @@ from sklearn import datasets
 from sklearn.linear_model import LogisticRegression
 
 from medbench.models import logistic
+from medbench.models.logistic import search
 from medbench.protocols import linear
 from medbench.schema import Train, UserError
 from medbench.stats import splits
@@ -245,6 +246,68 @@ def test_scores_depend_on_neither_the_other_images_nor_the_other_draws_and_repea
     (again,) = linear.evaluate(train, {"a": x}, draws[1:])
     np.testing.assert_array_equal(again["a"].probabilities, second["a"].probabilities)
     assert again["a"].chosen == second["a"].chosen and again["a"].extra == second["a"].extra
+
+
+SAME = {
+    "small, of several shapes": (lambda: _drawn(300, 40, 4, 20, skew=2.0), [45, 46, 47, 45, 70, 48, 46, 71, 45]),
+    "two classes": (lambda: _drawn(300, 40, 2, 21), [50, 50, 50, 51, 50, 50, 52]),
+    "more images than features": (lambda: _drawn(300, 12, 3, 22), [60, 100, 60, 61, 101, 60]),
+    "small and large": (lambda: _drawn(700, 30, 3, 23), [300, 60, 301, 60]),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_a_draw_gives_the_same_bits_whatever_is_solved_beside_it(name):
+    drawn, sizes = SAME[name]
+    x, y, groups = drawn()
+    rng = np.random.default_rng(3)
+    draws = [np.sort(rng.permutation(len(y))[:n]) for n in sizes]
+    train = replace(_train(x, y, groups), divided=(*[True] * (len(draws) - 1), False))
+    together = [one["a"] for one in linear.evaluate(train, {"a": x[:50]}, draws)]
+    orders = [rng.permutation(len(draws)), [0], [len(draws) - 2], [len(draws) - 1], [1, 2]]
+    for order in orders:
+        some = replace(train, divided=[train.divided[i] for i in order])
+        for i, found in zip(order, linear.evaluate(some, {"a": x[:50]}, [draws[i] for i in order]), strict=True):
+            np.testing.assert_array_equal(found["a"].probabilities, together[i].probabilities)
+            assert found["a"].chosen == together[i].chosen and found["a"].extra == together[i].extra
+            if together[i].held_out is not None:
+                np.testing.assert_array_equal(found["a"].held_out.probabilities, together[i].held_out.probabilities)
+
+
+def _whole_path(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(P,) mean held-out loss of every penalty."""
+    features, (target, _) = torch.from_numpy(x), logistic.encode(y, "binary" if y.max() == 1 else "multiclass")
+    parts = [[torch.from_numpy(rows) for rows in fold] for fold in splits.cross_validation(y, groups, 5, True)]
+    training, held = [inside for inside, _ in parts], [out for _, out in parts]
+    path = torch.tensor(linear.PENALTIES, dtype=torch.float64)
+    fits = logistic.fit(features, target, path, training, tolerance=1e-7)
+    total, count = logistic.held_out_loss(fits, features, target, training, held)
+    return (total.sum(0) / count.sum()).numpy()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_search_finds_what_the_whole_path_has(name):
+    x, y, groups = CASES[name]()
+    losses = _whole_path(x, y, groups)
+    scores = next(linear.evaluate(replace(_train(x, y, groups), divided=(True,)), {"a": x[:1]}, [np.arange(len(y))]))["a"]
+    best = np.flatnonzero(losses <= losses.min() + linear.TIE)[-1]
+    assert linear.PENALTIES.index(scores.chosen["penalty"]) == best
+    assert scores.chosen["cv_log_loss"] == pytest.approx(losses[best], abs=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 25])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_search_ends_in_the_valley_of_a_path_with_one(count, seed):
+    rng = np.random.default_rng(seed)
+    for valley in range(count):
+        rise = rng.uniform(0.01, 1, count).cumsum()
+        losses = np.r_[rise[:valley][::-1], 0, rise[: count - valley - 1]]
+        solved: dict[int, float] = {}
+        while asked := search.proposed(solved, count, linear.TIE):
+            assert len(asked) <= (search.WIDTH if solved else search.FIRST) and not set(asked) & set(solved)
+            solved |= {i: losses[i] for i in asked}
+        assert search.lowest(solved, linear.TIE) == valley
+        assert len(solved) <= search.FIRST + 2 + count / 2
 
 
 def test_a_unit_that_was_silent_in_training_does_not_decide_alone():

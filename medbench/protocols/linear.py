@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from medbench.models.logistic import Fits, Model, Pool
+    from medbench.models.logistic import Model, Pool
 
+Folds = Sequence[tuple["np.ndarray", "np.ndarray"]]  # training and held-out positions in a draw
 Choice = dict[str, Any]  # the penalty, and how it was chosen
 #: 1e-3 to 1e3, four a decade. On HAM10000 (1280 features) the optimum lies near 0.1 with 7,000 images, 0.6 with 700 and 6 with 70 or less.
 PENALTIES = tuple(10.0 ** (i / 4) for i in range(-12, 13))
@@ -31,8 +32,11 @@ PENALTIES = tuple(10.0 ** (i / 4) for i in range(-12, 13))
 #: lesions; supervised features of tf_efficientnet_lite0 at 112 px), both at 1 % (70 images) and at 5 a class (36 images).
 FIXED_PENALTY = PENALTIES[15]
 TIE = 1e-6  # nats an image: two penalties this close are one, and the stronger is taken
-TOLERANCE = 1e-4  # gradient norm of a cross-validation's members, float32
+TOLERANCE = (
+    1e-4  # gradient norm of a cross-validation's members (times min(1, sqrt(penalty))) and of a final fit's first iterations, float32
+)
 FINAL_TOLERANCE = 1e-7  # of the final fit, float64
+FEW, TOGETHER = 256, 5  # draws of at most FEW images are solved TOGETHER: products of a single one are too small to be fast
 MAX_ITERATIONS = 3000  # a cap; the certificate shows a fit that reached it
 CONSTANT = 1e-6  # a feature whose deviation is below this share of its mean is rounding, and set to zero
 
@@ -40,8 +44,9 @@ CONSTANT = 1e-6  # a feature whose deviation is below this share of its mean is 
 def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
     """Scores of every target, draw after draw. See `Protocol`; features float32, any labels of `schema.Split`. Raises UserError.
 
-    Each draw is solved by itself, all its folds and penalties together, so that the other draws change no bit of it: a run that was killed
-    between two draws, or asks for more of them, gives the rows of one that was not. (Draws in one batch took .93 to 1.0 of the CPU time.)
+    Small draws are solved in blocks, each with all its folds, in shapes that depend on the draw's own size alone and with as many places as a
+    full block: the other draws change no bit of it. A run that was killed between two draws, or asks for more of them, gives the rows of one
+    that was not.
     """
     import numpy as np
     import torch
@@ -52,14 +57,43 @@ def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np
     features = torch.as_tensor(train.features, device=train.device)
     basis = _shared_basis(features, max(map(len, draws), default=0))
     pool = Pool(features, train.labels, train.groups, train.kind, train.n_classes, basis)
-    for draw, divided in zip(draws, train.divided or [None] * len(draws), strict=True):
-        choice, held_out = choose_penalty(pool, draw, PENALTIES, FIXED_PENALTY, MAX_FOLDS, divided)
-        model = settle(pool.take(draw), choice)
+    divided = train.divided or [None] * len(draws)
+    parts = [_folds(pool, draw, MAX_FOLDS, asked) for draw, asked in zip(draws, divided, strict=True)]
+    solved: dict[int, tuple[Model, HeldOut | None]] = {}
+    for i in range(len(draws)):
+        if i not in solved:
+            block = _block(i, [j for j in range(i, len(draws)) if j not in solved], draws, parts)
+            full = [*block, *[i] * (TOGETHER - len(block))] if len(draws[i]) <= FEW else block
+            found = _learn_block(pool, [draws[j] for j in full], [parts[j] for j in full], PENALTIES, FIXED_PENALTY)
+            solved.update(zip(block, found, strict=False))
+        model, held_out = solved.pop(i)
         scores = {}
         for name, images in targets.items():
             probabilities, decisions = model.score(images)
             scores[name] = Scores(probabilities.astype(np.float32), decisions, model.chosen, model.certificate, held_out)
         yield scores
+
+
+def _block(first: int, left: Sequence[int], draws: Sequence[np.ndarray], parts: Sequence[Folds]) -> list[int]:
+    """Which of the draws that are left are solved with the first: the next ones of its shape."""
+    if len(draws[first]) > FEW:
+        return [first]
+    shape = _shape(draws[first], parts[first])
+    return [i for i in left if len(draws[i]) <= FEW and _shape(draws[i], parts[i]) == shape][:TOGETHER]
+
+
+def _shape(draw: np.ndarray, folds: Folds) -> tuple[int, ...]:
+    """What a draw is padded to: of its size and its folds' alone."""
+    from medbench.models.logistic import aligned
+
+    return aligned(len(draw)), len(folds), *(aligned(max(len(fold[i]) for fold in folds)) for i in (0, 1) if folds)
+
+
+def _folds(pool: Pool, draw: np.ndarray, max_folds: int, divided: bool | None) -> Folds:
+    """Training and held-out positions in the draw, of each fold. divided: see `splits.held_out_fold`."""
+    from medbench.stats import splits
+
+    return splits.cross_validation(pool.labels[draw], pool.groups[draw], max_folds, divided)
 
 
 def _shared_basis(features: torch.Tensor, most: int) -> torch.Tensor | None:
@@ -86,102 +120,74 @@ def learn(
     from medbench.models.logistic import Pool
 
     pool = Pool(features, labels, groups, kind, n_classes, _shared_basis(features, len(features)))
-    choice, _ = choose_penalty(pool, np.arange(len(labels)), penalties, fixed_penalty, max_folds, divided)
-    return settle(pool, choice)
+    draw = np.arange(len(labels))
+    ((model, _),) = _learn_block(pool, [draw], [_folds(pool, draw, max_folds, divided)], penalties, fixed_penalty)
+    return model
 
 
-def settle(subset: Pool, choice: Choice) -> Model:
-    """The whole subset at the chosen penalty, in float64. It starts from zero: what was solved beside it in the choice changes no digit."""
+def _learn_block(
+    pool: Pool, draws: Sequence[np.ndarray], parts: Sequence[Folds], penalties: Sequence[float], fixed_penalty: float
+) -> list[tuple[Model, HeldOut | None]]:
+    """What each draw gives, and its held-out probabilities: draws of one shape, their folds, the path of penalties, and what is taken without folds."""
     import torch
 
     from medbench.models import logistic
-
-    target, columns = subset.target()
-    features, basis = subset.features, subset.basis
-    one = torch.tensor([choice["penalty"]], dtype=torch.float64, device=features.device)
-    fits = logistic.fit(features, target, one, tolerance=FINAL_TOLERANCE, max_iterations=MAX_ITERATIONS, constant=CONSTANT, basis=basis)
-    return logistic.Model(fits, columns, logistic.base_rate(subset.labels, subset.kind, subset.n_classes), subset.kind, choice)
-
-
-def choose_penalty(
-    pool: Pool, draw: np.ndarray, penalties: Sequence[float], fixed_penalty: float, max_folds: int, divided: bool | None = None
-) -> tuple[Choice, HeldOut | None]:
-    """The penalty of a draw (indices into the pool), how it was chosen, and the held-out probabilities at it. divided: see `splits.held_out_fold`."""
     from medbench.stats import splits
 
-    folds = splits.cross_validation(pool.labels[draw], pool.groups[draw], max_folds, divided)
-    if not folds:
-        return _choice(len(draw), [fixed_penalty], None, splits.UNDIVIDED), None
-    fits, losses = cross_validate(pool, penalties, [(draw[inside], draw[out]) for inside, out in folds])
-    choice = _choice(len(draw), penalties, losses, f"{len(folds)}-fold grouped CV")
-    return choice, _held_out(pool, fits.at(penalties.index(choice["penalty"])), draw, folds)
-
-
-def _held_out(pool: Pool, fits: Fits, draw: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> HeldOut:
-    """Of one draw, whose folds are given as training and held-out positions in it."""
-    import numpy as np
-    import torch
-
-    from medbench.models import logistic
-
     target, columns = pool.target()
-    index, found = [], []
-    for part, (inside, out) in enumerate(folds):
-        rows, outside = (torch.as_tensor(draw[where], device=pool.features.device) for where in (inside, out))
-        probabilities, served = logistic.held_out_probabilities(fits, pool.features, target, rows, outside, part)
-        index.append(out[served.cpu().numpy()])
-        found.append(probabilities[served].cpu().numpy())
-    order = np.argsort(np.concatenate(index))
-    solved = np.concatenate(found)[order]
+    device, basis = pool.features.device, pool.basis
+    index = [torch.as_tensor(draw, device=device) for draw in draws]
+    held_out: list[HeldOut | None] = [None] * len(draws)
+    guesses: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * len(draws)
+    if parts[0]:
+        path = torch.tensor(penalties, dtype=torch.float64, device=device)
+        folds = [[(rows[inside], rows[out]) for inside, out in of_draw] for rows, of_draw in zip(index, parts, strict=True)]
+        block = logistic.Block(pool.features, target, folds, path, CONSTANT, basis)
+        places = block.search(TOLERANCE, MAX_ITERATIONS, TIE)
+        rule = f"{len(parts[0])}-fold grouped CV"
+        choices = [_choice(len(draws[s]), penalties, i, block.losses[s][i], rule) for s, i in enumerate(places)]
+        held_out = [_held_out(pool, columns, parts[s], *block.held_out(s, i)) for s, i in enumerate(places)]
+        guesses = [block.average(s, i) for s, i in enumerate(places)]
+    else:
+        choices = [_choice(len(draw), [fixed_penalty], 0, None, splits.UNDIVIDED) for draw in draws]
+    chosen = torch.tensor([choice["penalty"] for choice in choices], dtype=torch.float64, device=device)
+    fits = logistic.settle(pool.features, target, index, chosen, guesses, CONSTANT, basis, TOLERANCE, FINAL_TOLERANCE, MAX_ITERATIONS)
+    models = [
+        logistic.model(pool.take(draw), fits.of(s), columns, choice) for s, (draw, choice) in enumerate(zip(draws, choices, strict=True))
+    ]
+    return list(zip(models, held_out, strict=True))
+
+
+def _held_out(
+    pool: Pool, columns: np.ndarray, folds: Folds, probabilities: Sequence[torch.Tensor], served: Sequence[torch.Tensor]
+) -> HeldOut:
+    """Of one draw, from what each fold gives its held-out images and whom it serves."""
+    import numpy as np
+
+    index = np.concatenate([out[who.cpu().numpy()] for (_, out), who in zip(folds, served, strict=True)])
+    order = np.argsort(index)
+    solved = np.concatenate([found[who].cpu().numpy() for found, who in zip(probabilities, served, strict=True)])[order]
     if pool.kind == "binary":
         whole = np.column_stack([1 - solved, solved])
     else:
         whole = np.full((len(solved), pool.n_classes), np.nan if pool.kind == "multilabel" else 0.0)
         whole[:, columns] = solved
-    return HeldOut(np.concatenate(index)[order], whole.astype(np.float32))
+    return HeldOut(index[order], whole.astype(np.float32))
 
 
-def _choice(n: int, penalties: Sequence[float], losses: torch.Tensor | None, rule: str) -> Choice:
-    best = 0 if losses is None else int((losses <= losses.min() + TIE).nonzero()[-1])  # the path ascends
+def _choice(n: int, penalties: Sequence[float], place: int, loss: float | None, rule: str) -> Choice:
     return {
-        "penalty": penalties[best],
-        "C": 1 / (n * penalties[best]),
+        "penalty": penalties[place],
+        "C": 1 / (n * penalties[place]),
         "rule": rule,
-        "cv_log_loss": None if losses is None else float(losses[best]),
-        "at_edge": losses is not None and best in (0, len(penalties) - 1),
+        "cv_log_loss": loss,
+        "at_edge": loss is not None and place in (0, len(penalties) - 1),
     }
-
-
-def cross_validate(pool: Pool, penalties: Sequence[float], parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Fits, torch.Tensor]:
-    """Every penalty (P,) on every part, in float32, and (P,) the mean log-loss of the images held out of them.
-
-    A part: its training and its held-out images, indices into the pool.
-    """
-    import torch
-
-    from medbench.models import logistic
-
-    target, _ = pool.target()
-    features, device = pool.features, pool.features.device
-    training, held = ([torch.as_tensor(part[i], device=device) for part in parts] for i in (0, 1))
-    fits = logistic.fit(
-        features,
-        target,
-        torch.tensor(penalties, dtype=torch.float64, device=device),
-        training,
-        dtype=torch.float32,
-        tolerance=TOLERANCE,
-        max_iterations=MAX_ITERATIONS,
-        constant=CONSTANT,
-        basis=pool.basis,
-    )
-    totals, counts = logistic.held_out_loss(fits, features, target, training, held)
-    return fits, totals.sum(0) / counts.sum().clamp_min(1)
 
 
 LINEAR = Protocol(
     name="linear",
-    version=2,
+    version=3,
     title="Linear probe: logistic regression on frozen features, penalty by grouped cross-validation on the labelled images",
     kinds=KINDS,
     evaluate=evaluate,

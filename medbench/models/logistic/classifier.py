@@ -94,6 +94,14 @@ def encode(labels: np.ndarray, kind: Kind, device: str = "cpu") -> tuple[ClassTa
     return ClassTargets(values, torch.ones_like(values[:, :1]), softmax=True), columns
 
 
+def model(subset: Pool, fits: Fits, columns: np.ndarray, chosen: dict[str, Any]) -> Model:
+    """What a subset gives. fits: solved for the `columns` of its pool, of which it may lack some."""
+    _, own = subset.target()
+    places = torch.as_tensor(np.searchsorted(columns, own), device=fits.bias.device)
+    fits = fits.take(places, softmax=subset.kind not in ("binary", "multilabel"))
+    return Model(fits, own, base_rate(subset.labels, subset.kind, subset.n_classes), subset.kind, chosen)
+
+
 def base_rate(labels: np.ndarray, kind: Kind, n_classes: int) -> np.ndarray:
     """(C,) float64, binary (1,): smoothed share of positives of each label; 0 for the classes of a softmax."""
     if kind not in ("binary", "multilabel"):

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from medbench.models.logistic.lbfgs import LOW, MEMORY, Problems, settle_bias, solve
+from medbench.models.logistic.spaces import Space, eigenbasis, rotate
 
 BATCH_BYTES = 2**26  # parts are solved together while all that they need fits in this: beyond, a batch gains nothing
 ALIKE = 0.8  # and while the smallest has this share of the largest's images: a batch is padded to its largest
-_RANK = 1e-12  # eigenvalues of a float64 Gram matrix below this share of the largest are rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +63,16 @@ class Fits:
         bias = self.bias[part]
         return (self.weight[part].flatten(0, 2) @ x.T).reshape(*bias.shape, len(features)) + bias[..., None]
 
-    def at(self, penalty: int) -> Fits:
-        """The solutions for one penalty of the path: P = 1."""
-        of_path = ("weight", "bias", "iterations", "gradient", "largest", "gap", "bias_gradient")
-        return replace(self, **{name: getattr(self, name)[:, penalty : penalty + 1] for name in of_path})
+    def of(self, part: int) -> Fits:
+        """The solutions of one part: B = 1."""
+        return Fits(*(getattr(self, name)[part : part + 1] for name in self.__dataclass_fields__))
+
+    def take(self, columns: torch.Tensor, softmax: bool) -> Fits:
+        """Those of some classes, or of some labels with what is certified of them."""
+        if softmax:
+            return replace(self, weight=self.weight[..., columns, :], bias=self.bias[..., columns])
+        of_labels = ("weight", "bias", "iterations", "gradient", "largest", "gap", "bias_gradient")
+        return replace(self, **{name: getattr(self, name)[:, :, columns] for name in of_labels})
 
 
 def fit(
@@ -94,10 +100,10 @@ def fit(
     order = sorted(range(len(parts)), key=lambda i: len(parts[i]))
     chunks = []
     for batch in _batches(order, [len(part) for part in parts], features.shape[1], target, len(penalties), dtype):
-        spaces = [_rotate(features[parts[i]], dtype, constant, basis) for i in batch]
-        problems = _pack(spaces, [target.take(parts[i]) for i in batch], penalties.to(dtype))
-        w, iterations = solve(problems, _start(problems), tolerance, max_iterations)
-        chunks.append(_unpack(problems, spaces, w, iterations, len(penalties)))
+        spaces = [rotate(features[parts[i]], dtype, constant, basis) for i in batch]
+        problems = with_members(pack(spaces, [target.take(parts[i]) for i in batch]), penalties.expand(len(batch), -1))
+        w, iterations = solve(problems, start(problems), tolerance, max_iterations)
+        chunks.append(unpack(problems, spaces, w, iterations, len(penalties)))
     back = torch.tensor(order, device=features.device).argsort()
     return Fits(*(torch.cat([getattr(chunk, name) for chunk in chunks])[back] for name in Fits.__dataclass_fields__))
 
@@ -141,98 +147,41 @@ def held_out_loss(
     return total, count
 
 
-def held_out_probabilities(
-    fits: Fits, features: torch.Tensor, target: ClassTargets, rows: torch.Tensor, outside: torch.Tensor, part: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(M, T * c) float64 of the images `outside` by the single penalty of `fits`, solved on the images `rows`; and (M,) bool, whom they serve.
-
-    softmax: 0 for a class that `rows` lack; an image of such a class is not served. Otherwise NaN for a label that `rows` cannot fit.
-    """
-    fitted, truth = target.take(rows).fitted(), target.take(outside)
-    logits = fits.logits(features[outside], part)[0]
-    if target.softmax:
-        probabilities = logits.masked_fill(~fitted, -torch.inf).softmax(1)
-        served = (truth.values * fitted).sum((0, 1)) > 0
-    else:
-        probabilities = logits.sigmoid().masked_fill(~fitted, torch.nan)
-        served = torch.ones(len(outside), dtype=torch.bool, device=features.device)
-    return probabilities.flatten(0, 1).T, served
-
-
-@dataclass(frozen=True, eq=False)
-class _Space:
-    """Standardised features x of n images in r <= min(n, D) rotated dimensions: rotated (n, r) = x @ basis, basis (D, r) orthonormal.
-
-    With n <= D images basis = x.T @ inner, which is never formed.
-    """
-
-    rotated: torch.Tensor
-    spread: torch.Tensor  # (r,) mean square of each rotated column; float64, like all below
-    mean: torch.Tensor  # (D,)
-    scale: torch.Tensor  # (D,) 1 / standard deviation; 0 for a constant feature
-    inner: torch.Tensor  # (n, r), or basis itself
-    x: torch.Tensor | None = None  # (n, D)
-
-    def weight(self, w: torch.Tensor) -> torch.Tensor:
-        """(..., D) float64 of standardised features, from w (..., r) of the rotated ones."""
-        inside = w.double().flatten(0, -2) @ self.inner.T
-        return (inside if self.x is None else inside @ self.x).reshape(*w.shape[:-1], len(self.mean))
-
-
-def eigenbasis(features: torch.Tensor, constant: float) -> torch.Tensor:
-    """(D, D) float64 of the Gram matrix. Orthonormal, so exact for any images; only the preconditioner is then approximate."""
-    x = _standardise(features, constant)[0].float()
-    basis: torch.Tensor = torch.linalg.eigh((x.T @ x).double())[1]
-    return basis
-
-
-def _standardise(features: torch.Tensor, constant: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    x = features.to(torch.float64, copy=True)
-    mean = x.mean(0)
-    deviation = x.sub_(mean).square().mean(0).sqrt()
-    varies = deviation > constant * mean.abs()
-    scale = torch.where(varies, 1 / torch.where(varies, deviation, 1), 0)
-    return x.mul_(scale), mean, scale
-
-
-def _rotate(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: torch.Tensor | None) -> _Space:
-    x, mean, scale = _standardise(features, constant)
-    if basis is not None and len(x) > x.shape[1]:
-        rotated = x.to(dtype) @ basis.to(dtype)
-        return _Space(rotated, rotated.square().mean(0).double(), mean, scale, basis)
-    spread, left = torch.linalg.eigh(x @ x.T / len(x))
-    keep = spread > _RANK * spread[-1].clamp_min(_RANK)
-    spread, left = spread[keep], left[:, keep]
-    singular = (spread * len(x)).sqrt()
-    return _Space((left * singular).to(dtype), spread, mean, scale, left / singular, x)
-
-
-def _pack(spaces: list[_Space], targets: list[ClassTargets], penalties: torch.Tensor) -> Problems:
+def pack(spaces: list[Space], targets: list[ClassTargets], rows: int = 0, columns: int = 0) -> Problems:
+    """Parts as problems without members yet, padded to `rows` images and `columns` (0: as many as the largest part needs)."""
     labels, classes = targets[0].values.shape[:2]
     dtype, device = spaces[0].rotated.dtype, spaces[0].rotated.device
-    n, q = max(len(s.rotated) for s in spaces), max(len(s.spread) for s in spaces) + 1
+    n = rows or max(len(s.rotated) for s in spaces)
+    q = columns or max(len(s.spread) for s in spaces) + 1
     size = len(spaces)
     x = torch.zeros(size, n, q, dtype=dtype, device=device)
     values, weight = x.new_zeros(size, labels, classes, n), x.new_zeros(size, labels, 1, n)
     spread = x.new_zeros(size, 1, 1, q)
     absent = torch.zeros(size, 1, classes, 1, dtype=torch.bool, device=device)
     for b, (space, target) in enumerate(zip(spaces, targets, strict=True)):
-        rows, rank = space.rotated.shape
-        x[b, :rows, :rank], x[b, :rows, -1] = space.rotated, 1
+        images, rank = space.rotated.shape
+        x[b, :images, :rank], x[b, :images, -1] = space.rotated, 1
         spread[b, 0, 0, :rank], spread[b, 0, 0, -1] = space.spread.to(dtype), 1
-        values[b, ..., :rows] = target.values
+        values[b, ..., :images] = target.values
         usable = target.known if target.softmax else target.known * target.fitted()
-        weight[b, ..., :rows] = usable / usable.sum(2, keepdim=True).clamp_min(1)
+        weight[b, ..., :images] = usable / usable.sum(2, keepdim=True).clamp_min(1)
         if target.softmax:
             absent[b] = ~target.fitted()
-    ridge = penalties.repeat_interleave(labels)[None, :, None, None].repeat(size, 1, 1, q)
+    return Problems(x, values, weight, absent, spread, x.new_zeros(size, 0, 1, q), targets[0].softmax)
+
+
+def with_members(problems: Problems, penalties: torch.Tensor) -> Problems:
+    """The problems of `pack` at penalties (B, P), a member for each and each label."""
+    labels = problems.values.shape[1]
+    ridge = penalties.to(problems.x.dtype).repeat_interleave(labels, 1)[..., None, None].repeat(1, 1, 1, problems.x.shape[2])
     ridge[..., -1] = 0
+    values, weight = problems.values, problems.weight
     if labels > 1:
-        values, weight = (t.repeat(1, len(penalties), 1, 1) for t in (values, weight))
-    return Problems(x, values, weight, absent, spread, ridge, targets[0].softmax)
+        values, weight = (t.repeat(1, penalties.shape[1], 1, 1) for t in (values, weight))
+    return replace(problems, values=values, weight=weight, ridge=ridge)
 
 
-def _start(problems: Problems) -> torch.Tensor:
+def start(problems: Problems) -> torch.Tensor:
     """(B, K, c, q): zero weights with the bias of the class frequencies."""
     size, members = problems.ridge.shape[:2]
     w = problems.x.new_zeros(size, members, problems.values.shape[2], problems.x.shape[2])
@@ -242,12 +191,12 @@ def _start(problems: Problems) -> torch.Tensor:
     return w
 
 
-def _unpack(problems: Problems, spaces: list[_Space], w: torch.Tensor, iterations: torch.Tensor, penalties: int) -> Fits:
+def unpack(problems: Problems, spaces: list[Space], w: torch.Tensor, iterations: torch.Tensor, penalties: int) -> Fits:
     w, gradient = settle_bias(problems, w)
     size, members, classes = w.shape[:3]
     weight = torch.stack([s.weight(w[b, ..., : len(s.spread)]) for b, s in enumerate(spaces)])
     mean, scale = torch.stack([s.mean for s in spaces]), torch.stack([s.scale for s in spaces])
-    limit = torch.tensor([max(len(s.rotated) - 1, 1) for s in spaces], dtype=torch.float64, device=w.device).sqrt()
+    limit = torch.tensor([s.limit for s in spaces], dtype=torch.float64, device=w.device)
     flat = gradient.flatten(2)
     gap = (gradient[..., :-1].double().square() / (2 * problems.ridge[..., :-1].double())).sum((2, 3))  # 0 where no feature varies
     certificate = (iterations, flat.norm(dim=2), flat.abs().amax(2), gap, gradient[..., -1].abs().amax(2))

@@ -23,6 +23,10 @@ class Problems:
     ridge: torch.Tensor  # (B, K, 1, q): the penalty; 0 for the bias
     softmax: bool
 
+    def to(self, dtype: torch.dtype) -> Problems:
+        each = ("x", "values", "weight", "spread", "ridge")
+        return replace(self, **{name: getattr(self, name).to(dtype) for name in each})
+
     def evaluate(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """w (B, K, c, q) -> objective (B, K), gradient (B, K, c, q)."""
         a = self._logits(w)
@@ -61,8 +65,19 @@ class Problems:
         return a.masked_fill_(self.absent, LOW) if self.softmax else a
 
 
-def solve(problems: Problems, w: torch.Tensor, tolerance: float, max_iterations: int) -> tuple[torch.Tensor, torch.Tensor]:
+def solve(
+    problems: Problems,
+    w: torch.Tensor,
+    tolerance: float | torch.Tensor,
+    max_iterations: int,
+    live: torch.Tensor | None = None,
+    *,
+    compact: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Batched L-BFGS from w (B, K, c, q): solutions and iterations (B, K). An iteration is one evaluation; each member has its own step length.
+
+    tolerance: one, or (B, K). live (B, K) bool: the members to solve; None: all. compact: members that have converged leave the batch, which
+    changes its shape and so the bits of the others.
 
     It walks in the preconditioned coordinates u, w = turn @ (u * scale), in which the approximate Hessian is the identity. The objective is
     convex, so a step after which the slope along the direction is still negative has gone down: that is tested on the gradient, which is
@@ -83,13 +98,13 @@ def solve(problems: Problems, w: torch.Tensor, tolerance: float, max_iterations:
     m["products"] = torch.zeros(size, members, 2 * MEMORY, 2 * MEMORY, dtype=torch.float64, device=w.device)
     m["gamma"] = torch.ones(size, members, dtype=torch.float64, device=w.device)
     rows, ids = torch.arange(size, device=w.device), torch.arange(members, device=w.device).expand(size, members)
-    live = m["norm"] > tolerance
-    for iteration in range(max_iterations + 1):
+    m["tolerance"] = torch.as_tensor(tolerance, dtype=w.dtype, device=w.device).expand_as(m["norm"])
+    live = (m["norm"] > m["tolerance"]) if live is None else live & (m["norm"] > m["tolerance"])
+    for iteration in range(max_iterations):
         most = int(live.sum(1).max())
-        if most <= 0.85 * live.shape[1] or not live.any(1).all() or iteration == max_iterations:
-            out[rows[:, None], ids] = _outward(m, m["u"])
-            if most == 0:
-                break
+        if most == 0:
+            break
+        if compact and (most <= 0.85 * live.shape[1] or not bool(live.any(1).all())):
             kept = live.any(1).nonzero()[:, 0]
             first = live[kept].to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
             problems = _keep(problems, kept, first)
@@ -99,7 +114,11 @@ def solve(problems: Problems, w: torch.Tensor, tolerance: float, max_iterations:
         if iteration in RESCALED:
             _rescale(problems, m)
         stuck = _advance(problems, m, live, iteration % MEMORY)
-        live = live & ~stuck & (m["norm"] > tolerance)
+        goes_on = live & ~stuck & (m["norm"] > m["tolerance"])
+        ends = live & ~goes_on if iteration + 1 < max_iterations else live
+        if bool(ends.any()):  # at once: what is still solved changes the coordinates of all
+            out[rows[:, None], ids] = torch.where(ends[..., None, None], _outward(m, m["u"]), out[rows[:, None], ids])
+        live = goes_on
     return out, iterations
 
 
@@ -197,12 +216,13 @@ def settle_bias(problems: Problems, w: torch.Tensor) -> tuple[torch.Tensor, torc
     gradient = problems.evaluate(w)[1]
     rounding = 8 * torch.finfo(w.dtype).eps
     for _ in range(3):
-        if not (gradient[..., -1].abs() > rounding).any():
+        open_ = (gradient[..., -1].abs() > rounding).any(2)  # of each member alone: the others change no bit of it
+        if not open_.any():
             break
         inverse = torch.linalg.pinv(problems.covariance(w).double(), hermitian=True, rtol=1e-9)
         trial = w.clone()
         trial[..., -1] -= (inverse @ gradient[..., -1:].double())[..., 0].to(w.dtype)
         moved = problems.evaluate(trial)[1]
-        better = (moved.flatten(2).norm(dim=2) < gradient.flatten(2).norm(dim=2))[..., None, None]
+        better = (open_ & (moved.flatten(2).norm(dim=2) < gradient.flatten(2).norm(dim=2)))[..., None, None]
         w, gradient = torch.where(better, trial, w), torch.where(better, moved, gradient)
     return w, gradient
