@@ -11,7 +11,7 @@ from fakes.results import fill, make
 from scipy.special import ndtri
 
 from medbench import Store
-from medbench.report import compare
+from medbench.report import compare, html
 from medbench.report.answer import answer, answers
 from medbench.report.leaderboard import leaderboards
 from medbench.schema import Row, fingerprint
@@ -87,6 +87,15 @@ def test_compare_begins_with_the_answer_and_says_these_weights(tmp_path: Path) -
     assert first.endswith("; all of this is said of these weights, --pretrain-seeds 3 asks about the methods.")
     assert "supervised is better than random (these weights): +0.300" in "\n".join(rest)
     assert any(one.strip().startswith("These weights: pretrained or drawn once.") for one in rest)
+
+
+def test_the_page_begins_with_the_same_sentence(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    fill(store, [row for m in ("a", "b") for row in line(m, "10%", 0.9 if m == "b" else 0.6)])
+    (said,) = answers(leaderboards(store))
+    sentence = said.partition(": ")[2]
+    assert f"{sentence[0].upper()}{sentence[1:]}" in html.build_page([store])
 
 
 def test_a_p_of_one_beside_an_interval_without_0_is_explained_where_it_stands(tmp_path: Path) -> None:

@@ -101,6 +101,10 @@ def test_the_plan_shows_the_draws_of_each_line_and_what_they_cost(
     assert seconds() == [("20", "not known yet"), ("1", "not known yet")]
     assert seconds("--seeds", "2", "--pretrain-seeds", "1") == [("2", "not known yet"), ("1", "not known yet")]
     assert medbench(*asked, "--seeds", "2") == 0
+    *_, answer, _, _ = capsys.readouterr().out.splitlines()
+    assert answer.endswith("there is no other line to compare it with."), (
+        "the run ends in its answer, before where its files are and what is next"
+    )
     rows = [json.loads(line) for line in Path("out/rows.jsonl").read_text().splitlines()]
     for row in rows:
         row["cost"]["seconds"] = {("20%", 0): 9.0, ("20%", 1): 1.0, ("100%", 0): 7.0}[row["cell"]["labels"], row["cell"]["seed"]]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, marks
-from medbench.report.leaderboard.families import pretraining_spread
+from medbench.report.leaderboard.families import comparisons, pretraining_spread
 from medbench.stats.bottleneck import Bottleneck, Source, bottleneck
-from medbench.stats.hypothesis_tests import OUT_OF_REACH
+from medbench.stats.hypothesis_tests import OUT_OF_REACH, Verdict
 from medbench.stats.metrics import METRICS
 from medbench.stats.number_format import number_text
 from medbench.stats.paired_lines import PairedLines, paired_lines
@@ -142,23 +142,19 @@ def answer(board: Leaderboard, metric: str) -> Answer | None:
     found = paired_lines([line.sample(metric) for line in known], [spread.get(line.name) for line in known])
     lucky = METRICS[metric].sign * optimism([line.merit(metric) for line in known], found.covariance)
     weights = tuple(board.called(line) for line in last if line.drawn_once)
-    nearest = _nearest(
-        board, metric, first, {line: sources(found, known, known.index(line), known.index(first)) for line in ties if line in known}
-    )
+    verdicts = {pair.second: pair.verdict for pair in comparisons(board, metric, budgets=budgets[-1:])}
+    nearest = _nearest(verdicts, {line: sources(found, known, known.index(line), known.index(first)) for line in ties if line in known})
     return Answer(board, metric, (first, *ties), since, score, score - lucky, len(last), nearest, weights)
 
 
 def _nearest(
-    board: Leaderboard, metric: str, first: LeaderboardEntry, ties: Mapping[LeaderboardEntry, Sequence[Source]]
+    verdicts: Mapping[LeaderboardEntry, Verdict], ties: Mapping[LeaderboardEntry, Sequence[Source]]
 ) -> tuple[LeaderboardEntry, Bottleneck] | None:
     """Of the lines that are not told from the best the one of which the least more is needed, and what keeps it. ties: with their `sources`."""
-    found, signs = [], marks(board, metric)
+    found = []
     for line, chance in ties.items():
-        gap, corrected = signs[line].to_best, signs[line].p
-        if gap is None:
-            continue
-        alpha = ALPHA * min(1.0, gap.p() / corrected) if corrected > 0 else ALPHA
-        keeps = bottleneck(gap.value, chance, alpha)
+        verdict = verdicts.get(line)
+        keeps = bottleneck(verdict.difference.value, chance, verdict.least) if verdict else None
         if keeps is not None:
             found.append((line, keeps))
     return min(found, key=lambda one: one[1].needed / one[1].source.n, default=None)

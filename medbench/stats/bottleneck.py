@@ -23,8 +23,9 @@ class Source:
     n: int
 
     def times(self, factor: float) -> Source:
-        """Of `factor` times as many: less variance, and better known."""
-        return replace(self, variance=self.variance / factor, df=self.df * factor)
+        """Of `factor` times as many: less variance, and better known where it is known from few; of groups on the degrees of freedom at hand, as
+        `more_groups` plans."""
+        return replace(self, variance=self.variance / factor, df=self.df if self.name == "groups" else self.df * factor)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,8 @@ class Verdict:
     """About first minus second. p: of "no difference"; p_equal: of "they differ by the margin or more" (two one-sided tests, Schuirmann
     1987); both corrected over the family. more_groups: where not decidable, how many test groups more would decide it with POWER, were the
     truth what was seen; inf: no number of them, as the seeds differ too much; NaN where undefined. groups: in the test set, 0 where not said.
-    p_weights: where p allows for other pretrainings, that of the weights at hand alone; else None. alone: p, not corrected.
+    p_weights: where p allows for other pretrainings, that of the weights at hand alone; else None. alone: p, not corrected. least: the uncorrected p
+    that is sure to decide it.
     """
 
     word: Word
@@ -51,6 +52,7 @@ class Verdict:
     groups: int = 0
     p_weights: float | None = None
     alone: float = float("nan")
+    least: float = float("nan")
 
     def sentence(self, first: str, second: str, group: str) -> str:
         """`A is better than B: +0.056 [+0.034, +0.081], p = 0.001.`"""
@@ -115,7 +117,7 @@ def verdict(
     elif p <= alpha:
         word = "better" if difference.value > 0 else "worse"
     more = more_groups(difference, groups, margin, least) if word == "not decidable" else 0.0
-    return Verdict(word, difference, p, p_equal, more, groups, p_weights, alone)
+    return Verdict(word, difference, p, p_equal, more, groups, p_weights, alone, least)
 
 
 def more_groups(difference: Estimate, groups: int, margin: float, alpha: float = 0.05) -> float:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
-#: What a table says of the correction: (words, the source behind them).
-RULE = (
-    "bootstrap of the maximum",
-    "Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 10.3; Tibshirani and Tibshirani 2009, A bias correction for the minimum "
-    "error rate in cross-validation, Annals of Applied Statistics 3(2):822-829, doi:10.1214/08-AOAS224",
-)
-#: Normal draws of all lines: the optimism is known to a hundredth of a standard error.
-DRAWN = 10_000
+#: Normal draws of all lines: the optimism is known to a seventieth of a standard error.
+DRAWN = 5_000
 
 
 def optimism(values: Sequence[float] | np.ndarray, covariance: np.ndarray) -> float:
     """How much higher the largest of K estimates is than what it estimates, as it was chosen for being the largest; at least 0.
 
-    The bias of the maximum by the parametric bootstrap: the estimates are drawn anew around themselves with their covariance, and what the largest of a
+    The bias of the maximum by the parametric bootstrap (Efron & Tibshirani 1993, section 10.3; of a chosen minimum, Tibshirani & Tibshirani 2009, Annals
+    of Applied Statistics 3(2):822, doi:10.1214/08-AOAS224): the estimates are drawn anew around themselves with their covariance, and what the largest of a
     draw has of chance is averaged. What all lines share moves none of them to the top, and need not be in the covariance.
 
     Of K equal true values it takes off 70 to 80 % of the bias (.44 of 1.48 standard errors are left of nine), of values that spread as much as their
@@ -35,7 +31,14 @@ def optimism(values: Sequence[float] | np.ndarray, covariance: np.ndarray) -> fl
     if len(mean) < 2 or not np.isfinite(covariance).all():
         return 0.0
     size, vectors = np.linalg.eigh(covariance)
-    chance = np.random.default_rng(0).standard_normal((DRAWN, len(mean))) * np.sqrt(np.maximum(size, 0.0)) @ vectors.T
-    chance -= chance.mean(0)
+    chance = _normal(len(mean)) * np.sqrt(np.maximum(size, 0.0)) @ vectors.T
     largest = np.argmax(mean + chance, axis=1)
     return max(0.0, float(chance[np.arange(DRAWN), largest].mean()))
+
+
+@lru_cache(maxsize=4)
+def _normal(k: int) -> np.ndarray:
+    """(DRAWN, K), each column of mean 0."""
+    drawn = np.random.default_rng(0).standard_normal((DRAWN, k))
+    centred: np.ndarray = drawn - drawn.mean(0)
+    return centred
