@@ -118,7 +118,7 @@ def test_the_plan_says_what_it_would_cost_to_speak_of_methods(monkeypatch: pytes
     monkeypatch.setattr(cost_estimate.features, "measured_speed", lambda *_: 1000.0)
     asked = Grid(methods=("random", "supervised", "simclr", "swav", "dino", "dvme"), labels=("10", "100"), data="phantom")
     plan = planning.plan(asked)
-    (note,) = cost_estimate.more_pretrainings(plan)
+    (note,) = cost_estimate.more_pretrainings(plan, cost_estimate.Speeds(plan))
     units = {unit.method.name: unit for unit in plan.units}
     views = sum(recipe.views for name in ("simclr", "swav", "dino") for recipe in units[name].recipes)
     images = len(units["random"].data.hashes)
@@ -126,8 +126,9 @@ def test_the_plan_says_what_it_would_cost_to_speak_of_methods(monkeypatch: pytes
     rows = 2 * sum(len(units[name].cells) for name in units if name != "supervised")
     assert "said of random, simclr, swav, dino, dvme is said of these weights" in note.text, "the fusion's members are counted once"
     assert f"take about {seconds:,.0f} s more to pretrain and embed, and {rows:,} more rows to solve." in note.text
-    assert cost_estimate.more_pretrainings(planning.plan(replace(asked, methods=("supervised",)))) == []
-    assert cost_estimate.more_pretrainings(planning.plan(replace(asked, methods=("random", "supervised"), pretrain_seeds=2))) == []
+    for changes in ({"methods": ("supervised",)}, {"methods": ("random", "supervised"), "pretrain_seeds": 2}):
+        other = planning.plan(replace(asked, **changes))  # type: ignore[arg-type]
+        assert cost_estimate.more_pretrainings(other, cost_estimate.Speeds(other)) == []
 
 
 def test_draws_that_are_not_under_all_pretrainings_are_refused_before_anything_is_computed(tmp_path: Path) -> None:

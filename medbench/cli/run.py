@@ -63,9 +63,9 @@ def run_command(
     for older in store.older(planned.file, rows):
         print(f"{older.sentence(store.folder)}. {'A run makes them again.' if plan else 'They are made again.'}", file=sys.stderr)
     if plan:
-        screen.show(
-            [*screen.plan_table(cost_estimate.costs(planned, store, device)), *map(str, cost_estimate.more_pretrainings(planned, device))]
-        )
+        speeds = cost_estimate.Speeds(planned, device)
+        table = screen.plan_table(cost_estimate.costs(planned, store, device, speeds))
+        screen.show([*table, *map(str, cost_estimate.more_pretrainings(planned, speeds))])
     else:
         _compute(planned, store, todo, device)
 

@@ -43,13 +43,13 @@ class Cost:
         return sum(known) if len(known) == len(self.solving) else None
 
 
-def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
+def costs(plan: Plan, store: Store, device: str = "auto", speeds: Speeds | None = None) -> list[Cost]:
     """The work left in each unit, without doing any of it but a trial batch where the encoder's speed is not known."""
     device = devices.resolve(device)
+    speeds = speeds or Speeds(plan, device)
     rows = store.rows()
     past = _past(rows.values())
     found = []
-    speeds = Speeds(plan, device)
     counted: set[str] = set()  # a fusion's members are often units of their own
     for unit in plan.units:
         todo = missing(plan, store, unit, rows)
@@ -75,8 +75,8 @@ def costs(plan: Plan, store: Store, device: str = "auto") -> list[Cost]:
 class Speeds:
     """Images a second of each encoder, as it was measured here, else in a trial batch."""
 
-    def __init__(self, plan: Plan, device: str) -> None:
-        self.plan, self.device = plan, device
+    def __init__(self, plan: Plan, device: str = "auto") -> None:
+        self.plan, self.device = plan, devices.resolve(device)
         self._known: dict[str, float] = {}
 
     def of(self, part: Unit) -> float:
@@ -89,7 +89,7 @@ class Speeds:
         return self._known[key]
 
 
-def more_pretrainings(plan: Plan, device: str = "auto") -> list[Note]:
+def more_pretrainings(plan: Plan, speeds: Speeds) -> list[Note]:
     """What it would cost to compare methods, and not only the weights that each happened to get; [] where nothing is drawn, or drawn more than once.
 
     Each further pretraining seed trains, embeds and judges every unit whose weights are drawn once more, a fusion's members among them.
@@ -97,7 +97,6 @@ def more_pretrainings(plan: Plan, device: str = "auto") -> list[Note]:
     drawn = [unit for unit in plan.units if _drawn(unit)]
     if not drawn or any(unit.pretrain_seed for unit in drawn):
         return []
-    speeds = Speeds(plan, devices.resolve(device))
     parts = {part.weights.identity: part for unit in drawn for part in unit.members or (unit,) if _drawn(part)}
     each = sum(
         (TRAINED * sum(recipe.views for recipe in part.recipes) + len(part.data.hashes)) / speeds.of(part) for part in parts.values()
