@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from medbench.models.pretrain import Position
 from medbench.models.pretrain.objective import Objective
 from medbench.models.pretrain.optimizer import make_optimiser, set_rates
 from medbench.schema import Split, registry
+from medbench.schema.methods import BUDGETS
 
 Medbench = Callable[..., int]
 HERE = Position(0, 10)
@@ -190,6 +192,27 @@ def test_mae_trains_all_of_the_encoder_that_is_kept(pool: str) -> None:
     assert heads and all(value.grad is not None for value in heads)
 
 
+@pytest.mark.parametrize("tokens", [{}, {"no_embed_class": True, "reg_tokens": 4}])
+def test_from_random_weights_mae_knows_where_patches_lie(tokens: dict[str, Any]) -> None:
+    """Sines and cosines that stay, as in the authors' code: a patch is nearest to its neighbours. Weights that were trained keep their positions."""
+    make = timm.models.VisionTransformer
+    for source, fixed in (("task", True), ("imagenet+task", False)):
+        for budget in BUDGETS:
+            hyper = registry.method("mae").recipes("", budget, 100, source)[0].hyper  # type: ignore[misc]
+            assert (hyper.get("positions") == "fixed") is fixed
+        backbone = make(img_size=24, patch_size=4, embed_dim=16, depth=1, num_heads=2, num_classes=0, **tokens)
+        before = backbone.pos_embed.detach().clone()
+        recipe = SMALL["mae"].having(hyper={**SMALL["mae"].hyper, **({"positions": "fixed"} if fixed else {})})
+        recipe.objective(backbone, 16, recipe)  # type: ignore[misc]
+        assert backbone.pos_embed.requires_grad is not fixed and torch.equal(backbone.pos_embed, before) is not fixed
+        places = backbone.pos_embed[0, -36:].view(6, 6, 16)
+        if fixed:
+            apart = (places - places[2, 3]).norm(dim=2)
+            nearest = {divmod(int(i), 6) for i in apart.flatten().argsort()[1:5]}
+            assert nearest == {(1, 3), (3, 3), (2, 2), (2, 4)}
+            assert not backbone.pos_embed[0, :-36].any(), "a class token has no place"
+
+
 # -- what they have in common ----------------------------------------------------------------------------------------------------------------
 
 
@@ -288,7 +311,7 @@ def test_recipes_on_paper(name: str) -> None:
         "byol": {"hidden": 4096, "width": 256, "momentum": 0.996},
         "mocov3": {"temperature": 0.2, "hidden": 4096, "width": 256, "momentum": 0.99},
         "lejepa": {"normality": 0.05, "hidden": 2048, "width": 128, "directions": 1024},
-        "mae": {"masked": 0.75, "width": 512, "depth": 8, "heads": 16},
+        "mae": {"masked": 0.75, "width": 512, "depth": 8, "heads": 16, "positions": "fixed"},
     }
     assert one.hyper == expected[name]
 

@@ -54,7 +54,7 @@ VICREG = {"invariance": 25.0, "variance": 25.0, "covariance": 1.0, "hidden": 256
 BARLOW = {"redundancy": 0.0051, "hidden": 256, "width": 256}
 FOLLOWED = {"hidden": 256, "width": 64, "momentum": 0.95}
 LEJEPA = {"normality": 0.05, "hidden": 256, "width": 64, "directions": 256}
-MAE = {"masked": 0.75, "width": 64, "depth": 2, "heads": 4}
+MAE = {"masked": 0.75, "width": 64, "depth": 2, "heads": 4, "positions": "fixed"}
 HALVES = SIMCLR.having(views=VIEWS // 2)
 SOUND = {
     "simclr": [SIMCLR],
@@ -192,7 +192,8 @@ def looks(folder: Path, what: str) -> list[float]:
     return [line[what] for line in json.loads((folder / "history.json").read_text())["steps"] if what in line]
 
 
-#: Of this the probe does not rise in 50,000 views with the settings above: what it learns is not shown, and no defect of its own would be.
+#: Of this the probe rises in 50,000 views, from .574 to .606, by less than its interval (-.056 to .088): with so few views no defect of its own would
+#: be shown. With positions learnt from near zero it did not rise at all (.590 to .588 on the validation part, .595 to .669 with fixed ones).
 NOT_SHOWN = {"mae"}
 
 
