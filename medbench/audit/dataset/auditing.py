@@ -58,7 +58,7 @@ def _audit(subject: Subject, cache_dir: Path, depth: str, effort: duplicates.Eff
         cache_dir,
         stage=f"packing {subject.name} at {encoder.size} px",
     )
-    features = _features(pack, encoder, subject.name, cache_dir, device) if depth == "full" else None
+    features = _features(pack, encoder, subject.name, cache_dir, device) if depth == "full" and subject.labels is not None else None
     if features is not None and len(first) < len(subject):
         features = features[first]
     found = duplicates.near(pack_rows.Rows(pack.array, first), _compared_groups(subject, first), effort)

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 WIDE, FINE = (1.0, 6.0), (0.7, 3.0)  # bands in px: finest and coarsest standard deviation. The fine one is what is judged
 _FLOOR = 0.01  # of the grey range: contrast below it is noise of the camera or the compression
-_DARK, _RIM = 0.2, 6  # a frame's grey level, and how many px of its soft edge belong to it
-_BLACK, _MOST = (
-    0.05,
-    0.8,
-)  # grey level that nearly all of a large frame stays below, and its share at most: a dark picture has lighter places
+_CLIP = 4.5  # median amplitudes of the image: a line of text or a marker has more, and must not hide what lies around it
+_BLACK, _DARK, _RIM = (
+    0.06,
+    0.35,
+    6,
+)  # a frame's grey level, also as a share of the picture's median, and how many px of its soft edge belong to it
+_MOST = 0.85  # of the image, for a frame
 
 
 class Detail(NamedTuple):
@@ -46,7 +48,8 @@ def picture_of(grey: torch.Tensor) -> torch.Tensor:
 
     found = np.ones(grey.shape, np.float32)
     for out, x in zip(found[:, 0], grey[:, 0].numpy(), strict=True):
-        dark = x < _DARK
+        light = x[x > _BLACK]
+        dark = x < max(_BLACK, _DARK * float(np.median(light)) if len(light) else 0.0)
         border = np.zeros_like(dark)
         border[[0, -1]] = dark[[0, -1]]
         border[:, [0, -1]] = dark[:, [0, -1]]
@@ -54,19 +57,37 @@ def picture_of(grey: torch.Tensor) -> torch.Tensor:
             pieces, count = ndimage.label(dark)
             touches = np.zeros(count + 1, bool)
             touches[pieces[border]] = True
-            bare = touches[pieces]
-            frame = ndimage.binary_dilation(bare, iterations=_RIM)
-            share = frame.mean()
-            if share < 0.5 or (share < _MOST and np.quantile(x[bare], 0.9) < _BLACK):  # else it is the picture that is dark
+            frame = ndimage.binary_dilation(touches[pieces], iterations=_RIM)
+            if frame.mean() < _MOST:
                 out[frame] = 0
     return torch.from_numpy(found)
 
 
 def detail_of(grey: torch.Tensor, seen: torch.Tensor, band: tuple[float, float]) -> Detail:
     fine, coarse = band
-    x = blur(grey, fine) - blur(grey, coarse)
+    x = _clipped(blur(grey, fine) - blur(grey, coarse))
     contrast = blur(x * x, 2 * coarse).sqrt()
     return Detail(x / (contrast + _FLOOR) * seen, seen)
+
+
+def banded(grey: torch.Tensor, mask: torch.Tensor, band: tuple[float, float]) -> torch.Tensor:
+    """(P, C, s, s) of the same: the detail of what mask (P, 1, s, s) shows. What lies outside has no part in it, unlike `detail_of`."""
+    import torch
+
+    fine, coarse = band
+
+    def smooth(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        return blur(x * mask, sigma) / blur(mask, sigma).clamp_min(1e-3)
+
+    x = smooth(grey, fine) - smooth(grey, coarse)
+    x = _clipped(torch.where(mask > 0, x, torch.full((), torch.nan)))
+    return x / (smooth(x**2, 2 * coarse).clamp_min(0).sqrt() + _FLOOR / 2) * mask
+
+
+def _clipped(x: torch.Tensor) -> torch.Tensor:
+    """Within a few of the image's median amplitudes, which leaves out NaN; that becomes 0."""
+    most = _CLIP * (x.abs().flatten(2).nanmedian(2).values[..., None, None].nan_to_num() + _FLOOR / 2)
+    return x.nan_to_num().clamp(-most, most)
 
 
 def resized(x: torch.Tensor, size: int) -> torch.Tensor:

@@ -1,14 +1,14 @@
 """Pairs of one picture: byte for byte, or resized, recompressed, mirrored, turned, cropped. Candidates come from `candidate_pairs` and
-`local_points`, `registration` lays one over the other, and what they share beyond `shared_anatomy` decides.
+`local_points`, `registration` lays one over the other, and their `likeness` decides.
 
 A lesion or a chest that was taken twice within minutes is found too: for a split it is the same thing.
 
 The candidates are tried nearest first, and the search goes on while it finds: it ends after `Effort.patience` in a row that are none, or at a limit.
 
-What correlation means one picture differs between modalities, so it is measured: pairs of different groups, drawn at random and laid over each other
-in the same way, say what two different pictures of this data set come to. In Fisher's z, a pair is a copy from `SURE` spreads above their median on, and
-a possible one from `POSSIBLE` on; a spread is from their median to their ninth tenth. Neither is less than `Effort.lowest`. Constants and data that they
-were chosen on: benchmarks/copies.py.
+What likeness means one picture differs between modalities, so it is measured: pairs of different groups, drawn at random and laid over each other in
+the same way, say what two different pictures of this data set come to. In Fisher's z they are taken as normal, with their median and the spread from it
+to their ninth tenth. N images have N (N - 1) / 2 pairs: a pair is a copy from where less than `SURE` of a false pair an image is to be expected among
+all of them, and a possible one from `POSSIBLE` on. Neither is less than `Effort.lowest`. How the constants were chosen and judged: benchmarks/copies.py.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from medbench.audit.dataset import candidate_pairs, local_points
+from medbench.audit.dataset.likeness import likeness
 from medbench.audit.dataset.pack_rows import Rows
 from medbench.audit.dataset.registration import align
-from medbench.audit.dataset.shared_anatomy import SharedAnatomy
 from medbench.system.progress_listener import report_progress
 
-POSSIBLE, SURE = 4.0, 5.2
+SURE, POSSIBLE = 1e-3, 1e-1  # false pairs an image
+_TAIL = 1.1  # likeness of different pictures reaches further than a normal one, and its spread is an estimate
 _LESS_SURE = 0.8  # of `Effort.lowest`, for a possible copy
+_USUAL, _WEIGHT = (0.7, 0.2), 20  # median and spread in Fisher's z of other data sets, and of how many pairs they are worth
 _NEIGHBOURS = 4  # candidates an image, by points
 _BLOCK = 64
 
@@ -37,21 +39,21 @@ class Effort:
 
     far: int = 14
     points: bool = True
-    random: int = 240
-    lowest: float = 0.65
+    random: int = 320
+    lowest: float = 0.8
     patience: int = 384
     limit: int = 2_000
     per_image: int = 1
 
 
 #: While a run is planned: seconds for some thousand images, most of them for decoding. Copies alone: two films of one patient are for a person to judge.
-QUICK = Effort(far=8, points=False, random=96, lowest=0.75, patience=128, limit=400, per_image=0)
+QUICK = Effort(far=8, points=False, random=160, patience=128, limit=400, per_image=0)
 
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """i < j: rows. bits: in which their hashes differ (of 63; -1: not among the near). correlation: of what they share beyond what all images share,
-    after alignment; 1 for the same bytes."""
+    """i < j: rows. bits: in which their hashes differ (of 63; -1: not among the near). correlation: their likeness after
+    alignment; 1 for the same bytes."""
 
     i: int
     j: int
@@ -89,14 +91,14 @@ def identical(hashes: Sequence[str]) -> list[DuplicatePair]:
 def near(pack: np.ndarray | Rows, groups: np.ndarray, effort: Effort) -> Found:
     """Pairs of different groups that show one picture. pack (N, S, S, 3) uint8, groups (N,) int64."""
     if len(pack) < 2:
-        return Found([], _threshold(np.zeros(0), effort.lowest))
+        return Found([], _threshold(np.zeros(0), len(pack), effort.lowest))
     by_hash = candidate_pairs.by_hash(candidate_pairs.hashes(pack), groups, effort.far)
     by_points = local_points.by_points(pack, groups, _NEIGHBOURS) if effort.points else []
     lists = [[(i, j) for i, j, _ in found] for found in (by_points, by_hash)]  # points first: they tell copies from look-alikes better
     if not any(lists):
-        return Found([], _threshold(np.zeros(0), effort.lowest))
-    judge = _Judge(pack, SharedAnatomy(pack, groups))
-    threshold = _threshold(judge.random(groups, effort.random), effort.lowest)
+        return Found([], _threshold(np.zeros(0), len(pack), effort.lowest))
+    judge = _Judge(pack)
+    threshold = _threshold(judge.random(groups, effort.random), len(pack), effort.lowest)
     limit = effort.limit + effort.per_image * len(pack)
     complete = all(judge.search(order, threshold.sure, effort.patience, limit) for order in lists)  # a limit ends them all
     report_progress("aligning pairs", limit, limit, "pairs")
@@ -110,18 +112,18 @@ def near(pack: np.ndarray | Rows, groups: np.ndarray, effort: Effort) -> Found:
 
 
 class _Judge:
-    """tried: pair -> the correlation of what is its own, and its overlap."""
+    """tried: pair -> its likeness and overlap."""
 
-    def __init__(self, pack: np.ndarray | Rows, shared: SharedAnatomy):
-        self.pack, self.shared = pack, shared
+    def __init__(self, pack: np.ndarray | Rows):
+        self.pack = pack
         self.tried: dict[tuple[int, int], tuple[float, float]] = {}
 
     def random(self, groups: np.ndarray, n: int) -> np.ndarray:
-        """Correlations of n random pairs of different groups."""
+        """Likeness of n random pairs of different groups at most."""
         index = np.random.default_rng(0).integers(0, len(groups), (4 * n, 2))
         index = index[groups[index[:, 0]] != groups[index[:, 1]]][:n]
         _, _, maps = align(self.pack, index, all_the_way=True, stage="aligning random pairs")
-        return self.shared.correlation(index, maps)
+        return likeness(self.pack, index, maps)
 
     def search(self, order: Sequence[tuple[int, int]], sure: float, patience: int, limit: int) -> bool:
         """Try pairs in this order while copies are among them. False where the limit of tried pairs ended it."""
@@ -143,15 +145,20 @@ class _Judge:
         whole, overlap, maps = align(self.pack, index)
         own = np.zeros(len(block))
         on = whole > 0  # else no plausible map was found, or the pair was left on the way
-        own[on] = self.shared.correlation(index[on], maps[on])
+        own[on] = likeness(self.pack, index[on], maps[on])
         self.tried.update(zip(block, zip(own.tolist(), overlap.tolist(), strict=True), strict=True))
         return own
 
 
-def _threshold(random: np.ndarray, lowest: float) -> Threshold:
-    """Of correlations of pairs of different groups. Medians and tenths: a few of the pairs may be copies."""
-    if not len(random):
-        return Threshold(lowest, _LESS_SURE * lowest)
-    median, high = np.quantile(np.arctanh(np.clip(random, -0.999, 0.999)), [0.5, 0.9])
-    sure, possible = (float(np.tanh(median + spreads * (high - median))) for spreads in (SURE, POSSIBLE))
+def _threshold(random: np.ndarray, images: int, lowest: float) -> Threshold:
+    """Of the likeness of pairs of different groups. Median and ninth tenth: a few of the pairs may be copies."""
+    from scipy.stats import norm
+
+    z = np.arctanh(np.clip(random, -0.999, 0.999))
+    median, high = np.quantile(z, [0.5, 0.9]) if len(z) else (0.0, 0.0)
+    share = len(z) / (len(z) + _WEIGHT)
+    median = share * median + (1 - share) * _USUAL[0]
+    spread = share * (high - median) / norm.isf(0.1) + (1 - share) * _USUAL[1]
+    far = [_TAIL * norm.isf(min(0.5, rate * 2 / max(images - 1, 1))) for rate in (SURE, POSSIBLE)]
+    sure, possible = (float(np.tanh(median + spreads * spread)) for spreads in far)
     return Threshold(max(sure, lowest), max(possible, _LESS_SURE * lowest), float(np.tanh(median)))

@@ -31,13 +31,12 @@ _COARSE, _MIDDLE = 40, 64  # px of the search, and of the first fit
 _STARTS = 2  # best places of the search that are fitted
 _WIDE_STEPS, _FINE_STEPS = 4, 8  # of Gauss-Newton, at most
 _STILL = 0.05  # px: a fit that moves less has arrived
-_OVERLAP = 0.3  # of an image's area: below it, a good correlation says little
+_OVERLAP = 0.3  # of the first image's picture: below it, a good correlation says little
 #: A map that stretches or zooms more is no copy's (4:3 turned by a quarter: 1.78): with it, much can be made to agree.
 _STRETCH, _ZOOM = 2.0, 2.2
-#: Step of a fit -> correlation below which a pair is left. Of 629 copies, planted and natural, in four data sets, that end at .5 or more, the lowest
-#: had .72 and .40 at these steps of the wide fit and of the fine one.
-_WIDE_LEFT: Mapping[int, float] = {2: 0.6}
-_FINE_LEFT: Mapping[int, float] = {0: 0.2, 1: 0.3, 3: 0.4, 5: 0.45}
+#: Step of a fit -> correlation below which a pair is left. Copies end far above it, those alone excepted on which a quarter and more is written over.
+_WIDE_LEFT: Mapping[int, float] = {2: 0.3}
+_FINE_LEFT: Mapping[int, float] = {0: 0.15, 1: 0.2, 3: 0.25, 5: 0.3}
 
 
 class Search(NamedTuple):
@@ -69,7 +68,7 @@ def align(
 
     pack: (N, S, S, 3) uint8. pairs: (P, 2) int, rows of it. correlation: (P,) in [-1, 1], of the detail of both where they overlap; 0 where no
     plausible map was found, and less than it could be for a pair that was left on the way, unless `all_the_way`. overlap: (P,) in [0, 1], of the
-    first one's area. map: (P, 2, 3) from the first one's to the second one's coordinates, both in [-1, 1], as torch's affine_grid takes it.
+    first one's picture. map: (P, 2, 3) from the first one's to the second one's coordinates, both in [-1, 1], as torch's affine_grid takes it.
     stage: as which it reports its progress; "": it does not.
     """
     import torch
@@ -107,16 +106,30 @@ def _align(pixels: np.ndarray, pairs: torch.Tensor, all_the_way: bool) -> tuple[
     wide = detail(min(_MIDDLE, size), WIDE)
     first, second = (wide.at(rows.repeat_interleave(k)) for rows in (a, b))
     maps, reached = _refine(first, second, start.reshape(p * k, 2, 3), _WIDE_STEPS, {} if all_the_way else _WIDE_LEFT)
-    reached, which = torch.where(_plausible(maps), reached, torch.full((), -1.0)).view(p, k).max(1)
-    maps = maps.view(p, k, 2, 3)[torch.arange(p), which]
-    correlation, overlap = torch.zeros(p), torch.zeros(p)
-    on = torch.arange(p) if all_the_way else torch.nonzero(reached >= min(_WIDE_LEFT.values()))[:, 0]
+    reached = torch.where(_plausible(maps), reached, torch.full((), -1.0)).view(p, k).amax(1)
+    fine = detail(size, FINE)
+    whole, unmoved = _unmoved(fine, pairs)
+    starts = torch.cat([maps.view(p, k, 2, 3), unmoved[:, None]], 1)
+    correlation, overlap, found = torch.zeros(p), torch.zeros(p), unmoved.clone()
+    left = (reached < min(_WIDE_LEFT.values())) & (whole < min(_WIDE_LEFT.values()))
+    on = torch.nonzero(~left | all_the_way)[:, 0]
     if len(on):
-        fine = detail(size, FINE)
         first, second = fine.at(a[on]), fine.at(b[on])
-        maps[on], _ = _refine(first, second, maps[on], _FINE_STEPS, {} if all_the_way else _FINE_LEFT)
-        correlation[on], overlap[on] = _agreement(first, second, maps[on])
-    return correlation.numpy(), overlap.numpy(), maps.numpy()
+        near = torch.stack([_agreement(first, second, starts[on, i])[0] for i in range(k + 1)], 1)  # a likeness in the wide band misleads
+        found[on], _ = _refine(first, second, starts[on, near.argmax(1)], _FINE_STEPS, {} if all_the_way else _FINE_LEFT)
+        correlation[on], overlap[on] = _agreement(first, second, found[on])
+    return correlation.numpy(), overlap.numpy(), found.numpy()
+
+
+def _unmoved(fine: Detail, pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the eight ways of the first image of each pair, the one that is most like the second where it lies: correlations (P,) and maps (P, 2, 3).
+
+    Most copies are whole; a box of text over one of them misleads the search for another place."""
+    import torch
+
+    values = torch.nn.functional.normalize(fine.values[:, 0].flatten(1), dim=1).view_as(fine.values[:, 0])
+    value, at = (_ways(values[pairs[:, 0]]) * values[pairs[:, 1], None]).sum((2, 3)).max(1)
+    return value, torch.cat([_matrices()[at], torch.zeros(len(pairs), 2, 1)], 2)
 
 
 def _search(x: torch.Tensor) -> Search:
@@ -255,13 +268,13 @@ def _plausible(maps: torch.Tensor) -> torch.Tensor:
 
 
 def _centred(a: Detail, there: torch.Tensor, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Both images (P, s*s) about their means where both show something, 0 elsewhere; where that is, and its share (P,) of a."""
+    """Both images (P, s*s) about their means where both show something, 0 elsewhere; where that is, and its share (P,) of a's picture."""
     mask = (seen > 0.5).float().flatten(1) * a.seen.flatten(1)  # outside the other image, what is sampled is 0
     count = mask.sum(1, keepdim=True).clamp_min(1)
     left, right = a.values.flatten(1), there.flatten(1)
     left = (left - (left * mask).sum(1, keepdim=True) / count) * mask
     right = (right - (right * mask).sum(1, keepdim=True) / count) * mask
-    return left, right, mask, mask.mean(1)
+    return left, right, mask, mask.sum(1) / a.seen.flatten(1).sum(1).clamp_min(1)
 
 
 def _inverse(maps: torch.Tensor) -> torch.Tensor:
