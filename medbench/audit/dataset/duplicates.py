@@ -26,7 +26,7 @@ from medbench.system.progress_listener import report_progress
 
 SURE, POSSIBLE = 1e-3, 1e-1  # false pairs an image
 _TAIL = 1.1  # likeness of different pictures reaches further than a normal one, and its spread is an estimate
-_LESS_SURE = 0.8  # of `Effort.lowest`, for a possible copy
+_LESS_SURE = 0.935  # of `Effort.lowest`, for a possible copy
 _USUAL, _WEIGHT = (0.7, 0.2), 20  # median and spread in Fisher's z of other data sets, and of how many pairs they are worth
 _NEIGHBOURS = 4  # candidates an image, by points
 _BLOCK = 64
@@ -40,7 +40,7 @@ class Effort:
     far: int = 14
     points: bool = True
     random: int = 320
-    lowest: float = 0.8
+    lowest: float = 0.92
     patience: int = 384
     limit: int = 2_000
     per_image: int = 1

@@ -35,7 +35,8 @@ _OVERLAP = 0.3  # of the first image's picture: below it, a good correlation say
 #: A map that stretches or zooms more is no copy's (4:3 turned by a quarter: 1.78): with it, much can be made to agree.
 _STRETCH, _ZOOM = 2.0, 2.2
 #: Step of a fit -> correlation below which a pair is left. Copies end far above it, those alone excepted on which a quarter and more is written over.
-_WIDE_LEFT: Mapping[int, float] = {2: 0.3}
+_WIDE_LEFT: Mapping[int, float] = {2: 0.45}
+_UNMOVED_LEFT = 0.25  # and below it where nothing moved
 _FINE_LEFT: Mapping[int, float] = {0: 0.15, 1: 0.2, 3: 0.25, 5: 0.3}
 
 
@@ -111,7 +112,7 @@ def _align(pixels: np.ndarray, pairs: torch.Tensor, all_the_way: bool) -> tuple[
     whole, unmoved = _unmoved(fine, pairs)
     starts = torch.cat([maps.view(p, k, 2, 3), unmoved[:, None]], 1)
     correlation, overlap, found = torch.zeros(p), torch.zeros(p), unmoved.clone()
-    left = (reached < min(_WIDE_LEFT.values())) & (whole < min(_WIDE_LEFT.values()))
+    left = (reached < min(_WIDE_LEFT.values())) & (whole < _UNMOVED_LEFT)
     on = torch.nonzero(~left | all_the_way)[:, 0]
     if len(on):
         first, second = fine.at(a[on]), fine.at(b[on])
