@@ -9,8 +9,9 @@ The rule, written down before it was judged: candidates by hash and by shared po
 of the blocks that agree most (`likeness`); a median and a spread of 320 random pairs of different groups, laid over each other in the same way; a leak
 from where 1e-3 of a false pair an image is to be expected among all N (N - 1) / 2, a possible copy from 1e-1 on, in spreads of a normal distribution
 times 1.1, and from a likeness of .92 and .86 on (`duplicates`).
-It was made on the sets of TUNED_ON, with the transforms of TUNED (and on six pairs of lesions of ham10000 in a test). The plan: all other sets, and UNSEEN transforms on all sets, are run once with the rule
-frozen, and what comes out is reported. Targets: at most 1 false pair in 1,000 images called a leak; of the copies of TUNED 95 % called one.
+It was made on the sets of TUNED_ON, with the transforms of TUNED (and on six pairs of lesions of ham10000 in a test). The plan: all other sets, and
+UNSEEN transforms on all sets, are run once with the rule frozen, and what comes out is reported. Targets: at most 1 false pair in 1,000 images called
+a leak; of the copies of TUNED 95 % called one.
 
 Prints a line a set and transform: sure and possible ones found of those planted; and a line a set: false pairs a thousand images, sure and possible, and
 seconds. A real set holds one patient twice here and there (consecutive films of kermany, frames of one polyp): false pairs are named, for the eye.
