@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 a check differs, 2 bad input (one line says what), 3 some 
 from __future__ import annotations
 
 import errno
-import io
 import os
 import sys
 
@@ -21,6 +20,7 @@ from medbench.cli import audit  # noqa: F401  # isort: skip
 from medbench.cli import info  # noqa: F401  # isort: skip
 from medbench.cli import shortcuts  # noqa: F401  # isort: skip
 from medbench.cli.options import app
+from medbench.cli.plain_output import plain_streams
 from medbench.schema import UserError
 
 #: What a disk or a place that a person named can do to any command: full, not theirs, a file where a folder is meant or the other way round.
@@ -31,15 +31,18 @@ PLACES = (
 
 
 def main() -> None:
-    """The console entry point: bad input ends with one line and exit code 2.
+    """The console entry point, see `_main`; nothing that it prints gives a terminal an order."""
+    with plain_streams():
+        _main()
+
+
+def _main() -> None:
+    """Bad input ends with one line and exit code 2.
 
     Threads that wait give their core away: on a machine that others use too, torch's threads would otherwise spin for each other at every
     layer (a pretraining step on two busy cores takes 4 to 9 times as long).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # none, where a caller closed it
-            stream.reconfigure(errors="backslashreplace")  # a terminal or a pipe that has no "–"
     try:
         app()
     except SystemExit as ending:  # typer's, for every command

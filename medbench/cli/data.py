@@ -12,7 +12,7 @@ import typer
 
 from medbench.cli.grid_options import Data, Order, Ordinal, option_of, reading, takes_grid
 from medbench.cli.options import Rehash, data_app, outputs, path_option
-from medbench.schema import PARTS, Grid, UserError, user_path
+from medbench.schema import PARTS, Grid, UserError, csv_cell, user_path
 
 if TYPE_CHECKING:
     from medbench.data.manage import VerificationReport
@@ -181,6 +181,6 @@ def datasplit(
     if ids:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(["part", "labels", "seed", "id"])
-        writer.writerows((entry.part, entry.labels, entry.seed, name) for entry in splits for name in entry.ids)
+        writer.writerows((entry.part, entry.labels, entry.seed, csv_cell(name)) for entry in splits for name in entry.ids)
     else:
         screen.show(screen.split_table(splits))

@@ -74,7 +74,7 @@ def table_command(
         store, processes = Store(folder[0]), processes_for(found)
         leaderboard.precompute(found, metric, all_metrics=not only, processes=processes)
         acts = [] if only else [lambda: leaderboard.write(store, found)]  # first, as it reads all metrics in one go
-        acts.append(lambda: print(screen.text(leaderboard.terminal(store, metric, found)), end="", flush=True))
+        acts.append(lambda: screen.show(leaderboard.terminal(store, metric, found)))
         fork_pool.each(lambda act: act(), acts, processes)
         return
     form = choice("format", form or (leaderboard.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), leaderboard.FORMATS)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from rich import progress as bars
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from medbench.schema import Progress
+from medbench.cli.plain_output import own_stream
+from medbench.schema import Progress, printable
 from medbench.system.progress_listener import listening
 
 if TYPE_CHECKING:
@@ -31,6 +33,23 @@ EACH = 100  # rows of a run that a log hears of one by one; of more, one in so m
 APART = 30.0
 
 
+class PlainConsole(Console):
+    """A console that writes its own control characters and spells out those in what it is given."""
+
+    @property
+    def file(self) -> IO[str]:
+        return own_stream(super().file)
+
+    @file.setter
+    def file(self, new: IO[str]) -> None:
+        self._file = new
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            known = segment.control or segment.text.isprintable()
+            yield segment if known else segment._replace(text=printable(segment.text, kept="\n"))
+
+
 class Screen:
     """`with Screen(...) as screen:` shows what is reported inside, and each row of a run with on_row=screen.row.
 
@@ -39,7 +58,7 @@ class Screen:
     """
 
     def __init__(self, cells: int = 0, table: Callable[[], Sequence[RenderableType]] = list, *, log: bool = True):
-        self.console = Console(stderr=True)
+        self.console = PlainConsole(stderr=True)
         self.live = self.console.is_terminal
         self.log = log
         self.hearing = ExitStack()
@@ -139,14 +158,15 @@ def _spell(seconds: float) -> str:
 
 def show(parts: Sequence[RenderableType]) -> None:
     """Print tables and lines to standard output; a log file gets room for a whole line."""
-    print(text(parts), end="")
+    own_stream(sys.stdout).write(text(parts))
+    sys.stdout.flush()
 
 
 def text(parts: Sequence[RenderableType]) -> str:
     """What `show` prints."""
-    console = Console()
+    console = PlainConsole()
     if not console.is_terminal:
-        console = Console(width=140)
+        console = PlainConsole(width=140)
     with console.capture() as captured:
         for part in parts:
             console.print(part, markup=False, highlight=False)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, outputs, path_option, put
-from medbench.schema import UserError
+from medbench.schema import UserError, csv_cell
 
 
 @app.command("shift")
@@ -35,7 +35,7 @@ def shift_command(
         )
     detail = leaderboard.EACH if each else leaderboard.MEAN
     if form == "csv":
-        put(leaderboard.robustness_gaps(found, metric).to_csv(index=False), out)
+        put(leaderboard.robustness_gaps(found, metric).map(csv_cell).to_csv(index=False), out)
     elif form == "markdown" or out:
         put(leaderboard.shift_markdown(found, metric, detail), out)
     else:

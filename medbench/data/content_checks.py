@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from medbench.schema import Mark, Split, Task, UserError, fingerprint
+from medbench.schema import Mark, Split, Task, UserError, csv_cell, fingerprint
 from medbench.system import atomic_write
 from medbench.system.cache_folder import disk_errors
 
@@ -53,7 +53,7 @@ def _two_labels(conflicts: Sequence[Sequence[tuple[str, int]]], parts: Mapping[s
         for part, i in places
     ]
     table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([("image", "path", "part", "group", "label"), *rows])
+    csv.writer(table, lineterminator="\n").writerows([("image", "path", "part", "group", "label"), *(map(csv_cell, row) for row in rows)])
     file = cache_dir / "conflicts" / f"{fingerprint(rows)[:16]}.csv"
     with disk_errors(cache_dir, len(table.getvalue())):
         file.parent.mkdir(exist_ok=True)

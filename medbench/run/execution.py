@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 
+import numpy as np
+
 from medbench.data.evaluation_sets import EvaluationSet
+from medbench.data.task_data import TaskData
 from medbench.models.features import Features
 from medbench.run.fitting import PendingFit, RunContext, Saved, fit_and_score, pending_fits, scratch
 from medbench.run.planning import Plan
@@ -17,7 +20,7 @@ from medbench.run.planning import plan as plan_grid
 from medbench.run.prepare import have_features, task_pack, trained, unit_features
 from medbench.run.store import Store
 from medbench.run.units import Unit
-from medbench.schema import DiskError, Grid, PlannedCell, ProgressCallback, Protocol, Row, UserError, fingerprint
+from medbench.schema import DiskError, Grid, PlannedCell, ProgressCallback, Protocol, Row, UserError, fingerprint, printable
 from medbench.system import devices
 from medbench.system.contained_exit import exits_are_errors
 from medbench.system.precision import products
@@ -89,11 +92,21 @@ def _decode_images(context: RunContext, work: Work) -> None:
                 task_pack(part.data, part.encoder, plan.cache_dir, target)
 
 
+class _PlainFormatter(logging.Formatter):
+    """Names of images and classes give no order to the terminal that shows the file, and begin no line of their own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), kept="\n\t")
+
+
 @contextmanager
 def _log_file(file: Path) -> Iterator[None]:
     """What was done when, and the whole traceback of a cell that failed, in a file beside the rows."""
     handler = logging.FileHandler(file, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
+    handler.setFormatter(_PlainFormatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
     log.setLevel(logging.INFO)
     log.addHandler(handler)
     try:
@@ -118,7 +131,7 @@ def _run_unit(context: RunContext, unit: Unit, on_row: Callable[[Row], None]) ->
     if not todo:
         return
     for target in context.plan.targets_of(unit.data):
-        _save_target(target, context.store)
+        _save_target(unit.data, target, context.store)
     prepared = _prepare(context, unit, todo)
     if prepared is None:
         return
@@ -224,12 +237,19 @@ def sets_of(plan: Plan, unit: Unit, todo: Sequence[PlannedCell]) -> list[Evaluat
 def _restore_targets(plan: Plan, store: Store) -> None:
     """Scored sets of finished rows that were lost or damaged are saved anew, where the folder keeps predictions, which they belong to."""
     rows = {str(row.provenance["target"]): row for row in store.rows().values()}
-    for name, target in {target.file: target for unit in plan.units for target in plan.targets_of(unit.data)}.items():
+    sets = {target.file: (unit.data, target) for unit in plan.units for target in plan.targets_of(unit.data)}
+    for name, (data, target) in sets.items():
         if name in rows and "probabilities" in store.arrays(rows[name]):
-            _save_target(target, store)
+            _save_target(data, target, store)
 
 
-def _save_target(target: EvaluationSet, store: Store) -> None:
-    """What is known of the scored set, once for all rows that share it."""
+def _save_target(data: TaskData, target: EvaluationSet, store: Store) -> None:
+    """What is known of the scored set, once for all rows that share it.
+
+    Groups, which are patients' names often, become numbers in the order of their names: resamples, which go by that order, stay as they are. One
+    numbering serves all scored sets of a task, and its other parts.
+    """
     split = target.split
-    store.add_target(target.file, split.ids, split.labels, split.groups, bags=split.bags, meta=split.meta)
+    names = np.unique(np.concatenate([split.groups, *(part.groups for part in data.parts.values())]))
+    groups = np.searchsorted(names, split.groups)
+    store.add_target(target.file, split.ids, split.labels, groups, bags=split.bags, meta=split.meta)

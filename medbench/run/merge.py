@@ -46,7 +46,8 @@ def merge(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> tu
     for source in sources:
         merged.add_plan(source.plan())
     for name, source in sets.items():
-        merged.keep_target(name, source.target(name))
+        arrays = source.target(name)
+        merged.keep_target(name, arrays if arrays["groups"].dtype.kind in "iu" else _without_group_names(arrays))
     merged.add_judged(judged)
     added = merged.add_all((row, _kept(source.arrays(row), row, predictions)) for source, row in chosen.values())
     done = merged.rows()
@@ -126,9 +127,21 @@ def _scored_sets(merged: Store, chosen: Iterable[tuple[Store, Row]]) -> dict[str
             except NoPredictions:
                 continue
             first, known = found.setdefault(name, (source, arrays))
-            if not all(_equal(known.get(part), arrays.get(part)) for part in _COMPARED):
+            if not all(_alike(part, known.get(part), arrays.get(part)) for part in _COMPARED):
                 raise UserError(f"targets/{name}.npz of {first.folder} and of {source.folder} hold other images, labels or groups.")
     return {name: source for name, (source, _) in found.items()}
+
+
+def _alike(part: str, a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    """Groups by who belongs together, in which order: older folders have their names, others numbers in the order of these."""
+    if part == "groups" and a is not None and b is not None:
+        a, b = (np.unique(groups, return_inverse=True)[1] for groups in (a, b))
+    return _equal(a, b)
+
+
+def _without_group_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A scored set of an older folder with numbers in place of groups' names, which name patients."""
+    return {**arrays, "groups": np.unique(arrays["groups"], return_inverse=True)[1].astype(np.int64)}
 
 
 def _equal(a: np.ndarray | None, b: np.ndarray | None) -> bool:

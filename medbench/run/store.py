@@ -5,7 +5,7 @@ rows.jsonl           one finished cell a line
 judged.jsonl         which rows were ever made, of them one a line: what is replaced or deleted stays here (`ledger`)
 failed.jsonl         one failure a line: cell, fingerprint, reason
 scores/ID.npz        probabilities, decisions and metric resamples of one row
-targets/ID.npz       ids, labels, groups, bags and metadata of one scored set
+targets/ID.npz       ids, labels, groups (as numbers), bags and metadata of one scored set
 
 Each file and each line has its checksum, which is looked at when it is read; what an older medbench wrote has none, and is taken.
 `medbench merge --without-predictions` leaves of the last two the metric resamples alone: nothing of a single image.

@@ -10,6 +10,7 @@ from medbench.schema.grid import AUTO, OPTIONS, Cell, Grid, Row, fingerprint
 from medbench.schema.json_records import ChecksumError, check_hash, check_name, checked, parsed, with_checksum
 from medbench.schema.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
 from medbench.schema.notes import Mark, Note
+from medbench.schema.plain_text import csv_cell, in_markdown, is_plain, printable
 from medbench.schema.plan_file import PlanFile, PlannedCell
 from medbench.schema.progress import Progress, ProgressCallback
 from medbench.schema.protocols import HeldOut, Network, Protocol, Scores, Train
@@ -80,12 +81,16 @@ __all__ = [
     "check_name",
     "check_writable",
     "checked",
+    "csv_cell",
     "fingerprint",
+    "in_markdown",
+    "is_plain",
     "join_parts",
     "of_class",
     "parse_budget",
     "parsed",
     "place_of",
+    "printable",
     "spelling",
     "user_path",
     "visible",

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 _KINDS = (
     *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError),
     RuntimeError,  # a password; NotImplementedError is one: a compression that Python has not
-    *(ValueError, KeyError, SyntaxError, TypeError),  # names, headers and members that are not what they should be
+    *(ValueError, KeyError, IndexError, SyntaxError, TypeError),  # names, headers and members that are not what they should be
 )
 
 

@@ -35,7 +35,7 @@ def cache_folder(*, to_write: bool = True) -> Path:
     if not to_write:
         return folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_private(folder, own=not named)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -44,6 +44,21 @@ def cache_folder(*, to_write: bool = True) -> Path:
             f"The cache folder {folder} ({whose}) cannot be written: {error.strerror}.", then="set MEDBENCH_CACHE to a folder that can"
         ) from error
     return folder
+
+
+def _make_private(folder: Path, *, own: bool) -> None:
+    """Make the folder such that no other user can look into it: it holds images and the paths of patients' files.
+
+    A folder that was there keeps its mode, as several users may share it; but for the default's own, of an older medbench, where others can only
+    read it.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        mode = folder.stat().st_mode & 0o777
+        if own and folder.is_dir() and mode & 0o077 and not mode & 0o022:
+            with suppress(PermissionError):  # somebody else's
+                folder.chmod(mode & 0o700)
 
 
 def check_space(folder: Path, needed: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from medbench.schema import Mark
+from medbench.schema import Mark, csv_cell
 
 Severity = Literal["leak", "conflict", "look", "note"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
@@ -66,7 +66,7 @@ class DatasetReport:
         stream = io.StringIO()
         writer = csv.DictWriter(stream, PAIR_COLUMNS, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(self.pairs)
+        writer.writerows({name: csv_cell(value) for name, value in pair.items()} for pair in self.pairs)
         return stream.getvalue()
 
     def marks(self) -> tuple[Mark, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from medbench.audit.features.metadata_probe import Auc
 from medbench.audit.features.metadata_survey import ColumnFinding
+from medbench.schema import csv_cell
 from medbench.stats.number_format import NONE, estimate_text, number_text
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def to_csv(examined: Sequence[Examined]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 

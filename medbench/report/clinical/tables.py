@@ -16,7 +16,7 @@ from medbench.report.clinical.subgroup_analysis import MIN_GROUPS, MIN_OF_CLASS,
 from medbench.report.clinical.temperature_scaling import MIN_HELD_OUT, RANGE, SEPARABLE, calibration
 from medbench.report.leaderboard import FEW, Leaderboard, LeaderboardEntry, escape_tex, known_metric, shown_axes
 from medbench.report.leaderboard.standard_tables import grid
-from medbench.schema import UserError, parse_budget
+from medbench.schema import UserError, csv_cell, in_markdown, parse_budget, printable
 from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
 from medbench.system.progress_listener import report_progress
@@ -284,12 +284,11 @@ def render_tables(made: Sequence[tuple[str, Sequence[Sheet]]], form: str) -> str
 
         frames = [sheet.frame.assign(line=title, table=sheet.title) for title, of_line in made for sheet in of_line if len(sheet.frame)]
         whole = pd.concat([frame.dropna(axis=1, how="all") for frame in frames], ignore_index=True)
-        return str(
-            whole[["line", "table", *(c for c in whole.columns if c not in ("line", "table"))]].to_csv(index=False, lineterminator="\n")
-        )
+        whole = whole[["line", "table", *(c for c in whole.columns if c not in ("line", "table"))]].map(csv_cell)
+        return str(whole.to_csv(index=False, lineterminator="\n"))
     parts = []
     for title, of_line in made:
-        parts.append(f"**{title}**\n" if form == "markdown" else f"% {title}")
+        parts.append(f"**{in_markdown(title)}**\n" if form == "markdown" else f"% {printable(title)}")
         parts += [_markdown(sheet) if form == "markdown" else _latex(title, sheet) for sheet in of_line]
     return "\n".join(parts) + ("" if form == "latex" else "\n")
 
@@ -297,11 +296,11 @@ def render_tables(made: Sequence[tuple[str, Sequence[Sheet]]], form: str) -> str
 def _markdown(sheet: Sheet) -> str:
     return "\n".join(
         [
-            f"{sheet.title}:",
+            f"{in_markdown(sheet.title)}:",
             "",
             *grid([sheet.header, *sheet.body]),
             "",
-            *(f"- {note}" for note in sheet.notes),
+            *(f"- {in_markdown(note)}" for note in sheet.notes),
             *([""] if sheet.notes else []),
         ]
     )

@@ -24,7 +24,7 @@ SIDE = 160  # pixels of a thumbnail's longer side
 
 @dataclass(frozen=True)
 class Mistake:
-    """One image as a data: URI, and what was said of it. probability: of the decision, in [0, 1]."""
+    """One image as a data: URI, and what was said of it. id: what a page may call it. probability: of the decision, in [0, 1]."""
 
     uri: str
     id: str
@@ -92,7 +92,9 @@ def _gallery(board: Leaderboard, line: LeaderboardEntry, data: str | None) -> Ga
             else (classes[c], classes[label])
         )
         name = str(target["ids"][i])
-        mistakes.append(Mistake(_thumbnail(split.images[place[name]]), name, said, probability, truth))
+        # a folder's files are often named after patients, and the page is made to be sent
+        shown = f"image {i + 1} of {board.target}" if board.task.startswith("folder:") else name
+        mistakes.append(Mistake(_thumbnail(split.images[place[name]]), shown, said, probability, truth))
         report_progress(f"example images of {board.task}", len(mistakes), SHOWN, "images")
         if len(mistakes) == SHOWN:
             break

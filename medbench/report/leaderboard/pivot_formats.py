@@ -11,6 +11,7 @@ import numpy as np
 
 from medbench.report.leaderboard.pivot_table import Pivot, PivotCell
 from medbench.report.leaderboard.standard_tables import grid
+from medbench.schema import csv_cell, in_markdown
 from medbench.stats import number_format
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ def pivot_terminal(table: Pivot, spread: str = "interval") -> list[Table | str]:
 
 
 def pivot_markdown(table: Pivot, spread: str = "interval") -> str:
-    above = [*(f"- {note}" for note in table.first_sentences), *([""] if table.first_sentences else [])]
-    lines = [f"**{table.caption}**", "", *above, *grid(_text(table, spread, bold="**{}**"))]
-    return "\n".join([*lines, "", *(f"- {note}" for note in table.sentences), ""])
+    above = [*(f"- {in_markdown(note)}" for note in table.first_sentences), *([""] if table.first_sentences else [])]
+    lines = [f"**{in_markdown(table.caption)}**", "", *above, *grid(_text(table, spread, bold="**{}**"))]
+    return "\n".join([*lines, "", *(f"- {in_markdown(note)}" for note in table.sentences), ""])
 
 
 def tidy_csv(table: Pivot) -> str:
@@ -59,7 +60,8 @@ def tidy_csv(table: Pivot) -> str:
             s, gap = entry.summary, entry.mark.to_best
             ends = gap.interval() if gap else (None, None)
             numbers = [s.mean, s.sd, s.low, s.high, entry.seeds, entry.mark.sign, gap.value if gap else None, *ends]
-            writer.writerow([*row, *column, entry.metric, *(_plain(value) for value in numbers), _plain(entry.mark.p, 3), entry.status])
+            record = [*row, *column, entry.metric, *(_plain(value) for value in numbers), _plain(entry.mark.p, 3), entry.status]
+            writer.writerow(map(csv_cell, record))
     return out.getvalue()
 
 

@@ -29,7 +29,7 @@ from medbench.report.leaderboard.robustness import ALL, MEAN, robustness_gaps, s
 from medbench.report.leaderboard.significance import legend, marks
 from medbench.report.leaderboard.terminal_table import Fitted
 from medbench.run.store import Store
-from medbench.schema import Note, Row
+from medbench.schema import Note, Row, csv_cell, in_markdown
 from medbench.stats import number_format
 from medbench.stats.drawn_shares import Held, share_notes
 from medbench.stats.metrics import METRICS
@@ -50,9 +50,9 @@ def markdown(store: Store, found: Sequence[Leaderboard] = ()) -> str:
         metric = board.about["metric"]
         others = [name for name in METRICS if name != metric and any(name in line.plain for line in board.lines)]
         above = class_notes(board, metric)
-        first = [*(f"- {note}" for note in above), *([""] if above else [])]
-        parts += [f"## {board.title}", "", *first, *grid(_cells(board, metric, board.lines)), "", legend(board, metric), ""]
-        said = [f"- {note}" for note in notes(board) if note not in above]
+        first = [*(f"- {in_markdown(str(note))}" for note in above), *([""] if above else [])]
+        parts += [f"## {in_markdown(board.title)}", "", *first, *grid(_cells(board, metric, board.lines)), "", legend(board, metric), ""]
+        said = [f"- {in_markdown(str(note))}" for note in notes(board) if note not in above]
         parts += [*grid(_all_metrics(board, [metric, *others])), "", *said, ""]
     return "\n".join([*parts, shift_markdown(every)])
 
@@ -61,7 +61,14 @@ def shift_markdown(found: Sequence[Leaderboard], metric: str | None = None, deta
     """What is lost elsewhere, a table a task; "" where nothing else was scored. See `robustness.tables`."""
     parts = []
     for made in tables(found, metric, detail):
-        parts += [f"## {made.title}", "", *grid([made.header, *made.body]), "", *(f"- {line}" for line in made.notes), ""]
+        parts += [
+            f"## {in_markdown(made.title)}",
+            "",
+            *grid([made.header, *made.body]),
+            "",
+            *(f"- {in_markdown(line)}" for line in made.notes),
+            "",
+        ]
     return "\n".join(parts)
 
 
@@ -290,16 +297,16 @@ def write(store: Store, found: Sequence[Leaderboard] = ()) -> None:
     lines = csv.writer(out, lineterminator="\n")
     lines.writerow(COLUMNS)
     for record in records(found):
-        lines.writerow(["" if isinstance(value, float) and value != value else value for value in record.values()])
+        lines.writerow(["" if isinstance(value, float) and value != value else csv_cell(value) for value in record.values()])
     store.write_text("leaderboard.csv", out.getvalue())
     if any(board.shift for board in found):
-        store.write_text("shift.csv", robustness_gaps(found).to_csv(index=False))
+        store.write_text("shift.csv", robustness_gaps(found).map(csv_cell).to_csv(index=False))
     store.write_text("leaderboard.md", markdown(store, found))
 
 
 def grid(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table; `|` of a user's own names is escaped."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    """A Markdown table; what is Markdown or HTML in a user's own names is escaped."""
+    lines = ["| " + " | ".join(in_markdown(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     return [lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]]
 
 

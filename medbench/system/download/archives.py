@@ -26,6 +26,7 @@ MOST_FILES = 1_000_000
 MOST_TIMES, MOST_BESIDE = 100, 64 << 20
 _BLOCK = 1 << 20
 _KEPT = 32 << 20  # bytes left free on the disk
+_LONGEST_NAME = 1 << 20  # bytes of a header beside a member, which tarfile reads whole: names and times
 _JUNK = ("__MACOSX", ".DS_Store")  # of the system that packed it
 KINDS = ("zip", "tar", "gzip")
 
@@ -115,9 +116,19 @@ def _zip(archive: Path, progress: Callable[[int, int], None]) -> Iterator[Member
             progress(done, total)
 
 
+class _BoundedHeader(tarfile.TarInfo):
+    """A header of a member; of one that is longer than any name it is refused before it is read."""
+
+    def _proc_member(self, opened: tarfile.TarFile) -> tarfile.TarInfo:
+        extended = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+        if self.type in extended and self.size > _LONGEST_NAME:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(opened)  # type: ignore[misc, no-any-return]  # its own comment: may be overridden by subclasses
+
+
 def _tar(archive: Path, progress: Callable[[int, int], None]) -> Iterator[Member]:
     total = archive.stat().st_size
-    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*") as opened:
+    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*", tarinfo=_BoundedHeader) as opened:
         for member in opened:
             if member.isdir():
                 continue

@@ -25,6 +25,7 @@ WAIT = 1.0  # seconds before the second try, doubled before each further one
 _TIMEOUT = (30, 60)  # seconds: to connect, and without a byte
 _BLOCK = 1 << 16
 _KEPT = 32 << 20  # bytes that a download leaves free on the disk
+_MOST = 1 << 40  # bytes of a file whose size neither its publisher nor the server says: more than any data set has
 
 
 class _BrokeOff(OSError):
@@ -102,7 +103,7 @@ def _transfer(url: str, part: Path, state: Path, size: int | None, sure: bool, n
                 raise UserError(what, then=f"look at {url}")
             _check_space(part, (total or size or 0) - start)
             state.write_text(json.dumps({"url": url, "mark": _mark(response)}))
-            _write(response, part, start, total, name)
+            _write(response, part, start, total, total if total is not None else size or _MOST, name)
     except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
         if not _bytes(part):
             raise  # no network, most likely: waiting does not help
@@ -146,7 +147,8 @@ def _total(response: requests.Response, start: int) -> int | None:
     return start + int(length) if length.isdigit() else None
 
 
-def _write(response: requests.Response, part: Path, start: int, total: int | None, name: str) -> None:
+def _write(response: requests.Response, part: Path, start: int, total: int | None, most: int, name: str) -> None:
+    """Raises UserError for more than `most` bytes, and where the disk is all but full."""
     from urllib3.exceptions import HTTPError
 
     came, told = start, _teller(f"downloading {name}", total)
@@ -159,11 +161,18 @@ def _write(response: requests.Response, part: Path, start: int, total: int | Non
             for block in response.raw.stream(_BLOCK, decode_content=False):  # the file's own bytes, whatever the server calls them
                 stream.write(block)
                 came += len(block)
+                if came > most:
+                    break
+                if total is None and came >> 26 > (came - len(block)) >> 26:  # once in 64 MB
+                    _check_space(part, 0)
                 told(came)
         except HTTPError as error:
             raise _BrokeOff(reason(error)) from error
         stream.flush()
         os.fsync(stream.fileno())
+    if came > most:
+        part.unlink()
+        raise UserError(f"{name} is more than {most:,} bytes: the server sends another file, or one without an end.")
     if total is not None and _bytes(part) != total:
         raise _BrokeOff(f"{_bytes(part):,} of {total:,} bytes came")
     told(came, done=True)

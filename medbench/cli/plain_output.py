@@ -1,0 +1,46 @@
+"""Standard output and error, to which no name of somebody else's can give an order."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TextIO, cast
+
+from medbench.schema import printable
+
+_KEPT = "\n\t\r"  # "\r": bars of other packages go back to the start of their line
+
+
+class PlainStream:
+    """A stream that spells control characters out. rich, which has its own to write, goes by `rich_proxied_file`."""
+
+    def __init__(self, stream: TextIO):
+        self.rich_proxied_file = stream
+
+    def write(self, text: str) -> int:
+        return self.rich_proxied_file.write(printable(text, _KEPT))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+
+@contextmanager
+def plain_streams() -> Iterator[None]:
+    """What is printed inside goes through `PlainStream`."""
+    with redirect_stdout(_plain(sys.stdout)), redirect_stderr(_plain(sys.stderr)):
+        yield
+
+
+def _plain(stream: TextIO | None) -> Any:
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")  # a terminal or a pipe that has no "–"
+    return stream and PlainStream(stream)  # None, where a caller closed it
+
+
+def own_stream(stream: Any) -> TextIO:
+    """The stream under whatever stands before it, for what is plain but for its own colours."""
+    while inner := getattr(stream, "rich_proxied_file", None):
+        stream = inner
+    return cast(TextIO, stream)

@@ -1,0 +1,49 @@
+"""Names that somebody else chose, written so that no reader obeys them: a terminal, a spreadsheet, a viewer of Markdown."""
+
+from __future__ import annotations
+
+import re
+
+#: What a terminal obeys, and what turns the order of a line's letters round: the control characters, separators of lines, marks of direction.
+_OBEYED = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_ESCAPED = {code: ascii(chr(code))[1:-1] for code in _OBEYED}
+_FORMULA = re.compile(r"[\s\x00-\x1f]*[=+\-@].", re.DOTALL)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+
+
+def printable(text: str, kept: str = "") -> str:
+    """A text with its control characters spelled out, but for those in `kept`.
+
+    >>> printable("a\\x1b[2Jb\\n", kept="\\n")
+    'a\\\\x1b[2Jb\\n'
+    """
+    if text.isprintable():
+        return text
+    return text.translate({code: spelled for code, spelled in _ESCAPED.items() if chr(code) not in kept})
+
+
+def is_plain(text: str) -> bool:
+    """Whether `printable` leaves a text as it is."""
+    return printable(text) == text
+
+
+def csv_cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula: such a text begins with an apostrophe. Numbers and single signs stay.
+
+    >>> [csv_cell(value) for value in ("=1+1", "-0.5", "=", -2, "+49 sum")]
+    ["'=1+1", '-0.5', '=', -2, "'+49 sum"]
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value, kept="\n\t")
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def in_markdown(text: str) -> str:
+    """One line of Markdown that holds no HTML, and no link or image.
+
+    >>> in_markdown("<b>a\\nb</b> ![x](y) p < .05")
+    '&lt;b>a b&lt;/b> ![x]\\\\(y) p < .05'
+    """
+    return _TAG.sub("&lt;", printable(" ".join(text.splitlines()))).replace("](", "]\\(")
