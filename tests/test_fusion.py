@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -207,6 +208,26 @@ def test_early_stopping_scores_the_best_weights_not_the_last(monkeypatch: pytest
         parameter.data = value
     test = finished[0].standard([torch.from_numpy(x[200:]) for x in planted.sources])
     np.testing.assert_allclose(scores.probabilities, model(test).softmax(1).detach().numpy(), atol=1e-6)
+
+
+def test_the_rate_that_is_behind_after_its_trial_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = Planted(200)
+    checks: Counter[float] = Counter()
+    original = loop._goes_on
+
+    def counted(one: draw_state.DrawState, *rest: object) -> bool:
+        checks[one.rate] += 1
+        goes_on: bool = original(one, *rest)  # type: ignore[arg-type]
+        return goes_on
+
+    monkeypatch.setattr(loop, "_goes_on", counted)
+    recipe = replace(SMALL, trial=3)
+    [(scores, _)] = planted.fit([np.arange(120)], recipe=recipe)
+    (lost,) = set(recipe.rates) - {scores.chosen["rate"]}
+    assert checks == {lost: 3, scores.chosen["rate"]: SMALL.epochs}
+    [(alone, _)] = planted.fit([np.arange(120)], recipe=replace(recipe, rates=(scores.chosen["rate"],)))
+    np.testing.assert_array_equal(scores.probabilities, alone.probabilities)
+    assert scores.chosen == alone.chosen
 
 
 def test_patience_and_plateau_end_a_training() -> None:

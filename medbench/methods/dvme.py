@@ -82,7 +82,7 @@ def _method(
 
     return Method(
         f"{name}:{chosen}" if chosen else name,
-        version=2,
+        version=3,
         title=title,
         sources=("imagenet+task", "task", "imagenet"),
         seeded=True,

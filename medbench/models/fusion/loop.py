@@ -62,17 +62,27 @@ def fit_predict(
         trials = [prepare(pool, labels, groups, kind, outputs, draw, seed, recipe, rate, asked) for rate in rates]
         if not len(trials[0].held):  # nothing chooses between rates
             trials = trials[:1]
-        for trial in trials:
-            _train(trial, pool, outputs, tokens, recipe)
-        learner = max(trials, key=lambda trial: max(trial.history))
+        learner = _race(trials, pool, outputs, tokens, recipe)
         model = learner.model(pool, outputs, tokens, recipe)
         found = None if tokens == "none" else attention_map(model, learner, pool)
         held = score_held_out(model, learner, pool)
         yield {name: score_target(model, learner, target, held) for name, target in targets.items()}, found
 
 
-def _train(learner: DrawState, pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: FusionRecipe) -> None:
-    """Train the head of one draw at one rate; the state ends with its `best` parameters."""
+def _race(trials: Sequence[DrawState], pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: FusionRecipe) -> DrawState:
+    """The state of the rate that wins, trained to its end: each rate is tried for some checks, then the one with the best of them goes on alone."""
+    running = [(trial, _checks(trial, pool, outputs, tokens, recipe)) for trial in trials]
+    for _, checks in running:
+        for _ in zip(range(recipe.trial), checks, strict=False):
+            pass
+    best, checks = max(running, key=lambda one: max(one[0].history))  # the smaller rate of two equal ones
+    for _ in checks:
+        pass
+    return best
+
+
+def _checks(learner: DrawState, pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: FusionRecipe) -> Iterator[None]:
+    """Train the head of one draw at one rate, from one check to the next; the state has its `best` parameters so far."""
     import torch
 
     model = learner.model(pool, outputs, tokens, recipe)
@@ -88,6 +98,7 @@ def _train(learner: DrawState, pool: Sequence[torch.Tensor], outputs: int, token
                 parameter.grad = gradient
             optimiser.step()
         going = _goes_on(learner, model, plateau, pool, recipe)
+        yield
 
 
 def _goes_on(

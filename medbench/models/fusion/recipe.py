@@ -23,12 +23,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from medbench.schema.ingredients import later
+
 Tokens = Literal["source", "scalar", "none"]
 
 
 @dataclass(frozen=True)
 class FusionRecipe:
-    """How a head is trained. plateau, patience: checks without a better validation score. validation: share of the labelled subset."""
+    """How a head is trained. plateau, patience: checks without a better validation score. trial: checks after which one rate goes on alone.
+    validation: share of the labelled subset."""
 
     name: str
     rates: tuple[float, ...] = (1e-3, 1e-4)
@@ -42,6 +45,7 @@ class FusionRecipe:
     fixed_steps: int = 50
     width: int = 512
     dropout: float = 0.2
+    trial: int = later(10)
 
 
 TRUONG2021 = FusionRecipe("truong2021")
