@@ -252,6 +252,8 @@ SAME = {
     "small, of several shapes": (lambda: _drawn(300, 40, 4, 20, skew=2.0), [45, 46, 47, 45, 70, 48, 46, 71, 45]),
     "two classes": (lambda: _drawn(300, 40, 2, 21), [50, 50, 50, 51, 50, 50, 52]),
     "more images than features": (lambda: _drawn(300, 12, 3, 22), [60, 100, 60, 61, 101, 60]),
+    "at the edges of a shape": (lambda: _drawn(300, 200, 3, 24), [158, 150, 162, 154, 166, 158, 170, 172]),
+    "about as many images as features": (lambda: _drawn(300, 90, 2, 25), [74, 76, 78, 112, 113, 115, 75]),
     "small and large": (lambda: _drawn(700, 30, 3, 23), [300, 60, 301, 60]),
 }
 

@@ -31,7 +31,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
     """L2-penalised logistic regression on standardised features, the penalty chosen by grouped, stratified cross-validation.
 
     Objective: mean cross-entropy + penalty / 2 * ||W||^2 in standardised features, the bias not penalised; scikit-learn's C is
-    1 / (n * penalty). All penalties and folds are solved together. The mean log-loss of the held-out samples decides; of penalties within
+    1 / (n * penalty). The path is searched from its strong end, all folds together. The mean log-loss of the held-out samples decides; of penalties within
     1e-6 nats of the lowest the strongest is taken.
 
     penalties: the path, positive. cv: folds; a class of one group is trained on in each. Where nothing can be held out (cv=1; fewer than

@@ -1,9 +1,10 @@
 """Linear probe: L2-penalised logistic regression on frozen features, the penalty chosen inside the labelled subset.
 
 Features are standardised, the penalty is chosen by grouped, stratified cross-validation on the labelled images alone (pooled log-loss of the
-held-out images; ties to the stronger penalty), then the whole subset is fitted again. Whether anything is held out is the budget's to say
-(`splits.divides`); where nothing is, the penalty is the constant `FIXED_PENALTY`. Of five folds each trains on every class: one of
-a single group is never held out (`splits.held_out_fold`).
+held-out images; ties to the stronger penalty), then the whole subset is fitted again. The path of penalties is searched from its strong end
+(`logistic.search`): on a path whose loss has one valley, as all that were looked at, the choice is that of the whole path. Whether anything is
+held out is the budget's to say (`splits.divides`); where nothing is, the penalty is the constant `FIXED_PENALTY`. Of five folds each trains on
+every class: one of a single group is never held out (`splits.held_out_fold`).
 
 A class without a labelled image gets probability 0. A label (or a binary task) of which only one value was seen gets the smoothed base rate
 (positives + 1) / (known + 2). Held-out probabilities are those of the cross-validation at the chosen penalty; an image whose class its fold's
@@ -97,10 +98,10 @@ def _folds(pool: Pool, draw: np.ndarray, max_folds: int, divided: bool | None) -
 
 
 def _shared_basis(features: torch.Tensor, most: int) -> torch.Tensor | None:
-    """Of all images of the pool, where a draw has more images than features."""
-    from medbench.models.logistic import eigenbasis
+    """Of all images of the pool, where the largest draw takes it."""
+    from medbench.models.logistic import eigenbasis, shares
 
-    return eigenbasis(features, CONSTANT) if most > features.shape[1] else None
+    return eigenbasis(features, CONSTANT) if shares(most, features.shape[1]) else None
 
 
 def learn(

@@ -9,7 +9,8 @@ softmax over the classes (multiclass, ordinal), or one logistic loss a label (mu
 two classes at twice the penalty). scikit-learn's LogisticRegression has the same minimiser at C = 1 / (n * penalty).
 
 How. Standardised features are rotated into the eigenbasis of their Gram matrix: the penalty does not change, and n < D images live in n
-dimensions. Take the Hessian of the loss as (mean covariance of the class probabilities) x (Gram matrix), a Kronecker product: in both
+dimensions. From two thirds of D images on the basis is that of the whole pool, and where many images would have to be rotated the weights are
+(`spaces`). Take the Hessian of the loss as (mean covariance of the class probabilities) x (Gram matrix), a Kronecker product: in both
 eigenbases it is diagonal, for every penalty at once. (Boehning's bound, Ann. Inst. Statist. Math. 44, 1992, has the same form with the
 first factor (I - 11'/C) / 2; it knows nothing of rare classes and took 1.6 to 2.1 times as many evaluations on HAM10000.) It preconditions a
 batched L-BFGS (compact form: Byrd, Nocedal and Schnabel, Math. Programming 63, 1994, section 3), and after some iterations gives way to the
@@ -26,7 +27,7 @@ Cross-validation runs in float32, the final fit in float64.
 from medbench.models.logistic.classifier import Model, Pool, base_rate, encode, model
 from medbench.models.logistic.fitting import ClassTargets, Fits, fit, held_out_loss
 from medbench.models.logistic.search import Block, aligned, settle
-from medbench.models.logistic.spaces import eigenbasis
+from medbench.models.logistic.spaces import eigenbasis, shares
 
 __all__ = [
     "Block",
@@ -42,4 +43,5 @@ __all__ = [
     "held_out_loss",
     "model",
     "settle",
+    "shares",
 ]

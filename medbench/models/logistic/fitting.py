@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from medbench.models.logistic.lbfgs import LOW, MEMORY, Problems, settle_bias, solve
-from medbench.models.logistic.spaces import Space, eigenbasis, rotate
+from medbench.models.logistic.spaces import Space, eigenbasis, framing, rotate, shares
 
 BATCH_BYTES = 2**26  # parts are solved together while all that they need fits in this: beyond, a batch gains nothing
 ALIKE = 0.8  # and while the smallest has this share of the largest's images: a batch is padded to its largest
@@ -27,6 +27,10 @@ class ClassTargets:
 
     def take(self, rows: torch.Tensor) -> ClassTargets:
         return ClassTargets(self.values[..., rows], self.known[..., rows], self.softmax)
+
+    @property
+    def outputs(self) -> int:
+        return self.values.shape[0] * self.values.shape[1]
 
     def fitted(self) -> torch.Tensor:
         """(T, c, 1) bool: classes that have an image; labels that have both values among the known images."""
@@ -91,16 +95,17 @@ def fit(
 
     features (N, D) float, finite. tolerance: of the gradient's norm. dtype: of the products; float32 reaches about 1e-6, below that a
     member stops where rounding lets it go no further, and its certificate says so. basis: `eigenbasis` of some images like these, for
-    parts with more than D images; None: it is computed here. constant: a feature whose deviation is at most this share of its mean holds
+    parts with more images than `shares` says; None: it is computed here. constant: a feature whose deviation is at most this share of its mean holds
     rounding alone, and is set to zero.
     """
     parts = [torch.arange(len(features), device=features.device)] if parts is None else parts
-    if basis is None and max(map(len, parts)) > features.shape[1]:
+    if basis is None and shares(max(map(len, parts)), features.shape[1]):
         basis = eigenbasis(features, constant)
     order = sorted(range(len(parts)), key=lambda i: len(parts[i]))
     chunks = []
     for batch in _batches(order, [len(part) for part in parts], features.shape[1], target, len(penalties), dtype):
-        spaces = [rotate(features[parts[i]], dtype, constant, basis) for i in batch]
+        framed = framing([parts[i] for i in batch], features.shape[1], target.outputs)
+        spaces = [rotate(features[parts[i]], dtype, constant, basis, framed) for i in batch]
         problems = with_members(pack(spaces, [target.take(parts[i]) for i in batch]), penalties.expand(len(batch), -1))
         w, iterations = solve(problems, start(problems), tolerance, max_iterations)
         chunks.append(unpack(problems, spaces, w, iterations, len(penalties)))
@@ -150,8 +155,8 @@ def held_out_loss(
 def pack(spaces: list[Space], targets: list[ClassTargets], rows: int = 0, columns: int = 0) -> Problems:
     """Parts as problems without members yet, padded to `rows` images and `columns` (0: as many as the largest part needs)."""
     labels, classes = targets[0].values.shape[:2]
-    dtype, device = spaces[0].rotated.dtype, spaces[0].rotated.device
-    n = rows or max(len(s.rotated) for s in spaces)
+    dtype, device = spaces[0].given.dtype, spaces[0].given.device
+    n = rows or max(len(s.given) for s in spaces)
     q = columns or max(len(s.spread) for s in spaces) + 1
     size = len(spaces)
     x = torch.zeros(size, n, q, dtype=dtype, device=device)
@@ -159,15 +164,23 @@ def pack(spaces: list[Space], targets: list[ClassTargets], rows: int = 0, column
     spread = x.new_zeros(size, 1, 1, q)
     absent = torch.zeros(size, 1, classes, 1, dtype=torch.bool, device=device)
     for b, (space, target) in enumerate(zip(spaces, targets, strict=True)):
-        images, rank = space.rotated.shape
-        x[b, :images, :rank], x[b, :images, -1] = space.rotated, 1
+        images, rank = space.given.shape
+        x[b, :images, :rank], x[b, :images, -1] = space.given, 1
         spread[b, 0, 0, :rank], spread[b, 0, 0, -1] = space.spread.to(dtype), 1
         values[b, ..., :images] = target.values
         usable = target.known if target.softmax else target.known * target.fitted()
         weight[b, ..., :images] = usable / usable.sum(2, keepdim=True).clamp_min(1)
         if target.softmax:
             absent[b] = ~target.fitted()
-    return Problems(x, values, weight, absent, spread, x.new_zeros(size, 0, 1, q), targets[0].softmax)
+    sample, stride, frame = x, 1, None
+    if spaces[0].framed:
+        stride = spaces[0].framed
+        sample = x.new_zeros(size, -(-n // stride), q)
+        for b, space in enumerate(spaces):
+            sample[b, : len(space.sample), : len(space.spread)], sample[b, : len(space.sample), -1] = space.sample, 1
+        frame = torch.eye(q, dtype=dtype, device=device)
+        frame[: len(spaces[0].inner), : len(spaces[0].inner)] = spaces[0].inner.T
+    return Problems(x, values, weight, absent, spread, x.new_zeros(size, 0, 1, q), targets[0].softmax, sample, stride, frame)
 
 
 def with_members(problems: Problems, penalties: torch.Tensor) -> Problems:

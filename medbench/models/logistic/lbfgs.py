@@ -22,10 +22,13 @@ class Problems:
     spread: torch.Tensor  # (B, 1, 1, q)
     ridge: torch.Tensor  # (B, K, 1, q): the penalty; 0 for the bias
     softmax: bool
+    sample: torch.Tensor  # (B, m, q): images, rotated as w is, of which the diagonal is taken
+    sampled: int  # each how-manieth image of x they are
+    frame: torch.Tensor | None = None  # (q, q): x is of columns that w @ frame speaks of; None: of those of w
 
     def to(self, dtype: torch.dtype) -> Problems:
-        each = ("x", "values", "weight", "spread", "ridge")
-        return replace(self, **{name: getattr(self, name).to(dtype) for name in each})
+        each = ("x", "values", "weight", "spread", "ridge", "sample", "frame")
+        return replace(self, **{name: getattr(self, name).to(dtype) for name in each if getattr(self, name) is not None})
 
     def evaluate(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """w (B, K, c, q) -> objective (B, K), gradient (B, K, c, q)."""
@@ -43,6 +46,8 @@ class Problems:
         a -= self.values
         a *= self.weight
         gradient = torch.bmm(a.flatten(1, 2), self.x).reshape(w.shape)
+        if self.frame is not None:
+            gradient = gradient @ self.frame.mT
         return value, gradient.add_(w * self.ridge)
 
     def covariance(self, w: torch.Tensor) -> torch.Tensor:
@@ -55,14 +60,20 @@ class Problems:
 
     def diagonal(self, w: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
         """(B, K, c, q): diagonal of the loss's Hessian at w, its classes turned by turn (B, K, c, c)."""
-        p = self._logits(w).softmax(2) if self.softmax else self._logits(w).sigmoid()
+        logits = self._absent(torch.bmm(w.flatten(1, 2), self.sample.mT).reshape(*w.shape[:3], -1))
+        p = logits.softmax(2) if self.softmax else logits.sigmoid()
+        weight = self.weight[..., :: self.sampled]
+        weight = weight * (self.weight.sum(3, keepdim=True) / weight.sum(3, keepdim=True).clamp_min(1e-30))
         variance = turn.mT.square() @ p - (turn.mT @ p).square()
-        variance = variance.clamp_min_(0).mul_(self.weight).flatten(1, 2)
-        return torch.stack([v @ x.square() for v, x in zip(variance, self.x, strict=True)]).reshape(w.shape)
+        variance = variance.clamp_min_(0).mul_(weight).flatten(1, 2)
+        return torch.stack([v @ x.square() for v, x in zip(variance, self.sample, strict=True)]).reshape(w.shape)
 
     def _logits(self, w: torch.Tensor) -> torch.Tensor:
-        a: torch.Tensor = torch.bmm(w.flatten(1, 2), self.x.mT).reshape(*w.shape[:3], self.x.shape[1])
-        return a.masked_fill_(self.absent, LOW) if self.softmax else a
+        turned = w if self.frame is None else w @ self.frame
+        return self._absent(torch.bmm(turned.flatten(1, 2), self.x.mT).reshape(*w.shape[:3], self.x.shape[1]))
+
+    def _absent(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.masked_fill_(self.absent, LOW) if self.softmax else logits
 
 
 def solve(
@@ -207,7 +218,7 @@ def _keep(problems: Problems, kept: torch.Tensor, first: torch.Tensor) -> Proble
     each = {name: getattr(problems, name) for name in ("values", "weight")}
     each = {name: value[kept] if value.shape[1] == 1 else _pick(value, kept, first) for name, value in each.items()}
     if len(kept) < len(problems.x):  # the features are large: no copy without need
-        each |= {name: getattr(problems, name)[kept] for name in ("x", "absent", "spread")}
+        each |= {name: getattr(problems, name)[kept] for name in ("x", "absent", "spread", "sample")}
     return replace(problems, ridge=_pick(problems.ridge, kept, first), **each)
 
 

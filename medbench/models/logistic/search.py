@@ -17,10 +17,11 @@ import torch
 
 from medbench.models.logistic.fitting import ClassTargets, Fits, pack, start, unpack, with_members
 from medbench.models.logistic.lbfgs import LOW, solve
-from medbench.models.logistic.spaces import rotate
+from medbench.models.logistic.spaces import framing, rotate, shares
 
 COARSE, FIRST = 4, 4  # the first wave: so many penalties, each so many steps from the last
 WIDTH = 2  # members of a fold in each later wave
+SMALL = 256  # images; larger parts share no block
 ALIGNED = 16  # images and columns are padded to a multiple of it: parts lie alike in memory
 
 Fold = tuple[torch.Tensor, torch.Tensor]  # training and held-out images, indices into the pool
@@ -80,7 +81,8 @@ class Block:
     ):
         self.penalties, self.folds = penalties, len(subsets[0])
         parts = [fold for folds in subsets for fold in folds]
-        self.spaces = [rotate(features[rows], torch.float32, constant, basis) for rows, _ in parts]
+        framed = framing([rows for rows, _ in parts], features.shape[1], target.outputs)
+        self.spaces = [rotate(features[rows], torch.float32, constant, basis, framed) for rows, _ in parts]
         training, truth = ([target.take(part[i]) for part in parts] for i in (0, 1))
         self.problems = pack(self.spaces, training, *padded(features, [rows for rows, _ in parts]))
         self.zero = start(with_members(self.problems, penalties.new_ones(len(parts), 1)))
@@ -96,7 +98,8 @@ class Block:
         self.outside = torch.zeros(size, most, q, dtype=torch.float64, device=self.problems.x.device)
         self.values, self.counts = self.outside.new_zeros(size, labels, classes, most), self.outside.new_zeros(size, labels, 1, most)
         for b, (images, space, target, truth) in enumerate(zip(outside, self.spaces, training, truths, strict=True)):
-            self.outside[b, : len(images), : len(space.spread)], self.outside[b, : len(images), -1] = space.seen(images), 1
+            seen = space.seen(images)
+            self.outside[b, : len(images), : seen.shape[1]], self.outside[b, : len(images), -1] = seen, 1
             self.values[b, ..., : len(images)] = truth.values
             known = (truth.values * target.fitted()).sum(1, keepdim=True) if self.softmax else truth.known * target.fitted()
             self.counts[b, ..., : len(images)] = known
@@ -145,7 +148,7 @@ class Block:
         found, served = [], []
         for f, w in enumerate(self.solutions[s][i]):
             b, m = s * self.folds + f, self.held[s * self.folds + f]
-            logits = (w.double() @ self.outside[b, :m].T).masked_fill(self.problems.absent[b], LOW)
+            logits = (self._turned(w) @ self.outside[b, :m].T).masked_fill(self.problems.absent[b], LOW)
             unfit = ~self.fitted[b]
             probabilities = (
                 logits.masked_fill(unfit, -torch.inf).softmax(1) if self.softmax else logits.sigmoid().masked_fill(unfit, torch.nan)
@@ -166,8 +169,12 @@ class Block:
 
     def _logits(self, w: torch.Tensor) -> torch.Tensor:
         """(B, K, T, c, M) float64 of the held-out images, from w (B, K, T, c, q)."""
-        logits: torch.Tensor = torch.bmm(w.double().flatten(1, 3), self.outside.mT).view(*w.shape[:4], -1)
+        logits: torch.Tensor = torch.bmm(self._turned(w).flatten(1, 3), self.outside.mT).view(*w.shape[:4], -1)
         return logits.masked_fill_(self.problems.absent[:, None], LOW) if self.softmax else logits
+
+    def _turned(self, w: torch.Tensor) -> torch.Tensor:
+        frame = self.problems.frame
+        return w.double() if frame is None else w.double() @ frame.double()
 
     def _losses(self, w: torch.Tensor) -> torch.Tensor:
         """(B, K) float64: log-loss summed over the held-out images (x labels)."""
@@ -193,7 +200,8 @@ def settle(
 
     The first iterations, to a gradient norm of `rough`, are in float32. guesses: where each starts; None: from the class frequencies.
     """
-    spaces = [rotate(features[rows], torch.float64, constant, basis) for rows in subsets]
+    framed = framing(subsets, features.shape[1], target.outputs)
+    spaces = [rotate(features[rows], torch.float64, constant, basis, framed) for rows in subsets]
     packed = pack(spaces, [target.take(rows) for rows in subsets], *padded(features, subsets))
     problems = with_members(packed, penalties[:, None])
     w = start(problems)
@@ -209,10 +217,12 @@ def settle(
 
 
 def aligned(n: int) -> int:
-    return -(-n // ALIGNED) * ALIGNED
+    """Images that a part of n is padded to. A little more than it needs, so that draws of one budget, whose sizes differ a little, share a shape."""
+    return -(-(n + n // ALIGNED) // ALIGNED) * ALIGNED
 
 
 def padded(features: torch.Tensor, parts: Sequence[torch.Tensor]) -> tuple[int, int]:
-    """Images and columns of the problems of such parts. Of their sizes alone."""
-    most = max(map(len, parts))
-    return aligned(most), aligned(min(most, features.shape[1]) + 1)
+    """Images and columns of the problems of such parts. The columns follow from the padded images: a block's parts have one shape."""
+    most, columns = max(map(len, parts)), features.shape[1]
+    rows = aligned(most) if most <= SMALL else -(-most // ALIGNED) * ALIGNED
+    return rows, -(-((columns if shares(rows, columns) else rows) + 1) // ALIGNED) * ALIGNED

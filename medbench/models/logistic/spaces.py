@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+SHARE = 2 / 3  # of the columns: parts of more images take a basis that is given instead of one of their own, which costs n ** 3
+SAMPLE = 640  # rotated images, at least, of a framed space
+ROTATIONS = 300  # of the weights of a part, there and back, in the search of a penalty: 90 to 150 evaluations
 _RANK = 1e-12  # eigenvalues of a float64 Gram matrix below this share of the largest are rounding
 
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """Standardised features x of n images in r <= min(n, D) rotated dimensions: rotated (n, r) = x @ basis, basis (D, r) orthonormal.
+    """Standardised features of n images, which are solved for in r <= min(n, D) rotated dimensions: basis (D, r) orthonormal.
 
-    With n <= D images basis = x.T @ inner, which is never formed.
+    With n <= D images basis = x.T @ inner, which is never formed. With many more, rotating weights takes less than rotating images: then
+    `framed`, and only a `sample` of the images is rotated, for the preconditioner.
     """
 
-    rotated: torch.Tensor
+    given: torch.Tensor  # (n, r) rotated images; framed: (n, D) as standardised
+    sample: torch.Tensor  # (m, r) rotated images
     spread: torch.Tensor  # (r,) mean square of each rotated column; float64, like all below
     mean: torch.Tensor  # (D,)
     scale: torch.Tensor  # (D,) 1 / standard deviation; 0 for a constant feature
     inner: torch.Tensor  # (n, r), or basis itself
     x: torch.Tensor | None = None  # (n, D)
+    framed: int = 0  # each how-manieth image is in the sample; 0: all are rotated
 
     @property
     def limit(self) -> float:
         """Standard deviations that no training image can lie beyond: see `Fits`."""
-        return math.sqrt(max(len(self.rotated) - 1, 1))
+        return math.sqrt(max(len(self.given) - 1, 1))
 
     def weight(self, w: torch.Tensor) -> torch.Tensor:
         """(..., D) float64 of standardised features, from w (..., r) of the rotated ones."""
@@ -39,8 +46,9 @@ class Space:
         return (x if self.x is None else x @ self.x.T) @ self.inner
 
     def seen(self, features: torch.Tensor) -> torch.Tensor:
-        """(M, r) float64: other images in the rotated dimensions, limited as they are scored."""
-        return self.turned(((features.double() - self.mean) * self.scale).clamp(-self.limit, self.limit))
+        """(M, r or D) float64: other images as `given` has the training images, limited as they are scored."""
+        x = ((features.double() - self.mean) * self.scale).clamp(-self.limit, self.limit)
+        return x if self.framed else self.turned(x)
 
 
 def eigenbasis(features: torch.Tensor, constant: float) -> torch.Tensor:
@@ -59,14 +67,30 @@ def _standardise(features: torch.Tensor, constant: float) -> tuple[torch.Tensor,
     return x.mul_(scale), mean, scale
 
 
-def rotate(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: torch.Tensor | None) -> Space:
-    """The space of all images given. basis: `eigenbasis` of some like these, for more than D images."""
+def rotate(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: torch.Tensor | None, framed: int = 0) -> Space:
+    """The space of all images given. basis: `eigenbasis` of some like these, where `shares` says so. framed: what `framing` says."""
     x, mean, scale = _standardise(features, constant)
-    if basis is not None and len(x) > x.shape[1]:
-        rotated = x.to(dtype) @ basis.to(dtype)
-        return Space(rotated, rotated.square().mean(0).double(), mean, scale, basis)
+    if basis is not None and shares(len(x), x.shape[1]):
+        given = x.to(dtype)
+        sample = given[:: framed or 1] @ basis.to(dtype)
+        return Space(given if framed else sample, sample, sample.square().mean(0).double(), mean, scale, basis, framed=framed)
     spread, left = torch.linalg.eigh(x @ x.T / len(x))
     keep = spread > _RANK * spread[-1].clamp_min(_RANK)
     spread, left = spread[keep], left[:, keep]
     singular = (spread * len(x)).sqrt()
-    return Space((left * singular).to(dtype), spread, mean, scale, left / singular, x)
+    rotated = (left * singular).to(dtype)
+    return Space(rotated, rotated, spread, mean, scale, left / singular, x)
+
+
+def shares(images: int, columns: int) -> bool:
+    """Whether a part of so many images is rotated by the basis of all, not by one of its own."""
+    return images > SHARE * columns
+
+
+def framing(parts: Sequence[torch.Tensor], columns: int, outputs: int) -> int:
+    """How parts that are solved together are framed: each how-manieth image is rotated, 0 for all of them.
+
+    It pays where each has more images than columns, and than rows of weights to rotate on the way to a solution.
+    """
+    fewest = min(map(len, parts))
+    return max(1, fewest // SAMPLE) if fewest > max(columns, ROTATIONS * outputs) else 0
