@@ -23,6 +23,7 @@ from medbench.audit.dataset import (
     checks,
     detail,
     duplicates,
+    hamming_search,
     label_errors,
     likeness,
     local_points,
@@ -161,11 +162,33 @@ def test_neighbours_come_in_blocks_and_never_of_one_group(lesions: list[Image.Im
     codes, groups = candidate_pairs.hashes(pack), np.arange(60)
     whole = candidate_pairs.by_hash(codes, groups, 14)
     assert {(i, i + 40) for i in range(20)} <= {(i, j) for i, j, _ in whole[:25]}
-    monkeypatch.setattr(candidate_pairs, "_BLOCK_CELLS", 60 * 7)
+    monkeypatch.setattr(hamming_search, "_BLOCK", 60 * 7)
+    monkeypatch.setattr(hamming_search, "_IMAGES", 7)
     assert candidate_pairs.by_hash(codes, groups, 14) == whole
     groups[40:] = groups[:20]
     for found in (candidate_pairs.by_hash(codes, groups, 14), local_points.by_points(pack, groups, 4)):
         assert not {(i, i + 40) for i in range(20)} & {(i, j) for i, j, _ in found}
+
+
+@pytest.mark.parametrize(
+    ("n", "spread", "far"), [(300, 0.5, 14), (300, 0.15, 14), (300, 0.05, 8), (400, 0.25, 14), (50, 0.01, 3), (2, 0.1, 8)]
+)
+@pytest.mark.parametrize("how", ["as it costs", "looked up", "compared"])
+def test_nearest_codes_are_those_of_all_comparisons(n: int, spread: float, far: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From unrelated codes to those of one picture; a third of the images are groups. Equally near ones come by their number."""
+    rng = np.random.default_rng(n + far)
+    codes = (rng.random(63) < 0.5) ^ (rng.random((8, n, 63)) < spread)
+    groups = rng.integers(0, max(n // 3, 2), n)
+    if how == "looked up":
+        for name, value in {"_LOOK_UP": 0, "_GIVEN": 0, "_BLOCK": 5000, "_IMAGES": 37}.items():
+            monkeypatch.setattr(hamming_search, name, value)
+        monkeypatch.setattr(hamming_search._Search, "_compared", lambda *of: pytest.fail("compared"))
+    if how == "compared":
+        monkeypatch.setattr(hamming_search, "_LOOK_UP", 10**9)
+    bits = np.stack([(codes[:, i, None] != codes[0]).sum(2).min(0) for i in range(n)])
+    others = [sorted(np.flatnonzero((bits[i] <= far) & (groups != groups[i])), key=lambda j: (bits[i, j], j))[:4] for i in range(n)]
+    expected = [(i, bits[i, j], j) for i in range(n) for j in others[i]]
+    assert hamming_search.nearest(codes, groups, 4, far).tolist() == [list(map(int, row)) for row in expected]
 
 
 def test_points_of_a_turned_or_mirrored_image_are_described_alike(lesions: list[Image.Image]) -> None:

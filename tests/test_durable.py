@@ -21,10 +21,12 @@ from torch import nn
 from medbench import Store, images
 from medbench.audit.dataset.report import DatasetReport
 from medbench.audit.dataset.saved_reports import save_report
+from medbench.images import packing
 from medbench.models import features
-from medbench.schema import Drawn, Encoder, UserError
+from medbench.schema import Drawn, Encoder, Progress, UserError
 from medbench.system import atomic_write
 from medbench.system.download.checksums import first_seen
+from medbench.system.progress_listener import listening
 
 
 class Disk:
@@ -82,6 +84,26 @@ def test_features_after_a_power_cut_are_right(dies: int, tmp_path: Path, monkeyp
         embedded(tmp_path / "cut", Pooled(dies))
     disk.cut()
     np.testing.assert_array_equal(embedded(tmp_path / "cut", Pooled()).array, whole)
+
+
+@needs_proc
+@pytest.mark.parametrize("every", [0.0, 1e9])
+def test_a_pack_after_a_power_cut_is_right(every: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What counts as done is on the disk."""
+    monkeypatch.setattr(packing, "SYNC_EVERY", every)
+    monkeypatch.setattr(packing, "SYNC_SHARE", 0)
+    hashes = images.content_hashes(DRAWINGS, tmp_path)
+    disk = Disk(tmp_path / "cut", monkeypatch)
+
+    def cut(heard: Progress) -> None:
+        if heard.done >= 3 * packing.CHUNK:
+            disk.cut()  # now, without what an orderly end would sync
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), listening(cut):
+        images.pack(DRAWINGS, hashes, 16, "bicubic", tmp_path / "cut")
+    made = images.pack(DRAWINGS, hashes, 16, "bicubic", tmp_path / "cut")
+    np.testing.assert_array_equal(made.array, np.stack([image.draw(image.seed) for image in DRAWINGS]))
 
 
 @needs_proc

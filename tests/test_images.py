@@ -392,6 +392,46 @@ def test_workers_write_what_one_process_writes(save, cache, tmp_path):
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
+def test_packs_of_several_sizes_are_those_made_alone_and_read_each_file_once(tmp_path, cache, monkeypatch):
+    """The JPEG is decoded at 1/8 for 16 px, at 1/2 for 64, whole for 200; the PNG has one size."""
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 255, (30, 40, 3), np.uint8)).resize((800, 600), Image.Resampling.BICUBIC)
+    files = [tmp_path / "a.jpg", tmp_path / "b.png"]
+    for file in files:
+        picture.save(file)
+    read = []
+    whole = decoding._read
+    monkeypatch.setattr(decoding, "_read", lambda file: read.append(file) or whole(file))
+    forms = [images.PackForm(size, way) for size in (16, 64, 200) for way in ("bicubic", "bilinear")]
+    hashes = images.content_hashes(files, cache)
+    together = images.packs(files, hashes, forms, cache / "together")
+    assert read == files
+    for form, made in zip(forms, together, strict=True):
+        alone = images.pack(files, hashes, *form, cache / "alone")
+        assert (made.key, made.sums) == (alone.key, alone.sums)
+        np.testing.assert_array_equal(made.array, alone.array)
+    read.clear()
+    again = images.packs(files, hashes, [*forms, images.PackForm(20, "bicubic")], cache / "together")
+    assert read == files and len(again) == 7, "what is there is not made again"
+
+
+def test_a_pack_syncs_by_time(cache, monkeypatch):
+    """Not two times for 32 images, which took half of the time."""
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(fd) or fsync(fd))
+    pictures = drawings(20 * packing.CHUNK)
+    hashes = images.content_hashes(pictures, cache)
+    synced.clear()
+    images.pack(pictures, hashes, 16, "bicubic", cache, workers=1)
+    often = len(synced)
+    monkeypatch.setattr(packing, "SYNC_EVERY", 0.0)
+    monkeypatch.setattr(packing, "SYNC_SHARE", 0)
+    synced.clear()
+    images.pack(pictures, hashes, 20, "bicubic", cache, workers=1)
+    assert often < 8 and len(synced) >= 20, "a slow packing loses a second, not all"
+
+
 def test_a_killed_run_goes_on_where_it_stopped(cache):
     pictures = drawings(3 * packing.CHUNK + 5)
 

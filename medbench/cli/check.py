@@ -175,7 +175,7 @@ def _run(study: str, folder: Path, device: str) -> None:
     store = Store(folder)
     cache = folder / "cache"
     planned = replace(planned, cache_dir=cache)
-    with screen.Screen(len(execution.missing(planned, store)), lambda: leaderboard.terminal(store)) as display:
+    with screen.of_run(planned, store, execution.missing(planned, store), device) as display:
         execution.execute(planned, store, device=device, on_row=display.row)
     shutil.rmtree(cache, ignore_errors=True)
     leaderboard.write(store)

@@ -83,7 +83,7 @@ def _compute(planned: Plan, store: Store, todo: Sequence[PlannedCell], device: s
     from medbench.run import execution
 
     folder = store.folder
-    with screen.Screen(len(todo), lambda: leaderboard.terminal(store)) as display:
+    with screen.of_run(planned, store, todo, device) as display:
         execution.execute(planned, store, device=device, on_row=display.row)
     found = leaderboard.leaderboards(store)
     leaderboard.write(store, found)

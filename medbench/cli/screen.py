@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from rich import progress as bars
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -24,11 +25,13 @@ from medbench.system.progress_listener import listening
 
 if TYPE_CHECKING:
     from medbench.run.cost_estimate import Cost
-    from medbench.run.planning import Subset
+    from medbench.run.planning import Plan, Subset
+    from medbench.run.store import Store
+    from medbench.run.time_left import TimeLeft
     from medbench.run.units import Unit
-    from medbench.schema import Cell
+    from medbench.schema import Cell, PlannedCell, Row
 
-SILENCE = 60.0  # seconds after which a log hears how far a stage is
+SILENCE = 30.0  # seconds after which a log hears how far a stage is
 EACH = 100  # rows of a run that a log hears of one by one; of more, one in so many seconds:
 APART = 30.0
 
@@ -53,11 +56,20 @@ class PlainConsole(Console):
 class Screen:
     """`with Screen(...) as screen:` shows what is reported inside, and each row of a run with on_row=screen.row.
 
-    On a terminal everything is drawn in place. Elsewhere (a CI log) each stage prints when it begins and ends, and once a minute in between; each
-    row of a small run is a line, of a large one a row now and then; each failure is. log=False: there are no such lines, of what takes seconds.
+    On a terminal everything is drawn in place. Elsewhere (a CI log) each stage prints when it begins and ends, and twice a minute in between; each
+    row of a small run is a line, of a large one the first of each line of the leaderboard and a row now and then; each failure is. log=False: there are
+    no such lines, of what takes seconds. left: what tells how long the run still takes. number: of a row, in words.
     """
 
-    def __init__(self, cells: int = 0, table: Callable[[], Sequence[RenderableType]] = list, *, log: bool = True):
+    def __init__(
+        self,
+        cells: int = 0,
+        table: Callable[[], Sequence[RenderableType]] = list,
+        *,
+        log: bool = True,
+        left: TimeLeft | None = None,
+        number: Callable[[Any], str] = lambda row: "",
+    ):
         self.console = PlainConsole(stderr=True)
         self.live = self.console.is_terminal
         self.log = log
@@ -68,7 +80,7 @@ class Screen:
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}", markup=False),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            _LeftColumn(),
             console=self.console,
         )
         self.stages: dict[str, TaskID] = {}
@@ -78,8 +90,10 @@ class Screen:
         self.start = self.last_line = self.last_row = time.perf_counter()
         self.cells = cells
         self.done = 0
+        self.left, self.number = left, number
+        self.lines: set[object] = set()  # of the leaderboard, that have a row
         if cells:
-            self.overall = self.bars.add_task("cells", total=cells, unit="")
+            self.overall = self.bars.add_task("cells", total=cells, unit="", left="")
         self.failures = _Failures(self._say)
         self.display = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._render)
 
@@ -99,6 +113,9 @@ class Screen:
     def stage(self, progress: Progress) -> None:
         """Show how far a stage is."""
         name, done, total = progress.stage, progress.done, progress.total
+        if self.left:
+            self.left.heard(progress)
+            self.bars.update(self.overall, left=self._time_left())
         if name not in self.stages:
             if done >= total:
                 return  # it was finished before: nothing to show
@@ -107,23 +124,34 @@ class Screen:
         elif done >= total and not self.bars.tasks[self.stages[name]].finished:
             self._line(f"{name}: done {progress.detail}".rstrip())
         elif done < total and time.perf_counter() - self.last_line > SILENCE:
-            self._line(f"{name}: {done} of {total} {progress.detail}".rstrip())
+            self._line(f"{name}: {done} of {total} {progress.detail}".rstrip() + self._time_left(", ", " left in all"))
         self.bars.update(self.stages[name], completed=done, description=f"{name} {progress.detail}".rstrip())
 
-    def row(self, row: object) -> None:
+    def row(self, row: Row) -> None:
         """Report a finished cell."""
         self.done += 1
-        self.bars.update(self.overall, completed=self.done)
+        if self.left:
+            self.left.row(row)
+        self.bars.update(self.overall, completed=self.done, left=self._time_left())
         now = time.perf_counter()
-        if self.cells <= EACH or self.done in (1, self.cells) or now - self.last_row > APART:
+        line = replace(row.cell, seed=0)
+        opens = line not in self.lines and len(self.lines) < EACH
+        self.lines.add(line)
+        if self.cells <= EACH or opens or self.done in (1, self.cells) or now - self.last_row > APART:
             self.last_row = now
-            left = (now - self.start) / self.done * (self.cells - self.done)
-            self._line(f"row {self.done}/{self.cells} {getattr(row, 'cell', row)}{f', {_spell(left)} left' if left else ''}")
+            number = self.number(row)
+            said = f"row {self.done}/{self.cells} {row.cell}{f': {number}' if number else ''}"
+            self._line(said + (self._time_left(", ", " left") if self.done < self.cells else ""))
         if self.live and time.perf_counter() > self.next_table:
             began = time.perf_counter()
             self.shown = self.table()
             spent = time.perf_counter() - began
             self.next_table = began + 20 * spent  # a large leaderboard must not slow the run down
+
+    def _time_left(self, before: str = "", after: str = "") -> str:
+        """Of the run, in words; "" where it is not known."""
+        seconds = self.left.seconds() if self.left else None
+        return "" if seconds is None else f"{before}{_spell(seconds)}{after}"
 
     def _render(self) -> RenderableType:
         return Group(*self.shown, self.bars)
@@ -137,6 +165,13 @@ class Screen:
         if self.log and not self.live:
             self.last_line = time.perf_counter()
             print(f"{self.last_line - self.start:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+
+class _LeftColumn(TimeRemainingColumn):
+    """Of the run as it is measured; of a stage by its speed."""
+
+    def render(self, task: bars.Task) -> Text:
+        return Text(task.fields["left"]) if "left" in task.fields else super().render(task)
 
 
 class _Failures(logging.Handler):
@@ -154,6 +189,23 @@ class _Failures(logging.Handler):
 def _spell(seconds: float) -> str:
     """`40 s`, `12 min`, `3.5 h`."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def of_run(plan: Plan, store: Store, todo: Sequence[PlannedCell], device: str) -> Screen:
+    """Of a run of these cells: the leaderboard so far, each row with its main metric, the time left."""
+    from medbench.report import leaderboard
+    from medbench.run.time_left import TimeLeft
+    from medbench.stats import number_format
+    from medbench.stats.metrics import METRICS
+
+    metric = {data.task.name: METRICS[data.task.metric] for data in plan.tasks}
+
+    def number(row: Row) -> str:
+        main = metric[row.cell.task]
+        return f"{main.title} {number_format.number_text(row.metrics[main.name]['value'])}"
+
+    left = TimeLeft(plan, store, device) if todo else None
+    return Screen(len(todo), lambda: leaderboard.terminal(store), left=left, number=number)
 
 
 def show(parts: Sequence[RenderableType]) -> None:

@@ -8,13 +8,14 @@ Pillow, pydicom and torch are imported where they are needed, so that importing 
 from medbench.images.batching import batches
 from medbench.images.decoding import decode, picture
 from medbench.images.hashing import ContentHash, content_hashes, rehashing
-from medbench.images.packing import Pack, Pixels, pack, pack_key, pixel_ingredients
+from medbench.images.packing import Pack, PackForm, Pixels, pack, pack_key, packs, pixel_ingredients
 from medbench.system.cache_folder import cache_entries, cache_folder, check_space, prune, reserve
 from medbench.system.progress_listener import report_progress
 
 __all__ = [
     "ContentHash",
     "Pack",
+    "PackForm",
     "Pixels",
     "batches",
     "cache_entries",
@@ -24,6 +25,7 @@ __all__ = [
     "decode",
     "pack",
     "pack_key",
+    "packs",
     "picture",
     "pixel_ingredients",
     "prune",

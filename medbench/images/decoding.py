@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,19 +54,40 @@ def decode(image: Image) -> np.ndarray:
 
 def picture(image: Image, wanted: int | None = None) -> PIL.Image.Image:
     """The image as Pillow's, mode L or RGB; as `decode`, but where `wanted` (pixels) is far below a JPEG's size, a smaller copy of it."""
+    return pictures(image, [wanted])[0]
+
+
+def pictures(image: Image, wanted: Sequence[int | None]) -> list[PIL.Image.Image]:
+    """`picture` for each of these sizes: the file is read once, and decoded once for those that take the same copy of it."""
     if isinstance(image, Drawn):
         from PIL import Image as pillow
 
-        return pillow.fromarray(image.draw(image.seed))
+        return [pillow.fromarray(image.draw(image.seed))] * len(wanted)
     data = _read(image)
+    found: dict[object, PIL.Image.Image] = {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd but readable headers: 300,000 files would print 300,000 lines
-            return _decode_dicom(data) if is_dicom(data) else _decode_pillow(data, wanted)
+            copies = [_copy(data, size) if len(wanted) > 1 else None for size in wanted]
+            for copy, size in zip(copies, wanted, strict=True):
+                if copy not in found:
+                    found[copy] = _decode_dicom(data) if is_dicom(data) else _decode_pillow(data, size)
     except UserError as error:
         raise UserError(f"{image}: {error}") from error
     except Exception as error:  # decoders meet corrupt bytes with errors of every type
         raise UserError(f"{image} is corrupt or truncated ({type(error).__name__}: {error}).") from error
+    return [found[copy] for copy in copies]
+
+
+def _copy(data: bytes, wanted: int | None) -> tuple[int, int] | None:
+    """The size at which a JPEG's decoder gives the image where so many pixels are wanted; None for any other format, which has one size."""
+    from PIL import Image
+
+    if wanted is None or format_of(data[:HEAD]) != "jpeg":
+        return None
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as im:
+        im.draft(im.mode, (wanted * _DRAFT_GAP, wanted * _DRAFT_GAP))
+        return im.size
 
 
 def _read(path: Path) -> bytes:

@@ -7,23 +7,24 @@ A JPEG of at least 6 times the wanted size is read by its decoder at 1/2, 1/4 or
 times as fast as a full decode, and on average .11 to .23 grey levels from it (`benchmarks/jpeg_decode.py`).
 
 A pack is made for each size and interpolation, straight from the decoded image: resampling a stored pack again would make an encoder's input depend on
-a size that no checkpoint knows. Decoding once for each size is the price.
+a size that no checkpoint knows. Several packs of the same images are made in one reading (`packs`), each from its own reduced decode.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 import zlib
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from medbench.images.decoding import DECODERS, picture
+from medbench.images.decoding import DECODERS, pictures
 from medbench.images.hashing import ContentHash
 from medbench.schema import Image, UserError, fingerprint, parsed
 from medbench.schema.ingredients import raised
@@ -34,7 +35,8 @@ from medbench.system.row_checksums import CheckedRows, DamagedArray, RowChecksum
 
 RESIZE = 1  # an ingredient, see `schema.ingredients`; raise it with every change of a pixel that the decoders do not make
 INTERPOLATIONS = ("bicubic", "bilinear")
-CHUNK = 32  # images a job, and a checksum: what a killed run can lose of each worker
+CHUNK = 32  # images a job, and a checksum
+SYNC_EVERY, SYNC_SHARE = 1.0, 20  # seconds of work that a killed run can lose; and syncing costs a twentieth of the time at most
 _SMALL = 200  # images that are decoded sooner than workers have started
 
 log = logging.getLogger("medbench")
@@ -89,22 +91,38 @@ class Pack:
             if crc32(self.sums.open(self.file)[first : first + self.sums.rows]) == self.sums.crc32[block]:
                 return  # another process was faster
             log.warning("%s are damaged on disk: decoding them again", name)
-            job = PackJob(str(self.file), first, list(self.images[first : first + self.sums.rows]), self.size, self.interpolation)
-            bad, found = fill_rows(job) if self.images else ([], -1)
+            place = PackPlace(str(self.file), self.size, self.interpolation)
+            bad, (found,) = (
+                fill_rows(PackJob(first, list(self.images[first : first + self.sums.rows]), (place,))) if self.images else ([], (-1,))
+            )
+            atomic_write.sync(self.file)
             if found != self.sums.crc32[block]:
                 _discard(self.file.parent)
                 why = bad[0][1] if bad else "they cannot be decoded to the same pixels here"
                 raise UserError(f"{name} are damaged on disk ({why}). The pack was removed.", then="the same command makes it anew")
 
 
-class PackJob(NamedTuple):
-    """Images for rows `start`, `start + 1`, ... of a pack's partial file."""
+class PackForm(NamedTuple):
+    """What is done to an image for a pack. interpolation: "bicubic" or "bilinear", antialiased."""
 
-    file: str
-    start: int
-    images: list[Image]
     size: int
     interpolation: str
+
+
+class PackPlace(NamedTuple):
+    """A pack's file, finished or partial, and what its rows are."""
+
+    file: str
+    size: int
+    interpolation: str
+
+
+class PackJob(NamedTuple):
+    """Images for rows `start`, `start + 1`, ... of each of these files."""
+
+    start: int
+    images: list[Image]
+    places: tuple[PackPlace, ...]
 
 
 def pack_key(hashes: Sequence[str], size: int, interpolation: str) -> str:
@@ -128,29 +146,53 @@ def pack(
     *,
     stage: str = "packing images",
 ) -> Pack:
-    """The pack of these images: from the cache, else decoded on `workers` (default: all) cores.
+    """`packs` of one form."""
+    return packs(images, hashes, [PackForm(size, interpolation)], cache_dir, workers, stage=stage)[0]
 
-    hashes: as `content_hashes` gives them. interpolation: "bicubic" or "bilinear", antialiased. A run that was killed goes on where it
-    stopped; another process that wants the same pack waits for it. Memory does not grow with N. stage: as which it reports its progress.
-    Raises UserError that names the images that cannot be decoded (ten of them, and how many); and for a full disk.
+
+def packs(
+    images: Sequence[Image],
+    hashes: Sequence[str],
+    forms: Sequence[PackForm],
+    cache_dir: Path,
+    workers: int | None = None,
+    *,
+    stage: str = "packing images",
+) -> list[Pack]:
+    """The packs of these images: from the cache, else decoded on `workers` (default: all) cores, each file read once for all that are missing.
+
+    hashes: as `content_hashes` gives them. A run that was killed goes on where it stopped; another process that wants one of these packs waits for it.
+    Memory does not grow with N. stage: as which it reports its progress. Raises UserError that names the images that cannot be decoded (ten of them,
+    and how many); and for a full disk.
     """
     from filelock import FileLock
 
-    if interpolation not in INTERPOLATIONS:
-        raise UserError(f"Unknown interpolation '{interpolation}'.", allowed=INTERPOLATIONS, given=interpolation)
+    for form in forms:
+        if form.interpolation not in INTERPOLATIONS:
+            raise UserError(f"Unknown interpolation '{form.interpolation}'.", allowed=INTERPOLATIONS, given=form.interpolation)
     if not len(images) or len(images) != len(hashes):
         raise ValueError(f"{len(images)} images with {len(hashes)} hashes make no pack")
-    key = pack_key(hashes, size, interpolation)
-    folder = cache_dir / "packs" / key
-    shape = (len(images), size, size, 3)
-    sums = _finished(folder, shape)
-    if sums is None:
-        with disk_errors(folder, _bytes(shape)):
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / "lock"):
-                atomic_write.remove_abandoned(folder)
-                sums = _finished(folder, shape, locked=True) or _fill(folder, shape, images, interpolation, stage, workers)
-    return Pack(key, folder / "images.npy", size, len(images), sums, images, interpolation)
+    keys = {form: pack_key(hashes, *form) for form in forms}
+    folders = {form: cache_dir / "packs" / key for form, key in keys.items()}
+    shapes = {form: (len(images), form.size, form.size, 3) for form in forms}
+    found = {form: _finished(folders[form], shapes[form]) for form in folders}
+    lacking = sorted((form for form, sums in found.items() if sums is None), key=keys.__getitem__)  # all processes lock in one order
+    if lacking:
+        with disk_errors(folders[lacking[0]], sum(_bytes(shapes[form]) for form in lacking)), ExitStack() as locks:
+            for form in lacking:
+                folders[form].mkdir(parents=True, exist_ok=True)
+                locks.enter_context(FileLock(folders[form] / "lock"))
+                atomic_write.remove_abandoned(folders[form])
+                found[form] = _finished(folders[form], shapes[form], locked=True)
+            partial = [_Partial(folders[form], shapes[form], form) for form in lacking if found[form] is None]
+            if partial:
+                found.update(zip((one.form for one in partial), _fill(partial, images, stage, workers), strict=True))
+    made = []
+    for form in forms:
+        sums = found[form]
+        assert sums is not None, "what was lacking was made"
+        made.append(Pack(keys[form], folders[form] / "images.npy", form.size, len(images), sums, images, form.interpolation))
+    return made
 
 
 def _finished(folder: Path, shape: tuple[int, ...], *, locked: bool = False) -> RowChecksums | None:
@@ -183,77 +225,129 @@ def _discard(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def fill_rows(job: PackJob) -> tuple[Bad, int]:
-    """Decode, resize and write a job's images; rows are durable when it returns. Images that cannot be decoded come back with why, and the
-    CRC-32 of all rows with them."""
+def fill_rows(job: PackJob) -> tuple[Bad, list[int]]:
+    """Decode, resize and write a job's images; whoever asked syncs. Images that cannot be decoded come back with why, and the CRC-32 of all rows of
+    each place with them."""
     bad: Bad = []
-    found = 0
-    row_bytes = job.size * job.size * 3
-    with open(job.file, "r+b") as stream:
-        end = os.fstat(stream.fileno()).st_size
-        header = np.lib.format.open_memmap(job.file, "r").offset
+    found = [0] * len(job.places)
+    with ExitStack() as opened:
+        streams = [opened.enter_context(open(place.file, "r+b")) for place in job.places]
+        headers = [np.lib.format.open_memmap(place.file, "r").offset for place in job.places]
         for i, image in enumerate(job.images, start=job.start):
             try:
-                pixels = squeeze(image, job.size, job.interpolation)
+                rows = squeezed(image, job.places)
             except UserError as error:
                 bad.append((i, str(error)))
                 continue
-            position = header + i * row_bytes
-            assert position + row_bytes <= end, "a row beyond the end of its pack"
-            content = pixels.tobytes()
-            stream.seek(position)
-            stream.write(content)
-            found = zlib.crc32(content, found)
-        stream.flush()
-        os.fsync(stream.fileno())
+            for p, (stream, header, pixels) in enumerate(zip(streams, headers, rows, strict=True)):
+                position = header + i * pixels.nbytes
+                assert position + pixels.nbytes <= os.fstat(stream.fileno()).st_size, "a row beyond the end of its pack"
+                content = pixels.tobytes()
+                stream.seek(position)
+                stream.write(content)
+                found[p] = zlib.crc32(content, found[p])
     return bad, found
 
 
 def squeeze(image: Image, size: int, interpolation: str) -> np.ndarray:
     """(size, size, 3) uint8 RGB of a file or a drawing. Raises UserError for a file that cannot be decoded."""
+    return squeezed(image, [PackForm(size, interpolation)])[0]
+
+
+def squeezed(image: Image, forms: Sequence[PackForm | PackPlace]) -> list[np.ndarray]:
+    """`squeeze` to each of these forms; the file is read once."""
     from PIL import Image as pillow
 
-    source = picture(image, wanted=size)
-    if source.size != (size, size):
-        source = source.resize((size, size), pillow.Resampling[interpolation.upper()])
-    return np.asarray(source.convert("RGB"))
+    sources = pictures(image, [form.size for form in forms])
+    made = []
+    for form, source in zip(forms, sources, strict=True):
+        if source.size != (form.size, form.size):
+            source = source.resize((form.size, form.size), pillow.Resampling[form.interpolation.upper()])
+        made.append(np.asarray(source.convert("RGB")))
+    return made
 
 
-def _fill(
-    folder: Path, shape: tuple[int, ...], images: Sequence[Image], interpolation: str, stage: str, workers: int | None
-) -> RowChecksums:
-    """Under the lock: write images.partial.npy chunk by chunk, keep their checksums in done.npy, rename at the end."""
+class _Partial:
+    """A pack that is being made, under its lock: images.partial.npy, and in done.npy the checksums of its chunks."""
+
+    def __init__(self, folder: Path, shape: tuple[int, ...], form: PackForm):
+        self.folder, self.shape, self.form = folder, shape, form
+        self.file, self.done_file = folder / "images.partial.npy", folder / "done.npy"
+        self.done = _resume(shape, self.file, self.done_file)
+        self.place = PackPlace(str(self.file), *form)
+        self.written: dict[int, int] = {}  # chunk -> checksum, of what was written since the last sync
+
+    def settle(self) -> None:
+        """What was written reaches the disk, and only then counts as done."""
+        if self.written:
+            atomic_write.sync(self.file)
+            for chunk, found in self.written.items():
+                self.done[chunk] = _DONE | found
+            self.done.flush()
+            self.written.clear()
+
+    def remove(self) -> None:
+        self.file.unlink()
+        self.done_file.unlink()
+
+    def publish(self) -> RowChecksums:
+        sums = RowChecksums(self.shape, "|u1", CHUNK, tuple((np.asarray(self.done) & 0xFFFFFFFF).tolist()))
+        del self.done
+        atomic_write.record(self.folder / "about.json", {"checksums": sums.to_json()})
+        self.file.replace(self.folder / "images.npy")
+        self.done_file.unlink()
+        return sums
+
+
+def _fill(partial: Sequence[_Partial], images: Sequence[Image], stage: str, workers: int | None) -> list[RowChecksums]:
+    """Chunk by chunk, each for all packs that lack it; rename at the end."""
     from medbench.system import worker_pool
 
-    total, size = shape[:2]
-    partial_file, done_file = folder / "images.partial.npy", folder / "done.npy"
-    done = _resume(shape, partial_file, done_file)
-    todo = np.flatnonzero(done == 0).tolist()
-    jobs = [PackJob(str(partial_file), c * CHUNK, list(images[c * CHUNK : (c + 1) * CHUNK]), size, interpolation) for c in todo]
+    total = len(images)
+    jobs = []
+    for chunk in range(-(-total // CHUNK)):
+        places = tuple(one.place for one in partial if one.done[chunk] == 0)
+        if places:
+            jobs.append(PackJob(chunk * CHUNK, list(images[chunk * CHUNK : (chunk + 1) * CHUNK]), places))
     left = sum(len(job.images) for job in jobs)
-    report_progress(stage, total - left, total, "images")
-    bad: Bad = []
-    with closing(worker_pool.run_jobs(fill_rows, jobs, 1 if left < _SMALL else workers)) as finished:  # workers end before the lock goes
-        for job, (problems, found) in finished:
-            bad += problems
-            if not problems:
-                done[job.start // CHUNK] = _DONE | found
-                done.flush()
-            left -= len(job.images)
-            report_progress(stage, total - left, total, "images")
-    sums = RowChecksums(shape, "|u1", CHUNK, tuple((np.asarray(done) & 0xFFFFFFFF).tolist()))
-    del done
+    with closing(worker_pool.run_jobs(fill_rows, jobs, 1 if left < _SMALL else workers)) as finished:  # workers end before the locks go
+        bad = _take(finished, partial, left, total, stage)
     if bad:
-        partial_file.unlink()
-        done_file.unlink()
+        for one in partial:
+            one.remove()
         reasons = "; ".join(why for _, why in sorted(bad)[:10])
         more = " ..." if len(bad) > 10 else ""
         what = f"{len(bad)} of {total} images cannot be decoded: {reasons}{more}"
         raise UserError(what, then="replace or leave out these files")
-    atomic_write.record(folder / "about.json", {"checksums": sums.to_json()})
-    partial_file.replace(folder / "images.npy")
-    done_file.unlink()
-    return sums
+    return [one.publish() for one in partial]
+
+
+def _take(
+    finished: Generator[tuple[PackJob, tuple[Bad, list[int]]], None, None], partial: Sequence[_Partial], left: int, total: int, stage: str
+) -> Bad:
+    """Take jobs as they are done, report, and sync now and then, and at the end however it comes. Returns what cannot be decoded."""
+    bad: Bad = []
+    synced, syncing = time.perf_counter(), 0.0
+    by_file = {one.place.file: one for one in partial}
+    report_progress(stage, total - left, total, "images")
+    try:
+        for job, (problems, sums) in finished:
+            bad += problems
+            if not problems:
+                for place, found in zip(job.places, sums, strict=True):
+                    by_file[place.file].written[job.start // CHUNK] = found
+            now = time.perf_counter()
+            if now - synced > max(SYNC_EVERY, SYNC_SHARE * syncing):
+                for one in partial:
+                    one.settle()
+                synced = time.perf_counter()
+                syncing = synced - now
+            left -= len(job.images)
+            report_progress(stage, total - left, total, "images")
+    finally:
+        for one in partial:
+            one.settle()
+    return bad
 
 
 _DONE = 1 << 32  # beside a chunk's checksum, which may be 0

@@ -62,7 +62,8 @@ def execute(
     for precision in dict.fromkeys(unit.precision for unit in plan.units):
         devices.check_device(device, precision)
     lacking = set(missing(plan, store))
-    work = [(unit, todo) for unit in plan.units if (todo := [planned for planned in unit.cells if planned in lacking])]
+    order = sorted(plan.units, key=lambda unit: reading_order(plan, unit))
+    work = [(unit, todo) for unit in order if (todo := [planned for planned in unit.cells if planned in lacking])]
     store.check_crossed(plan.file)
     context = RunContext(plan, store, devices.resolve(device) if work else device)
     with calling(progress):
@@ -73,6 +74,15 @@ def execute(
         if work:
             _run_units(context, [unit for unit, _ in work], user_callback(on_row))
     return store
+
+
+def reading_order(plan: Plan, unit: Unit) -> tuple[object, ...]:
+    """When a unit is computed: task after task; first the control, then what need not be trained, then by the views of a training and how many an image
+    has, fusions last. A reader has the rows to compare with at once. No row hangs on it."""
+    task = [data.task.name for data in plan.tasks].index(unit.data.task.name)
+    views = sum(recipe.views for recipe in unit.recipes)
+    an_image = max((sum(crop.count for crop in recipe.crops) for recipe in unit.recipes), default=0)
+    return task, bool(unit.members), views, an_image, unit.source != "none"
 
 
 def missing(plan: Plan, store: Store, unit: Unit | None = None, done: Collection[str] | None = None) -> list[PlannedCell]:

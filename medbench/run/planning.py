@@ -140,7 +140,13 @@ def _plan(grid: Grid) -> Plan:
         data = open_task(task, grid, cache_dir, notes)
         if task.name.startswith("folder:"):  # of a person's own, who reads here first what was made of it
             notes += _marks(data)
-        data = audited(data, grid, cache_dir, notes)
+        named = [
+            encoder_of(name, readout, grid, phantom=data.data == "phantom")
+            for name, readout in product(dict.fromkeys(grid.encoders), dict.fromkeys(grid.readouts))
+        ]
+        # not of weights of a user's own, which may bring their interpolation
+        forms = [images.PackForm(one.size, one.interpolation) for one in named if one.kind in ("timm", "function")]
+        data = audited(data, grid, cache_dir, notes, forms)
         away = [shifted(data, *shift, grid) for shift in shifts[task.name]]
         scored = (
             own_part(data, grid.target),
@@ -154,8 +160,7 @@ def _plan(grid: Grid) -> Plan:
         notes += _shares(data, subsets)
         division = Division(data.pool, subsets)
         divides.update({(task.name, data.data, str(budget)): divided for budget, divided in division.divided.items()})
-        for name, readout in product(dict.fromkeys(grid.encoders), dict.fromkeys(grid.readouts)):
-            encoder = encoder_of(name, readout, grid, phantom=data.data == "phantom")
+        for encoder in named:
             found: tuple[Mark, ...] = ()
             if encoder.kind == "features":
                 found = given_marks(encoder, data, grid.target, scored)

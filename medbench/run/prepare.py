@@ -78,9 +78,19 @@ def trained(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Unit:
             folder=folder,
             device=device,
             precision=unit.precision,
-            stage=f"pretraining {unit.name}",
+            stage=training_stage(unit),
         )
     return replace(unit, weights=replace(unit.weights, file=folder / "weights.pth"))
+
+
+def training_stage(unit: Unit) -> str:
+    """As which its pretraining reports its progress."""
+    return f"pretraining {unit.name}"
+
+
+def embedding_stage(unit: Unit, target: EvaluationSet | None = None) -> str:
+    """As which the embedding of its images, or of a target's, reports its progress."""
+    return f"embedding {unit.name}" + (f" on {target.name}" if target else "")
 
 
 def pretrained_folder(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Path:
@@ -138,7 +148,7 @@ def unit_features(plan: Plan, unit: Unit, device: str, target: EvaluationSet | N
         plan.cache_dir,
         device=device,
         precision=unit.precision,
-        stage=f"embedding {name}",
+        stage=embedding_stage(unit, target),
     )
     return (made,)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,30 +35,29 @@ def audit(
     effort: duplicates.Effort | None = None,
     device: str = "cpu",
     progress: ProgressCallback | None = None,
+    forms: Sequence[images.PackForm] = (),
 ) -> DatasetReport:
     """What is wrong with the data. depth: "full", or "hashes" without features and points: no suspicious labels and fewer cropped copies. effort: how
-    long the search for copies goes on, else as the depth has it.
+    long the search for copies goes on, else as the depth has it. forms: of packs that a run needs, made in the same reading.
 
     Memory: the features (N x 1280 float32, mapped), the points (10 KB an image) and blocks of 80 MB. The report is kept in the cache.
     Raises UserError for images that cannot be decoded.
     """
     with calling(progress):
-        return _audit(subject, cache_dir, depth, effort or (duplicates.Effort() if depth == "full" else duplicates.QUICK), device)
+        return _audit(subject, cache_dir, depth, effort or (duplicates.Effort() if depth == "full" else duplicates.QUICK), device, forms)
 
 
-def _audit(subject: Subject, cache_dir: Path, depth: str, effort: duplicates.Effort, device: str) -> DatasetReport:
+def _audit(
+    subject: Subject, cache_dir: Path, depth: str, effort: duplicates.Effort, device: str, forms: Sequence[images.PackForm]
+) -> DatasetReport:
     began = time.perf_counter()
     same = duplicates.identical(subject.hashes)
     first = np.setdiff1d(np.arange(len(subject)), [pair.j for pair in same])
     encoder = encoders.encoder(encoders.EMBEDDED, _size(subject))
-    pack = images.pack(  # of copies too: a run needs the same one, and its features
-        subject.images,
-        subject.hashes,
-        encoder.size,
-        encoder.interpolation,
-        cache_dir,
-        stage=f"packing {subject.name} at {encoder.size} px",
-    )
+    wanted = list(dict.fromkeys([images.PackForm(encoder.size, encoder.interpolation), *forms]))
+    sizes = " and ".join(str(size) for size in dict.fromkeys(form.size for form in wanted))
+    # of copies too: a run needs the same ones, and their features
+    pack, *_ = images.packs(subject.images, subject.hashes, wanted, cache_dir, stage=f"packing {subject.name} at {sizes} px")
     features = _features(pack, encoder, subject.name, cache_dir, device) if depth == "full" and subject.labels is not None else None
     if features is not None and len(first) < len(subject):
         features = features[first]
@@ -110,12 +110,12 @@ def _compared_groups(subject: Subject, rows: np.ndarray) -> np.ndarray:
     return groups
 
 
-def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[Note]) -> TaskData:
+def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[Note], forms: Sequence[images.PackForm] = ()) -> TaskData:
     """The data of a run with what its audit says: its findings, and marks for images of a single colour and for each leak that the checks of every
     run do not see.
 
     A folder of a person's own is audited now, by hashes, if it was not before; other tasks bring what `medbench audit` found on the same data.
-    Raises UserError for a leak where the run is strict.
+    forms: of the packs that the run needs. Raises UserError for a leak where the run is strict.
     """
     if not grid.audit:
         return data
@@ -126,7 +126,7 @@ def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[Note]) -> T
             what = f"{data.task.name} is not audited: more than {AT_PLAN:,} images. Next: medbench audit {data.task.name}"
             notes.append(Note("unaudited", what))
         else:
-            report = audit(subject, cache_dir, depth="hashes")
+            report = audit(subject, cache_dir, depth="hashes", forms=forms)
     leaks = [mark for mark in data.marks if mark.kind == "leak"]
     if report is not None:
         new = table_marks(report)

@@ -7,21 +7,17 @@ axes: all eight hashes of an image come from one transform, which a library that
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medbench.system.progress_listener import report_progress
+from medbench.audit.dataset import hamming_search
 
 if TYPE_CHECKING:
-    import torch
-
     from medbench.audit.dataset.pack_rows import Rows
 
 BITS = 63
 NEIGHBOURS = 4
-_BLOCK_CELLS = 20_000_000  # float32 of one block of similarities: 80 MB
 
 
 def hashes(pack: np.ndarray | Rows) -> np.ndarray:
@@ -45,37 +41,10 @@ def hashes(pack: np.ndarray | Rows) -> np.ndarray:
 
 def by_hash(codes: np.ndarray, groups: np.ndarray, far: int) -> list[tuple[int, int, int]]:
     """(i, j, bits) with i < j, nearest first: pairs of different groups (N,) int whose hashes differ in at most `far` bits, `NEIGHBOURS` an
-    image. Hashes of unrelated images differ in about 32."""
-    import torch
-
-    signs = [torch.from_numpy(way).float() * 2 - 1 for way in codes]
-
-    def similarity(rows: slice) -> torch.Tensor:
-        best = signs[0][rows] @ signs[0].T
-        for way in signs[1:]:
-            torch.maximum(best, way[rows] @ signs[0].T, out=best)
-        return best
-
-    near = _nearest(similarity, groups, "comparing hashes")
-    return sorted(
-        ((i, j, round((BITS - value) / 2)) for (i, j), value in near.items() if value >= BITS - 2 * far), key=lambda x: (x[2], x[0], x[1])
-    )
-
-
-def _nearest(similarity: Callable[[slice], torch.Tensor], groups: np.ndarray, stage: str) -> dict[tuple[int, int], float]:
-    import torch
-
-    n = len(groups)
-    of = torch.from_numpy(groups)
-    k = min(NEIGHBOURS, n - 1)
-    step = max(1, min(1024, _BLOCK_CELLS // n))
-    near: dict[tuple[int, int], float] = {}
-    for start in range(0, n if k > 0 else 0, step):
-        rows = slice(start, min(start + step, n))
-        values = similarity(rows)
-        values[of[rows, None] == of[None]] = -torch.inf
-        top, at = values.topk(k, 1)
-        for i, (row, columns) in enumerate(zip(top.tolist(), at.tolist(), strict=True), start):
-            near.update({(min(i, j), max(i, j)): value for value, j in zip(row, columns, strict=True) if value > -np.inf})
-        report_progress(stage, rows.stop, n, "images")
-    return near
+    image. bits: as the one sees the other that sees it nearer, for an image that is turned may have another hash. Hashes of unrelated images differ in
+    about 32."""
+    near: dict[tuple[int, int], int] = {}
+    for i, bits, j in hamming_search.nearest(codes, groups, NEIGHBOURS, far).tolist():
+        pair = (min(i, j), max(i, j))
+        near[pair] = min(bits, near.get(pair, bits))
+    return sorted(((i, j, bits) for (i, j), bits in near.items()), key=lambda x: (x[2], x[0], x[1]))

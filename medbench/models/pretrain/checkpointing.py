@@ -115,7 +115,8 @@ class CheckpointWriter:
         """A line of the history."""
         self.history.append({**record, "views": round(views), "seconds": round(self._seconds(), 1)})
         if self.world.rank == 0 and record.get("loss") is not None:
-            report_progress(self.stage, round(views), self.total, "views", f"loss {record['loss']:.3f}")
+            speed = views / max(self._seconds(), 1e-9)
+            report_progress(self.stage, round(views), self.total, "views", f"loss {record['loss']:.3f}, {speed:.0f} views/s")
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint: often enough to lose little, seldom enough to cost little."""

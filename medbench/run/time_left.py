@@ -1,0 +1,198 @@
+"""How long a run still takes: what is left of each kind of work, at the speed that the kind had so far in this run, else in this folder's rows.
+
+What has no speed yet borrows one: a pretraining the embedding's, a budget another budget's, a head of a fusion's own the probe's. The three ratios that
+this takes are measured by benchmarks/speed/time_left.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from medbench.models import features
+from medbench.run.execution import missing, needs_images, sets_of
+from medbench.run.planning import Plan
+from medbench.run.prepare import embedding_stage, features_key, have_features, pretrained_folder, training_stage
+from medbench.run.store import Store
+from medbench.run.units import Unit
+from medbench.schema import PlannedCell, Progress, Row
+from medbench.system import devices
+
+#: Images embedded in the time that a view of a pretraining takes: forward, backward, views, looks.
+PASSES = 5.0
+#: Fits of a probe that a head of a fusion's own takes.
+HEAD = 12.0
+#: A fit takes as the images of its draw to this power: a probe, a head of a fusion's own.
+GROWTH, HEAD_GROWTH = 0.8, 0.5
+
+
+class Fit(NamedTuple):
+    """Cells that take as long. own_head: of a fusion. parts: encoders side by side. images: of a draw."""
+
+    method: str
+    own_head: bool
+    parts: int
+    protocol: str
+    labels: str
+    target: str
+    images: int
+
+
+@dataclass
+class Stage:
+    """Work that reports its progress, so often as it is left. kind: what has one speed. amount: of it, each time. done: this time; None: not begun."""
+
+    kind: tuple[str, ...]
+    amount: float
+    times: int
+    done: float | None = None
+
+
+class Speeds:
+    """kind -> seconds and how much was done in them."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[tuple[object, ...]] = Counter()
+        self.amount: Counter[tuple[object, ...]] = Counter()
+
+    def add(self, kind: tuple[object, ...], seconds: float, amount: float) -> None:
+        self.seconds[kind] += seconds  # type: ignore[assignment]  # a Counter of floats
+        self.amount[kind] += amount  # type: ignore[assignment]
+
+    def one(self, *kinds: tuple[object, ...]) -> float | None:
+        """Seconds that one takes, of the first of these kinds that was measured."""
+        return next((self.seconds[kind] / self.amount[kind] for kind in kinds if self.amount[kind]), None)
+
+
+class TimeLeft:
+    """Of one run. It is told what `report_progress` and `on_row` tell, and asked for `seconds`.
+
+    All time from one report to the next belongs to the work that the next tells of, so that none is left out.
+    """
+
+    def __init__(self, plan: Plan, store: Store, device: str = "auto", clock: Callable[[], float] = time.perf_counter):
+        self.clock = clock
+        self.stages: dict[str, Stage] = {}
+        self.fits: Counter[Fit] = Counter()
+        self.speeds, self.before = Speeds(), Speeds()  # of this run and this folder; of embeddings of earlier runs
+        self.kinds: dict[str, Fit] = {}  # fingerprint of a cell -> what it is
+        self.last = clock()
+        rows = store.rows()
+        todo = {unit: missing(plan, store, unit, rows) for unit in plan.units}
+        if any(todo.values()):
+            self._count_stages(plan, todo.items(), devices.resolve(device))
+        for unit in plan.units:
+            for planned in unit.cells:
+                self.kinds[planned.fingerprint] = _fit(unit, planned)
+                if planned.fingerprint in rows:
+                    self._measure(_fit(unit, planned), rows[planned.fingerprint].cost["seconds"])
+                else:
+                    self.fits[_fit(unit, planned)] += 1
+
+    def _count_stages(self, plan: Plan, todo: Iterable[tuple[Unit, Sequence[PlannedCell]]], device: str) -> None:
+        counted: set[str] = set()  # a fusion's members are often units of their own
+        for unit, cells in todo:
+            for part in unit.members or (unit,) if cells else ():
+                lacking = [target for target in sets_of(plan, unit, cells) if not have_features(plan, part, device, target)]
+                folder = pretrained_folder(plan, part, device)
+                trains = part.recipes and (lacking or needs_images(plan, cells)) and not (folder / "weights.pth").exists()
+                if trains and str(folder) not in counted:
+                    counted.add(str(folder))
+                    self._add(training_stage(part), ("train", part.method.name, part.encoder.name), sum(r.views for r in part.recipes))
+                speed = features.measured_speed(plan.cache_dir, part.encoder, device) if lacking or trains else None
+                if speed:
+                    self.before.add(("embed",), 1 / speed, 1)
+                for target in lacking:
+                    if features_key(part, device, target) not in counted:
+                        counted.add(features_key(part, device, target))
+                        images = len(target.split) if target else len(part.data.hashes)
+                        self._add(embedding_stage(part, target), ("embed", part.encoder.name), images)
+
+    def _add(self, name: str, kind: tuple[str, ...], amount: float) -> None:
+        self.stages.setdefault(name, Stage(kind, amount, 0)).times += 1
+
+    def heard(self, progress: Progress) -> None:
+        """Take what a stage reports."""
+        stage, spent = self.stages.get(progress.stage), self._spent()
+        if stage is None or not stage.times:
+            return
+        if stage.done is None:  # networks are built before, and what a killed run left was done before this one
+            self.speeds.add(("begin", stage.kind[0]), spent, 1)
+        else:
+            for kind in (stage.kind, stage.kind[:1]):
+                self.speeds.add(kind, spent, progress.done - stage.done)
+        stage.done = progress.done
+        if progress.done >= progress.total:
+            stage.times, stage.done = stage.times - 1, None
+
+    def row(self, row: Row) -> None:
+        """Take a finished cell."""
+        kind = self.kinds[row.fingerprint]
+        self._measure(kind, self._spent())
+        if self.fits[kind]:
+            self.fits[kind] -= 1
+
+    def _measure(self, kind: Fit, seconds: float) -> None:
+        for key in _like(kind):
+            self.speeds.add(key, seconds, 1)
+
+    def _spent(self) -> float:
+        """Seconds since the last report."""
+        before, self.last = self.last, self.clock()
+        return self.last - before
+
+    def seconds(self) -> float | None:
+        """Left, None where nothing is known of one of its kinds."""
+        total = 0.0
+        for amount, one in self._left():
+            if one is None:
+                return None
+            total += amount * one
+        return max(total - (self.clock() - self.last), 0.0)
+
+    def _left(self) -> Iterator[tuple[float, float | None]]:
+        """(amount, seconds that one takes) of all that is left."""
+        embedding = self.speeds.one(("embed",)) or self.before.one(("embed",))
+        for stage in self.stages.values():
+            if stage.times:
+                borrowed = None if embedding is None else embedding * (1.0 if stage.kind[0] == "embed" else PASSES)
+                yield stage.times - (stage.done is not None), self.speeds.one(("begin", stage.kind[0])) or 0.0
+                yield stage.times * stage.amount - (stage.done or 0), self.speeds.one(stage.kind, stage.kind[:1]) or borrowed
+        for kind, cells in self.fits.items():
+            if cells:
+                yield cells, self._one_fit(kind)
+
+    def _one_fit(self, kind: Fit) -> float | None:
+        """Seconds of a cell: as those like it took, else as those of another budget, or of a plain probe, would."""
+        known = self.speeds.one(*_like(kind))
+        if known is not None:
+            return known
+        measured = [other for other in self._measured() if other.protocol == kind.protocol]
+        near = sorted(measured, key=lambda other: (abs(other.images - kind.images), other.parts))
+        alike = [other for other in near if (other.own_head, other.parts) == (kind.own_head, kind.parts)]
+        for other in [*alike[:1], *[other for other in near if not other.own_head][:1]]:
+            own = self.speeds.one(*_like(other))
+            assert own is not None, "it was measured"
+            more = 1.0 if other.own_head == kind.own_head else HEAD
+            wider = kind.parts / other.parts if not kind.own_head else 1.0
+            growth = HEAD_GROWTH if other.own_head else GROWTH
+            return own * more * wider * (kind.images / max(other.images, 1)) ** growth
+        return None
+
+    def _measured(self) -> list[Fit]:
+        return list(dict.fromkeys(kind for kind in self.kinds.values() if self.speeds.amount[_like(kind)[0]]))
+
+
+def _fit(unit: Unit, planned: PlannedCell) -> Fit:
+    cell = planned.cell
+    own = unit.method.own_head and cell.protocol == "linear"
+    return Fit(cell.method, own, len(unit.members) or 1, cell.protocol, cell.labels, cell.target, planned.n_requested)
+
+
+def _like(kind: Fit) -> tuple[tuple[object, ...], ...]:
+    """What cells have in common that take as long: the method, too, else what it fits."""
+    common = kind[1:]
+    return ("fit", kind.method, *common), ("fit", *common)
