@@ -14,7 +14,7 @@ from medbench.schema import Grid, Progress, Row
 from medbench.system.progress_listener import listening
 
 #: Seconds of an image embedded, a view of a pretraining, a cell by its budget; of a fusion's own head as many times more.
-IMAGE, VIEW, CELL, HEAD = 0.01, 0.05, {"2/class": 0.5, "100%": 2.0}, {"2/class": 12.0, "100%": 8.5}
+IMAGE, VIEW, CELL, HEAD = 0.01, 0.05, {"2/class": 0.5, "100%": 2.0}, {"2/class": 12.0, "100%": 10.0}
 
 
 class Clock:
@@ -45,9 +45,9 @@ class Clock:
 
 @pytest.fixture
 def grid(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Grid:
-    monkeypatch.setattr(recipe, "QUICK_VIEWS", 256)
+    monkeypatch.setattr(recipe, "QUICK_VIEWS", 128)
     methods = ("dvme:supervised+simclr", "simclr", "supervised", "random")
-    return Grid(tasks=(f"folder:{folder}",), methods=methods, labels=("2/class", "all"), seeds=3, size=32, audit=False)
+    return Grid(tasks=(f"folder:{folder}",), methods=methods, labels=("2/class", "all"), seeds=2, size=32, audit=False)
 
 
 def test_the_control_comes_first_and_the_time_told_is_what_is_taken(grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_the_control_comes_first_and_the_time_told_is_what_is_taken(grid: Grid, 
         execution.execute(plan, store, device="cpu", on_row=clock.row)
     assert list(dict.fromkeys(row.cell.method for row in clock.rows)) == ["random", "supervised", "simclr", "dvme:supervised+simclr"]
     first = next(when for when, told in clock.told if told is not None)
-    assert first <= 2 * IMAGE * 54 + 3 * sum(CELL.values()), "with the rows of the first method"
+    assert first <= 2 * IMAGE * 54 + 2 * sum(CELL.values()), "with the rows of the first method"
     wrong = [(when, told, clock.now - when) for when, told in clock.told if told is not None and when < 0.9 * clock.now]
     known = [one for one in wrong if one[0] >= first]
     assert known and [one for one in known if abs(one[1] - one[2]) > 0.3 * one[2]] == []
@@ -73,15 +73,8 @@ def test_the_control_comes_first_and_the_time_told_is_what_is_taken(grid: Grid, 
     for fingerprint, row in store.rows().items():
         assert (row.cell, row.metrics, row.chosen) == (again[fingerprint].cell, again[fingerprint].metrics, again[fingerprint].chosen)
 
-
-def test_rows_that_are_there_say_how_long_the_others_take(grid: Grid, tmp_path: Path) -> None:
-    store = execution.run(grid, tmp_path / "out")
-    done = store.rows()
-    kept = [row for row in done.values() if row.cell.seed < 2]
-    (tmp_path / "out" / "rows.jsonl").write_text("")
     rest = Store(tmp_path / "rest")
     rest.create()
-    rest.add_all([(row, store.arrays(row)) for row in kept])
-    told = TimeLeft(planning.plan(grid), rest, "cpu", clock=lambda: 0.0).seconds()
-    assert told is not None and told > 0
-    assert TimeLeft(planning.plan(grid), Store(tmp_path / "empty"), "cpu", clock=lambda: 0.0).seconds() is None
+    rest.add_all([(row, store.arrays(row)) for row in store.rows().values() if row.cell.method == "random"])
+    told = TimeLeft(plan, rest, "cpu", clock=lambda: 0.0).seconds()
+    assert told is not None and told > 0, "rows that are there say how long the others take"

@@ -179,7 +179,7 @@ class TimeLeft:
             more = 1.0 if other.own_head == kind.own_head else HEAD
             wider = kind.parts / other.parts if not kind.own_head else 1.0
             growth = HEAD_GROWTH if other.own_head else GROWTH
-            return own * more * wider * (kind.images / max(other.images, 1)) ** growth
+            return float(own * more * wider * (kind.images / max(other.images, 1)) ** growth)
         return None
 
     def _measured(self) -> list[Fit]:
