@@ -58,7 +58,7 @@ class Screen:
 
     On a terminal everything is drawn in place. Elsewhere (a CI log) each stage prints when it begins and ends, and twice a minute in between; each
     row of a small run is a line, of a large one the first of each line of the leaderboard and a row now and then; each failure is. log=False: there are
-    no such lines, of what takes seconds. left: what tells how long the run still takes. number: of a row, in words.
+    no such lines, of what takes seconds. left: gives what tells how long the run still takes. number: of a row, in words.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Screen:
         table: Callable[[], Sequence[RenderableType]] = list,
         *,
         log: bool = True,
-        left: TimeLeft | None = None,
+        left: Callable[[], TimeLeft | None] = lambda: None,
         number: Callable[[Any], str] = lambda row: "",
     ):
         self.console = PlainConsole(stderr=True)
@@ -90,7 +90,8 @@ class Screen:
         self.start = self.last_line = self.last_row = time.perf_counter()
         self.cells = cells
         self.done = 0
-        self.left, self.number = left, number
+        self.make_left, self.number = left, number
+        self.left: TimeLeft | None = None
         self.lines: set[object] = set()  # of the leaderboard, that have a row
         if cells:
             self.overall = self.bars.add_task("cells", total=cells, unit="", left="")
@@ -99,6 +100,7 @@ class Screen:
 
     def __enter__(self) -> Screen:
         logging.getLogger("medbench").addHandler(self.failures)
+        self.left = self.make_left()  # here, where what it finds damaged is told
         if self.live:
             self.display.start()
         self.hearing.enter_context(listening(self.stage))
@@ -204,8 +206,9 @@ def of_run(plan: Plan, store: Store, todo: Sequence[PlannedCell], device: str) -
         main = metric[row.cell.task]
         return f"{main.title} {number_format.number_text(row.metrics[main.name]['value'])}"
 
-    left = TimeLeft(plan, store, device) if todo else None
-    return Screen(len(todo), lambda: leaderboard.terminal(store), left=left, number=number)
+    return Screen(
+        len(todo), lambda: leaderboard.terminal(store), left=lambda: TimeLeft(plan, store, device) if todo else None, number=number
+    )
 
 
 def show(parts: Sequence[RenderableType]) -> None:
