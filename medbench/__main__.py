@@ -1,5 +1,20 @@
-"""`python -m medbench`."""
+"""`medbench`, `python -m medbench`: Ctrl-C says what comes next while modules are still being imported, too."""
 
-from medbench.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+
+def main() -> None:
+    """The console entry point."""
+    try:
+        from medbench.cli import main as command_line
+
+        command_line()
+    except KeyboardInterrupt:
+        print("medbench: stopped. The same command goes on with what was finished.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

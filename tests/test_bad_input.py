@@ -314,6 +314,10 @@ def test_a_cache_that_cannot_be_written(refused: Callable[..., str], tmp_path: P
         ("plan.json", {"tasks": {}}, r"plan\.json is not a plan of this medbench"),
         ("plan.json", {"tasks": {"t|T|test": ABOUT | {"metric": "sharpness"}}}, r"plan\.json is not a plan .*kind and metric are"),
         ("plan.json", {"tasks": {"t|T|test": ABOUT | {"parts": {}}}}, r"plan\.json is not a plan of this medbench \(parts lacks test\)"),
+        ("plan.json", b"[" * 100_000, r"plan\.json is not a plan of this medbench \(it is nested too deeply\)"),
+        ("plan.json", {"tasks": {"t|T|test": ABOUT | {"classes": []}}}, r"plan\.json is not a plan .*classes are no texts"),
+        ("plan.json", {"tasks": {"t|T|test": ABOUT | {"classes": ["a", "b\x1b[2J"]}}}, r"plan\.json .*hold control characters"),
+        ("rows.jsonl", b"[" * 100_000 + b"\n", r"rows\.jsonl, line 1, is not JSON \(it is nested too deeply\)"),
         ("rows.jsonl", b"null\n", r"rows\.jsonl, line 1, is not a record of medbench"),
         ("rows.jsonl", {"fingerprint": 3}, r"rows\.jsonl, line 1, is not a record of medbench"),
         (

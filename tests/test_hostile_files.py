@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import logging
+import os
 import re
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from fakes.results import ABOUT, fill, make
 from trees.serving import Served, Server
 
-from medbench import Store, images
+from medbench import Store, images, stats
+from medbench.__main__ import main as started
 from medbench.cli import plain_output, screen
+from medbench.data.evaluation_sets import EvaluationSet
 from medbench.report import leaderboard
-from medbench.run import execution
-from medbench.schema import UserError
+from medbench.report.html import mistakes
+from medbench.run import execution, merge
+from medbench.schema import DiskError, Split, UserError
 from medbench.system import cache_folder, download
 from medbench.system.download import archives, http
 
@@ -37,7 +45,7 @@ def hostile(tmp_path: Path) -> Store:
     """Results whose classes, title and failures somebody else named."""
     store = Store(tmp_path / "results")
     store.create()
-    names = ["=HYPERLINK(0)", "<img src=x>|\n# b", "![t](http://x)"]
+    names = ["=HYPERLINK(0)", "<img src=x>|# b", "![t](http://x)"]
     rows = [make(method, "10%", seed, 0.8, task="<b>T</b>\n# other") for method in ("a", "=cmd|' /C calc'!A0") for seed in (0, 1)]
     fill(store, rows, about={**ABOUT, "classes": names, "title": "t"})
     return store
@@ -94,23 +102,33 @@ def test_no_name_is_markdown_or_html(hostile: Store) -> None:
 # A page, a folder and a cache ----------------------------------------------------------------------------------------------------
 
 
-def test_neither_groups_nor_files_of_a_folder_are_named(medbench: Medbench, folder: Path) -> None:
+def test_neither_groups_nor_files_of_a_folder_are_named(tmp_path: Path) -> None:
     """The groups of a scored set are numbers in the order of their names, in one numbering for the task; a page counts its images."""
-    images_of = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.png"))
-    lines = [f"{name},{name.split('/')[1]},Mueller {i // 2:03},{name.split('/')[0]}" for i, name in enumerate(images_of)]
-    (folder / "list.csv").write_text("\n".join(["path,label,group,split", *lines]))
-    task = f"folder:{folder}/list.csv"
-    run = ("run", "--task", task, "--size", "32", "--methods", "random", "--labels", "100", "--allow-leak", "--out", "out")
-    assert medbench(*run) == 0
-    (file,) = Path("out/targets").iterdir()
-    saved = Store("out").target(file.stem)
-    assert saved["groups"].dtype == np.int64
-    wanted = {name: i // 2 for i, name in enumerate(images_of)}
-    assert saved["groups"].tolist() == [wanted[name] for name in saved["ids"].tolist()]
-    assert medbench("report", "out", "--images", "--data", f"{folder}/list.csv", "--out", "page.html") == 0
-    page = Path("page.html").read_text()
-    assert "image 1 of test" in page or re.search(r"image \d+ of test", page)
-    assert not re.search(r"test\d\.png|Mueller", page)
+
+    def part(*names: str) -> Split:
+        n = len(names)
+        return Split([], np.arange(n).astype(str), np.arange(n) % 2, np.array(names), None, {})
+
+    parts = {"train": part("Maier", "Bauer", "Ziegler"), "test": part("Mueller", "Huber", "Mueller", "Bauer")}
+    store = Store(tmp_path / "results")
+    store.create()
+    data: Any = SimpleNamespace(parts=parts)
+    execution._save_target(data, EvaluationSet("test", "test", "mine-1", parts["test"], ("a", "b"), "patient", ()), store)
+    saved = store.target("mine-1")
+    assert saved["groups"].dtype == np.int64 and saved["groups"].tolist() == [3, 1, 3, 0]
+    assert (stats.group_weights(saved["groups"]) == stats.group_weights(parts["test"].groups)).all()
+    assert mistakes.called_on_a_page("folder:mine", "test", 0, "Mueller_Hans.png") == "image 1 of test"
+    assert mistakes.called_on_a_page("derm", "test", 0, "ISIC_0024306") == "ISIC_0024306"
+
+
+def test_a_merge_takes_the_names_out_of_an_older_folder(hostile: Store, tmp_path: Path) -> None:
+    arrays = {"ids": np.array(["a", "b", "c"]), "labels": np.array([0, 1, 0]), "groups": np.array(["Mueller", "Huber", "Mueller"])}
+    for row in hostile.rows().values():
+        assert row.provenance["target"] == "none"
+    hostile.keep_target("none", arrays)
+    merge.merge([hostile.folder], tmp_path / "merged")
+    assert Store(tmp_path / "merged").target("none")["groups"].tolist() == [1, 0, 1]
+    assert merge.merge([hostile.folder], tmp_path / "merged") == (0, 4), "the same set, by who belongs together"
 
 
 def test_a_cache_is_its_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,3 +174,80 @@ def test_a_server_that_sends_without_an_end(server: Server, tmp_path: Path, monk
         with pytest.raises(UserError, match=r"a is more than [12]00,000 bytes"):
             download.retrieve(f"{server.url}/a", tmp_path / "a", lambda part: None, size=size)
         assert not [file for file in tmp_path.iterdir() if file.stat().st_size > 1000]
+
+
+# A disk on an ordinary day -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_without_locks(code: int, hostile: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def none(*arguments: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(DiskError, match=r"results lies on a file system without file locks \(.*\)\. Next: name a folder on another disk"):
+        hostile.add_judged([])
+
+
+def test_a_file_where_a_folder_is_meant(
+    hostile: Store, medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medbench.run.pretrain_only.plan", None)  # it is refused before anything is planned
+    (tmp_path / "file").write_text("")
+    for command in (["pretrain"], ["plot", str(hostile.folder)], ["merge", str(hostile.folder)], ["run"]):
+        assert medbench(*command, "--out", f"{tmp_path}/file") == 2
+        said = capsys.readouterr().err
+        assert re.fullmatch(r"medbench: .*file cannot be written: .*file: Not a directory\. Next: medbench .* --out FOLDER\n", said), said
+
+
+def test_what_a_full_disk_stops_leaves_nothing(hostile: Store, medbench: Medbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    def full(*arguments: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    assert medbench("plot", str(hostile.folder), "--kind", "heatmap", "--out", "figures") == 2
+    assert list((tmp_path / "figures").iterdir()) == []
+    monkeypatch.setattr(Store, "add_all", full)
+    assert medbench("merge", str(hostile.folder), "--out", "merged") == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["figures", "results"]
+
+
+def test_a_log_on_a_full_disk_ends_the_run_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.log").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught, execution._log_file(tmp_path / "run.log"):
+        execution.log.warning("a")
+    assert caught.value.filename == str(tmp_path / "run.log")
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_while_modules_are_imported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Impatient:
+        def find_spec(self, name: str, *about: object) -> None:
+            if name == "medbench.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "meta_path", [Impatient(), *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "medbench.cli")
+    with pytest.raises(SystemExit) as caught:
+        started()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "medbench: stopped. The same command goes on with what was finished.\n"
+    scripts = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"medbench": f"{started.__module__}:main"}
+
+
+def test_a_working_folder_that_is_gone(
+    medbench: Medbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setattr("sys.argv", ["medbench", "list", "tasks"])
+    with pytest.raises(SystemExit) as caught:
+        started()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "medbench: The working folder is gone. Next: cd to a folder that is there\n"

@@ -27,6 +27,7 @@ from medbench.schema import UserError
 PLACES = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EIO, errno.ESTALE, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOTEMPTY),
 )
 
 
@@ -44,6 +45,7 @@ def _main() -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        _check_working_folder()
         app()
     except SystemExit as ending:  # typer's, for every command
         if ending.code == 130:
@@ -59,3 +61,11 @@ def _main() -> None:
             f"medbench: {f'{error.filename}: ' if error.filename else ''}{error.strerror}. Next: mend that, then run again", file=sys.stderr
         )
         sys.exit(2)
+
+
+def _check_working_folder() -> None:
+    """Raises UserError where it was removed, or its disk is gone: no path means anything then."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError("The working folder is gone.", then="cd to a folder that is there") from error

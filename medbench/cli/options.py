@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medbench.schema import UserError, check_writable, user_path
+from medbench.system import atomic_write
 
 if TYPE_CHECKING:
     from medbench.report.leaderboard import Leaderboard
@@ -128,7 +129,10 @@ def put(text: str, out: Path | None) -> None:
     else:
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(text, encoding="utf-8")
+            if out.exists() and not out.is_file():  # a pipe, a terminal
+                out.write_text(text, encoding="utf-8")
+            else:
+                atomic_write.write(out.resolve(), lambda partial: partial.write_text(text, encoding="utf-8"))
         except OSError as error:
             raise UserError(f"{out} cannot be written: {error.strerror}.") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
 from medbench.schema import printable
@@ -29,8 +29,13 @@ class PlainStream:
 @contextmanager
 def plain_streams() -> Iterator[None]:
     """What is printed inside goes through `PlainStream`."""
-    with redirect_stdout(_plain(sys.stdout)), redirect_stderr(_plain(sys.stderr)):
+    before, plain = (sys.stdout, sys.stderr), (_plain(sys.stdout), _plain(sys.stderr))
+    sys.stdout, sys.stderr = plain
+    try:
         yield
+    finally:  # what click put in the place of a pipe that its reader has closed stays
+        sys.stdout = before[0] if sys.stdout is plain[0] else sys.stdout
+        sys.stderr = before[1] if sys.stderr is plain[1] else sys.stderr
 
 
 def _plain(stream: TextIO | None) -> Any:

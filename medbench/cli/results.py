@@ -122,7 +122,7 @@ def merge_command(
     """Join results folders of several machines into one, or make a copy of one that can be published."""
     from medbench.run import merge
 
-    check_writable(out, "medbench merge --out FOLDER")
+    check_writable(out, "medbench merge --out FOLDER", folder=True)
     added, done = merge.merge(folder, out, predictions=not without_predictions)
     print(f"{added} new rows, {done} in all in {out}. Next: medbench table {out}")
 
@@ -154,7 +154,7 @@ def plot(
     if width:
         choice("width", width, figures.WIDTHS)
     into = out or folder[0] / ("figures-only" if only else "figures")
-    check_writable(into, "medbench plot --out FOLDER")
+    check_writable(into, "medbench plot --out FOLDER", folder=True)
     aside, found = partial(print, file=sys.stderr), boards_of(folder, only)
     for file in figures.draw_figures(
         found,

@@ -28,7 +28,7 @@ from medbench.images.decoding import DECODERS, pictures
 from medbench.images.hashing import ContentHash
 from medbench.schema import Image, UserError, fingerprint, parsed
 from medbench.schema.ingredients import raised
-from medbench.system import atomic_write
+from medbench.system import atomic_write, locks
 from medbench.system.cache_folder import check_space, disk_errors, reserve
 from medbench.system.progress_listener import report_progress
 from medbench.system.row_checksums import CheckedRows, DamagedArray, RowChecksums, crc32, record_of, seen_blocks
@@ -83,11 +83,9 @@ class Pack:
 
     def _repair(self, block: int) -> None:
         """Decode the images of a damaged block again. Raises UserError where they do not give what they gave."""
-        from filelock import FileLock
-
         first = block * self.sums.rows
         name = f"{self.file}: images {first} to {min(first + self.sums.rows, self.n) - 1}"
-        with FileLock(self.file.with_name("lock")):
+        with locks.locked(self.file.with_name("lock")):
             if crc32(self.sums.open(self.file)[first : first + self.sums.rows]) == self.sums.crc32[block]:
                 return  # another process was faster
             log.warning("%s are damaged on disk: decoding them again", name)
@@ -165,8 +163,6 @@ def packs(
     Memory does not grow with N. stage: as which it reports its progress. Raises UserError that names the images that cannot be decoded (ten of them,
     and how many); and for a full disk.
     """
-    from filelock import FileLock
-
     for form in forms:
         if form.interpolation not in INTERPOLATIONS:
             raise UserError(f"Unknown interpolation '{form.interpolation}'.", allowed=INTERPOLATIONS, given=form.interpolation)
@@ -178,10 +174,10 @@ def packs(
     found = {form: _finished(folders[form], shapes[form]) for form in folders}
     lacking = sorted((form for form, sums in found.items() if sums is None), key=keys.__getitem__)  # all processes lock in one order
     if lacking:
-        with disk_errors(folders[lacking[0]], sum(_bytes(shapes[form]) for form in lacking)), ExitStack() as locks:
+        with disk_errors(folders[lacking[0]], sum(_bytes(shapes[form]) for form in lacking)), ExitStack() as held:
             for form in lacking:
                 folders[form].mkdir(parents=True, exist_ok=True)
-                locks.enter_context(FileLock(folders[form] / "lock"))
+                held.enter_context(locks.locked(folders[form] / "lock"))
                 atomic_write.remove_abandoned(folders[form])
                 found[form] = _finished(folders[form], shapes[form], locked=True)
             partial = [_Partial(folders[form], shapes[form], form) for form in lacking if found[form] is None]

@@ -19,7 +19,7 @@ from medbench.models.user_encoder import BESIDE
 from medbench.schema import Encoder, Method, UserError, Weights, checked, fingerprint, parsed
 from medbench.schema.ingredients import raised
 from medbench.stats.array_sketch import sketch, sketch_all
-from medbench.system import atomic_write
+from medbench.system import atomic_write, locks
 from medbench.system.environment import machine
 from medbench.system.precision import autocast, kind, products
 from medbench.system.progress_listener import report_progress
@@ -61,14 +61,14 @@ def feature_key(pack_key: str, encoder: Encoder, weights: Weights, method: Metho
 
 def cached(cache_dir: Path, key: str) -> Features | None:
     """The finished features of that key, or None. What is damaged is removed, with a line that says so: it is computed again."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     folder = cache_dir / "features" / key
     try:
         return _opened(folder)
     except (ValueError, TypeError, FileNotFoundError) as error:
         try:
-            with FileLock(folder / "lock", timeout=0):
+            with locks.locked(folder / "lock", timeout=0):
                 _discard(folder, error)
         except Timeout:
             pass  # whoever holds it looks at it, too
@@ -150,11 +150,9 @@ def extract_features(
     that are on the disk are counted, the next run goes on after them.
     Another run that wants the same features waits for this one.
     """
-    from filelock import FileLock
-
     folder = cache_dir / "features" / key
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
+    with locks.locked(folder / "lock"):
         atomic_write.remove_abandoned(folder)
         try:
             found = _opened(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
@@ -21,7 +22,7 @@ from medbench.run.prepare import have_features, task_pack, trained, unit_feature
 from medbench.run.store import Store
 from medbench.run.units import Unit
 from medbench.schema import DiskError, Grid, PlannedCell, ProgressCallback, Protocol, Row, UserError, fingerprint, printable
-from medbench.system import devices
+from medbench.system import atomic_write, devices
 from medbench.system.contained_exit import exits_are_errors
 from medbench.system.precision import products
 from medbench.system.progress_listener import calling, user_callback
@@ -112,10 +113,20 @@ class _PlainFormatter(logging.Formatter):
         return printable(super().format(record), kept="\n\t")
 
 
+class _LogFile(logging.FileHandler):
+    """A full disk ends the run as it does wherever else it is met; logging itself would print a traceback at each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], OSError):
+            with atomic_write.naming(Path(self.baseFilename)):
+                raise
+        super().handleError(record)
+
+
 @contextmanager
 def _log_file(file: Path) -> Iterator[None]:
     """What was done when, and the whole traceback of a cell that failed, in a file beside the rows."""
-    handler = logging.FileHandler(file, encoding="utf-8", delay=True)
+    handler = _LogFile(file, encoding="utf-8", delay=True)
     handler.setFormatter(_PlainFormatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
     log.setLevel(logging.INFO)
     log.addHandler(handler)
@@ -123,7 +134,8 @@ def _log_file(file: Path) -> Iterator[None]:
         yield
     finally:
         log.removeHandler(handler)
-        handler.close()
+        with atomic_write.naming(file):
+            handler.close()
 
 
 def _run_units(context: RunContext, units: Sequence[Unit], on_row: Callable[[Row], None]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,12 +14,27 @@ from medbench.run.store import Damaged, NoPredictions, Store
 from medbench.schema import Row, UserError, fingerprint
 from medbench.stats.array_sketch import distance, sketch
 from medbench.stats.metrics import METRICS
+from medbench.system import atomic_write
 
 _ROUNDING = 1e-5  # of float32, in which scores are saved
 _COMPARED = ("ids", "labels", "groups")  # of a scored set: older folders have neither bags nor metadata
 
 
 def merge(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> tuple[int, int]:
+    """See `_merged`. A folder that is not there yet appears whole or not at all."""
+    if out.exists():
+        return _merged(folders, out, predictions)
+    _check_folders(folders, out)
+    partial = out.with_name(f"{out.name}.{atomic_write.machine()}.{os.getpid()}.partial")
+    try:
+        found = _merged(folders, partial, predictions)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return found
+
+
+def _merged(folders: Sequence[Path], out: Path, predictions: bool) -> tuple[int, int]:
     """Copy plans, rows, scores, failures and ledgers of `folders` into `out`, which may hold rows already. (rows that were new, rows in all).
 
     predictions: False leaves out whatever belongs to a single image (ids, labels, groups, probabilities, decisions, the words of a failure) and

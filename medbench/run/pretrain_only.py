@@ -35,7 +35,7 @@ def alone(grid: Grid, out: Path | None, device: str) -> list[str]:
             f"Method '{method.name}' trains no encoder.", allowed=allowed, given=method.name, then="medbench pretrain --method simclr"
         )
     parent = Path("runs/pretrain")
-    check_writable(out or parent / "TASK", "medbench pretrain --out FOLDER")
+    check_writable(out or parent / "TASK", "medbench pretrain --out FOLDER", folder=True)
     planned = plan(grid)
     unit = planned.units[-1]
     name = as_file_name(unit.method.name)

@@ -30,7 +30,7 @@ from medbench.run.ledger import Judged, lines_judged
 from medbench.run.record_log import RecordLog
 from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError, check_name, check_writable, checked, parsed
 from medbench.schema.ingredients import differences
-from medbench.system import archive_errors, atomic_write, fast_npz
+from medbench.system import archive_errors, atomic_write, fast_npz, locks
 
 __all__ = ["Damaged", "Judged", "NoPredictions", "OlderRows", "Store", "lines_judged"]
 log = logging.getLogger("medbench")
@@ -239,7 +239,7 @@ class Store:
 
     def check(self) -> None:
         """Raises UserError where the folder cannot be written, without making it."""
-        check_writable(self.folder, "medbench run --out FOLDER")
+        check_writable(self.folder, "medbench run --out FOLDER", folder=True)
 
     def create(self) -> None:
         """Make the folder, prove that it can be written, and give the rows of an older medbench their checksums. Raises UserError."""
@@ -371,17 +371,13 @@ class Store:
     @contextmanager
     def working_on(self, unit: str) -> Iterator[None]:
         """Hold a unit, so that a second run into this folder waits for its rows instead of computing them again."""
-        from filelock import FileLock
-
         (self.folder / ".locks").mkdir(exist_ok=True)
-        with FileLock(self.folder / ".locks" / unit):
+        with locks.locked(self.folder / ".locks" / unit):
             yield
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        from filelock import FileLock
-
-        with FileLock(self.folder / ".lock"):
+        with locks.locked(self.folder / ".lock"):
             yield
 
     def _write(self, name: str, content: bytes) -> None:

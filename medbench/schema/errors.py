@@ -83,18 +83,21 @@ def user_path(text: str) -> Path:
     return path
 
 
-def check_writable(place: Path, then: str) -> None:
-    """Raises UserError where a file or folder cannot be made at `place`, without making anything: before minutes of work, not after them."""
+def check_writable(place: Path, then: str, *, folder: bool = False) -> None:
+    """Raises UserError where a file or folder cannot be made at `place`, without making anything: before minutes of work, not after them.
+
+    folder: no file may be there.
+    """
     near = place.absolute()
     try:
         while not near.exists() and near != near.parent:
             near = near.parent
-        if near != place.absolute() and not near.is_dir():
+        if (folder or near != place.absolute()) and not near.is_dir():
             why = errno.ENOTDIR
         elif os.access(near, os.W_OK):
             return
         else:
-            why = errno.EROFS if os.statvfs(near).f_flag & os.ST_RDONLY else errno.EACCES
+            why = errno.EROFS if hasattr(os, "statvfs") and os.statvfs(near).f_flag & os.ST_RDONLY else errno.EACCES
     except OSError as error:
         raise UserError(f"{place} cannot be written: {error.strerror}.", then=then) from error
     raise UserError(f"{place} cannot be written: {near}: {os.strerror(why)}.", then=then)

@@ -42,7 +42,10 @@ def parsed(text: str | bytes) -> Any:
     A record that ends in a checksum is compared with it, and comes without it. Raises ValueError.
     """
     words = text if isinstance(text, str) else text.decode("utf-8-sig")
-    found = _DECODER.decode(words)
+    try:
+        found = _DECODER.decode(words)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if "\\ud" in words or "\\uD" in words:
         try:
             json.dumps(found, ensure_ascii=False).encode()

@@ -9,6 +9,7 @@ from typing import Any
 from medbench.schema.grid import Cell
 from medbench.schema.json_records import checked
 from medbench.schema.older_records import marks_of
+from medbench.schema.plain_text import is_plain
 from medbench.schema.tasks import CASE_RULES, KINDS, PRIMARY
 
 
@@ -91,7 +92,9 @@ def _check_about(about: Any, target: str) -> None:
         raise ValueError(f"kind and metric are {about['kind']!r:.60} and {about['metric']!r:.60}")
     if about.get("cases", "same") not in CASE_RULES.values():
         raise ValueError(f"cases is {about['cases']!r:.60}")
-    if not all(isinstance(text, str) for text in about["classes"]):
+    if not about["classes"] or not all(isinstance(text, str) for text in about["classes"]):
         raise TypeError("classes are no texts")
+    if not all(map(is_plain, [about["title"], *about["classes"]])):
+        raise ValueError("title and classes hold control characters")
     if not all(len(pair) == 2 and all(isinstance(n, int) for n in pair) for pair in about["parts"].values()):
         raise ValueError(f"parts are {about['parts']!r:.60}, not images and groups of each")

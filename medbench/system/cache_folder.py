@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medbench.schema import DiskError, UserError, user_path
-from medbench.system import archive_checksum, atomic_write
+from medbench.system import archive_checksum, atomic_write, locks
 
 log = logging.getLogger("medbench")
 _MOVE = "set MEDBENCH_CACHE to a folder on a larger disk, or free some space (medbench cache --prune)"
@@ -131,12 +131,12 @@ def cache_entries(cache_dir: Path, name: str) -> dict[str, int]:
 
 def prune(cache_dir: Path, name: str) -> None:
     """Empty every entry of the cache `name` that no other process is filling. The empty lock files stay: removing a held one breaks it."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     for key in cache_entries(cache_dir, name):
         folder = cache_dir / name / key
         try:
-            with FileLock(folder / "lock", timeout=0):
+            with locks.locked(folder / "lock", timeout=0):
                 # what says that the rest is finished goes first: a killed prune leaves nothing that looks whole
                 for file in sorted(folder.iterdir(), key=lambda file: (file.name not in _MARKS, file.name)):
                     if file.name != "lock":

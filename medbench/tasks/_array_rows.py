@@ -16,7 +16,7 @@ import numpy as np
 
 from medbench import images
 from medbench.schema import Drawn, UserError, fingerprint
-from medbench.system import archive_errors, download, progress_listener
+from medbench.system import archive_errors, download, locks, progress_listener
 from medbench.system.cache_folder import disk_errors
 
 
@@ -102,13 +102,11 @@ def _check_md5(file: Path, md5: str, again: str) -> None:
 
 
 def _unpack(file: Path, member: str, folder: Path) -> None:
-    from filelock import FileLock
-
     with zipfile.ZipFile(file) as archive:
         info = archive.getinfo(f"{member}.npy")
         with disk_errors(folder, info.file_size):
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / "lock"):
+            with locks.locked(folder / "lock"):
                 if (folder / "images.npy").exists():
                     return
                 images.check_space(folder, info.file_size)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from medbench.schema import Download, Task, UserError, fingerprint
-from medbench.system import download
+from medbench.system import download, locks
 from medbench.tasks import _reading as reading
 
 STAGING = ".medbench-get"
@@ -25,8 +25,6 @@ def get(task: Task, root: Path, cache_dir: Path, say: Callable[[str], None] = la
 
     Nothing is fetched that is there already, and no file of a person's own is replaced. say: a line before long work. Raises UserError.
     """
-    from filelock import FileLock
-
     if not task.downloads:
         return None
     try:
@@ -36,7 +34,7 @@ def get(task: Task, root: Path, cache_dir: Path, say: Callable[[str], None] = la
         raise UserError(f"{root} cannot be written: {error.strerror}.", then=f"medbench data get {task.name} --data FOLDER") from error
     place = task.find(root) or root / task.folders[0]
     staging = root / STAGING / f"{place.name}-{fingerprint([vars(item) for item in task.downloads])[:8]}"
-    with FileLock(f"{staging}.lock"):
+    with locks.locked(f"{staging}.lock"):
         if is_complete(task, root):
             return task.find(root)
         placed = staging.with_suffix(".placed")  # says that what is still missing is what is got by hand

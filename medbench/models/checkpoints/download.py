@@ -8,16 +8,14 @@ from pathlib import Path
 from medbench.models.checkpoints import state_dicts
 from medbench.models.checkpoints.catalogue import CHECKPOINTS, Checkpoint
 from medbench.schema import UserError, Weights
-from medbench.system import download
+from medbench.system import download, locks
 
 
 def weights(checkpoint: Checkpoint, cache_dir: Path) -> Weights:
     """The weights of an official checkpoint, downloaded if they are not here yet, verified, readable in its layout. Raises UserError."""
-    from filelock import FileLock
-
     file = place(checkpoint, cache_dir)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{file.parent}.lock"):
+    with locks.locked(f"{file.parent}.lock"):
         if not file.is_file():
             _download(checkpoint, file)
         digest = download.sha256(file)

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from medbench.system import atomic_write
+from medbench.system import atomic_write, locks
 from medbench.system.cache_folder import archive_is_whole
 from medbench.system.environment import machine
 from medbench.system.progress_listener import report_progress
@@ -69,13 +69,8 @@ class DistributedContext:
 @contextmanager
 def locked(folder: Path, world: DistributedContext) -> Iterator[bool]:
     """Hold the folder; False where another run has finished it while this one waited."""
-    from filelock import FileLock
-
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock")
-    if world.rank == 0:
-        lock.acquire()
-    try:
+    with locks.locked(folder / "lock") if world.rank == 0 else nullcontext():
         world.barrier()
         done = (folder / "weights.pth").exists()
         if world.rank == 0:
@@ -83,8 +78,6 @@ def locked(folder: Path, world: DistributedContext) -> Iterator[bool]:
         world.barrier()
         yield not done
         world.barrier()
-    finally:
-        lock.release()
 
 
 @dataclass(eq=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench.schema import UserError
-from medbench.system import fork_pool
+from medbench.system import atomic_write, fork_pool
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -207,7 +207,8 @@ def save_figures(drawings: Sequence[Drawing], folder: Path, forms: Sequence[str]
         drawing, form = job
         name = re.sub(r"[^\w.-]+", "-", drawing.name)  # a task of a folder that was passed on names no place
         file = folder / f"{name}.{form}"
-        drawing.figure.savefig(file, dpi=300, metadata={"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form))
+        undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
+        atomic_write.write(file, lambda partial: drawing.figure.savefig(partial, dpi=300, format=form, metadata=undated))
         return file
 
     try:

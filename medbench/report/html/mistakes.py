@@ -92,14 +92,21 @@ def _gallery(board: Leaderboard, line: LeaderboardEntry, data: str | None) -> Ga
             else (classes[c], classes[label])
         )
         name = str(target["ids"][i])
-        # a folder's files are often named after patients, and the page is made to be sent
-        shown = f"image {i + 1} of {board.target}" if board.task.startswith("folder:") else name
-        mistakes.append(Mistake(_thumbnail(split.images[place[name]]), shown, said, probability, truth))
+        called = called_on_a_page(board.task, board.target, i, name)
+        mistakes.append(Mistake(_thumbnail(split.images[place[name]]), called, said, probability, truth))
         report_progress(f"example images of {board.task}", len(mistakes), SHOWN, "images")
         if len(mistakes) == SHOWN:
             break
     report_progress(f"example images of {board.task}", SHOWN, SHOWN, "images")
     return Gallery(f"{titled(board, line)}, first draw", licence, mistakes)
+
+
+def called_on_a_page(task: str, target: str, place: int, name: str) -> str:
+    """What an image is called: by its place in the scored set where it is of a user's own folder, whose files are often named after patients.
+
+    A public data set's names are kept.
+    """
+    return f"image {place + 1} of {target}" if task.startswith("folder:") else name
 
 
 def _wrong(probabilities: np.ndarray, decisions: np.ndarray, labels: np.ndarray) -> list[tuple[int, int, float, int]]:
