@@ -66,8 +66,8 @@ def plain_loop(
         def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
             return self.views(Image.open(files[i % len(files)]).convert("RGB")), i % CLASSES
 
-    workers = 16 if device == "cuda" else 2
-    loader = DataLoader(Files(), batch, num_workers=workers, persistent_workers=True, pin_memory=device == "cuda")
+    workers = 16 if device == "cuda" else 0  # on a CPU torch has all cores: workers beside it would take them from both
+    loader = DataLoader(Files(), batch, num_workers=workers, persistent_workers=workers > 0, pin_memory=device == "cuda")
 
     def turn() -> None:
         for images, labels in loader:

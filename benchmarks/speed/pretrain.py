@@ -5,7 +5,7 @@
 
 First ratio: views a second of the loop over views a second of the bare forward and backward pass of the same network on one fixed batch
 (aim: 0.7 on two cores, 0.8 on a GPU). Second and third: the loop's over those of the same steps on lightly's PIL transforms through a
-DataLoader with a worker a core (aim: 2 on CPU, 5 on a GPU), from JPEGs of 600 x 450 pixels as a data set has them, and from images that
+DataLoader (aim: 2 on CPU, without workers beside torch, which has all cores; 5 on a GPU, a worker a core), from JPEGs of 600 x 450 pixels as a data set has them, and from images that
 somebody has decoded and shrunk before. Measured in turns, medians of ROUNDS; about five minutes on two cores.
 """
 
@@ -107,9 +107,9 @@ def with_lightly(
     backbone = build().to(device).to(memory_format=torch.channels_last)
     objective = recipe.objective(backbone, backbone(torch.zeros(2, 3, SIZE, SIZE, device=device)).shape[1], recipe).to(device).train()
     optimiser = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], lr=recipe.lr)
-    workers = os.cpu_count() or 1
+    workers = os.cpu_count() or 1 if device == "cuda" else 0  # on a CPU torch has all cores
     data = Pictures(pixels, LIGHTLY[name](), encoded=encoded)
-    loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
+    loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0)
 
     def endless() -> Iterator[list[torch.Tensor]]:
         while True:
