@@ -5,8 +5,9 @@
 
 First ratio: views a second of the loop over views a second of the bare forward and backward pass of the same network on one fixed batch
 (aim: 0.7 on two cores, 0.8 on a GPU). Second and third: the loop's over those of the same steps on lightly's PIL transforms through a
-DataLoader (aim: 2 on CPU, without workers beside torch, which has all cores; 5 on a GPU, a worker a core), from JPEGs of 600 x 450 pixels as a data set has them, and from images that
-somebody has decoded and shrunk before. Measured in turns, medians of ROUNDS; about five minutes on two cores.
+DataLoader (aim: 2 on a CPU, without workers, as torch has all its cores; 5 on a GPU, a worker a core), from JPEGs of 600 x 450 pixels as a
+data set has them, and from images that somebody has decoded and shrunk before. Measured in turns, medians of ROUNDS; about five minutes
+on two cores.
 """
 
 from __future__ import annotations
