@@ -14,7 +14,7 @@ from medbench.schema import Grid, Progress, Row
 from medbench.system.progress_listener import listening
 
 #: Seconds of an image embedded, a view of a pretraining, a cell by its budget; of a fusion's own head as many times more.
-IMAGE, VIEW, CELL, HEAD = 0.01, 0.05, {"2/class": 0.5, "100%": 2.0}, {"2/class": 12.0, "100%": 10.0}
+IMAGE, VIEW, CELL, HEAD = 0.01, 0.05, {"2/class": 0.5, "100%": 2.0}, {"2/class": 10.0, "100%": 8.0}
 
 
 class Clock:

@@ -7,7 +7,8 @@ Its clock counts the CPU seconds of this process, on one thread, so that what el
 row and to the first board of two methods; the time left that was told against the time that was taken, after each tenth of the run; and the three
 ratios that `medbench/run/time_left.py` takes where a kind of work has no speed yet.
 
-Expected: told within 30 % of taken from the first 10 % of the run on.
+Expected: told within 30 % of taken from the first 10 % of the run on. Measured on 2026-11-30 (one busy core of an EPYC, Zen 4): first row after 16 s, all after
+283 s; a view of a pretraining took 4.4 to 4.8 images embedded, a cell of DVME's head 14, 12 and 4 of the probe's at 1, 10 and 100 %.
 """
 
 from __future__ import annotations

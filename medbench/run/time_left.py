@@ -22,9 +22,9 @@ from medbench.schema import PlannedCell, Progress, Row
 from medbench.system import devices
 
 #: Images embedded in the time that a view of a pretraining takes: forward, backward, views, looks.
-PASSES = 5.0
+PASSES = 4.5
 #: Fits of a probe that a head of a fusion's own takes.
-HEAD = 12.0
+HEAD = 8.0
 #: A fit takes as the images of its draw to this power: a probe, a head of a fusion's own.
 GROWTH, HEAD_GROWTH = 0.8, 0.5
 
