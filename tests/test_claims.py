@@ -143,7 +143,7 @@ def test_a_literature_value_is_a_line_on_the_curve(tmp_path: Path) -> None:
     assert {file.name for file in files} == {"curves.pdf", "curves.png"} and all(file.stat().st_size > 1000 for file in files)
     figure = CLAIMS["curves_with"](asked, CLAIMS["leaderboard"].leaderboards(store)[0]).figure
     assert any(np.allclose(line.get_ydata(), 0.65) for line in figure.axes[0].lines)
-    assert [text.get_text() for text in figure.axes[0].texts] == ["literature 0.65"]
+    assert "literature 0.65" in [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_the_committed_verdicts_are_those_of_the_committed_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

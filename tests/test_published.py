@@ -3,6 +3,7 @@ committed: their tables, and the README's, are what their rows give."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -34,11 +35,14 @@ def shared(whole: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_the_tables_and_verdicts_are_the_same(whole: Store, shared: Store) -> None:
-    of_images = " linear at 100%, the best, finds "  # what the best line finds of its worst class needs predictions
+    of_images = " linear at 100%, the best, finds "  # what a line finds of its worst class needs predictions
     kept = [line for line in leaderboard.markdown(whole).splitlines() if of_images not in line]
+    last = re.compile(r" [^|]+ \|$")
+    wide = next(line.count("|") for line in kept if "worst recall" in line)
+    kept = [last.sub("", line) if line.count("|") == wide else line for line in kept]
     assert list(filter(None, leaderboard.markdown(shared).splitlines())) == list(filter(None, kept))
     assert leaderboard.markdown(whole).count(of_images) == 2, "of each task"
-    assert sentences([shared], None, 0.01) == sentences([whole], None, 0.01)
+    assert sentences([shared], None, 0.01) == [line for line in sentences([whole], None, 0.01) if of_images not in line]
 
 
 def test_nothing_of_a_single_image_is_left(shared: Store) -> None:
@@ -79,7 +83,14 @@ def test_what_can_be_drawn_is_drawn(
     shared: Store, tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert medbench("plot", str(shared.folder), "--format", "svg", "--out", str(tmp_path)) == 0
-    assert {file.stem for file in tmp_path.iterdir()} == {"curves", "heatmap", "cd", "cost"}
+    assert {file.stem for file in tmp_path.iterdir()} == {
+        "curves",
+        "heatmap",
+        "cd",
+        "cost",
+        "forest-task0-T-test",
+        "forest-task1-T-test",
+    }
 
 
 def test_a_shared_folder_can_be_merged_again(shared: Store, tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ def test_everything_that_shows_it_says_so(store: Store) -> None:
     with style.paper():
         for draw, of in ((performance.curves, curves), (performance.cost, picked), (calibration_confusion.reliability, picked)):
             (drawing,) = draw(of, None, "")
-            assert drawing.said == drawing.figure.legends[0].get_title().get_text() == "a selection of the lines"
+            shown = [drawing.figure.get_suptitle(), *(legend.get_title().get_text() for legend in drawing.figure.legends)]
+            assert drawing.said == "a selection of the lines" and drawing.said in shown
         (drawing,) = performance.heatmap(picked, None, "")
         assert drawing.said and drawing.figure.get_suptitle().endswith("; a selection")
         (drawing,) = calibration_confusion.confusion(picked, None, "")[:1]
@@ -90,7 +91,7 @@ def test_a_figure_of_many_lines_shows_those_that_are_named(tmp_path: Path) -> No
     boards = leaderboard.leaderboards(study(tmp_path / "out", methods=methods))
     with style.paper():
         (drawing,) = performance.curves(leaderboard.only(boards, ["method=m00,m01"]), None, "")
-    assert [text.get_text() for text in drawing.figure.legends[0].get_texts()][:2] == ["m00", "m01"]
+    assert {text.get_text() for text in drawing.figure.axes[0].texts} == {"m00", "m01", "m00, all labels"}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_a_comma_in_the_path_of_an_encoder_that_is_there_does_not_part_it(tmp_pa
         f"features:{place}/x.npz",
         "vit",
     )
-    assert split_files("resnet18,a, b/no.py:net") == ("resnet18", "a", "b/no.py:net"), "what is not there is named as before"
+    assert split_files("resnet18,a, b/no.py:net") == ("resnet18", "a, b/no.py:net"), "what is not there is named whole"
     assert split_files("") == () == split_files(" , ")
 
 

@@ -62,7 +62,9 @@ class Answer:
     def _score(self) -> str:
         at = f" at {self._last}" if self._alone and self.since != self._last else ""
         said = f"{number_text(self.score)}{at}"
-        return f"{said}; {number_text(self.corrected)} once corrected for having been chosen among {self.lines}" if self.lines > 1 else said
+        if self.lines == 1 or math.isnan(self.corrected):  # too few groups to say how lucky a winner is
+            return said
+        return f"{said}; {number_text(self.corrected)} once corrected for having been chosen among {self.lines}"
 
     def _others(self) -> str:
         """What is told from the best, and what is not."""

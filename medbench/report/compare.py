@@ -118,7 +118,7 @@ def alone(pair: PairwiseComparison) -> str:
     if verdict.word == "not decidable" and verdict.difference.p() <= ALPHA < verdict.p:
         own, corrected = stats.format_p(verdict.difference.p()), stats.format_p(verdict.p)
         said = f" Alone this pair has p {own}, as its interval leaves out 0; p {corrected} allows for all that were asked about."
-    if verdict.p_weights is not None and verdict.word != "practically equal":
+    if verdict.p_weights is not None and not math.isnan(verdict.p_weights) and verdict.word != "practically equal":
         said += f" That is of the methods, over their pretrainings; of these weights alone p {stats.format_p(verdict.p_weights)}."
     return said
 

@@ -6,12 +6,14 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from medbench.run.store import Damaged, NoPredictions, Store
-from medbench.schema import Row, UserError, fingerprint
+from medbench.schema import PlanFile, Row, UserError, fingerprint
+from medbench.stats import splits
 from medbench.stats.array_sketch import distance, sketch
 from medbench.stats.metrics import METRICS
 from medbench.system import atomic_write
@@ -61,7 +63,7 @@ def _merged(folders: Sequence[Path], out: Path, predictions: bool) -> tuple[int,
 
     merged.create()
     for source in sources:
-        merged.add_plan(source.plan())
+        merged.add_plan(source.plan() if predictions else _with_class_groups(source))
     for name, source in sets.items():
         arrays = source.target(name)
         merged.keep_target(name, arrays if arrays["groups"].dtype.kind in "iu" else _without_group_names(arrays))
@@ -172,6 +174,24 @@ def _kept(arrays: Mapping[str, np.ndarray], row: Row, predictions: bool) -> Mapp
         return arrays
     names = arrays["metrics"] if "metrics" in arrays else np.array(list(row.metrics))
     return {"metrics": names, "resamples": arrays["resamples"]}
+
+
+def _with_class_groups(source: Store) -> PlanFile:
+    """The plan of a folder with the number of groups of each class in each scored set, which intervals go by: without labels nobody can count them."""
+    plan, tasks = source.plan(), dict(source.plan().tasks)
+    for row in source.rows().values():
+        key, part = f"{row.cell.task}|{row.cell.data}|{row.cell.target}", row.cell.target
+        about = tasks.get(key, {})
+        counted = about.get("class_groups") or {}
+        if not about or part in counted:
+            continue
+        try:
+            scored = source.target(str(row.provenance["target"]))
+        except NoPredictions:
+            continue
+        groups = splits.class_groups(scored["labels"], scored["groups"], len(about["classes"]))
+        tasks[key] = {**about, "class_groups": {**counted, part: groups}}
+    return replace(plan, tasks=tasks)
 
 
 def _copy_failures(merged: Store, sources: Sequence[Store], known: set[str], predictions: bool) -> None:
