@@ -3,6 +3,9 @@
     python benchmarks/speed/audit_growth.py [--images 1000,2000,5000,10000] [--size 32]
 
 Images are noise of one spectrum, one in a hundred a mirrored copy: what is timed is `duplicates.near`, all but decoding. CPU seconds.
+
+Found with --images 1000,3000,10000 on one thread of a busy x86-64 server with two cores: 5.3, 13.9 and 51.0 s in all, n^0.98 (comparing points n^1.23,
+32 s; describing them n^1.14, 15 s; comparing hashes n^0.52, 1 s), and all 10, 30 and 100 copies.
 """
 
 from __future__ import annotations
