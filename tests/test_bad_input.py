@@ -91,6 +91,10 @@ def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--source", "imagenet", "--methods", "random"], "Method 'random' has no source 'imagenet'. Allowed: auto, none."),
         (["--ordinal"], "--ordinal describes a folder of your own; task 'derm' is what it is. Next: medbench run --task derm"),
         (["--device", "cuda:7"], r"re:Device 'cuda:7' is not there\. Allowed: auto, cpu.*Next: medbench run --device cpu"),
+        (["--levels", "anything"], "--levels is only for --corruptions. Next: medbench run --corruptions all"),
+        (["--methods", "x" * 5000], r"re:Unknown method 'x{79}\.\.\.x{18}'\. Allowed: "),
+        (["--data", "x" * 5000], r"re:'x{80}' cannot be a path: .{,160}$"),
+        (["--labels", "1 " * 5000], r"re:Label budget '[1 ]{3400,3600} \.\.\. [1 ]*' is not understood\. Allowed: 1 to 100"),
         (["--device", "gpu"], r"re:Device 'gpu' is not there\. Allowed: auto, cpu"),
         (["--data", "nowhere"], r"re:--data nowhere is not a folder\. Allowed: ham10000, .*phantom\. Next: medbench data list derm"),
         (["--data", "."], r"re:--data \. does not hold HAM10000\. Allowed: ham10000, .*phantom\. Next: medbench data list derm"),
@@ -144,6 +148,10 @@ def test_list_refuses(refused: Callable[..., str]) -> None:
         (
             ["compare", "results", "--permutations", "99999999999"],
             "A margin lies from 0 to 1 and permutations from 0 to 100,000; given 0.01 and 99999999999.",
+        ),
+        (
+            ["doctor", "--encoder", "resnet18.tv_in1k", "--data", "/no/such/folder"],
+            "--data is only for --task. Next: medbench doctor --encoder resnet18.tv_in1k --task NAME --data /no/such/folder",
         ),
         (["pretrain", "--seed", "-1"], "--seed -1 is out of range. Allowed: 0 to 999. Next: medbench pretrain --seed 0"),
         (["data", "show", "derm", "--out", "a.jpg"], "--out writes a PNG file, not 'a.jpg'. Next: --out a.png"),

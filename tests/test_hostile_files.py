@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import re
+import shutil
 import sys
 import tarfile
 import tomllib
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes.results import ABOUT, fill, make
+from fakes.results import ABOUT, fill, make, study
 from trees.serving import Served, Server
 
 from medbench import Store, images, stats
@@ -30,7 +31,7 @@ from medbench.report import leaderboard
 from medbench.report.html import mistakes
 from medbench.run import execution, merge
 from medbench.schema import DiskError, Split, UserError
-from medbench.system import cache_folder, download
+from medbench.system import cache_folder, download, fast_npz
 from medbench.system.download import archives, http
 
 Medbench = Callable[..., int]
@@ -251,3 +252,42 @@ def test_a_working_folder_that_is_gone(
         started()
     assert caught.value.code == 2
     assert capsys.readouterr().err == "medbench: The working folder is gone. Next: cd to a folder that is there\n"
+
+
+# Arrays that somebody edited -----------------------------------------------------------------------------------------------------
+
+EDITS: list[tuple[str, str, Callable[[np.ndarray], np.ndarray], str]] = [
+    ("targets", "labels", lambda a: a + 7, r"probabilities of 2 classes"),
+    ("targets", "labels", lambda a: a - 1, "labels are no whole numbers from 0"),
+    ("targets", "labels", lambda a: a[:, None], r"several labels an image|2 classes"),
+    ("targets", "labels", lambda a: a.astype(complex), r"labels are complex128 \(240,\)"),
+    ("targets", "groups", lambda a: a[:-1], r"groups are int64 \(239,\), of 240"),
+    ("targets", "ids", lambda a: np.array("a"), r"ids are <U1 \(\)"),
+    ("scores", "probabilities", lambda a: a[:-1], r"decisions are int64 \(240,\), of 239"),
+    ("scores", "probabilities", lambda a: a + 1, "probabilities lie outside of 0 to 1"),
+    ("scores", "probabilities", lambda a: a * np.nan, "probabilities lie outside of 0 to 1"),
+    ("scores", "probabilities", lambda a: np.concatenate([a, a], 1), "probabilities of 4 classes, and the scored set has 2"),
+    ("scores", "decisions", lambda a: a.astype(str), "decisions are <U21"),
+    ("scores", "decisions", lambda a: a + 2, "decisions are no whole numbers from 0 to 1"),
+    ("scores", "resamples", lambda a: a[0], r"resamples are float32 \(200,\)"),
+    ("scores", "metrics", lambda a: a[:-1], r"metrics are <U17 \(5,\), of 6"),
+]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return study(tmp_path_factory.mktemp("whole") / "results").folder
+
+
+@pytest.mark.parametrize(("kind", "name", "edit", "line"), EDITS)
+def test_arrays_that_do_not_belong_together(
+    kind: str, name: str, edit: Callable[[np.ndarray], np.ndarray], line: str, whole: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(whole, tmp_path / "results")
+    store = Store(folder)
+    row = next(iter(store.rows().values()))
+    file = folder / ("targets/target0.npz" if kind == "targets" else f"scores/{row.fingerprint[:32]}.npz")
+    np.savez(file, **{**(arrays := fast_npz.whole(file)), name: edit(arrays[name])})
+    with pytest.raises(UserError, match=line + ".*Next: ") as caught:
+        store.scores(row)
+    assert "is damaged, or not medbench's" in str(caught.value)

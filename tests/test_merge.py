@@ -42,16 +42,16 @@ def results(folder: Path, value: float, seeds: int = 2, *, failed: int = 0) -> S
 
 
 def row(planned: PlannedCell, value: float) -> Row:
-    decisions = fingerprint([round(10 * value)] * 3)[:16]
+    decisions = fingerprint([round(10 * value) % 3] * 3)[:16]
     provenance = {"weights": "w", "trained_on": [], "precision": "fp32", "target": "derm-1", "scores": {"decisions": decisions}}
     metrics = {"auc": {"value": value, "low": None, "high": None}}
     return Row(planned.cell, planned.fingerprint, metrics, 20, 20, {}, {"seconds": 1.0}, provenance)
 
 
 def scores(value: float) -> dict[str, np.ndarray]:
-    decisions, resamples = np.full(3, round(10 * value)), np.full((1, 5), value, np.float32)
+    decisions, resamples = np.full(3, round(10 * value) % 3), np.full((1, 5), value, np.float32)
     return {
-        "probabilities": np.full((3, 2), value, np.float32),
+        "probabilities": np.full((3, 3), value, np.float32),
         "decisions": decisions,
         "metrics": np.array(["auc"]),
         "resamples": resamples,

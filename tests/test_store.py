@@ -18,7 +18,12 @@ from medbench.run import record_log
 from medbench.run.store import Damaged, Store
 from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError, parsed, with_checksum
 
-ARRAYS = {"probabilities": np.zeros((2, 2), np.float32), "metrics": np.array(["auc"]), "resamples": np.zeros((1, 3), np.float32)}
+ARRAYS = {
+    "probabilities": np.zeros((2, 2), np.float32),
+    "decisions": np.zeros(2, int),
+    "metrics": np.array(["auc"]),
+    "resamples": np.zeros((1, 3), np.float32),
+}
 
 VALUE = {"value": 0.5, "low": 0.4, "high": 0.6}
 
@@ -69,7 +74,7 @@ def test_scores_are_read_as_numpy_reads_them(store: Store, saved: Callable[..., 
     """Columns first, text, integers, nothing at all, compressed; what comes is the reader's own to change."""
     rng, row = np.random.default_rng(0), make_row(0)
     columns_first = np.asfortranarray(rng.random((9, 4), np.float32))
-    arrays = {**ARRAYS, "probabilities": columns_first, "decisions": np.arange(9), "held_out_labels": np.zeros((0, 4))}
+    arrays = {**ARRAYS, "probabilities": columns_first, "decisions": np.arange(9) % 4, "held_out_labels": np.zeros((0, 4))}
     file = store.folder / "scores" / f"{row.fingerprint[:32]}.npz"
     saved(file, **arrays)
     found = store.scores(row)

@@ -68,6 +68,8 @@ def doctor(
     if encoder is None:
         print("\n".join(doctors.device_report()))
         return
+    if data is not None and task is None:
+        raise UserError("--data is only for --task.", then=f"medbench doctor --encoder {encoder} --task NAME --data {data}")
     net, examined, shown, declared = doctors.subject(encoder, file=weights, size=size, readout=readout, task=task, root=data)
     report = doctors.diagnose(net, examined, shown, declared)
     print("\n".join([f"{examined.name}, {examined.size} px:", *report.lines()]))

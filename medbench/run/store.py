@@ -18,14 +18,14 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from medbench.run import ledger
+from medbench.run import ledger, saved_arrays
 from medbench.run.ledger import Judged, lines_judged
 from medbench.run.record_log import RecordLog
 from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError, check_name, check_writable, checked, parsed
@@ -120,6 +120,8 @@ class Store:
         self._judged = RecordLog(
             self.folder / ledger.FILE, Judged.from_json, "remove that line; a row that is still there is counted anyway"
         )
+        self._targets: dict[str, dict[str, np.ndarray]] = {}  # labels of the scored sets that were read
+        self._draws: dict[str, int] = {}  # scored set -> resamples of a row on it
         self._all_judged = False  # whether each row of before stands in the ledger, too
 
     # Reading ---------------------------------------------------------------------------------------------------------------------
@@ -192,6 +194,15 @@ class Store:
         arrays = self.arrays(row)
         if "probabilities" not in arrays:
             raise self._lacks(f"{_scores(row.fingerprint)} has resamples alone")
+        name, cell = str(row.provenance["target"]), row.cell
+        if name not in self._targets:
+            with suppress(NoPredictions):
+                self.target(name)
+        about = self.plan().tasks.get(f"{cell.task}|{cell.data}|{cell.target}")
+        with _reading(self.folder / _scores(row.fingerprint), _SCORES_AGAIN):
+            saved_arrays.check_scores(arrays)
+            if name in self._targets:
+                saved_arrays.check_together(self._targets[name], arrays, len(about["classes"]) if about else None)
         return arrays
 
     def arrays(self, row: Row) -> dict[str, np.ndarray]:
@@ -208,6 +219,9 @@ class Store:
         try:
             with _reading(place, _SCORES_AGAIN):
                 values = fast_npz.array(fast_npz.member(file, b"resamples.npy"))
+                saved_arrays.check_resamples(values)
+                if values.shape[1] != self._draws.setdefault(str(row.provenance["target"]), values.shape[1]):
+                    raise ValueError(f"it holds {values.shape[1]} resamples, and other rows on the same images another number")
                 names = (
                     list(row.metrics) if len(values) == len(row.metrics) else fast_npz.array(fast_npz.member(file, b"metrics.npy")).tolist()
                 )
@@ -221,9 +235,12 @@ class Store:
         place = self._target_file(name)
         try:
             with _reading(place, _TARGET_AGAIN):
-                return fast_npz.whole(place)
+                arrays = fast_npz.whole(place)
+                saved_arrays.check_target(arrays)
         except FileNotFoundError:
             raise self._lacks(f"it has no targets/{name}.npz") from None
+        self._targets[name] = {"labels": arrays["labels"]}
+        return arrays
 
     def _target_file(self, name: str) -> Path:
         check_name(name, "a scored set")

@@ -6,6 +6,7 @@ import difflib
 import errno
 import inspect
 import os
+import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+_WORD = re.compile(r"\S{500,}")
+_LONGEST = 4000  # characters of a part of a message: ten files with long paths take less
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -25,7 +28,7 @@ class UserError(Exception):
 
     def __init__(self, what: str, *, allowed: Iterable[str] = (), given: str | None = None, then: str | None = None):
         allowed = list(allowed)
-        message = what
+        message = _shortened(what)
         if (allowed or then) and what[-1:].isalnum():
             message += "."
         if allowed:
@@ -35,9 +38,15 @@ class UserError(Exception):
         if near:
             message += f" Did you mean '{near[0]}'?"
         if then:
-            message += f" Next: {then}"
+            message += f" Next: {_shortened(then)}"
         message = " ".join(message.split())  # one line, whatever the parts held, and nothing that a terminal obeys
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+
+
+def _shortened(text: str) -> str:
+    """Without the middle of a word that no path or name is as long as, and of a text that nobody reads to its end."""
+    text = _WORD.sub(lambda word: f"{word[0][:80]}...{word[0][-20:]}", text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 500]} ... {text[-500:]}"
 
 
 def place_of(function: Callable[..., Any], line: int | None = None) -> str:
