@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +163,23 @@ def _fitting(model: Any, file: Path, layout: str, architecture: str) -> dict[str
         state = adapt(state, model) if adapt else state
     except NOT_ITS_OWN as error:
         raise UserError(f"{file.name} does not fit {architecture}: {type(error).__name__}: {error}.", then=OTHER) from error
-    wrong = {
+    wrong = _misfits(state, shapes, learnt)
+    if any(wrong.values()):
+        said = [
+            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" for what, names in wrong.items() if names
+        ]
+        raise UserError(f"{file.name} does not fit {architecture}: {'; '.join(said)}.", then=OTHER)
+    return state
+
+
+def _misfits(state: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], learnt: Collection[str]) -> dict[str, list[str]]:
+    """What is wrong -> names. Values are looked at where kind and shape are right: another tensor may be larger than the memory."""
+    import torch
+
+    plain = {name for name, value in state.items() if _is_plain(value)}
+    fitting = {name for name in plain if name in shapes and tuple(state[name].shape) == shapes[name]}
+    numbers = {name: state[name] for name in state if name in learnt and name in fitting and state[name].is_floating_point()}
+    return {
         "missing": [name for name in shapes if name not in state and not name.endswith(".num_batches_tracked")],
         "unexpected": [name for name in state if name not in shapes],
         "of another shape": [
@@ -170,24 +187,23 @@ def _fitting(model: Any, file: Path, layout: str, architecture: str) -> dict[str
             for name, value in state.items()
             if name in shapes and tuple(value.shape) != shapes[name]
         ],
-        "no real numbers": [  # complex, or quantised: loaded, they would be other numbers
-            f"{name} {value.dtype}".replace("torch.", "")
+        "no real numbers": [  # complex, quantised, sparse, or without values: loaded, they would be other numbers
+            f"{name} {value.dtype if value.layout == torch.strided else value.layout}{' without values' if value.is_meta else ''}".replace(
+                "torch.", ""
+            )
             for name, value in state.items()
-            if name in learnt and not value.is_floating_point()
+            if name in shapes and (name not in plain or (name in learnt and not value.is_floating_point()))
         ],
-        "not finite": [name for name, value in state.items() if name in learnt and not bool(value.isfinite().all())],
-        "negative variances": [
-            name
-            for name, value in state.items()
-            if name in learnt and name.endswith("running_var") and value.is_floating_point() and bool((value < 0).any())
-        ],
+        "not finite": [name for name, value in numbers.items() if not bool(value.isfinite().all())],
+        "negative variances": [name for name, value in numbers.items() if name.endswith("running_var") and bool((value < 0).any())],
     }
-    if any(wrong.values()):
-        said = [
-            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" for what, names in wrong.items() if names
-        ]
-        raise UserError(f"{file.name} does not fit {architecture}: {'; '.join(said)}.", then=OTHER)
-    return state
+
+
+def _is_plain(value: torch.Tensor) -> bool:
+    """Whether each element of a tensor is stored as it is."""
+    import torch
+
+    return value.layout == torch.strided and not value.is_meta and not value.is_quantized
 
 
 def _is_supervised(architecture: str, tag: str) -> bool:

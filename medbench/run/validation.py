@@ -58,9 +58,6 @@ def check_options(grid: Grid) -> None:
     if grid.target not in ("test", "val"):
         what = f"Unknown part '{grid.target}' to score on."
         raise UserError(what, allowed=["test", "val"], given=grid.target, then=asking(target="val"))
-    if grid.levels != Grid.levels and not grid.corruptions:
-        flag = OPTIONS["levels"].flag
-        raise UserError(f"{flag} is only for {OPTIONS['corruptions'].flag}.", then=asking(corruptions=("all",)))
     if grid.target == "val" and (grid.shifts or grid.corruptions):
         flag = OPTIONS["target"].flag
         raise UserError(f"A shift is measured against the test part, not with {flag} val.", then=asking(target=Grid.target))

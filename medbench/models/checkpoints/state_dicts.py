@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -57,22 +58,35 @@ DEEPEST = 6  # dicts on the way to weights: one that holds itself has no end
 #: In the order in which they are looked for: of several networks in one file the averaged one, or the teacher, which is an average.
 WRAPPERS = (
     *AVERAGED,
-    *("classy_state_dict", "base_model", "teacher", "student", "state_dict", "model_state_dict", "model", "trunk"),
-    *("module", "params", "net"),
+    *("classy_state_dict", "base_model", "teacher", "target_encoder", "student", "state_dict", "model_state_dict", "model", "trunk"),
+    *("module", "params", "net", "encoder"),
 )
 PREFIXES = (
     *(f"{name}." for name in AVERAGED),
     *("module.", "_orig_mod.", "model.", "net."),
-    *("teacher.", "teacher_backbone.", "student.", "student_backbone.", "encoder_q."),
+    *("teacher.", "teacher_backbone.", "student.", "student_backbone.", "encoder_q.", "base_encoder."),
     *("backbone.", "encoder.", "trunk.", "_feature_blocks."),
 )
 HEADS = {
     *("fc", "head", "heads", "classifier", "head_dist", "last_linear", "predictor", "prediction_head", "prototypes"),
     *("projection_head", "projection", "projector", "teacher_head", "student_head", "queue", "queue_ptr", "center", "centers"),
+    *("dino_head", "ibot_head", "online_classifier", "online_linear_eval", "linear_eval"),
+    # of a masked autoencoder, which are used in pretraining alone
+    *("decoder", "decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred", "mask_token"),
     "n_averaged",  # of torch.optim.swa_utils.AveragedModel
 }
+#: What PyTorch puts into the middle of names: of sharded modules and of those that are computed twice to save memory.
+WRAPPED = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 #: The other network of a pair, beside one whose prefix was found.
-TWINS = {"student", "student_backbone", "encoder_k", "backbone_momentum", "momentum_backbone", "projection_head_momentum"}
+TWINS = {
+    "student",
+    "student_backbone",
+    "encoder_k",
+    "momentum_encoder",
+    "backbone_momentum",
+    "momentum_backbone",
+    "projection_head_momentum",
+}
 
 
 def state_dict(file: Path, layout: str | None = None, names: Collection[str] = ()) -> dict[str, Tensor]:
@@ -101,11 +115,11 @@ def recognise(checkpoint: Path | Mapping[str, Any], names: Collection[str] = (),
     path: list[str] = []
     beside: dict[str, None] = {}
     while len(path) < DEEPEST and (found := _wrappers(tree)):
-        way = averaged.elsewhere(tree, tree[found[0]], called) if found[0] not in (*AVERAGED, "teacher") else ()
+        way = averaged.elsewhere(tree, tree[found[0]], called) if found[0] not in (*AVERAGED, "teacher", "target_encoder") else ()
         path += way or found[:1]
         beside |= dict.fromkeys(found if way else found[1:])
         tree = reduce(getitem, way or found[:1], tree)
-    keys = [str(key) for key in tree]
+    keys = [_unwrapped(str(key)) for key in tree]
     prefixes: list[str] = []
     left_out: dict[str, None] = {}
     while prefix := next((p for p in (*averaged.prefixes(keys), *PREFIXES) if _starts(keys, p) and not _starts(names, p)), None):
@@ -139,6 +153,10 @@ def _holds_weights(tree: object, depth: int = 0) -> bool:
     return any(_holds_weights(tree[name], depth + 1) for name in WRAPPERS if name in tree)
 
 
+def _unwrapped(key: str) -> str:
+    return reduce(lambda name, part: name.replace(part, ""), WRAPPED, key)
+
+
 def _first(key: str) -> str:
     return key.partition(".")[0]
 
@@ -159,7 +177,7 @@ def _descend(tree: Mapping[str, Any], layout: Layout, file: Path) -> dict[str, T
     if others or not tree:
         what = f"{len(others)} entries are none, {_some(others)}" if others else "it is empty"
         raise UserError(f"{file.name} is not a state dict, names with tensors: {what}.", then="torch.save(model.state_dict(), FILE)")
-    return dict(tree)
+    return {_unwrapped(key): value for key, value in tree.items()}
 
 
 def _some(names: Collection[Any]) -> str:
@@ -186,6 +204,8 @@ def container(file: Path, what: str = "") -> str:
 def _read(file: Path) -> Mapping[str, Any]:
     """What a file holds, tensors mapped into memory where its format allows. Raises UserError."""
     packed = container(file)
+    if packed == "zip":
+        _check_zip(file)
     try:
         tree = _safetensors(file) if packed == "safetensors" else _torch(file, mmap=packed == "zip")
     except pickle.UnpicklingError as error:
@@ -195,6 +215,25 @@ def _read(file: Path) -> Mapping[str, Any]:
     if not isinstance(tree, Mapping):
         raise UserError(f"{file.name} holds a {type(tree).__name__}, not a state dict.", then="torch.save(model.state_dict(), FILE)")
     return tree
+
+
+def _check_zip(file: Path) -> None:
+    """Raises UserError for a zip archive that torch.save did not make."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, IndexError, OSError):
+        return  # torch says what is wrong with it
+    if any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names):
+        what, then = "is a TorchScript program, not weights alone", "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')"
+    elif any(name.endswith(".npy") for name in names):
+        what = "is a NumPy archive, as the authors of ViT and BiT publish their weights"
+        then = "medbench run --encoder NAME.TAG, where timm has these weights (medbench list encoders)"
+    elif not any(name.endswith("data.pkl") for name in names):
+        what, then = f"is a zip archive that holds {_some(names)}", f"unpack it, and give the file in it to --weights (unzip {file.name})"
+    else:
+        return
+    raise UserError(f"{file.name} {what}.", then=then)
 
 
 def _what(head: bytes) -> str:
@@ -234,6 +273,9 @@ def _harmless() -> list[Any]:
 
     found: list[Any] = [argparse.Namespace, pathlib.PosixPath, np.ndarray, np.dtype]
     found += {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"}
+    # Python 3.13 has these in pathlib._local; a path of Windows is only named
+    found += [(pathlib.PosixPath, "pathlib._local.PosixPath")]
+    found += [(pathlib.PureWindowsPath, f"{module}.WindowsPath") for module in ("pathlib", "pathlib._local")]
     makers: list[Any] = [np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
     for make in makers:  # they moved in NumPy 2; files name both places
         found += [(make, f"{module}.{make.__name__}") for module in ("numpy.core.multiarray", "numpy._core.multiarray")]
