@@ -14,8 +14,9 @@ from trees import planted
 
 from medbench import Grid, images
 from medbench.images import packing
+from medbench.images.packing import PackForm
 from medbench.models import features as embed
-from medbench.models.logistic import fitting
+from medbench.models.logistic import spaces
 from medbench.report import check
 from medbench.run import execution, prepare, provenance
 from medbench.schema import Scores, Train, registry
@@ -66,7 +67,7 @@ def forgets_to_standardise(patch: Patch) -> None:
         x = features.double()
         return x, x.new_zeros(x.shape[1]), x.new_ones(x.shape[1])
 
-    patch.setattr(fitting, "_standardise", plain)
+    patch.setattr(spaces, "_standardise", plain)
 
 
 def changed_encoder(patch: Patch, change: Callable[[Any], None]) -> None:
@@ -101,9 +102,9 @@ def blue_first(patch: Patch) -> None:
 
 
 def other_interpolation(patch: Patch) -> None:
-    true = packing.squeeze
+    true = packing.squeezed
     other = {"bicubic": "bilinear", "bilinear": "bicubic"}
-    patch.setattr(packing, "squeeze", lambda image, size, interpolation: true(image, size, other[interpolation]))
+    patch.setattr(packing, "squeezed", lambda image, forms: true(image, [PackForm(f.size, other[f.interpolation]) for f in forms]))
 
 
 def a_class_is_dropped(patch: Patch) -> None:
@@ -159,7 +160,9 @@ def other_library(patch: Patch) -> None:
     machine = lambda device: {**true(device), "versions": {**true(device)["versions"], "torch": "1.0"}}
     patch.setattr(embed, "machine", machine)
     patch.setattr(provenance, "machine", machine)
-    changed_encoder(patch, lambda net: net.register_forward_hook(lambda module, given, out: out * (1 + 0.3 * (out > out.mean(0)))))
+    changed_encoder(
+        patch, lambda net: net.register_forward_hook(lambda module, given, out: out * (1 + 0.3 * (out > out.mean(1, keepdim=True))))
+    )
 
 
 def other_recipe(patch: Patch) -> None:
