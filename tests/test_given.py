@@ -371,3 +371,26 @@ def test_missing_values_of_any_kind_of_column_are_found(tmp_path: Path) -> None:
     assert features_table.read(tmp_path / "v.parquet").of(["a"], [True]).tolist() == [[1, 1]]
     with pytest.raises(UserError, match=r"not finite, for 1 images: b"):
         features_table.read(tmp_path / "v.parquet").of(["a", "b"], [True, True])
+
+
+@pytest.mark.parametrize(
+    ("stated", "line"),
+    [
+        ("size=None, mean=(0, 0, 0), std=(1, 1, 1)", "size is None, not a whole number"),
+        ("size='x', mean=(0, 0, 0), std=(1, 1, 1)", "size is 'x', not a whole number"),
+        ("size=32, mean=0.5, std=(1, 1, 1)", "mean and std are three numbers each"),
+        ("size=32, mean='abc', std=(1, 1, 1)", "mean and std are three numbers each"),
+        ("size=32, mean=(0, 0, 0), std=(1, 0, 1)", "those of std above 0"),
+        ("size=32, mean=(0, 0, 0), std=(1, 1, 1), trained_on=3", "trained_on is 3, not names of data sets"),
+    ],
+)
+def test_defaults_of_a_wrong_kind(stated: str, line: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"def net({stated}):\n    return None\n")
+    with pytest.raises(UserError, match=rf"mine\.py:net: .*{line}"):
+        encoders.encoder(f"{tmp_path}/mine.py:net", None)
+
+
+def test_what_is_no_error_but_ends_python_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    raise GeneratorExit\n")
+    with pytest.raises(UserError, match="it raised GeneratorExit, which is no error but ends Python"):
+        user_encoder.module(encoders.encoder(f"{tmp_path}/mine.py:net", None))

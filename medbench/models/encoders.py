@@ -6,6 +6,7 @@ Top level stays light: what timm says of an encoder other than the embedded one 
 from __future__ import annotations
 
 import ast
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,10 @@ def _weights(file: Path) -> Path:
     return file
 
 
+def _are_three(stated: object) -> bool:
+    return isinstance(stated, tuple | list) and len(stated) == 3 and all(type(x) in (int, float) and math.isfinite(x) for x in stated)
+
+
 def _own(text: str, size: int | None, readout: str) -> Encoder:
     """A user's function `def NAME(size=224, mean=(...), std=(...), interpolation="bicubic", trained_on=())` that returns a module.
 
@@ -105,7 +110,7 @@ def _own(text: str, size: int | None, readout: str) -> Encoder:
         raise UserError(f"{file.name}:{name} returns vectors itself: it takes no --readout.")
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"{file} is not Python: {error}.") from error
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     if name not in functions:
@@ -116,12 +121,20 @@ def _own(text: str, size: int | None, readout: str) -> Encoder:
         then = f"def {name}(size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation='bicubic')"
         raise UserError(f"{file.name}:{name} does not state its {', '.join(missing)} as defaults of its parameters.", then=then)
     interpolation = stated.get("interpolation", "bicubic")
-    if interpolation not in ("bicubic", "bilinear") or not all(len(stated[word]) == 3 for word in ("mean", "std")):
-        raise UserError(f"{file.name}:{name}: mean and std are three numbers each, interpolation is bicubic or bilinear.")
+    if interpolation not in ("bicubic", "bilinear") or not all(map(_are_three, (stated["mean"], stated["std"]))) or min(stated["std"]) <= 0:
+        what = f"{file.name}:{name}: mean and std are three numbers each, those of std above 0, interpolation is bicubic or bilinear."
+        raise UserError(what)
+    if size is None and type(stated["size"]) is not int:
+        raise UserError(f"{file.name}:{name}: size is {stated['size']!r:.60}, not a whole number of pixels.")
     mean, std = _three(stated["mean"]), _three(stated["std"])
-    trained_on = tuple(stated.get("trained_on", ()))
+    trained_on = stated.get("trained_on", ())
+    trained_on = (trained_on,) if isinstance(trained_on, str) else trained_on
+    if not isinstance(trained_on, tuple | list) or not all(isinstance(data, str) for data in trained_on):
+        raise UserError(f"{file.name}:{name}: trained_on is {trained_on!r:.60}, not names of data sets.")
     own = f"{file.name}:{name}"
-    return Encoder(own, own, "", size or int(stated["size"]), mean, std, interpolation, kind="function", file=file, trained_on=trained_on)
+    return Encoder(
+        own, own, "", size or int(stated["size"]), mean, std, interpolation, kind="function", file=file, trained_on=tuple(trained_on)
+    )
 
 
 def _three(values: Any) -> tuple[float, float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,14 +17,23 @@ from medbench.stats.array_sketch import sketch
 from medbench.system.environment import machine
 
 
+def _peak_memory() -> int | None:
+    """Megabytes; None where the system does not say (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes on Linux
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
+
+
 def row_cost(seconds: float, features: Sequence[Features], pretrainings: Sequence[Mapping[str, Any]], device: str) -> dict[str, Any]:
     """seconds: solving and scoring this cell (a batched protocol's first cell carries the shared work). Memory: peak of the process so far.
 
     features, pretrainings: of each member of a fusion, else one; no features where the protocol trains on pixels.
     """
     speeds = [made.images_per_second for made in features if made.images_per_second]
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes on Linux
-    memory = {"peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)}
+    memory = {"peak_memory_mb": _peak_memory()}
     if device != "cpu":
         import torch
 

@@ -215,7 +215,7 @@ class Store:
         """metric -> (R,) float32: that part of `scores` alone, of `metrics` or of all, without numpy's own reader, which takes ten times as
         long over 10,000 rows."""
         place = f"{self.folder}/{_scores(row.fingerprint)}"
-        file = os.open(place, os.O_RDONLY)
+        file = os.open(place, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
             with _reading(place, _SCORES_AGAIN):
                 values = fast_npz.array(fast_npz.member(file, b"resamples.npy"))

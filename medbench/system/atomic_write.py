@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -92,6 +93,8 @@ def _abandoned(entry: os.DirEntry[str]) -> bool:
 
 
 def _runs(process: int) -> bool:
+    if sys.platform == "win32":  # os.kill ends a process there, whatever the signal: nobody can be asked
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -74,7 +74,8 @@ def _numpys(raw: bytes) -> dict[str, np.ndarray]:
 def member(file: int, name: bytes) -> bytes:
     """A member of a .npz file, in a fifth of the time that `zipfile` takes, which is for what is not as numpy writes it, and for what is broken: it
     says how. Every byte that a checksum stands for is looked at, of the other members, too. Raises KeyError."""
-    raw = os.pread(file, os.fstat(file).st_size, 0)
+    os.lseek(file, 0, os.SEEK_SET)
+    raw = os.read(file, os.fstat(file).st_size)
     marked, found = archive_checksum.check(raw), None
     for called, compressed, checksum, count, offset in _entries(raw):
         start = offset + 30 + _u16(raw, offset + 26) + _u16(raw, offset + 28)

@@ -27,7 +27,7 @@ _MOST = 65_536 // _PLACE.size  # what a pipe holds before writing waits for a re
 
 def possible(processes: int) -> int:
     """1 where the system does not fork well."""
-    return processes if sys.platform == "linux" else 1
+    return processes if sys.platform == "linux" and hasattr(os, "fork") else 1
 
 
 def each(function: Callable[[J], R], jobs: Sequence[J], processes: int, stage: str = "") -> list[R]:
