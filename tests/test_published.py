@@ -109,11 +109,17 @@ def test_the_committed_tables_are_what_the_committed_rows_give(folder: Path, tmp
     pd.testing.assert_frame_equal(was, now, rtol=1e-9, atol=1e-12)  # other vector units add up in another order
 
 
-def test_the_table_of_the_readme_is_that_of_the_committed_rows() -> None:
-    assert any(folder.name == "derm" for folder in COMMITTED)
-    readme, board = (ROOT / "README.md").read_text(), (ROOT / "results" / "derm" / "leaderboard.md").read_text()
-    first = board[board.index("| labels |") :].split("\n\n", 1)[0]
-    assert first in readme, "paste the first table of results/derm/leaderboard.md into the README"
+def test_the_answer_and_the_table_of_the_readme_are_those_of_the_committed_rows(
+    medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme, derm = (ROOT / "README.md").read_text(), str(ROOT / "results" / "derm")
+    assert medbench("table", derm, "--rows", "method", "--cols", "labels", "--metric", "auc", "--format", "markdown") == 0
+    shown = capsys.readouterr().out
+    table = shown[shown.index("| method |") :].split("\n\n", 1)[0]
+    assert table in readme, "paste the table of medbench table results/derm --rows method --cols labels --metric auc --format markdown"
+    assert medbench("compare", derm) == 0
+    answer = capsys.readouterr().out.splitlines()[0]
+    assert answer in " ".join(readme.replace("\n> ", " ").split()), "paste the first line of medbench compare results/derm"
 
 
 def test_a_paper_table_says_of_the_ece_what_must_be_known_where_it_is_shown() -> None:
