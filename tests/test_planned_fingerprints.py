@@ -24,7 +24,7 @@ from medbench.run.division import Division
 from medbench.schema import Cell, registry
 
 ROOT = Path(__file__).parents[1]
-BEFORE_CROPS_2 = {"derm", "derm-classical", "derm-finetune", "derm-finetune-100", "hyperkvasir"}
+BEFORE_CROPS_2 = {"derm-classical", "derm-finetune", "derm-finetune-100", "hyperkvasir"}
 
 
 def committed(study: str) -> dict[Cell, str]:
@@ -42,7 +42,6 @@ def planned(*grids: Grid) -> tuple[dict[Cell, str], set[Cell]]:
 #: Committed rows whose draws are divided otherwise now, as a class in them has fewer than five groups: how many by protocol and budget.
 #: Every other committed row is still planned. Empty once these studies are made again.
 OLDER: Mapping[str, Mapping[tuple[str, str], int]] = {
-    "derm": {("linear", "1%"): 21},
     "derm-finetune": {("finetune", "10%"): 4},
     "hyperkvasir": {("linear", "10%"): 15, ("linear", "100%"): 5},
     "kinds": {("linear", "10%"): 4},
@@ -51,12 +50,12 @@ OLDER: Mapping[str, Mapping[tuple[str, str], int]] = {
 
 #: Studies that get as many draws as they are worth since their rows were made: a run adds the draws behind the first three. Empty once they
 #: are made again.
-FEWER_DRAWS = {"derm"}
+FEWER_DRAWS: set[str] = set()
 
 
 #: Studies whose rows were made before version 3 of the linear probe, which searches the path of penalties, and of DVME, which drops the worse rate
 #: early. Empty once they are made again.
-BEFORE_SEARCH = {"derm", "derm-classical", "derm-finetune", "derm-finetune-100", "hyperkvasir", "kinds", "smoke", "smoke-pretraining"}
+BEFORE_SEARCH = {"derm-classical", "derm-finetune", "derm-finetune-100", "hyperkvasir", "kinds"}
 
 
 def plans_its_rows(study: str, *grids: Grid) -> None:

@@ -79,6 +79,8 @@ def _known(line: LeaderboardEntry, metric: str) -> bool:
 
 def _panel(ax: Axes, marks: Sequence[tuple[int, stats.Estimate, bool]]) -> None:
     """Draw (row, difference, whether it is shown to be one) from above to below."""
+    from matplotlib.ticker import MaxNLocator
+
     ax.axvspan(-MARGIN, MARGIN, color="0.93", zorder=0)
     ax.axvline(0, color="0.4", linewidth=0.7, zorder=1)
     for row, gap, different in marks:
@@ -87,5 +89,6 @@ def _panel(ax: Axes, marks: Sequence[tuple[int, stats.Estimate, bool]]) -> None:
         if not np.isnan(low):
             ax.plot([low, high], [row, row], color=colour, linewidth=1.1, zorder=2)
         ax.plot([gap.value], [row], "o", color=colour, markerfacecolor=colour if different else _OPEN, markersize=4, zorder=3)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
