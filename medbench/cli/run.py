@@ -46,8 +46,6 @@ def run_command(
     chosen = studies.load_study(study) if study is not None else None
     grid = chosen.but(grid, given_fields(context)) if chosen else grid
     devices.check_device(device, grid.precision)
-    if "levels" in given_fields(context) and not grid.corruptions:
-        raise UserError("--levels is only for --corruptions.", then="medbench run --corruptions all")
     if not plan:
         Store(out or Path("runs/TASK")).check()
     with screen.Screen():

@@ -42,6 +42,8 @@ def resolve_grid(grid: Grid) -> ResolvedGrid:
 def check_options(grid: Grid) -> None:
     """Raises UserError for a value of another type, a number out of range, and a word that is none of its few."""
     study.check_types(grid, "Grid")
+    if not grid.corruptions and grid.levels != Grid().levels:
+        raise UserError("--levels is only for --corruptions.", then="medbench run --corruptions all")
     for name, what, words in (("seeds", "seeds", [AUTO]), ("pretrain_seeds", "pretraining seeds", [])):
         number = getattr(grid, name)
         if number not in words and not 1 <= number <= 1000:
