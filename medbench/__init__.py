@@ -14,6 +14,7 @@ What the command line does, as functions:
 
 `Task`, `Split`, `Mark`, `Method`, `Weights`, `build_encoder`, `Protocol` and `Scores` are what a file of your own needs that adds a task, a
 method or a protocol.
+`medbench.load` reads a model that `medbench export` wrote.
 `medbench.LinearProbe` is the linear probe alone, as a scikit-learn classifier.
 """
 
@@ -26,6 +27,7 @@ from medbench.run.store import Store
 from medbench.schema import Grid, Mark, Method, Protocol, Scores, Split, Task, UserError, Weights
 
 if TYPE_CHECKING:
+    from medbench.models.exported import load
     from medbench.models.weights import build_encoder
     from medbench.protocols._sklearn import LinearProbe
     from medbench.report import compare
@@ -50,6 +52,7 @@ __all__ = [
     "compare",
     "forecast",
     "grid",
+    "load",
     "registry",
     "table",
 ]
@@ -62,7 +65,11 @@ _MODULES = {
     "registry": "medbench.schema.registry",
     "table": "medbench.report.leaderboard",
 }
-_NAMES = {"LinearProbe": "medbench.protocols._sklearn", "build_encoder": "medbench.models.weights"}
+_NAMES = {
+    "LinearProbe": "medbench.protocols._sklearn",
+    "build_encoder": "medbench.models.weights",
+    "load": "medbench.models.exported",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -19,10 +19,10 @@ from medbench import Store, UserError, stats
 from medbench.report import clinical, leaderboard
 from medbench.report.clinical import one_vs_rest, tables
 from medbench.report.clinical.recalibration import recalibration
-from medbench.report.clinical.temperature_scaling import SMALLEST
 from medbench.report.figures import calibration_confusion, style
 from medbench.schema import Cell, Kind, PlanFile, PlannedCell, Row, fingerprint
 from medbench.stats import metrics
+from medbench.stats.temperature import SMALLEST
 
 CLASSES = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "ordinal": ("0", "1", "2"), "multilabel": ("edema", "mass", "node")}
 N, R = 300, 1000

@@ -13,6 +13,7 @@ import sys
 from medbench.cli import run  # noqa: F401  # isort: skip
 from medbench.cli import results  # noqa: F401  # isort: skip
 from medbench.cli import clinical  # noqa: F401  # isort: skip
+from medbench.cli import export  # noqa: F401  # isort: skip
 from medbench.cli import check  # noqa: F401  # isort: skip
 from medbench.cli import shift  # noqa: F401  # isort: skip
 from medbench.cli import data  # noqa: F401  # isort: skip

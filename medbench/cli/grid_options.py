@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
+import typer.main
 
-from medbench.cli.options import filled, named, split, split_files
+from medbench.cli.options import app, filled, named, split, split_files
 from medbench.schema import OPTIONS, Grid, UserError
 
 DEFAULT = Grid()
@@ -41,6 +42,13 @@ def given_fields(context: typer.Context) -> list[str]:
     """The fields of a grid whose options a user gave, and did not leave to their defaults."""
     sources = {name: context.get_parameter_source(name) for name in OPTIONS}
     return [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+
+
+def grid_of(words: Sequence[str]) -> Grid:
+    """What `medbench run` with these words asks for. Raises click.UsageError for words that it does not take, UserError for values."""
+    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    given = command.make_context("run", list(words)).params
+    return Grid(**{name: _read(name, given[name]) for name in OPTIONS})
 
 
 def takes_grid(*order: str, **helps: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -50,11 +50,23 @@ def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np
     that was not.
     """
     import numpy as np
+
+    check_finite({"training": train.features, **targets})
+    for model, held_out in fitted(train, draws):
+        scores = {}
+        for name, images in targets.items():
+            probabilities, decisions = model.score(images)
+            scores[name] = Scores(probabilities.astype(np.float32), decisions, model.chosen, model.certificate, held_out)
+        yield scores
+
+
+def fitted(train: Train, draws: Sequence[np.ndarray]) -> Iterator[tuple[Model, HeldOut | None]]:
+    """What `evaluate` scores with, and the held-out probabilities, draw after draw. Raises UserError for features that are not finite."""
     import torch
 
     from medbench.models.logistic import Pool
 
-    check_finite({"training": train.features, **targets})
+    check_finite({"training": train.features})
     features = torch.as_tensor(train.features, device=train.device)
     basis = _shared_basis(features, max(map(len, draws), default=0))
     pool = Pool(features, train.labels, train.groups, train.kind, train.n_classes, basis)
@@ -67,12 +79,7 @@ def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np
             full = [*block, *[i] * (TOGETHER - len(block))] if len(draws[i]) <= FEW else block
             found = _learn_block(pool, [draws[j] for j in full], [parts[j] for j in full], PENALTIES, FIXED_PENALTY)
             solved.update(zip(block, found, strict=False))
-        model, held_out = solved.pop(i)
-        scores = {}
-        for name, images in targets.items():
-            probabilities, decisions = model.score(images)
-            scores[name] = Scores(probabilities.astype(np.float32), decisions, model.chosen, model.certificate, held_out)
-        yield scores
+        yield solved.pop(i)
 
 
 def _block(first: int, left: Sequence[int], draws: Sequence[np.ndarray], parts: Sequence[Folds]) -> list[int]:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -66,21 +67,71 @@ def _classify(
     *,
     calibrate: bool,
 ) -> Iterator[dict[str, Scores]]:
+    check_finite({"training": train.features, **targets})
+    for classifier in _fitted(train, draws, prepare, arguments, calibrate=calibrate):
+        scores = {}
+        for name, features in targets.items():
+            probabilities, decisions = classifier.score(features)
+            scores[name] = Scores(probabilities, decisions, classifier.chosen, classifier.extra, classifier.held_out)
+        yield scores
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """What was learnt from n labelled images. decide: None where there was nothing to fit. seen: the classes that have an image."""
+
+    transform: Callable[[np.ndarray], np.ndarray]
+    model: Any
+    decide: Decide | None
+    seen: np.ndarray
+    n: int
+    n_classes: int
+    sharpness: float
+    chosen: dict[str, Any]
+    extra: dict[str, Any]
+    held_out: HeldOut | None
+
+    def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (M, C) float32 and decisions (M,) of features (M, D)."""
+        import numpy as np
+        from scipy.special import softmax
+
+        values = np.zeros((len(features), len(self.seen)))
+        if self.decide is not None:
+            for rows in blocks(len(features), max(features.shape[1], self.n)):
+                values[rows] = self.decide(self.transform(features[rows]))
+        probabilities = np.zeros((len(features), self.n_classes), np.float32)
+        probabilities[:, self.seen] = softmax(self.sharpness * values, axis=1)
+        return probabilities, self.seen[values.argmax(1)]
+
+
+def logreg_fitted(train: Train, draws: Sequence[np.ndarray]) -> Iterator[Classifier]:
+    """What `logreg` scores with, draw after draw. Raises UserError on features that are not finite."""
+    return _fitted(train, draws, regression, LOGREG_ARGUMENTS, calibrate=False)
+
+
+def _fitted(
+    train: Train,
+    draws: Sequence[np.ndarray],
+    prepare: Callable[[np.ndarray, np.ndarray], Fit],
+    arguments: Mapping[str, Any],
+    *,
+    calibrate: bool,
+) -> Iterator[Classifier]:
     import numpy as np
     from scipy.special import softmax
 
     from medbench.stats import splits
 
-    check_finite({"training": train.features, **targets})
+    check_finite({"training": train.features})
     for draw, divided in zip(draws, train.divided or [None] * len(draws), strict=True):
         labels = train.labels[draw]
         seen = np.unique(labels)
         inside, transform = transforms(train.features[draw])
-        solvable = len(seen) > 1 and inside.shape[1] > 0
         sharpness, chosen = 1.0, {**arguments, "rule": "as published"}
-        held_out = None
+        model, decide, held_out = None, None, None
         extra = {"components": inside.shape[1]}
-        if not solvable:
+        if not (len(seen) > 1 and inside.shape[1] > 0):
             chosen["rule"] = "nothing to fit: one class, or no feature varies"
         else:
             fit = prepare(inside, labels)
@@ -95,15 +146,7 @@ def _classify(
                 spread = np.zeros((len(index), train.n_classes), np.float32)
                 spread[:, seen] = softmax(sharpness * outside, axis=1)
                 held_out = HeldOut(index, spread)
-        scores = {}
-        for name, features in targets.items():
-            values = np.zeros((len(features), len(seen)))
-            for rows in blocks(len(features), max(features.shape[1], len(labels))) if solvable else ():
-                values[rows] = decide(transform(features[rows]))
-            probabilities = np.zeros((len(features), train.n_classes), np.float32)
-            probabilities[:, seen] = softmax(sharpness * values, axis=1)
-            scores[name] = Scores(probabilities, seen[values.argmax(1)], chosen, extra, held_out)
-        yield scores
+        yield Classifier(transform, model, decide, seen, len(labels), train.n_classes, sharpness, chosen, extra, held_out)
 
 
 def support_vectors(inside: np.ndarray, labels: np.ndarray) -> Fit:
@@ -171,13 +214,26 @@ def transforms(features: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray],
     transformed, z = power_transform.fit_transform(x[:, varies])
     z = pca.fit_transform(z)
     kept = pca.explained_variance_ > VARIANCE * pca.explained_variance_[0]
+    return z[:, kept], Transforms(varies, reach, float(limit), transformed, pca, kept)
 
-    def transform(images: np.ndarray) -> np.ndarray:
-        within = images[:, varies].astype(np.float64).clip(-reach, reach)
-        components: np.ndarray = pca.transform(transformed.transform(within).clip(-limit, limit))[:, kept]
+
+@dataclass(frozen=True, eq=False)
+class Transforms:
+    """Called with features (M, D), gives their components (M, K) float64. varies (D,) bool and kept: features and components that are used."""
+
+    varies: np.ndarray
+    reach: np.ndarray
+    limit: float
+    power: power_transform.Power
+    pca: Any
+    kept: np.ndarray
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        within = images[:, self.varies].astype(np.float64).clip(-self.reach, self.reach)
+        components: np.ndarray = self.pca.transform(self.power.transform(within).clip(-self.limit, self.limit))[:, self.kept]
         return components
-
-    return z[:, kept], transform
 
 
 def cross_validated(

@@ -101,7 +101,7 @@ def fit_and_score(
     """Rows of one protocol, fit after fit. The protocol sees the targets' images, never their labels, and fits once for all of them."""
     pixels = protocol.needs == "images"
     arrays = [task_pack(unit.data, unit.encoder, context.plan.cache_dir).array] if pixels else [found.array for found in features]
-    train = _train(context, unit, protocol, todo, arrays)
+    train = training_of(context, unit, protocol, todo, arrays)
     shown = _shown(context, unit, protocol, todo, arrays, () if pixels else features)
     histories = [history(context.plan, part, context.device) for part in unit.members or (unit,)]
     solving = Solving(context, unit, protocol, shown, histories, ingredients(unit, protocol))
@@ -115,11 +115,11 @@ def fit_and_score(
         start = time.perf_counter()
 
 
-def _train(context: RunContext, unit: Unit, protocol: Protocol, todo: Sequence[PendingFit], arrays: Sequence[np.ndarray]) -> Train:
+def training_of(context: RunContext, unit: Unit, protocol: Protocol, todo: Sequence[PendingFit], arrays: Sequence[np.ndarray]) -> Train:
     """What the protocol may learn from."""
     data, pool = unit.data, unit.data.pool
     return Train(
-        _columns(arrays, data.where("train")),
+        columns(arrays, data.where("train")),
         pool.labels,
         pool.groups,
         data.task.kind,
@@ -151,13 +151,13 @@ def _shown(
             continue
         made_with: Sequence[Features] = features
         if not target.apart:
-            own = _columns(arrays, data.where(plan.target))
+            own = columns(arrays, data.where(plan.target))
             seen = own if target.rows is None else own[target.rows]
         elif protocol.needs == "images":
             seen = task_pack(data, unit.encoder, plan.cache_dir, target).array
         else:
             made_with = unit_features(plan, unit, context.device, target)
-            seen = _columns([made.array for made in made_with], slice(None))
+            seen = columns([made.array for made in made_with], slice(None))
         found[target.name] = ShownSet(target, seen, context.weights_of(target.split.groups), made_with)
     return found
 
@@ -220,7 +220,7 @@ def _held_out(scores: Scores, labels: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _columns(arrays: Sequence[Any], where: slice) -> Any:
+def columns(arrays: Sequence[Any], where: slice) -> Any:
     """The rows of one part; of a fusion, all members' features side by side."""
     if isinstance(arrays[0], CheckedRows):  # pixels, which no fusion puts side by side
         return arrays[0].part(where)

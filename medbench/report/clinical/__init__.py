@@ -18,8 +18,8 @@ from medbench.report.clinical.temperature_scaling import (
     calibration_records,
     ece_if_calibrated,
     fit_temperature,
-    tempered,
 )
+from medbench.stats.temperature import tempered
 
 __all__ = [
     "CALIBRATION_COLUMNS",

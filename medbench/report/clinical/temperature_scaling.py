@@ -13,13 +13,12 @@ from medbench.report.leaderboard import LeaderboardEntry
 from medbench.schema import Kind
 from medbench.stats.metrics import ECE_BINS, calibration_gaps, ratio
 from medbench.stats.metrics import metric as metric_of
+from medbench.stats.temperature import SMALLEST, tempered
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CALIBRATION_COLUMNS = ("state", "metric", "mean", "sd", "low", "high", "note")
-#: Below it a probability counts as this in a logarithm: the resolution of float32, in which scores are saved (scikit-learn's choice too).
-SMALLEST = float(np.finfo(np.float32).eps)
 RANGE = (0.05, 20.0)  # of temperatures that are looked at
 MIN_HELD_OUT = 20  # images a temperature is fitted on: with fewer, one lucky answer decides
 #: What a table says beside a slope that is undefined.
@@ -47,18 +46,6 @@ def fit_temperature(draw: Draw, kind: Kind) -> float:
 
     best = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(best.x))
-
-
-def tempered(probabilities: np.ndarray, t: float, kind: Kind) -> np.ndarray:
-    """(M, C) float64 at temperature t; those below float32's resolution count as that, but a class without any probability keeps none."""
-    p = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
-    if kind == "multilabel":
-        scaled: np.ndarray = 1 / (1 + np.exp(-np.log(p / (1 - p)) / t))
-        return scaled
-    logits = np.where((probabilities > 0).any(0), np.log(p) / t, -np.inf)
-    raised = np.exp(logits - logits.max(1, keepdims=True))
-    softened: np.ndarray = raised / raised.sum(1, keepdims=True)
-    return softened
 
 
 def calibration(line: LeaderboardEntry | LinePredictions) -> pd.DataFrame:

@@ -1,0 +1,130 @@
+"""`export` and `predict`: a line of a leaderboard as a model, and a model used."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+
+from medbench.cli.grid_options import Data, grid_of
+from medbench.cli.options import Device, Only, app, boards_of, outputs, path_option, stores_of
+from medbench.schema import Grid, UserError
+
+if TYPE_CHECKING:
+    from medbench.report.model_choice import ModelChoice
+    from medbench.run.store import Store
+
+RUN = ["medbench", "run"]
+
+
+@app.command("export")
+def export_command(
+    folder: Annotated[Path, typer.Argument(help="A results folder.")],
+    out: Annotated[Path, path_option(help="Folder of the model, which must not be there yet.")],
+    only: Only = None,
+    seed: Annotated[int, typer.Option(help="Of the draw, below 100 % of the labels.")] = 0,
+    data: Data = None,
+    task: Annotated[str | None, typer.Option(help="folder:PATH, where the results are of a folder of yours.")] = None,
+    weights: Annotated[str | None, typer.Option(help="The checkpoint file, where the run had --weights.")] = None,
+    specificity: Annotated[float, typer.Option(help="Of an operating point for each class.")] = 0.9,
+    sensitivity: Annotated[float, typer.Option(help="Of another one.")] = 0.9,
+    device: Device = "auto",
+) -> None:
+    """Write one line as a model that medbench and timm load: the named one, or the best by scores held out inside the labelled subset."""
+    from medbench.cli import screen
+    from medbench.report.clinical import draw_of
+    from medbench.report.clinical.class_metrics import check_shares
+    from medbench.report.clinical.operating_points import operating_points
+    from medbench.report.model_card import Making, model_card
+    from medbench.report.model_choice import choose
+    from medbench.run import refit
+
+    (store,) = stores_of([folder])
+    check_shares(specificity, sensitivity)
+    refit.check_target(out)
+    choice = choose(boards_of([folder], only), seed, refit.why_not)
+    grids = _grids(choice, store, data, task, weights)
+    print("\n".join(map(str, choice.said)), file=sys.stderr, end="\n" if choice.said else "")
+    about = choice.board.about
+    points = operating_points(
+        draw_of(store.scores(choice.row)), about["classes"], about["kind"], specificity=specificity, sensitivity=sensitivity
+    )
+    shares = {"specificity": specificity, "sensitivity": sensitivity}
+    command = shlex.join(["medbench", "export", folder.name, *_asked(only, seed, shares), "--out", out.name])
+    with screen.Screen():
+        made = refit.refit(grids, store, choice.row, device)
+        tried = min(refit.TRIED, len(made.saved))
+
+        def card(written: float) -> str:
+            making = Making(command, store.plan().commands, made.difference, written, tried)
+            return model_card(choice, points, making, **shares)
+
+        written = refit.save(made, points, out, card)
+    print(f"{choice.row.cell}: a probability differs by {made.difference:.2g} from the saved one, from the folder by {written:.2g}")
+    print(f"{out}/README.md is its card. Next: medbench predict {shlex.quote(str(out))} IMAGES --out predictions.csv")
+
+
+def _asked(only: list[str] | None, seed: int, shares: dict[str, float]) -> list[str]:
+    """The options that say which model it is."""
+    numbers = [word for name, value in shares.items() if value != 0.9 for word in (f"--{name}", f"{value:g}")]
+    return [*(word for text in only or () for word in ("--only", text)), *(["--seed", str(seed)] if seed else []), *numbers]
+
+
+def _grids(choice: ModelChoice, store: Store, data: str | None, task: str | None, weights: str | None) -> list[Grid]:
+    """The grids of the folder's commands, the latest first, with the places that they do not tell. Raises UserError where a place is needed."""
+    cell = choice.row.cell
+    if cell.task.startswith("folder:") and task is None:
+        raise UserError(f"The results do not say where '{cell.task}' lies.", then=f"medbench export {store.folder} --task folder:PATH")
+    if cell.encoder.partition(":")[1] and weights is None:
+        raise UserError(f"The results do not say where the weights of '{cell.encoder}' lie.", then="--weights FILE, or an official name")
+    found = []
+    for command in reversed(store.plan().commands):
+        words = shlex.split(command)
+        try:
+            grid = grid_of(words[2:]) if words[:2] == RUN else None
+        except click.UsageError:
+            continue  # of a medbench with other options
+        if grid is not None:
+            found.append(_placed(grid, data, task or cell.task, weights))
+    if not found:
+        raise UserError(f"{store.folder} does not say by which command it was made.", then="medbench run, the same command again")
+    return found
+
+
+def _placed(grid: Grid, data: str | None, task: str, weights: str | None) -> Grid:
+    drawn = grid.data == "phantom"
+    placed = replace(grid, tasks=(task,), data="phantom" if drawn and data is None else data)
+    return replace(placed, weights=weights) if weights else placed
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A folder that medbench export wrote.")],
+    images: Annotated[Path, typer.Argument(help="A folder of images, or a CSV file with a column 'path' (and 'id').")],
+    out: Annotated[Path, path_option(help="The CSV file: id, a probability a class, decision.")],
+    at: Annotated[str, typer.Option(help="Decide at this operating point: own, sensitivity-0.9, specificity-0.9.")] = "own",
+    calibrated: Annotated[bool, typer.Option("--calibrated", help="Probabilities at the temperature of the card.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Probabilities and a decision for each image. Killed, the same command goes on. Exit code 3 where images could not be read."""
+    from medbench.cli import screen
+    from medbench.models.exported import load
+    from medbench.models.exported.prediction import listed
+    from medbench.models.exported.prediction import predict as predict_images
+
+    outputs(out)
+    found = listed(images)
+    loaded = load(model, device)
+    with screen.Screen():
+        made = predict_images(loaded, model, found, out, point=at, calibrated=calibrated)
+    for name, why in made.unread.items():
+        print(f"{name} has no prediction: {why}", file=sys.stderr)
+    resumed = f", {made.resumed} of them before" if made.resumed else ""
+    print(f"{made.images - len(made.unread)} of {made.images} images{resumed}; {out}")
+    if made.unread:
+        raise typer.Exit(3)

@@ -1,0 +1,278 @@
+"""A fitted model as a folder that timm and medbench load: weights, head and words, without pickle. Nothing of a folder is believed before it is looked at.
+
+model.safetensors      the encoder's weights, timm's names
+config.json            timm's `local-dir:` form with the preprocessing, and under "medbench" what scoring needs beside it
+head.safetensors       the classifier on the encoder's features (`head`)
+classes.json           the classes in the order of the probabilities, and the task's kind
+operating_points.json  thresholds and a temperature, chosen from held-out scores
+README.md              the model card
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medbench.models.exported.head import HEADS, Head, head_of
+from medbench.models.timm_answers import architectures, config_of
+from medbench.schema import KINDS, READOUTS, Encoder, Kind, UserError, checked, parsed
+from medbench.schema.plain_text import is_plain
+from medbench.system import atomic_write
+
+if TYPE_CHECKING:
+    import torch
+
+VERSION = 1  # of the folder's form
+MODEL, HEAD = "model.safetensors", "head.safetensors"
+CONFIG, CLASSES, POINTS = "config.json", "classes.json", "operating_points.json"
+CARD = "README.md"
+MOST_TEXT = 8 << 20  # bytes of a JSON file
+MOST_CLASSES = 10_000
+AGAIN = "medbench export writes such a folder"
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a folder holds. net: the encoder with its readout, in eval mode. points: operating_points.json."""
+
+    encoder: Encoder
+    net: torch.nn.Module
+    head: Head
+    protocol: str
+    classes: tuple[str, ...]
+    kind: Kind
+    precision: str
+    points: Mapping[str, Any]
+
+
+def write(folder: Path, parts: Parts, card: str) -> None:
+    """Fill an empty folder. Raises OSError."""
+    from safetensors.numpy import save_file as save_arrays
+    from safetensors.torch import save_file
+
+    model: Any = _inside(parts.net)
+    state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
+    arrays = {name: np.ascontiguousarray(value) for name, value in parts.head.arrays().items()}
+    atomic_write.write(folder / MODEL, lambda partial: save_file(state, partial, metadata={"format": "pt"}))
+    atomic_write.write(folder / HEAD, lambda partial: save_arrays(arrays, partial))
+    sums = {name: _sha256(folder / name) for name in (MODEL, HEAD)}
+    encoder = parts.encoder
+    fixed = config_of(encoder.architecture, encoder.checkpoint).fixed_input_size  # made for one image size, as ViTs are
+    preprocessing = {
+        "input_size": [3, encoder.size, encoder.size],
+        "interpolation": encoder.interpolation,
+        "crop_pct": 1.0,
+        "crop_mode": "squash",
+        "mean": list(encoder.mean),
+        "std": list(encoder.std),
+        "num_classes": 0,
+    }
+    about = {"version": VERSION, "protocol": parts.protocol, "readout": encoder.readout, "precision": parts.precision, "sha256": sums}
+    config = {
+        "architecture": encoder.architecture,
+        "num_classes": 0,
+        "num_features": int(model.num_features),
+        "model_args": {"img_size": encoder.size} if fixed else {},
+        "pretrained_cfg": preprocessing,
+        "medbench": about,
+    }
+    atomic_write.record(folder / CONFIG, config, indent=2)
+    atomic_write.record(folder / CLASSES, {"classes": list(parts.classes), "kind": parts.kind}, indent=2)
+    atomic_write.record(folder / POINTS, parts.points, indent=2)
+    atomic_write.write(folder / CARD, lambda partial: partial.write_text(card, encoding="utf-8"))
+
+
+def read(folder: Path) -> Parts:
+    """Raises UserError, one line, for a folder that is no exported model, is damaged, or wants something that no such folder does."""
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder} is not an exported model: it has no {CONFIG}.", then="medbench export FOLDER --out model")
+    for name in (MODEL, CONFIG, HEAD, CLASSES, POINTS):
+        _check_file(folder / name)
+    try:
+        config = _json(folder / CONFIG)
+        encoder, about = _config(config)
+        classes, kind = _classes(_json(folder / CLASSES))
+        points = _points(_json(folder / POINTS), classes)
+        head = head_of(about["protocol"], _arrays(folder / HEAD, about["sha256"]), kind, len(classes))
+        net = _net(folder / MODEL, encoder, config["model_args"], about["sha256"])
+        _check_width(net, encoder, head)
+    except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:  # timm's models refuse a size in several ways
+        raise UserError(f"{folder} is not an exported model, or damaged: {error}.", then=AGAIN) from error
+    return Parts(encoder, net, head, about["protocol"], classes, kind, about["precision"], points)
+
+
+def _check_file(file: Path) -> None:
+    """Raises UserError for what is missing, leads elsewhere, or is a text of an absurd size."""
+    try:
+        found = file.lstat()
+    except FileNotFoundError:
+        raise UserError(f"{file.parent} is not an exported model: it has no {file.name}.", then=AGAIN) from None
+    if not stat.S_ISREG(found.st_mode):
+        what = "a link" if stat.S_ISLNK(found.st_mode) else "no file"
+        raise UserError(f"{file} is {what}: an exported model holds its files itself.", then="copy the whole folder")
+    if file.suffix == ".json" and found.st_size > MOST_TEXT:
+        raise UserError(f"{file} has {found.st_size:,} bytes, more than any exported model's.", then=AGAIN)
+
+
+def _json(file: Path) -> Any:
+    try:
+        return parsed(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file.name}: {error}") from error
+
+
+_TOP = {"architecture": str, "num_classes": int, "num_features": int, "model_args": dict, "pretrained_cfg": dict, "medbench": dict}
+_SEEN = {
+    **{"input_size": list, "interpolation": str, "crop_pct": float, "crop_mode": str},
+    **{"mean": list, "std": list, "num_classes": int},
+}
+_ABOUT = {"version": int, "protocol": str, "readout": str, "precision": str, "sha256": dict}
+
+
+def _only(record: Any, kinds: Mapping[str, Any], of: str) -> None:
+    """Raises TypeError or ValueError where a record is not just that: timm would follow a file, an address or code that a further key names."""
+    checked(record, kinds, of)
+    more = sorted(set(record) - set(kinds))
+    if more:
+        raise ValueError(f"{of} has '{more[0]:.40}', which no exported model has")
+
+
+def _config(record: Any) -> tuple[Encoder, Mapping[str, Any]]:
+    _only(record, _TOP, CONFIG)
+    seen, about = record["pretrained_cfg"], record["medbench"]
+    _only(seen, _SEEN, f"{CONFIG} pretrained_cfg")
+    _only(about, _ABOUT, f"{CONFIG} medbench")
+    _only(about["sha256"], {MODEL: str, HEAD: str}, f"{CONFIG} sha256")
+    if about["version"] != VERSION:
+        raise ValueError(f"its form is {about['version']}, this medbench reads {VERSION}")
+    if record["architecture"] not in architectures():
+        raise ValueError(f"timm has no architecture {record['architecture']!r:.60}")
+    size = seen["input_size"][-1] if seen["input_size"] else None
+    if type(size) is not int or not 32 <= size <= 1024 or seen["input_size"] != [3, size, size]:
+        raise ValueError(f"input_size is {seen['input_size']!r:.60}, not 3 channels and 32 to 1024 pixels")
+    for name in ("mean", "std"):
+        values = seen[name]
+        right = len(values) == 3 and all(type(v) in (int, float) and abs(v) < 1e3 and (name == "mean" or v > 1e-3) for v in values)
+        if not right:
+            raise ValueError(f"{name} is {values!r:.60}")
+    allowed = {"interpolation": ("bicubic", "bilinear"), "crop_mode": ("squash",), "crop_pct": (1.0,)}
+    for name, words in allowed.items():
+        if seen[name] not in words:
+            raise ValueError(f"{name} is {seen[name]!r:.60}")
+    for name, words in {"protocol": tuple(HEADS), "readout": READOUTS, "precision": ("fp32", "tf32", "bf16")}.items():
+        if about[name] not in words:
+            raise ValueError(f"{name} is {about[name]!r:.60}")
+    (mr, mg, mb), (sr, sg, sb) = seen["mean"], seen["std"]
+    architecture = record["architecture"]
+    encoder = Encoder(architecture, architecture, "", size, (mr, mg, mb), (sr, sg, sb), seen["interpolation"], about["readout"])
+    if record["model_args"] not in ({}, {"img_size": size}):
+        raise ValueError(f"model_args is {record['model_args']!r:.60}")
+    return encoder, about
+
+
+def _classes(record: Any) -> tuple[tuple[str, ...], Kind]:
+    _only(record, {"classes": list, "kind": str}, CLASSES)
+    names = record["classes"]
+    if not 2 - (record["kind"] == "multilabel") <= len(names) <= MOST_CLASSES or record["kind"] not in KINDS:
+        raise ValueError(f"{CLASSES} has {len(names)} classes of kind {record['kind']!r:.20}")
+    if not all(isinstance(name, str) and is_plain(name) for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"{CLASSES} names no classes")
+    if record["kind"] == "binary" and len(names) != 2:
+        raise ValueError(f"{CLASSES} has {len(names)} classes of a binary task")
+    return tuple(names), record["kind"]
+
+
+def _points(record: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
+    _only(record, {"temperature": (float, type(None)), "held_out_images": int, "points": dict}, POINTS)
+    t = record["temperature"]
+    if t is not None and not 0 < t < 1e6:
+        raise ValueError(f"temperature is {t!r:.60}")
+    for name, point in record["points"].items():
+        _only(point, {"compare": str, "thresholds": dict}, f"{POINTS} {name:.40}")
+        if point["compare"] not in (">", ">=") or not set(point["thresholds"]) <= set(classes):
+            raise ValueError(f"{POINTS} {name:.40} compares by {point['compare']!r:.20}, or names other classes")
+        for value in point["thresholds"].values():
+            if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):
+                raise ValueError(f"{POINTS} {name:.40} holds the threshold {value!r:.40}")
+    return dict(record)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_sum(file: Path, sums: Mapping[str, str]) -> None:
+    if _sha256(file) != sums[file.name]:
+        raise ValueError(f"{file.name} is not the file that {CONFIG} names (its SHA-256 is another)")
+
+
+def _arrays(file: Path, sums: Mapping[str, str]) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        found: dict[str, np.ndarray] = load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file.name} is no safetensors file ({error})") from error
+    _check_sum(file, sums)
+    return found
+
+
+def _check_width(net: torch.nn.Module, encoder: Encoder, head: Head) -> None:
+    """Raises ValueError where the head is of other features."""
+    import torch
+
+    with torch.inference_mode():
+        made = net(torch.zeros(1, 3, encoder.size, encoder.size)).shape
+    if made != (1, head.width):
+        raise ValueError(f"{HEAD} is for {head.width} features, the encoder gives {tuple(made)[1:]}")
+
+
+def _net(file: Path, encoder: Encoder, options: dict[str, Any], sums: Mapping[str, str]) -> torch.nn.Module:
+    """Names and shapes are compared before memory is taken for them. Raises ValueError."""
+    import timm
+    import torch
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    from medbench.models.encoder_checks import broken_statistics
+    from medbench.models.readout import with_readout
+
+    def made() -> Any:
+        model: Any = timm.create_model(encoder.architecture, pretrained=False, **options)
+        model.reset_classifier(0)
+        return model
+
+    with torch.device("meta"):  # names and shapes alone
+        wanted = {name: tuple(value.shape) for name, value in made().state_dict().items()}
+    try:
+        with safe_open(file, "pt") as opened:
+            there = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{file.name} is no safetensors file ({error})") from error
+    if wanted != there:
+        wrong = sorted(name for name in {*wanted, *there} if wanted.get(name) != there.get(name))
+        raise ValueError(f"{file.name} does not fit {encoder.architecture}: {len(wrong)} tensors differ, first '{wrong[0]:.60}'")
+    _check_sum(file, sums)
+    with torch.random.fork_rng(devices=[]):
+        model = made()
+    model.load_state_dict(load_file(file))
+    net = with_readout(model, encoder.readout).eval()
+    if broken := broken_statistics(net):
+        raise ValueError(f"{file.name} has batch norms whose statistics are no numbers ({broken[0]})")
+    return net
+
+
+def _inside(net: torch.nn.Module) -> torch.nn.Module:
+    """timm's model, without what reads a vector out of it."""
+    from medbench.models.readout import Readout
+
+    model: torch.nn.Module = net.model if isinstance(net, Readout) else net
+    return model

@@ -1,0 +1,212 @@
+"""Image files -> a CSV file of predictions. One that was killed goes on after the last batch that is on the disk."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medbench.images import decoding, leftovers
+from medbench.models.exported.folder import CONFIG, POINTS
+from medbench.models.exported.model import OWN, ExportedModel
+from medbench.models.features import BATCH
+from medbench.schema import UserError, csv_cell, fingerprint, parsed, spelling
+from medbench.schema.json_records import with_checksum
+from medbench.system import atomic_write, locks
+from medbench.system.csv_rows import csv_rows
+from medbench.system.progress_listener import report_progress
+
+Batch = list[np.ndarray | str]  # pixels, or why an image cannot be read
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One image: what the predictions call it, and its file."""
+
+    id: str
+    file: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What was written. unread: id -> why."""
+
+    images: int
+    resumed: int
+    unread: dict[str, str]
+
+
+def listed(place: Path) -> list[Listed]:
+    """The images of a folder, sorted, named by their path in it; or of a CSV file with a column `path`, from its own folder on, named by its
+    column `id` or as `path` says. Raises UserError where there are none, or two have one name."""
+    if place.is_dir():
+        found = _of_folder(place)
+    elif place.is_file() and place.suffix.lower() in (".csv", ".tsv"):
+        found = _of_csv(place)
+    else:
+        raise UserError(f"{place} is neither a folder of images nor a CSV file.", then="name a folder, or a .csv with a column 'path'")
+    if not found:
+        raise UserError(f"{place} names no image.", allowed=[f"*{suffix}" for suffix in decoding.SUFFIXES])
+    names = [one.id for one in found]
+    if len(set(names)) < len(names):
+        double = next(name for i, name in enumerate(names) if name in names[:i])
+        raise UserError(f"{place} names two images '{double}'.", then="give each an id of its own in a column 'id'")
+    return found
+
+
+def _of_folder(place: Path) -> list[Listed]:
+    found = []
+    for folder, inner, names in os.walk(place):
+        inner[:] = [name for name in inner if not leftovers.left_behind(name)]
+        files = (Path(folder, name) for name in names if not leftovers.left_behind(name))
+        found += [file for file in files if _is_image(file)]
+    return [Listed(file.relative_to(place).as_posix(), file) for file in sorted(found)]
+
+
+def _is_image(file: Path) -> bool:
+    """Scanners name DICOM files without a suffix, or by a number: these are told by their first bytes."""
+    if re.fullmatch(r"(\.\d+)?", file.suffix) and file.is_file():
+        with file.open("rb") as stream:
+            return decoding.is_dicom(stream.read(decoding.HEAD))
+    return file.suffix.lower() in decoding.SUFFIXES
+
+
+def _of_csv(place: Path) -> list[Listed]:
+    try:
+        with place.open(encoding="utf-8-sig", newline="") as stream:
+            rows = csv_rows(stream, "path")
+            header = list(map(spelling, next(rows.reader, [])))
+            if "path" not in header:
+                raise UserError(f"{place} has no column 'path'.", allowed=["path", "id"])
+            wanted, called = header.index("path"), header.index("id" if "id" in header else "path")
+            found = []
+            for row in rows.reader:
+                if len(row) != len(header) and row:
+                    raise UserError(f"{place}, line {rows.line}: {len(row)} cells under {len(header)} columns.")
+                if row:
+                    found.append(Listed(row[called], place.parent / row[wanted]))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{place} cannot be read as CSV ({error}).", then="save it as CSV in UTF-8") from error
+    return found
+
+
+def predict(
+    model: ExportedModel, folder: Path, images: Sequence[Listed], out: Path, *, point: str = OWN, calibrated: bool = False
+) -> Predictions:
+    """Write `out`: id, a probability a class, decision. An image that cannot be read has empty cells, and the others go on.
+
+    folder: the model's. Beside `out` lies NAME.unfinished until all are done. Raises UserError for an operating point or a temperature that the
+    model does not have, OSError for a disk that is full.
+    """
+    model.check_point(point)
+    if calibrated:
+        model.calibrate(np.zeros((0, len(model.classes)), np.float32))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    with locks.locked(out.with_name(f"{out.name}.lock")):
+        key = _key(model, folder, images, point, calibrated)
+        done = _resume(unfinished, key)
+        resumed = sum(map(len, done))
+        with unfinished.open("ab") as stream:
+            _put(stream, {"key": key} if stream.tell() == 0 else None)
+            report_progress("predicting", resumed, len(images), "images")
+            for rows in _scored(model, images[resumed:], point, calibrated):
+                _put(stream, {"rows": rows})
+                done.append(rows)
+                report_progress("predicting", sum(map(len, done)), len(images), "images")
+        rows = [row for batch in done for row in batch]
+        text = _table(model, images, rows)
+        atomic_write.write(out, lambda partial: partial.write_text(text, encoding="utf-8"))
+        unfinished.unlink()
+    out.with_name(f"{out.name}.lock").unlink(missing_ok=True)
+    return Predictions(len(rows), resumed, {one.id: row["unread"] for one, row in zip(images, rows, strict=True) if "unread" in row})
+
+
+def _key(model: ExportedModel, folder: Path, images: Sequence[Listed], point: str, calibrated: bool) -> str:
+    """What an unfinished file must be of: the model, the images by name, size and time, and what is asked."""
+
+    def state(file: Path) -> list[int]:
+        try:
+            found = file.stat()
+        except OSError:
+            return []  # told where it is read
+        return [found.st_size, found.st_mtime_ns]
+
+    texts = [(folder / name).read_text(encoding="utf-8") for name in (CONFIG, POINTS)]  # the first names the hashes of the weights
+    return fingerprint(*texts, [[one.id, *state(one.file)] for one in images], point, calibrated, model.device)
+
+
+def _resume(unfinished: Path, key: str) -> list[list[dict[str, Any]]]:
+    """Batches that are done; what a kill cut off is removed, and so is what is of other images or another model."""
+    if not unfinished.exists():
+        return []
+    found: list[list[dict[str, Any]]] = []
+    whole = 0
+    with unfinished.open("rb") as stream:
+        for i, line in enumerate(stream):
+            try:
+                record = parsed(line)
+                if not line.endswith(b"\n") or (record["key"] != key if i == 0 else not isinstance(record["rows"], list)):
+                    break
+            except (ValueError, KeyError, TypeError):
+                break
+            if i:
+                found.append(record["rows"])
+            whole += len(line)
+    os.truncate(unfinished, whole)
+    return found
+
+
+def _put(stream: Any, record: dict[str, Any] | None) -> None:
+    if record is not None:
+        stream.write(with_checksum(record) + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _scored(model: ExportedModel, images: Sequence[Listed], point: str, calibrated: bool) -> Iterator[list[dict[str, Any]]]:
+    """Batch after batch, the next one decoded meanwhile. A batch holds the same images whether or not a run was killed: its size changes last digits."""
+    parts = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting: list[list[Future[np.ndarray | str]]] = []
+        for part in [*parts, None]:
+            if part is not None:
+                waiting.append([pool.submit(_decoded, model, one.file) for one in part])
+            if waiting and (part is None or len(waiting) > 1):
+                yield _of_batch(model, [future.result() for future in waiting.pop(0)], point, calibrated)
+
+
+def _decoded(model: ExportedModel, file: Path) -> np.ndarray | str:
+    try:
+        return model.decode(file)
+    except UserError as error:
+        return str(error)
+
+
+def _of_batch(model: ExportedModel, batch: Batch, point: str, calibrated: bool) -> list[dict[str, Any]]:
+    pixels = [one for one in batch if isinstance(one, np.ndarray)]
+    answers: Iterator[dict[str, Any]] = iter(())
+    if pixels:
+        probabilities, own = model.score(np.stack(pixels))
+        decisions = model.decide(probabilities, own, point)
+        shown = model.calibrate(probabilities) if calibrated else probabilities
+        answers = iter([{"p": row.tolist(), "decision": word} for row, word in zip(shown, decisions, strict=True)])
+    return [{"unread": one} if isinstance(one, str) else next(answers) for one in batch]
+
+
+def _table(model: ExportedModel, images: Sequence[Listed], rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", *map(csv_cell, model.classes), "decision"])
+    for one, row in zip(images, rows, strict=True):
+        numbers = [""] * len(model.classes) if "unread" in row else [f"{value:.9g}" for value in row["p"]]  # nine digits are a float32
+        writer.writerow([csv_cell(one.id), *numbers, csv_cell(row.get("decision", ""))])
+    return text.getvalue()

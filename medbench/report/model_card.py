@@ -1,0 +1,195 @@
+"""The card of an exported model, in the layout of a Hugging Face model card: what it is, what it was trained on, how good it is, what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from medbench.report.clinical import class_records, draw_of, read_predictions
+from medbench.report.leaderboard import notes
+from medbench.report.leaderboard.standard_tables import grid
+from medbench.report.model_choice import ModelChoice
+from medbench.schema import Task, in_markdown, registry
+from medbench.stats import number_format
+from medbench.stats.metrics import METRICS
+
+UNKNOWN = "not known to medbench"
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a model was exported. command: without places. of_run: the folder's own commands. difference: of the new fit's probabilities from the saved
+    ones; written: of the folder's, on `tried` test images."""
+
+    command: str
+    of_run: Sequence[str]
+    difference: float
+    written: float
+    tried: int
+
+
+def model_card(choice: ModelChoice, points: Mapping[str, Any], making: Making, *, specificity: float, sensitivity: float) -> str:
+    """Markdown with the header that the Hugging Face hub reads."""
+    board, row = choice.board, choice.row
+    name = f"{board.about['title']}: {row.cell.method} {row.cell.encoder}, {row.cell.protocol}, {row.cell.labels} labels"
+    parts = [
+        *_header(choice),
+        f"# {in_markdown(name)}",
+        "",
+        "**Not a medical device.** For research. Nobody has tested this model for any use on patients. Check it on images of your own site first.",
+        "",
+        *_section("What it does", _task(choice)),
+        *_section("What it was made of", _made_of(choice)),
+        *_section("How to use it", _use(choice)),
+        *_section("How good it is", _quality(choice)),
+        *_section("Operating points", _points(choice, points, specificity, sensitivity)),
+        *_section("What a user must know", _known(choice)),
+        *_section("How it was made", _made(choice, making)),
+    ]
+    return "\n".join(parts)
+
+
+def _section(title: str, lines: Iterable[str]) -> list[str]:
+    return [f"## {title}", "", *lines, ""]
+
+
+def _entry(choice: ModelChoice) -> Task | None:
+    """The task as it is registered; None for a folder of the user's own."""
+    return registry.tasks().get(choice.row.cell.task.partition(":")[0])
+
+
+def _licence(choice: ModelChoice) -> str:
+    entry = _entry(choice)
+    return entry.licence if entry and entry.licence and choice.row.cell.data != "phantom" else UNKNOWN
+
+
+def _header(choice: ModelChoice) -> list[str]:
+    """YAML; each text as JSON, which YAML reads."""
+    fields = {
+        "license": "other",
+        "license_name": _licence(choice),
+        "library_name": "timm",
+        "pipeline_tag": "image-classification",
+        "tags": ["medical", "medbench", choice.row.cell.method],
+    }
+    return ["---", *(f"{name}: {json.dumps(value)}" for name, value in fields.items()), "---", ""]
+
+
+def _bullets(said: Mapping[str, object]) -> list[str]:
+    return [f"- {name}: {in_markdown(str(value))}" for name, value in said.items()]
+
+
+def _task(choice: ModelChoice) -> list[str]:
+    about, cell = choice.board.about, choice.row.cell
+    drawn = cell.data == "phantom"
+    data = "PHANTOM: drawn images, no patient. This model knows nothing of real images" if drawn else cell.data
+    return _bullets(
+        {
+            "task": f"{about['title']} ({about['kind']})",
+            "classes": ", ".join(about["classes"]),
+            "data": data,
+            "licence of the data": _licence(choice),
+            "images and groups of each part": "; ".join(f"{name} {n} images, {g} groups" for name, (n, g) in about["parts"].items()),
+            "what a group is": about["groups"] or "not known: images of one patient may stand in several parts",
+        }
+    )
+
+
+def _made_of(choice: ModelChoice) -> list[str]:
+    row = choice.row
+    origin = row.provenance
+    return _bullets(
+        {
+            "labelled images": f"{row.n_labels} ({row.cell.labels} of the training part, seed {row.cell.seed})",
+            "of each class": ", ".join(f"{name} {n}" for name, n in origin.get("subset_classes", {}).items()) or "not saved",
+            "encoder": f"{row.cell.encoder}, readout {row.cell.readout}, {origin.get('preprocessing', 'preprocessing not saved')}",
+            "method": f"{row.cell.method}, source {row.cell.source}, weights {origin['weights']}",
+            "the encoder was trained on": ", ".join(origin["trained_on"]) or "nothing, or not known",
+            "classifier": f"{row.cell.protocol}, {', '.join(f'{name} {value}' for name, value in row.chosen.items())}",
+        }
+    )
+
+
+def _use(choice: ModelChoice) -> list[str]:
+    cell = choice.row.cell
+    return [
+        "```",
+        "medbench predict FOLDER images/ --out predictions.csv",
+        "```",
+        "",
+        "In Python `medbench.load(FOLDER).predict_proba(files)`. timm loads the encoder alone: "
+        '`timm.create_model("local-dir:FOLDER", pretrained=True)`.',
+        "",
+        f"The whole image is squeezed to {cell.size} x {cell.size} pixels, nothing is cropped. `head.safetensors` holds the classifier; there is no pickle.",
+    ]
+
+
+def _quality(choice: ModelChoice) -> list[str]:
+    line, row = choice.line, choice.row
+    body = []
+    for metric, about in METRICS.items():
+        if metric in line.plain:
+            s = line.summary(metric)
+            own = number_format.number_text(row.metrics[metric]["value"])
+            spread = number_format.number_text(s.sd) if s.sd is not None else ""
+            body.append([about.title, own, number_format.estimate_text(s.mean, s.low, s.high), spread])
+    several = f"mean of {len(line.rows)} draws (95 % interval)" if len(line.rows) > 1 else "with 95 % interval"
+    made = grid([["metric", "this model", several, "sd over draws"], *body])
+    of = f"On the {choice.board.target} part, which chose nothing. The mean says what such a model is worth; this one is a draw of it."
+    return [of, "", *made]
+
+
+def _points(choice: ModelChoice, points: Mapping[str, Any], specificity: float, sensitivity: float) -> list[str]:
+    if not points["held_out_images"]:
+        return ["None: nothing was held out inside the labelled subset, so that no threshold can be chosen without the test part."]
+    t = points["temperature"]
+    reached = _reached(choice, specificity, sensitivity)
+    body = []
+    for name, point in points["points"].items():
+        for label, threshold in point["thresholds"].items():
+            shown = "too few held out" if threshold is None else f"{point['compare']} {threshold:.4g}"
+            body.append([name, label, shown, *reached[name.partition("-")[0], label]])
+    told = (
+        f"Chosen on {points['held_out_images']} images of the labelled subset by models that did not see them; each class against the rest."
+    )
+    heat = f"Temperature {t:.3g}: `--calibrated` applies it." if t is not None else "No temperature: too few images were held out."
+    header = ["point", "class", "score", "sensitivity there", "specificity there"]
+    return [told, f"`there`: on the {choice.board.target} part, with 95 % interval. {heat}", "", *grid([header, *body])]
+
+
+def _reached(choice: ModelChoice, specificity: float, sensitivity: float) -> dict[tuple[str, str], list[str]]:
+    """(rule, class) -> what its threshold reaches on the scored part, as `clinical` measures it."""
+    answers = replace(read_predictions(choice.line), draws=[draw_of(choice.store.scores(choice.row))])
+    records = class_records(answers, specificity=specificity, sensitivity=sensitivity)
+    found = {(one["class"], one["metric"]): number_format.estimate_text(one["mean"], one["low"], one["high"], ".2f") for one in records}
+    names = {
+        "sensitivity": ("achieved_sensitivity", "specificity_at_sensitivity"),
+        "specificity": ("sensitivity_at_specificity", "achieved_specificity"),
+    }
+    return {
+        (rule, label): [found[label, metric] for metric in metrics]
+        for rule, metrics in names.items()
+        for label in dict.fromkeys(one["class"] for one in records)
+    }
+
+
+def _known(choice: ModelChoice) -> list[str]:
+    """Marks of data and encoder (leaks, copies, shortcuts), and how it was chosen."""
+    board = replace(choice.board, lines=[choice.line])
+    texts = [*map(str, notes(board)), *(str(mark) for mark in choice.board.about.get("audit", ())), *choice.said]
+    return [f"- {in_markdown(text)}" for text in dict.fromkeys(texts)] or ["Nothing was found that is marked."]
+
+
+def _made(choice: ModelChoice, making: Making) -> list[str]:
+    origin = choice.row.provenance
+    versions = ", ".join(f"{name} {number}" for name, number in origin.get("versions", {}).items()) or "not saved"
+    said = {
+        "row": choice.row.fingerprint,
+        "versions of the run": versions,
+        "device of the run": origin.get("device", "not saved"),
+        "the fit was made again": f"a probability of the {choice.board.target} part differs by {making.difference:.2g} at most from the saved one",
+        "this folder": f"on the pixels of {making.tried} images of it, by {making.written:.2g} at most",
+    }
+    return ["```", *making.of_run, making.command, "```", "", *_bullets(said)]
