@@ -189,6 +189,11 @@ def test_corrupt_images_among_good_ones_are_all_named(refused: Callable[..., str
         (["/etc/passwd,a"], r"'/etc/passwd' is no relative path that stays in the CSV's folder"),
         (["train/nv/none.png,a"], r"1 of 7 images do not exist in .*: train/nv/none\.png\. Next: mend their paths"),
         (["train/nv/train0.png,b"], r"images\.csv line 8 repeats 'train/nv/train0\.png' of line 2 with another label"),
+        (["train/nv/" + "x" * 300 + ".png,a"], r"images\.csv line 8: 'train/nv/x+\.\.\.' is longer than a file's name can be"),
+        (
+            ["train/nv/train9.png,c\x1b[2J", "train/nv/train8.png,c\x1b[2J"],
+            r"The name 'c\\x1b\[2J' holds control characters\. Next: rename",
+        ),
         (["train/nv/train9.png,"], r"images\.csv line 8 has no label"),
     ],
 )
@@ -337,6 +342,11 @@ def test_a_cache_that_cannot_be_written(refused: Callable[..., str], tmp_path: P
             "rows.jsonl",
             {"provenance": {}},
             r"rows\.jsonl, line 1, is not a record of medbench \(provenance lacks weights\)\. Next: remove that",
+        ),
+        (
+            "rows.jsonl",
+            {"metrics": {"auc": {"value": 2**70, "low": None, "high": None}}},
+            r"rows\.jsonl, line 1, is not a record of medbench \(a metric is beyond 1e\+09\)",
         ),
         ("rows.jsonl", {"cost": {}}, r"rows\.jsonl, line 1, is not a record of medbench \(cost lacks seconds\)"),
         ("rows.jsonl", {"metrics": {}}, r"rows\.jsonl, line 1, is not a record of medbench \(metrics lacks auc\)"),

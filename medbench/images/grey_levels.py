@@ -6,6 +6,7 @@ import numpy as np
 
 from medbench.schema import UserError
 
+_WORDS = 1 << 16  # that two bytes can be
 MAX_PIXELS = 89_478_485  # Pillow's own warning level: 256 MB of RGB; more is a bomb, or a slide that must be tiled
 
 
@@ -37,6 +38,10 @@ def colour_bits(x: np.ndarray, share: float = 0.999) -> int:
 
 def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
     """uint8: 0 at `low` and below, 255 at `high` and above, linear between, rounded."""
+    if x.dtype in (np.uint16, np.int16) and x.size > _WORDS:  # each word once: a float a pixel takes 16 times the memory of what comes out
+        words = np.arange(_WORDS, dtype=np.uint16).view(x.dtype)
+        table: np.ndarray = ramp(words, low, high)
+        return table[x.view(np.uint16)]
     span = high - low or 1.0
     return np.clip((x.astype(np.float64) - low) * (255 / span) + 0.5, 0, 255).astype(np.uint8)
 

@@ -186,11 +186,12 @@ class Row:
         checked(record, _ROW)
         metrics, cost, provenance = record["metrics"], record["cost"], record["provenance"]
         checked(metrics, dict.fromkeys(["auc", *metrics], dict), "metrics")
-        if not {type(entry.get(name, ...)) for entry in metrics.values() for name in _VALUES} <= set(
-            NUMBER
-        ):  # the most of all there is to check
+        kinds = {type(entry.get(name, ...)) for entry in metrics.values() for name in _VALUES}  # the most of all there is to check
+        if not kinds <= set(NUMBER):
             for name, entry in metrics.items():
                 checked(entry, _VALUES, name)
+        if int in kinds and any(abs(entry[name] or 0) > _MOST for entry in metrics.values() for name in _VALUES):
+            raise ValueError(f"a metric is beyond {_MOST:g}")
         checked(cost, dict.fromkeys(["seconds", *cost], NUMBER), "cost")
         checked(provenance, _PROVENANCE, "provenance")
         check_hash(record["fingerprint"], "fingerprint")
@@ -206,6 +207,7 @@ _ROW = {
     **dict.fromkeys(("cell", "metrics", "chosen", "cost", "provenance"), dict),
     **{"fingerprint": str, "n_labels": int, "n_requested": int},
 }
+_MOST = 1e9  # of a metric; a whole number of JSON may be larger than any float
 _VALUES = dict.fromkeys(("value", "low", "high"), NUMBER)
 _PROVENANCE = {"weights": str, "trained_on": list, "precision": str, "target": str}
 _LATER: dict[str, type | tuple[type, ...]] = {  # what rows of older versions lack

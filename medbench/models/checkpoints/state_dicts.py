@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from medbench.models.checkpoints import averaged
 from medbench.schema import UserError
+from medbench.system import archive_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -220,9 +221,9 @@ def _read(file: Path) -> Mapping[str, Any]:
 def _check_zip(file: Path) -> None:
     """Raises UserError for a zip archive that torch.save did not make."""
     try:
-        with zipfile.ZipFile(file) as archive:
+        with archive_errors.reading(ValueError), zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, IndexError, OSError):
+    except ValueError:
         return  # torch says what is wrong with it
     if any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names):
         what, then = "is a TorchScript program, not weights alone", "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')"

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench import images
-from medbench.schema import PARTS, Kind, Mark, Split, Task, TaskFamily, UserError, alike, spelling, visible
+from medbench.schema import PARTS, Kind, Mark, Split, Task, TaskFamily, UserError, alike, is_plain, spelling, visible
 from medbench.stats import splits
 from medbench.stats.metadata_levels import is_blank, is_missing
 from medbench.tasks._joined_groups import joined
@@ -78,6 +78,7 @@ def open_folder(argument: str, *, ordinal: bool = False, order: Sequence[str] = 
         marks.append(Mark("remark", f"no group column{likely}: images of one patient may stand on both sides"))
     if "test" not in parts:
         raise UserError(f"The split leaves no image for test.{''.join(f' {mark.text}.' for mark in told)}", then="add images, or groups")
+    _check_names([place.name, *classes])
     return Task(
         name=f"folder:{place.name}",
         version=VERSION,
@@ -93,6 +94,13 @@ def open_folder(argument: str, *, ordinal: bool = False, order: Sequence[str] = 
         marks=tuple(marks),
         settings={"split": made if shares else "given", "ordinal": ordinal},
     )
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Raises UserError for one with control characters, which tables, files and figures would have to leave out."""
+    for name in names:
+        if not is_plain(name):
+            raise UserError(f"The name {name!r:.80} holds control characters.", then="rename that class or folder")
 
 
 def listing_of(argument: str) -> Listing:

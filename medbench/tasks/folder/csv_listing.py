@@ -96,6 +96,8 @@ def _relative(paths: Sequence[str], where: Sequence[str]) -> list[str]:
         if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", text):
             what = f"{line}: '{text}' is no relative path that stays in the CSV's folder."
             raise UserError(what, then="put the CSV file above its images, with paths relative to it")
+        if max(len(part.encode(errors="replace")) for part in path.parts) > 255 or len(text) > 4000:
+            raise UserError(f"{line}: '{text[:80]}...' is longer than a file's name can be.")
         ids.append(path.as_posix())
     return ids
 
