@@ -41,12 +41,13 @@ MarkKind = Literal[
 #: column      how a metadata column was read                                          confounded a metadata column goes with the class
 #: judged      how many lines were ever judged on these images
 #: rare        classes of too few groups                                               worst class what the best line finds of it
+#: degenerate  lines that decide nearly all images for one class, or none for a frequent one
 NoteKind = (
     MarkKind
     | Literal["drawn", "phantom", "left out", "unaudited", "selection", "seen", "quick", "setting", "chance", "weights", "failed"]
     | Literal["legend", "mean rank", "rank test", "area", "savings", "pairs", "column", "confounded"]
     | Literal["class groups", "baseline"]
-    | Literal["judged", "rare", "worst class", "enriched"]
+    | Literal["judged", "rare", "worst class", "enriched", "degenerate"]
 )
 #: Kinds that begin with a word in capitals where they are shown.
 HEADED = frozenset(
@@ -65,6 +66,7 @@ HEADED = frozenset(
         "selection",
         "seen",
         "rare",
+        "degenerate",
     }
 )
 

@@ -15,6 +15,7 @@ import numpy as np
 from medbench import stats
 from medbench.report.leaderboard.class_groups import UNKNOWN, ClassGroups, class_groups
 from medbench.report.leaderboard.class_scores import ClassScores, class_scores
+from medbench.report.leaderboard.degenerate import Degenerate, of_rows
 from medbench.report.leaderboard.newest_audit import with_newest_audit
 from medbench.run.store import Store, lines_judged
 from medbench.schema import Cell, Note, PlannedCell, Row, UserError, parse_budget
@@ -91,6 +92,11 @@ class LeaderboardEntry:
     def class_scores(self) -> ClassScores | None:
         """Of a complete line; None where predictions were not shared."""
         return class_scores(self.rows, self.stores)
+
+    @cached_property
+    def degenerate(self) -> Degenerate:
+        """What is wrong with the decisions of a complete line; nothing where predictions were not shared."""
+        return of_rows(self.rows, self.stores)
 
     @cached_property
     def pretrainings(self) -> int:

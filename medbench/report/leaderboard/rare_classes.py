@@ -1,4 +1,5 @@
-"""Classes of which too few groups are there to say anything, and what a line finds of the class that it finds least of."""
+"""What is said of classes above a table: of which too few groups are there, which one the best line finds least of, and whose decisions hang little on
+the image."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medbench.report.leaderboard.class_scores import ClassScores
+from medbench.report.leaderboard.degenerate import Degenerate
 from medbench.report.leaderboard.lines import Leaderboard, LeaderboardEntry
 from medbench.schema import Note
 from medbench.stats import number_format
@@ -14,12 +16,13 @@ from medbench.stats import number_format
 FEW = 10  # groups of a class: of ten, nine found have the exact 95 % interval .55 to .998
 NAMED = 6  # classes in a sentence
 MANY = 100  # lines: of more, tables say nothing of each one's classes
-ABOVE = frozenset({"rare", "worst class"})  # kinds of the notes that stand above a table
+ABOVE = frozenset({"rare", "worst class", "degenerate"})  # kinds of the notes that stand above a table
 
 
 def class_notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
-    """What stands above every table of a board: its rare classes, and of its best line at the most labels which class it finds least of."""
-    return [*_rare(board), *_least_found(board, board.shown(metric))]
+    """What stands above every table of a board: its rare classes, and of its best line at the most labels which class it finds least of,
+    and lines whose decisions hang little on the image."""
+    return [*_rare(board), *_least_found(board, board.shown(metric)), *_degenerate(board, board.shown(metric))]
 
 
 def rare_classes(board: Leaderboard) -> dict[str, dict[str, int]]:
@@ -63,6 +66,43 @@ def _least_found(board: Leaderboard, metric: str) -> list[Note]:
     best = max((line for line in done if line.cell.labels == done[-1].cell.labels), key=lambda line: line.merit(metric))
     scores = best.class_scores
     return [Note("worst class", _found_text(board, best, scores) + _enough_text(board, scores))] if scores else []
+
+
+def _degenerate(board: Leaderboard, metric: str) -> list[Note]:
+    """Lines whose decisions are nearly all of one class, or none of a frequent one (`degenerate`). Of a board of more than `MANY` lines, whose scores
+    take long to read, the best line of each budget is looked at."""
+    asked = [line for line in board.lines if line.complete and metric in line.plain]
+    if few := len(board.lines) > MANY:
+        known = [line for line in asked if not np.isnan(line.plain[metric]).any()]
+        asked = [max((line for line in known if line.cell.labels == of), key=lambda line: line.merit(metric))
+                 for of in dict.fromkeys(line.cell.labels for line in known)]  # fmt: skip
+    each = [f"{board.called(line)} at {line.cell.labels} {_wrong(line.degenerate, board)}" for line in asked if line.degenerate]
+    if not each:
+        return []
+    more = f"; and {len(each) - NAMED} more lines" if len(each) > NAMED else ""
+    looked = " Of each budget the best line alone was looked at." if few else ""
+    ends = "Such decisions say little of an image, whatever their accuracy; AUC does not use them."
+    return [Note("degenerate", f"{'; '.join(each[:NAMED])}{more}. {ends}{looked}")]
+
+
+def _wrong(found: Degenerate, board: Leaderboard) -> str:
+    """`decides nv for 100 % of the images (67 % are), never mel`."""
+    names = board.about["classes"]
+    said = []
+    if found.answer is not None:
+        said.append(f"decides {names[found.answer]} for {found.decided:.1%} of the images ({found.share:.1%} are)")
+    if found.never:
+        said.append(f"never decides {_listed([str(names[c]) for c in found.never])}")
+    said += [
+        f"says {word} of nearly every image for {_listed(alike)}"
+        for value, word in ((0, "no"), (1, "yes"))
+        if (alike := [str(names[c]) for c, of in found.labels if of == value])
+    ]
+    return ", ".join(said)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _found_text(board: Leaderboard, line: LeaderboardEntry, scores: ClassScores) -> str:
