@@ -5,8 +5,10 @@ lie, is held there). `HIDDEN` rectified units, then a linear layer; PyTorch's us
 falling to 0 along half a cosine, weight decay `DECAY`, batches of `BATCH` images without replacement, of all images where there are no more.
 Cross-entropy, classes weighted as they come; several labels: binary cross-entropy over the labels that are known.
 
-Every number above is a constant, the same for every task, budget and method, and none was tuned on any of the tasks: a budget that chooses its own
-(`linear`) may well be better. Initialisation and order of images hang on the cell's seed alone, and each draw is trained by itself.
+Every number above is a constant, the same for every task, budget and method, and none was tuned on any of the tasks: a budget that chooses
+its own (`linear`) may well be better. Its probabilities are too sure: on the validation part of HAM10000 (supervised features at 64 px, 5
+draws) AUC and ECE at 5 a class, 1 % and 10 % are .67, .69, .79 and .41, .27, .20; those of `linear` .67, .70, .81 and .08, .05, .04.
+Initialisation and order of images hang on the cell's seed alone, and each draw is trained by itself.
 
 A class without a labelled image gets probability 0. A label of which only one value was seen gets the smoothed base rate
 (positives + 1) / (known + 2). Ordinal classes are treated as nominal.

@@ -6,7 +6,8 @@ Nothing is chosen and nothing is trained.
   unlabelled rest of the training pool takes no part.
 - Scores: the softmax of the negative squared Euclidean distances to the centroids, at temperature 1 as in the paper's prototypes. A length of 1 bounds
   the distances, so that these probabilities are soft: their order tells, their calibration does not. Decisions: the nearest, ties to the
-  lower class index. How frequent a class is plays no part.
+  lower class index. How frequent a class is plays no part:
+  on the validation part of HAM10000 (as in `mlp`) its balanced accuracy at 10 % is .38, that of `linear` .23, and its accuracy .40 and .69.
 - Several labels: one pair of centroids a label, of the positives and of the negatives among the images that know it, in one centred space; the
   softmax over the two. A label of which only one value was seen gets its smoothed base rate (positives + 1) / (known + 2).
 
