@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import threading
@@ -266,6 +267,30 @@ def test_files_that_are_no_images_are_named(tmp_path, data, reason):
     file.write_bytes(data)
     with pytest.raises(UserError, match=rf"x\.png.*{reason}"):
         images.decode(file)
+
+
+@pytest.mark.parametrize("what", ["profile", "text"])
+def test_a_png_with_a_large_profile_or_text_is_no_corrupt_file(tmp_path, what):
+    from PIL.PngImagePlugin import PngInfo
+
+    pixels = RNG.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    large, texts = bytes(3 << 20), PngInfo()
+    if what == "text":
+        texts.add_text("report", large.decode(), zip=True)
+    Image.fromarray(pixels).save(tmp_path / "x.png", pnginfo=texts, icc_profile=large if what == "profile" else None)
+    assert (np.asarray(decoding.picture(tmp_path / "x.png")) == pixels).all()
+
+
+def test_more_pixels_than_pillow_opens_are_told_as_such(tmp_path):
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    made = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    (tmp_path / "x.png").write_bytes(made)
+    with pytest.raises(UserError, match=r"it has more than 178,956,970 pixels; at most 89,478,485 are read: cut it into tiles first"):
+        decoding.picture(tmp_path / "x.png")
 
 
 def test_missing_file_and_folder_are_named(tmp_path):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medbench.images.grey_levels import check_pixels, grey8
+from medbench.images.grey_levels import MAX_PIXELS, check_pixels, grey8
 from medbench.schema import Drawn, Image, UserError
 
 if TYPE_CHECKING:
@@ -127,13 +127,17 @@ def _decode_dicom(data: bytes) -> PIL.Image.Image:
 
 
 def _decode_pillow(data: bytes, wanted: int | None) -> PIL.Image.Image:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
     from PIL.TiffImagePlugin import TiffImageFile
 
     from medbench.images import deep_colour, tiff
 
+    # A colour profile or a report in a PNG may be larger than 1 MB; all of its texts together stay within 64 MB.
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
     try:
         im = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError:
+        raise UserError(f"it has more than {2 * MAX_PIXELS:,} pixels; at most {MAX_PIXELS:,} are read: cut it into tiles first.") from None
     except UnidentifiedImageError:
         if format_of(data[:HEAD]) == "tiff":
             raise UserError("its form of TIFF is not read: save it as plain grey or RGB of 8 or 16 bits.") from None
