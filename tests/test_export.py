@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import pickle
 import re
 import shutil
@@ -283,8 +284,13 @@ def test_a_poisoned_folder_is_refused_in_one_line(tmp_path: Path, monkeypatch: p
 def test_what_is_no_list_of_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("file\nx.png\n")
     (tmp_path / "b.csv").write_text("path,id\nx.png,1\ny.png,1\n")
+    (tmp_path / "c.csv").write_text("path\nx\0.png\n")
+    (tmp_path / "d.csv").write_text("path,id\nx.png\n")
     (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "empty" / "pipe.png")
     for name, why in {
+        "c.csv": "line 2: a path cannot",
+        "d.csv": "line 2: 1 cells under 2",
         "a.csv": "no column 'path'",
         "b.csv": "two images '1'",
         "empty": "names no image",
@@ -292,6 +298,12 @@ def test_what_is_no_list_of_images_is_refused(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(UserError, match=why):
             prediction.listed(tmp_path / name)
+    (tmp_path / "linked" / "in").mkdir(parents=True)
+    (tmp_path / "linked" / "in" / "a.png").touch()
+    (tmp_path / "linked" / "back").symlink_to(tmp_path / "linked")
+    (tmp_path / "linked" / "gone.png").symlink_to(tmp_path / "nothing")
+    (tmp_path / "linked" / "notes.txt").touch()
+    assert [one.id for one in prediction.listed(tmp_path / "linked")] == ["gone.png", "in/a.png"]
 
 
 def test_the_choice_goes_by_held_out_scores_and_says_where_the_test_part_disagrees(tmp_path: Path) -> None:

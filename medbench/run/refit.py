@@ -110,8 +110,13 @@ def _apart(found: np.ndarray, saved: np.ndarray) -> float:
 def _planned(grids: Sequence[Grid], row: Row) -> tuple[Plan, Unit, PlannedCell]:
     """Where the row's fingerprint stands. Raises UserError with what differs where it does in none."""
     why: list[str] = []
-    for grid in grids:
-        plan = plan_grid(narrowed(grid, row.cell))
+    for i, grid in enumerate(grids):
+        try:
+            plan = plan_grid(narrowed(grid, row.cell))
+        except UserError:
+            if i + 1 < len(grids) or why:
+                continue  # another command of the folder may have made the row
+            raise
         for unit in plan.units:
             for planned in unit.cells:
                 if planned.fingerprint == row.fingerprint:

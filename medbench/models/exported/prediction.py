@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from medbench.images import decoding, leftovers
+from medbench.images.hashing import check_names
 from medbench.models.exported.folder import CONFIG, POINTS
 from medbench.models.exported.model import OWN, ExportedModel
 from medbench.models.features import BATCH
@@ -53,6 +54,7 @@ def listed(place: Path) -> list[Listed]:
         found = _of_csv(place)
     else:
         raise UserError(f"{place} is neither a folder of images nor a CSV file.", then="name a folder, or a .csv with a column 'path'")
+    check_names(str(one.file) for one in found)
     if not found:
         raise UserError(f"{place} names no image.", allowed=[f"*{suffix}" for suffix in decoding.SUFFIXES])
     names = [one.id for one in found]
@@ -63,16 +65,28 @@ def listed(place: Path) -> list[Listed]:
 
 
 def _of_folder(place: Path) -> list[Listed]:
-    found = []
-    for folder, inner, names in os.walk(place):
+    found, visited = [], set()
+    for folder, inner, names in os.walk(place, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:  # a link that leads back up
+            inner.clear()
+            continue
+        visited.add(real)
         inner[:] = [name for name in inner if not leftovers.left_behind(name)]
         files = (Path(folder, name) for name in names if not leftovers.left_behind(name))
         found += [file for file in files if _is_image(file)]
     return [Listed(file.relative_to(place).as_posix(), file) for file in sorted(found)]
 
 
+def _refuse(error: OSError) -> None:
+    raise error
+
+
 def _is_image(file: Path) -> bool:
-    """Scanners name DICOM files without a suffix, or by a number: these are told by their first bytes."""
+    """Scanners name DICOM files without a suffix, or by a number: these are told by their first bytes. A link to nothing is an image that cannot be
+    read; a pipe or a socket is none, and opening it could wait for ever."""
+    if file.exists() and not file.is_file():
+        return False
     if re.fullmatch(r"(\.\d+)?", file.suffix) and file.is_file():
         with file.open("rb") as stream:
             return decoding.is_dicom(stream.read(decoding.HEAD))
@@ -91,6 +105,8 @@ def _of_csv(place: Path) -> list[Listed]:
             for row in rows.reader:
                 if len(row) != len(header) and row:
                     raise UserError(f"{place}, line {rows.line}: {len(row)} cells under {len(header)} columns.")
+                if row and "\0" in row[wanted]:
+                    raise UserError(f"{place}, line {rows.line}: a path cannot hold a zero byte.")
                 if row:
                     found.append(Listed(row[called], place.parent / row[wanted]))
     except (UnicodeDecodeError, csv.Error) as error:
