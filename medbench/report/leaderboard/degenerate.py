@@ -3,8 +3,8 @@
 The rule, for exclusive classes. A line *answers one class* if, in the median of its draws, it decides for all others together less than `SELDOM` times as
 often as they occur. It *never decides* for a class that no draw gives any image. Two conditions keep ordinary lines out:
 - Frequent: the class (the others together) is at least a third as frequent as the most frequent class (the answered one): a share of `FREQUENT` of the two.
-  A calibrated classifier seldom decides for what is rarer, however well it ranks: it takes the likelier class. On HAM10000 a linear probe
-  with all labels decides no image for 1 % of the classes' images.
+  A calibrated classifier seldom decides for what is rarer, however well it ranks: it takes the likelier class. On HAM10000 linear probes on
+  all labels decide no image for the class that 1 % of the images have.
 - Enough: so many of its groups are scored that none, or one in twenty, is no chance. Two normal scores with an AUC of .7, at odds of 3 to 1,
   decide for the rarer class .23 times as often as it occurs; with `ENOUGH` groups none has a probability of e^-4.6, .01.
 Of several labels each is a task of its own, its two values the classes; so only a label that 25 to 75 % of the images have is looked at.
