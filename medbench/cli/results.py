@@ -134,7 +134,7 @@ def plot(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="curves, heatmap, cd, cost, reliability, confusion, attention, shift; several with commas. Default: all that can be drawn."
+            help="curves, forest, heatmap, cd, cost, reliability, confusion, attention, shift; several with commas. Default: all that can be drawn."
         ),
     ] = None,
     metric: Metric = None,

@@ -178,8 +178,9 @@ def _classes(boards: Sequence[Leaderboard]) -> list[str]:
     for board in boards:
         where = f"On {board.about['title']}, " if len(boards) > 1 else ""
         for note in class_notes(board):
-            said = where + note.text
-            found.append(escape_tex(said[:1].upper() + said[1:] if note.kind == "rare" else said))
+            if note.kind == "rare":  # the others are results
+                said = where + note.text
+                found.append(escape_tex(said[:1].upper() + said[1:]))
     return found
 
 

@@ -42,7 +42,8 @@ def reliability(boards: Sequence[Leaderboard], metric: str | None, width: str) -
                 (handles[line.name],) = ax.plot(
                     *curves[place], color=style.colour, marker=style.marker, linestyle=style.stroke, clip_on=False
                 )
-        ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="share of right answers")
+        ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share of right answers")
+        ax.set_box_aspect(1)
         state = f"\n{states[place]}" if states[place] else ""
         ax.set_title(f"{without_mathtext(board.title)}\n{board.budgets()[-1]} labels{state}", loc="left")
         ax.spines[["top", "right"]].set_visible(False)
@@ -64,7 +65,7 @@ def calibration_curves(board: Leaderboard) -> dict[LeaderboardEntry, list[tuple[
             kept = [which == b for b in range(ECE_BINS) if (which == b).sum() >= _FEWEST * len(line.rows)]
             means = [[float(values[bin_].mean()) for bin_ in kept] for values in (confidence, right)]
             found.setdefault(line, []).append((means[0], means[1]))
-    return found
+    return {line: curves for line, curves in found.items() if curves[0][0]}  # else no bin holds images enough
 
 
 def attention(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:

@@ -51,12 +51,13 @@ def _one(board: Leaderboard, metric: str, width: str, *, alone: bool) -> Drawing
     figure = Figure(figsize=(inches, 0.75 + 0.17 * len(order)), layout="constrained")
     axes = figure.subplots(1, len(found), squeeze=False, sharey=True, sharex=True)[0]
     for ax, (budget, gaps) in zip(axes, found.items(), strict=True):
-        _panel(ax, [(order.index(name), gap, shown) for name, (gap, shown) in gaps.items()])
+        _panel(ax, [(order.index(name), gap, shown) for name, (gap, shown) in gaps.items()], ticks=4 if inches / len(found) > 2 else 2)
         ax.set_title(f"{budget} labels", loc="left")
     axes[0].set_yticks(range(len(order)), [without_mathtext(names[name]) for name in order])
     axes[0].invert_yaxis()
     what = f"difference in {METRICS[metric].title} to {without_mathtext(names[base.name])}"
-    figure.supxlabel(f"{what} (filled: shown to differ; grey: within {MARGIN:g}, practically equal)", size=7)
+    shown_as = f"bar: 95 %, alone; filled: differs, corrected; band: within {MARGIN:g}"
+    figure.supxlabel(f"{what}\n{shown_as}", size=7, linespacing=1.4)
     said = left_out([board], [few])
     figure.suptitle(without_mathtext("; ".join(filter(None, [board.title, said]))), x=0.01, ha="left", size=7.5)
     name = "forest" if alone else f"forest-{board.title}"
@@ -77,8 +78,8 @@ def _known(line: LeaderboardEntry, metric: str) -> bool:
     return metric in line.plain and not np.isnan(line.plain[metric]).any()
 
 
-def _panel(ax: Axes, marks: Sequence[tuple[int, stats.Estimate, bool]]) -> None:
-    """Draw (row, difference, whether it is shown to be one) from above to below."""
+def _panel(ax: Axes, marks: Sequence[tuple[int, stats.Estimate, bool]], ticks: int) -> None:
+    """Draw (row, difference, whether it is shown to be one) from above to below, over at most so many steps between ticks."""
     from matplotlib.ticker import MaxNLocator
 
     ax.axvspan(-MARGIN, MARGIN, color="0.93", zorder=0)
@@ -89,6 +90,6 @@ def _panel(ax: Axes, marks: Sequence[tuple[int, stats.Estimate, bool]]) -> None:
         if not np.isnan(low):
             ax.plot([low, high], [row, row], color=colour, linewidth=1.1, zorder=2)
         ax.plot([gap.value], [row], "o", color=colour, markerfacecolor=colour if different else _OPEN, markersize=4, zorder=3)
-    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.xaxis.set_major_locator(MaxNLocator(ticks))
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
