@@ -65,3 +65,11 @@ def test_a_leaderboard_tells_it_from_its_rows() -> None:
     of_class = np.mean([list(row.provenance["subset_classes"].values()) for row in rows], axis=0)
     images, findings = np.mean([row.n_labels for row in rows]) / pool["images"], of_class.sum() / sum(pool["classes"])
     assert numbers(told, "10%")[:2] == pytest.approx([100 * images, 100 * findings], rel=5e-3)
+
+
+def test_a_budget_that_comes_to_all_images_is_told(folder: Path, mine: str) -> None:
+    """36 training images, 12 a class: 50 a class are all of them, 5 a class are not."""
+    grid = Grid(tasks=(f"folder:{folder}",), encoders=(mine,), protocols=("knn",), labels=("5/class", "50/class", "n200"), size=32)
+    said = [note.text for note in planning.plan(grid).notes if "training images" in note.text]
+    assert said == [f"folder:{folder.name}: 50/class, n200 come to all 36 training images: the line is called 100%"]
+    assert said[0] in [note.text for note in planning.splits(grid)[1]]

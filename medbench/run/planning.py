@@ -157,7 +157,7 @@ def _plan(grid: Grid) -> Plan:
         most = partial(most_draws, grid.seeds, asked.protocols, asked.methods)
         subsets = _subsets(data, asked.budgets, most)
         draws.update({(task.name, data.data, str(budget), seed): index for (budget, seed), (index, _) in subsets.items()})
-        notes += _shares(data, subsets)
+        notes += [*_shares(data, subsets), *_whole(data, asked.budgets, subsets)]
         division = Division(data.pool, subsets)
         divides.update({(task.name, data.data, str(budget)): divided for budget, divided in division.divided.items()})
         for encoder in named:
@@ -218,7 +218,7 @@ def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[S
     subsets = _subsets(data, budgets, partial(number_of_draws, grid.seeds))
     for (budget, seed), (index, wanted) in subsets.items():
         found.append(Subset("train", str(budget), seed, pool.ids[index], len(np.unique(pool.groups[index])), wanted))
-    return found, [*notes, *_marks(data), *_shares(data, subsets)]
+    return found, [*notes, *_marks(data), *_shares(data, subsets), *_whole(data, budgets, subsets)]
 
 
 def _marks(data: TaskData) -> list[Note]:
@@ -233,6 +233,16 @@ def _shares(data: TaskData, subsets: Mapping[tuple[Budget, int], tuple[np.ndarra
     for (budget, _), (index, _) in subsets.items():
         drawn.setdefault(str(budget), []).append(held(labels[index], len(classes)))
     return share_notes(drawn, held(labels, len(classes)), classes, several=labels.ndim > 1, task=data.task.name)
+
+
+def _whole(data: TaskData, budgets: Sequence[Budget], subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]]) -> list[Note]:
+    """Which budgets ask for more than there is, so that they come to all images. subsets: as of `_subsets`."""
+    there = {budget for budget, _ in subsets}
+    more = [str(budget) for budget in budgets if budget not in there and budget != ALL]
+    if not more:
+        return []
+    said = f"{', '.join(more)} {'come' if len(more) > 1 else 'comes'} to all {len(data.pool):,} training images: the line is called 100%"
+    return [Note("remark", f"{data.task.name}: {said}")]
 
 
 def given_features(
