@@ -109,6 +109,9 @@ def test_a_study_of_phantoms_plans_its_committed_rows(study: str) -> None:
 #: As results/README.md tells them.
 DERM = {
     "derm": studies.load_study(str(ROOT / "benchmarks" / "derm.py")).grid,
+    "derm-standard": replace(
+        studies.load_study(str(ROOT / "benchmarks" / "derm_standard.py")).grid, methods=("random", "supervised", "simclr")
+    ),
     "derm-classical": Grid(
         methods=("supervised", "dino"),
         protocols=("linear", "knn", "svm", "logreg"),

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from medbench.schema import UserError
+from medbench.system.progress_listener import CallbackError
 
 
 class ExitCalled(UserError):
@@ -36,7 +37,7 @@ def exits_are_errors() -> Iterator[None]:
         raise ExitCalled(
             f"it called {how}, which ends Python.", then="take that call out, or put it under if __name__ == '__main__':"
         ) from ending
-    except (Exception, KeyboardInterrupt):
+    except (Exception, KeyboardInterrupt, CallbackError):
         raise
     except BaseException as ending:  # GeneratorExit, or a class of the user's own, which no one that expects errors would see
         raise ExitCalled(f"it raised {type(ending).__name__}, which is no error but ends Python.", then="raise an Exception") from ending

@@ -30,7 +30,7 @@ def listening(listener: Callable[[Progress], None] | None) -> Iterator[None]:
         _listener.reset(token)
 
 
-class _CallbackError(BaseException):
+class CallbackError(BaseException):
     """Carries what a user's callback raised past everything that survives exceptions: it is no failure of the work."""
 
     def __init__(self, raised: Exception):
@@ -45,7 +45,7 @@ def user_callback(callback: Callable[P, None]) -> Callable[P, None]:
         try:
             callback(*args, **kwargs)
         except Exception as error:
-            raise _CallbackError(error) from error
+            raise CallbackError(error) from error
 
     return called
 
@@ -61,7 +61,7 @@ def calling(callback: ProgressCallback | None) -> Iterator[None]:
             told = user_callback(callback)
             with listening(lambda progress: told(progress.stage, progress.done, progress.total)):
                 yield
-    except _CallbackError as carried:
+    except CallbackError as carried:
         raised = carried.raised
     if raised is not None:
         raise raised

@@ -48,13 +48,13 @@ def _one(board: Leaderboard, metric: str, width: str, *, alone: bool) -> Drawing
     names = short_names([few])
     order = list(dict.fromkeys(name for gaps in reversed(found.values()) for name in sorted(gaps, key=lambda name: -gaps[name][0].value)))
     inches = WIDTHS[width or ("column" if len(found) == 1 else "page")]
-    figure = Figure(figsize=(inches, 0.75 + 0.17 * len(order)), layout="constrained")
+    figure = Figure(figsize=(inches, 0.95 + 0.17 * max(len(order), 3)), layout="constrained")
     axes = figure.subplots(1, len(found), squeeze=False, sharey=True, sharex=True)[0]
     for ax, (budget, gaps) in zip(axes, found.items(), strict=True):
         _panel(ax, [(order.index(name), gap, shown) for name, (gap, shown) in gaps.items()], ticks=4 if inches / len(found) > 2 else 2)
         ax.set_title(f"{budget} labels", loc="left")
     axes[0].set_yticks(range(len(order)), [without_mathtext(names[name]) for name in order])
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(order) - 0.5, -0.5)
     what = f"difference in {METRICS[metric].title} to {without_mathtext(names[base.name])}"
     shown_as = f"bar: 95 %, alone; filled: differs, corrected; band: within {MARGIN:g}"
     figure.supxlabel(f"{what}\n{shown_as}", size=7, linespacing=1.4)
