@@ -53,6 +53,8 @@ def each(function: Callable[[J], R], jobs: Sequence[J], processes: int, stage: s
         done = _take(function, jobs, reader, stage)
         for other in others:
             done |= other.result()
+        if stage:
+            report_progress(stage, len(jobs), len(jobs), "parts")  # this process may have had no part in it
     except BrokenProcessPool as gone:
         raise UserError("A worker process was killed, most likely because memory ran out.", then="run again") from gone
     finally:
