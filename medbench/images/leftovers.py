@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
-from pathlib import PurePath, PurePosixPath
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePath, PurePosixPath
 
 from medbench.images import decoding
 
@@ -56,6 +56,25 @@ def left_behind(name: str) -> str:
     if low.startswith("."):
         return "hidden files" if low.endswith(decoding.SUFFIXES) else name
     return name if low in _LEFT or low.startswith(_LEFT_STARTS) else ""
+
+
+def folders_below(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """(folder, names of folders in it, names of files in it) of `top` and of all below, links followed, each once.
+
+    Who takes names out of the second list keeps them from being entered, as in `os.walk`. Raises OSError where one cannot be read.
+    """
+    visited = set()
+    for place, inner, names in os.walk(top, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(place)
+        if real in visited:  # a link that leads back up
+            inner.clear()
+            continue
+        visited.add(real)
+        yield Path(place), inner, names
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def litter(name: str) -> str:

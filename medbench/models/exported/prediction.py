@@ -65,21 +65,12 @@ def listed(place: Path) -> list[Listed]:
 
 
 def _of_folder(place: Path) -> list[Listed]:
-    found, visited = [], set()
-    for folder, inner, names in os.walk(place, onerror=_refuse, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited:  # a link that leads back up
-            inner.clear()
-            continue
-        visited.add(real)
+    found = []
+    for folder, inner, names in leftovers.folders_below(place):
         inner[:] = [name for name in inner if not leftovers.left_behind(name)]
-        files = (Path(folder, name) for name in names if not leftovers.left_behind(name))
+        files = (folder / name for name in names if not leftovers.left_behind(name))
         found += [file for file in files if _is_image(file)]
     return [Listed(file.relative_to(place).as_posix(), file) for file in sorted(found)]
-
-
-def _refuse(error: OSError) -> None:
-    raise error
 
 
 def _is_image(file: Path) -> bool:

@@ -158,16 +158,11 @@ def _is_results(folder: Path) -> bool:
 
 def _images(folder: Path, seen: _Seen) -> list[Path]:
     """Image files in a folder and those in it, sorted; the others are counted."""
-    found, visited = [], set()
-    for place, inner, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        real = os.path.realpath(place)
-        if real in visited:  # a link that leads back up
-            inner.clear()
-            continue
-        visited.add(real)
-        seen.left_in(Path(place), [*inner, *names])
+    found = []
+    for place, inner, names in leftovers.folders_below(folder):
+        seen.left_in(place, [*inner, *names])
         inner[:] = [name for name in inner if not leftovers.left_behind(name)]
-        for file in (Path(place, name) for name in names if not leftovers.left_behind(name)):
+        for file in (place / name for name in names if not leftovers.left_behind(name)):
             if not file.exists():
                 raise UserError(f"{file} is a link to nothing.", then="fetch what it names (git annex get, datalad get), or remove it")
             if _is_image(file):
@@ -175,10 +170,6 @@ def _images(folder: Path, seen: _Seen) -> list[Path]:
             else:
                 seen.ignored[file.suffix.lower() or "no suffix"] += 1
     return sorted(found)
-
-
-def _refuse(error: OSError) -> None:
-    raise error
 
 
 def _is_image(file: Path) -> bool:
