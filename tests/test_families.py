@@ -183,7 +183,10 @@ def test_degrees_of_freedom_are_the_rarer_classs() -> None:
     assert stats.reference("auc", (95, 5), 100, binary=True).df == pytest.approx(4.4, abs=0.1)
     assert stats.reference("auc", (50, 50), 100, binary=True).df == pytest.approx(98)
     assert stats.reference("accuracy", (95, 5), 100, binary=True).df == 99
-    assert stats.reference("kappa", (98, 2), 100, binary=True).fewest == 2
+    kappa = stats.reference("kappa", (98, 2), 100, binary=True)
+    assert (kappa.df, kappa.prior, kappa.fewest) == (99, 2, 2), (
+        "every group moves a kappa, the rare class's alone say what a perfect one is worth"
+    )
     assert stats.reference("ece", (50, 50), 100, binary=True) is None and stats.reference("auc", (), 100) is None
     seven = stats.reference("auc", (66, 103, 220, 23, 223, 1342, 28), 1487)
     assert 22 < seven.df < 200 and seven.fewest == 23
@@ -191,7 +194,7 @@ def test_degrees_of_freedom_are_the_rarer_classs() -> None:
 
 def test_a_difference_has_a_few_degrees_of_freedom_more_and_never_more_than_groups() -> None:
     plain, resamples = np.array([0.8]), np.random.default_rng(0).normal(0.8, 0.02, (1, R))
-    for of_class, df in (((95, 5), 4.4 + intervals.PRIOR), ((50, 50), 99), ((5, 5), 9)):
+    for of_class, df in (((95, 5), 4.4 + 8), ((50, 50), 99), ((5, 5), 9)):
         known = stats.reference("auc", of_class, sum(of_class), binary=True)
         assert stats.Sample(plain, resamples, sum(of_class), reference=known).df == pytest.approx(df, abs=0.1)
     assert stats.Sample(plain, resamples, GROUPS).df == GROUPS - 1
@@ -202,7 +205,7 @@ def test_an_interval_at_the_edge() -> None:
     known = stats.reference("accuracy", (20,), 20)
     value = np.array([0.9])
     ends = intervals.of_scores(value, [(value * (1 - value) / 20, known.df)], 0.95, known)
-    t = intervals.t_quantile(0.95, 19 + intervals.PRIOR)
+    t = intervals.t_quantile(0.95, 19 + 8)
     centre, half = (0.9 + t * t / 40) / (1 + t * t / 20), math.sqrt(t * t / 20 * 0.09 + (t * t / 40) ** 2) / (1 + t * t / 20)
     assert np.ravel(ends) == pytest.approx([centre - half, centre + half], abs=1e-7)
     perfect = stats.Sample(np.ones(3), np.ones((3, R)), 20, reference=known)

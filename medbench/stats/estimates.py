@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medbench.stats.intervals import MAX_UNDEFINED, PRIOR, half_width, mean_interval
+from medbench.stats.intervals import MAX_UNDEFINED, half_width, mean_interval
 from medbench.stats.reference_variance import ReferenceVariance
 from medbench.stats.seed_variance import beyond_groups, from_groups, settled
 
@@ -53,10 +53,10 @@ class Sample:
 
     @property
     def df(self) -> float:
-        """Degrees of freedom of what the test groups make: the rarer class's and PRIOR more, as resamples of one run after another agree with the
+        """Degrees of freedom of what the test groups make: the reference's and its prior's more, as resamples of one run after another agree with the
         textbook's variance; never more than all groups less one."""
         most = float(self.groups - 1)
-        return min(self.reference.df + PRIOR, most) if self.reference else most
+        return min(self.reference.df + self.reference.prior, most) if self.reference else most
 
     @property
     def named(self) -> tuple[int, ...]:

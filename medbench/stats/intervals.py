@@ -52,10 +52,6 @@ def expanded_interval(values: np.ndarray, groups: int, level: float = 0.95) -> t
     return interval(values, expanded(level, groups)) if groups > 1 else (float("nan"), float("nan"))
 
 
-#: Degrees of freedom that the textbook's variance counts for beside the test groups' own: chosen by coverage (`benchmarks/decide_simulation.py`).
-PRIOR = 8.0
-
-
 def mean_interval(
     means: np.ndarray,
     values: np.ndarray,
@@ -78,17 +74,17 @@ def of_scores(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(low, high), each (L,): the true values from which what was seen does not differ, by the standard error that each of *them* would have.
 
-    The textbook's variance at a true value, times how much larger or smaller than it the resamples' variance is at the value seen. That ratio has the
-    degrees of freedom of the rarer class, and is drawn towards 1 by PRIOR more, which count for the quantile, too. What seeds add goes the same way
-    towards the ends. A score interval (Wilson 1927; for the AUC Newcombe 2006): it never leaves the range, is not flattered near 1, and exists where no
-    resample moves the value. Of a perfect or a worthless score it is exact.
+    The textbook's variance at a true value, times how much larger or smaller than it the resamples' variance is at the value seen. That ratio has
+    the degrees of freedom of the rarer class (of a kappa: of all groups), and is drawn towards 1 by the textbook's own (`prior`), which count for
+    the quantile, too. What seeds add goes the same way towards the ends. A score interval (Wilson 1927; for the AUC Newcombe 2006): it never
+    leaves the range, is not flattered near 1, and exists where no resample moves the value. Of a perfect or a worthless score it is exact.
     """
     (cases, _), *seeds = parts
-    df = reference.df
+    df, prior = reference.df, reference.prior
     bottom, top = reference.range
     inside = np.clip(values, bottom + 1e-9, top - 1e-9)
     assumed = np.maximum(reference.at(inside), 1e-300)
-    square = (cases / assumed + PRIOR / df) / (1 + PRIOR / df) * t_quantile(level, df + PRIOR) ** 2
+    square = (cases / assumed + prior / df) / (1 + prior / df) * t_quantile(level, df + prior) ** 2
     square = square + sum(variance / assumed * t_quantile(level, own) ** 2 for variance, own in seeds)
     low, high = (_end(values, square, end, reference) for end in (bottom, top))
     exact = reference.perfect(level)

@@ -45,7 +45,9 @@ class ReferenceVariance:
     @cached_property
     def df(self) -> float:
         """Degrees of freedom of a variance that is estimated from these groups (Welch & Satterthwaite): near the rarer class's groups less one where it
-        is rare, near all groups less two where two classes are equal."""
+        is rare, near all groups less two where two classes are equal. Of a kappa all groups less one: each of them moves its agreement by chance."""
+        if self.metric.endswith("kappa"):
+            return float(max(self.total - 1, 1))
         parts = np.array(self._parts, float)
         return float((1 / parts).sum() ** 2 / (1 / parts**2 / np.maximum(parts - 1, 1)).sum())
 
@@ -53,6 +55,12 @@ class ReferenceVariance:
     def fewest(self) -> int:
         """The groups that a perfect score rests on: of the rarer class; of an accuracy all."""
         return min(self._parts)
+
+    @property
+    def prior(self) -> float:
+        """Degrees of freedom that this variance counts for beside the test groups' own: chosen by coverage (`benchmarks/decide_simulation.py`). A kappa's
+        counts for less, as it takes decisions to have the shares of the true classes."""
+        return 2.0 if self.metric.endswith("kappa") else 8.0
 
     @property
     def range(self) -> tuple[float, float]:
