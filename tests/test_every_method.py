@@ -22,9 +22,10 @@ from medbench.models.finetune import MODERN
 from medbench.models.pretrain import recipe
 from medbench.protocols import finetune
 from medbench.report import leaderboard
-from medbench.run import planning, prepare, pretrain_only
+from medbench.run import planning, prepare
 from medbench.schema import Encoder, fingerprint, registry
 from medbench.schema.methods import BUDGETS
+from medbench.system import process_group
 from medbench.system.file_names import as_file_name
 
 Medbench = Callable[..., int]
@@ -145,7 +146,7 @@ def test_what_several_processes_pretrained_is_not_taken_for_what_one_would(
     monkeypatch.setattr(pretrain, "pretrain", lambda *args, **options: trainings.append(options["folder"]) or train(*args, **options))
     alone = ("pretrain", "--task", f"folder:{bagged}", "--size", "32", "--method", "simclr", "--out", str(tmp_path / "alone"))
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain_only, "_join", lambda device: ("cpu", 0, 2))
+        patch.setattr(process_group, "join", lambda device: ("cpu", 0, 2))
         assert medbench(*alone) == 0
         assert medbench(*alone) == 0
     assert len(trainings) == 1

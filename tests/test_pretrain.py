@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -41,8 +42,8 @@ from medbench.methods.supervised_adapted_bn import SUPERVISED_BN
 from medbench.models import checkpoints, encoders, pretrain, weights
 from medbench.models.pretrain import Position, Recipe, batch_order, batches, checkpointing, monitor
 from medbench.models.pretrain.objective import Objective, fit_sizes
-from medbench.run import pretrain_only
 from medbench.schema import Encoder, Progress, Split, UserError
+from medbench.system import process_group
 from medbench.system.progress_listener import listening
 
 
@@ -539,11 +540,34 @@ def test_synchronised_norms_keep_their_activations(monkeypatch: pytest.MonkeyPat
     assert torch.equal(before, after)
 
 
+TORCHRUN = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29400"}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"WORLD_SIZE": "8"}, "RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT are not set"),
+        ({**TORCHRUN, "LOCAL_RANK": "2"}, "LOCAL_RANK is 2, and this machine has 2 GPUs"),
+        ({**TORCHRUN, "WORLD_SIZE": "many"}, "WORLD_SIZE is 'many'"),
+        ({**TORCHRUN, "LOCAL_RANK": "-1"}, "LOCAL_RANK is '-1'"),
+    ],
+)
+def test_surroundings_that_are_none_of_torchruns_are_told(given: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=re.escape(told)):
+        process_group.join("cuda")
+
+
 def test_each_process_binds_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **options: given.update(backend=backend, **options))
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert pretrain_only._join("cuda") == ("cuda:1", 1, 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    assert process_group.join("cuda") == ("cuda:1", 1, 2)
     assert given == {"backend": "nccl", "device_id": torch.device("cuda:1")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from medbench.run.planning import Plan, plan
 from medbench.run.prepare import kept_history, task_pack, trained
 from medbench.run.units import Unit
 from medbench.schema import Grid, UserError, check_writable, registry
-from medbench.system import devices
+from medbench.system import devices, process_group
 from medbench.system.file_names import as_file_name
 
 SHOWN = 6  # training images on the sheet of views
@@ -42,7 +41,7 @@ def alone(grid: Grid, out: Path | None, device: str) -> list[str]:
     out = out or parent / f"{as_file_name(unit.data.task.name)}-{name}"
     if not unit.recipes:
         raise UserError(f"Source '{grid.source}' takes the official checkpoint as it is.", allowed=["task", "imagenet+task"])
-    device, rank, processes = _join(devices.resolve(device))
+    device, rank, processes = process_group.join(devices.resolve(device))
     weights = trained(planned, unit, device, processes).weights
     assert weights.file is not None
     if rank > 0:
@@ -75,23 +74,6 @@ def alone(grid: Grid, out: Path | None, device: str) -> list[str]:
 def _judging(grid: Grid, unit: Unit, weights: Path) -> str:
     """The command that scores these weights on the same images, at the same size."""
     return asking(tasks=grid.tasks[:1], encoders=(unit.encoder.name,), weights=str(weights), data=grid.data, size=grid.size)
-
-
-def _join(device: str) -> tuple[str, int, int]:
-    """Under torchrun: join the other processes. This one's device, its rank, and their number; 0 and 1 where it is alone."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes == 1:
-        return device, 0, 1
-    import torch
-    from torch import distributed
-
-    if device != "cpu":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-    if not distributed.is_initialized():
-        # without a device of its own a barrier of NCCL takes the first GPU in every process, and hangs
-        place = None if device == "cpu" else torch.device(device)
-        distributed.init_process_group("gloo" if device == "cpu" else "nccl", device_id=place)
-    return device, distributed.get_rank(), processes
 
 
 def loss_picture(steps: list[dict[str, Any]], title: str, file: Path) -> None:

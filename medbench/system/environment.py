@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+import tomllib
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -22,9 +23,21 @@ def machine(device: str) -> dict[str, Any]:
         "device": cpu if device == "cpu" else torch.cuda.get_device_name(device),
         "device_kind": torch.device(device).type,
         "vector_units": torch.backends.cpu.get_cpu_capability(),
-        "versions": {"python": platform.python_version(), **{package: metadata.version(package) for package in packages}},
+        "versions": {"python": platform.python_version(), **{package: _version(package) for package in packages}},
         "commit": _commit(),
     }
+
+
+def _version(package: str) -> str:
+    """A source tree on the path is no installed package: its version stands in its own file."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        file = Path(__file__).resolve().parents[2] / "pyproject.toml"
+        if package != "medbench" or not file.exists():
+            return "not installed"
+        version: str = tomllib.loads(file.read_text())["project"]["version"]
+        return version
 
 
 def _commit() -> str | None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from medbench.models.logistic import spectrum
+
 MEMORY = 6  # pairs that L-BFGS keeps
 RESCALED = (8, 20, 40, 80, 160)  # iterations at which the preconditioner is made anew
 LOW = -1e30  # logit of a class without training images; finite, so that 0 * logit stays 0
@@ -97,7 +99,7 @@ def solve(
     """
     size, members, classes, q = w.shape
     out, iterations = w.clone(), torch.zeros(size, members, dtype=torch.long, device=w.device)
-    curvature, turn = torch.linalg.eigh(problems.covariance(w).double())
+    curvature, turn = spectrum.eigh(problems.covariance(w).double())
     curvature = curvature.clamp_min(1e-6).maximum(1e-4 * curvature[..., -1:])
     m = {"turn": turn.to(w.dtype), "scale": (curvature.to(w.dtype)[..., None] * problems.spread + problems.ridge).rsqrt()}
     m["u"] = (m["turn"].mT @ w) / m["scale"]
@@ -230,7 +232,7 @@ def settle_bias(problems: Problems, w: torch.Tensor) -> tuple[torch.Tensor, torc
         open_ = (gradient[..., -1].abs() > rounding).any(2)  # of each member alone: the others change no bit of it
         if not open_.any():
             break
-        inverse = torch.linalg.pinv(problems.covariance(w).double(), hermitian=True, rtol=1e-9)
+        inverse = spectrum.pseudoinverse(problems.covariance(w).double(), 1e-9)
         trial = w.clone()
         trial[..., -1] -= (inverse @ gradient[..., -1:].double())[..., 0].to(w.dtype)
         moved = problems.evaluate(trial)[1]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from medbench.models.logistic import spectrum
+
 SHARE = 2 / 3  # of the columns: parts of more images take a basis that is given instead of one of their own, which costs n ** 3
 SAMPLE = 640  # rotated images, at least, of a framed space
 ROTATIONS = 300  # of the weights of a part, there and back, in the search of a penalty: 90 to 150 evaluations
@@ -54,7 +56,7 @@ class Space:
 def eigenbasis(features: torch.Tensor, constant: float) -> torch.Tensor:
     """(D, D) float64 of the Gram matrix. Orthonormal, so exact for any images; only the preconditioner is then approximate."""
     x = _standardise(features, constant)[0].float()
-    basis: torch.Tensor = torch.linalg.eigh((x.T @ x).double())[1]
+    basis: torch.Tensor = spectrum.eigh((x.T @ x).double())[1]
     return basis
 
 
@@ -74,7 +76,7 @@ def rotate(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: t
         given = x.to(dtype)
         sample = given[:: framed or 1] @ basis.to(dtype)
         return Space(given if framed else sample, sample, sample.square().mean(0).double(), mean, scale, basis, framed=framed)
-    spread, left = torch.linalg.eigh(x @ x.T / len(x))
+    spread, left = spectrum.eigh(x @ x.T / len(x))
     keep = spread > _RANK * spread[-1].clamp_min(_RANK)
     spread, left = spread[keep], left[:, keep]
     singular = (spread * len(x)).sqrt()

@@ -10,6 +10,7 @@ from torch import nn
 
 from medbench.models.pretrain.position import Position
 from medbench.schema import UserError
+from medbench.system import memory
 
 Project = Callable[[Sequence[torch.Tensor], Position], list[torch.Tensor]]
 Criterion = Callable[[list[torch.Tensor], Position], torch.Tensor]
@@ -91,6 +92,8 @@ def fit_sizes(backbone: nn.Module, sizes: Sequence[int], device: str) -> int:
         with torch.no_grad():
             dims = [backbone.eval()(torch.zeros(1, 3, size, size, device=device)).shape[-1] for size in sizes]
     except (AssertionError, RuntimeError) as error:
+        if memory.ran_out(error):
+            raise
         what = f"This encoder does not take crops of {', '.join(map(str, sizes))} pixels: {' '.join(str(error).split())[:200]}"
         raise UserError(what, then="medbench pretrain --method simclr, whose views all have the encoder's size") from error
     backbone.train(training)

@@ -1,0 +1,38 @@
+"""Memory that does not suffice: known for what it is, and told with what to do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+#: What torch's libraries say of it where they raise a plain RuntimeError: its CPU allocator, cuBLAS, cuDNN and cuSOLVER.
+_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory, of a GPU or of the machine, did not suffice: of the same input another time, or elsewhere, it may."""
+    import torch
+
+    told = isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or told
+
+
+@contextlib.contextmanager
+def advised(what: str, then: str) -> Iterator[None]:
+    """Around work that takes memory: where it runs out, the error says of what, and what would take less. Raises torch.OutOfMemoryError."""
+    try:
+        yield
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        import torch
+
+        raise torch.OutOfMemoryError(f"{what} does not fit into memory ({' '.join(str(error).split())[:200]}). {then}") from error
+
+
+def release() -> None:
+    """Give a GPU's memory that is free back to it, for other processes and for blocks of other sizes. Nothing where no GPU was used."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
