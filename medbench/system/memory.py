@@ -34,5 +34,5 @@ def release() -> None:
     """Give a GPU's memory that is free back to it, for other processes and for blocks of other sizes. Nothing where no GPU was used."""
     import torch
 
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()

@@ -29,6 +29,7 @@ INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_ind
 #: Operations without a kernel: they give another view of the same memory, or new memory.
 FREE = {"detach", "lift_fresh", "_reshape_alias", "alias", "empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided"}
 FREE |= {"_local_scalar_dense", "is_same_size", "record_stream", "is_pinned", "_fused_sdp_choice", "set_"}
+MADE = {"arange", "zeros", "ones", "full", "empty", "eye", "scalar_tensor", "rand", "randn", "empty_strided", "linspace"}
 FACTORIES = {torch.zeros, torch.ones, torch.full, torch.arange, torch.eye, torch.rand, torch.randn, torch.randperm, torch.linspace}
 FACTORIES |= {
     torch.tensor,
@@ -83,6 +84,7 @@ def _place() -> str:
 
 
 _counts: list[Counts] = []
+_inside = [False]  # whether the call of torch at work is of tensors of the GPU: what its C++ makes beside them lies there
 
 
 class OnGpu(torch.Tensor):
@@ -196,7 +198,9 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     name = func._schema.name.removeprefix("aten::")
     flat, _ = tree_flatten((args, kwargs))
     if not any(isinstance(x, OnGpu) for x in flat):
-        return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        made_there = _inside[-1] and name in MADE and not any(isinstance(x, torch.Tensor) for x in flat)
+        return OnGpu(out) if made_there and isinstance(out, torch.Tensor) else out
     start = time.thread_time()
     try:
         return _pretend(func, name, args, kwargs, flat)
@@ -252,7 +256,11 @@ class _Calls(TorchFunctionMode):
             return _made(func, args, kwargs)
         if func in FACTORIES and kwargs.get("device") is not None and args and isinstance(args[0], OnGpu):
             return func(args[0].cpu(), *args[1:], **kwargs)
-        out = func(*args, **kwargs)
+        _inside.append(any(isinstance(x, OnGpu) for x in tree_flatten((args, kwargs))[0]))
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            _inside.pop()
         if (
             args
             and _pinned(args[0])

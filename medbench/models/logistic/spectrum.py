@@ -14,10 +14,11 @@ def eigh(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if matrices.shape[-1] == 1:  # of a binary task, or one label: the number itself, thousands of times
         return matrices[..., 0], torch.ones_like(matrices)
     if not matrices.is_cuda:
-        return torch.linalg.eigh(matrices)
+        found: tuple[torch.Tensor, torch.Tensor] = torch.linalg.eigh(matrices)
+        return found
     flat = matrices.flatten(0, -3) if matrices.ndim > 2 else matrices[None]
-    found = [_checked(part) for part in flat.split(TOGETHER)]
-    values, vectors = (torch.cat(parts) for parts in zip(*found, strict=True))
+    several = [_checked(part) for part in torch.split(flat, TOGETHER)]
+    values, vectors = (torch.cat(parts) for parts in zip(*several, strict=True))
     return values.view(matrices.shape[:-1]), vectors.view(matrices.shape)
 
 
@@ -35,7 +36,8 @@ def pseudoinverse(matrices: torch.Tensor, rtol: float) -> torch.Tensor:
     if matrices.shape[-1] == 1:
         return torch.where(matrices != 0, 1 / torch.where(matrices != 0, matrices, 1), 0)
     if not matrices.is_cuda:
-        return torch.linalg.pinv(matrices, hermitian=True, rtol=rtol)
+        inverse: torch.Tensor = torch.linalg.pinv(matrices, hermitian=True, rtol=rtol)
+        return inverse
     values, vectors = eigh(matrices)
     kept = values.abs() > rtol * values.abs().amax(-1, keepdim=True)
     return (vectors * torch.where(kept, 1 / torch.where(kept, values, 1), 0)[..., None, :]) @ vectors.mT
