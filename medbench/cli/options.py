@@ -75,12 +75,17 @@ Only = Annotated[
 ]
 
 
-def boards_of(folders: list[Path], only: list[str] | None) -> list[Leaderboard]:
-    """The leaderboards of results folders, with the lines that `--only` names."""
+def boards_of(folders: list[Path], only: list[str] | None, beside: str = "") -> list[Leaderboard]:
+    """Build the leaderboards of results folders, with the lines that `--only` names. beside: "reference", for those of medbench's own rows that were
+    scored on the same images; or ""."""
     from medbench.report import leaderboard
 
     stores = stores_of(folders)
-    found = leaderboard.leaderboards(*stores)
+    found = (
+        leaderboard.with_reference(*stores)
+        if choice("--with", beside or "reference", ["reference"]) == beside
+        else leaderboard.leaderboards(*stores)
+    )
     if not all(line.complete for board in found for line in board.lines):
         for store in stores:
             again = f" Next: {commands[-1]} --out {store.folder}" if (commands := store.plan().commands) else ""

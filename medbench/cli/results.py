@@ -48,6 +48,9 @@ def table_command(
             "--methods-text", help="A paper's paragraph that says what was done, and its BibTeX; --out FILE.tex puts that in FILE.bib."
         ),
     ] = False,
+    beside: Annotated[
+        str, typer.Option("--with", help="reference: medbench's own rows that were scored on the same images, beside these.")
+    ] = "",
     out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
 ) -> None:
     """Print leaderboards. One folder and no option: also write leaderboard.md and leaderboard.csv anew; else a table as a paper needs it."""
@@ -57,7 +60,7 @@ def table_command(
     from medbench.run.store import Store
 
     outputs(out)
-    found = boards_of(folder, only)
+    found = boards_of(folder, only, beside)
     if methods_text:
         said = paper.methods_text(found)
         if out and out.suffix == ".tex":
@@ -69,11 +72,12 @@ def table_command(
         return
     if len(folder) == 1 and not (rows or cols or form or spread or out):
         leaderboard.known_metric(found, metric)
-        if not only:
+        partly = bool(only or beside)
+        if not partly:
             check_writable(folder[0] / "leaderboard.md", f"medbench table {folder[0]} --format terminal, which writes nothing")
         store, processes = Store(folder[0]), processes_for(found)
-        leaderboard.precompute(found, metric, all_metrics=not only, processes=processes)
-        acts = [] if only else [lambda: leaderboard.write(store, found)]  # first, as it reads all metrics in one go
+        leaderboard.precompute(found, metric, all_metrics=not partly, processes=processes)
+        acts = [] if partly else [lambda: leaderboard.write(store, found)]  # first, as it reads all metrics in one go
         acts.append(lambda: screen.show(leaderboard.terminal(store, metric, found)))
         fork_pool.each(lambda act: act(), acts, processes)
         return

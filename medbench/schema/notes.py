@@ -40,13 +40,14 @@ MarkKind = Literal[
 #: pairs       how many pairs of a pretraining are two images of a bag
 #: column      how a metadata column was read                                          confounded a metadata column goes with the class
 #: judged      how many lines were ever judged on these images
+#: reference   which lines are medbench's own rows, put beside those of a folder
 #: rare        classes of too few groups                                               worst class what the best line finds of it
 #: degenerate  lines that decide nearly all images for one class, or none for a frequent one
 NoteKind = (
     MarkKind
     | Literal["drawn", "phantom", "left out", "unaudited", "selection", "seen", "quick", "setting", "chance", "weights", "failed"]
     | Literal["legend", "mean rank", "rank test", "area", "savings", "pairs", "column", "confounded"]
-    | Literal["class groups", "baseline"]
+    | Literal["class groups", "baseline", "reference"]
     | Literal["judged", "rare", "worst class", "enriched", "degenerate"]
 )
 #: Kinds that begin with a word in capitals where they are shown.

@@ -34,6 +34,7 @@ from medbench.report.leaderboard.robustness import (
 )
 from medbench.report.leaderboard.robustness import tables as shift_tables
 from medbench.report.leaderboard.selection import only
+from medbench.report.leaderboard.shipped_rows import with_reference
 from medbench.report.leaderboard.significance import legend, marks, pairs, precompute
 from medbench.report.leaderboard.standard_tables import (
     drawn,
@@ -109,5 +110,6 @@ __all__ = [
     "tasks_by_lines",
     "terminal",
     "weights_in_words",
+    "with_reference",
     "write",
 ]

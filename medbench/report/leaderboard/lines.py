@@ -218,22 +218,26 @@ class Leaderboard:
         return [line for line in self.lines if line.cell.labels == budget]
 
 
-def leaderboards(*stores: Store) -> list[Leaderboard]:
-    """The leaderboards of results folders, budgets from few labels to many. Rows of an old fingerprint take no part.
+def leaderboards(*stores: Store, beside: Sequence[Store] = ()) -> list[Leaderboard]:
+    """Build the leaderboards of results folders, budgets from few labels to many. Rows of an old fingerprint take no part.
 
-    Raises UserError where two folders have one line under two settings: their rows cannot be averaged, nor told apart in a table.
+    beside: folders whose lines join the boards of `stores` and make none of their own; of a line under several settings the first's is taken.
+    Raises UserError where two of `stores` have one line under two settings: their rows cannot be averaged, nor told apart in a table.
     """
     grouped: dict[tuple[Any, ...], dict[str, PlannedCell]] = {}
     rows: dict[str, tuple[Row, Store]] = {}
     failures: dict[str, str] = {}
     about: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for store in stores:
+    settings: dict[tuple[Any, ...], str] = {}
+    for store in (*stores, *beside):
         plan = store.plan()
+        joining = _fitting(plan.cells, settings, about) if store in beside else plan.cells
         rows = {**{key: (row, store) for key, row in store.rows().items()}, **rows}
         failures.update(store.failures())
-        for planned in plan.cells:
+        for planned in joining:
             c = planned.cell
             board = (c.task, c.data, c.target, planned.target)
+            settings.setdefault((*board, *_axes(c), c.labels), planned.setting)
             about.setdefault(board, plan.tasks["|".join(board[:3])])
             grouped.setdefault((*board, planned.setting, c.labels, *_axes(c)), {}).setdefault(planned.fingerprint, planned)
     found: dict[tuple[Any, ...], list[LeaderboardEntry]] = {}
@@ -250,8 +254,21 @@ def leaderboards(*stores: Store) -> list[Leaderboard]:
     found = {key: [replace(line, class_groups=counted[key]) for line in lines] for key, lines in found.items()}
     told = {key: with_newest_audit(about[key], [row for line in lines for row in line.rows]) for key, lines in found.items()}
     ordered = {key: sorted(lines, key=lambda line: _budget_order(line.planned[0])) for key, lines in found.items()}
-    counts = lines_judged({key: one for store in stores for key, one in store.judged().items()}.values())
+    counts = lines_judged({key: one for store in (*stores, *beside) for key, one in store.judged().items()}.values())
     return [Leaderboard(key[0], key[1], key[2], told[key], lines, judged=counts.get(key[3], 0)) for key, lines in ordered.items()]
+
+
+def _fitting(
+    cells: Sequence[PlannedCell], settings: Mapping[tuple[Any, ...], str], boards: Collection[tuple[Any, ...]]
+) -> list[PlannedCell]:
+    """Those of `cells` that join a board, without the lines of which a budget is there under another setting: a line is of one setting."""
+    keys = [((p.cell.task, p.cell.data, p.cell.target, p.target), _axes(p.cell), p.cell.labels) for p in cells]
+    other = {
+        (board, axes)
+        for planned, (board, axes, labels) in zip(cells, keys, strict=True)
+        if settings.get((*board, *axes, labels), planned.setting) != planned.setting
+    }
+    return [p for p, (board, axes, _) in zip(cells, keys, strict=True) if board in boards and (board, axes) not in other]
 
 
 def known_metric(found: Sequence[Leaderboard], metric: str | None) -> None:
