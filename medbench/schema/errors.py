@@ -83,7 +83,10 @@ class DiskError(UserError):
 
 
 def user_path(text: str) -> Path:
-    """A path as a person gives it, `~` expanded. Raises UserError for a home that does not exist or a name no file system takes."""
+    """Return the path that a user typed, with `~` expanded.
+
+    Raises UserError for a home that does not exist or a name no file system takes.
+    """
     try:
         path = Path(text).expanduser()
         path.exists()
@@ -93,9 +96,10 @@ def user_path(text: str) -> Path:
 
 
 def check_writable(place: Path, then: str, *, folder: bool = False) -> None:
-    """Raises UserError where a file or folder cannot be made at `place`, without making anything: before minutes of work, not after them.
+    """Check that a file or folder can be made at `place`, without making anything.
 
-    folder: no file may be there.
+    It is called before minutes of work, not after them. folder: no file may be there. Raises
+    UserError where it cannot be made.
     """
     near = place.absolute()
     try:

@@ -117,8 +117,11 @@ OPTIONS: dict[str, Option] = {field.name: field.metadata["option"] for field in 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One point of the grid. `data` is `phantom` or the data set's name; `target` the set that is scored: `test`, `val`, another
-    data set (`isic2019`), corrupted test images (`corrupted-blur-3`)."""
+    """Describe one point of the grid.
+
+    `data` is `phantom` or the data set's name; `target` the set that is scored: `test`, `val`,
+    another data set (`isic2019`), corrupted test images (`corrupted-blur-3`).
+    """
 
     task: str
     data: str
@@ -135,7 +138,7 @@ class Cell:
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Cell:
-        """Raises TypeError or ValueError for what is no cell."""
+        """Read a cell. Raises TypeError or ValueError for a record that is none."""
         cell = Cell(**record)
         checked(vars(cell), _CELL, "cell")
         try:
@@ -145,7 +148,10 @@ class Cell:
         return cell
 
     def identity(self) -> dict[str, Any]:
-        """What of it enters a fingerprint: a field that is added later only where it is not at its default."""
+        """Return the part of it that enters a fingerprint.
+
+        A field that was added later takes part only where it is not at its default.
+        """
         return stated(self)
 
     @property
@@ -160,12 +166,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A finished cell. metrics: name -> {"value", "low", "high"} (None = undefined), all in the metric's own range, not in percent; low, high: the
-    bare 95 % percentiles of its resamples, which few groups make too narrow (`stats.expanded_interval` is what tables show).
+    """Hold a finished cell.
 
-    n_labels: images in the labelled subset; n_requested: what the budget asked for, in images, or in
-    positives for `5/class` of a multi-label task (whole groups are taken, so the first may be larger). provenance: see `run.provenance`; its
-    marks are `Mark`s.
+    metrics: name -> {"value", "low", "high"} (None = undefined), all in the metric's own range, not
+    in percent. low, high: the bare 95 % percentiles of its resamples, which few groups make too
+    narrow (tables show `stats.expanded_interval`). n_labels: images in the labelled subset.
+    n_requested: what the budget asked for, in images, or in positives for `5/class` of a
+    multi-label task; whole groups are taken, so the first may be larger. provenance: see
+    `run.provenance`; its marks are `Mark`s.
     """
 
     cell: Cell
@@ -182,7 +190,10 @@ class Row:
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Row:
-        """A row with all that tables, pages and comparisons read of every row. Raises TypeError or ValueError for any other record."""
+        """Read a row with all that tables, pages and comparisons use.
+
+        Raises TypeError or ValueError for any other record.
+        """
         checked(record, _ROW)
         metrics, cost, provenance = record["metrics"], record["cost"], record["provenance"]
         checked(metrics, dict.fromkeys(["auc", *metrics], dict), "metrics")

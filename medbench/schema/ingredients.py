@@ -34,19 +34,29 @@ def raised(touched: Mapping[str, int]) -> list[dict[str, int]]:
 
 
 def later(default: Any) -> Any:
-    """A field of `Cell`, `Encoder`, `Recipe` or `Crop` that was added after the first committed rows: see `stated`."""
+    """Declare a field that was added after the first committed rows: see `stated`.
+
+    Of `Cell`, `Encoder`, `Recipe` or `Crop`.
+    """
     return field(default=default, metadata={"later": True})
 
 
 def stated(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass that enter its identity: all, but a `later` one at its default. So adding an option makes no row older."""
+    """Return the fields of a dataclass that enter its identity.
+
+    These are all fields, except a `later` one at its default. So a new option makes no row older.
+    """
     return {one.name: now for one in fields(value) if (now := getattr(value, one.name)) != one.default or not one.metadata.get("later")}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A part of two identities that differs. of: "code" (one of `CODE`), "ingredient", "method", "protocol", "encoder" or "task". name: the ingredient,
-    the field of an encoder, "version" or "settings"; of a task "". then, now: its versions or values, None where only a hash is kept."""
+    """Describe a part of two identities that differs.
+
+    of: "code" (one of `CODE`), "ingredient", "method", "protocol", "encoder" or "task". name: the
+    ingredient, the field of an encoder, "version" or "settings"; of a task "". then, now: its
+    versions or values, None where only a hash is kept.
+    """
 
     of: str
     name: str

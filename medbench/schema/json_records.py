@@ -68,7 +68,10 @@ NUMBER = (int, float, type(None))  # None: undefined
 
 
 def checked(record: Any, kinds: Mapping[str, Kind], of: str = "") -> None:
-    """Raises TypeError, one line that names it, where `record` is no mapping, lacks one of `kinds`, or has something else there."""
+    """Check that `record` is a mapping with the right kind of value for each of `kinds`.
+
+    Raises TypeError, one line that names what is missing or wrong.
+    """
     if type(record) is dict and record.keys() >= kinds.keys() and all(map(isinstance, map(record.__getitem__, kinds), kinds.values())):
         return  # of thousands of rows each has a dozen of these: without a loop of ours a third of the time
     if not isinstance(record, Mapping):
@@ -85,12 +88,18 @@ _NAME = re.compile(r"\w[\w .+=@-]{0,127}")
 
 
 def check_hash(text: str, what: str) -> None:
-    """Raises ValueError for a text of other than hex digits: a part of it becomes a file's name."""
+    """Check that a text has hex digits alone, as a part of it becomes a file's name.
+
+    Raises ValueError.
+    """
     if not _HASH.fullmatch(text):
         raise ValueError(f"{what} is {text!r:.60}, no hex digits")
 
 
 def check_name(text: str, what: str) -> None:
-    """Raises ValueError for a text that a file must not be called: a record of somebody else's must not say where we read or write."""
+    """Check that a text may name a file.
+
+    A record from elsewhere must not say where medbench reads or writes. Raises ValueError.
+    """
     if not _NAME.fullmatch(text):
         raise ValueError(f"{what} is {text!r:.60}, no name of a file")

@@ -47,7 +47,7 @@ class Encoder:
     trained_on: tuple[str, ...] = ()  # as a user's own function states
 
     def identity(self) -> dict[str, Any]:
-        """What of it can change a feature, beyond the weights."""
+        """Return what can change a feature, beyond the weights."""
         return {name: value for name, value in stated(self).items() if name not in ("file", "trained_on")}
 
 

@@ -100,7 +100,7 @@ class Mark(Note):
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Mark:
-        """Raises TypeError or ValueError for what is no mark."""
+        """Read a mark. Raises TypeError or ValueError for a record that is none."""
         checked(record, {"kind": str, "text": str}, "mark")
         if record["kind"] not in get_args(MarkKind):
             raise ValueError(f"mark kind is {record['kind']!r:.60}")

@@ -34,10 +34,11 @@ def _mark_of(text: str) -> Mark:
 
 
 def todays(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's provenance with what an older row lacks, or says in words alone.
+    """Complete a row's provenance with what older rows lack or say in words alone.
 
-    marks: as `marks_of`. budget: of the pretraining on the task's images, None where there was none. member_weights: the names of a fusion's weights,
-    [] of one encoder. device_kind, of the row and of its features: cpu or cuda.
+    marks: as `marks_of`. budget: of the pretraining on the task's images, None where there was
+    none. member_weights: the names of a fusion's weights, [] of one encoder. device_kind, of the
+    row and of its features: cpu or cuda.
     """
     found = {**provenance, "marks": marks_of(provenance.get("marks", ()))}
     if "budget" not in provenance:

@@ -34,5 +34,5 @@ class Option:
 
 
 def option(default: Any, flag: str, help: str, **more: Any) -> Any:
-    """A field of `Grid` with this default. more: as in `Option`."""
+    """Declare a field of `Grid` with this default. more: as in `Option`."""
     return field(default=default, metadata={"option": Option(flag, help, **more)})

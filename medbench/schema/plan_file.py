@@ -29,16 +29,19 @@ class PlannedCell:
 
     @staticmethod
     def from_json(record: Any) -> PlannedCell:
-        """Raises TypeError or ValueError for what is none."""
+        """Read a planned cell. Raises TypeError or ValueError for a record that is none."""
         checked(record, {"cell": dict, "fingerprint": str, "n_requested": int, "setting": str, "target": str})
         return PlannedCell(**{**record, "cell": Cell.from_json(record["cell"])})
 
 
 @dataclass(frozen=True)
 class PlanFile:
-    """What `plan.json` holds. tasks: "task|data|target" -> kind, classes, metric, groups, marks (`Mark`s), as a table needs them. commands: that made the
-    folder, without places on the machine (`command_line.command`). settings: setting -> its identity (`schema.ingredients`). An older medbench wrote
-    neither.
+    """Hold what `plan.json` holds.
+
+    tasks: "task|data|target" -> kind, classes, metric, groups, marks (`Mark`s), as a table needs
+    them. commands: those that made the folder, without places on the machine
+    (`command_line.command`). settings: setting -> its identity (`schema.ingredients`). Older plans
+    have neither commands nor settings.
     """
 
     cells: tuple[PlannedCell, ...] = ()
@@ -48,7 +51,7 @@ class PlanFile:
 
     @staticmethod
     def from_json(record: Any) -> PlanFile:
-        """Raises TypeError or ValueError for any other record."""
+        """Read a plan. Raises TypeError or ValueError for any other record."""
         checked(record, {"cells": list, "tasks": dict})
         plan = PlanFile(
             tuple(map(PlannedCell.from_json, record["cells"])),
@@ -76,7 +79,10 @@ _ABOUT: dict[str, type | tuple[type, ...]] = {
 
 
 def _typed(about: Any) -> Any:
-    """What a plan says of a scored set, with `Mark`s for its marks and its audit. Raises TypeError or ValueError for other marks."""
+    """Turn the marks and the audit of an evaluation set's record into `Mark`s.
+
+    Raises TypeError or ValueError for other marks.
+    """
     if not isinstance(about, Mapping):
         return about  # refused where a cell needs it
     for name in ("marks", "audit"):
@@ -85,7 +91,10 @@ def _typed(about: Any) -> Any:
 
 
 def _check_about(about: Any, target: str) -> None:
-    """Raises TypeError or ValueError where a plan does not say of a scored set what tables read."""
+    """Check that a plan says of an evaluation set what tables read.
+
+    Raises TypeError or ValueError.
+    """
     checked(about, _ABOUT)
     checked(about["parts"], dict.fromkeys([target, *about["parts"]], list), "parts")
     if about["kind"] not in KINDS or about["metric"] not in PRIMARY.values():

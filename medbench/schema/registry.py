@@ -28,8 +28,11 @@ def protocols() -> dict[str, Protocol]:
 
 
 def task(name: str, **reading: Any) -> Task:
-    """The task of that name; `folder:PATH` opens a family. reading: how its classes are read, as in `Grid.reading`. Raises UserError with the
-    nearest match."""
+    """Return the task of that name; `folder:PATH` opens a family.
+
+    reading: how its classes are read, as in `Grid.reading`. Raises UserError with the nearest
+    match.
+    """
     reading = {option: value for option, value in reading.items() if value}
     head, colon, argument = name.partition(":")
     if colon and head in families():
@@ -45,8 +48,11 @@ def task(name: str, **reading: Any) -> Task:
 
 
 def method(name: str) -> Method:
-    """The method of that name; `dvme:swav+dino` is a fusion with members of one's own choice, each of which must be a method, `simclr:chest`
-    a method with random views of one's own choice."""
+    """Return the method of that name.
+
+    `dvme:swav+dino` is a fusion of chosen members, each of which must be a method; `simclr:chest`
+    is a method with chosen random views.
+    """
     head, colon, members = name.partition(":")
     if name in methods():
         return methods()[name]

@@ -65,7 +65,7 @@ def spelling(text: str) -> str:
 
 
 def _written(number: str) -> str:
-    """The one way to write a number, of any length: a float would make two long ids one."""
+    """Write a number of any length in one way: a float would make two long ids equal."""
     sign, digits, exponent = Decimal(number).as_tuple()
     kept = "".join(map(str, digits)).lstrip("0")
     bare = kept.rstrip("0")

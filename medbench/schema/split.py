@@ -54,7 +54,7 @@ class Split:
         return len(self.images)
 
     def take(self, index: np.ndarray) -> Split:
-        """The images at `index` (n,) int, in that order."""
+        """Return the images at `index` (n,) int, in that order."""
         return Split(
             [self.images[i] for i in index],
             self.ids[index],

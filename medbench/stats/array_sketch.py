@@ -27,7 +27,10 @@ def sketch(array: np.ndarray) -> list[float]:
 
 
 def sketch_all(arrays: Iterable[np.ndarray]) -> list[float]:
-    """The sketch of several arrays of any shape as of one: each has signs of its own, so that changes of two do not cancel."""
+    """Sketch several arrays of any shape as one.
+
+    Each has signs of its own, so that changes of two do not cancel.
+    """
     squares, sums, count = 0.0, np.zeros(PROJECTIONS), 0
     for i, array in enumerate(arrays):
         values = np.asarray(array).ravel()

@@ -23,15 +23,20 @@ class Source:
     n: int
 
     def times(self, factor: float) -> Source:
-        """Of `factor` times as many: less variance, and better known where it is known from few; of groups on the degrees of freedom at hand, as
-        `more_groups` plans."""
+        """Return the source with `factor` times as many units.
+
+        More of them mean less variance, known better where it is known from few; of groups on the
+        degrees of freedom at hand, as `more_groups` plans.
+        """
         return replace(self, variance=self.variance / factor, df=self.df if self.name == "groups" else self.df * factor)
 
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """source: that makes most of the interval, with this `share` of its squared width. needed: so many of it, in all, would tell the two lines apart
-    with POWER, were the truth what was seen; inf: no number of it alone, within reach.
+    """Name the source of chance that makes most of an interval.
+
+    share: of the interval's squared width. needed: how many of it, in all, would tell the two lines
+    apart with POWER, were the truth what was seen; inf: no number of it alone, within reach.
     """
 
     source: Source

@@ -26,9 +26,10 @@ def held(labels: np.ndarray, classes: int) -> Held:
 
 
 def share_notes(draws: Mapping[str, Iterable[Held]], pool: Held, classes: Sequence[str], *, several: bool, task: str = "") -> list[Note]:
-    """A note with a number for each percentage below 100, mean over its draws; [] where none is asked for.
+    """Write a note for each percentage below 100: the mean share of its draws.
 
-    draws: budget -> its draws. several: an image may have several labels; their sum is told, too. task: a name to begin with.
+    [] where none is asked for. draws: budget -> its draws. several: an image may have several
+    labels; their sum is told, too. task: a name to begin with.
     """
     told: list[str] = []
     alike: list[str] = []
@@ -52,7 +53,11 @@ def _mean(drawn: Sequence[Held]) -> Held:
 
 
 def _share_text(drawn: Held, pool: Held, classes: Sequence[str], several: bool) -> str:
-    """`holds 1.1 % of the images, 2.7 % of the findings and 1.8 % of Consolidation`: the class whose share is largest; "" where none stands out."""
+    """Write the share of the images, the findings and the class that stands out most.
+
+    As `holds 1.1 % of the images, 2.7 % of the findings and 1.8 % of Consolidation`; "" where none
+    stands out.
+    """
     images = drawn.images / pool.images
     there = np.flatnonzero(pool.of_class)
     if not len(there):

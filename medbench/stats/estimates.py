@@ -24,11 +24,14 @@ ANYWHERE = (-np.inf, np.inf)
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One metric of one line of a leaderboard. plain: (S,), on the test set itself, a number a seed. resamples: (S, R), the same on R
-    resamples of G test groups (`group_weights`), NaN where undefined. groups: G. pretrainings: P, where S = P x D runs are D draws of labels
-    under each of P pretrainings, draws fastest. draws: which D they are, so that samples are paired on those they share; default the first D.
-    reference: what is known of the metric's variance on these groups; without it, degrees of freedom are all groups less one. Raises ValueError for
-    shapes that do not fit.
+    """Hold one metric of one leaderboard line.
+
+    plain: (S,), on the test set itself, one number per seed. resamples: (S, R), the same on R
+    resamples of G test groups (`group_weights`), NaN where undefined. groups: G. pretrainings: P,
+    where S = P x D runs are D draws of labels under each of P pretrainings, draws fastest. draws:
+    which D they are, so that samples are paired on those they share; default the first D.
+    reference: what is known of the metric's variance on these groups; without it, degrees of
+    freedom are all groups less one. Raises ValueError for shapes that do not fit.
     """
 
     plain: np.ndarray
@@ -64,7 +67,7 @@ class Sample:
         return self.draws or tuple(range(len(self.plain) // self.pretrainings))
 
     def of(self, draws: Collection[int]) -> Sample:
-        """These of its draws alone, in rising order."""
+        """Return the sample of these draws alone, in rising order."""
         kept = sorted((place for place, draw in enumerate(self.named) if draw in draws), key=self.named.__getitem__)
         if kept == list(range(len(self.named))):
             return self
@@ -89,8 +92,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its independent sources of chance. parts: (variance, degrees of freedom) of each, the test groups' first; variance NaN =
-    undefined.
+    """Hold a number and its independent sources of chance.
+
+    parts: (variance, degrees of freedom) of each, the test groups' first; variance NaN = undefined.
     """
 
     value: float
@@ -102,7 +106,7 @@ class Estimate:
         return float(np.sqrt(sum(variance for variance, _ in self.parts)))
 
     def times(self, sign: float) -> Estimate:
-        """The same of the number turned round, where `sign` is -1."""
+        """Return the estimate of the number times `sign`, 1 or -1."""
         return replace(self, value=sign * self.value)
 
     def half(self, level: float) -> float:
@@ -129,7 +133,7 @@ class Estimate:
         return self._beyond(gap) if gap >= 0 else 1 - self._beyond(-gap)
 
     def _beyond(self, gap: float) -> float:
-        """The one-sided p whose interval has the half `gap`."""
+        """Return the one-sided p at which the interval's half width is `gap`."""
         from scipy.special import stdtr
 
         parts = [(variance, df) for variance, df in self.parts if variance > 0]
@@ -141,7 +145,10 @@ class Estimate:
 
 
 def beyond(gap: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """The one-sided p whose interval has the half `gap` (L,) >= 0, of several sources of chance: variances > 0 and degrees of freedom (P, L)."""
+    """Return the one-sided p at which the interval's half width is `gap` (L,) >= 0.
+
+    Of several sources of chance: variances > 0 and degrees of freedom (P, L).
+    """
     from scipy.special import stdtr, stdtrit
 
     low = np.maximum(stdtr(df, -gap / np.sqrt(variance)).max(0), 1e-300)  # more variance, more doubt: p lies above that of any part alone
@@ -185,10 +192,11 @@ def linear_contrast(terms: Sequence[tuple[float, Sample]]) -> Estimate:
 
 
 def across(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Estimate:
-    """The same of terms on several test sets that share no group, each with its own terms: a two-sample bootstrap over groups.
+    """Contrast terms on several test sets that share no group: a two-sample bootstrap over groups.
 
-    The sets' own chance is independent and adds up; draws are shared: samples of the same ones are paired, on whichever set they were scored. Raises
-    ValueError where the resamples of one set are not the same.
+    Each set has its own terms. The sets' own chance is independent and adds up; draws are shared:
+    samples of the same ones are paired, on whichever set they were scored. Raises ValueError where
+    the resamples of one set are not the same.
     """
     value = float(sum(weight * sample.mean for terms in sets for weight, sample in terms))
     parts: list[tuple[float, float]] = []
@@ -217,7 +225,10 @@ def across(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Estimate:
 
 
 def on_shared_draws(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Sequence[Sequence[tuple[float, Sample]]]:
-    """The same terms on the draws that all samples of more than one draw share; as they are where these are fewer than two."""
+    """Restrict the terms to the draws that all samples of more than one draw share.
+
+    They stay as they are where these are fewer than two.
+    """
     several = [sample.named for terms in sets for _, sample in terms if len(sample.named) > 1]
     if len(set(several)) < 2:
         return sets

@@ -74,8 +74,11 @@ def tails(estimates: Sequence[Estimate], null: float, above: Sequence[bool]) -> 
 
 
 def _alike(samples: Sequence[Sample]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """(places, plain (L, S), resamples (L, S, R)) of samples of one shape, one pretraining and one number of groups, two at least, without NaN, not
-    faultless."""
+    """Yield (places, plain (L, S), resamples (L, S, R)) of samples that can be computed together.
+
+    They have one shape, one pretraining and one number of groups, are two at least, without NaN,
+    and not faultless.
+    """
     by_shape: dict[tuple[Any, ...], list[int]] = {}
     for place, sample in enumerate(samples):
         known = not np.isnan(sample.plain).any() and not np.isnan(sample.resamples).any()
@@ -101,8 +104,11 @@ def _estimates(plain: np.ndarray, resamples: np.ndarray, groups: int, of_groups:
 def _variances(
     plain: np.ndarray, resamples: np.ndarray, groups: int, of_groups: float
 ) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, float]]]:
-    """Values (L,) of `_estimates`, and for each source of chance: variances (L,), where it is a part at all (0 elsewhere), degrees of freedom;
-    of_groups: those of the test groups."""
+    """Return the values (L,) of `_estimates` and the variance of each source of chance.
+
+    For each source: variances (L,), where it is a part at all (0 elsewhere), degrees of freedom.
+    of_groups: degrees of freedom of the test groups.
+    """
     seeds, values = plain.shape[1], plain.mean(1)
     cases = from_groups(resamples.mean(1).var(axis=1, ddof=1), groups)
     parts = [(settled(cases, values), np.ones(len(plain), bool), of_groups)]

@@ -58,11 +58,13 @@ def compared(
     pretraining: Sequence[Spread | None] = (),
     level: float = 0.95,
 ) -> list[Comparison]:
-    """The comparisons of one family, of the lines of one budget on one test set, in the order of the lines.
+    """Compare the lines of one budget on one test set as one family, in the order of the lines.
 
-    best: each other line with the one of the highest mean, which stands first. baseline: each other line with that at the place `baseline`, which
-    stands second. all: each two, the better first. margin: what is too small to matter. pretraining: `pretraining_spread`, where a line was
-    pretrained more than once. [] for fewer than two lines with a mean. Raises ValueError for a negative margin.
+    best: each other line with the one of the highest mean, which stands first. baseline: each other
+    line with that at the place `baseline`, which stands second. all: each two, the better first.
+    margin: what is too small to matter. pretraining: `pretraining_spread`, where a line was
+    pretrained more than once. [] for fewer than two lines with a mean. Raises ValueError for a
+    negative margin.
     """
     if not margin >= 0:
         raise ValueError(f"a margin is at least 0; got {margin}")
@@ -106,8 +108,10 @@ def _pairs(merit: np.ndarray, kind: Kind, baseline: int | None) -> list[tuple[in
 def corrected(
     p: Sequence[float], pairs: Sequence[tuple[int, int]], found: PairedLines, kind: Kind, alpha: float = 0.05
 ) -> tuple[list[float], float]:
-    """P values (uncorrected) of `pairs` of lines, corrected over the family of that kind; NaN stays NaN. And the uncorrected p that comes to alpha in the
-    whole family."""
+    """Correct the p values of `pairs` of lines over the family of that kind; NaN stays NaN.
+
+    Also returns the uncorrected p that comes to alpha in the whole family.
+    """
     values = np.asarray(p, float)
     known = np.flatnonzero(~np.isnan(values))
     adjusted = np.full(len(values), np.nan)
@@ -126,8 +130,12 @@ def corrected(
 
 
 def _as_large(seen: np.ndarray, pairs: Sequence[tuple[int, int]], found: PairedLines, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
-    """(n,): of each of `pairs` (with rising evidence) how often, were nothing different, the largest standardised difference of its family at its step
-    is at least the one `seen`. And those of the whole family, (DRAWN,)."""
+    """Count how often the largest difference of a family would be as large as the one seen.
+
+    (n,): for each of `pairs`, with rising evidence, the share of draws in which, were nothing
+    different, the largest standardised difference of its family at its step is at least the one
+    `seen`. And the largest differences of the whole family, (DRAWN,).
+    """
     drawn, own = _drawn(found), np.diag(found.covariance)
     scale = np.sqrt(np.maximum(own[:, None] + own - 2 * found.covariance, 0.0))
     scale[scale <= 1e-5 * np.sqrt(own.max())] = np.inf  # two lines of the same scores: rounding is no difference
@@ -158,7 +166,7 @@ def _normal(k: int) -> np.ndarray:
 
 
 def _standard(p: np.ndarray) -> np.ndarray:
-    """The standard normal number that far from 0 has the two-sided p."""
+    """Return the standard normal number that has the two-sided p."""
     from scipy.special import ndtri
 
     found: np.ndarray = -ndtri(np.clip(p, 1e-300, 1.0) / 2)

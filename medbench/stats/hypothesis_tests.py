@@ -37,11 +37,14 @@ def holm(p: Sequence[float], family: int | None = None) -> list[float]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """About first minus second. p: of "no difference"; p_equal: of "they differ by the margin or more" (two one-sided tests, Schuirmann
-    1987); both corrected over the family. more_groups: where not decidable, how many test groups more would decide it with POWER, were the
-    truth what was seen; inf: no number of them, as the seeds differ too much; NaN where undefined. groups: in the test set, 0 where not said.
-    p_weights: where p allows for other pretrainings, that of the weights at hand alone; else None. alone: p, not corrected. least: the uncorrected p
-    that is sure to decide it.
+    """Judge the difference first minus second.
+
+    p: of "no difference"; p_equal: of "they differ by the margin or more" (two one-sided tests,
+    Schuirmann 1987); both corrected over the family. more_groups: where not decidable, how many
+    test groups more would decide it with POWER, were the truth what was seen; inf: no number of
+    them, as the seeds differ too much; NaN where undefined. groups: in the test set, 0 where not
+    said. p_weights: where p allows for other pretrainings, that of the weights at hand alone; else
+    None. alone: p, not corrected. least: the uncorrected p that is sure to decide it.
     """
 
     word: Word
@@ -55,7 +58,7 @@ class Verdict:
     least: float = float("nan")
 
     def sentence(self, first: str, second: str, group: str) -> str:
-        """`A is better than B: +0.056 [+0.034, +0.081], p = 0.001.`"""
+        """Write `A is better than B: +0.056 [+0.034, +0.081], p = 0.001.`"""
         low, high = self.difference.interval()
         numbers = estimate_text(self.difference.value, low, high, "+.3f")
         if np.isnan(low):
@@ -67,7 +70,7 @@ class Verdict:
         return f"{first} and {second}: not decidable, {self.need(group)}: {numbers}, p {format_p(self.p)}."
 
     def need(self, group: str) -> str:
-        """What would decide it, where it is not decidable."""
+        """Write what would decide it, where it is not decidable."""
         if np.isnan(self.more_groups):
             return f"too few {group}s for an interval"
         if math.isinf(self.more_groups):
@@ -80,11 +83,12 @@ class Verdict:
 
 
 def verdicts(differences: Sequence[Estimate], groups: int, margin: float, level: float = 0.95, family: int | None = None) -> list[Verdict]:
-    """A verdict for each difference, Holm-corrected over all of them (or over `family`), at a margin >= 0 in the metric's own unit.
+    """Judge differences at a margin >= 0 in the metric's own unit, Holm-corrected over all of them.
 
-    practically equal: shown to lie within the margin, whether or not it is shown to differ from 0. better, worse: shown to differ from 0. Of
-    all families at most 1 - level holds a false "better" or "worse", and as many a false "equal". groups: in the test set. Raises ValueError
-    for a negative margin.
+    family: how many to correct for instead. practically equal: shown to lie within the margin,
+    whether or not it is shown to differ from 0. better, worse: shown to differ from 0. Of all
+    families at most 1 - level hold a false "better" or "worse", and as many a false "equal".
+    groups: in the test set. Raises ValueError for a negative margin.
     """
     if not margin >= 0:
         raise ValueError(f"a margin is at least 0; got {margin}")
@@ -109,7 +113,10 @@ def verdict(
     least: float,
     p_weights: float | None = None,
 ) -> Verdict:
-    """What p values, alone and corrected, say of a difference. least: the uncorrected p that is sure to decide it."""
+    """Turn p values, alone and corrected, into a verdict on a difference.
+
+    least: the uncorrected p that is sure to decide it.
+    """
     alpha = 1 - level
     word: Word = "not decidable"
     if p_equal <= alpha:

@@ -47,8 +47,11 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 
 
 def expanded_interval(values: np.ndarray, groups: int, level: float = 0.95) -> tuple[float, float]:
-    """(low, high): the percentile interval at `expanded` of a number's values (R,) on resamples of so many test groups, NaN = undefined; NaN as
-    `interval` has it, and of one group."""
+    """Return (low, high), the percentile interval at the level `expanded` for few test groups.
+
+    values: (R,), a number on resamples of so many groups, NaN = undefined. NaN as `interval` has
+    it, and of one group.
+    """
     return interval(values, expanded(level, groups)) if groups > 1 else (float("nan"), float("nan"))
 
 
@@ -62,8 +65,12 @@ def mean_interval(
     *,
     grows_by_chance: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high), each (L,), of L means over seeds: values (L,), means (L, R) on resamples of the test groups, parts as `half_width` takes them,
-    the test groups' first. By `of_scores` where a reference is known, `of_biased_means` where the metric grows by chance, else `of_means`."""
+    """Return (low, high), each (L,), of L means over seeds.
+
+    values (L,), means (L, R) on resamples of the test groups, parts as `half_width` takes them, the
+    test groups' first. Computed by `of_scores` where a reference is known, by `of_biased_means`
+    where the metric grows by chance, else by `of_means`.
+    """
     if grows_by_chance:
         return of_biased_means(means, values, groups, parts, level)
     return of_means(means, values, groups, parts, level) if reference is None else of_scores(values, parts, level, reference)
@@ -96,7 +103,11 @@ def of_scores(
 
 
 def _end(values: np.ndarray, square: np.ndarray, end: float, reference: ReferenceVariance) -> np.ndarray:
-    """The true value between each of `values` and `end` that lies just as far as its own standard error, times the root of `square`, reaches."""
+    """Find the end of a score interval between each of `values` and `end`.
+
+    It is the true value that lies as far from the value seen as its own standard error, times the
+    root of `square`, reaches.
+    """
     far, near = np.full_like(values, end), values.astype(float)
     for _ in range(34):
         middle = (far + near) / 2
@@ -109,11 +120,14 @@ def _end(values: np.ndarray, square: np.ndarray, end: float, reference: Referenc
 def of_means(
     means: np.ndarray, values: np.ndarray, groups: int, parts: Sequence[tuple[np.ndarray, float]], level: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high), each (L,), of L means over seeds: values (L,), means (L, R) on resamples of the test groups, parts as `half_width` takes them,
-    the test groups' first.
+    """Return (low, high), each (L,), of L means over seeds by the expanded percentile bootstrap.
 
-    The expanded percentile interval of the bootstrap over test groups, its two halves stretched from the width that the groups alone ask for to
-    the one that seeds and groups ask for: it keeps the bootstrap's skewness. Symmetric where no resample moves the mean.
+    values (L,), means (L, R) on resamples of the test groups, parts as `half_width` takes them, the
+    test groups' first.
+
+    The two halves of the expanded percentile interval over test groups are stretched from the width
+    that the groups alone ask for to the one that seeds and groups ask for: it keeps the bootstrap's
+    skewness. Symmetric where no resample moves the mean.
     """
     low, centre, high = _percentiles(means, expanded(level, groups))
     down, up = _stretched(low, centre, high, parts, level)
@@ -124,12 +138,15 @@ def of_means(
 def of_biased_means(
     means: np.ndarray, values: np.ndarray, groups: int, parts: Sequence[tuple[np.ndarray, float]], level: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same of numbers >= 0 that chance makes larger, as an ECE (Roelofs et al. 2022, arXiv:2012.08668): a resample doubles the chance that a value
-    holds, and all percentiles may lie above the value.
+    """Return the intervals of `of_means` for numbers >= 0 that chance makes larger, as an ECE.
 
-    What chance adds to the square is nearly a number, and a resample adds it once more, so that their difference is free of it. Hence the basic interval
-    of the square (Davison & Hinkley 1997, section 5.2), twice the value's less the percentiles, stretched as in `of_means`, its root, and the value
-    where it lies outside. `tests/test_ece_interval.py` holds its coverage.
+    A resample doubles the chance that a value holds, and all percentiles may lie above the value
+    (Roelofs et al. 2022, arXiv:2012.08668).
+
+    What chance adds to the square is nearly a number, and a resample adds it once more, so that
+    their difference is free of it. Hence the basic interval of the square (Davison & Hinkley 1997,
+    section 5.2): twice the value's less the percentiles, stretched as in `of_means`, its root, and
+    the value where it lies outside. `tests/test_ece_interval.py` holds its coverage.
     """
     low, centre, high = _percentiles(means**2, expanded(level, groups))
     down, up = _stretched(2 * values**2 - high, 2 * values**2 - centre, 2 * values**2 - low, parts, level)
@@ -147,7 +164,7 @@ def _flat(low: np.ndarray, high: np.ndarray, parts: Sequence[tuple[np.ndarray, f
 def _stretched(
     low: np.ndarray, centre: np.ndarray, high: np.ndarray, parts: Sequence[tuple[np.ndarray, float]], level: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The two halves of an interval over test groups, made as wide as all parts ask for."""
+    """Stretch the two halves of an interval over test groups to the width of all parts."""
     (variance, df), *_ = parts
     with np.errstate(all="ignore"):  # what is flat has nothing to stretch
         stretch = half_width(parts, level) / (np.sqrt(variance) * t_quantile(level, df))
@@ -155,10 +172,11 @@ def _stretched(
 
 
 def expanded(level: float, groups: int) -> float:
-    """The level whose percentiles hold the truth as often as `level` promises (Hesterberg 2014, arXiv:1411.5279, expanded percentile interval).
+    """Return the level whose percentiles hold the truth as often as `level` promises.
 
-    A bootstrap of G groups sees (G - 1) / G of the variance, and its percentiles take that for known: of a normal mean they reach as far as
-    Student's interval at 2 Phi(t sqrt(G / (G - 1))) - 1.
+    Hesterberg 2014, arXiv:1411.5279, expanded percentile interval. A bootstrap of G groups sees (G
+    - 1) / G of the variance, and its percentiles take that for known: of a normal mean they reach
+    as far as Student's interval at 2 Phi(t sqrt(G / (G - 1))) - 1.
     """
     from scipy.special import ndtr
 
@@ -166,15 +184,18 @@ def expanded(level: float, groups: int) -> float:
 
 
 def half_width(parts: Iterable[tuple[Numbers, float]], level: float) -> Numbers:
-    """Half the width of an interval of independent parts, (variance, degrees of freedom) each: the root of the sum of their squared halves (Zou &
-    Donner 2008)."""
+    """Return half the width of an interval of independent parts.
+
+    parts: (variance, degrees of freedom) each. It is the root of the sum of their squared halves
+    (Zou & Donner 2008).
+    """
     half: Numbers = np.sqrt(sum(variance * t_quantile(level, df) ** 2 for variance, df in parts))
     return half
 
 
 @lru_cache(maxsize=1024)
 def t_quantile(level: float, df: float) -> float:
-    """The two-sided quantile of Student's t; NaN for no degree of freedom."""
+    """Return the two-sided quantile of Student's t; NaN for no degree of freedom."""
     from scipy.special import ndtri, stdtrit
 
     return float(ndtri((1 + level) / 2) if np.isinf(df) else stdtrit(df, (1 + level) / 2))

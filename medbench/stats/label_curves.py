@@ -86,7 +86,10 @@ def label_efficiency(
 
 
 def area(curve: Sequence[tuple[float, Sample]]) -> Estimate:
-    """The mean of a curve over log labels: the area under it by trapezoids, divided by its width. Raises ValueError as above."""
+    """Return the mean of a curve over log labels.
+
+    The area under it by trapezoids, divided by its width. Raises ValueError as above.
+    """
     return linear_contrast([(weight, sample) for weight, (_, sample) in zip(*_weights(curve), strict=True)])
 
 
@@ -97,8 +100,11 @@ def _weights_between(points: Sequence[tuple[float, Sample]], where: np.ndarray) 
 
 
 def _together(samples: Sequence[Sample], weights: np.ndarray, level: float) -> np.ndarray | None:
-    """`linear_contrast(...).interval(level)`, (L, 2), of L weighted sums (L, K) of the same K samples, from their covariances; None where the samples
-    were not scored on the same resamples, one is faultless, or a resample is undefined."""
+    """Compute `linear_contrast(...).interval(level)`, (L, 2), of L weighted sums (L, K) at once.
+
+    All of the same K samples, from their covariances. None where the samples were not scored on the
+    same resamples, one is faultless, or a resample is undefined.
+    """
     groups, shape = samples[0].groups, samples[0].resamples.shape[1]
     if groups < 2 or any((sample.groups, sample.resamples.shape[1]) != (groups, shape) for sample in samples):
         return None
@@ -151,7 +157,7 @@ def _weights(curve: Sequence[tuple[float, Sample]]) -> tuple[list[float], list[t
 
 
 def _between(points: Sequence[tuple[float, Sample]], n: float) -> list[tuple[float, Sample]]:
-    """The curve at n labels, as a weighted sum of its two neighbours."""
+    """Interpolate the curve at n labels, as a weighted sum of its two neighbours."""
     i = min(max(int(np.searchsorted([m for m, _ in points], n, side="right")) - 1, 0), len(points) - 2)
     (left, a), (right, b) = points[i], points[i + 1]
     share = np.log(n / left) / np.log(right / left)

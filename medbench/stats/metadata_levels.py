@@ -55,8 +55,12 @@ def texts(column: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """codes: (N,) int64 index into `values`, -1 where missing. values: numbers and bands from small to large, words by the alphabet; each occurs.
-    measured: of numbers. cut: how they were cut into bands, "" where they were not."""
+    """Hold the levels of a metadata column.
+
+    codes: (N,) int64 index into `values`, -1 where missing. values: numbers and bands from small to
+    large, words by the alphabet; each occurs. measured: of numbers. cut: how they were cut into
+    bands, "" where they were not.
+    """
 
     codes: np.ndarray
     values: tuple[str, ...]
@@ -70,10 +74,11 @@ class Levels:
 
 
 def read_levels(name: str, column: np.ndarray) -> Levels:
-    """The levels of a column (N,) of numbers or words.
+    """Read the levels of a column (N,) of numbers or words.
 
-    Numbers with six different values at most stay as they are; ages (the name says it) are cut into bands of 20 years, "80+" the last; other numbers
-    into quarters of the images, equal values together, each named by the least and the largest value in it.
+    Numbers with six different values at most stay as they are; ages (the name says it) are cut into
+    bands of 20 years, "80+" the last; other numbers into quarters of the images, equal values
+    together, each named by the least and the largest value in it.
     """
     if column.dtype.kind not in "iuf":
         words = texts(column)

@@ -63,7 +63,11 @@ _NARROWEST = 40  # columns; below this numpy's cost a row outweighs the cache
 
 
 def metric(name: str) -> Metric:
-    """The metric of that name; of an unknown one, as in rows of a newer medbench or of `clinical`'s calibration, its name alone."""
+    """Return the metric of that name.
+
+    Of an unknown one, as in rows of a newer medbench or of `clinical`'s calibration, its name
+    alone.
+    """
     return METRICS.get(name) or Metric(name, name)
 
 

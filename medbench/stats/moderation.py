@@ -31,7 +31,7 @@ def moderated(variances: np.ndarray, df: np.ndarray, lines: int, correlation: fl
 
 
 def of_pairs(lines: int) -> float:
-    """The mean correlation of the sample variances of all differences of two of so many lines."""
+    """Return the mean correlation of the sample variances of all differences of two lines."""
     pairs = lines * (lines - 1) // 2
     return SHARED * 2 * (lines - 2) / (pairs - 1) if pairs > 1 else 0.0
 

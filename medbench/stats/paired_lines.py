@@ -24,9 +24,12 @@ Spread = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class PairedLines:
-    """Of K lines. value (K, K): mean of the row's line less that of the column's, NaN where undefined; groups, draws, pretrainings, each (K, K):
-    variances of that difference that test groups, draws and pretrainings make, 0 where none is known; df_*: their degrees of freedom. covariance (K, K):
-    of the lines' means, up to what all share; only for how pairs hang together.
+    """Hold the differences of every two of K lines and their sources of chance.
+
+    value (K, K): mean of the row's line less that of the column's, NaN where undefined. groups,
+    draws, pretrainings, each (K, K): variances of that difference that test groups, draws and
+    pretrainings make, 0 where none is known; df_*: their degrees of freedom. covariance (K, K): of
+    the lines' means, up to what all share; only for how pairs hang together.
     """
 
     value: np.ndarray
@@ -120,8 +123,11 @@ class _Line:
 
 
 class _Sums:
-    """Of every two lines, (K, K): value, groups, and raw: the variance of the plain difference over its draws, each and joint: as `beyond_groups` has
-    them, seeds: how many draws."""
+    """Hold sums of every two lines, (K, K).
+
+    value, groups, and raw: the variance of the plain difference over its draws; each and joint: as
+    `beyond_groups` has them; seeds: how many draws.
+    """
 
     def __init__(self, k: int) -> None:
         self.value, self.groups = np.full((k, k), np.nan), np.full((k, k), np.nan)
@@ -171,7 +177,7 @@ def _fill(sums: _Sums, lines: Sequence[_Line], first: Sequence[int], second: Seq
 
 
 def _shared(first: tuple[int, ...], second: tuple[int, ...]) -> Sequence[int] | None:
-    """The draws that two lines are paired on; None where they are not."""
+    """Return the draws that two lines are paired on; None where they are not."""
     if len(first) == 1 or len(second) == 1:
         return max(first, second, key=len)
     both = sorted(set(first) & set(second))

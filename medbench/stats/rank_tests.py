@@ -63,7 +63,7 @@ def ranking(scores: np.ndarray, *, higher_is_better: bool = True) -> Ranking:
 
 
 def _unit(tasks: int, k: int) -> float:
-    """Standard error of a difference of two mean ranks."""
+    """Return the standard error of a difference of two mean ranks."""
     return float(np.sqrt(k * (k + 1) / (6 * tasks)))
 
 

@@ -18,8 +18,12 @@ KNOWN = ("accuracy", "balanced_accuracy", "auc", "f1", "kappa", "weighted_kappa"
 
 @dataclass(frozen=True)
 class ReferenceVariance:
-    """Of one metric, one run. of_class: groups of each class (of a multi-label task: of each label's positives); total: groups in all. binary: two
-    classes, of which the AUC is the second's. independent images within groups are not assumed: groups count, as they are what is resampled."""
+    """Know the textbook's variance of one metric of one run.
+
+    of_class: groups of each class (of a multi-label task: of each label's positives). total: groups
+    in all. binary: two classes, of which the AUC is the second's. Independent images within groups
+    are not assumed: groups count, as they are what is resampled.
+    """
 
     metric: str
     of_class: tuple[int, ...]
@@ -86,7 +90,10 @@ class ReferenceVariance:
         return known
 
     def perfect(self, level: float) -> float:
-        """The least true value at which a perfect score is not yet surprising (Clopper & Pearson 1934)."""
+        """Return the least true value at which a perfect score is not yet surprising.
+
+        Clopper & Pearson 1934.
+        """
         return float(((1 - level) / 2) ** (1 / self.fewest))
 
 

@@ -14,15 +14,20 @@ Numbers = TypeVar("Numbers", float, np.ndarray)
 
 
 def from_groups(variance: Numbers, groups: int) -> Numbers:
-    """The variance that test groups make, from that over resamples of them: a bootstrap of G groups sees (G - 1) / G of it. NaN for one group."""
+    """Return the variance that test groups make, from that over resamples of them.
+
+    A bootstrap of G groups sees (G - 1) / G of it. NaN for one group.
+    """
     return (groups / (groups - 1) if groups > 1 else np.nan) * variance
 
 
 def beyond_groups(spread: Numbers, each: Numbers, joint: Numbers, seeds: int | np.ndarray) -> Numbers:
-    """The part of the variance of a mean over S > 1 seeds that test groups do not explain; negative or 0 where they explain all.
+    """Return the part of the variance of a mean over S > 1 seeds that test groups do not explain.
 
-    spread: variance of the plain numbers over seeds. each, joint (`from_groups`): what groups make of one seed, on average, and of the seeds' mean.
-    What they make of the difference of two seeds shows in the spread too: (each - joint) S / (S - 1) of it, and is taken off.
+    It is negative or 0 where they explain all. spread: variance of the plain numbers over seeds.
+    each, joint (`from_groups`): what groups make of one seed, on average, and of the seeds' mean.
+    What they make of the difference of two seeds shows in the spread too: (each - joint) S / (S -
+    1) of it, and is taken off.
     """
     own = (each - joint) * seeds / (seeds - 1)
     part: Numbers = (spread - np.maximum(own, 0.0)) / seeds  # type: ignore[assignment]  # numbers give numbers

@@ -81,7 +81,7 @@ def divides(labels: np.ndarray, groups: np.ndarray, budget: Budget) -> bool:
 
 
 def _fill(classes: Sequence[tuple[np.ndarray, float]], groups: np.ndarray) -> bool:
-    """What `divides` asks, of classes given as which images are theirs (N,) bool and how many of these a budget asks for."""
+    """Answer what `divides` asks, of classes as (N,) bool and the images that a budget asks for."""
     filled = [_groups_of(groups, of_class, images) for of_class, images in classes]
     foldable = [images for (_, images), n in zip(classes, filled, strict=True) if n >= 2]
     enough = len(foldable) > 1 and sum(foldable) >= MIN_HELD_OUT
@@ -239,7 +239,7 @@ def class_matrix(labels: np.ndarray) -> np.ndarray:
 
 
 def class_groups(labels: np.ndarray, groups: np.ndarray, classes: int) -> list[int]:
-    """Groups of each class, in a multi-label task with a positive of each label."""
+    """Count the groups of each class, in a multi-label task those with a positive of each label."""
     of_class = labels == 1 if labels.ndim == 2 else labels[:, None] == np.arange(classes)
     return [len(np.unique(groups[column])) for column in of_class.T]
 
@@ -262,7 +262,10 @@ def _hash_rank(names: np.ndarray, key: str) -> list[bytes]:
 
 
 def _sequence(counts: np.ndarray, names: np.ndarray, seed: int, *, balanced: bool) -> Iterator[int]:
-    """Groups in the order in which budgets take them: next is always a group of the class that is furthest behind."""
+    """Yield groups in the order in which budgets take them.
+
+    Next is always a group of the class that is furthest behind.
+    """
     rank = _hash_rank(names, f"draw {seed}")
     order = sorted(range(len(names)), key=rank.__getitem__)
     queues = [iter([g for g in order if counts[g, c]]) for c in range(counts.shape[1])]
