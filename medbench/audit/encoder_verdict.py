@@ -35,9 +35,10 @@ TOLD = ("range", "mean and std", "readout", "weights")
 def encoder_marks(
     encoder: Encoder, weights: Weights, build: Callable[[], nn.Module], images: Sequence[Image], cache_dir: Path
 ) -> tuple[Mark, ...]:
-    """What every table of this encoder must say; () where nothing is wrong with it. build: gives the network, and is called only if needed.
+    """Return what every table of this encoder must say; () where nothing is wrong with it.
 
-    images: of the task's training part; fewer than 8 are not looked at.
+    build: gives the network, and is called only if needed. images: of the task's training part;
+    fewer than 8 are not looked at.
     """
     about = [VERSION, weights.identity, encoder.identity()]
     found = _kept(cache_dir, about, "natural", encoder, build, _natural)
@@ -83,7 +84,10 @@ def _kept(
 
 
 def examined(net: nn.Module, encoder: Encoder, images: Sequence[np.ndarray]) -> list[EncoderFinding]:
-    """What of TOLD is wrong with a network (eval mode) on images (H, W, 3) uint8: one pass for each of a handful of mean and std."""
+    """Find what of TOLD is wrong with a network (eval mode) on images (H, W, 3) uint8.
+
+    It takes one pass for each of a handful of mean and std.
+    """
     from medbench.audit.encoder.diagnosis import STATED, VALUES, diagnose, no_range
 
     report = diagnose(net, encoder, images, cheap=True)

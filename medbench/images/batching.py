@@ -83,7 +83,7 @@ def _read_ahead(
 
 
 def _put(ready: queue.Queue[torch.Tensor | BaseException | None], item: torch.Tensor | BaseException | None, stop: threading.Event) -> bool:
-    """False where the consumer has gone."""
+    """Put an item into the queue; return False where the consumer has gone."""
     while not stop.is_set():
         try:
             ready.put(item, timeout=0.1)

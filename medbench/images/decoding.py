@@ -53,7 +53,10 @@ def decode(image: Image) -> np.ndarray:
 
 
 def picture(image: Image, wanted: int | None = None) -> PIL.Image.Image:
-    """The image as Pillow's, mode L or RGB; as `decode`, but where `wanted` (pixels) is far below a JPEG's size, a smaller copy of it."""
+    """Return the image as Pillow's, mode L or RGB.
+
+    As `decode`, but where `wanted` (pixels) is far below a JPEG's size, a smaller copy of it.
+    """
     return pictures(image, [wanted])[0]
 
 
@@ -80,7 +83,10 @@ def pictures(image: Image, wanted: Sequence[int | None]) -> list[PIL.Image.Image
 
 
 def _copy(data: bytes, wanted: int | None) -> tuple[int, int] | None:
-    """The size at which a JPEG's decoder gives the image where so many pixels are wanted; None for any other format, which has one size."""
+    """Return the size at which a JPEG's decoder gives the image where so many pixels are wanted.
+
+    None for any other format, which has one size.
+    """
     from PIL import Image
 
     if wanted is None or format_of(data[:HEAD]) != "jpeg":
@@ -101,7 +107,7 @@ def _read(path: Path) -> bytes:
 
 
 def format_of(head: bytes) -> str:
-    """A key of DECODERS, by the first HEAD bytes of a file."""
+    """Return a key of DECODERS, by the first HEAD bytes of a file."""
     if is_dicom(head):
         return "dicom"
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
@@ -160,7 +166,7 @@ def _decode_pillow(data: bytes, wanted: int | None) -> PIL.Image.Image:
 
 
 def _refuse_misread(im: PIL.ImageFile.ImageFile) -> None:
-    """Raises UserError for what Pillow would show otherwise than the file means it."""
+    """Raise UserError for a file that Pillow would show otherwise than it means."""
     if im.format == "JPEG" and im.mode == "CMYK" and "adobe" not in im.info:
         raise UserError("CMYK without Adobe's mark does not say which end is white: save it as RGB.")
     if im.format == "PNG" and isinstance(im.info.get("transparency"), int) and im.tile[0][3] != "L" and im.mode != "P":

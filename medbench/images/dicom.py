@@ -47,7 +47,10 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 def _stored(words: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
-    """The stored bits of each word, with their sign. Bits above the high bit may hold overlays, bits below the stored ones nothing."""
+    """Return the stored bits of each word, with their sign.
+
+    Bits above the high bit may hold overlays, bits below the stored ones nothing.
+    """
     if words.dtype.kind == "f" or not is_native(ds):
         return words
     size = 8 * words.dtype.itemsize if ds.BitsAllocated > 1 else 1
@@ -77,7 +80,10 @@ def _padding(words: np.ndarray, x: np.ndarray, ds: pydicom.Dataset) -> np.ndarra
 
 
 def _integer_ends(words: np.ndarray, x: np.ndarray, ds: pydicom.Dataset, ends: list[int]) -> tuple[list[int], np.ndarray]:
-    """The padding's ends with the pixels' sign, which they may have been written or read without, and where to look for them."""
+    """Return the padding's ends with the pixels' sign, and where to look for them.
+
+    They may have been written or read without the sign.
+    """
     bits, signed = ds.BitsAllocated, words.dtype.kind == "i"
     below = 1 << bits - 1 if signed else 0
     ends = [(end + below) % (1 << bits) - below for end in ends]

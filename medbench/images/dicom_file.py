@@ -64,7 +64,7 @@ def _parse(data: bytes) -> pydicom.Dataset:
 
 
 def _inflated(packed: bytes) -> bytes:
-    """Raises UserError for more than the header within declares."""
+    """Decompress a file; raise UserError for more than the header within declares."""
     from pydicom.filereader import read_dataset
     from pydicom.pixels.utils import get_expected_length
 
@@ -134,8 +134,11 @@ def _check_size(ds: pydicom.Dataset) -> None:
 
 
 class _CodecHeader(NamedTuple):
-    """What a JPEG or JPEG 2000 stream says of itself. bits: of a sample. halved: two of its colours have fewer samples than the third, which
-    is brightness then, whatever the DICOM header calls it."""
+    """Hold what a JPEG or JPEG 2000 stream says of itself.
+
+    bits: of a sample. halved: two of its colours have fewer samples than the third, which is
+    brightness then, whatever the DICOM header calls it.
+    """
 
     size: tuple[int, int]
     bits: int

@@ -41,8 +41,11 @@ def apply_palette(x: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
 
 
 def colour8(x: np.ndarray, bits: int, share: float = 0.999) -> np.ndarray:
-    """uint8 of colour values of so many bits: the upper 8, or all of fewer. Values below 256 alone are 8 bits, whatever the header says, and
-    16 is the size of a word, which many writers state whatever it holds: see `colour_bits`, and there for share."""
+    """Convert colour values of so many bits to uint8: the upper 8 bits, or all of fewer.
+
+    Values below 256 alone are 8 bits, whatever the header says, and 16 is the size of a word, which
+    many writers state whatever it holds: see `colour_bits`, and there for share.
+    """
     used = int(x.max()).bit_length()
     bits = colour_bits(x, share) if bits == 16 else 8 if used <= 8 < bits else max(bits, used)
     if bits < 8:
@@ -52,7 +55,7 @@ def colour8(x: np.ndarray, bits: int, share: float = 0.999) -> np.ndarray:
 
 
 def _described(descriptor: list[int]) -> tuple[int, int, int]:
-    """Number of entries, the value that the first one stands for, bits an entry."""
+    """Return number of entries, the value that the first one stands for, and bits per entry."""
     return int(descriptor[0]) or 1 << 16, int(descriptor[1]), int(descriptor[2])
 
 

@@ -16,7 +16,10 @@ def grey8(x: np.ndarray) -> np.ndarray:
 
 
 def full_range(x: np.ndarray) -> tuple[float, float]:
-    """The values that become black and white, by the rule in `decode`. Raises UserError for values that are not finite."""
+    """Return the values that become black and white, by the rule in `decode`.
+
+    Raises UserError for values that are not finite.
+    """
     low, high = float(x.min()), float(x.max())
     if not np.isfinite([low, high]).all():
         raise UserError("it holds pixels that are not finite numbers.")
@@ -47,6 +50,6 @@ def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def check_pixels(width: int, height: int) -> None:
-    """Raises UserError for an image too large to be decoded whole."""
+    """Raise UserError for an image too large to be decoded whole."""
     if width * height > MAX_PIXELS:
         raise UserError(f"it has {width} x {height} pixels, more than {MAX_PIXELS:,}: cut it into tiles first.")

@@ -99,12 +99,13 @@ class ContentHash(str):
 
 
 def content_hashes(images: Sequence[Image], cache_dir: Path, stage: str = "reading files") -> list[str]:
-    """A `ContentHash` for each of N images: SHA-256 of the file's bytes, or of a drawing's key.
+    """Return a `ContentHash` for each of N images.
 
-    stage: as which it reports its progress. The reading of a large file, which may be a whole data set, is a stage of its own.
-
-    Hashes and formats are kept in `cache_dir/hashes.sqlite` by path and `FileState`, a row with its checksum; several processes may use it at once.
-    Raises UserError naming the files that cannot be read (ten of them, and how many).
+    The SHA-256 of the file's bytes, or of a drawing's key. stage: the name under which it reports
+    its progress; reading a large file, which may be a whole data set, is a stage of its own. Hashes
+    and formats are kept in `cache_dir/hashes.sqlite` by path and `FileState`, a row with its
+    checksum; several processes may use it at once. Raises UserError naming the files that cannot be
+    read (ten of them, and how many).
     """
     places = [None if isinstance(image, Drawn) else os.path.abspath(image) for image in images]
     paths = list(dict.fromkeys(place for place in places if place is not None))
@@ -135,7 +136,10 @@ def _hash_all(paths: list[str], cache_dir: Path, stage: str, known: dict[str, Co
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raises UserError for a file name that is not UTF-8: it can neither be hashed nor written into a table."""
+    """Raise UserError for a file name that is not UTF-8.
+
+    It can neither be hashed nor written into a table.
+    """
     for name in names:
         try:
             name.encode()
@@ -178,7 +182,7 @@ def _checksum(row: Iterable[object]) -> int:
 
 
 def _hash_file(path: str, stored: ReadFile | None) -> ReadFile | OSError:
-    """`stored` where the file's state is still the same, else what is read now."""
+    """Return `stored` where the file's state is still the same, else what is read now."""
     try:
         state = os.stat(path)
         if not stat.S_ISREG(state.st_mode):

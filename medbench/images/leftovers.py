@@ -130,7 +130,7 @@ def _origins(path: PurePosixPath) -> Iterable[tuple[str, ...]]:
 
 
 def _shorter(stem: str) -> Iterable[str]:
-    """The stem without a word that says what was made, and all that stands after it or before it."""
+    """Yield the stem without a word that says what was made, and all after it or before it."""
     sized = _SIZED.fullmatch(stem)
     if sized:
         yield sized[1]
@@ -148,10 +148,11 @@ def says_so(path: str) -> bool:
 
 
 def no_class(folders: dict[str, Sequence[str]]) -> tuple[str, str] | None:
-    """A folder of masks or previews among class folders, and the one whose images they were made of; None where there is none.
+    """Find a folder of masks or previews among class folders, and the one they were made of.
 
-    folders: name -> the images below it, relative POSIX paths. It is called so, and half of its images are called as those of the other one. Not
-    where a class is called `no mask` or `with mask`.
+    None where there is none. folders: name -> the images below it, relative POSIX paths. It is
+    called so, and half of its images are called as those of the other one. Not where a class is
+    called `no mask` or `with mask`.
     """
     for name, paths in folders.items():
         if not _is_drawn(name) or not re.search(rf"(?:{_DRAWN})$", name, re.IGNORECASE) or any(map(_NEGATED.match, folders)):

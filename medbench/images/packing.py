@@ -77,8 +77,10 @@ class Pack:
 
     @property
     def array(self) -> CheckedRows:
-        """(N, size, size, 3) uint8 RGB, memory-mapped, read-only; opened anew at each call. Rows are compared with their checksum where they
-        are first read."""
+        """Map (N, size, size, 3) uint8 RGB from disk, read-only; opened anew at each call.
+
+        Rows are compared with their checksum where they are first read.
+        """
         return CheckedRows(self.sums.open(self.file), self.sums, seen_blocks(self.file, self.sums), self._repair)
 
     def _repair(self, block: int) -> None:
@@ -129,7 +131,10 @@ def pack_key(hashes: Sequence[str], size: int, interpolation: str) -> str:
 
 
 def pixel_ingredients(hashes: Iterable[str]) -> dict[str, int]:
-    """What the pixels of images with these content hashes are made by: the decoder of each of their formats, and the resize."""
+    """Return what makes the pixels of images with these content hashes.
+
+    The decoder of each of their formats, and the resize.
+    """
     formats = {content.file_format for content in hashes if isinstance(content, ContentHash)} - {""}
     return {**{f"decoder {name}": DECODERS[name] for name in sorted(formats)}, "resize": RESIZE}
 
@@ -157,11 +162,13 @@ def packs(
     *,
     stage: str = "packing images",
 ) -> list[Pack]:
-    """The packs of these images: from the cache, else decoded on `workers` (default: all) cores, each file read once for all that are missing.
+    """Return the packs of these images, from the cache, else decoded on `workers` cores.
 
-    hashes: as `content_hashes` gives them. A run that was killed goes on where it stopped; another process that wants one of these packs waits for it.
-    Memory does not grow with N. stage: as which it reports its progress. Raises UserError that names the images that cannot be decoded (ten of them,
-    and how many); and for a full disk.
+    workers: default all. Each file is read once for all packs that are missing. hashes: as
+    `content_hashes` gives them. A run that was killed goes on where it stopped; another process
+    that wants one of these packs waits for it. Memory does not grow with N. stage: the name under
+    which it reports its progress. Raises UserError that names the images that cannot be decoded
+    (ten of them, and how many); and for a full disk.
     """
     for form in forms:
         if form.interpolation not in INTERPOLATIONS:
@@ -192,9 +199,10 @@ def packs(
 
 
 def _finished(folder: Path, shape: tuple[int, ...], *, locked: bool = False) -> RowChecksums | None:
-    """The checksums of a pack that is on disk; None where there is none that can be used. Its rows are looked at when they are read.
+    """Return the checksums of a pack that is on disk; None where no pack there can be used.
 
-    locked: this process holds the folder, and removes what is damaged, or gives checksums to a pack of an older medbench.
+    Its rows are looked at when they are read. locked: this process holds the folder, and removes
+    what is damaged, or gives checksums to a pack of an older medbench.
     """
     file, about = folder / "images.npy", folder / "about.json"
     if not file.exists():
@@ -274,7 +282,7 @@ class _Partial:
         self.written: dict[int, int] = {}  # chunk -> checksum, of what was written since the last sync
 
     def settle(self) -> None:
-        """What was written reaches the disk, and only then counts as done."""
+        """Sync what was written to the disk; only then it counts as done."""
         if self.written:
             atomic_write.sync(self.file)
             for chunk, found in self.written.items():

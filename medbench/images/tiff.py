@@ -53,7 +53,7 @@ def form(im: TiffImageFile) -> Form:
 
 
 def mended(im: PIL.Image.Image, found: Form) -> PIL.Image.Image | np.ndarray:
-    """A loaded image as its tags mean it: the image, or deep grey values (H, W)."""
+    """Return a loaded image as its tags mean it: the image, or deep grey values (H, W)."""
     if im.mode.startswith(("I", "F")):
         return _deep_grey(np.asarray(im), found)
     if im.mode == "L" and found.raw == "L" and found.sample_format == _SIGNED:

@@ -21,11 +21,12 @@ from medbench.system.cache_folder import disk_errors
 
 
 def from_npz(file: Path, members: Sequence[str], md5: str, again: str) -> list[list[Drawn]]:
-    """The rows of each member, an (N, H, W) or (N, H, W, 3) uint8 array.
+    """Return the rows of each member, an (N, H, W) or (N, H, W, 3) uint8 array.
 
-    An .npz is compressed, so no single row of it can be read. Its members are unpacked once, into the cache beside the packs, and memory-
-    mapped from there. Before that the file's MD5 is compared with the published one. again: what to do where it differs.
-    Raises UserError for another MD5, a broken archive, a missing member, and a full disk.
+    An .npz is compressed, so no single row of it can be read. Its members are unpacked once, into
+    the cache beside the packs, and memory-mapped from there. Before that the file's MD5 is compared
+    with the published one. again: what to do where it differs. Raises UserError for another MD5, a
+    broken archive, a missing member, and a full disk.
     """
     content = identity(file)
     folders = [images.cache_folder() / "packs" / fingerprint("npz", content, member) for member in members]
@@ -42,7 +43,10 @@ def from_npz(file: Path, members: Sequence[str], md5: str, again: str) -> list[l
 
 
 def from_h5(file: Path, member: str) -> list[Drawn]:
-    """The rows of an (N, H, W, 3) uint8 data set. Raises UserError for a file that is no HDF5, or holds no such data set."""
+    """Return the rows of an (N, H, W, 3) uint8 data set.
+
+    Raises UserError for a file that is no HDF5, or holds no such data set.
+    """
     content = identity(file)
     return _drawn(partial(h5_row, str(file), member), len(h5_values(file, member)), f"{content}:{member}")
 
@@ -53,7 +57,7 @@ def _drawn(draw: Callable[[int], np.ndarray], n: int, content: str) -> list[Draw
 
 
 def h5_values(file: Path, member: str) -> Any:
-    """The data set `member`, not read yet: `[...]` reads it. Raises UserError."""
+    """Open the data set `member` without reading it: `[...]` reads it. Raises UserError."""
     try:
         return _h5(str(file), member)
     except (OSError, KeyError) as error:

@@ -8,7 +8,10 @@ import numpy as np
 
 
 def joined(ids: np.ndarray, groups: np.ndarray, pairs: Iterable[tuple[str, str]]) -> np.ndarray:
-    """groups (N,) str with those of each pair of ids made one, called by the first of their names. Pairs that are not among ids do nothing."""
+    """Join the groups (N,) str of each pair of ids, called by the first of their names.
+
+    Pairs that are not among ids do nothing.
+    """
     group_of = dict(zip(ids.tolist(), groups.tolist(), strict=True))
     into: dict[str, str] = {}
 

@@ -30,9 +30,10 @@ _SHOWN, _ALTERNATIVES = 8, 3  # names that a message lists: of what is there, of
 
 
 def folder(root: Path, names: Sequence[str], marks: Sequence[str]) -> Path | None:
-    """The folder of a data set: `root` or one of `names` in it, whichever holds one of `marks`, a file or a folder.
+    """Find the folder of a data set: `root` or one of `names` in it that holds one of `marks`.
 
-    Else a folder that has one of the names: its reader then says what it lacks.
+    A mark is a file or a folder. Else a folder that has one of the names: its reader then says what
+    it lacks.
     """
     named = [root / name for name in names]
     holding = (place for place in (root, *named) if any((place / mark).exists() for mark in marks))
@@ -41,7 +42,7 @@ def folder(root: Path, names: Sequence[str], marks: Sequence[str]) -> Path | Non
 
 
 def first_existing(root: Path, names: Sequence[str], task: str) -> Path:
-    """The first of `names`, files or folders, that `root` holds. Raises UserError."""
+    """Return the first of `names`, files or folders, that `root` holds. Raises UserError."""
     for name in names:
         if (root / name).exists():
             return root / name
@@ -124,20 +125,23 @@ def is_image(name: str) -> bool:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """The image files in a folder and those in it, without what systems leave there."""
+    """Yield the image files in a folder and below, without what systems leave there."""
     for place, inner, names in os.walk(folder):
         inner[:] = [name for name in inner if not leftovers.left_behind(name)]
         yield from (Path(place, name) for name in names if is_image(name))
 
 
 def listed_files(names: Iterable[str], places: Mapping[str, Path], data: str, root: Path, task: str) -> list[Image]:
-    """The file of each name. Raises UserError that counts those without one."""
+    """Return the file of each name. Raises UserError that counts those without one."""
     wanted = list(names)
     return require_images([places.get(name, root / name) for name in wanted], data, root, task, known=set(places.values()))
 
 
 def require_images(paths: Sequence[Path], data: str, root: Path, task: str, known: set[Path] | None = None) -> list[Image]:
-    """The paths, all of which exist (those in `known` are not looked for). Raises UserError that counts the others."""
+    """Return the paths, all of which exist (those in `known` are not looked for).
+
+    Raises UserError that counts the others.
+    """
     missing = [path for path in paths if not (path in known if known is not None else os.path.isfile(path))]
     if missing:
         shown = _listed([path.relative_to(root).as_posix() for path in missing], 3)
@@ -146,7 +150,7 @@ def require_images(paths: Sequence[Path], data: str, root: Path, task: str, know
 
 
 def once(ids: np.ndarray, file: Path) -> np.ndarray:
-    """The ids, each of which occurs once. Raises UserError."""
+    """Return the ids, each of which occurs once. Raises UserError."""
     names, counts = np.unique(ids, return_counts=True)
     if len(names) < len(ids):
         raise UserError(f"{file} lists '{names[counts > 1][0]}' twice.", then="download it again")
@@ -176,7 +180,7 @@ def divide(whole: Split, key: str, shares: Sequence[float] = SHARES) -> dict[str
 
 
 def no_options(task: str, options: Mapping[str, object]) -> None:
-    """Raises UserError for an option that describes a folder of a person's own."""
+    """Raise UserError for an option that describes a user's own folder."""
     if options:
         flags = ", ".join(f"--{name}" for name in options)
         raise UserError(f"{flags} describes a folder of your own; task '{task}' is what it is.", then=f"medbench run --task {task}")

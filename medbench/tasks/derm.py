@@ -42,16 +42,18 @@ _FOLDERS = ("ham10000", "HAM10000", "derm", "skin-cancer-mnist-ham10000")
 
 
 def find(root: Path) -> Path | None:
-    """The folder with HAM10000's metadata: `root` itself or one of the usual names in it."""
+    """Find the folder with HAM10000's metadata: `root` itself or one of the usual names in it."""
     candidates = [root, *(root / name for name in _FOLDERS)]
     return next((folder for folder in candidates if _metadata_file(folder)), None)
 
 
 def load(root: Path) -> dict[str, Split]:
-    """The three parts, split by lesion. Raises UserError where a listed image is missing or the metadata is not HAM10000's.
+    """Read the three parts, split by lesion.
 
-    A lesion is what `lesion_id` and the pairs in `tasks._ham10000_lesions`, which it misses, make one.
-    `dx_type`, how the diagnosis was made, is left out: histology is the rule for malignant lesions, so it gives the label away.
+    Raises UserError where a listed image is missing or the metadata is not HAM10000's. A lesion is
+    what `lesion_id` and the pairs in `tasks._ham10000_lesions`, which it misses, make one.
+    `dx_type`, how the diagnosis was made, is left out: histology is the rule for malignant lesions,
+    so it gives the label away.
     """
     records = _read_metadata(root)
     places = {

@@ -62,9 +62,10 @@ _FOLDERS = ("hyperkvasir", "hyper-kvasir", "HyperKvasir", "hyper-kvasir-labeled-
 
 
 def load(classes: Sequence[str], task: str, root: Path) -> dict[str, Split]:
-    """The official folds of these classes; the labels are their order. Raises UserError.
+    """Read the official folds of these classes; the labels are their order. Raises UserError.
 
-    A class whose folder is missing was not downloaded and stays empty. In a folder that is there, no listed image may be missing.
+    A class whose folder is missing was not downloaded and stays empty. In a folder that is there,
+    no listed image may be missing.
     """
     file = reading.first_existing(root, [_SPLIT], task)
     rows = reading.read_table(file, ("file-name", "class-name", "split-index"), task, delimiter=";")
@@ -99,7 +100,10 @@ def _class_folders(tree: Path) -> dict[str, Path]:
 
 
 def missing_classes(classes: Sequence[str], root: Path) -> str:
-    """What `Task.partial` asks: classes whose folder is not there. "" where none or all of them are, which `load` says better."""
+    """Answer `Task.partial`: name the classes whose folder is missing.
+
+    "" where none or all of them are, which `load` says better.
+    """
     there = _class_folders(root / "labeled-images")
     gone = [name for name in classes if name not in there]
     return f"{len(gone)} of {len(classes)} classes are not there ({', '.join(gone[:3])}{' ...' if len(gone) > 3 else ''})" if gone else ""

@@ -26,9 +26,10 @@ _FOLDERS = ("isic2019", "ISIC2019", "ISIC_2019", "isic-2019")
 
 
 def load(root: Path) -> dict[str, Split]:
-    """The three parts, split by lesion; an image without a lesion_id is a lesion of its own. Raises UserError.
+    """Read the three parts, split by lesion. Raises UserError.
 
-    HAM10000's images are among these, under the same names: the lesions that it has under two ids are joined here too.
+    An image without a lesion_id is a lesion of its own. HAM10000's images are among these, under
+    the same names: the lesions that it has under two ids are joined here too.
     """
     file = reading.first_existing(root, [_TRUTH], "isic2019")
     truth = reading.read_table(file, ("image", *CLASSES), "isic2019")

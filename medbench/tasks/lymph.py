@@ -28,7 +28,10 @@ _CITATION = (
 
 
 def load(root: Path) -> dict[str, Split]:
-    """The official parts; images are rows of the files. Raises UserError for files that are missing, still packed, or do not fit together."""
+    """Read the official parts; images are rows of the files.
+
+    Raises UserError for files that are missing, still packed, or do not fit together.
+    """
     return {part: _read(root, name) for part, name in _PARTS.items()}
 
 
@@ -49,7 +52,7 @@ def _read(root: Path, name: str) -> Split:
 
 
 def load_kaggle(root: Path) -> dict[str, Split]:
-    """The three parts of the labelled patches, each by itself. Raises UserError."""
+    """Read the three parts of the labelled patches, each by itself. Raises UserError."""
     file = reading.first_existing(root, ["train_labels.csv"], "lymph-kaggle")
     table = reading.read_table(file, ("id", "label"), "lymph-kaggle")
     ids = reading.once(table["id"], file)

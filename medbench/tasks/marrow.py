@@ -43,7 +43,10 @@ _FOLDERS = (_DATA, f"bone_marrow/{_DATA}", f"Bone-Marrow-Cytomorphology/{_DATA}"
 
 
 def load(root: Path) -> dict[str, Split]:
-    """The three parts, split by image. Classes whose folder is missing stay empty. Raises UserError for a folder of no class."""
+    """Read the three parts, split by image.
+
+    Classes whose folder is missing stay empty. Raises UserError for a folder of no class.
+    """
     strange = [e.name for e in sorted(root.iterdir()) if e.is_dir() and e.name not in CLASSES and not leftovers.left_behind(e.name)]
     if strange:
         raise UserError(f"{root} holds the folder '{strange[0]}', no class of Matek et al.", allowed=CLASSES, given=strange[0], then=_THEN)

@@ -23,9 +23,10 @@ _FOLDERS = ("pad-ufes-20", "PAD-UFES-20", "pad_ufes_20", "pad-ufes")
 
 
 def load(root: Path) -> dict[str, Split]:
-    """The three parts, split by patient. Raises UserError.
+    """Read the three parts, split by patient. Raises UserError.
 
-    `biopsed` is left out of the metadata: all cancers are biopsy-proven, so it gives the label away.
+    `biopsed` is left out of the metadata: all cancers are biopsy-proven, so it gives the label
+    away.
     """
     file = reading.first_existing(root, ["metadata.csv"], "pad-ufes")
     rows = reading.read_table(file, ("patient_id", "lesion_id", "diagnostic", "img_id"), "pad-ufes", also=("age", *_META.values()))

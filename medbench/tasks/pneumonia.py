@@ -40,7 +40,7 @@ def load(root: Path) -> dict[str, Split]:
 
 
 def missing_parts(root: Path) -> str:
-    """What `Task.partial` asks: the official test part lies there alone."""
+    """Answer `Task.partial`: tell whether the official test part lies there alone."""
     here = _inside(root)
     alone = here is not None and not (here / "train").is_dir()
     return "the official test part alone, split 70/10/20 by patient; scores compare with nothing published" if alone else ""

@@ -23,7 +23,10 @@ _EYEPACS = ("eyepacs", "diabetic-retinopathy-detection")
 
 
 def load_aptos(root: Path) -> dict[str, Split]:
-    """The three parts of the labelled images, each photograph by itself: APTOS does not say whose it is. Raises UserError."""
+    """Read the three parts of the labelled images, each photograph by itself.
+
+    APTOS does not say whose it is. Raises UserError.
+    """
     file = reading.first_existing(root, ["train.csv"], "retina")
     rows = reading.read_table(file, ("id_code", "diagnosis"), "retina")
     ids = reading.once(rows["id_code"], file)
@@ -32,7 +35,10 @@ def load_aptos(root: Path) -> dict[str, Split]:
 
 
 def load_eyepacs(root: Path) -> dict[str, Split]:
-    """The three parts of the labelled images; both eyes of a patient are one group and one bag. Raises UserError."""
+    """Read the three parts of the labelled images. Raises UserError.
+
+    Both eyes of a patient are one group and one bag.
+    """
     file = reading.first_existing(root, ["trainLabels.csv"], "eyepacs")
     rows = reading.read_table(file, ("image", "level"), "eyepacs")
     ids = reading.once(rows["image"], file)

@@ -43,9 +43,10 @@ _FOLDERS = ("scin", "SCIN", "scin/dataset", "dx-scin-public-data/dataset")
 
 
 def load(root: Path) -> dict[str, Split]:
-    """The three parts, split by case. Raises UserError.
+    """Read the three parts, split by case. Raises UserError.
 
-    An image that is listed by several cases is left out: which of them it shows cannot be told (15 such images, Ward et al.'s README).
+    An image that is listed by several cases is left out: which of them it shows cannot be told (15
+    such images, Ward et al.'s README).
     """
     file = reading.first_existing(root, ["scin_cases.csv"], "scin")
     cases = reading.read_table(file, ("case_id", *_PATHS), "scin", also=tuple(_META.values()))
@@ -74,7 +75,7 @@ def load(root: Path) -> dict[str, Split]:
 
 
 def _class(text: str, file: Path) -> int:
-    """The condition of the largest weight; of equal ones the first."""
+    """Return the condition of the largest weight; of equal ones the first."""
     try:
         weights = ast.literal_eval(text)
         name = max(weights, key=weights.__getitem__)

@@ -53,7 +53,7 @@ class Subject:
         return content_key(self.data.digests) if self.data else ""
 
     def label(self, i: int) -> str:
-        """The label of an image in words."""
+        """Write the label of an image in words."""
         if self.labels is None:
             return ""
         if self.labels.ndim == 1:
@@ -62,7 +62,11 @@ class Subject:
 
 
 def of_task(name: str, data: str | None, cache_dir: Path, **reading: Any) -> Subject:
-    """The subject of a task. reading: as `registry.task` takes it. `folder:PATH` that no run would take is read as a list of its images. Raises UserError."""
+    """Return the subject of a task.
+
+    reading: as `registry.task` takes it. `folder:PATH` that no run would take is read as a list of
+    its images. Raises UserError.
+    """
     notes: list[Note] = []
     try:
         task = registry.task(name, **reading)
@@ -104,9 +108,10 @@ def of_data(data: TaskData, refused: str = "") -> Subject:
 
 
 def of_list(place: Path, cache_dir: Path, *, refused: str = "") -> Subject:
-    """The images in a folder; or those that a .txt (one path a line) or .csv file (columns path[,label][,group][,split]) lists.
+    """Return the images in a folder, or those that a .txt or .csv file lists.
 
-    Paths are relative to the file's folder, or absolute; a CSV may list one twice. Raises UserError.
+    A .txt file has one path a line, a CSV the columns path[,label][,group][,split]. Paths are
+    relative to the file's folder, or absolute; a CSV may list one twice. Raises UserError.
     """
     if place.is_dir():
         rows = _walk(place)

@@ -37,10 +37,12 @@ def audit(
     progress: ProgressCallback | None = None,
     forms: Sequence[images.PackForm] = (),
 ) -> DatasetReport:
-    """What is wrong with the data. depth: "full", or "hashes" without features and points: no suspicious labels and fewer cropped copies. effort: how
-    long the search for copies goes on, else as the depth has it. forms: of packs that a run needs, made in the same reading.
+    """Search the data for copies, torn groups, contradicting labels and images to look at.
 
-    Memory: the features (N x 1280 float32, mapped), the points (10 KB an image) and blocks of 80 MB. The report is kept in the cache.
+    depth: "full", or "hashes" without features and points: no suspicious labels and fewer cropped
+    copies. effort: how long the search for copies goes on, else as the depth has it. forms: of
+    packs that a run needs, made in the same reading. Memory: the features (N x 1280 float32,
+    mapped), the points (10 KB an image) and blocks of 80 MB. The report is kept in the cache.
     Raises UserError for images that cannot be decoded.
     """
     with calling(progress):
@@ -111,11 +113,12 @@ def _compared_groups(subject: Subject, rows: np.ndarray) -> np.ndarray:
 
 
 def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[Note], forms: Sequence[images.PackForm] = ()) -> TaskData:
-    """The data of a run with what its audit says: its findings, and marks for images of a single colour and for each leak that the checks of every
-    run do not see.
+    """Add to the data of a run what its audit says.
 
-    A folder of a person's own is audited now, by hashes, if it was not before; other tasks bring what `medbench audit` found on the same data.
-    forms: of the packs that the run needs. Raises UserError for a leak where the run is strict.
+    Its findings, and marks for images of a single colour and for each leak that the checks of every
+    run do not see. A user's own folder is audited now, by hashes, if it was not before; other tasks
+    bring what `medbench audit` found on the same data. forms: of the packs that the run needs.
+    Raises UserError for a leak where the run is strict.
     """
     if not grid.audit:
         return data
@@ -139,7 +142,10 @@ def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[Note], form
 
 
 def table_marks(report: DatasetReport) -> list[Mark]:
-    """What every table says of an audit's findings: leaks that no run sees by itself, and images of a single colour."""
+    """Write what every table says of an audit's findings.
+
+    Leaks that no run sees by itself, and images of a single colour.
+    """
     leaks = [audit_record.table_mark(Mark("leak", found.sentence)) for found in report.leaks if found.check not in checks.AT_PLAN]
     return [*leaks, *(Mark("blank", found.sentence) for found in report.findings if found.check == checks.BLANK)]
 
@@ -164,8 +170,11 @@ def _features(pack: images.Pack, encoder: Encoder, name: str, cache_dir: Path, d
 
 
 def _size(subject: Subject) -> int:
-    """Of `SIZES`, the largest that is not far above the images' own. Some enlargement does no harm: copies of drawings of 64 px
-    and different ones are further apart at 112 than at 64."""
+    """Choose the largest of `SIZES` that is not far above the images' own.
+
+    Some enlargement does no harm: copies of drawings of 64 px and different ones are further apart
+    at 112 than at 64.
+    """
     from medbench.images import decoding
 
     short = []

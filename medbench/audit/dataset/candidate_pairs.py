@@ -40,9 +40,12 @@ def hashes(pack: np.ndarray | Rows) -> np.ndarray:
 
 
 def by_hash(codes: np.ndarray, groups: np.ndarray, far: int) -> list[tuple[int, int, int]]:
-    """(i, j, bits) with i < j, nearest first: pairs of different groups (N,) int whose hashes differ in at most `far` bits, `NEIGHBOURS` an
-    image. bits: as the one sees the other that sees it nearer, for an image that is turned may have another hash. Hashes of unrelated images differ in
-    about 32."""
+    """Return (i, j, bits) with i < j of near hashes, nearest first.
+
+    Pairs of different groups (N,) int whose hashes differ in at most `far` bits, `NEIGHBOURS` per
+    image. bits: as the one sees the other that sees it nearer, for an image that is turned may have
+    another hash. Hashes of unrelated images differ in about 32.
+    """
     near: dict[tuple[int, int], int] = {}
     for i, bits, j in hamming_search.nearest(codes, groups, NEIGHBOURS, far).tolist():
         pair = (min(i, j), max(i, j))

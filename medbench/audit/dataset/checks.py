@@ -25,7 +25,7 @@ HELPED = 0.6  # above it, a model that sees the column needs few pixels
 
 
 def torn_groups(subject: Subject) -> list[DatasetFinding]:
-    """Groups that stand in two parts."""
+    """Find groups that stand in two parts."""
     found = []
     word = subject.grouped or "image"
     members = {part: set(subject.groups[subject.parts == part].tolist()) for part in _parts(subject)}
@@ -40,7 +40,10 @@ def torn_groups(subject: Subject) -> list[DatasetFinding]:
 
 
 def spellings(subject: Subject) -> list[DatasetFinding]:
-    """Groups that look like one, spelled in two ways: a leak where the two stand in two parts."""
+    """Find groups that look like one group spelled in two ways.
+
+    It is a leak where the two stand in two parts.
+    """
     if not subject.grouped:
         return []
     pairs = alike(subject.groups.tolist())
@@ -104,7 +107,7 @@ def _joining(subject: Subject) -> str:
 
 
 def conflicts(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetFinding]:
-    """Copies with two labels."""
+    """Find copies with two labels."""
     labels = subject.labels
     if labels is None:
         return []

@@ -24,11 +24,11 @@ _IMAGES = 2048  # that are searched for together
 
 
 def nearest(ways: np.ndarray, groups: np.ndarray, k: int, far: int) -> np.ndarray:
-    """(P, 3) int64 of image, bits, other: each image's k nearest of other groups, at most `far` bits away, nearest first; of equally near ones those
-    with the lowest number.
+    """Return (P, 3) int64 of image, bits, other: each image's k nearest of other groups.
 
-    ways: (W, N, 63) bool, the codes of N images in W ways; an image is as far from another as the nearest of its ways is from the other's first.
-    groups: (N,) int.
+    They are at most `far` bits away, nearest first; of equally near ones those with the lowest
+    number. ways: (W, N, 63) bool, the codes of N images in W ways; an image is as far from another
+    as the nearest of its ways is from the other's first. groups: (N,) int.
     """
     packed, n = _packed(ways), len(groups)
     search = _Search(packed, groups, k, far)
@@ -100,7 +100,10 @@ class _Search:
         return done
 
     def _looked_up(self, rows: np.ndarray, chunk: int, weight: int, price: int) -> list[np.ndarray] | None:
-        """What the images' codes give that differ in so many bits of a chunk; None where that costs more than `price` comparisons an image and way."""
+        """Look up what the images' codes give that differ in so many bits of a chunk.
+
+        None where that costs more than `price` comparisons per image and way.
+        """
         index, masks = self.index[chunk], _masks(weight)
         values = self.packed[:, rows, chunk].ravel()
         codes, images = self.codes[:, rows].ravel(), np.tile(rows, self.ways)
@@ -145,7 +148,7 @@ class _Search:
         return np.column_stack([i[near], bits[near], j[near]]).astype(np.int64)
 
     def _best(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """The k nearest of each image, each once, by image, bits and other."""
+        """Return the k nearest of each image, each once, by image, bits and other."""
         i, bits, j = np.concatenate(parts).T
         pairs = np.sort((i * self.n + j) * 64 + bits)
         pairs = pairs[np.diff(pairs >> 6, prepend=-1) != 0]  # in the way in which they are nearest

@@ -135,8 +135,11 @@ def _auc(name: str, matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
 
 
 def _encoded(column: np.ndarray) -> np.ndarray:
-    """(N, d) float64: a number standardised, with 0 for a missing one and a column that says so; or an indicator of each common text, a missing one
-    among them however it is spelled."""
+    """Encode a metadata column as (N, d) float64.
+
+    A number is standardised, with 0 for a missing one and a column that says so. Text becomes an
+    indicator of each common value, a missing one among them however it is spelled.
+    """
     if np.issubdtype(column.dtype, np.number):
         missing = ~np.isfinite(column.astype(float))
         known = column[~missing].astype(float)

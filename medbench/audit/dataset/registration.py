@@ -203,9 +203,11 @@ def _inverse_root(energy: torch.Tensor) -> torch.Tensor:
 
 
 def _refine(a: Detail, b: Detail, maps: torch.Tensor, steps: int, left: Mapping[int, float]) -> tuple[torch.Tensor, torch.Tensor]:
-    """maps (P, 2, 3) after so many Gauss-Newton steps at most, which raise the correlation of a with b under them, and the correlations (P,): the best seen.
+    """Refine maps (P, 2, 3) by Gauss-Newton steps that raise the correlation of a with b.
 
-    left: step -> correlation below which a pair goes no further."""
+    Returns the best maps seen and their correlations (P,). steps: at most so many. left: step ->
+    correlation below which a pair goes no further.
+    """
     import torch
     from torch.nn import functional
 

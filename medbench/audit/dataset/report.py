@@ -56,13 +56,13 @@ class DatasetReport:
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> DatasetReport:
-        """Raises TypeError or KeyError for what is none."""
+        """Read a report. Raises TypeError or KeyError for a record that is none."""
         findings = [DatasetFinding(**{**found, "examples": tuple(found["examples"])}) for found in record["findings"]]
         lists = {name: tuple(record[name]) for name in ("pairs", "suspects", "columns")}
         return DatasetReport(**{**record, **lists, "findings": tuple(findings)})
 
     def to_csv(self) -> str:
-        """The pairs, one a line."""
+        """Write the pairs as CSV, one per line."""
         stream = io.StringIO()
         writer = csv.DictWriter(stream, PAIR_COLUMNS, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
@@ -74,7 +74,7 @@ class DatasetReport:
         return tuple(Mark(found.severity, found.sentence) for found in self.findings if found.severity != "note")
 
     def lines(self) -> list[str]:
-        """What a terminal shows."""
+        """Return the lines that a terminal shows."""
         shown = [f"{self.name}: {sum(part['images'] for part in self.parts.values())} images"]
         for name, part in self.parts.items():
             classes = ", ".join(f"{label} {n}" for label, n in part["classes"].items())

@@ -24,7 +24,7 @@ def file_of(cache_dir: Path, sha256: str, hashes: Sequence[str] = ()) -> Path:
 
 
 def load_report(cache_dir: Path, sha256: str, hashes: Sequence[str] = ()) -> DatasetReport | None:
-    """The audit of data of that hash, the deepest that was made; None where there was none."""
+    """Load the deepest audit of data of that hash; None where there was none."""
     try:
         return DatasetReport.from_record(parsed(file_of(cache_dir, sha256, hashes).read_bytes()))
     except (FileNotFoundError, ValueError, TypeError, KeyError):  # a broken entry is made anew

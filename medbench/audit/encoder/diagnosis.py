@@ -102,7 +102,7 @@ def diagnose(
 
 
 def judge(net: nn.Module, encoder: Encoder, trials: Sequence[tuple[Candidate, ForwardTrace]], declared: Mapping[str, Any]) -> EncoderReport:
-    """The findings of `try_preprocessings`'s trials, and of the declaration."""
+    """Return the findings of `try_preprocessings`'s trials, and of the declaration."""
     found: list[EncoderFinding] = []
     notes: list[str] = []
     straight = [(c, s) for c, s in trials if (c.order, c.interpolation) == ("RGB", encoder.interpolation)]
@@ -132,8 +132,11 @@ def judge(net: nn.Module, encoder: Encoder, trials: Sequence[tuple[Candidate, Fo
 def try_preprocessings(
     net: nn.Module, encoder: Encoder, images: Sequence[np.ndarray], declared: Mapping[str, Any], *, cheap: bool = False
 ) -> list[tuple[Candidate, ForwardTrace]]:
-    """Every known preprocessing at the stated interpolation; then, unless it must be cheap, for the best of them the other order and the other
-    interpolations."""
+    """Run the images through every known preprocessing at the stated interpolation.
+
+    Then, unless it must be cheap, the other order and the other interpolations for the best of
+    them.
+    """
     affine = {STATED: (encoder.mean, encoder.std), **KNOWN}
     if {"mean", "std"} <= set(declared):
         affine["as declared"] = (tuple(declared["mean"]), tuple(declared["std"]))
@@ -250,7 +253,7 @@ def _readout(net: nn.Module, encoder: Encoder, seen: ForwardTrace, declared: Map
 
 
 def _missing_norm(net: nn.Module, encoder: Encoder) -> str:
-    """The last norm of timm's architecture where the network has lost it."""
+    """Name the last norm of timm's architecture where the network has lost it."""
     import timm
 
     if encoder.architecture not in timm.list_models():

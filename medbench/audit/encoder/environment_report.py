@@ -38,6 +38,9 @@ def _memory() -> str:
 
 
 def shortened(path: Path) -> str:
-    """The path with the home folder as ~, or its last part alone where it lies elsewhere: folders above it may name somebody."""
+    """Shorten a path, as folders above it may name somebody.
+
+    The home folder becomes ~; of a path that lies elsewhere the last part stays.
+    """
     path, home = path.absolute(), Path(os.path.expanduser("~"))  # as it stands, where nobody has a home
     return str("~" / path.relative_to(home) if path.is_relative_to(home) else Path("...", path.name))

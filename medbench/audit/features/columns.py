@@ -24,7 +24,10 @@ class MetadataColumn:
 
 
 def read_column(name: str, column: np.ndarray, groups: np.ndarray) -> MetadataColumn:
-    """A column (N,) of numbers or words in the levels of `metadata_levels`, without those that too few groups have."""
+    """Read a column (N,) of numbers or words in the levels of `metadata_levels`.
+
+    Levels that too few groups have are left out.
+    """
     found = read_levels(name, column)
     notes = [f"bands: {found.cut}"] if found.cut else []
     codes, values = np.full(len(column), -1, np.int64), list[str]()

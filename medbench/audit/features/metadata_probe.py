@@ -34,11 +34,12 @@ def out_of_fold(
     device: str,
     stage: str,
 ) -> np.ndarray | None:
-    """(N, C) probabilities (binary: C = 2) of each image from a probe that saw no image of its group; None where not
-    all can be held out: a class has one group, or there are too few images.
+    """Return (N, C) probabilities of each image from a probe that saw no image of its group.
 
-    features (N, D) float32; labels (N,) int, all of range(n_classes) present, or (N, C) float with NaN. Folds are stratified; the penalty is
-    chosen inside the training folds. stage: as which it reports its progress.
+    Binary: C = 2. None where not all can be held out: a class has one group, or there are too few
+    images. features (N, D) float32; labels (N,) int, all of range(n_classes) present, or (N, C)
+    float with NaN. Folds are stratified; the penalty is chosen inside the training folds. stage:
+    the name under which it reports its progress.
     """
     import torch
 

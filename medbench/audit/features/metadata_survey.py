@@ -52,7 +52,10 @@ class ColumnFinding:
 
 
 def chosen_columns(split: Split, named: Sequence[str], task: str) -> list[str]:
-    """The named columns, or all. Raises UserError for an unknown one, and where there are none."""
+    """Return the named columns, or all.
+
+    Raises UserError for an unknown one, and where there are none.
+    """
     if not split.meta:
         raise UserError(f"'{task}' has no metadata columns: nothing to look for.", then="medbench list tasks")
     unknown = [name for name in named if name not in split.meta]

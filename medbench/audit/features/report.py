@@ -37,7 +37,7 @@ class Examined:
 
 
 def findings_terminal(examined: Sequence[Examined], k: int, part: str) -> list[RenderableType]:
-    """A table an encoder, and what its columns mean."""
+    """Draw a table per encoder, and say what its columns mean."""
     from rich.table import Table
     from rich.text import Text
 
@@ -81,7 +81,7 @@ def findings_terminal(examined: Sequence[Examined], k: int, part: str) -> list[R
 
 
 def finding_records(examined: Sequence[Examined]) -> list[dict[str, Any]]:
-    """A flat record a finding, JSON values."""
+    """Return a flat record per finding, JSON values."""
     rows = []
     for one in examined:
         head = {name: getattr(one, name) for name in ("task", "data", "method", "source", "weights", "encoder", "readout", "size")}
@@ -104,7 +104,7 @@ _INDEX = ("k", "value", "low", "high", "expected", "difference", "difference_low
 
 
 def to_csv(examined: Sequence[Examined]) -> str:
-    """A line a finding; undefined is empty."""
+    """Write a line per finding; undefined is empty."""
     rows = finding_records(examined)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

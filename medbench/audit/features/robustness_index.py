@@ -71,12 +71,16 @@ def _first(distance: np.ndarray, k: int) -> np.ndarray:
 
 
 def robustness(neighbours: np.ndarray, classes: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> Index:
-    """The index of neighbours (N, k) as `nearest` gives them; classes, codes, groups: (N,), none missing.
+    """Compute the index of neighbours (N, k) as `nearest` gives them.
 
-    The intervals are Student's over groups, of what a pair of images adds to the index to first order. A pair belongs to two groups, and what two
-    groups make together is chance too: the variance of the difference is that of dyads (Fafchamps & Gubert 2007, J Dev Econ 83:326; Aronow,
-    Samii & Assenova 2015, Polit Anal 23:564), of the index alone the larger one of the jackknife (Efron & Stein 1981). Drawing groups with
-    replacement counts a pair of groups three times (Owen 2007, Ann Appl Stat 1:386). `tests/test_stats_slow.py` has what they cover.
+    classes, codes, groups: (N,), none missing.
+
+    The intervals are Student's over groups, of what a pair of images adds to the index to first
+    order. A pair belongs to two groups, and what two groups make together is chance too: the
+    variance of the difference is that of dyads (Fafchamps & Gubert 2007, J Dev Econ 83:326; Aronow,
+    Samii & Assenova 2015, Polit Anal 23:564), of the index alone the larger one of the jackknife
+    (Efron & Stein 1981). Drawing groups with replacement counts a pair of groups three times (Owen
+    2007, Ann Appl Stat 1:386). `tests/test_stats_slow.py` has what they cover.
     """
     image, place = np.nonzero(neighbours >= 0)
     other = neighbours[image, place]
@@ -97,8 +101,10 @@ def robustness(neighbours: np.ndarray, classes: np.ndarray, codes: np.ndarray, g
 
 
 def _variances(added: np.ndarray, first: np.ndarray, second: np.ndarray, n: int) -> tuple[float, float]:
-    """Of a sum of `added` (P,), each by a pair of the groups first and second (P,) of n, always two: the squares of all that a group has a part in,
-    and of all that two groups have a part in. The second counts twice in the first.
+    """Return two variances of a sum of `added` (P,), each by a pair of two groups of n.
+
+    first, second: the groups (P,), always two. The squares of all that a group has a part in, and
+    of all that two groups have a part in. The second counts twice in the first.
     """
     pair, of = np.unique(np.minimum(first, second) * n + np.maximum(first, second), return_inverse=True)
     together = np.bincount(of, added, len(pair))

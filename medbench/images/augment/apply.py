@@ -41,7 +41,10 @@ def finished(images: torch.Tensor, drawn: Parameters, crop: Crop, size: int, mea
 
 
 def normalised_images(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """The images as they are, (B, 3, S, S) float32, channels_last, normalised as a view is. images: (B, S, S, 3) uint8."""
+    """Return the unchanged images (B, 3, S, S) float32, channels_last, normalised as a view is.
+
+    images: (B, S, S, 3) uint8.
+    """
     return _normalised(images.permute(0, 3, 1, 2).float().div_(255), mean, std)
 
 
@@ -54,7 +57,7 @@ def _normalised(x: torch.Tensor, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def render_views(images: torch.Tensor, drawn: Parameters, crop: Crop, s: int) -> torch.Tensor:
-    """The views (B, 3, s, s) in [0, 1] that `drawn` describes, of images (B, S, S, 3) uint8."""
+    """Render the views (B, 3, s, s) in [0, 1] that `drawn` describes, of (B, S, S, 3) uint8."""
     import torch
 
     b, side = images.shape[:2]
@@ -92,8 +95,9 @@ def _change(view: torch.Tensor, chosen: torch.Tensor, change: Callable[[torch.Te
 
 
 def draw_views(images: torch.Tensor, crops: Sequence[Crop], size: int, generator: torch.Generator) -> np.ndarray:
-    """A picture (rows, columns, 3) uint8: a row an image, first the original, then its views; smaller ones in the middle of their tile.
+    """Draw a picture (rows, columns, 3) uint8 of images and their views.
 
+    One row per image, first the original, then its views; smaller ones in the middle of their tile.
     images: (B, S, S, 3) uint8.
     """
     import numpy as np

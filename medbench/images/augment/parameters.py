@@ -52,7 +52,7 @@ class Parameters:
 
 
 def draw_parameters(crop: Crop, n: int, generator: torch.Generator) -> Parameters:
-    """The parameters of n views, in one go."""
+    """Draw the parameters of n views at once."""
     import torch
 
     drawn = torch.split(torch.rand(n, sum(_UNIFORM.values()), generator=generator), list(_UNIFORM.values()), 1)

@@ -141,7 +141,10 @@ def truong2021_views(modality: str = "") -> tuple[Crop, ...]:
 
 
 def _for(modality: str, *crops: Crop) -> tuple[Crop, ...]:
-    """The kinds as they are, but on X-ray as `simclr_views` says of Azizi et al. 2021. A grey image stays grey."""
+    """Return the kinds unchanged, but on X-ray as `simclr_views` says of Azizi et al. 2021.
+
+    A grey image stays grey.
+    """
     if modality != "x-ray":
         return crops
     return tuple(replace(crop, rotation=45.0, jitter=(0.4, 0.4, 0.0, 0.0), gray_p=0.0, blur_p=0.0, solarise_p=0.0) for crop in crops)

@@ -36,7 +36,7 @@ class Corruption:
     grey: bool = False
 
     def identity(self, level: int) -> str:
-        """What makes the pixels, beside the image and its id."""
+        """Return what makes the pixels, beside the image and its id."""
         return fingerprint("corruption", VERSION, self.how, self.strengths[level - 1], self.grey)
 
 
@@ -89,7 +89,7 @@ def chosen(task: str, modality: str, names: Sequence[str]) -> list[Corruption]:
 
 
 def levels(given: Iterable[str]) -> list[int]:
-    """The levels, each once, in order. Raises UserError."""
+    """Return the levels, each once, in order. Raises UserError."""
     found = []
     for text in given:
         if text not in map(str, range(1, LEVELS + 1)):

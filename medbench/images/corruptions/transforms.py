@@ -54,7 +54,7 @@ def shot_noise(values: Floats, photons: float, seeds: np.ndarray, channels: int)
 
 
 def impulse_noise(values: Floats, share: float, seeds: np.ndarray, channels: int) -> Floats:
-    """That share of the values becomes black or white."""
+    """Make that share of the values black or white."""
     drawn = _uniform(seeds, values.shape[1], channels)
     return np.where(drawn < share / 2, 0.0, np.where(drawn > 1 - share / 2, 1.0, values))
 
@@ -76,7 +76,10 @@ def gaussian_blur(values: Floats, sigma: float, seeds: np.ndarray, channels: int
 
 
 def motion_blur(values: Floats, length: float, seeds: np.ndarray, channels: int) -> Floats:
-    """The mean along a line of that share of the side, for each image in a direction of its own, up to 45 degrees off the horizontal."""
+    """Average along a line of that share of the side.
+
+    Each image has a direction of its own, up to 45 degrees off the horizontal.
+    """
     angle = (_uniform(seeds, 1, 1).ravel() - 0.5) * np.pi / 2
 
     def transfer(fy: Floats, fx: Floats, side: int) -> Floats:

@@ -49,12 +49,15 @@ _ROUNDED = re.compile(r"[+-]?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 
 
 def open_folder(argument: str, *, ordinal: bool = False, order: Sequence[str] = ()) -> Task:
-    """The task of a folder or a CSV, see above. Two classes are `binary` (the second in order is positive), more `multiclass`.
+    """Open the task of a folder or a CSV, see above.
 
-    Classes are in order of their numbers where all are numbers, else of their names. ordinal: they have an order that means something, that of
-    `class_order`; order: from least to most, by name, which says that they are ordinal, too. Where the split is made here, files of one size are
-    read, to join copies. Raises UserError for what is wrong with names, labels and parts; torn groups and missing classes are
-    `task_data.check_parts`' job, as for every task, and pixels are looked at when images are packed.
+    Two classes are `binary` (the second in order is positive), more `multiclass`. Classes are in
+    order of their numbers where all are numbers, else of their names. ordinal: they have an order
+    that means something, that of `class_order`. order: from least to most, by name, which says that
+    they are ordinal, too. Where the split is made here, files of one size are read, to join copies.
+    Raises UserError for what is wrong with names, labels and parts; torn groups and missing classes
+    are `task_data.check_parts`' job, as for every task, and pixels are looked at when images are
+    packed.
     """
     place = existing_place(argument)
     listing = listing_of(argument)
@@ -97,14 +100,20 @@ def open_folder(argument: str, *, ordinal: bool = False, order: Sequence[str] = 
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Raises UserError for one with control characters, which tables, files and figures would have to leave out."""
+    """Raise UserError for a name with control characters.
+
+    Tables, files and figures would have to leave them out.
+    """
     for name in names:
         if not is_plain(name):
             raise UserError(f"The name {name!r:.80} holds control characters.", then="rename that class or folder")
 
 
 def listing_of(argument: str) -> Listing:
-    """What a folder or a CSV file says of its images, before labels and parts are judged. Raises UserError."""
+    """Read what a folder or a CSV file says of its images.
+
+    Labels and parts are not judged yet. Raises UserError.
+    """
     place = existing_place(argument)
     try:
         return read_csv(place) if place.is_file() else walk(place)
@@ -166,7 +175,7 @@ def _truths(name: str, listing: Listing) -> list[float]:
 
 
 def _check_apart(classes: Sequence[str]) -> None:
-    """Raises UserError for two classes that are one by their spelling."""
+    """Raise UserError for two classes that are one by their spelling."""
     for one, other in alike(classes):
         a, b = (name if visible(name) == name else ascii(name)[1:-1] for name in (one, other))
         raise UserError(f"The labels '{a}' and '{b}' look like one class.", then="spell them alike, or give them names that differ by more")
@@ -190,7 +199,7 @@ def _split(listing: Listing, labels: np.ndarray) -> Split:
 
 
 def _check_named(column: str, listing: Listing) -> None:
-    """Raises UserError for a row without a group or a bag, and for one that was a number and lost digits."""
+    """Raise UserError for a row without a group or a bag, and for a number that lost digits."""
     for text, line in zip(listing.columns.get(column, []), listing.where, strict=False):
         if is_missing(text) or text.casefold() in _NOBODY:
             what = f"{line} has no {column}{f' ({text!r})' if text else ''}."
@@ -201,7 +210,10 @@ def _check_named(column: str, listing: Listing) -> None:
 
 
 def _check_bags(listing: Listing) -> None:
-    """Raises UserError for a bag of two groups, as where the lesions of each patient are called 1, 2, 3: they would be one lesion."""
+    """Raise UserError for a bag of two groups.
+
+    As where the lesions of each patient are called 1, 2, 3: they would be one lesion.
+    """
     first: dict[str, str] = {}
     columns = (listing.columns.get("bag", []), listing.columns.get("group", []), listing.where)
     for bag, group, line in zip(*columns, strict=False):
@@ -233,9 +245,10 @@ def _given_parts(listing: Listing, whole: Split) -> tuple[np.ndarray, tuple[floa
 
 
 def _copies_joined(listing: Listing, whole: Split, pool: np.ndarray) -> tuple[Split, list[Mark]]:
-    """The images with those at `pool` (n,) that are byte for byte the same in one group, and what a reader must know of it.
+    """Join images at `pool` (n,) that are byte for byte the same into one group.
 
-    Only files of one size are read. Bags stay: what a person called one lesion is one.
+    Also returns what a reader must know of it. Only files of one size are read. Bags stay: what a
+    user called one lesion is one.
     """
     sizes = np.array([listing.file(name).stat().st_size for name in whole.ids[pool]])
     values, counts = np.unique(sizes, return_counts=True)

@@ -86,7 +86,10 @@ def is_number(text: str) -> bool:
 
 
 def _as_named(classes: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
-    """The classes in the order of these names, which may be spelled otherwise. Raises UserError for one that is unknown, twice there, or missing."""
+    """Order the classes as these names, which may be spelled otherwise.
+
+    Raises UserError for one that is unknown, twice there, or missing.
+    """
     called = {spelling(name): name for name in classes}
     unknown = next((name for name in order if spelling(name) not in called), None)
     if unknown is not None:
@@ -151,7 +154,10 @@ def _value(text: str) -> float:
 
 
 def _lettered(classes: Sequence[str]) -> dict[str, Key]:
-    """`A`, `B`, `C`, or `density a`, `density b`, ...: without a gap from the first letter on, else {}."""
+    """Read `A`, `B`, `C`, or `density a`, `density b`, ...
+
+    Without a gap from the first letter on, else {}.
+    """
     tokens = {name: _tokens(name) for name in classes}
     letters = sorted(words[-1] if words else "" for words in tokens.values())
     alike = len({tuple(words[:-1]) for words in tokens.values()}) == 1
@@ -172,7 +178,10 @@ def _words(classes: Sequence[str]) -> dict[str, Key]:
 
 
 def _of_a_scale(classes: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The classes that are words of one scale, from least to most, and the others; ([], []) where less than half are, or two are of one level."""
+    """Return the classes that are words of one scale, from least to most, and the others.
+
+    ([], []) where less than half are, or two are of one level.
+    """
     best = max((_levels(classes, scale) for scale in _SCALES), key=len)
     if 2 * len(best) < len(classes) or len(set(best.values())) < max(len(best), 2):
         return [], []

@@ -38,7 +38,10 @@ def read_csv(file: Path) -> Listing:
 
 
 def _check_images(ids: Sequence[str], where: Sequence[str]) -> None:
-    """Raises UserError for rows that name what a system left, and for an image and one that was made of it, both listed."""
+    """Raise UserError for rows that name what a system left.
+
+    And for an image and one that was made of it, both listed.
+    """
     left = [(line, name) for name, line in zip(ids, where, strict=True) if any(map(leftovers.litter, PurePosixPath(name).parts))]
     if left:
         what = f"{left[0][0]}: '{left[0][1]}' is what a system leaves behind, no image of the task ({len(left)} such lines)."
@@ -79,7 +82,10 @@ def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
 
 
 def _reserved(name: str) -> str:
-    """The name of a column that means something here, whichever way it is spelled; another one as it is."""
+    """Return the name of a column that means something here, whichever way it is spelled.
+
+    Another one stays as it is.
+    """
     head, colon, rest = name.partition(":")
     if colon and spelling(head) == "label":
         return MULTI + rest.strip()

@@ -33,7 +33,7 @@ class Listing:
 
 
 def existing_place(argument: str) -> Path:
-    """The absolute path. Raises UserError with the nearest name that does exist."""
+    """Return the absolute path. Raises UserError with the nearest name that does exist."""
     if not argument:
         raise UserError("folder: names no place.", allowed=["folder:PATH of a folder of class folders, or of a CSV file"])
     place = Path(os.path.abspath(user_path(argument)))
@@ -90,7 +90,7 @@ class _Seen:
                 self.left[kind] += n
 
     def marks(self) -> list[Mark]:
-        """What every table says of them."""
+        """Return what every table says of them."""
         found = []
         if self.left:
             each = ", ".join(f"{name} {n}" for name, n in sorted(self.left.items()))
@@ -104,13 +104,16 @@ class _Seen:
 
 
 def called_masks(ids: Sequence[str]) -> list[Mark]:
-    """A mark on images that say by their names alone that they are none, [] where there are none."""
+    """Mark images that say by their names alone that they are none; [] where there are none."""
     what = f"{len(ids)} images are called masks or previews, with no image beside them that they were made of"
     return [Mark("look", f"{what} ('{ids[0]}')")] if ids else []
 
 
 def _check_classes(place: Path, classes: dict[str, list[Path]], listing: Listing, part: str, seen: _Seen) -> None:
-    """The images of the class folders in one place, for the listing, without those that were made of others. Raises UserError."""
+    """List the images of the class folders in one place, without those made of others.
+
+    Raises UserError.
+    """
     inside = {label: {file.relative_to(place / label).as_posix(): file for file in images} for label, images in classes.items()}
     wrong = leftovers.no_class({label: list(names) for label, names in inside.items()})
     if wrong:
@@ -134,13 +137,16 @@ def _check_classes(place: Path, classes: dict[str, list[Path]], listing: Listing
 
 
 def meant(part: str) -> str:
-    """The name of ours for what is also called validation, dev or Training; other names as they are."""
+    """Return our name for what is also called validation, dev or Training.
+
+    Other names stay as they are.
+    """
     low = spelling(part)
     return low if low in PARTS else _CALLED.get(low, part)
 
 
 def table_in(root: Path) -> str:
-    """What a person who named a CSV file's folder does next, "" where there is none."""
+    """Say what a user who named a CSV file's folder does next; "" where there is none."""
     tables = sorted(file.name for file in root.glob("*.[ct]sv"))
     return f"name the CSV file: --task {shlex.quote(f'folder:{root / tables[0]}')}" if tables else ""
 
@@ -152,7 +158,10 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _is_results(folder: Path) -> bool:
-    """What `medbench run` itself leaves where it is started inside the data: a results folder, or a folder of them."""
+    """Tell whether a folder is what `medbench run` leaves where it is started inside the data.
+
+    A results folder, or a folder of them.
+    """
     return (folder / "plan.json").is_file() or any(folder.glob("*/plan.json"))
 
 

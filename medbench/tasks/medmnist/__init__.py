@@ -24,7 +24,10 @@ _FOLDERS = ("medmnist", "MedMNIST", ".medmnist")
 
 
 def open_medmnist(argument: str, **options: object) -> Task:
-    """The task of `pathmnist`, `path`, `pathmnist:64`. Raises UserError for a wrong name or size."""
+    """Open the task of `pathmnist`, `path`, `pathmnist:64`.
+
+    Raises UserError for a wrong name or size.
+    """
     name, _, size_text = argument.lower().partition(":")
     name = name if name.endswith("mnist") else f"{name}mnist"
     if name not in SETS:
@@ -59,7 +62,10 @@ def open_medmnist(argument: str, **options: object) -> Task:
 
 
 def load(name: str, size: int, root: Path) -> dict[str, Split]:
-    """The official parts; images are rows of the file. Raises UserError for another file than the official one."""
+    """Read the official parts; images are rows of the file.
+
+    Raises UserError for another file than the official one.
+    """
     about = SETS[name]
     file = reading.first_existing(root, [_file(name, size)], f"medmnist:{name}")
     again = f"download it again from {_url(name, size)}"

@@ -45,9 +45,10 @@ class Film:
 
 
 def frontal(canvas: Canvas, rng: np.random.Generator, ratio: float, lift: Mapping[int, float], facts: Mapping[str, float]) -> Film:
-    """The chest from the front. ratio: heart's width to the rib cage's. lift: how far each diaphragm stands too high.
+    """Draw the chest from the front.
 
-    rng draws what is the patient's own. facts: `age` in years, `breasts` in [0, 1], `supine` 0 or 1.
+    ratio: heart's width to the rib cage's. lift: how far each diaphragm stands too high. rng draws
+    what is the patient's own. facts: `age` in years, `breasts` in [0, 1], `supine` 0 or 1.
     """
     x, y = canvas.x, canvas.y
     side = np.where(x < 0, RIGHT, LEFT)
@@ -82,7 +83,7 @@ def frontal(canvas: Canvas, rng: np.random.Generator, ratio: float, lift: Mappin
 
 
 def lateral(canvas: Canvas, rng: np.random.Generator, ratio: float, lift: Mapping[int, float], facts: Mapping[str, float]) -> Film:
-    """The chest from the side, front to the image's left. Arguments as for `frontal`."""
+    """Draw the chest from the side, front to the image's left. Arguments as for `frontal`."""
     x, y = canvas.x, canvas.y
     breath, apex = rng.uniform(-0.07, 0.07), rng.uniform(-0.92, -0.80)
     base = {s: 0.46 + breath - lift[s] for s in (RIGHT, LEFT)}
@@ -141,7 +142,10 @@ def effusion(film: Film, rng: np.random.Generator, s: float) -> None:
 
 
 def consolidation(film: Film, rng: np.random.Generator, s: float) -> None:
-    """A patch with a soft border in which the vessels are lost and the bronchi stay dark."""
+    """Draw a patch with a soft border.
+
+    In it the vessels are lost and the bronchi stay dark.
+    """
     side = RIGHT if rng.random() < 0.5 else LEFT
     centre = complex(side * rng.uniform(0.35, 0.65), rng.uniform(-0.5, 0.35))
     if not film.side.any():
@@ -166,7 +170,10 @@ def atelectasis(film: Film, rng: np.random.Generator, s: float) -> None:
 
 
 def oedema(film: Film, rng: np.random.Generator, s: float) -> None:
-    """A haze around both hila, thick upper vessels, and short lines at the ribs above the angles (Kerley B)."""
+    """Draw a haze around both hila, thick upper vessels, and short lines at the ribs.
+
+    The lines stand above the angles (Kerley B).
+    """
     wing = np.exp(-(((film.away - 0.30) / 0.27) ** 2) - ((film.canvas.y - 0.02) / 0.42) ** 2)
     film.dense += (0.04 + 0.20 * s) * film.air * wing * (1 + 0.5 * noise(film.canvas, rng, 4))
     sides = (RIGHT, LEFT) if film.side.any() else (LEFT,)
