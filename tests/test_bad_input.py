@@ -122,6 +122,30 @@ def test_what_cannot_be_a_path(refused: Callable[..., str], arguments: list[str]
     assert line in refused("run", *arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["predict", "model", "images"], "Missing option '--out'. Next: medbench predict -h"),
+        (["predict", "."], "Missing argument 'images'. Next: medbench predict -h"),
+        (["tabel", "x"], "No such command 'tabel'. Did you mean 'table'? Next: medbench -h"),
+        (["data", "nosuch"], "No such command 'nosuch'. Next: medbench data -h"),
+        (["run", "--lables", "1"], "No such option: --lables"),
+        (["run", "a", "b\x1b[2J"], "Got unexpected extra argument"),
+        (["export", ".", "--out", "m", "--seed", "9" * 5000 + "x"], "Invalid value for '--seed': "),
+    ],
+)
+def test_words_that_no_command_takes_are_one_line(refused: Callable[..., str], arguments: list[str], line: str, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "images").mkdir()
+    said = refused(*arguments)
+    assert said.startswith(line) and " -h" in said and len(said) < 400
+
+
+def test_without_a_command_the_help_is_shown(medbench: Medbench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert medbench() in (0, 2)  # by the version of what reads the words
+    assert "Usage: medbench [OPTIONS] COMMAND" in "".join(capsys.readouterr())
+
+
 def test_split_refuses_what_run_refuses(refused: Callable[..., str]) -> None:
     assert "The number of seeds, 0, is out of range" in refused("data", "split", "derm", "--seeds", "0")
     assert "No label budget was given" in refused("data", "split", "derm", "--labels", ",")

@@ -346,6 +346,14 @@ def test_a_sketch_that_was_edited_is_one_line(provenance: dict[str, Any], said: 
         check.measure([given(row()), given(row(provenance={"scores": {}}))])
 
 
+def test_a_mark_of_the_byte_order_before_the_first_row_is_none(tmp_path: Path) -> None:
+    """Editors of Windows put it there."""
+    file = write(tmp_path / "rows.jsonl", row(), row(1))
+    want = check.read_rows(file).rows
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert check.read_rows(file).rows == want
+
+
 NASTY = "<b>&\"'\x1b[31m\r\n::error::]]>,:%0A\ud800"
 
 

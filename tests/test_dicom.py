@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from fakes.dicom_files import write_dicom
+from fakes.jpeg_files import many_scans
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
@@ -23,6 +24,7 @@ RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (24, 36, 3), dtype=np.uint8)
 GREY = COLOUR[:, :, 0]
 NOISE = RNG.integers(300, 3500, (24, 36)).astype(np.uint16)
+TWELVE = {"BitsStored": 12, "HighBit": 11}
 
 
 def three(grey):
@@ -130,15 +132,39 @@ def test_a_codec_with_more_bits_than_the_header_is_not_cut(tmp_path):
     np.testing.assert_allclose(images.decode(tmp_path / "a.dcm"), three(np.round(NOISE / 4095 * 255)), atol=1)
 
 
-def test_a_missing_plugin_is_named(tmp_path, monkeypatch):
-    file = write_dicom(tmp_path, GREY)
+@pytest.mark.parametrize(
+    ("syntax", "line"),
+    [
+        (pydicom.uid.JPEGLSLossless, r"JPEG-LS Lossless.*Next: pip install pylibjpeg pylibjpeg-libjpeg"),
+        (pydicom.uid.HTJ2KLossless, r"High-Throughput JPEG 2000.*Next: pip install pylibjpeg pylibjpeg-openjpeg"),
+        (pydicom.uid.JPEGExtended12Bit, r"JPEG Extended.*Next: pip install pylibjpeg pylibjpeg-libjpeg"),
+    ],
+)
+def test_a_missing_plugin_is_named(syntax, line, tmp_path, monkeypatch):
+    """The one that pydicom reads this compression with. Pillow is there, and reads no JPEG of 12 bits."""
+    file = write_dicom(tmp_path, NOISE, **TWELVE)
     ds = pydicom.dcmread(file)
-    ds.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSLossless
+    ds.file_meta.TransferSyntaxUID = syntax
     ds.PixelData = pydicom.encaps.encapsulate([bytes(64)])
     ds["PixelData"].is_undefined_length = True
     ds.save_as(file)
-    monkeypatch.setattr(pydicom.pixels.decoders.base.Decoder, "is_available", False)
-    with pytest.raises(UserError, match=r"a\.dcm.*JPEG-LS Lossless.*pip install pylibjpeg"):
+    base = pydicom.pixels.decoders.base
+    decoder = base._PIXEL_DATA_DECODERS[syntax][0]
+    monkeypatch.setattr(decoder, "_available", {name: made for name, made in decoder._available.items() if name == "pillow"})
+    if not any(text.startswith("pylibjpeg") for text in decoder.missing_dependencies):
+        pytest.skip("the plugin is installed")
+    with pytest.raises(UserError, match=rf"a\.dcm.*{line}"):
+        images.decode(file)
+
+
+def test_a_compressed_progressive_jpeg_of_many_scans_is_refused(tmp_path):
+    file = write_dicom(tmp_path, GREY)
+    ds = pydicom.dcmread(file)
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+    ds.PixelData = pydicom.encaps.encapsulate([many_scans(GREY, 101)])
+    ds["PixelData"].is_undefined_length = True
+    ds.save_as(file)
+    with pytest.raises(UserError, match=r"a\.dcm: it is a progressive JPEG of 1\d\d scans, and at most 100 are read"):
         images.decode(file)
 
 
@@ -158,7 +184,6 @@ def test_dicom_that_holds_no_single_image(tmp_path):
 
 # one picture, many storage forms
 
-TWELVE = {"BitsStored": 12, "HighBit": 11}
 WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096}
 RAMP12 = np.arange(4096)
 
@@ -206,6 +231,7 @@ FORMS = {
         ),
     ),
     "a modality LUT": (NOISE, {**TWELVE, "ModalityLUTSequence": [table((4096, 0, 16), RAMP12.tolist())]}),
+    "a modality LUT of 12 bits": (NOISE, {**TWELVE, "ModalityLUTSequence": [table((4096, 0, 12), RAMP12.tolist())]}),
     "a modality LUT of bytes": (
         NOISE,
         {**TWELVE, "ModalityLUTSequence": [table((4096, 0, 8), (RAMP12 >> 4).astype(np.uint8).tobytes(), "OW")]},

@@ -219,10 +219,8 @@ LEFT = {  # name -> hours since it was touched, whether it is removed
     f"plan.json.{HERE}.{os.getpid()}.{RANDOM}.partial": (25, True),
     f"rows.another-machine-0a1b2c3d.{DEAD}.{RANDOM}.partial": (23, False),
     f"scores.another-machine-0a1b2c3d.{DEAD}.{RANDOM}.partial": (25, True),
-    "plan.7570": (25, True),
-    "weights.7242": (1, False),
-    f"{'0a' * 16}.7575": (25, True),
-    "derm-60f349e106994635.7575": (25, True),
+    "plan.2024": (1000, False),  # a user's own
+    "weights.1": (1000, False),
     "plan.json": (1000, False),
     "notes.2024": (1000, False),
     f"{'0a' * 16}.npz": (1000, False),

@@ -123,11 +123,14 @@ def test_batch_norms_of_a_file_with_statistics_that_are_no_numbers(value: float,
         weights.build_encoder(encoders.encoder("test_resnet.r160_in1k"), Weights("w", "0" * 64, (), file), 0)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize(
     ("forward", "said"),
     [
         ("out = torch.complex(out, out)", r"gave \(2, 12\) of complex64 for two images of 32 px\. Allowed: \(2, D\), finite numbers"),
         ("out = out.to_sparse()", r"gave \(2, 12\) of sparse_coo, float32"),
+        ("out = out.to('meta')", r"gave \(2, 12\) of meta, float32"),
+        ("out = torch.nested.nested_tensor(list(out))", "gave a nested tensor for two images"),
         ("out = out > 0", r"gave \(2, 12\) of bool"),
         ("out = (255 * out).long()", r"gave \(2, 12\) of int64"),
         ("out = out[:1]", r"gave \(1, 12\) for two images"),

@@ -281,6 +281,21 @@ def test_features_that_are_wrong(arrays: dict[str, object], message: str, vector
         features_table.read(vectors(**arrays)).of(["a", "b", "c"], [True, False, True])
 
 
+def test_ids_of_bytes_are_texts_and_objects_are_refused(vectors: Callable[..., Path]) -> None:
+    assert features_table.read(vectors(ids=np.array([b"a", "\xe9".encode()]), features=np.ones((2, 3)))).ids == [
+        "a",
+        "\xe9",
+    ]
+    for wrong in ({"ids": np.array(["a"], object), "features": np.ones((1, 3))}, {"ids": ["a"], "features": np.ones((1, 3), object)}):
+        with pytest.raises(
+            UserError,
+            match=r"f\.npz holds Python objects, not texts and numbers; .* Next: np\.savez\(FILE, ids=np\.array\(ids, dtype=str\)",
+        ):
+            features_table.read(vectors(**wrong))
+    with pytest.raises(UserError, match=r"f\.npz is not a readable \.npz file \(UnicodeDecodeError"):
+        features_table.read(vectors(ids=np.array([b"\xff"]), features=np.ones((1, 3))))
+
+
 def test_an_image_that_is_not_needed_may_be_missing(vectors: Callable[..., Path]) -> None:
     out = features_table.read(vectors(ids=["c", "a"], features=np.array([[3.0], [1.0]]))).of(["a", "b", "c"], [True, False, True])
     assert out[[0, 2], 0].tolist() == [1, 3]
@@ -378,6 +393,9 @@ def test_missing_values_of_any_kind_of_column_are_found(tmp_path: Path) -> None:
     [
         ("size=None, mean=(0, 0, 0), std=(1, 1, 1)", "size is None, not a whole number"),
         ("size='x', mean=(0, 0, 0), std=(1, 1, 1)", "size is 'x', not a whole number"),
+        ("size=0, mean=(0, 0, 0), std=(1, 1, 1)", r"size is 0, not a whole number of pixels\. Allowed: 1 to 4096"),
+        ("size=60000, mean=(0, 0, 0), std=(1, 1, 1)", r"size is 60000, not .* Allowed: 1 to 4096"),
+        (f"size=32, mean=(1{'0' * 400}, 0, 0), std=(1, 1, 1)", "mean and std are three numbers each"),
         ("size=32, mean=0.5, std=(1, 1, 1)", "mean and std are three numbers each"),
         ("size=32, mean='abc', std=(1, 1, 1)", "mean and std are three numbers each"),
         ("size=32, mean=(0, 0, 0), std=(1, 0, 1)", "those of std above 0"),

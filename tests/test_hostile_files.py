@@ -30,7 +30,7 @@ from medbench.data.evaluation_sets import EvaluationSet
 from medbench.report import leaderboard
 from medbench.report.html import mistakes
 from medbench.run import execution, merge
-from medbench.schema import DiskError, Split, UserError
+from medbench.schema import DiskError, Split, UserError, registry
 from medbench.system import cache_folder, download, fast_npz
 from medbench.system.download import archives, http
 
@@ -92,6 +92,23 @@ def test_no_cell_of_a_csv_is_a_formula(hostile: Store) -> None:
     cells = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
     assert "'=cmd|' /C calc'!A0" in cells
     assert not [cell for cell in cells if re.match(r"[=+@]..|-\D", cell)]
+
+
+def test_a_table_of_groups_holds_no_formula_and_says_the_same(folder: Path, medbench: Medbench, tmp_path: Path) -> None:
+    (folder / "train/nv").rename(folder / "train/=1+cmd")
+    (folder / "test/nv").rename(folder / "test/=1+cmd")
+    assert medbench("audit", f"folder:{folder}", "--fast", "--groups", f"{folder}/all.csv") == 0
+    cells = [cell for row in csv.reader((folder / "all.csv").read_text().splitlines()) for cell in row]
+    assert "'=1+cmd" in cells and not [cell for cell in cells if cell.startswith("=")]
+    assert registry.task(f"folder:{folder}/all.csv").classes == ("=1+cmd", "akiec", "mel")
+
+
+def test_a_published_table_names_no_folder_of_the_machine(hostile: Store) -> None:
+    planned = hostile.plan().cells[0]
+    (hostile.folder / "rows.jsonl").unlink()
+    hostile.fail(planned, "OSError: '/home/ann lee/moles/a b.png' and /data/x/c.png cannot be read")
+    text = leaderboard.markdown(Store(hostile.folder))
+    assert "'a b.png' and c.png cannot be read" in text and "/home" not in text and "/data" not in text
 
 
 def test_no_name_is_markdown_or_html(hostile: Store) -> None:

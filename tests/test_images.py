@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.jpeg_files import many_scans
 from PIL import Image
 
 from medbench import images
@@ -321,6 +322,17 @@ def decode_or_say(file):
         return images.decode(file)
     except UserError as error:
         return str(error)
+
+
+def test_a_progressive_jpeg_of_many_scans_is_refused(tmp_path):
+    """300 of them took 15 s for half a megabyte; encoders make 6 to 14."""
+    (tmp_path / "a.jpg").write_bytes(many_scans(GREY, 80))
+    assert images.decode(tmp_path / "a.jpg").shape == (*GREY.shape, 3)
+    (tmp_path / "a.jpg").write_bytes(many_scans(GREY, 300))
+    with pytest.raises(
+        UserError, match=r"a\.jpg: it is a progressive JPEG of 30\d scans, and at most 100 are read: save it as a plain JPEG"
+    ):
+        images.decode(tmp_path / "a.jpg")
 
 
 def test_several_frames_are_refused(save):

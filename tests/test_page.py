@@ -19,9 +19,9 @@ from medbench import Store, UserError
 from medbench.report import html, leaderboard
 from medbench.report.figures.line_selection import baseline
 from medbench.report.html import svg_charts
-from medbench.report.html.elements import escaped, placeless, tag
+from medbench.report.html.elements import escaped, tag
 from medbench.run.command_line import command
-from medbench.schema import Cell, Grid, PlanFile, PlannedCell, parsed
+from medbench.schema import Cell, Grid, PlanFile, PlannedCell, parsed, placeless
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = """</script><script>window.hit=1</script><img src=x onerror="window.hit=1">'"&amp;"""

@@ -16,7 +16,7 @@ from medbench.audit.dataset import audited_data
 from medbench.cli.options import split_files
 from medbench.report import compare, html
 from medbench.run.command_line import command
-from medbench.schema import Grid
+from medbench.schema import Grid, placeless
 from medbench.tasks.folder import open_folder
 from medbench.tasks.folder.csv_listing import read_csv
 
@@ -132,7 +132,7 @@ def test_hidden_files_of_a_repository_are_no_class_and_no_image(pictures: Path, 
 def test_the_command_on_a_page_names_the_folder_of_a_csv_and_no_other_place(task: str, shown: str) -> None:
     said = command(Grid(tasks=(task,)))
     assert said.startswith(f"medbench run --task {shown} --labels ")
-    assert html.elements.placeless(said) == said
+    assert placeless(said) == said
 
 
 @pytest.mark.parametrize("why", ["one group", "undefined resamples"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import Any
 
 # Each adds its commands, in the order in which --help shows them.
 from medbench.cli import run  # noqa: F401  # isort: skip
@@ -20,7 +21,7 @@ from medbench.cli import data  # noqa: F401  # isort: skip
 from medbench.cli import audit  # noqa: F401  # isort: skip
 from medbench.cli import info  # noqa: F401  # isort: skip
 from medbench.cli import shortcuts  # noqa: F401  # isort: skip
-from medbench.cli.options import app
+from medbench.cli.options import BadUsage, app
 from medbench.cli.plain_output import plain_streams
 from medbench.schema import UserError
 
@@ -47,11 +48,12 @@ def _main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         _check_working_folder()
-        app()
-    except SystemExit as ending:  # typer's, for every command
-        if ending.code == 130:
+        code = app(prog_name="medbench", standalone_mode=False) or 0  # of typer.Exit: a command itself returns nothing
+        if code == 130:
             print("medbench: stopped. The same command goes on with what was finished.", file=sys.stderr)
-        raise
+        sys.exit(code)
+    except BadUsage as error:
+        sys.exit(_refused(error))
     except UserError as error:
         print(f"medbench: {error}", file=sys.stderr)
         sys.exit(2)
@@ -62,6 +64,17 @@ def _main() -> None:
             f"medbench: {f'{error.filename}: ' if error.filename else ''}{error.strerror}. Next: mend that, then run again", file=sys.stderr
         )
         sys.exit(2)
+
+
+def _refused(error: Any) -> int:
+    """Say in one line which words no command takes; the whole help where a command was not even named."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
+        error.show()
+    else:
+        command = error.ctx.command_path if error.ctx else "medbench"
+        said = error.format_message()
+        print(f"medbench: {UserError(said + '.' * (said[-1:] not in '.?'), then=f'{command} -h')}", file=sys.stderr)
+    return int(error.exit_code)
 
 
 def _check_working_folder() -> None:

@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 from medbench.cli.grid_options import Data, grid_of
-from medbench.cli.options import Device, Only, app, boards_of, outputs, path_option, stores_of
+from medbench.cli.options import BadUsage, Device, Only, app, boards_of, outputs, path_option, stores_of
 from medbench.schema import Grid, UserError
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def _grids(choice: ModelChoice, store: Store, data: str | None, task: str | None
         words = shlex.split(command)
         try:
             grid = grid_of(words[2:]) if words[:2] == RUN else None
-        except click.UsageError:
+        except BadUsage:
             continue  # of a medbench with other options
         if grid is not None:
             found.append(_placed(grid, data, task or cell.task, weights))

@@ -45,7 +45,7 @@ def given_fields(context: typer.Context) -> list[str]:
 
 
 def grid_of(words: Sequence[str]) -> Grid:
-    """What `medbench run` with these words asks for. Raises click.UsageError for words that it does not take, UserError for values."""
+    """What `medbench run` with these words asks for. Raises BadUsage for words that it does not take, UserError for values."""
     command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
     given = command.make_context("run", list(words)).params
     return Grid(**{name: _read(name, given[name]) for name in OPTIONS})

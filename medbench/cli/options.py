@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from medbench.report.leaderboard import Leaderboard
     from medbench.run.store import Store
 
+#: What typer raises for words that no command takes. It is click's, or, in versions that have a copy of click, typer's own, which has no public name.
+BadUsage: Any = typer.BadParameter.__mro__[1]
+
 app = typer.Typer(
     help="Which pretrained encoder should a medical image classifier start from, how few labels will do, and can the difference be trusted?",
     no_args_is_help=True,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medbench.images.grey_levels import MAX_PIXELS, check_pixels, grey8
+from medbench.images.grey_levels import MAX_PIXELS, check_pixels, check_scans, grey8
 from medbench.schema import Drawn, Image, UserError
 
 if TYPE_CHECKING:
@@ -156,6 +156,8 @@ def _decode_pillow(data: bytes, wanted: int | None) -> PIL.Image.Image:
         if wanted and im.format in ("JPEG", "MPO"):
             im.draft(im.mode, (wanted * _DRAFT_GAP, wanted * _DRAFT_GAP))
         _refuse_misread(im)
+        if im.info.get("progressive"):
+            check_scans(data)
         form = tiff.form(im) if isinstance(im, TiffImageFile) else None
         deep = deep_colour.raw_name(im)
         im.load()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 import zlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from medbench.images.grey_levels import check_pixels
+from medbench.images.grey_levels import check_pixels, check_scans
 from medbench.schema import UserError
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ def _inflated(packed: bytes) -> bytes:
 
 def _check_compression(ds: pydicom.Dataset) -> None:
     from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import JPEGExtended12Bit
 
     syntax = ds.file_meta.get("TransferSyntaxUID")
     if syntax is None:
@@ -93,10 +96,21 @@ def _check_compression(ds: pydicom.Dataset) -> None:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise UserError(f"its compression ({syntax.name}) is not supported: save it uncompressed.") from None
-    if not decoder.is_available:
+    deep = syntax == JPEGExtended12Bit and ds.BitsStored > 8  # which Pillow does not read
+    if not decoder.is_available or (deep and set(decoder.available_plugins) <= {"pillow"}):
         raise UserError(
-            f"its compression ({syntax.name}) needs a plugin that is not installed.", then="pip install pylibjpeg pylibjpeg-libjpeg"
+            f"its compression ({syntax.name}) needs a plugin that is not installed.", then=_plugins(decoder.missing_dependencies)
         )
+
+
+def _plugins(missing: Sequence[str]) -> str:
+    """How to install what pydicom misses: of several, the pure one that needs no compiler.
+
+    >>> _plugins(["gdcm - requires gdcm>=3.0.10", "pylibjpeg - requires pylibjpeg>=2.0 and pylibjpeg-openjpeg>=2.0"])
+    'pip install pylibjpeg pylibjpeg-openjpeg'
+    """
+    line = next((line for line in missing if line.startswith("pylibjpeg ")), missing[0])
+    return " ".join(["pip install", *re.findall(r"([\w-]+)>=", line)])
 
 
 def _check_interpretation(ds: pydicom.Dataset) -> None:
@@ -152,6 +166,8 @@ def _codec_header(frame: bytes) -> _CodecHeader | None:
 
     try:
         with Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000")) as stream:
+            if stream.info.get("progressive"):
+                check_scans(frame)
             if isinstance(stream, JpegImagePlugin.JpegImageFile):
                 return _CodecHeader(stream.size, 8, len({layer[1:3] for layer in stream.layer}) > 1)
             return _CodecHeader(stream.size, get_j2k_parameters(frame).get("precision", 0), False)

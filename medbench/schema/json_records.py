@@ -41,7 +41,7 @@ def parsed(text: str | bytes) -> Any:
 
     A record that ends in a checksum is compared with it, and comes without it. Raises ValueError.
     """
-    words = text if isinstance(text, str) else text.decode("utf-8-sig")
+    words = (text if isinstance(text, str) else text.decode()).removeprefix("\ufeff")
     try:
         found = _DECODER.decode(words)
     except RecursionError:

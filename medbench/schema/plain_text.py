@@ -10,6 +10,8 @@ _ESCAPED = {code: ascii(chr(code))[1:-1] for code in _OBEYED}
 _FORMULA = re.compile(r"[\s\x00-\x1f]*[=+\-@].", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_QUOTED = re.compile(r"""(['"])(?:[A-Za-z]:)?(?:~|\\\\)?[\\/](?:[^'"<>|\n]*[\\/])?([^\\/'"<>|\n]*)\1""")
+_BARE = re.compile(r"""(?<![\w/.:<~])(?:file://)?(?:[A-Za-z]:)?(?:~|\\)?[\\/](?:[^\\/\s'"<>|:,;()]+[\\/])+([^\\/\s'"<>|:,;()]*)""")
 
 
 def printable(text: str, kept: str = "") -> str:
@@ -40,6 +42,15 @@ def csv_cell(value: object) -> object:
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
+def csv_text(cell: str) -> str:
+    """What `csv_cell` was given, of a cell that is read again.
+
+    >>> [csv_text(cell) for cell in ("'=1+1", "'s Gravenhage", "-0.5")]
+    ['=1+1', "'s Gravenhage", '-0.5']
+    """
+    return cell[1:] if cell.startswith("'") and csv_cell(cell[1:]) == cell else cell
+
+
 def in_markdown(text: str) -> str:
     """One line of Markdown that holds no HTML, and no link or image.
 
@@ -47,3 +58,14 @@ def in_markdown(text: str) -> str:
     '&lt;b>a b&lt;/b> ![x]\\\\(y) p < .05'
     """
     return _TAG.sub("&lt;", printable(" ".join(text.splitlines()))).replace("](", "]\\(")
+
+
+def placeless(text: str) -> str:
+    """A text without folders of a machine: of a path the last name stays.
+
+    >>> placeless("No such file: '/home/Ann Lee/ham/x.png'"), placeless("see /data/ham/x.png, 5/class")
+    ("No such file: 'x.png'", 'see x.png, 5/class')
+    """
+    if "/" not in text and "\\" not in text:
+        return text
+    return _BARE.sub(r"\1", _QUOTED.sub(r"\1\2\1", text))

@@ -19,8 +19,6 @@ from medbench.system import archive_checksum
 
 #: NAME.MACHINE.PROCESS.RANDOM.partial: of processes with one number, as in two containers, each writes its own.
 _PARTIAL = re.compile(r".+\.([\w-]+)\.(\d+)\.[0-9a-f]{16}\.partial")
-#: NAME.PROCESS, as they were called until 2026.
-_OLDER = re.compile(r"(plan|leaderboard|checkpoint|weights|history|about|done|\d\S*-[\d.]+|.*[0-9a-f]{16})\.\d{1,10}")
 _ABANDONED = 86_400.0  # seconds without a change, after which a partial file of a process that cannot be asked has no writer
 
 
@@ -78,13 +76,13 @@ def remove_abandoned(*folders: Path) -> None:
     """Remove what killed writes left in these folders: of a process of this machine that is gone; of any other, after a day."""
     for folder in folders:
         for entry in os.scandir(folder) if folder.is_dir() else ():
-            if (_PARTIAL.fullmatch(entry.name) or _OLDER.fullmatch(entry.name)) and _abandoned(entry):
+            named = _PARTIAL.fullmatch(entry.name)
+            if named and _abandoned(entry, named[1], int(named[2])):
                 Path(entry).unlink(missing_ok=True)
 
 
-def _abandoned(entry: os.DirEntry[str]) -> bool:
-    named = _PARTIAL.fullmatch(entry.name)
-    if named and named[1] == machine() and not _runs(int(named[2])):
+def _abandoned(entry: os.DirEntry[str], where: str, process: int) -> bool:
+    if where == machine() and not _runs(process):
         return True
     try:
         return time.time() - entry.stat().st_mtime > _ABANDONED

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,12 +149,12 @@ def of_list(place: Path, cache_dir: Path, *, refused: str = "") -> Subject:
 
 
 def _walk(root: Path) -> list[dict[str, str]]:
-    """Every image file below a folder. A folder above it that is called train, val or test is its part."""
+    """Every image file below a folder. Raises OSError. A folder above it that is called train, val or test is its part."""
     rows = []
-    for place, inner, names in os.walk(root):
+    for place, inner, names in leftovers.folders_below(root):
         inner[:] = sorted(name for name in inner if not leftovers.left_behind(name))
         for name in sorted(names):
-            file = Path(place, name)
+            file = place / name
             if not leftovers.left_behind(name) and file.suffix.lower() in decoding.SUFFIXES:
                 path = file.relative_to(root)
                 part = next((step for step in path.parts[:-1] if step in _PARTS), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import combinations
@@ -126,7 +127,7 @@ def suspicious(subject: Subject, suspects: Sequence[Suspect], count: int) -> lis
     if not suspects:
         return []
     examples = tuple(
-        f"{subject.ids[s.row]}: {f'{s.column} ' if s.column else ''}{s.label}, {s.likely} looks likelier ({s.own:.2f} against {s.other:.2f})"
+        f"{_called(subject, s.row)}: {f'{s.column} ' if s.column else ''}{s.label}, {s.likely} looks likelier ({s.own:.2f} against {s.other:.2f})"
         for s in suspects[:_EXAMPLES]
     )
     sentence = (
@@ -164,7 +165,7 @@ def blank(subject: Subject, rows: np.ndarray) -> list[DatasetFinding]:
     labels = [f"{label} {n}" for label, n in sorted(classes.items())]
     several = len(rows) != 1
     sentence = f"{len(rows)} of {len(subject)} images {'are' if several else 'is'} of a single colour ({', '.join([*words, *labels])})"
-    examples = tuple(str(subject.ids[row]) for row in rows[:_EXAMPLES])
+    examples = tuple(_called(subject, row) for row in rows[:_EXAMPLES])
     then = "look at them: failed exports show nothing of the task, and how often they fail may go with the class; leave them out"
     return [DatasetFinding(BLANK, "look", len(rows), sentence, examples, then)]
 
@@ -205,5 +206,10 @@ def _order(part: str) -> tuple[int, str]:
 
 
 def _show(subject: Subject, pair: DuplicatePair) -> str:
-    a, b = (f"{subject.ids[row]} ({subject.parts[row]})" for row in (pair.i, pair.j))
+    a, b = (f"{_called(subject, row)} ({subject.parts[row]})" for row in (pair.i, pair.j))
     return f"{a} = {b}" + (f", correlation {pair.correlation:.2f}" if pair.kind != "identical" else "")
+
+
+def _called(subject: Subject, row: int) -> str:
+    """An image's name as a shell takes it: one that holds spaces is quoted, so that a line of several names has one reading."""
+    return shlex.quote(str(subject.ids[row]))

@@ -127,7 +127,9 @@ def look(net: nn.Module, pixels: Batch, mean: Sequence[float], std: Sequence[flo
     handles += [m.register_forward_hook(after) for _, m in leaves]
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     try:
-        seen.features = net(((pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)).to(device)).float().cpu()
+        seen.features = (
+            net(((pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)).to(device)).detach().float().cpu()
+        )
     finally:
         for handle in handles:
             handle.remove()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import UserError
+from medbench.schema import UserError, csv_cell
 from medbench.system import atomic_write
 from medbench.tasks._joined_groups import joined
 from medbench.tasks.folder import listing_of
@@ -48,9 +48,12 @@ class GroupsTable:
         if "group" not in listing.columns:  # names of files differ by a zero, which a spelling of a patient must not
             groups = np.searchsorted(names, groups).astype(str)
         place = listing.root.relative_to(self.file.absolute().parent)
-        columns = {"path": [(place / name).as_posix() for name in listing.ids], **listing.columns, "group": groups.tolist()}
+        paths = [(place / name).as_posix() for name in listing.ids]
+        paths = [path if csv_cell(path) == path else f"./{path}" for path in paths]  # the same file, and no formula
+        columns = {"path": paths, **listing.columns, "group": groups.tolist()}
+        lines = [list(columns), *map(list, zip(*columns.values(), strict=True))]
         table = io.StringIO()
-        csv.writer(table, lineterminator="\n").writerows([list(columns), *map(list, zip(*columns.values(), strict=True))])
+        csv.writer(table, lineterminator="\n").writerows([[csv_cell(cell) for cell in line] for line in lines])
         atomic_write.write(self.file, lambda partial: partial.write_text(table.getvalue(), encoding="utf-8"))
         said = (
             f"{self.file}: {len(ids)} images in {len(names)} groups, {len(np.unique(given)) - len(names)} fewer than without their copies"

@@ -108,7 +108,7 @@ def read(folder: Path) -> Parts:
 
 
 def _check_file(file: Path) -> None:
-    """Raises UserError for what is missing, leads elsewhere, or is a text of an absurd size."""
+    """Raises UserError for what is missing, leads elsewhere, or is a text of an absurd size; OSError for what may not be read."""
     try:
         found = file.lstat()
     except FileNotFoundError:
@@ -116,6 +116,7 @@ def _check_file(file: Path) -> None:
     if not stat.S_ISREG(found.st_mode):
         what = "a link" if stat.S_ISLNK(found.st_mode) else "no file"
         raise UserError(f"{file} is {what}: an exported model holds its files itself.", then="copy the whole folder")
+    file.open("rb").close()  # raises what the disk says; safetensors would say that the file is not there
     if file.suffix == ".json" and found.st_size > MOST_TEXT:
         raise UserError(f"{file} has {found.st_size:,} bytes, more than any exported model's.", then=AGAIN)
 

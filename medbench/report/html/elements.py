@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from math import isnan
 from typing import Any
 
+from medbench.schema import placeless
 from medbench.stats import number_format
 
 
@@ -18,21 +19,6 @@ class Html(str):
     """Markup that was made here; every other string is text."""
 
     __slots__ = ()
-
-
-_QUOTED = re.compile(r"""(['"])(?:[A-Za-z]:)?(?:~|\\\\)?[\\/](?:[^'"<>|\n]*[\\/])?([^\\/'"<>|\n]*)\1""")
-_BARE = re.compile(r"""(?<![\w/.:<~])(?:file://)?(?:[A-Za-z]:)?(?:~|\\)?[\\/](?:[^\\/\s'"<>|:,;()]+[\\/])+([^\\/\s'"<>|:,;()]*)""")
-
-
-def placeless(text: str) -> str:
-    """A text without folders of a machine: of a path the last name stays.
-
-    >>> placeless("No such file: '/home/Ann Lee/ham/x.png'"), placeless("see /data/ham/x.png, 5/class")
-    ("No such file: 'x.png'", 'see x.png, 5/class')
-    """
-    if "/" not in text and "\\" not in text:
-        return text
-    return _BARE.sub(r"\1", _QUOTED.sub(r"\1\2\1", text))
 
 
 def escaped(value: Any) -> Html:

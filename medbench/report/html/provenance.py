@@ -7,10 +7,10 @@ from typing import Any
 
 from medbench.report import methods_text
 from medbench.report.figures.performance import seconds_of
-from medbench.report.html.elements import Html, items, number_markup, placeless, section, table, tag
+from medbench.report.html.elements import Html, items, number_markup, section, table, tag
 from medbench.report.leaderboard import Leaderboard, notes
 from medbench.run.store import Store
-from medbench.schema import Row
+from medbench.schema import Row, placeless
 
 KINDS = {
     "binary": "two classes",

@@ -29,7 +29,7 @@ from medbench.report.leaderboard.robustness import ALL, MEAN, robustness_gaps, s
 from medbench.report.leaderboard.significance import legend, marks
 from medbench.report.leaderboard.terminal_table import Fitted
 from medbench.run.store import Store
-from medbench.schema import Note, Row, csv_cell, in_markdown
+from medbench.schema import Note, Row, csv_cell, in_markdown, placeless
 from medbench.stats import number_format
 from medbench.stats.drawn_shares import Held, share_notes
 from medbench.stats.metrics import METRICS
@@ -242,9 +242,12 @@ def _pairs(rows: Sequence[Row]) -> list[Note]:
 
 
 def _lacking(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
-    """Lines that failed, and classes without an image."""
+    """Lines that failed, and classes without an image. A table is published: a reason names files, and not where they lie (run.log does)."""
     found = [
-        Note("failed", f"{line.cell.method} {line.cell.encoder} {line.cell.protocol} {line.cell.labels} {line.status}: {line.reasons[-1]}")
+        Note(
+            "failed",
+            f"{line.cell.method} {line.cell.encoder} {line.cell.protocol} {line.cell.labels} {line.status}: {placeless(line.reasons[-1])}",
+        )
         for line in board.lines
         if line.reasons
     ]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from medbench.images import leftovers
-from medbench.schema import UserError, spelling
+from medbench.schema import UserError, csv_text, spelling
 from medbench.system.csv_rows import csv_rows, with_points
 from medbench.tasks.folder.listing import Listing, called_masks
 
@@ -59,7 +59,7 @@ def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             table = csv_rows(stream, "path")
             names = [name.strip() for name in next(filter(None, table.reader), [])]
-            names = [_reserved(name) for name in names]
+            names = [_reserved(csv_text(name)) for name in names]
             rows, lines = [], []
             for row in table.reader:
                 if row:
@@ -76,7 +76,7 @@ def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(names):
             raise UserError(f"{file.name} line {line} has {len(row)} fields, the header {len(names)}.")
-    columns = {name: [row[c].strip() for row in rows] for c, name in enumerate(names)}
+    columns = {name: [row[c].strip() if name == "path" else csv_text(row[c].strip()) for row in rows] for c, name in enumerate(names)}
     named = [name for name in names if name in RESERVED or name.startswith(MULTI)]
     return {name: texts if name in named else with_points(texts, table.delimiter) for name, texts in columns.items()}, lines
 

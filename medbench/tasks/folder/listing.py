@@ -162,6 +162,7 @@ def _is_results(folder: Path) -> bool:
 
     A results folder, or a folder of them.
     """
+    os.listdir(folder)  # raises an error that names it, where `is_file` would name a file that it may not hold
     return (folder / "plan.json").is_file() or any(folder.glob("*/plan.json"))
 
 
