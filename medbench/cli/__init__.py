@@ -34,7 +34,10 @@ PLACES = (
 
 
 def main() -> None:
-    """The console entry point, see `_main`; nothing that it prints gives a terminal an order."""
+    """Run the console entry point, see `_main`.
+
+    Nothing that it prints gives a terminal an order.
+    """
     with plain_streams():
         _main()
 
@@ -78,7 +81,10 @@ def _refused(error: Any) -> int:
 
 
 def _check_working_folder() -> None:
-    """Raises UserError where it was removed, or its disk is gone: no path means anything then."""
+    """Raise UserError where the working folder was removed, or its disk is gone.
+
+    No path means anything then.
+    """
     try:
         os.getcwd()
     except OSError as error:

@@ -76,14 +76,17 @@ def check_command(
 
 
 def _reference_file(against: Path | None) -> Path:
-    """Raises UserError where no reference was named."""
+    """Return the reference's rows.jsonl. Raises UserError where no reference was named."""
     if against is None:
         raise UserError("check needs a reference.", then="medbench check benchmarks/smoke.py --against results/smoke/rows.jsonl")
     return against / "rows.jsonl" if against.is_dir() else against
 
 
 def _check_sources(study: str | None, rows: list[Path], against: Path, out: Path | None) -> None:
-    """Raises UserError unless the rows to compare come from one place, and not from the reference's own."""
+    """Check that the rows to compare come from one place, and not from the reference's own.
+
+    Raises UserError.
+    """
     if out and out.resolve() == against.resolve().parent:
         what = f"--out {out} is the reference's own folder: its rows would be compared with themselves."
         raise UserError(what, then="medbench check --out FOLDER")
@@ -92,7 +95,7 @@ def _check_sources(study: str | None, rows: list[Path], against: Path, out: Path
 
 
 def _refuse_unused(options: dict[str, object], mode: str) -> None:
-    """Raises UserError for the first of these options that was given: they do not apply in this mode."""
+    """Raise UserError for the first given option that does not apply in this mode."""
     for option in (option for option, value in options.items() if value):
         raise UserError(f"{option} does not apply to {mode}.", then=f"leave {option} out")
 
@@ -112,7 +115,10 @@ def _measure(study: str | None, rows: list[Path], against: Path, accept: bool) -
 
 
 def _reference(study: str | None, rows: list[Path], against: Path, accept: bool) -> Given:
-    """The rows to compare with; none where this run makes them the first time. Raises UserError for a file that holds none."""
+    """Read the rows to compare with; none where this run makes them the first time.
+
+    Raises UserError for a file that holds none.
+    """
     from medbench.report import check
 
     if len(rows) > 1:
@@ -142,7 +148,7 @@ def _tell(comparison: Comparison, explain: bool, json_file: Path | None, junit_f
 
 @contextmanager
 def _rows(study: str | None, rows: list[Path], reference: Given, device: str, out: Path | None) -> Iterator[tuple[Given, Path | None]]:
-    """The rows to compare, and the results folder they lie in, if they lie in one."""
+    """Yield the rows to compare, and the results folder they lie in, if they lie in one."""
     from medbench.report import check
 
     if study is None:
@@ -158,7 +164,10 @@ def _rows(study: str | None, rows: list[Path], reference: Given, device: str, ou
 
 
 def _run(study: str, folder: Path, device: str) -> None:
-    """The study's cells, computed with nothing from the cache: code that changed without its version would hide behind what was kept."""
+    """Compute the study's cells with nothing from the cache.
+
+    Code that changed without its version would hide behind what was kept.
+    """
     from medbench.cli import screen
     from medbench.report import leaderboard
     from medbench.run import execution, planning
@@ -182,5 +191,5 @@ def _run(study: str, folder: Path, device: str) -> None:
 
 
 def _kind(reference: Given) -> str:
-    """The kind of device that the reference was made on; its tolerance holds there."""
+    """Return the kind of device that the reference was made on; its tolerance holds there."""
     return "cpu" if all(row.provenance["device_kind"] == "cpu" for row in reference.rows.values()) else "auto"

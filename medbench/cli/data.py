@@ -137,7 +137,7 @@ def data_show(
     order: Order = None,
     rehash: Rehash = False,
 ) -> None:
-    """A sheet of images of each class, always the same ones, as one picture."""
+    """Draw a sheet of images of each class, always the same ones, as one picture."""
     from medbench import images
     from medbench.cli import screen
     from medbench.data import manage, task_data

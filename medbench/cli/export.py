@@ -69,13 +69,16 @@ def export_command(
 
 
 def _asked(only: list[str] | None, seed: int, shares: dict[str, float]) -> list[str]:
-    """The options that say which model it is."""
+    """Return the options that say which model it is."""
     numbers = [word for name, value in shares.items() if value != 0.9 for word in (f"--{name}", f"{value:g}")]
     return [*(word for text in only or () for word in ("--only", text)), *(["--seed", str(seed)] if seed else []), *numbers]
 
 
 def _grids(choice: ModelChoice, store: Store, data: str | None, task: str | None, weights: str | None) -> list[Grid]:
-    """The grids of the folder's commands, the latest first, with the places that they do not tell. Raises UserError where a place is needed."""
+    """Read the grids of the folder's commands, the latest first.
+
+    With the places that they do not tell. Raises UserError where a place is needed.
+    """
     cell = choice.row.cell
     if cell.task.startswith("folder:") and task is None:
         raise UserError(f"The results do not say where '{cell.task}' lies.", then=f"medbench export {store.folder} --task folder:PATH")

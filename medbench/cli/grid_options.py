@@ -21,7 +21,10 @@ VALUES = tuple(name for name in OPTIONS if name not in SWITCHES)
 
 
 def option_of(name: str, help: str = "") -> Any:
-    """The option of a field, for `Annotated`. help: where the field means something else in a command."""
+    """Make the option of a field, for `Annotated`.
+
+    help: where the field means something else in a command.
+    """
     option = OPTIONS[name]
     negated = f"/--no-{option.flag[2:]}" if getattr(DEFAULT, name) is True else ""
     must_not_be_empty = HINTS[name] == str | None and not option.clears
@@ -34,7 +37,10 @@ Order = Annotated[str | None, option_of("order")]
 
 
 def reading(ordinal: bool, order: str | None) -> dict[str, Any]:
-    """What `Ordinal` and `Order` say of a folder, for `registry.task`. Raises UserError for an order that names nothing."""
+    """Return what `Ordinal` and `Order` say of a folder, for `registry.task`.
+
+    Raises UserError for an order that names nothing.
+    """
     return {"ordinal": ordinal, "order": _read("order", order)}
 
 
@@ -78,7 +84,10 @@ def takes_grid(*order: str, **helps: str) -> Callable[[Callable[..., None]], Cal
 
 
 def _parameter(name: str, help: str) -> inspect.Parameter:
-    """A field as a parameter that typer reads: of a tuple one text, or a list where its flag is repeated."""
+    """Make a field a parameter that typer reads.
+
+    Of a tuple it is one text, or a list where its flag is repeated.
+    """
     kind, default = HINTS[name], getattr(DEFAULT, name)
     if _words(name):
         kind = str
@@ -89,12 +98,12 @@ def _parameter(name: str, help: str) -> inspect.Parameter:
 
 
 def _words(name: str) -> tuple[str, ...]:
-    """The words that a field takes beside numbers."""
+    """Return the words that a field takes beside numbers."""
     return tuple(word for part in get_args(HINTS[name]) if get_origin(part) is Literal for word in get_args(part))
 
 
 def _number(name: str, given: str, words: tuple[str, ...]) -> int | str:
-    """A whole number, or one of the field's words. Raises UserError for another."""
+    """Read a whole number, or one of the field's words. Raises UserError for another."""
     text = given.strip()
     if text in words:
         return text
@@ -107,7 +116,10 @@ def _number(name: str, given: str, words: tuple[str, ...]) -> int | str:
 
 
 def _read(name: str, given: Any) -> Any:
-    """The value of a field. Raises UserError for a list that may be left out, was given, and names nothing."""
+    """Read the value of a field.
+
+    Raises UserError for a list that may be left out, was given, and names nothing.
+    """
     if words := _words(name):
         return _number(name, given, words)
     if get_origin(HINTS[name]) is not tuple:

@@ -56,7 +56,7 @@ def doctor(
     size: Annotated[int | None, option_of("size", "Image size in pixels. Default: as in run.")] = None,
     readout: Annotated[str, option_of("readouts")] = DEFAULT.readouts[0],
 ) -> None:
-    """Does an encoder get its images as it was trained? Exit code 1 where something was found."""
+    """Check whether an encoder gets its images as it was trained. Exit code 1 for a finding."""
     from medbench.audit import encoder as doctors
 
     if encoder is None and (

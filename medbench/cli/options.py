@@ -40,7 +40,10 @@ def filled(param: typer.CallbackParam, value: str | None) -> str | None:
 
 
 def path_option(*names: str, help: str) -> Any:
-    """An option that names a file or a folder. Raises UserError for an empty text, a shell's unset variable: it would be the working folder."""
+    """Make an option that names a file or a folder.
+
+    Raises UserError for an empty text, a shell's unset variable: it would be the working folder.
+    """
     return typer.Option(*names, help=help, parser=_place, metavar="PATH")
 
 
@@ -79,8 +82,11 @@ Only = Annotated[
 
 
 def boards_of(folders: list[Path], only: list[str] | None, beside: str = "") -> list[Leaderboard]:
-    """Build the leaderboards of results folders, with the lines that `--only` names. beside: "reference", for those of medbench's own rows that were
-    scored on the same images; or ""."""
+    """Build the leaderboards of results folders, with the lines that `--only` names.
+
+    beside: "reference", for those of medbench's own rows that were scored on the same images; or
+    "".
+    """
     from medbench.report import leaderboard
 
     stores = stores_of(folders)
@@ -150,8 +156,11 @@ def split(text: str) -> tuple[str, ...]:
 
 
 def split_files(text: str) -> tuple[str, ...]:
-    """As `split`, but a comma in the path of a file stays: `a, b/e.py:net`, `features:a, b.npz`. Of a file that is not there, too, where what
-    stands before its comma is no encoder's name: whoever refuses it then names the path that was given."""
+    """Split at commas, but keep a comma in the path of a file.
+
+    As in `a, b/e.py:net`, `features:a, b.npz`. Of a file that is missing, too, where what stands
+    before its comma is no encoder's name: whoever refuses it then names the path that was given.
+    """
     pieces, found = text.split(","), []
     while pieces:
         lengths = range(1, len(pieces) + 1)
@@ -180,7 +189,10 @@ def _missing(pieces: Sequence[str]) -> int:
 
 
 def named(option: str, text: str | None) -> tuple[str, ...]:
-    """The names in an option that may be left out. Raises UserError for one that was given and names nothing: it would mean all of them."""
+    """Return the names in an option that may be left out.
+
+    Raises UserError for one that was given and names nothing: it would mean all of them.
+    """
     names = split(text or "")
     if text is not None and not names:
         raise UserError(f"{option} '{text}' names nothing.", then=f"leave {option} out for its default")

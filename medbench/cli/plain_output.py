@@ -28,7 +28,7 @@ class PlainStream:
 
 @contextmanager
 def plain_streams() -> Iterator[None]:
-    """What is printed inside goes through `PlainStream`."""
+    """Send what is printed inside through `PlainStream`."""
     before, plain = (sys.stdout, sys.stderr), (_plain(sys.stdout), _plain(sys.stderr))
     sys.stdout, sys.stderr = plain
     try:

@@ -218,7 +218,7 @@ def show(parts: Sequence[RenderableType]) -> None:
 
 
 def text(parts: Sequence[RenderableType]) -> str:
-    """What `show` prints."""
+    """Return what `show` prints."""
     console = PlainConsole()
     if not console.is_terminal:
         console = PlainConsole(width=140)
@@ -229,8 +229,11 @@ def text(parts: Sequence[RenderableType]) -> str:
 
 
 def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
-    """What each unit will cost: cells, images to embed, seconds at this machine's speed; and all of it. What all units share stands in the
-    title."""
+    """Draw the plan: what each unit will cost.
+
+    Cells, images to embed, seconds at this machine's speed; and all of it. What all units share
+    stands in the title.
+    """
     alone = {cost.unit.weights.identity: cost.unit.method.name for cost in costs if not cost.unit.members}
     table = {
         "task": [cost.unit.data.task.name for cost in costs],
@@ -263,7 +266,10 @@ def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
 
 
 def _lines_table(costs: Sequence[Cost]) -> Table:
-    """What each line has: its draws, what it is scored on, and the seconds that its missing cells take, as long as like ones took."""
+    """Draw what each line has: its draws, what it is scored on, and seconds.
+
+    These are the seconds that its missing cells take, as long as like ones took.
+    """
     made = Table(title=Text("lines; draws: labelled subsets of that many images"), title_justify="left")
     several = len({cost.unit.data.task.name for cost in costs}) > 1
     for name in ([] if not several else ["task"]) + [
@@ -294,13 +300,17 @@ def _lines_table(costs: Sequence[Cost]) -> Table:
 
 
 def _weights(unit: Unit, alone: Mapping[str, str]) -> str:
-    """A unit's weights; of a fusion the names of its members, where all of them are units of their own. alone: weights -> such a unit's method."""
+    """Name a unit's weights.
+
+    Of a fusion the names of its members, where all of them are units of their own. alone: weights
+    -> such a unit's method.
+    """
     names = [alone.get(member.weights.identity) for member in unit.members]
     return f"of {' + '.join(filter(None, names))}" if names and all(names) else unit.weights.name
 
 
 def split_table(splits: Sequence[Subset]) -> list[RenderableType]:
-    """Counts and hashes of parts and labelled subsets."""
+    """Draw counts and hashes of parts and labelled subsets."""
     table = Table()
     for name in ("part", "labels", "seed", "images", "asked", "groups", "SHA-256 of the sorted ids"):
         table.add_column(name, no_wrap=True, justify="left" if name in ("part", "labels") else "right")

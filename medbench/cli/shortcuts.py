@@ -31,7 +31,10 @@ def shortcuts(
     as_json: Annotated[Path | None, path_option("--json", help="Also write everything to this JSON file.")] = None,
     as_csv: Annotated[Path | None, path_option("--csv", help="Also write the table to this CSV file.")] = None,
 ) -> None:
-    """Can scanner, site, view, sex be read out of the features, and do an image's neighbours share them rather than its class?"""
+    """Test whether scanner, site, view or sex can be read out of the features.
+
+    And whether an image's neighbours share them rather than its class.
+    """
     from medbench.audit.features import report
     from medbench.cli import screen
     from medbench.run import feature_audit

@@ -27,7 +27,7 @@ class AuditRecord:
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> AuditRecord:
-        """Raises TypeError, ValueError or KeyError for what is none."""
+        """Read a record. Raises TypeError, ValueError or KeyError for any other."""
         checked(record, {"depth": str, "marks": list, "findings": list}, "audit")
         return AuditRecord(record["depth"], *(tuple(map(Mark.from_json, record[name])) for name in ("marks", "findings")))
 
@@ -52,7 +52,7 @@ def newest(cache_dir: Path, key: str) -> AuditRecord | None:
 
 
 def table_mark(finding: Mark) -> Mark:
-    """What tables say of a leak that an audit alone found."""
+    """Return what tables say of a leak that an audit alone found."""
     return Mark("leak", f"{finding.text} (audit)")
 
 

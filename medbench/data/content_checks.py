@@ -18,9 +18,11 @@ _CONFLICTS = 10  # images with two labels, that a message shows
 
 
 def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: bool, task: Task, cache_dir: Path) -> list[Mark]:
-    """Marks for byte-identical images in two parts, or with two labels, where that is allowed. Raises UserError for them.
+    """Check for byte-identical images in two parts, or with two labels.
 
-    hashes: of the content of each image, part after part. Of images with two labels the first ten are named; all stand in a CSV file in the cache.
+    Returns marks where that is allowed, else raises UserError. hashes: of the content of each
+    image, part after part. Of images with two labels the first ten are named; all stand in a CSV
+    file in the cache.
     """
     where = [(part, i) for part, split in parts.items() for i in range(len(split))]
     same: dict[str, list[tuple[str, int]]] = {}
@@ -46,7 +48,10 @@ def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: 
 
 
 def _two_labels(conflicts: Sequence[Sequence[tuple[str, int]]], parts: Mapping[str, Split], task: Task, cache_dir: Path) -> UserError:
-    """What is told of images with two labels. conflicts: of each, its places: part and row."""
+    """Write what is told of images with two labels.
+
+    conflicts: of each, its places: part and row.
+    """
     rows = [
         (str(number), str(parts[part].ids[i]), part, str(parts[part].groups[i]), _label_in_words(parts[part].labels[i], task.classes))
         for number, places in enumerate(conflicts, 1)

@@ -65,8 +65,11 @@ class TaskData:
 
     @cached_property
     def digests(self) -> dict[str, dict[str, Any]]:
-        """Of each part, and of `all` of them: images (count), of each class too (of positives, where a task is multi-label), and 16 digits
-        each for its ids, their content, labels and groups. Of all, also what tells how many labels differ, see `stats.changed_labels`.
+        """Summarise each part, and `all` of them.
+
+        Images (count), of each class too (of positives, where a task is multi-label), and 16 digits
+        each for its ids, their content, labels and groups. Of all, also what tells how many labels
+        differ, see `stats.changed_labels`.
         """
         parts = {name: part_digest(split, self.hashes[self.where(name)], len(self.task.classes)) for name, split in self.parts.items()}
         every = join_parts(self.parts.values())
@@ -74,7 +77,7 @@ class TaskData:
         return {**parts, "all": {**part_digest(every, self.hashes, len(self.task.classes)), "label_marks": marks}}
 
     def target(self, part: str) -> str:
-        """The name under which a results folder keeps that part's ids, labels and groups."""
+        """Return the name under which a results folder keeps that part's ids, labels and groups."""
         return f"{self.task.name.partition(':')[0]}-{fingerprint(self.identity, part)[:16]}"
 
     @property
@@ -82,7 +85,7 @@ class TaskData:
         return self.parts["train"]
 
     def where(self, part: str) -> slice:
-        """The rows of that part in the pack and in the features."""
+        """Return the rows of that part in the pack and in the features."""
         start = 0
         for name, split in self.parts.items():
             if name == part:
@@ -167,10 +170,11 @@ def data_roots(cache_dir: Path) -> list[Path]:
 
 
 def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_leak: bool, allow_partial: bool) -> list[Mark]:
-    """Marks for what was allowed. Raises UserError for a group in two parts, for one spelled in two ways, and for a class that train or the target
-    cannot show.
+    """Check the parts of a task; return marks for what was allowed.
 
-    A label of a multi-label task needs a positive and a negative image.
+    Raises UserError for a group in two parts, for one spelled in two ways, and for a class that
+    train or the target cannot show. A label of a multi-label task needs a positive and a negative
+    image.
     """
     marks = check_spellings(task, parts.values(), allow_leak=allow_leak)
     for a, b in combinations(parts, 2):
@@ -201,14 +205,17 @@ def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_le
 
 
 def check_spellings(task: Task, parts: Collection[Split], *, allow_leak: bool) -> list[Mark]:
-    """Marks for groups and bags of which two look like one, where that is allowed. Raises UserError for them.
+    """Check for groups and bags of which two look like one.
 
-    One rule, whatever the parts are: nothing is joined and nothing is torn without a word. Two spellings of one patient, taken as two, may stand in
-    train and test; two patients, taken as one, lose images to the wrong part and to intervals that count patients. No program can know which it is
-    (`007` and `7` are one number, and may be two people), and a table whose ids were read by two programs has hundreds of them. So the person says it,
-    in the table; `--allow-leak` takes them as they are written, with a mark.
+    Returns marks where that is allowed, else raises UserError.
 
-    Compared by `schema.alike`, as labels are. Not where an image is its own group: ids of images are names of files.
+    One rule, whatever the parts are: nothing is joined and nothing is torn without a word. Two
+    spellings of one patient, taken as two, may stand in train and test; two patients, taken as one,
+    lose images to the wrong part and to intervals that count patients. No program can know which it
+    is (`007` and `7` are one number, and may be two people), and a table whose ids were read by two
+    programs has hundreds of them. So the user says it, in the table; `--allow-leak` takes them as
+    they are written, with a mark. Compared by `schema.alike`, as labels are. Not where an image is
+    its own group: ids of images are names of files.
     """
     marks = []
     for word, of in ((task.groups, "groups"), (task.bags if task.bags != task.groups else None, "bags")):
@@ -227,12 +234,15 @@ def check_spellings(task: Task, parts: Collection[Split], *, allow_leak: bool) -
 
 
 def _seen(name: str) -> str:
-    """A name in quotes, with escapes where it holds what cannot be seen or told apart."""
+    """Quote a name, with escapes where it holds what cannot be seen or told apart."""
     return f"'{name}'" if name.isascii() and visible(name) == name else ascii(name)
 
 
 def loaded(task: Task, root: Path) -> dict[str, Split]:
-    """What a task's reader gives of the images in `root`. Raises UserError that names the line of its file where it fails."""
+    """Return what a task's reader gives of the images in `root`.
+
+    Raises UserError that names the line of its file where it fails.
+    """
     with written_by(task.load, f"load of '{task.name}'"):
         parts = task.load(root)
     if not isinstance(parts, Mapping) or not all(isinstance(split, Split) for split in parts.values()):
@@ -242,7 +252,10 @@ def loaded(task: Task, root: Path) -> dict[str, Split]:
 
 
 def tidy(task: Task, part: str, split: Split) -> Split:
-    """The part with the dtypes that `Split` promises. Raises UserError, for the author of a task, where lengths, ids or labels do not fit."""
+    """Return the part with the dtypes that `Split` promises.
+
+    Raises UserError, for the author of a task, where lengths, ids or labels do not fit.
+    """
     n, multilabel = len(split.images), task.kind == "multilabel"
 
     def wrong(what: str, *allowed: str) -> UserError:
@@ -280,7 +293,10 @@ def shows(labels: np.ndarray, c: int) -> bool:
 
 
 def part_digest(split: Split, content: Sequence[str], classes: int) -> dict[str, Any]:
-    """A part in a few words, see `TaskData.digests`. content: what each image is. The order of images does not matter."""
+    """Summarise a part in a few words, see `TaskData.digests`.
+
+    content: what each image is. The order of images does not matter.
+    """
     columns = {"content": content, "labels": plain_labels(split.labels), "groups": split.groups.tolist()}
     named = {name: dict(zip(split.ids.tolist(), values, strict=True)) for name, values in columns.items()}
     return {

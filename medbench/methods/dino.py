@@ -149,7 +149,7 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
 
 
 def nielsen2023_start(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: Path) -> Weights:
-    """The supervised ImageNet weights of the encoder, on his pixel scale, [-1, 1]."""
+    """Return the encoder's supervised ImageNet weights on Nielsen's pixel scale, [-1, 1]."""
     half = (0.5, 0.5, 0.5)
     return replace(weights.supervised(encoder, cache_dir), mean=half, std=half)
 

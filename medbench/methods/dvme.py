@@ -48,14 +48,17 @@ def evaluate(
 
 
 def trained_head(widths: Sequence[int], outputs: int, *, tokens: Tokens) -> torch.nn.Module:
-    """The head that is trained together with the members."""
+    """Build the head that is trained together with the members."""
     from medbench.models.fusion.joint_encoder import FlatHead
 
     return FlatHead(head(widths, outputs, tokens=tokens), widths)
 
 
 def parse(text: str, name: str = "dvme") -> tuple[Member, ...]:
-    """What stands after the colon of `name`: `swav+dino`, `simclr@resnet50+dino@vit_small_patch8_224/last4` -> members. Raises UserError."""
+    """Parse what stands after the colon of `name` into members. Raises UserError.
+
+    As `swav+dino`, `simclr@resnet50+dino@vit_small_patch8_224/last4`.
+    """
     members = []
     for part in text.split("+"):
         method, at, rest = part.strip().partition("@")

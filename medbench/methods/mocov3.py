@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 
 def mocov3(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
-    """Queries against keys of the same batch, in both directions. lightly has no such loss: its NT-Xent takes queries for negatives, too.
+    """Compare queries with keys of the same batch, in both directions.
 
-    The projection of pixels to patches of a ViT stays as it began, which the paper finds to be what keeps a ViT's training stable.
+    lightly has no such loss: its NT-Xent takes queries for negatives, too. The projection of pixels
+    to patches of a ViT stays as it began, which the paper finds to be what keeps a ViT's training
+    stable.
     """
     import math
 

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
 
 def _options(encoder: Encoder) -> dict[str, bool]:
-    """timm switches the last layer of each residual branch of a ResNet, and of some other families, off at first: good for a training, but frozen
-    it would be a stem and its shortcuts. torchvision does not."""
+    """Return the options that keep each residual branch on at the start.
+
+    timm switches the last layer of each residual branch of a ResNet, and of some other families,
+    off at first: good for a training, but frozen it would be a stem and its shortcuts. torchvision
+    does not.
+    """
     if encoder.architecture == EMBEDDED:  # is none of them, and a plan for it asks no timm
         return {}
     return {"zero_init_last": False} if kept(_switches_branches_off, encoder.architecture) else {}

@@ -67,7 +67,10 @@ def recipes(modality: str, budget: str, n_images: int, source: str, views: str =
 
 
 def augmented(method: Method, views: str, made_by: Callable[..., tuple[Recipe, ...]]) -> Method:
-    """The method, whose recipes are `made_by`, with one of `augment.RECIPES` as its random views. Raises UserError."""
+    """Return the method with one of `augment.RECIPES` as its random views.
+
+    made_by: makes its recipes. Raises UserError.
+    """
     if views not in augment.RECIPES:
         what = f"Unknown augmentation '{views}' of {method.name}."
         then = f"medbench run --methods {method.name} --augmentations {augment.RECIPES[-1]}"

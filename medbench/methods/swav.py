@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def swav(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
-    """Swapped prediction over multi-crop. The prototypes are a linear layer without bias as in the authors' code (lightly's have one)."""
+    """Swap predictions between multi-crop views.
+
+    The prototypes are a linear layer without bias as in the authors' code (lightly's have one).
+    """
     import math
 
     import torch

@@ -26,7 +26,10 @@ def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: Path)
 
 
 def _encoder(encoder: Encoder, start: Weights, pretrain_seed: int) -> torch.nn.Module:
-    """A module of its own at each call, the user's too: it is moved and trained, and the next draw must not begin where this one ended."""
+    """Build a module of its own at each call, the user's too.
+
+    It is moved and trained, and the next draw must not begin where this one ended.
+    """
     return (
         weights.build_encoder(encoder, start, pretrain_seed) if encoder.kind == "weights" else copy.deepcopy(user_encoder.module(encoder))
     )

@@ -103,7 +103,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         return checked
 
     def _check_parameters(self) -> list[float]:
-        """The path in ascending order."""
+        """Return the path in ascending order."""
         penalties = sorted({float(penalty) for penalty in self.penalties})
         if not penalties or not all(0 < penalty < np.inf for penalty in penalties):
             raise ValueError(f"penalties must be positive and finite, and at least one; given: {self.penalties!r}")

@@ -67,8 +67,12 @@ def choose_k(
     known: torch.Tensor,
     divided: bool | None = None,
 ) -> tuple[int, dict[str, Any], HeldOut | None]:
-    """k, how it was chosen, and the shares of votes of the held-out images at it. images (n, D) float64 of length 1; values and known as
-    `vote` takes them; divided: see `splits.held_out_fold`."""
+    """Choose k inside the labelled subset.
+
+    Returns k, how it was chosen, and the shares of votes of the held-out images at it. images (n,
+    D) float64 of length 1; values and known as `vote` takes them; divided: see
+    `splits.held_out_fold`.
+    """
     import numpy as np
     import torch
 

@@ -61,7 +61,10 @@ def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np
 
 
 def fitted(train: Train, draws: Sequence[np.ndarray]) -> Iterator[tuple[Model, HeldOut | None]]:
-    """What `evaluate` scores with, and the held-out probabilities, draw after draw. Raises UserError for features that are not finite."""
+    """Yield what `evaluate` scores with, and the held-out probabilities, draw after draw.
+
+    Raises UserError for features that are not finite.
+    """
     import torch
 
     from medbench.models.logistic import Pool
@@ -91,7 +94,7 @@ def _block(first: int, left: Sequence[int], draws: Sequence[np.ndarray], parts: 
 
 
 def _shape(draw: np.ndarray, folds: Folds) -> tuple[int, ...]:
-    """What a draw is padded to: of its size and its folds' alone."""
+    """Return what a draw is padded to: of its size and its folds' alone."""
     from medbench.models.logistic import aligned
 
     return aligned(len(draw)), len(folds), *(aligned(max(len(fold[i]) for fold in folds)) for i in (0, 1) if folds)
@@ -136,7 +139,10 @@ def learn(
 def _learn_block(
     pool: Pool, draws: Sequence[np.ndarray], parts: Sequence[Folds], penalties: Sequence[float], fixed_penalty: float
 ) -> list[tuple[Model, HeldOut | None]]:
-    """What each draw gives, and its held-out probabilities: draws of one shape, their folds, the path of penalties, and what is taken without folds."""
+    """Fit draws of one shape; return what each gives, and its held-out probabilities.
+
+    parts: their folds. penalties: the path. fixed_penalty: what is taken without folds.
+    """
     import torch
 
     from medbench.models import logistic

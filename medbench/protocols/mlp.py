@@ -60,7 +60,10 @@ def mlp(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndar
 
 
 def _standardiser(features: np.ndarray, device: str) -> Callable[[np.ndarray], torch.Tensor]:
-    """What standardises images (M, D) by the labelled ones (n, D), float32 on the device."""
+    """Return a function that standardises images (M, D) by the labelled ones (n, D).
+
+    It gives float32 on the device.
+    """
     import numpy as np
     import torch
 
@@ -76,7 +79,10 @@ def _standardiser(features: np.ndarray, device: str) -> Callable[[np.ndarray], t
 
 
 def _trained(features: torch.Tensor, labels: np.ndarray, n_classes: int, seed: int) -> tuple[Network, float]:
-    """The network, and its loss at the last update. features (n, D) standardised; labels as in `Train`."""
+    """Train the network; return it and its loss at the last update.
+
+    features (n, D) standardised; labels as in `Train`.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(seed)  # on the CPU: alike on every device
@@ -108,7 +114,10 @@ def _layer(inputs: int, outputs: int, generator: torch.Generator, like: torch.Te
 
 
 def _batches(n: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """`STEPS` index arrays into n images: all of them, or `BATCH` without replacement until too few are left."""
+    """Yield `STEPS` index arrays into n images.
+
+    All of them, or `BATCH` without replacement until too few are left.
+    """
     import torch
 
     order = torch.arange(n)
@@ -121,7 +130,10 @@ def _batches(n: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
 
 
 def _loss(labels: np.ndarray, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """What is minimised of logits (B, C) and the labels beside them. labels: of the subset, for the classes that it has."""
+    """Return what is minimised of logits (B, C) and the labels beside them.
+
+    labels: of the subset, for the classes that it has.
+    """
     import numpy as np
     import torch
     from torch.nn import functional

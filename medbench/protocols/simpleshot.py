@@ -39,8 +39,12 @@ ZERO = 1e-6  # of the features' length: what is nearer to the centre is rounding
 
 @dataclass(frozen=True, eq=False)
 class Centroids:
-    """What one labelled subset gives. columns (D, W): its K centroids, its mean, then zeros. bias (K,): m . c. squares (K,): |c|^2. base: of each label,
-    where a pair of centroids lacks one; None of exclusive classes. places (K,): class of each centroid."""
+    """Hold what one labelled subset gives.
+
+    columns (D, W): its K centroids, its mean, then zeros. bias (K,): m . c. squares (K,): |c|^2.
+    base: of each label, where a pair of centroids lacks one; None of exclusive classes. places
+    (K,): class of each centroid.
+    """
 
     columns: torch.Tensor
     bias: torch.Tensor

@@ -106,7 +106,10 @@ class Classifier:
 
 
 def logreg_fitted(train: Train, draws: Sequence[np.ndarray]) -> Iterator[Classifier]:
-    """What `logreg` scores with, draw after draw. Raises UserError on features that are not finite."""
+    """Yield what `logreg` scores with, draw after draw.
+
+    Raises UserError on features that are not finite.
+    """
     return _fitted(train, draws, regression, LOGREG_ARGUMENTS, calibrate=False)
 
 
@@ -239,9 +242,11 @@ class Transforms:
 def cross_validated(
     inside: np.ndarray, labels: np.ndarray, folds: Sequence[tuple[np.ndarray, np.ndarray]], fit: Fit
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (m,) int64 of the images held out of the folds and their decision values (m, classes seen), fold after fold; m = 0 where nothing
-    can be held out. folds: training and held-out positions; every training part has every class (`splits.held_out_fold`), so that
-    decision values of all folds are of one problem.
+    """Return the held-out images of all folds and their decision values.
+
+    Positions (m,) int64 and decision values (m, classes seen), fold after fold; m = 0 where nothing
+    can be held out. folds: training and held-out positions; every training part has every class
+    (`splits.held_out_fold`), so that decision values of all folds are of one problem.
     """
     import numpy as np
 
@@ -271,7 +276,10 @@ def inverse_temperature(values: np.ndarray, labels: np.ndarray, index: np.ndarra
 
 
 def fitted(model: Any, images: np.ndarray, labels: np.ndarray) -> Any:
-    """The model, fitted. Many classes of few images are no regression, as scikit-learn suspects aloud above 20 images."""
+    """Fit the model and return it.
+
+    Many classes of few images are no regression, as scikit-learn suspects aloud above 20 images.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
         return model.fit(images, labels)

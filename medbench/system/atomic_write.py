@@ -57,7 +57,7 @@ def archive(file: Path, dump: Callable[[BinaryIO], object]) -> None:
 
 @contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """An OSError of a full disk names no file: it names this one."""
+    """Name this file in an OSError of a full disk, which names none."""
     try:
         yield
     except OSError as error:
@@ -104,7 +104,10 @@ def _runs(process: int) -> bool:
 
 @cache
 def machine() -> str:
-    """A word for what a process number is unique in: this machine since it was started, or a container on it."""
+    """Return a word for what a process number is unique in.
+
+    This machine since it was started, or a container on it.
+    """
     import hashlib
 
     parts = [socket.gethostname()]

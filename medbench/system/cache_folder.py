@@ -21,9 +21,10 @@ _MARKS = ("about.json", "done.json", "done.npy", "weights.pth")
 
 
 def cache_folder(*, to_write: bool = True) -> Path:
-    """The folder that all studies share: MEDBENCH_CACHE, else the user's cache folder. Made if missing, where it is `to_write`.
+    """Return the folder that all studies share: MEDBENCH_CACHE, else the user's cache folder.
 
-    Raises UserError where it cannot be written, or nobody says where it is.
+    It is made if missing, where it is `to_write`. Raises UserError where it cannot be written, or
+    nobody says where it is.
     """
     named = os.environ.get("MEDBENCH_CACHE")
     if named:
@@ -62,7 +63,10 @@ def _make_private(folder: Path, *, own: bool) -> None:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Raises UserError where the disk of `folder` has less than `needed` bytes free: before the work, not in the middle of it."""
+    """Raise UserError where the disk of `folder` has less than `needed` bytes free.
+
+    It is called before the work, not in the middle of it.
+    """
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DiskError(f"{folder} needs {_size(needed)} of disk space and has {_size(free)}.", then=_MOVE)
@@ -84,7 +88,10 @@ def reserve(file: Path) -> None:
 
 @contextmanager
 def disk_errors(folder: Path, needed: int) -> Iterator[None]:
-    """Turns a full, read-only or forbidden disk into a UserError that says how much is needed, where, and how to move the cache."""
+    """Turn a full, read-only or forbidden disk into a UserError.
+
+    It says how much is needed, where, and how to move the cache.
+    """
     try:
         yield
     except OSError as error:

@@ -30,10 +30,10 @@ class CsvRows:
 
 
 def csv_rows(stream: TextIO, column: str) -> CsvRows:
-    """The rows of a stream that can go back, told by its header, which names `column`.
+    """Read the rows of a stream that can go back, told by its header, which names `column`.
 
-    The delimiter is what a first line `sep=;` says, else the one that cuts `column` out of the header, else the most frequent: in a header of
-    semicolons names may hold commas.
+    The delimiter is what a first line `sep=;` says, else the one that cuts `column` out of the
+    header, else the most frequent: in a header of semicolons names may hold commas.
     """
     head = next(filter(str.strip, stream), "")
     said = _SAID.fullmatch(head)

@@ -7,7 +7,10 @@ from medbench.system.precision import check_rounds
 
 
 def check_device(device: str, precision: str = "fp32") -> None:
-    """Raises UserError for a device that is not there, or that cannot compute so. `auto` and `cpu` need no look, but for tf32."""
+    """Raise UserError for a device that is missing, or that cannot compute so.
+
+    `auto` and `cpu` need no look, but for tf32.
+    """
     if device not in ("auto", "cpu"):
         _check_there(device)
     if precision == "tf32":

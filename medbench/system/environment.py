@@ -29,7 +29,10 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def _version(package: str) -> str:
-    """A source tree on the path is no installed package: its version stands in its own file."""
+    """Return the version of a package.
+
+    A source tree on the path is no installed package: its version stands in its own file.
+    """
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -41,7 +44,10 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str | None:
-    """The git commit of medbench's own source, with `+` where files differ from it; None for an installed package."""
+    """Return the git commit of medbench's own source, with `+` where files differ from it.
+
+    None for an installed package.
+    """
     source = Path(__file__).resolve().parents[1]
     if not (source.parent / ".git").exists() or shutil.which("git") is None:
         return None

@@ -19,22 +19,28 @@ from medbench.system import archive_checksum
 
 
 def dumped(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """A file's content."""
+    """Return a file's content."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # compressed, they would be a quarter smaller and three times as slow to read
     return archive_checksum.with_checksum(buffer.getvalue())
 
 
 def array(raw: bytes) -> np.ndarray:
-    """A .npy file's array, read-only (numpy's format 1.0: ten bytes, a header that ends the line, the numbers)."""
+    """Read a .npy file's array, read-only.
+
+    numpy's format 1.0: ten bytes, a header that ends the line, the numbers.
+    """
     start = raw.index(b"\n", 10) + 1
     dtype, shape, order = _header(raw[10:start])
     return np.frombuffer(raw, dtype, offset=start).reshape(shape, order=order)
 
 
 def _entries(tail: bytes) -> Iterator[tuple[bytes, bool, int, int, int]]:
-    """name, compressed, checksum, bytes, offset of each member, by the directory at a .npz file's end (PKWARE's APPNOTE 6.3, sections 4.3.12
-    and 4.3.16); none where `tail` does not hold it."""
+    """Yield name, compressed, checksum, bytes and offset of each member of a .npz file.
+
+    By the directory at its end (PKWARE's APPNOTE 6.3, sections 4.3.12 and 4.3.16); none where
+    `tail` does not hold it.
+    """
     end = tail.rfind(b"PK\5\6")
     at = end - _u32(tail, end + 12) if end >= 0 else -1
     while at >= 0 and tail[at : at + 4] == b"PK\1\2":
@@ -44,7 +50,10 @@ def _entries(tail: bytes) -> Iterator[tuple[bytes, bool, int, int, int]]:
 
 
 def arrays(file: Path) -> dict[str, np.ndarray]:
-    """What `np.load` reads, in a tenth of the time; it is for what is not as numpy writes it uncompressed, and for what is broken."""
+    """Read what `np.load` reads, in a tenth of the time.
+
+    `np.load` is for what is not as numpy writes it uncompressed, and for what is broken.
+    """
     raw, found = file.read_bytes(), {}
     archive_checksum.check(raw)
     for name, compressed, checksum, count, offset in _entries(raw):
@@ -60,7 +69,7 @@ def arrays(file: Path) -> dict[str, np.ndarray]:
 
 
 def whole(file: Path) -> dict[str, np.ndarray]:
-    """What `np.load` reads, which does not look at the checksum of the whole."""
+    """Read what `np.load` reads, which does not look at the checksum of the whole."""
     raw = file.read_bytes()
     archive_checksum.check(raw)
     return _numpys(raw)
@@ -72,8 +81,11 @@ def _numpys(raw: bytes) -> dict[str, np.ndarray]:
 
 
 def member(file: int, name: bytes) -> bytes:
-    """A member of a .npz file, in a fifth of the time that `zipfile` takes, which is for what is not as numpy writes it, and for what is broken: it
-    says how. Every byte that a checksum stands for is looked at, of the other members, too. Raises KeyError."""
+    """Read a member of a .npz file, in a fifth of the time that `zipfile` takes.
+
+    `zipfile` is for what is not as numpy writes it, and for what is broken: it says how. Every byte
+    that a checksum stands for is looked at, of the other members, too. Raises KeyError.
+    """
     os.lseek(file, 0, os.SEEK_SET)
     raw = os.read(file, os.fstat(file).st_size)
     marked, found = archive_checksum.check(raw), None

@@ -54,7 +54,7 @@ def autocast(device: str | torch.device, precision: str) -> torch.autocast:
 
 
 def check_rounds(device: str) -> None:
-    """Raises UserError where tf32 would round nothing: a row must not say what was not done."""
+    """Raise UserError where tf32 would round nothing: a row must not say what was not done."""
     import torch
 
     if torch.device(device).type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
@@ -66,9 +66,10 @@ def check_rounds(device: str) -> None:
 
 
 def kind(device: str) -> str:
-    """What of a device belongs into the key of something cached, since it changes the last bits: `cpu`, or a GPU whose fp32 is fp32.
+    """Return what of a device belongs into the key of something cached.
 
-    A GPU's keys have a number: until 2 what was kept as fp32 had rounded convolutions.
+    It changes the last bits: `cpu`, or a GPU whose fp32 is fp32. A GPU's keys have a number: until
+    2 what was kept as fp32 had rounded convolutions.
     """
     name = device.partition(":")[0]
     return name if name == "cpu" else f"{name} 2"

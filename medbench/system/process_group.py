@@ -35,7 +35,10 @@ def join(device: str) -> tuple[str, int, int]:
 
 
 def _own_gpu(there: int) -> str:
-    """The GPU of this process. there: how many this machine has."""
+    """Return the GPU of this process.
+
+    there: how many this machine has.
+    """
     local = _number("LOCAL_RANK", 0)
     if local >= there:
         what = f"LOCAL_RANK is {local}, and this machine has {there} GPU{'' if there == 1 else 's'}: a process takes one."
@@ -44,7 +47,7 @@ def _own_gpu(there: int) -> str:
 
 
 def _number(name: str, default: int) -> int:
-    """A variable of the surroundings. Raises UserError for what is no number."""
+    """Read a number from the environment. Raises UserError for what is no number."""
     given = os.environ.get(name, str(default))
     if not given.isdecimal():
         raise UserError(f"{name} is '{given}'.", allowed=["a number, as torchrun sets it"], then=_ALONE)

@@ -39,7 +39,7 @@ class CallbackError(BaseException):
 
 
 def user_callback(callback: Callable[P, None]) -> Callable[P, None]:
-    """A user's callback, inside `calling`: what it raises ends the work."""
+    """Wrap a user's callback, inside `calling`: what it raises ends the work."""
 
     def called(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
@@ -75,7 +75,10 @@ def report_progress(stage: str, done: int, total: int, unit: str = "images", det
 
 
 def heard_in_threads(function: Callable[..., R]) -> Callable[..., R]:
-    """`function` for other threads, which start without a listener: there it reports to the listener of this one."""
+    """Wrap `function` for other threads, which start without a listener.
+
+    There it reports to the listener of this one.
+    """
     here = copy_context()
 
     def run(*args: Any) -> R:

@@ -32,7 +32,10 @@ class RowChecksums:
 
     @staticmethod
     def of(array: np.ndarray, rows: int = 0) -> RowChecksums:
-        """Reads all of it. rows: 0: as many as make a megabyte."""
+        """Read all of an array and compute its checksums.
+
+        rows: 0: as many as make a megabyte.
+        """
         rows = rows or max(1, (1 << 20) // max(1, array[:1].nbytes))
         starts = range(0, len(array), rows)
         with ThreadPoolExecutor(os.cpu_count() or 1) as threads:  # zlib works without Python's lock
@@ -40,7 +43,7 @@ class RowChecksums:
 
     @staticmethod
     def from_json(record: Any) -> RowChecksums:
-        """Raises TypeError or ValueError for what is none."""
+        """Read checksums. Raises TypeError or ValueError for a record that has none."""
         checked(record, {"shape": list, "dtype": str, "rows": int, "crc32": list})
         return RowChecksums(tuple(record["shape"]), record["dtype"], record["rows"], tuple(record["crc32"]))
 
@@ -48,7 +51,11 @@ class RowChecksums:
         return {"shape": list(self.shape), "dtype": self.dtype, "rows": self.rows, "crc32": list(self.crc32)}
 
     def open(self, file: Path, mode: str = "r") -> np.memmap[Any, Any]:
-        """The array, mapped: mode as of np.memmap. Raises DamagedArray where size or header are others; its rows are not looked at."""
+        """Map the array from its file.
+
+        mode: as of np.memmap. Raises DamagedArray where size or header are others; its rows are not
+        looked at.
+        """
         header = _header(self.shape, self.dtype)
         with file.open("rb") as stream:
             if stream.read(len(header)) != header:
@@ -59,7 +66,7 @@ class RowChecksums:
         return np.memmap(file, np.dtype(self.dtype), mode, len(header), self.shape)  # type: ignore[call-overload,no-any-return]
 
     def check(self, array: np.ndarray) -> None:
-        """Raises DamagedArray for rows that are others."""
+        """Raise DamagedArray for rows that are others."""
         found = self.of(array, self.rows).crc32
         wrong = [i for i, (a, b) in enumerate(zip(found, self.crc32, strict=True)) if a != b]
         if wrong:
@@ -98,7 +105,7 @@ class CheckedRows:
         return self.array[(rows, *rest)]
 
     def part(self, rows: slice) -> CheckedRows:
-        """Some of the rows, none of which is read yet."""
+        """Return some of the rows, none of which is read yet."""
         return CheckedRows(self.array, self.sums, self.seen, self.repair, self.where[rows])
 
     def _rows(self, index: Any) -> Any:
@@ -143,5 +150,8 @@ def _header(shape: tuple[int, ...], dtype: str) -> bytes:
 
 
 def record_of(content: Mapping[str, Any]) -> RowChecksums | None:
-    """What an about.json says of the array beside it; None where it is of an older medbench. Raises TypeError or ValueError."""
+    """Read what an about.json says of the array beside it; None where it is of an older medbench.
+
+    Raises TypeError or ValueError.
+    """
     return RowChecksums.from_json(content["checksums"]) if "checksums" in content else None

@@ -61,7 +61,7 @@ def run_jobs(function: Callable[[J], R], jobs: Sequence[J], workers: int | None 
 
 
 def serve() -> None:
-    """A worker's life: read (function, job), write (result, error), until the input ends."""
+    """Serve as a worker: read (function, job), write (result, error), until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends this process
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with the answers

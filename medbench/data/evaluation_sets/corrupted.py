@@ -13,7 +13,10 @@ from medbench.schema import Grid, Mark, Note, Task, UserError
 
 
 def corrupted(data: TaskData, part: str, corruption: Corruption, level: int) -> EvaluationSet:
-    """The task's own images, damaged. Ids, labels and groups are those of the part, so that a drop is paired."""
+    """Damage the task's own images.
+
+    Ids, labels and groups are those of the part, so that a drop is paired.
+    """
     name = corruption.name
     strength = f"level {level} of {catalogue.LEVELS} (strength {corruption.strengths[level - 1]:.3g})"
     about = Mark("corrupted", f"the {part} images with {name}, {strength}")

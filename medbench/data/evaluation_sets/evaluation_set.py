@@ -19,13 +19,16 @@ VERSION = 1  # of how labels are mapped and answers are read
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSet:
-    """One set that a fit is scored on. name: as in `Cell.target`. part: the task's own part that it is, is made of, or is compared with. file: the
-    name under which a results folder keeps its ids and labels.
+    """Hold one set that a fit is scored on.
 
-    split: its images, labels as index into `classes`. identity: what can change a score on it beside the cell's own setting; "" for the
-    task's own part. hashes: of the images' content; [] where they lie in the task's own pack. own: (K,) int, the task's column of each of
-    `classes`; None: all, in their order. corruption: kind and level of damage to the task's own part. rows: the images of that part that
-    are scored; None: all. groups: what a group is. shift: what plan.json says of it; {} for the task's own part.
+    name: as in `Cell.target`. part: the task's own part that it is, is made of, or is compared
+    with. file: the name under which a results folder keeps its ids and labels. split: its images,
+    labels as index into `classes`. identity: what can change a score on it beside the cell's own
+    setting; "" for the task's own part. hashes: of the images' content; [] where they lie in the
+    task's own pack. own: (K,) int, the task's column of each of `classes`; None: all, in their
+    order. corruption: kind and level of damage to the task's own part. rows: the images of that
+    part that are scored; None: all. groups: what a group is. shift: what plan.json says of it; {}
+    for the task's own part.
     """
 
     name: str
@@ -67,9 +70,10 @@ class EvaluationSet:
         return fingerprint(setting, self.identity) if self.identity else setting
 
     def read(self, scores: Scores) -> Scores:
-        """A protocol's answer on the task's classes, in the words of this set's.
+        """Translate a protocol's answer on the task's classes into this set's classes.
 
-        Held-out scores stay where all classes are common: a part of them would tell nothing of the whole.
+        Held-out scores stay where all classes are common: a part of them would tell nothing of the
+        whole.
         """
         if self.own is None:
             return scores
@@ -87,12 +91,15 @@ class EvaluationSet:
 
 
 def own_part(data: TaskData, part: str) -> EvaluationSet:
-    """The task's own images, as they are."""
+    """Return the task's own images unchanged."""
     return EvaluationSet(part, part, data.target(part), data.parts[part], data.task.classes, data.task.groups, data.marks)
 
 
 def common(data: TaskData, part: str, away: EvaluationSet) -> EvaluationSet:
-    """The task's own images of the classes that another data set has, too: what a score there must be compared with."""
+    """Return the task's own images of the classes that another data set has, too.
+
+    A score there must be compared with them.
+    """
     assert away.own is not None, "not all classes are common"
     split = data.parts[part]
     if split.labels.ndim == 2:
@@ -118,7 +125,7 @@ def common(data: TaskData, part: str, away: EvaluationSet) -> EvaluationSet:
 
 
 def what_then(task: Task) -> str:
-    """What is done where a class of the task is not there, in words."""
+    """Say what to do where a class of the task is missing."""
     if task.kind == "multilabel":
         return "the other labels are scored"
     return "probabilities are divided by their sum over the common classes, decisions are the most probable of them"

@@ -50,7 +50,7 @@ def _mapped(task: Task, name: str) -> tuple[Task, Shift]:
 
 
 def _by_name(task: Task, other: Task) -> Shift:
-    """The mapping of a user's own folder, whose classes are called as the task's. Raises UserError."""
+    """Map the classes of a user's own folder, which are called as the task's. Raises UserError."""
     if (task.kind == "multilabel") != (other.kind == "multilabel"):
         has = ["one label an image", "several labels an image"]
         multilabel = other.kind == "multilabel"
@@ -64,7 +64,10 @@ def _by_name(task: Task, other: Task) -> Shift:
 
 
 def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid) -> EvaluationSet:
-    """The other task's images with labels in the words of `data.task`. Raises UserError where they are not found, or too few classes are left."""
+    """Return the other task's images with labels in the words of `data.task`.
+
+    Raises UserError where they are not found, or too few classes are left.
+    """
     whole, lacking = _all_parts(other, grid)
     task = data.task
     classes = tuple(name for name in task.classes if name in shift.classes)

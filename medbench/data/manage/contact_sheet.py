@@ -23,10 +23,13 @@ _INK, _PALE, _PAPER = (25, 25, 25), (110, 110, 110), (255, 255, 255)
 
 
 def draw_contact_sheet(task: Task, parts: Mapping[str, Split], data: str, n: int, part: str | None = None) -> PIL.Image.Image:
-    """An RGB picture: a row a class (a label, of a multi-label task, and a row without any), its name and its counts, n images beside it.
+    """Draw an RGB picture of a task's images: one row per class.
 
-    parts: as `Task.load` gives them; part: of one of them alone. data: the data set's name, or "phantom". Which images are shown depends
-    on their ids alone; no two of a row are of one group as long as there are others. Raises UserError for a part that the task has not.
+    A label of a multi-label task is a row, as are images without any. A row has its name and its
+    counts, n images beside it. parts: as `Task.load` gives them; part: of one of them alone. data:
+    the data set's name, or "phantom". Which images are shown depends on their ids alone; no two of
+    a row are of one group as long as there are others. Raises UserError for a part that the task
+    has not.
     """
     from PIL import Image as pillow
     from PIL import ImageDraw
@@ -80,7 +83,7 @@ def _masks(labels: np.ndarray, n_classes: int) -> list[np.ndarray]:
 
 
 def _choose(found: Sequence[tuple[str, str, Image]], n: int) -> list[Image]:
-    """The first n by rank, one a group before a second of any."""
+    """Choose the first n by rank, one of each group before a second of any."""
     seen: set[str] = set()
     first: list[Image] = []
     rest: list[Image] = []
@@ -95,7 +98,7 @@ def _rank(key: str) -> str:
 
 
 def _tile(image: Image) -> PIL.Image.Image:
-    """The whole image, its own aspect ratio, within TILE x TILE."""
+    """Fit the whole image, in its own aspect ratio, within TILE x TILE."""
     from PIL import Image as pillow
 
     source = images.picture(image, wanted=TILE).convert("RGB")

@@ -77,7 +77,7 @@ def is_complete(task: Task, root: Path) -> bool:
 
 
 def steps(task: Task, root: Path) -> list[str]:
-    """What a person does by hand, numbered, from the address to the command that verifies it."""
+    """List what a user does by hand, numbered, from the address to the command that verifies it."""
     by_hand = task.steps or (task.get,)
     lines = [
         f"the data folder is {root}" + ("" if root.exists() else ", which you make first"),
@@ -141,7 +141,7 @@ _SUFFIX = {"": "", "zip": ".zip", "tar": ".tar", "gzip": ".gz"}
 
 
 def _verify(item: Download, file: Path, cache_dir: Path) -> None:
-    """Raises UserError for what is not the published file, or not the one that came first."""
+    """Raise UserError for a file that is not the published one, or not the one that came first."""
     with file.open("rb") as stream:
         head = stream.read(200).lstrip().lower()
     if head.startswith((b"<!doctype html", b"<html")):
@@ -168,13 +168,16 @@ def _remember(item: Download, file: Path, cache_dir: Path) -> None:
 
 
 def _without_wrapper(tree: Path, name: str) -> Path:
-    """The folder that holds the files: archives are packed with and without a folder of their own name."""
+    """Return the folder that holds the files.
+
+    Archives are packed with and without a folder of their own name.
+    """
     inside = list(tree.iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_dir() and inside[0].name == name else tree
 
 
 def _refuse_others(tree: Path, place: Path, task: Task) -> None:
-    """Raises UserError for a person's file in the way of another one, before anything is moved."""
+    """Raise UserError for a user's file in the way of another one, before anything is moved."""
     for new in tree.rglob("*"):
         old = place / new.relative_to(tree)
         if old.exists() and (new.is_dir() != old.is_dir() or (new.is_file() and not filecmp.cmp(new, old, shallow=False))):

@@ -26,7 +26,11 @@ class GroupsTable:
 
     @staticmethod
     def of(task: str, file: Path) -> GroupsTable:
-        """Raises UserError for a task that is no folder, and for a file that does not lie above the images: paths go down from it."""
+        """Check the file, and open a groups table.
+
+        Raises UserError for a task that is no folder, and for a file that does not lie above the
+        images: paths go down from it.
+        """
         head, _, argument = task.partition(":")
         if head != "folder":
             raise UserError(f"--groups writes a table of a folder of your own; the groups of '{task}' are its own.")

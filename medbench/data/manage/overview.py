@@ -23,7 +23,7 @@ def state(task: Task, root: str | None, cache_dir: Path) -> tuple[str, Path | No
 
 
 def overview_table(tasks: Iterable[Task], root: str | None, cache_dir: Path) -> Table:
-    """A line a task, at most 100 columns wide; what does not fit is cut, and whole in `details`."""
+    """Draw one line per task, at most 100 columns wide; what is cut is whole in `details`."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     widths = {"task": 12, "data": 18, "state": 7, "images": 7, "GB": 4, "get": 8, "account": 8}
     for name, width in widths.items():

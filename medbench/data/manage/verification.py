@@ -63,7 +63,7 @@ def verify(task: Task, root: Path, cache_dir: Path, workers: int | None = None) 
 
 
 def _hashes(task: Task, root: Path) -> list[str]:
-    """A sentence for each file whose hash is published and differs."""
+    """Write a sentence for each file whose hash is published and differs."""
     found = []
     for item in task.downloads:
         name = item.to if not item.unpack else f"{item.to}.gz" if item.unpack == "gzip" else ""
@@ -94,7 +94,7 @@ def _counts(task: Task, parts: Mapping[str, Split]) -> Counts:
 
 
 def _miscounts(counts: Counts) -> list[str]:
-    """A sentence for each column that has other numbers than the official ones."""
+    """Write a sentence for each column that has other numbers than the official ones."""
     found = []
     for column in next(iter(counts.values())):
         stated = {name: row[column] for name, row in counts.items() if row[column][1] is not None}
@@ -112,7 +112,7 @@ class VerificationJob(NamedTuple):
 
 
 def decode_all(job: VerificationJob) -> list[tuple[int, str]]:
-    """(number, why) of those that cannot be decoded, whole and at full size."""
+    """Return (number, why) of those that cannot be decoded, whole and at full size."""
     bad = []
     for number, image in enumerate(job.images, start=job.start):
         try:
@@ -158,7 +158,7 @@ def _copies(parts: Mapping[str, Split], content: Sequence[str]) -> list[str]:
 
 
 def _strays(flat: Sequence[Image], root: Path) -> list[str]:
-    """A sentence on image files below `root` that this task does not read."""
+    """Write a sentence on image files below `root` that this task does not read."""
     known = {os.path.abspath(image) for image in flat if isinstance(image, Path)}
     if not known:
         return []

@@ -71,7 +71,7 @@ def retrieve(url: str, to: Path, verify: Callable[[Path], None], *, size: int | 
 
 
 def reason(error: BaseException) -> str:
-    """The innermost reason of a failed request, one line."""
+    """Return the innermost reason of a failed request, one line."""
     response = getattr(error, "response", None)
     if response is not None:
         return f"the server answered {response.status_code} {response.reason}"
@@ -129,7 +129,7 @@ def _ask(url: str, start: int) -> requests.Response:
 
 
 def _continues(response: requests.Response, start: int, known: dict[str, Any]) -> bool:
-    """Does the answer to a request for a range go on with the same file?"""
+    """Tell whether the answer to a request for a range goes on with the same file."""
     span = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
     if response.status_code == 416:
         return span is not None and span[2] == str(start)
@@ -137,7 +137,7 @@ def _continues(response: requests.Response, start: int, known: dict[str, Any]) -
 
 
 def _mark(response: requests.Response) -> str:
-    """What names the version of the server's file, "" where it does not say."""
+    """Return what names the version of the server's file, "" where it does not say."""
     return str(response.headers.get("ETag") or response.headers.get("Last-Modified") or "")
 
 
@@ -148,7 +148,10 @@ def _total(response: requests.Response, start: int) -> int | None:
 
 
 def _write(response: requests.Response, part: Path, start: int, total: int | None, most: int, name: str) -> None:
-    """Raises UserError for more than `most` bytes, and where the disk is all but full."""
+    """Write a response to `part`.
+
+    Raises UserError for more than `most` bytes, and where the disk is all but full.
+    """
     from urllib3.exceptions import HTTPError
 
     came, told = start, _teller(f"downloading {name}", total)
