@@ -1,4 +1,4 @@
-"""Encoders by name: timm's, a user's own function, or features that somebody else computed.
+"""Encoders by name: timm's, those of the Hugging Face hub, a user's own function, or features that somebody else computed.
 
 Top level stays light: what timm says of an encoder other than the embedded one is kept in the cache, so that a plan needs neither timm nor torch.
 """
@@ -12,6 +12,10 @@ from typing import Any
 
 from medbench.models import timm_answers
 from medbench.models.checkpoints import CHECKPOINTS
+from medbench.models.hub import named
+from medbench.models.hub.preprocessing import Preprocessing
+from medbench.models.hub.references import DOORS, is_hub
+from medbench.models.stated import NOTHING, Stated, beside
 from medbench.models.timm_answers import architectures, config_of, tags_of
 from medbench.schema import READOUTS, Encoder, UserError, user_path
 
@@ -22,25 +26,40 @@ _LARGEST = 4096  # px of a function's own images
 NAMED = {"resnet50": "tv_in1k"}
 
 
-def encoder(name: str, size: int | None = None, *, readout: str = "pool", phantom: bool = False, weights: Path | None = None) -> Encoder:
+def encoder(
+    name: str,
+    size: int | None = None,
+    *,
+    readout: str = "pool",
+    phantom: bool = False,
+    weights: Path | None = None,
+    stated: Stated = NOTHING,
+) -> Encoder:
     """The encoder called `name`. Raises UserError.
 
-    `resnet50.tv_in1k`: a timm architecture with or without its checkpoint's tag. `FILE.py:NAME`: a function of the user's that returns a
-    module; the defaults of its parameters state the preprocessing, see `_own`. `features:FILE`: vectors that somebody else computed.
+    `resnet50.tv_in1k`: a timm architecture with or without its checkpoint's tag. `hf-hub:`, `hf:`, `open_clip:` and OWNER/NAME: a repository of the
+    Hugging Face hub. `FILE.py:NAME`: a function of the user's that returns a module; the defaults of its parameters state the preprocessing, see
+    `_own`. `features:FILE`: vectors that somebody else computed.
 
     size (pixels): as given; else 64 on phantoms, 112 for the embedded encoder on real data (a quarter of the cost of 224 on a laptop), the
     checkpoint's own for others.
 
-    weights: a checkpoint file of the user's for a timm architecture, or the name of an official one; the preprocessing stays the encoder's,
-    where the official one does not bring its own.
+    weights: a checkpoint file of the user's for a timm architecture, or the name of an official one; its preprocessing is what `stated` says, else what
+    a config beside the file does, else the encoder's, where an official one does not bring its own. stated: for such a file, or for the hub.
     """
     if size is not None and not 32 <= size <= 1024:
         raise UserError(f"Image size {size} is out of range.", allowed=["32 to 1024 pixels"], then="medbench run --size 112")
     if readout not in READOUTS:
         raise UserError(f"Unknown readout '{readout}'.", allowed=READOUTS, given=readout, then="medbench run --readout pool")
-    if weights and (name.startswith("features:") or ".py:" in name):
+    hub = is_hub(name)
+    if weights and (name.startswith("features:") or ".py:" in name or hub):
         raise UserError(f"'{name}' brings its own: it takes no --weights.", then=f"medbench run --encoder resnet50 --weights {weights}")
     file = _weights(weights) if weights else None
+    if stated and not hub and (file is None or not file.is_file()):
+        what = f"'{weights or name}' brings its own preprocessing: it takes no --mean, --std, --interpolation and --trained-on."
+        raise UserError(what, then="give them with --weights FILE, or with an encoder of the hub")
+    if hub:
+        return named.encoder(name, size, readout, stated)
     if name.startswith("features:"):
         return _features(user_path(name.removeprefix("features:")), size, readout)
     if ".py:" in name:
@@ -54,12 +73,29 @@ def encoder(name: str, size: int | None = None, *, readout: str = "pool", phanto
             raise UserError(f"'{name}' names no function.", then=f"medbench run --encoder {name}:NAME")
         architecture, _, tag = name.partition(".")
         if architecture not in architectures():
-            allowed = [*architectures(), "FILE.py:NAME", "features:FILE"]
+            allowed = [*architectures(), *(door.usage for door in DOORS.values()), "FILE.py:NAME", "features:FILE"]
             raise UserError(f"Unknown encoder '{name}'.", allowed=allowed, given=architecture, then="medbench list encoders")
         found = _timm_encoder(architecture, tag, size, readout, phantom)
     if readout != "pool":
         _check_readout(found)
-    return replace(found, name=f"{name}:{weights.name}", kind="weights", file=file) if weights else found
+    return _with_weights(replace(found, name=f"{name}:{file.name}"), file, size, stated) if file else found
+
+
+def _with_weights(encoder: Encoder, file: Path, size: int | None, stated: Stated) -> Encoder:
+    """The encoder with a checkpoint of the user's, or an official one, and the preprocessing that goes with it."""
+    kept = replace(encoder, kind="weights", file=file, trained_on=stated.trained_on)
+    if not file.is_file():  # an official one says it later, with its weights
+        return kept
+    found, config = beside(file)
+    own = Preprocessing(encoder.size, encoder.mean, encoder.std, encoder.interpolation)
+    seen = stated.over(lambda: found or own, size)
+    given = [word for word, value in (("--mean", stated.mean), ("--std", stated.std), ("--interpolation", stated.interpolation)) if value]
+    tag = ".".join(filter(None, (encoder.architecture, encoder.checkpoint)))
+    rest = f"{config} beside it" if found else f"{tag}, as neither a config beside it nor an option says others"
+    said = f"size, mean, std and interpolation are those of {rest}" + (f", but for {', '.join(given)}" if given else "")
+    if found and found.apart:
+        said += f"; its own processor {found.apart}, medbench squashes"
+    return replace(kept, size=seen.size, mean=seen.mean, std=seen.std, interpolation=seen.interpolation, said=said)
 
 
 def _check_readout(encoder: Encoder) -> None:

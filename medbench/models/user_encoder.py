@@ -32,14 +32,11 @@ def module(encoder: Encoder) -> torch.nn.Module:
 
     Cached: the plan hashes its weights, the run uses it.
     """
-    import torch
-
     try:
         with exits_are_errors():
             net = _made(encoder)
-            with torch.inference_mode(), _surroundings_kept():
-                noise = torch.rand(2, 3, encoder.size, encoder.size, generator=torch.Generator().manual_seed(0))
-                black, together, *alone = [_kept(net(batch)) for batch in (torch.zeros_like(noise), noise, noise[:1], noise[1:])]
+            with _surroundings_kept():
+                answers = _answers(encoder, net)
     except UserError as error:
         raise UserError(f"{encoder.name} failed: {error}") from error
     except Exception as error:  # somebody else's code can fail in every way; the message carries the reason
@@ -49,6 +46,28 @@ def module(encoder: Encoder) -> torch.nn.Module:
         raise UserError(
             f"{encoder.name} has batch norms whose statistics are no numbers: {', '.join(broken[:3])}.", then="mend its weights"
         )
+    _judge(encoder, answers)
+    return net
+
+
+def check_answers(encoder: Encoder, net: torch.nn.Module) -> None:
+    """Two black images, and two of noise, together and one by one, through a network in eval mode. Raises UserError for what are no vectors of their own,
+    and whatever the network raises."""
+    _judge(encoder, _answers(encoder, net))
+
+
+def _answers(encoder: Encoder, net: torch.nn.Module) -> list[Any]:
+    import torch
+
+    with torch.inference_mode():
+        noise = torch.rand(2, 3, encoder.size, encoder.size, generator=torch.Generator().manual_seed(0))
+        return [_kept(net(batch)) for batch in (torch.zeros_like(noise), noise, noise[:1], noise[1:])]
+
+
+def _judge(encoder: Encoder, answers: list[Any]) -> None:
+    import torch
+
+    black, together, *alone = answers
     for out, n in ((black, 2), (together, 2), *((one, 1) for one in alone)):
         check_vectors(out, n, encoder)
     if not black.isfinite().all():
@@ -60,7 +79,6 @@ def module(encoder: Encoder) -> torch.nn.Module:
     if not torch.allclose(together, torch.cat(alone), rtol=0, atol=BESIDE * float(together.abs().nan_to_num().max()), equal_nan=True):
         what = f"{encoder.name} gives an image another vector where another image stands beside it, or at another call."
         raise UserError(what, then="mend the function: batch norms with running statistics, no dropout in eval mode")
-    return net
 
 
 def _kept(out: Any) -> Any:

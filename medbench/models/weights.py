@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import sys
 from collections.abc import Collection, Mapping
@@ -15,6 +14,7 @@ from medbench.models.checkpoints import remember
 from medbench.models.checkpoints import sha256 as sha256  # methods read it here
 from medbench.models.encoder_checks import STATISTICS, broken_statistics
 from medbench.models.encoders import EMBEDDED
+from medbench.models.hub.repository import unreachable
 from medbench.models.timm_answers import config_of, kept, tags_of
 from medbench.schema import Encoder, UserError, Weights
 
@@ -80,7 +80,7 @@ def own(encoder: Encoder, cache_dir: Path) -> Weights:
         return checkpoints.weights(listed, cache_dir)
     digest = sha256(encoder.file)
     layout, state = kept(_layout, encoder.architecture, encoder.checkpoint, encoder.size, digest, encoder=encoder)
-    return Weights(f"{encoder.file.name} ({layout})", digest, (), encoder.file, checkpoints.OWN, state=state)
+    return Weights(f"{encoder.file.name} ({layout})", digest, encoder.trained_on, encoder.file, checkpoints.OWN, state=state)
 
 
 def _layout(*parts: object, encoder: Encoder) -> tuple[str, str]:
@@ -91,7 +91,7 @@ def _layout(*parts: object, encoder: Encoder) -> tuple[str, str]:
     with torch.device("meta"):  # names and shapes alone: nothing is stored or computed
         model = _model(encoder)
         model.reset_classifier(0)
-    _fitting(model, encoder.file, checkpoints.OWN, encoder.architecture)
+    fitting_state(model, encoder.file, checkpoints.OWN, encoder.architecture)
     layout = checkpoints.recognise(encoder.file, model.state_dict(), encoder.file.name)
     return str(layout), str(layout) if layout.beside else ""
 
@@ -116,7 +116,7 @@ def build_encoder(encoder: Encoder, weights: Weights, seed: int, **options: Any)
         elif weights.layout:
             model = _model(encoder)
             model.reset_classifier(0)
-            model.load_state_dict(_fitting(model, weights.file, weights.layout, encoder.architecture))
+            model.load_state_dict(fitting_state(model, weights.file, weights.layout, encoder.architecture))
         elif encoder.name == EMBEDDED:
             model = _model(encoder)
             _load_in_order(model, weights.file)
@@ -153,7 +153,7 @@ def _size(encoder: Encoder) -> dict[str, Any]:
     return {"img_size": encoder.size} if fixed else {}
 
 
-def _fitting(model: Any, file: Path, layout: str, architecture: str) -> dict[str, torch.Tensor]:
+def fitting_state(model: Any, file: Path, layout: str, architecture: str) -> dict[str, torch.Tensor]:
     """The state dict in a file, with timm's own key filter and resampling of positions, if every key, shape and number is the model's, else UserError."""
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     learnt = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers() if name.endswith(STATISTICS)}
@@ -251,7 +251,7 @@ def _fetch(encoder: Encoder) -> Path:
         cached = huggingface_hub.try_to_load_from_cache(config.hf_hub_id, name)
         if isinstance(cached, str):
             return Path(cached)
-    problem = _unreachable(huggingface_hub.constants.ENDPOINT)  # the hub's own client would retry for 23 seconds
+    problem = unreachable(huggingface_hub.constants.ENDPOINT)  # the hub's own client would retry for 23 seconds
     for name in names if not problem else ():
         try:
             return Path(huggingface_hub.hf_hub_download(config.hf_hub_id, name))
@@ -264,19 +264,3 @@ def _fetch(encoder: Encoder) -> Path:
         f"The weights of '{encoder.name}' are not in the cache and cannot be fetched ({problem}).",
         then=f"with a network, hf download {config.hf_hub_id}; or run the default encoder, whose weights are installed",
     )
-
-
-def _unreachable(endpoint: str) -> str:
-    """Why the hub cannot be reached, "" where it can. Any HTTP answer counts as reached; proxies are honoured."""
-    import urllib.error
-    import urllib.request
-
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
-        return "HF_HUB_OFFLINE is set"
-    try:
-        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=10).close()
-    except urllib.error.HTTPError:
-        return ""
-    except OSError as error:
-        return f"no way to {endpoint}: {getattr(error, 'reason', error)}"
-    return ""

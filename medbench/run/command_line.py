@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
+from medbench.models.hub.references import is_hub
 from medbench.schema import OPTIONS, Grid
 
 _DEFAULT = Grid()
@@ -57,6 +58,8 @@ def _hidden(name: str, value: Any) -> Any:
 
 def _placeless(word: str) -> str:
     """`folder:/home/ann/x` -> `folder:x`, `folder:/home/ann/x/list.csv` -> `folder:x/list.csv`."""
+    if is_hub(word):
+        return word
     kind, colon, rest = word.partition(":") if word.split(":")[0] in ("folder", "features") else ("", "", word)
     inside = "/" in rest or "\\" in rest
     if not inside:

@@ -21,13 +21,14 @@ def examined(unit: Unit, cache_dir: Path) -> tuple[Mark, ...]:
     if unit.members:
         return tuple(dict.fromkeys(mark for member in unit.members for mark in examined(member, cache_dir)))
     start = unit.start or unit.weights  # what a pretraining starts from gets its images as those do
-    if unit.encoder.kind not in ("function", "weights") or (unit.encoder.kind == "weights" and start.file is None):
+    if unit.encoder.kind not in ("function", "weights", "hub") or (unit.encoder.kind == "weights" and start.file is None):
         return ()
     from medbench.audit.encoder_verdict import encoder_marks
 
     try:
         with exits_are_errors():
-            return encoder_marks(unit.encoder, start, lambda: _network(unit), unit.data.pool.images, cache_dir)
+            found = encoder_marks(unit.encoder, start, lambda: _network(unit), unit.data.pool.images, cache_dir)
+            return found or _passed(unit)
     except ExitCalled as error:
         return (Mark("encoder", f"{unit.encoder.name} could not be examined: {error}"),)
     except UserError:
@@ -36,13 +37,25 @@ def examined(unit: Unit, cache_dir: Path) -> tuple[Mark, ...]:
         return (Mark("encoder", f"{unit.encoder.name} could not be examined: {type(error).__name__}: {error}"),)
 
 
+def _passed(unit: Unit) -> tuple[Mark, ...]:
+    """What stands in the row of an encoder that nobody here chose the preprocessing of: that it was looked at, and what its publisher does otherwise."""
+    if unit.encoder.kind != "hub":
+        return ()
+    said = f"; {unit.encoder.said}" if unit.encoder.said else ""
+    return (Mark("remark", f"{unit.encoder.name}: the doctor finds nothing wrong with range, mean and std, readout and weights{said}"),)
+
+
 def _network(unit: Unit) -> torch.nn.Module:
     """Of the starting weights, on the device at hand."""
     from medbench.models import user_encoder, weights
     from medbench.system import devices
 
     report_progress(f"examining {unit.encoder.name}", 0, 1, "encoders")
-    if unit.encoder.kind == "function":
+    if unit.encoder.kind == "hub":
+        from medbench.models.hub import vision_tower
+
+        net = vision_tower.tried(unit.encoder, unit.weights)
+    elif unit.encoder.kind == "function":
         net = copy.deepcopy(user_encoder.module(unit.encoder))
     else:
         net = weights.build_encoder(unit.encoder, unit.start or unit.weights, unit.pretrain_seed)

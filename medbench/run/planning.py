@@ -145,7 +145,7 @@ def _plan(grid: Grid) -> Plan:
             for name, readout in product(dict.fromkeys(grid.encoders), dict.fromkeys(grid.readouts))
         ]
         # not of weights of a user's own, which may bring their interpolation
-        forms = [images.PackForm(one.size, one.interpolation) for one in named if one.kind in ("timm", "function")]
+        forms = [images.PackForm(one.size, one.interpolation) for one in named if one.kind in ("timm", "function", "hub")]
         data = audited(data, grid, cache_dir, notes, forms)
         away = [shifted(data, *shift, grid) for shift in shifts[task.name]]
         scored = (
@@ -161,6 +161,8 @@ def _plan(grid: Grid) -> Plan:
         division = Division(data.pool, subsets)
         divides.update({(task.name, data.data, str(budget)): divided for budget, divided in division.divided.items()})
         for encoder in named:
+            if encoder.said and (note := Note("remark", f"{encoder.name}: {encoder.said}")) not in notes:
+                notes.append(note)
             found: tuple[Mark, ...] = ()
             if encoder.kind == "features":
                 found = given_marks(encoder, data, grid.target, scored)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from medbench.models.exported import ComponentHead, ExportedModel, Head, LinearHead, Parts, load, write
+from medbench.models.hub.references import is_hub
 from medbench.models.power_transform import Power
 from medbench.protocols import linear, svm_logreg
 from medbench.run.fitting import PendingFit, RunContext, columns, training_of
@@ -58,6 +59,8 @@ def why_not(cell: Cell) -> str:
         return "features:, which has no network"
     if ".py:" in cell.encoder:
         return "an encoder of your own (FILE.py:NAME)"
+    if is_hub(cell.encoder):
+        return "an encoder of the hub, whose network is not timm's to load"
     return "a fusion" if registry.method(cell.method.partition(":")[0]).fusion else ""
 
 

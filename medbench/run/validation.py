@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from medbench.images.augment import RECIPES
 from medbench.models import encoders
+from medbench.models.stated import stated
 from medbench.run import study
 from medbench.run.command_line import asking
 from medbench.schema import AUTO, OPTIONS, Budget, Encoder, Grid, Method, Note, Protocol, Task, UserError, parse_budget, registry, user_path
 from medbench.schema.methods import BUDGETS
 from medbench.system.precision import PRECISIONS
 
-_KINDS = {"timm": "a timm encoder", "weights": "weights of your own", "function": "an encoder of your own", "features": "given features"}
+_KINDS = {
+    **{"timm": "a timm encoder", "weights": "weights of your own", "hub": "an encoder of the hub"},
+    **{"function": "an encoder of your own", "features": "given features"},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +77,9 @@ def budgets_of(grid: Grid) -> list[Budget]:
 
 def encoder_of(name: str, readout: str, grid: Grid, *, phantom: bool = False) -> Encoder:
     """Raises UserError."""
-    own = {"weights": user_path(grid.weights)} if grid.weights else {}  # "" is none, where a study has its own
-    return encoders.encoder(name, grid.size, readout=readout, phantom=phantom, **own)
+    own: dict[str, Any] = {"weights": user_path(grid.weights)} if grid.weights else {}  # "" is none, where a study has its own
+    said = stated(grid.mean, grid.std, grid.interpolation, grid.trained_on)
+    return encoders.encoder(name, grid.size, readout=readout, phantom=phantom, stated=said, **own)
 
 
 def _methods(grid: Grid) -> list[Method]:

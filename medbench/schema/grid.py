@@ -39,7 +39,10 @@ class Grid:
     methods: tuple[str, ...] = option((), "--methods", "Pretraining methods. Default: all that can serve the encoder.")
     protocols: tuple[str, ...] = option(("linear",), "--protocols", "How encoders are judged.")
     encoders: tuple[str, ...] = option(
-        ("tf_efficientnet_lite0",), "--encoder", "timm encoders (resnet50.tv_in1k), FILE.py:NAME, features:FILE.", files=True
+        ("tf_efficientnet_lite0",),
+        "--encoder",
+        "timm encoders (resnet50.tv_in1k), hf-hub:OWNER/NAME, hf:, open_clip:, FILE.py:NAME, features:FILE.",
+        files=True,
     )
     readouts: tuple[str, ...] = option(("pool",), "--readout", "pool (the encoder's own), cls, mean, cls+mean, last4.")
     seeds: int | Literal["auto"] = option(  # see `run.draw_counts`
@@ -68,6 +71,19 @@ class Grid:
         "--weights",
         "A checkpoint file of yours for the encoder, or an official one by name (medbench list checkpoints); empty: not the study's.",
         clears=True,
+    )
+    mean: tuple[str, ...] = option(
+        (),
+        "--mean",
+        "Of pixels in [0, 1], for --weights FILE or the hub: 0.5,0.5,0.5. Default: a config beside the file, or the encoder's.",
+    )
+    std: tuple[str, ...] = option((), "--std", "Likewise.")
+    interpolation: str | None = option(None, "--interpolation", "Likewise: bicubic, bilinear.")
+    trained_on: tuple[str, ...] = option(
+        (),
+        "--trained-on",
+        "Data sets whose images the weights have seen, for --weights FILE or the hub: 'MIMIC-CXR,CheXpert'.",
+        verbatim=True,
     )
     size: int | None = option(
         None,

@@ -30,11 +30,11 @@ class Encoder:
     """A network at one image size with its preprocessing, or features that somebody else computed.
 
     kind "timm": an architecture with the preprocessing of its named checkpoint, the same for every method, so that all see the same pixels.
-    "weights": the same with a checkpoint file of the user's. "function": a user's own, FILE.py:NAME. "features": a file of ids and vectors;
-    it has no size and no preprocessing.
+    "weights": the same with a checkpoint file of the user's. "hub": a repository of the Hugging Face hub; its architecture is the repository, its
+    checkpoint the commit. "function": a user's own, FILE.py:NAME. "features": a file of ids and vectors; it has no size and no preprocessing.
     """
 
-    name: str  # as in the cell: "tf_efficientnet_lite0", "resnet50.tv_in1k", "mine.py:resnet", "features:mine.npz"
+    name: str  # as in the cell: "tf_efficientnet_lite0", "resnet50.tv_in1k", "hf:OWNER/NAME", "mine.py:resnet", "features:mine.npz"
     architecture: str
     checkpoint: str  # the pretrained tag, "" where timm has none
     size: int  # pixels, both sides
@@ -42,13 +42,14 @@ class Encoder:
     std: tuple[float, float, float]
     interpolation: str  # "bicubic" | "bilinear"
     readout: str = "pool"
-    kind: Literal["timm", "weights", "function", "features"] = "timm"
+    kind: Literal["timm", "weights", "hub", "function", "features"] = "timm"
     file: Path | None = None  # of a user's own; not part of the identity: its content is
-    trained_on: tuple[str, ...] = ()  # as a user's own function states
+    trained_on: tuple[str, ...] = ()  # as a user's own function, the hub's table or `--trained-on` states
+    said: str = ""  # what a reader must know of where its preprocessing comes from, and of what is done otherwise
 
     def identity(self) -> dict[str, Any]:
         """Return what can change a feature, beyond the weights."""
-        return {name: value for name, value in stated(self).items() if name not in ("file", "trained_on")}
+        return {name: value for name, value in stated(self).items() if name not in ("file", "trained_on", "said")}
 
 
 @dataclass(frozen=True)

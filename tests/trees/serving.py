@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,6 +20,7 @@ class Served:
     status: int = 200
     location: str = ""
     length: bool = True  # is Content-Length sent?
+    headers: Mapping[str, str] = field(default_factory=dict)  # of an answer that is no file
 
 
 class Server:
@@ -38,6 +40,8 @@ class Server:
                     self.send_response(404 if served is None else served.status)
                     if served is not None and served.location:
                         self.send_header("Location", served.location)
+                    for name, value in (served.headers if served else {}).items():
+                        self.send_header(name, value)
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
@@ -61,6 +65,13 @@ class Server:
                     self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body[: served.cut.pop(0)] if served.cut else body)
+
+            def do_HEAD(self) -> None:
+                served = outer.files.get(self.path)
+                if served is not None and served.status == 200:
+                    self.send_error(501)
+                else:
+                    self.do_GET()  # which sends no body then
 
             def log_message(self, *args: object) -> None:
                 pass

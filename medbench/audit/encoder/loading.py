@@ -14,6 +14,7 @@ from medbench import images
 from medbench.audit.encoder.activations import reference_images
 from medbench.data import task_data
 from medbench.models import encoders, user_encoder, weights
+from medbench.models.hub import named, vision_tower
 from medbench.schema import Encoder, UserError, registry, user_path
 
 IMAGES = 24
@@ -34,6 +35,8 @@ def subject(
     if encoder.kind == "function":
         return user_encoder.module(encoder), encoder, shown, {}
     cache = images.cache_folder()
+    if encoder.kind == "hub":
+        return vision_tower.tried(encoder, named.weights(encoder)), encoder, shown, {}
     start = weights.own(encoder, cache) if encoder.kind == "weights" else weights.supervised(encoder, cache)
     own = {key: value for key in ("mean", "std", "interpolation") if (value := getattr(start, key)) is not None}
     declared: Any = get_pretrained_cfg(f"{encoder.architecture}.{encoder.checkpoint}" if encoder.checkpoint else encoder.architecture)

@@ -1,0 +1,86 @@
+"""What a user says of how images enter an encoder, and what stands beside a checkpoint file. Light."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medbench.models.hub import preprocessing
+from medbench.models.hub.preprocessing import OURS, Preprocessing, Three
+from medbench.schema import UserError, parsed
+
+SAY = "say it: --mean M,M,M --std S,S,S --size N"
+
+
+@dataclass(frozen=True)
+class Stated:
+    """None and (): not stated."""
+
+    mean: Three | None = None
+    std: Three | None = None
+    interpolation: str | None = None
+    trained_on: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.mean or self.std or self.interpolation or self.trained_on)
+
+    def over(self, own: Callable[[], Preprocessing], size: int | None = None) -> Preprocessing:
+        """What is stated, and of what is not the encoder's own, which is asked only if it is needed."""
+        if self.mean and self.std and size:
+            return Preprocessing(size, self.mean, self.std, self.interpolation or OURS[0])
+        found = own()
+        return Preprocessing(
+            size or found.size,
+            self.mean or found.mean,
+            self.std or found.std,
+            self.interpolation or found.interpolation,
+            found.apart,
+        )
+
+
+NOTHING = Stated()
+
+
+def stated(mean: Sequence[str], std: Sequence[str], interpolation: str | None, trained_on: Sequence[str]) -> Stated:
+    """As words of a command line or a study say it. Raises UserError."""
+    if interpolation is not None and interpolation not in OURS:
+        raise UserError(f"Unknown interpolation '{interpolation}'.", allowed=OURS, given=interpolation)
+    found = Stated(_three("--mean", mean), _three("--std", std), interpolation, tuple(trained_on))
+    if found.std and min(found.std) <= 0:
+        raise UserError(f"--std {','.join(std)}: a standard deviation is above 0.", then="--std 0.229,0.224,0.225")
+    return found
+
+
+def _three(flag: str, words: Sequence[str]) -> Three | None:
+    if not words:
+        return None
+    try:
+        values = [float(word) for word in words]
+    except ValueError:
+        values = [math.nan]
+    if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
+        raise UserError(f"{flag} {','.join(words)} is not three numbers, or one for all channels.", then=f"{flag} 0.5,0.5,0.5")
+    r, g, b = values * (3 // len(values))
+    return r, g, b
+
+
+def beside(file: Path) -> tuple[Preprocessing | None, str]:
+    """How images enter as a config in the folder of a checkpoint file says it, and that config's name. (None, "") where none does. Raises UserError for a
+    `preprocessor_config.json` that says it in no known way; `config.json` is many programs' name for their own."""
+    for name, read in (("preprocessor_config.json", preprocessing.of_transformers), ("config.json", preprocessing.of_timm)):
+        config = file.parent / name
+        if not config.is_file():
+            continue
+        try:
+            about = parsed(config.read_bytes())
+            if not isinstance(about, dict):
+                raise ValueError("it is no table of names and values")
+            return read(about), name
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            if name == "config.json":
+                continue
+            what = f"{config} does not say how images enter as transformers writes it: {error}."
+            raise UserError(what, then=f"mend it, or {SAY}") from error
+    return None, ""
