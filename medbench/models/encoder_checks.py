@@ -14,10 +14,11 @@ STATISTICS = ("running_mean", "running_var")  # the buffers of a batch norm, by 
 
 
 def check_vectors(out: object, n: int, encoder: Encoder) -> None:
-    """Raises UserError where an encoder's answer to n images is not (n, D) of floating-point numbers.
+    """Check that an encoder's answer to n images is (n, D) of floating-point numbers.
 
-    Complex numbers would lose their imaginary part, and one row would stand for all images. Whole numbers and booleans are refused, too: that
-    they are meant as values is the user's to say, by `.float()`.
+    Raises UserError. Complex numbers would lose their imaginary part, and one row would stand for
+    all images. Whole numbers and booleans are refused, too: that they are meant as values is the
+    user's to say, by `.float()`.
     """
     what = _wrong(out, n)
     if what:
@@ -28,7 +29,7 @@ def check_vectors(out: object, n: int, encoder: Encoder) -> None:
 
 
 def _wrong(out: object, n: int) -> str:
-    """What an answer to n images is in place of (n, D) floating-point numbers, "" where it is that."""
+    """Say what stands in place of (n, D) floating-point numbers; "" where an answer is that."""
     import torch
 
     if not isinstance(out, torch.Tensor):
@@ -62,9 +63,10 @@ def tensor_digests(net: torch.nn.Module) -> dict[str, tuple[tuple[int, ...], str
 
 
 def check_unchanged(net: torch.nn.Module, before: dict[str, tuple[tuple[int, ...], str]], encoder: Encoder) -> None:
-    """Raises UserError where a pass over the images changed what `tensor_digests` saw before it: each would be seen by another network.
+    """Check that a pass over the images left what `tensor_digests` saw before it.
 
-    A buffer that came, or has another shape, is what a network keeps for a size of batch.
+    Raises UserError: each image would be seen by another network. A buffer that came, or has
+    another shape, is what a network keeps for a size of batch.
     """
     now = tensor_digests(net)
     changed = [name for name, (shape, digest) in before.items() if name in now and now[name][0] == shape and now[name][1] != digest]

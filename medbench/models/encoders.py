@@ -99,7 +99,7 @@ def _with_weights(encoder: Encoder, file: Path, size: int | None, stated: Stated
 
 
 def _check_readout(encoder: Encoder) -> None:
-    """Raises UserError for a readout that the architecture does not have."""
+    """Raise UserError for a readout that the architecture does not have."""
     having = timm_answers.kept(_readouts, encoder.architecture)
     if encoder.readout not in having:
         what = f"Encoder '{encoder.name}' has no readout '{encoder.readout}'."
@@ -121,7 +121,7 @@ def _features(file: Path, size: int | None, readout: str) -> Encoder:
 
 
 def _weights(file: Path) -> Path:
-    """A file that is there, or the name of an official checkpoint. Raises UserError."""
+    """Return a file that exists, or the name of an official checkpoint. Raises UserError."""
     names = [entry.name for entry in CHECKPOINTS]
     if not file.is_file() and str(file) not in names:
         beside = sorted(other.name for other in file.parent.iterdir() if other.is_file()) if file.parent.is_dir() else []
@@ -138,9 +138,11 @@ def _are_three(stated: object) -> bool:
 
 
 def _own(text: str, size: int | None, readout: str) -> Encoder:
-    """A user's function `def NAME(size=224, mean=(...), std=(...), interpolation="bicubic", trained_on=())` that returns a module.
+    """Read a user's function that returns a module, without running it.
 
-    Its defaults are read from the source as literals: nothing is executed until weights are needed. It is called with `size` alone.
+    As `def NAME(size=224, mean=(...), std=(...), interpolation="bicubic", trained_on=())`. Its
+    defaults are read from the source as literals: nothing is executed until weights are needed. It
+    is called with `size` alone.
     """
     path, _, name = text.rpartition(":")
     file = user_path(path)

@@ -60,7 +60,10 @@ def feature_key(pack_key: str, encoder: Encoder, weights: Weights, method: Metho
 
 
 def cached(cache_dir: Path, key: str) -> Features | None:
-    """The finished features of that key, or None. What is damaged is removed, with a line that says so: it is computed again."""
+    """Return the finished features of that key, or None.
+
+    What is damaged is removed, with a line that says so: it is computed again.
+    """
     from filelock import Timeout
 
     folder = cache_dir / "features" / key
@@ -76,8 +79,10 @@ def cached(cache_dir: Path, key: str) -> Features | None:
 
 
 def _opened(folder: Path) -> Features | None:
-    """Features of an older medbench are taken as they are, and get checksums. Raises ValueError, TypeError or FileNotFoundError for what is
-    damaged."""
+    """Open features; those of an older medbench are taken as they are, and get checksums.
+
+    Raises ValueError, TypeError or FileNotFoundError for what is damaged.
+    """
     if not (folder / "about.json").exists():
         return None
     record = parsed((folder / "about.json").read_bytes())
@@ -143,12 +148,12 @@ def extract_features(
     precision: str,
     stage: str = "embedding",
 ) -> Features:
-    """The features of all images of a pack: from the cache, else computed. `build` gives the encoder; it is called only if needed.
-    stage: as which it reports its progress.
+    """Return the features of all images of a pack, from the cache, else computed.
 
-    A run that is killed, or loses its power, loses the batch in hand, and what has come since the last count where a disk is slow: batches
-    that are on the disk are counted, the next run goes on after them.
-    Another run that wants the same features waits for this one.
+    `build` gives the encoder; it is called only if needed. stage: the name under which it reports
+    its progress. A run that is killed, or loses its power, loses the batch in hand, and what has
+    come since the last count where a disk is slow: batches that are on the disk are counted, the
+    next run goes on after them. Another run that wants the same features waits for this one.
     """
     folder = cache_dir / "features" / key
     folder.mkdir(parents=True, exist_ok=True)
@@ -216,7 +221,10 @@ def _compute(
 
 
 def _check_sound(net: torch.nn.Module, before: dict[str, tuple[tuple[int, ...], str]], encoder: Encoder, folder: Path) -> None:
-    """Raises UserError, and leaves nothing to go on from, where the network's tensors are not what they were."""
+    """Check that the network's tensors are what they were.
+
+    Raises UserError, and leaves nothing to go on from.
+    """
     try:
         check_unchanged(net, before, encoder)
     except UserError:
@@ -227,8 +235,11 @@ def _check_sound(net: torch.nn.Module, before: dict[str, tuple[tuple[int, ...], 
 def _check_repeats(
     net: torch.nn.Module, pack: images.Pixels, out: np.ndarray, encoder: Encoder, folder: Path, device: str, precision: str
 ) -> None:
-    """Raises UserError where images from the whole pass, beside others than they stood, get other features: what a function of a user's keeps need not
-    be a tensor, and what it does need not last."""
+    """Check that images get the same features beside others than they stood.
+
+    Raises UserError: what a function of a user's keeps need not be a tensor, and what it does need
+    not last.
+    """
     index = np.unique(np.linspace(0, len(pack) - 1, min(BATCH, len(pack))).astype(int))
     again = next(forward(net, pack, index, encoder, device, precision))
     first = out[index]
@@ -247,8 +258,11 @@ def _remove(folder: Path) -> None:
 
 
 def _checks(pack: images.Pixels, net: torch.nn.Module, encoder: Encoder) -> dict[str, Any]:
-    """What the stages before the features gave: first 16 digits of the SHA-256 of the weights as they were loaded, and their sketch; sketches of the first
-    batch's pixels and of what enters the network, with its mean a channel. Equal hashes of files do not prove these equal: code lies between.
+    """Record what the stages before the features gave.
+
+    First 16 digits of the SHA-256 of the weights as they were loaded, and their sketch; sketches of
+    the first batch's pixels and of what enters the network, with its mean per channel. Equal hashes
+    of files do not prove these equal: code lies between.
     """
     import torch
 

@@ -64,7 +64,11 @@ class FeaturesTable:
 
 
 def read(file: Path) -> FeaturesTable:
-    """A .npz file holds `ids` (n,) str and `features` (n, D); a .parquet file a column `id` and features, see `_columns`. Raises UserError."""
+    """Read ids and features from a file. Raises UserError.
+
+    A .npz file holds `ids` (n,) str and `features` (n, D); a .parquet file a column `id` and
+    features, see `_columns`.
+    """
     ids, values, names = _read_npz(file) if file.suffix == ".npz" else _read_parquet(file)
     if values.ndim != 2 or values.dtype.kind not in "iuf" or len(values) != len(ids) or values.shape[1] == 0:
         what = f"{file.name} holds {len(ids)} ids and features of shape {values.shape} and type {values.dtype}."
@@ -132,10 +136,11 @@ def _read_parquet(file: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
 
 
 def _columns(names: Sequence[str]) -> tuple[list[str], str]:
-    """The columns that are features by their names, and what makes them so.
+    """Choose the columns that are features by their names, and say what makes them so.
 
-    Those with one prefix, the largest such set: a number follows it (`f0`, `dino_12`, plain `0`, `1`, ...), or it ends in `_`, `.`, `:` or a space and
-    a word follows (`original_glcm_Contrast`). Among numbers a word is none (`feat_0`, `feat_label`).
+    Those with one prefix, the largest such set: a number follows it (`f0`, `dino_12`, plain `0`,
+    `1`, ...), or it ends in `_`, `.`, `:` or a space and a word follows (`original_glcm_Contrast`).
+    Among numbers a word is none (`feat_0`, `feat_label`).
     """
     prefixes = {
         name: prefix for name in names if (prefix := _prefix(name)) is not None and prefix.strip(" _.:-([").casefold() not in _NO_FEATURE
@@ -164,7 +169,7 @@ def _prefix(name: str) -> str | None:
 
 
 def _refuse_others(file: Path, rest: pd.DataFrame, columns: Sequence[str], called: str) -> None:
-    """Raises UserError for columns that are no features by their names, and for features that are no numbers."""
+    """Raise UserError for columns that are no features by their names, or no numbers."""
     from pandas.api.types import is_float_dtype, is_integer_dtype
 
     others = [name for name in rest if name not in columns]

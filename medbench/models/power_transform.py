@@ -18,8 +18,12 @@ _SERIES = 0.02  # below, `_moments` would lose half its digits to cancellation
 
 @dataclass(frozen=True, eq=False)
 class Power:
-    """exponents, centre, mean, deviation: (D,) float64. centre: of log1p |x|, where no training image has the other sign, else 0; mean and
-    deviation: of the training images, transformed and shifted by it (`_shifted`)."""
+    """Hold a fitted power transform.
+
+    exponents, centre, mean, deviation: (D,) float64. centre: of log1p |x|, where no training image
+    has the other sign, else 0; mean and deviation: of the training images, transformed and shifted
+    by it (`_shifted`).
+    """
 
     exponents: np.ndarray
     centre: np.ndarray
@@ -35,7 +39,10 @@ class Power:
 
 
 def fit_transform(x: np.ndarray) -> tuple[Power, np.ndarray]:
-    """The transform of maximal likelihood of x (n, D) float64, finite, of which every column varies; and x transformed and standardised."""
+    """Fit the transform of maximal likelihood; return it and x transformed and standardised.
+
+    x (n, D) float64, finite, of which every column varies.
+    """
     exponents, centre = maximal(x)
     made = _shifted(x, exponents, centre)
     power = Power(exponents, centre, made.mean(0), made.std(0))
@@ -45,8 +52,11 @@ def fit_transform(x: np.ndarray) -> tuple[Power, np.ndarray]:
 
 
 def maximal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(D,) exponents of maximal likelihood of the columns of x (n, D), within scipy's bounds (`scipy.stats.yeojohnson_normmax`), in which 20
-    times the largest value of a column is transformed without overflow; and (D,) the centre of the columns of one sign."""
+    """Return (D,) exponents of maximal likelihood and (D,) centres of the columns of x (n, D).
+
+    Within scipy's bounds (`scipy.stats.yeojohnson_normmax`), in which 20 times the largest value of
+    a column is transformed without overflow. The centre is of the columns of one sign.
+    """
     exponents, centre = np.empty(x.shape[1]), np.zeros(x.shape[1])
     step = max(1, _BLOCK // len(x))
     for start in range(0, x.shape[1], step):
@@ -71,8 +81,11 @@ def _maximal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     negative = x < 0
 
     def slope(exponent: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Of minus the log-likelihood of an image, at exponents (k,) of the rows `which`. Of one sign, a transform is exp(exponent * centre)
-        times that of the centred lengths: what the factor adds to the slope is what `pull` takes away."""
+        """Return the slope of minus the log-likelihood of an image at exponents (k,).
+
+        which: the rows. Of one sign, a transform is exp(exponent * centre) times that of the
+        centred lengths: what the factor adds to the slope is what `pull` takes away.
+        """
         which = which.astype(int)
         own = exponent[:, None]
         if signed.any():
@@ -112,8 +125,11 @@ def _grown(exponent: np.ndarray, length: np.ndarray) -> np.ndarray:
 
 
 def _shifted(x: np.ndarray, exponents: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Yeo & Johnson's transform of x (n, D); of columns with a centre minus its value there, over exp(exponent * centre): the same once
-    standardised, and without loss where a column lies far from zero."""
+    """Apply Yeo & Johnson's transform to x (n, D).
+
+    Of columns with a centre minus its value there, over exp(exponent * centre): the same once
+    standardised, and without loss where a column lies far from zero.
+    """
     side, middle = np.sign(centre), np.abs(centre)
     column = np.where(side < 0, 2 - exponents, exponents)
     length, own = np.log1p(np.abs(x)), np.where(side == 0, np.where(x < 0, 2 - exponents, exponents), column)

@@ -30,7 +30,7 @@ class Readout(nn.Module):
         self.readout = readout
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Raises NoReadout."""
+        """Read the vectors out of the images. Raises NoReadout."""
         model, prefix = self.model, getattr(self.model, "num_prefix_tokens", None)
         holder = getattr(model, "embeds", model)  # NaFlexViT's tokens lie in a module of their own
         has_cls = bool(prefix) and getattr(holder, "cls_token", None) is not None
@@ -57,7 +57,11 @@ class Readout(nn.Module):
 
 
 def with_readout(model: nn.Module, readout: str) -> nn.Module:
-    """The model with that readout. `pool` is the model itself, with its own pooling and whatever its head does before the classifier."""
+    """Return the model with that readout.
+
+    `pool` is the model itself, with its own pooling and whatever its head does before the
+    classifier.
+    """
     return model if readout == "pool" else Readout(model, readout)
 
 

@@ -52,12 +52,12 @@ def architectures() -> tuple[str, ...]:
 
 @cache
 def tags_of(architecture: str) -> tuple[str, ...]:
-    """The checkpoints that timm lists for an architecture."""
+    """Return the checkpoints that timm lists for an architecture."""
     return tuple(_catalogue()["tags"].get(architecture, ()))
 
 
 def config_of(architecture: str, tag: str) -> CheckpointConfig:
-    """What timm declares of a checkpoint, or of the architecture alone."""
+    """Return what timm declares of a checkpoint, or of the architecture alone."""
     stated = _catalogue()["configs"][f"{architecture}.{tag}" if tag else architecture]
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()}
     return CheckpointConfig(**values)
@@ -89,8 +89,11 @@ def _all_checkpoints() -> dict[str, Any]:
 
 
 def kept(question: Callable[..., Any], *parts: Any, **handed: Any) -> Any:
-    """question(*parts, **handed), plain values of JSON, from the cache where they lie there. parts: all that the answer depends on beside timm, torch
-    and code; handed: what says the same in another form."""
+    """Return question(*parts, **handed), plain values of JSON, from the cache where they lie there.
+
+    parts: all that the answer depends on beside timm, torch and code; handed: what says the same in
+    another form.
+    """
     about = [question.__module__, question.__qualname__, _sha256(Path(question.__code__.co_filename)), *_makers(), *parts]
     file = cache_folder(to_write=False) / FOLDER / fingerprint(*about)[:32] / "about.json"
     try:

@@ -26,11 +26,11 @@ BESIDE = 1e-3  # of the largest value: more than rounding, even in half precisio
 
 @cache
 def module(encoder: Encoder) -> torch.nn.Module:
-    """The module that the user's function returns, in eval mode, tried on two black images, and on two of noise: together and one by one.
+    """Return the module that the user's function returns, in eval mode, tried on four images.
 
-    Raises UserError, also where an image's vector depends on what stands beside it: scores of test images would then depend on each other.
-
-    Cached: the plan hashes its weights, the run uses it.
+    Two black ones, and two of noise: together and one by one. Raises UserError, also where an
+    image's vector depends on what stands beside it: scores of test images would then depend on each
+    other. Cached: the plan hashes its weights, the run uses it.
     """
     try:
         with exits_are_errors():
@@ -82,7 +82,7 @@ def _judge(encoder: Encoder, answers: list[Any]) -> None:
 
 
 def _kept(out: Any) -> Any:
-    """A copy: a function may give the same memory again."""
+    """Copy a value: a function may give the same memory again."""
     import torch
 
     return out.clone() if isinstance(out, torch.Tensor) else out
@@ -90,7 +90,10 @@ def _kept(out: Any) -> Any:
 
 @contextmanager
 def _surroundings_kept() -> Iterator[None]:
-    """What a script sets for itself (its folder, torch's default kind of number, device and threads) is not set for the rest of a run."""
+    """Restore what a script sets for itself, for the rest of a run.
+
+    Its folder, torch's default dtype, device and threads.
+    """
     import torch
 
     folder, kind, device, threads = os.getcwd(), torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
@@ -106,7 +109,7 @@ def _surroundings_kept() -> Iterator[None]:
 
 
 def _made(encoder: Encoder) -> torch.nn.Module:
-    """What the user's function returns, in eval mode."""
+    """Call the user's function; return its module in eval mode."""
     import torch
 
     assert encoder.file is not None, "a function has a file"
@@ -148,7 +151,10 @@ def _code(file: Path) -> str:
 
 
 def tree_text(node: object) -> str:
-    """A syntax tree as text that every Python writes alike: `ast.dump` prints fields that only some versions have."""
+    """Write a syntax tree as text that every Python writes alike.
+
+    `ast.dump` prints fields that only some versions have.
+    """
     if isinstance(node, ast.AST):
         fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [] and name != "kind")
         return f"{type(node).__name__}({', '.join(f'{name}={tree_text(value)}' for name, value in fields)})"
@@ -158,8 +164,11 @@ def tree_text(node: object) -> str:
 
 
 def imported(file: Path) -> list[Path]:
-    """The Python files that a file which was run imports, and those that they import, sorted by the names of their modules; what is installed
-    is left out: versions of packages stand in a row's provenance."""
+    """List the Python files that a file imports, and those that they import.
+
+    Sorted by the names of their modules; what is installed is left out: versions of packages stand
+    in a row's provenance.
+    """
     found: dict[str, Path] = {}
     waiting: list[tuple[Path, str]] = [(file, "")]
     while waiting:

@@ -50,7 +50,10 @@ OTHER = "medbench run --weights FILE --encoder NAME, with the network that the f
 
 
 def supervised(encoder: Encoder, cache_dir: Path) -> Weights:
-    """The supervised checkpoint of an encoder, downloaded if it is not here yet. Raises UserError where there is none or no way to it."""
+    """Return the supervised checkpoint of an encoder, downloaded if it is not here yet.
+
+    Raises UserError where there is none or no way to it.
+    """
     if encoder.name == EMBEDDED:
         file = _embedded_file()
         return Weights(f"{file.stem} (supervised)", sha256(file), ("ImageNet-1k",), file)
@@ -67,9 +70,10 @@ def supervised(encoder: Encoder, cache_dir: Path) -> Weights:
 
 
 def own(encoder: Encoder, cache_dir: Path) -> Weights:
-    """What `--weights` names: a file of the user's, or an official checkpoint. Every key is checked here, without building the network.
+    """Return what `--weights` names: a file of the user's, or an official checkpoint.
 
-    Raises UserError for a file that is no checkpoint, or another network's.
+    Every key is checked here, without building the network. Raises UserError for a file that is no
+    checkpoint, or another network's.
     """
     assert encoder.file is not None, "weights of a user's own have a file"
     if not encoder.file.is_file():
@@ -97,13 +101,14 @@ def _layout(*parts: object, encoder: Encoder) -> tuple[str, str]:
 
 
 def build_encoder(encoder: Encoder, weights: Weights, seed: int, **options: Any) -> torch.nn.Module:
-    """The encoder with its weights and its readout, in eval mode: (B, 3, H, W) float32 -> (B, D) float32.
+    """Build the encoder with its weights and its readout, in eval mode.
 
-    Without a file the weights are timm's own initialisation, drawn from `seed`. Every key of a checkpoint must fit: one of timm's is loaded
-    strictly with its classifier, which is removed afterwards; one of another layout (`Weights.layout`) strictly without its heads. A ViT's
-    positions are resampled to the encoder's size. Raises UserError where it does not fit.
-
-    options: of timm's architecture, for weights that are drawn.
+    (B, 3, H, W) float32 -> (B, D) float32. Without a file the weights are timm's own
+    initialisation, drawn from `seed`. Every key of a checkpoint must fit: one of timm's is loaded
+    strictly with its classifier, which is removed afterwards; one of another layout
+    (`Weights.layout`) strictly without its heads. A ViT's positions are resampled to the encoder's
+    size. Raises UserError where it does not fit. options: of timm's architecture, for weights that
+    are drawn.
     """
     import torch
 
@@ -173,7 +178,11 @@ def fitting_state(model: Any, file: Path, layout: str, architecture: str) -> dic
 
 
 def _misfits(state: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], learnt: Collection[str]) -> dict[str, list[str]]:
-    """What is wrong -> names. Values are looked at where kind and shape are right: another tensor may be larger than the memory."""
+    """Return what is wrong -> names.
+
+    Values are looked at where kind and shape are right: another tensor may be larger than the
+    memory.
+    """
     import torch
 
     plain = {name for name, value in state.items() if _is_plain(value)}
@@ -213,7 +222,7 @@ def _is_supervised(architecture: str, tag: str) -> bool:
 
 
 def _trained_on(tag: str) -> tuple[str, ...]:
-    """The ImageNet variants a timm tag names: `in1k`, `in12k`, `in21k`, `in22k`."""
+    """Return the ImageNet variants a timm tag names: `in1k`, `in12k`, `in21k`, `in22k`."""
     return tuple(f"ImageNet-{n}k" for n in dict.fromkeys(re.findall(r"in(1|12|21|22)k", tag)))
 
 
@@ -228,7 +237,10 @@ def _embedded_file() -> Path:
 
 
 def _load_in_order(model: torch.nn.Module, file: Path) -> None:
-    """The package's state dict has other names than timm's, in the same order: 296 entries, each of the same shape."""
+    """Load the package's state dict, which has other names than timm's, in the same order.
+
+    296 entries, each of the same shape.
+    """
     import torch
 
     saved = torch.load(file, map_location="cpu", weights_only=True)
@@ -240,7 +252,7 @@ def _load_in_order(model: torch.nn.Module, file: Path) -> None:
 
 
 def _fetch(encoder: Encoder) -> Path:
-    """The checkpoint's file in the Hugging Face cache, downloaded at most once."""
+    """Return the checkpoint's file in the Hugging Face cache, downloaded at most once."""
     import huggingface_hub
 
     config = config_of(encoder.architecture, encoder.checkpoint)

@@ -23,7 +23,10 @@ def says_so(name: object) -> bool:
 
 
 def elsewhere(tree: Mapping[str, Any], raw: object, called: str) -> tuple[str, ...]:
-    """The way to an average of the network `raw` in a checkpoint, called so; () where there is none. Raises UserError for one without names."""
+    """Return the way to an average of the network `raw` in a checkpoint, called so.
+
+    () where there is none. Raises UserError for one without names.
+    """
     least = max(1, _KEPT * _tensors(raw))
     for path, found in _averages(tree):
         if isinstance(found, Mapping) and _tensors(found) >= least:

@@ -153,13 +153,16 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
 
 
 def default_checkpoint(method: str, architecture: str) -> Checkpoint | None:
-    """The checkpoint that `auto` means for a method and a timm architecture; None where nobody published one."""
+    """Return the checkpoint that `auto` means for a method and a timm architecture.
+
+    None where nobody published one.
+    """
     found = [entry for entry in CHECKPOINTS if entry.official and (entry.method, entry.architecture) == (method, architecture)]
     return found[0] if found else None
 
 
 def checkpoint_named(name: str) -> Checkpoint:
-    """The checkpoint of that name. Raises UserError with the nearest match."""
+    """Return the checkpoint of that name. Raises UserError with the nearest match."""
     by_name = {entry.name: entry for entry in CHECKPOINTS}
     if name not in by_name:
         raise UserError(f"Unknown checkpoint '{name}'.", allowed=by_name, given=name, then="medbench list checkpoints")

@@ -12,7 +12,10 @@ from medbench.system import download, locks
 
 
 def weights(checkpoint: Checkpoint, cache_dir: Path) -> Weights:
-    """The weights of an official checkpoint, downloaded if they are not here yet, verified, readable in its layout. Raises UserError."""
+    """Return the weights of an official checkpoint, verified and readable in its layout.
+
+    They are downloaded if they are not here yet. Raises UserError.
+    """
     file = place(checkpoint, cache_dir)
     file.parent.mkdir(parents=True, exist_ok=True)
     with locks.locked(f"{file.parent}.lock"):
@@ -43,7 +46,10 @@ def place(checkpoint: Checkpoint, cache_dir: Path) -> Path:
 
 
 def lines(cache_dir: Path) -> Iterator[str]:
-    """A table of the checkpoints, a line each: name, method, encoder, whose images it has seen, size, whether it is here."""
+    """Yield the table of the checkpoints, one per line.
+
+    Name, method, encoder, whose images it has seen, size, whether it is here.
+    """
     rows = [("name", "method", "encoder", "trained on", "size", "")]
     for entry in CHECKPOINTS:
         file = place(entry, cache_dir)
@@ -75,7 +81,10 @@ def _verify(checkpoint: Checkpoint, digest: str, what: Path | str, then: str) ->
 
 
 def _download(checkpoint: Checkpoint, file: Path) -> None:
-    """Fetches a checkpoint to `file`, which appears complete and verified or not at all. The folder's lock is held. Raises UserError."""
+    """Fetch a checkpoint to `file`, which appears complete and verified or not at all.
+
+    The folder's lock is held. Raises UserError.
+    """
     absent = f"The weights of '{checkpoint.name}' are not in the cache"
     by_hand = f"put {file.name} into {file.parent} and run the same command again"
     if not checkpoint.url:

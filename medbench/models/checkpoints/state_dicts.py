@@ -91,11 +91,12 @@ TWINS = {
 
 
 def state_dict(file: Path, layout: str | None = None, names: Collection[str] = ()) -> dict[str, Tensor]:
-    """The encoder in a checkpoint file: name -> tensor on the CPU, in upstream's order.
+    """Read the encoder in a checkpoint file: name -> tensor on the CPU, in upstream's order.
 
-    layout: one of LAYOUTS; None or OWN: recognised. names: of the network that it is meant for: what it has is no head. Names are timm's but
-    for what timm's own key filter renames (XCiT's positions, class attention). Raises UserError for a file that is broken, that holds more
-    than tensors and plain values, or that holds something else.
+    layout: one of LAYOUTS; None or OWN: recognised. names: of the network that it is meant for:
+    what it has is no head. Names are timm's but for what timm's own key filter renames (XCiT's
+    positions, class attention). Raises UserError for a file that is broken, that holds more than
+    tensors and plain values, or that holds something else.
     """
     tree = _read(file)
     found = recognise(tree, names, file.name) if layout is None or layout == OWN else LAYOUTS[layout]
@@ -111,7 +112,10 @@ def state_dict(file: Path, layout: str | None = None, names: Collection[str] = (
 
 
 def recognise(checkpoint: Path | Mapping[str, Any], names: Collection[str] = (), called: str = "the checkpoint") -> Layout:
-    """The layout of a checkpoint, by the usual wrappers, prefixes and heads. names: as in `state_dict`; called: its name, for a message."""
+    """Recognise the layout of a checkpoint by the usual wrappers, prefixes and heads.
+
+    names: as in `state_dict`; called: its name, for a message.
+    """
     tree: Any = _read(checkpoint) if isinstance(checkpoint, Path) else checkpoint
     path: list[str] = []
     beside: dict[str, None] = {}
@@ -136,7 +140,10 @@ def recognise(checkpoint: Path | Mapping[str, Any], names: Collection[str] = (),
 
 
 def _wrappers(tree: Mapping[str, Any]) -> list[str]:
-    """What is on the way to weights, the one that is meant first; else one that is a dict, for the message."""
+    """List what is on the way to weights, the one that is meant first.
+
+    Else one that is a dict, for the message.
+    """
     holding = [name for name in WRAPPERS if _holds_weights(tree.get(name))]
     return [name for name in holding if name not in AVERAGED or averaged.is_whole(tree[name], [tree[one] for one in holding])] or [
         name for name in WRAPPERS if name not in AVERAGED and isinstance(tree.get(name), Mapping)
@@ -167,7 +174,7 @@ def _starts(keys: Collection[str], prefix: str) -> bool:
 
 
 def _descend(tree: Mapping[str, Any], layout: Layout, file: Path) -> dict[str, Tensor]:
-    """The flat dict of tensors at the end of a layout's path."""
+    """Return the flat dict of tensors at the end of a layout's path."""
     import torch
 
     for step in layout.path:
@@ -203,7 +210,7 @@ def container(file: Path, what: str = "") -> str:
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    """What a file holds, tensors mapped into memory where its format allows. Raises UserError."""
+    """Read a file, tensors mapped into memory where its format allows. Raises UserError."""
     packed = container(file)
     if packed == "zip":
         _check_zip(file)
@@ -219,7 +226,7 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _check_zip(file: Path) -> None:
-    """Raises UserError for a zip archive that torch.save did not make."""
+    """Raise UserError for a zip archive that torch.save did not make."""
     try:
         with archive_errors.reading(ValueError), zipfile.ZipFile(file) as archive:
             names = archive.namelist()
@@ -238,7 +245,7 @@ def _check_zip(file: Path) -> None:
 
 
 def _what(head: bytes) -> str:
-    """What a file that is no checkpoint is, by its first bytes."""
+    """Say what a file that is no checkpoint is, by its first bytes."""
     if not head:
         return "is empty"
     if head.lstrip().startswith(b"<"):
@@ -284,7 +291,7 @@ def _harmless() -> list[Any]:
 
 
 def _refused(file: Path, error: pickle.UnpicklingError) -> UserError:
-    """A checkpoint that holds objects of somebody's code, or is no pickle at all."""
+    """Explain a checkpoint that holds objects of somebody's code, or is no pickle at all."""
     import re
 
     globals_ = re.findall(r"GLOBAL ([\w.]+)", str(error))

@@ -89,7 +89,11 @@ def write(folder: Path, parts: Parts, card: str) -> None:
 
 
 def read(folder: Path) -> Parts:
-    """Raises UserError, one line, for a folder that is no exported model, is damaged, or wants something that no such folder does."""
+    """Read an exported model's folder.
+
+    Raises UserError, one line, for a folder that is no exported model, is damaged, or wants
+    something that no such folder does.
+    """
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} is not an exported model: it has no {CONFIG}.", then="medbench export FOLDER --out model")
     for name in (MODEL, CONFIG, HEAD, CLASSES, POINTS):
@@ -108,7 +112,10 @@ def read(folder: Path) -> Parts:
 
 
 def _check_file(file: Path) -> None:
-    """Raises UserError for what is missing, leads elsewhere, or is a text of an absurd size; OSError for what may not be read."""
+    """Raise UserError for a file that is missing, leads elsewhere, or is a text of an absurd size.
+
+    Raises OSError for what may not be read.
+    """
     try:
         found = file.lstat()
     except FileNotFoundError:
@@ -137,7 +144,11 @@ _ABOUT = {"version": int, "protocol": str, "readout": str, "precision": str, "sh
 
 
 def _only(record: Any, kinds: Mapping[str, Any], of: str) -> None:
-    """Raises TypeError or ValueError where a record is not just that: timm would follow a file, an address or code that a further key names."""
+    """Check that a record has these keys and no other.
+
+    timm would follow a file, an address or code that a further key names. Raises TypeError or
+    ValueError.
+    """
     checked(record, kinds, of)
     more = sorted(set(record) - set(kinds))
     if more:
@@ -227,7 +238,7 @@ def _arrays(file: Path, sums: Mapping[str, str]) -> dict[str, np.ndarray]:
 
 
 def _check_width(net: torch.nn.Module, encoder: Encoder, head: Head) -> None:
-    """Raises ValueError where the head is of other features."""
+    """Raise ValueError where the head is of other features."""
     import torch
 
     with torch.inference_mode():

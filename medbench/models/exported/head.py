@@ -51,7 +51,7 @@ class LinearHead:
 
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> LinearHead:
-        """Raises ValueError for arrays that are no such head."""
+        """Build the head. Raises ValueError for arrays that are no such head."""
         import torch
 
         from medbench.models.logistic import Fits
@@ -139,7 +139,10 @@ NAMES: dict[str, frozenset[str]] = {
 
 
 def head_of(protocol: str, arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> Head:
-    """Raises ValueError for arrays that are no head of that protocol, or hold what is no number."""
+    """Build the head of that protocol from arrays.
+
+    Raises ValueError for arrays that are no head of that protocol, or hold what is no number.
+    """
     _expect(arrays.keys() == NAMES[protocol], f"arrays ({', '.join(sorted(arrays))})")
     for name, value in arrays.items():
         _expect(value.dtype.kind in "fiu" and bool(np.isfinite(value).all()), f"'{name}'")

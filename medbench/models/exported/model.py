@@ -109,7 +109,10 @@ class ExportedModel:
         return tempered(probabilities, t, self.parts.kind).astype(np.float32)
 
     def check_point(self, point: str) -> None:
-        """Raises UserError for an operating point that the model does not have, or that has no threshold for a class."""
+        """Raise UserError for an operating point that the model does not have.
+
+        Or that has no threshold for a class.
+        """
         if point not in self.points:
             raise UserError(f"This model has no operating point '{point}'.", allowed=self.points, given=point)
         if point != OWN:
@@ -119,9 +122,11 @@ class ExportedModel:
                 raise UserError(what, allowed=self.points, then=f"--at {OWN}")
 
     def decide(self, probabilities: np.ndarray, own: np.ndarray, point: str = OWN) -> list[str]:
-        """A text an image: the class that the protocol decided for, or all classes (labels) beyond their threshold, joined by `|`.
+        """Decide each image; return one text per image.
 
-        probabilities: as `score` gives them, not calibrated: thresholds are of these. own: the protocol's own decisions.
+        The class that the protocol decided for, or all classes (labels) beyond their threshold,
+        joined by `|`. probabilities: as `score` gives them, not calibrated: thresholds are of
+        these. own: the protocol's own decisions.
         """
         if point == OWN:
             chosen = own == 1 if own.ndim == 2 else own[:, None] == np.arange(len(self.classes))

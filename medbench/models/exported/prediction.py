@@ -46,8 +46,12 @@ class Predictions:
 
 
 def listed(place: Path) -> list[Listed]:
-    """The images of a folder, sorted, named by their path in it; or of a CSV file with a column `path`, from its own folder on, named by its
-    column `id` or as `path` says. Raises UserError where there are none, or two have one name."""
+    """List the images of a folder or a CSV file.
+
+    Of a folder sorted, named by their path in it; of a CSV file with a column `path`, from its own
+    folder on, named by its column `id` or as `path` says. Raises UserError where there are none, or
+    two have one name.
+    """
     if place.is_dir():
         found = _of_folder(place)
     elif place.is_file() and place.suffix.lower() in (".csv", ".tsv"):
@@ -74,8 +78,11 @@ def _of_folder(place: Path) -> list[Listed]:
 
 
 def _is_image(file: Path) -> bool:
-    """Scanners name DICOM files without a suffix, or by a number: these are told by their first bytes. A link to nothing is an image that cannot be
-    read; a pipe or a socket is none, and opening it could wait for ever."""
+    """Tell whether a file is an image by its name or its first bytes.
+
+    Scanners name DICOM files without a suffix, or by a number. A link to nothing is an image that
+    cannot be read; a pipe or a socket is none, and opening it could wait for ever.
+    """
     if file.exists() and not file.is_file():
         return False
     if re.fullmatch(r"(\.\d+)?", file.suffix) and file.is_file():
@@ -138,7 +145,10 @@ def predict(
 
 
 def _key(model: ExportedModel, folder: Path, images: Sequence[Listed], point: str, calibrated: bool) -> str:
-    """What an unfinished file must be of: the model, the images by name, size and time, and what is asked."""
+    """Return what an unfinished file must be of.
+
+    The model, the images by name, size and time, and what is asked.
+    """
 
     def state(file: Path) -> list[int]:
         try:

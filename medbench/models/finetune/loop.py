@@ -129,14 +129,14 @@ class FineTuning:
         return (self.transformer[0],) if self.transformer else self.recipe.rates
 
     def network_and_state(self, rate: float, share: float) -> tuple[Net, State]:
-        """The trained network with its best weights."""
+        """Return the trained network with its best weights."""
         state = self.train(rate, share)
         net = self.start()
         net.load_state_dict(state.best)
         return net.eval(), state
 
     def start(self) -> Net:
-        """The untrained network, the same at every call."""
+        """Return the untrained network, the same at every call."""
         torch.manual_seed(self.seed)
         encoder = self.network.build()
         encoder.requires_grad_(True)
@@ -255,7 +255,7 @@ class FineTuning:
             state.cooling, state.bad = self.recipe.cooldown, 0
 
     def score(self, probabilities: np.ndarray) -> float:
-        """What chooses weights and rate on the held-out part; larger is better."""
+        """Score the held-out part, to choose weights and rate; larger is better."""
         labels, kind = self.train_.labels[self.val], self.train_.kind
         if self.recipe.watch == "log_loss":
             return -_log_loss(labels, probabilities)
@@ -267,7 +267,10 @@ class FineTuning:
         return bool(len(self.val)) and self.recipe.stop is not None and state.since >= self.recipe.stop
 
     def _every(self, total: int) -> int:
-        """Steps between two looks at the held-out images; where the rate does not hang on them they cost a fifth of the training at most."""
+        """Return the steps between two looks at the held-out images.
+
+        Where the rate does not hang on them they cost a fifth of the training at most.
+        """
         if self.recipe.evaluations:
             cheap = math.ceil(len(self.val) / (0.6 * self.batch)) if self.recipe.schedule == "cosine" else 1
             return max(cheap, total // self.recipe.evaluations)
@@ -281,7 +284,7 @@ class FineTuning:
         return weights / weights[counts > 0].mean()
 
     def _linear_layer(self, encoder: nn.Module, solve: LinearLayer) -> tuple[torch.Tensor, torch.Tensor]:
-        """The linear probe of the frozen features of the images that are trained on."""
+        """Fit the linear probe of the frozen features of the images that are trained on."""
         with torch.inference_mode():
             blocks = normalised(self.train_.features[self.fit], self.network, self.device)
             features = torch.cat([encoder(block).float() for block in blocks]).cpu()

@@ -64,7 +64,7 @@ class FineTuneRecipe:
     oversampled: bool = later(False)
 
     def crops(self, modality: str) -> tuple[augment.Crop, ...]:
-        """The kinds of view of an image of this modality."""
+        """Return the kinds of view of an image of this modality."""
         return _VIEWS[self.views](modality)
 
     def settings(self) -> dict[str, Any]:

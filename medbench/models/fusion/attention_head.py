@@ -57,11 +57,13 @@ class SelfAttention(nn.Module):
 
 
 class Head(nn.Module):
-    """One Linear a source, concatenation, self-attention, LayerNorm, Linear, ReLU, dropout, Linear. See `loop.head`; made for one
-    member, as the loop trains them.
+    """Fuse sources by attention, see `loop.head`.
 
-    forward(sources): k tensors (B, d_i) -> (B, outputs); for R members, (R, B, d_i) -> (R, B, outputs). keep: (R, B, width), the dropout
-    mask to use, already divided by the share that is kept; None: drawn by torch in training mode, no dropout in eval mode.
+    One Linear per source, concatenation, self-attention, LayerNorm, Linear, ReLU, dropout, Linear.
+    It is made for one member, as the loop trains them. forward(sources): k tensors (B, d_i) -> (B,
+    outputs); for R members, (R, B, d_i) -> (R, B, outputs). keep: (R, B, width), the dropout mask
+    to use, already divided by the share that is kept; None: drawn by torch in training mode, no
+    dropout in eval mode.
     """
 
     def __init__(self, dims: Sequence[int], n_outputs: int, tokens: str, width: int, dropout: float):

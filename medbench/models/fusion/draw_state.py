@@ -69,14 +69,14 @@ class DrawState:
         return self.train[taken.to(self.train.device)]
 
     def keep(self, recipe: FusionRecipe) -> torch.Tensor:
-        """A dropout mask (batch, width), already divided by the share that is kept."""
+        """Draw a dropout mask (batch, width), already divided by the share that is kept."""
         import torch
 
         kept = torch.rand(self.batch, recipe.width, generator=self.generator) >= recipe.dropout
         return (kept / (1 - recipe.dropout)).to(self.rows.device)
 
     def model(self, pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: FusionRecipe) -> Head:
-        """The untrained head of this draw's seed, or the best one once there is one."""
+        """Return the untrained head of this draw's seed, or the best one once there is one."""
         import torch
 
         from medbench.models.fusion.attention_head import Head
@@ -103,7 +103,10 @@ class DrawState:
         }
 
     def judge(self, logits: torch.Tensor) -> float:
-        """The primary metric on the held-out images, larger is better; where it is not defined there, minus the loss."""
+        """Compute the primary metric on the held-out images, larger is better.
+
+        Where it is not defined there, minus the loss.
+        """
         import torch
 
         truth, several = self.truth[self.held], self.kind == "multilabel"
@@ -126,7 +129,7 @@ def prepare(
     rate: float,
     requested: int | None = None,
 ) -> DrawState:
-    """The untrained state of a draw. requested: see `splits.validation_part`."""
+    """Prepare the untrained state of a draw. requested: see `splits.validation_part`."""
     import torch
 
     device, own = pool[0].device, labels[draw]

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 
 def head(dims: Sequence[int], n_outputs: int, *, tokens: Tokens = "source") -> Head:
-    """The DVME head for sources of `dims` features: forward(k tensors (B, d_i)) -> logits (B, n_outputs); attention(...) -> (B, k, k).
+    """Build the DVME head for sources of `dims` features.
 
-    tokens: `scalar` as in the paper's listing, k width tokens of dimension 1 (its parameter count fits no other reading); `source`, one
-    token a source, as its prose and figure F1 suggest; `none`, its ablation without attention. Weights are drawn from torch's generator.
+    forward(k tensors (B, d_i)) -> logits (B, n_outputs); attention(...) -> (B, k, k). tokens:
+    `scalar` as in the paper's listing, k width tokens of dimension 1 (its parameter count fits no
+    other reading); `source`, one token a source, as its prose and figure F1 suggest; `none`, its
+    ablation without attention. Weights are drawn from torch's generator.
     """
     from medbench.models.fusion.attention_head import Head
 
@@ -70,7 +72,10 @@ def fit_predict(
 
 
 def _race(trials: Sequence[DrawState], pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: FusionRecipe) -> DrawState:
-    """The state of the rate that wins, trained to its end: each rate is tried for some checks, then the one with the best of them goes on alone."""
+    """Train the rate that wins to its end and return its state.
+
+    Each rate is tried for some checks, then the one with the best of them goes on alone.
+    """
     running = [(trial, _checks(trial, pool, outputs, tokens, recipe)) for trial in trials]
     for _, checks in running:
         for _ in zip(range(recipe.trial), checks, strict=False):

@@ -30,8 +30,11 @@ Tokens = Literal["source", "scalar", "none"]
 
 @dataclass(frozen=True)
 class FusionRecipe:
-    """How a head is trained. plateau, patience: checks without a better validation score. trial: checks after which one rate goes on alone.
-    validation: share of the labelled subset."""
+    """State how a head is trained.
+
+    plateau, patience: checks without a better validation score. trial: checks after which one rate
+    goes on alone. validation: share of the labelled subset.
+    """
 
     name: str
     rates: tuple[float, ...] = (1e-3, 1e-4)

@@ -30,7 +30,7 @@ class Pool:
     basis: torch.Tensor | None
 
     def take(self, index: np.ndarray) -> Pool:
-        """The images at `index` (n,) int."""
+        """Return the images at `index` (n,) int."""
         rows = torch.as_tensor(index, device=self.features.device)
         return replace(self, features=self.features[rows], labels=self.labels[index], groups=self.groups[index])
 
@@ -81,7 +81,10 @@ class Model:
 
 
 def encode(labels: np.ndarray, kind: Kind, device: str = "cpu") -> tuple[ClassTargets, np.ndarray]:
-    """What the engine solves for, and the classes (or labels) that it has a column for: those present, or with both values known."""
+    """Encode labels; return what the engine solves for and its classes (or labels).
+
+    It has a column for those present, or with both values known.
+    """
     if kind == "multilabel" or kind == "binary":
         matrix = np.asarray(labels, float).reshape(len(labels), -1)
         positive, negative = (matrix == 1).any(0), (matrix == 0).any(0)
@@ -95,7 +98,10 @@ def encode(labels: np.ndarray, kind: Kind, device: str = "cpu") -> tuple[ClassTa
 
 
 def model(subset: Pool, fits: Fits, columns: np.ndarray, chosen: dict[str, Any]) -> Model:
-    """What a subset gives. fits: solved for the `columns` of its pool, of which it may lack some."""
+    """Build the model of a subset.
+
+    fits: solved for the `columns` of its pool, of which it may lack some.
+    """
     _, own = subset.target()
     places = torch.as_tensor(np.searchsorted(columns, own), device=fits.bias.device)
     fits = fits.take(places, softmax=subset.kind not in ("binary", "multilabel"))

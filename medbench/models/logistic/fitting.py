@@ -68,7 +68,7 @@ class Fits:
         return (self.weight[part].flatten(0, 2) @ x.T).reshape(*bias.shape, len(features)) + bias[..., None]
 
     def of(self, part: int) -> Fits:
-        """The solutions of one part: B = 1."""
+        """Return the solutions of one part: B = 1."""
         return Fits(*(getattr(self, name)[part : part + 1] for name in self.__dataclass_fields__))
 
     def take(self, columns: torch.Tensor, softmax: bool) -> Fits:
@@ -184,7 +184,7 @@ def pack(spaces: list[Space], targets: list[ClassTargets], rows: int = 0, column
 
 
 def with_members(problems: Problems, penalties: torch.Tensor) -> Problems:
-    """The problems of `pack` at penalties (B, P), a member for each and each label."""
+    """Return the problems of `pack` at penalties (B, P), a member for each and each label."""
     labels = problems.values.shape[1]
     ridge = penalties.to(problems.x.dtype).repeat_interleave(labels, 1)[..., None, None].repeat(1, 1, 1, problems.x.shape[2])
     ridge[..., -1] = 0

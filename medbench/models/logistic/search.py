@@ -42,7 +42,7 @@ def proposed(losses: Mapping[int, float], count: int, tie: float) -> list[int]:
 
 
 def _gap(losses: Mapping[int, float], best: int, side: int, count: int) -> int:
-    """Steps from `best` to the next penalty that is solved, or past the end of the path."""
+    """Count the steps from `best` to the next solved penalty, or past the end of the path."""
     return next(i for i in range(1, count + 1) if best + side * i in losses or not 0 <= best + side * i < count)
 
 
@@ -53,7 +53,10 @@ def lowest(losses: Mapping[int, float], tie: float) -> int:
 
 
 def start_from(solved: Mapping[int, torch.Tensor], i: int) -> torch.Tensor | None:
-    """A solution at penalty i, on the line through two that are solved: those around it, else the two next to it."""
+    """Extrapolate a solution at penalty i on the line through two that are solved.
+
+    Those around it, else the two next to it.
+    """
     stronger, weaker = sorted(j for j in solved if j > i), sorted((j for j in solved if j < i), reverse=True)
     near = [*stronger[:1], *weaker[:1]] if weaker and stronger else [*stronger[:2], *weaker[:2]]
     if len(near) < 2:
@@ -105,10 +108,11 @@ class Block:
             self.counts[b, ..., : len(images)] = known
 
     def search(self, tolerance: float, max_iterations: int, tie: float) -> list[int]:
-        """The place on the path of each subset's penalty.
+        """Search the place on the path of each subset's penalty.
 
-        tolerance: of the gradient's norm at a penalty of 1 and above; below, times the penalty's root, so that the objective of all lies as near
-        its minimum. With one tolerance for all the held-out loss of the weakest was off by up to 2e-3 nats, now by 3e-5.
+        tolerance: of the gradient's norm at a penalty of 1 and above; below, times the penalty's
+        root, so that the objective of all lies as near its minimum. With one tolerance for all the
+        held-out loss of the weakest was off by up to 2e-3 nats, now by 3e-5.
         """
         width = FIRST
         while any(asked := [proposed(losses, len(self.penalties), tie) for losses in self.losses]):

@@ -70,7 +70,10 @@ def _standardise(features: torch.Tensor, constant: float) -> tuple[torch.Tensor,
 
 
 def rotate(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: torch.Tensor | None, framed: int = 0) -> Space:
-    """The space of all images given. basis: `eigenbasis` of some like these, where `shares` says so. framed: what `framing` says."""
+    """Build the space of all images given.
+
+    basis: `eigenbasis` of some like these, where `shares` says so. framed: what `framing` says.
+    """
     x, mean, scale = _standardise(features, constant)
     if basis is not None and shares(len(x), x.shape[1]):
         given = x.to(dtype)

@@ -72,5 +72,5 @@ def _batched(pairs: np.ndarray, groups: np.ndarray, batch: int) -> np.ndarray:
 
 
 def largest_batch(bags: np.ndarray, groups: np.ndarray, *, paired: bool) -> int:
-    """The most images, or bags of different groups, that a batch can hold."""
+    """Return the most images, or bags of different groups, that a batch can hold."""
     return len(np.unique(groups)) if paired else len(bags)

@@ -39,10 +39,11 @@ class Data:
 def views_of(
     data: Data, crops: Sequence[Crop], pairs: np.ndarray, part: slice, device: str, generator: torch.Generator, *, paired: bool
 ) -> list[torch.Tensor]:
-    """The views of the members `part` of a batch, in the order of `crops`, as `augment.views` gives them; of two images in turn if paired.
+    """Return the views of the members `part` of a batch, in the order of `crops`.
 
-    pairs: (B, 2) positions in Data.index. Parameters are drawn for the whole batch, so that the processes that share it see together
-    what one process would see.
+    As `augment.views` gives them; of two images in turn if paired. pairs: (B, 2) positions in
+    Data.index. Parameters are drawn for the whole batch, so that the processes that share it see
+    together what one process would see.
     """
     sources = [data.images(pairs[part, side], device) for side in ((0, 1) if paired else (0,))]
     made = []

@@ -35,7 +35,7 @@ class DistributedContext:
         return DistributedContext(distributed.get_rank(), distributed.get_world_size()) if shared else DistributedContext(0, 1)
 
     def share(self, n: int) -> slice:
-        """This process's members of n."""
+        """Return this process's members of n."""
         return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
 
     def wrap(self, module: torch.nn.Module, device: str) -> torch.nn.Module:
@@ -96,7 +96,7 @@ class CheckpointWriter:
     saving: float = 0.0
 
     def load(self) -> dict[str, Any] | None:
-        """The state that a killed run left, or None."""
+        """Load the state that a killed run left, or None."""
         file = self.folder / "checkpoint.pth"
         if not archive_is_whole(file, "beginning anew", kept=False):
             return None
@@ -105,7 +105,7 @@ class CheckpointWriter:
         return saved
 
     def note(self, views: float, record: Mapping[str, Any]) -> None:
-        """A line of the history."""
+        """Add a line to the history."""
         self.history.append({**record, "views": round(views), "seconds": round(self._seconds(), 1)})
         if self.world.rank == 0 and record.get("loss") is not None:
             speed = views / max(self._seconds(), 1e-9)
@@ -125,7 +125,7 @@ class CheckpointWriter:
         self.saving = self.saved_at - start
 
     def finish(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """The weights' presence is what says that the pretraining is done."""
+        """Write the weights, whose presence says that the pretraining is done."""
         if self.world.rank == 0:
             self.write_history()
             plain = {name: value.cpu().contiguous() for name, value in weights.items()}

@@ -22,7 +22,10 @@ class Queue(nn.Module):
         return 0 < self.stored.shape[1] <= int(self.count)
 
     def mine(self) -> list[torch.Tensor]:
-        """This process's share for each view, so that all processes together bring the whole queue."""
+        """Return this process's share for each view.
+
+        All processes together bring the whole queue.
+        """
         share = DistributedContext.here().share(self.stored.shape[1])
         return [view[share] for view in self.stored]
 

@@ -25,7 +25,7 @@ def mlp(sizes: Sequence[int], *, last_bias: bool = False, last_norm: bool = Fals
 
 
 def follower(network: nn.Module) -> nn.Module:
-    """A copy that no gradient reaches."""
+    """Copy a network so that no gradient reaches the copy."""
     return copy.deepcopy(network).requires_grad_(False)
 
 

@@ -95,7 +95,10 @@ def train_stages(
 
 
 def plan_stages(data: Data, recipes: Sequence[Recipe], world: DistributedContext) -> list[Stage]:
-    """What each recipe comes to on these images. Raises UserError where they are too few."""
+    """Work out what each recipe comes to on these images.
+
+    Raises UserError where they are too few.
+    """
     stages: list[Stage] = []
     views = 0.0
     for number, asked in enumerate(recipes):
@@ -126,7 +129,10 @@ def _prepare(
     precision: str,
     saved: dict[str, Any] | None,
 ) -> Training:
-    """The networks of a stage with what `saved` holds for them: all, where the objective is the same as before, heads included."""
+    """Build the networks of a stage with what `saved` holds for them.
+
+    All of it, where the objective is the same as before, heads included.
+    """
     recipe = stage.recipe
     backbone = build().to(device).to(memory_format=torch.channels_last)
     dim = fit_sizes(backbone, [crop.pixels(data.size) for crop in recipe.crops], device)
@@ -141,7 +147,7 @@ def _prepare(
 
 
 def _nothing(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
-    """The objective of a stage that learns nothing."""
+    """Return the objective of a stage that learns nothing."""
     return Objective({"backbone": backbone}, lambda views, position: [], lambda outputs, position: torch.zeros(()), lambda batch: 0.0)
 
 
@@ -225,7 +231,7 @@ def _step(training: Training, step: int, pairs: np.ndarray) -> torch.Tensor:
 
 
 def _log(training: Training, step: int, pairs: np.ndarray, losses: Sequence[torch.Tensor]) -> None:
-    """A line of the history for the last steps. Raises watch.Collapsed."""
+    """Write a line of the history for the last steps. Raises watch.Collapsed."""
     stage, seen = training.stage, training.seen
     features = training.objective.features
     assert features is not None, "a step has been made"

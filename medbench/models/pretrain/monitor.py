@@ -21,8 +21,11 @@ class Collapsed(RuntimeError):
 
 
 def effective_rank(features: torch.Tensor) -> float:
-    """In [1, min(B, D)]: exp of the entropy of the singular values of (B, D) features of length one (Roy & Vetterli 2007). Not centred: 1
-    means that all point one way."""
+    """Return the effective rank in [1, min(B, D)] of (B, D) features of length one.
+
+    exp of the entropy of the singular values (Roy & Vetterli 2007). Not centred: 1 means that all
+    point one way.
+    """
     unit = torch.nn.functional.normalize(features.double(), dim=1)
     gram = unit @ unit.T if len(unit) <= unit.shape[1] else unit.T @ unit
     values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
@@ -56,7 +59,11 @@ def knn_auc(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, labe
 def check_collapse(
     steps: Sequence[float], losses: Sequence[float], ranks: Sequence[float], chance: float, warmup: int, planned: int
 ) -> None:
-    """Raises Collapsed. steps, losses, ranks: measured so far in this stage, in order; warmup: its steps of rising learning rate; planned: all."""
+    """Raise Collapsed where the features of a pretraining collapse.
+
+    steps, losses, ranks: measured so far in this stage, in order; warmup: its steps of rising
+    learning rate; planned: all.
+    """
     step, loss = int(steps[-1]), losses[-1]
     if not math.isfinite(loss):
         raise Collapsed(f"the loss is {loss} at step {step}: a smaller learning rate may help")

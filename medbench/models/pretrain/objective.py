@@ -101,6 +101,6 @@ def fit_sizes(backbone: nn.Module, sizes: Sequence[int], device: str) -> int:
 
 
 def encoder_alone(state: Mapping[str, torch.Tensor], exported: str) -> dict[str, torch.Tensor]:
-    """The encoder's own state dict out of an objective's."""
+    """Extract the encoder's own state dict from an objective's."""
     prefix = f"parts.{exported}."
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -13,9 +13,13 @@ from medbench.models.pretrain.recipe import Recipe
 
 
 def make_optimiser(recipe: Recipe, objective: Objective) -> torch.optim.Optimizer:
-    """Over all parameters that have a gradient, in two groups: biases and norms (one dimension) have no weight decay, and LARS leaves them
-    unscaled, as the SimCLR and DINO codes do. With `Recipe.scale_all` they are decayed and scaled, too, as SwAV's code does: then lightly's
-    LARS is apex's LARC with `clip=False` around SGD. Rates are set before each step, see `set_rates`."""
+    """Make the optimiser of all parameters that have a gradient, in two groups.
+
+    Biases and norms (one dimension) have no weight decay, and LARS leaves them unscaled, as the
+    SimCLR and DINO codes do. With `Recipe.scale_all` they are decayed and scaled, too, as SwAV's
+    code does: then lightly's LARS is apex's LARC with `clip=False` around SGD. Rates are set before
+    each step, see `set_rates`.
+    """
     moving = [p for p in objective.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in moving if recipe.scale_all or p.ndim > 1], "decays": True},
@@ -46,7 +50,10 @@ def set_rates(optimiser: torch.optim.Optimizer, recipe: Recipe, position: Positi
 
 
 def freeze(objective: Objective, recipe: Recipe) -> None:
-    """The first `recipe.frozen` of the encoder's parameter tensors, in the order of its definition, get no gradient."""
+    """Stop the gradient of the first `recipe.frozen` of the encoder's parameter tensors.
+
+    In the order of its definition.
+    """
     tensors = list(objective.parts["backbone"].parameters())
     for tensor in tensors[: round(recipe.frozen * len(tensors))]:
         tensor.requires_grad_(False)

@@ -63,7 +63,7 @@ class Recipe:
     bias_lr: float = later(1.0)
 
     def having(self, **changes: Any) -> Recipe:
-        """The same with these fields changed."""
+        """Return a copy with these fields changed."""
         return replace(self, **changes)
 
     def settings(self) -> dict[str, Any]:
@@ -77,12 +77,15 @@ class Recipe:
         }
 
     def views_an_image(self, size: int) -> float:
-        """What one image in a batch costs, in full views of `size` pixels."""
+        """Return what one image in a batch costs, in full views of `size` pixels."""
         return sum(crop.count * (crop.pixels(size) / size) ** 2 for crop in self.crops)
 
 
 def budgeted(budget: str, n_images: int) -> int:
-    """Views of a quick or standard pretraining on n_images: the same for every method."""
+    """Return the views of a quick or standard pretraining on n_images.
+
+    They are the same for every method.
+    """
     return QUICK_VIEWS if budget == "quick" else min(STANDARD_VIEWS, STANDARD_VIEWS_AN_IMAGE * n_images)
 
 
@@ -96,10 +99,11 @@ def step_of(batch: int, part: int, n_images: int) -> tuple[int, int]:
 
 
 def fitted(recipe: Recipe, bags: np.ndarray, groups: np.ndarray) -> Recipe:
-    """A paired recipe with the batch that these training images allow, one bag a group; any other as it is.
+    """Fit a paired recipe's batch to what these training images allow, one bag per group.
 
-    Rates of LARS go with the batch, as the papers' codes have it. Those of AdamW are our own, and the same for every batch. Several
-    processes may round the batch further.
+    Any other recipe stays as it is. Rates of LARS go with the batch, as the papers' codes have it.
+    Those of AdamW are our own, and the same for every batch. Several processes may round the batch
+    further.
     """
     if not recipe.paired:
         return recipe
@@ -113,7 +117,10 @@ def fitted(recipe: Recipe, bags: np.ndarray, groups: np.ndarray) -> Recipe:
 
 
 def gentle(source: str) -> dict[str, Any]:
-    """The optimiser of a quick or standard pretraining, the same for every method: AdamW; our own settings, of no paper."""
+    """Return the optimiser of a quick or standard pretraining, the same for every method.
+
+    AdamW; our own settings, of no paper.
+    """
     adapting = source != "task"
     return {
         "batch": 64,
