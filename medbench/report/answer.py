@@ -25,10 +25,13 @@ ALPHA = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Of one board and metric. best: the best line at the most labels, and what is not told from it. since: the smallest budget from which on the best
-    is among these and every other line is told from it. score, corrected: the best's, as it is and for having been chosen. next: the line among
-    `best` that is nearest to being told from the first, and what keeps it; None where nothing is left to tell. weights: of the lines at these
-    labels, those that were pretrained, or drawn, once.
+    """Hold what a user should take from one board and metric.
+
+    best: the best line at the most labels, and what is not told from it. since: the smallest budget
+    from which on the best is among these and every other line is told from it. score, corrected:
+    the best's, as it is and for having been chosen. next: the line among `best` that is nearest to
+    being told from the first, and what keeps it; None where nothing is left to tell. weights: of
+    the lines at these labels, those that were pretrained, or drawn, once.
     """
 
     board: Leaderboard
@@ -43,7 +46,11 @@ class Answer:
 
     @property
     def sentence(self) -> str:
-        """`with all labels concat has the best AUC (0.901; ...), and micle cannot be told from it; to tell it ...`"""
+        """Write the answer as one sentence.
+
+        As `with all labels concat has the best AUC (0.901; ...), and micle cannot be told from it;
+        to tell it ...`
+        """
         first = f"{self.board.called(self.best[0])} has the best {METRICS[self.metric].title}"
         return f"with {self._labels()} {first} ({self._score()}){self._others()}; {self._more()}."
 
@@ -67,7 +74,7 @@ class Answer:
         return f"{said}; {number_text(self.corrected)} once corrected for having been chosen among {self.lines}"
 
     def _others(self) -> str:
-        """What is told from the best, and what is not."""
+        """Write what is told from the best, and what is not."""
         _, *ties = map(self.board.called, self.best)
         if not ties:
             others = f"all of the {self.lines - 1} others are" if self.lines > 2 else "the other is"
@@ -105,7 +112,10 @@ class Answer:
 
 
 def answers(boards: Sequence[Leaderboard], metric: str | None = None) -> list[str]:
-    """The sentence of each board, with its title. metric: None: each task's primary one."""
+    """Write the sentence of each board, with its title.
+
+    metric: None: each task's primary one.
+    """
     found = []
     for board in boards:
         made = answer(board, board.shown(metric))

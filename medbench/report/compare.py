@@ -50,10 +50,11 @@ def compare(
     family: Family = ALL_PAIRS,
     budgets: Collection[str] = (),
 ) -> list[PairwiseComparison]:
-    """The comparisons of a family of complete lines, see `leaderboard.comparisons`.
+    """Compare a family of complete lines, see `leaderboard.comparisons`.
 
-    margin: what is too small to matter, in the metric's own unit. n_permutations: 0, or so many for a permutation test beside each.
-    budgets: only at these. progress(stage, done, total): called while it works.
+    margin: what is too small to matter, in the metric's own unit. n_permutations: 0, or so many for
+    a permutation test beside each. budgets: only at these. progress(stage, done, total): called
+    while it works.
     """
     with calling(progress):
         made = comparisons(board, metric, family, margin, budgets=budgets)
@@ -134,7 +135,10 @@ def names(board: Leaderboard, first: LeaderboardEntry, second: LeaderboardEntry)
 
 
 def _references(board: Leaderboard, metric: str) -> list[LeaderboardEntry]:
-    """The best line with the most labels, and the supervised ones beside it: whose scores a reader wants to reach with fewer."""
+    """Return the best line with the most labels, and the supervised ones beside it.
+
+    A reader wants to reach their scores with fewer labels.
+    """
     last = board.at(board.budgets()[-1])
     found = marks(board, metric)
     return [line for line in last if found[line].sign == "*" or line.cell.method == "supervised"]
@@ -184,13 +188,16 @@ def label_savings(
 
 
 def line_names(board: Leaderboard, *lines: LeaderboardEntry) -> list[str]:
-    """The method of each, and the words in which the board's lines differ."""
+    """Name each line by its method, and the words in which the board's lines differ."""
     return [board.called(line) for line in lines]
 
 
 def _permuted(board: Leaderboard, metric: str, a: LeaderboardEntry, b: LeaderboardEntry, n_permutations: int) -> float:
-    """The group-wise permutation test of one pair, on the draws that both have, as their difference is. Where they share fewer than two each run stands
-    equally often, against a line of one run every draw. The exchange of nothing is the first column, so that what was seen is computed as the rest is.
+    """Run the group-wise permutation test of one pair.
+
+    On the draws that both have, as their difference is. Where they share fewer than two each run
+    stands equally often, against a line of one run every draw. The exchange of nothing is the first
+    column, so that what was seen is computed as the rest is.
     """
     kind = board.about["kind"]
     target = a.stores[0].target(a.rows[0].provenance["target"])

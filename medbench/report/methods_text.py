@@ -31,7 +31,7 @@ class MethodsText(NamedTuple):
 
 
 def methods_text(boards: Sequence[Leaderboard]) -> MethodsText:
-    """What was done, in words. States only what rows and plan hold."""
+    """Write what was done, in words. It states only what rows and plan hold."""
     everywhere, boards = boards, at_home(boards)
     rows = [row for board in boards for line in board.lines for row in line.rows]
     cited = _Cited()
@@ -91,7 +91,7 @@ def _data(boards: Sequence[Leaderboard], cited: _Cited) -> str:
 
 
 def _task(name: str) -> Task | None:
-    """The task as it is registered; None for a folder of the user's, or one that was."""
+    """Return the task as it is registered; None for a folder of the user's, or one that was."""
     head = name.partition(":")[0]
     known = registry.tasks().get(name) or registry.tasks().get(head)
     return known or (registry.task(name) if head in registry.families() and head != "folder" else None)
@@ -185,7 +185,7 @@ def _classes(boards: Sequence[Leaderboard]) -> list[str]:
 
 
 def _elsewhere(boards: Sequence[Leaderboard], cited: _Cited) -> list[str]:
-    """What the fitted models were scored on beside the tasks' own parts."""
+    """Write what the fitted models were scored on beside the tasks' own parts."""
     found = []
     for board in (board for board in boards if board.shift.get("kind") == "data"):
         images, groups = board.about["parts"][board.target]

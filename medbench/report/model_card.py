@@ -20,8 +20,11 @@ UNKNOWN = "not known to medbench"
 
 @dataclass(frozen=True)
 class Making:
-    """How a model was exported. command: without places. of_run: the folder's own commands. difference: of the new fit's probabilities from the saved
-    ones; written: of the folder's, on `tried` test images."""
+    """Hold how a model was exported.
+
+    command: without places. of_run: the folder's own commands. difference: of the new fit's
+    probabilities from the saved ones; written: of the folder's, on `tried` test images.
+    """
 
     command: str
     of_run: Sequence[str]
@@ -56,7 +59,7 @@ def _section(title: str, lines: Iterable[str]) -> list[str]:
 
 
 def _entry(choice: ModelChoice) -> Task | None:
-    """The task as it is registered; None for a folder of the user's own."""
+    """Return the task as it is registered; None for a folder of the user's own."""
     return registry.tasks().get(choice.row.cell.task.partition(":")[0])
 
 
@@ -176,7 +179,7 @@ def _reached(choice: ModelChoice, specificity: float, sensitivity: float) -> dic
 
 
 def _known(choice: ModelChoice) -> list[str]:
-    """Marks of data and encoder (leaks, copies, shortcuts), and how it was chosen."""
+    """Write the marks of data and encoder (leaks, copies, shortcuts), and how it was chosen."""
     board = replace(choice.board, lines=[choice.line])
     texts = [*map(str, notes(board)), *(str(mark) for mark in choice.board.about.get("audit", ())), *choice.said]
     return [f"- {in_markdown(text)}" for text in dict.fromkeys(texts)] or ["Nothing was found that is marked."]

@@ -16,8 +16,11 @@ from medbench.stats.metrics import METRICS
 
 @dataclass(frozen=True, eq=False)
 class ModelChoice:
-    """A line and its row. held_out: the primary metric of the held-out scores, mean over draws, of each line that was chosen among; {} where one
-    line was named. said: what a user must know of the choice."""
+    """Hold a line and its row.
+
+    held_out: the primary metric of the held-out scores, mean over draws, of each line that was
+    chosen among; {} where one line was named. said: what a user must know of the choice.
+    """
 
     board: Leaderboard
     line: LeaderboardEntry
@@ -28,9 +31,10 @@ class ModelChoice:
 
 
 def choose(boards: Sequence[Leaderboard], seed: int, why_not: Callable[[Cell], str]) -> ModelChoice:
-    """The named line, or the best of them at the largest budget, and the row of that seed. why_not: what keeps a line from being a model, "".
+    """Choose the named line, or the best of them at the largest budget, and that seed's row.
 
-    The scored set decides nothing: where its best line is another, `said` tells. Raises UserError where no line can be a model.
+    why_not: what keeps a line from being a model, "". The scored set decides nothing: where its
+    best line is another, `said` tells. Raises UserError where no line can be a model.
     """
     home = at_home(boards)
     if len(home) != 1:
@@ -85,7 +89,10 @@ def _row(line: LeaderboardEntry, seed: int) -> tuple[Row, Store]:
 
 
 def held_out_score(line: LeaderboardEntry, metric: str, kind: Kind) -> float:
-    """A metric of the scores inside the labelled subset, mean over draws; NaN where a draw has none, or too few for the metric."""
+    """Compute a metric of the scores inside the labelled subset, mean over draws.
+
+    NaN where a draw has none, or too few for the metric.
+    """
     found = []
     for row, store in zip(line.rows, line.stores, strict=True):
         scores = store.scores(row)

@@ -46,8 +46,11 @@ class Change:
 
 @dataclass(frozen=True)
 class CellFinding:
-    """One cell's answer. changes: beyond tolerance, largest first. nearest: the largest difference of all, in tolerances. reason: in words, for
-    what is no matter of metrics. line: of the reference, 0 where it has none."""
+    """Hold one cell's answer.
+
+    changes: beyond tolerance, largest first. nearest: the largest difference of all, in tolerances.
+    reason: in words, for what is no matter of metrics. line: of the reference, 0 where it has none.
+    """
 
     cell: Cell
     status: str

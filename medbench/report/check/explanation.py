@@ -40,8 +40,11 @@ APART = "#"  # in `Explanation.cause`, where its text has the distance
 
 @dataclass(frozen=True)
 class Explanation:
-    """parts: those that can be the cause, one where it can be told. text: what was seen, in words. also: what differs beside it. apart: by how much
-    the sketches of two arrays differ, where that was seen; cause: `text` without that number, the same for all cells of one cause.
+    """Explain why a cell differs.
+
+    parts: those that can be the cause, one where it can be told. text: what was seen, in words.
+    also: what differs beside it. apart: by how much the sketches of two arrays differ, where that
+    was seen; cause: `text` without that number, the same for all cells of one cause.
     """
 
     parts: tuple[str, ...]
@@ -56,7 +59,10 @@ class Explanation:
 
 
 def explain(then: Row, now: Row, repeatability: Repeatability, *, beyond: bool = True) -> Explanation:
-    """The part that moved between a reference row and its like. beyond: whether metrics moved, so that something must have."""
+    """Find the part that moved between a reference row and its like.
+
+    beyond: whether metrics moved, so that something must have.
+    """
     found = row_differences(then, now, repeatability)
     around = [(part, text) for part, text in found if part in ("library", "device")]
     stated = [(part, text) for part, text in found if part not in ("library", "device")]
@@ -75,8 +81,11 @@ def explain(then: Row, now: Row, repeatability: Repeatability, *, beyond: bool =
 
 
 def _leading(stated: Sequence[tuple[str, str]], then: Row, now: Row) -> tuple[str, ...]:
-    """The first part that differs. A changed preprocessing changes the identity of weights that state it, or were trained with it: it is named
-    before them, and without them where what was loaded is the same."""
+    """Return the first part that differs.
+
+    A changed preprocessing changes the identity of weights that state it, or were trained with it:
+    it is named before them, and without them where what was loaded is the same.
+    """
     moved = sorted({part for part, _ in stated}, key=PARTS.index)
     if moved[:2] == ["weights", "preprocessing"]:
         return ("preprocessing",) if _same_tensors(then.provenance, now.provenance) else ("preprocessing", "weights")
@@ -91,7 +100,7 @@ def row_differences(then: Row, now: Row, repeatability: Repeatability = Repeatab
 
 
 def another_cell(cell: Cell, fresh: Sequence[Cell]) -> Explanation | None:
-    """The new cell that differs from a missing one in one field alone, and which part that is."""
+    """Find the new cell that differs from a missing one in one field alone, and that part."""
     for other in fresh:
         changed = [name for name, value in asdict(cell).items() if getattr(other, name) != value]
         if len(changed) == 1:
@@ -164,7 +173,7 @@ def _weights(then: Row, now: Row, moved: Sequence[Difference], repeatability: Re
 
 
 def _other_weights(then: Row, now: Row, repeatability: Repeatability) -> str:
-    """What differs between two weights of other hashes, where their tensors tell."""
+    """Say what differs between two weights of other hashes, where their tensors tell."""
     a, b = then.provenance, now.provenance
     name = str(b.get("weights")) if a.get("weights") == b.get("weights") else f"{b.get('weights')}, was {a.get('weights')}"
     if _same_tensors(a, b):
@@ -221,7 +230,10 @@ def _surroundings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str,
 
 
 def other_kind(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """What makes two rows' last digits incomparable: another kind of device (cpu, cuda) or another precision."""
+    """Say what makes two rows' last digits incomparable.
+
+    Another kind of device (cpu, cuda) or another precision.
+    """
     kinds = [{made["device_kind"] for made in _machines(p)} for p in (a, b)]
     found = [f"{b.get('device')}, was {a.get('device')}"] if kinds[0] != kinds[1] else []
     return found + [f"precision {b[name]}, was {a[name]}" for name in ("precision",) if name in a and name in b and a[name] != b[name]]

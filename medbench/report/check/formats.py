@@ -19,7 +19,10 @@ COLOURS = {"worse": "red", "better": "magenta", "not comparable": "yellow", "mis
 
 
 def check_terminal(comparison: Comparison, *, explained: bool = False) -> list[RenderableType]:
-    """The cells that are not the same, worst first, and a line that sums up; with `explained`, which part moved and how often."""
+    """Draw the cells that are not the same, worst first, and a line that sums up.
+
+    With `explained`, which part moved and how often.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -51,7 +54,7 @@ def check_terminal(comparison: Comparison, *, explained: bool = False) -> list[R
 
 
 def explanations(comparison: Comparison) -> list[str]:
-    """A line for each cause: the part, what was seen, in how many cells."""
+    """Write a line for each cause: the part, what was seen, in how many cells."""
     causes: dict[tuple[str, str], list[CellFinding]] = {}
     for finding in comparison.findings:
         if finding.status in RED and finding.explanation:

@@ -15,8 +15,11 @@ from medbench.stats.array_sketch import PROJECTIONS
 
 @dataclass(frozen=True)
 class Given:
-    """rows: one for each cell, in the order of the file, the last where there are several. lines: of each in its file, from 1. failures: why a
-    cell has no row. file: where they were read."""
+    """Hold rows to compare.
+
+    rows: one for each cell, in the order of the file, the last where there are several. lines: of
+    each in its file, from 1. failures: why a cell has no row. file: where they were read.
+    """
 
     file: Path
     rows: Mapping[Cell, Row]
@@ -25,8 +28,10 @@ class Given:
 
 
 def read_rows(place: Path, then: str = "medbench run --out FOLDER writes FOLDER/rows.jsonl") -> Given:
-    """The rows of a results folder (those of its plan, where it has one) or of a file. Raises UserError; then: what it says to do next where
-    there are none."""
+    """Read the rows of a results folder (those of its plan, where it has one) or of a file.
+
+    Raises UserError; then: what it says to do next where there are none.
+    """
     plan = Store(place).plan().cells if place.is_dir() else ()
     file = place / "rows.jsonl" if place.is_dir() else place
     if not file.is_file() and not plan:
@@ -63,7 +68,10 @@ _SKETCHES = ("tensors", "pixels", "input", "features", "probabilities")
 
 
 def _check_sketches(provenance: Mapping[str, Any]) -> None:
-    """Raises TypeError or ValueError where what a row says of its stages is not what is compared."""
+    """Check that what a row says of its stages is what is compared.
+
+    Raises TypeError or ValueError.
+    """
     stages = [provenance.get("scores", {})]
     for made in provenance.get("features", []):
         checked(made or {}, {}, "features")

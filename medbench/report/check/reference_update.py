@@ -31,7 +31,7 @@ def update(reference: Path, given: Given, *, board: Path | None = None) -> None:
 
 
 def write_reference(file: Path, text: str) -> None:
-    """A file, whole or not at all. Raises UserError."""
+    """Write a file, whole or not at all. Raises UserError."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write.write(file, lambda partial: partial.write_text(text, encoding="utf-8"))

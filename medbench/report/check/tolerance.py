@@ -27,15 +27,22 @@ BOUNDS = ("value", "low", "high")
 
 @dataclass(frozen=True)
 class Repeatability:
-    """What was measured. spread: "task data method protocol" -> name -> largest range over the environments; of `auc`, `auc low` and `auc high`
-    in the metric's own unit, of `features` and `scores` as `array_sketch.distance`."""
+    """Hold the measured spread of equal runs.
+
+    spread: "task data method protocol" -> name -> largest range over the environments; of `auc`,
+    `auc low` and `auc high` in the metric's own unit, of `features` and `scores` as
+    `array_sketch.distance`.
+    """
 
     spread: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     environments: Sequence[Mapping[str, Any]] = ()
 
     @staticmethod
     def beside(reference: Path) -> Repeatability:
-        """What lies beside a reference's rows; nothing where none was measured. Raises UserError."""
+        """Read what lies beside a reference's rows; nothing where none was measured.
+
+        Raises UserError.
+        """
         file = reference.with_name(NAME)
         if not file.is_file():
             return Repeatability()
@@ -48,7 +55,10 @@ class Repeatability:
             raise UserError(f"{file} is not a repeatability of medbench ({error!r}).", then=then) from error
 
     def of(self, row: Row, name: str) -> float:
-        """The measured range of `name`: of this task, method and protocol; where they are new, the largest of this protocol."""
+        """Return the measured range of `name` of this task, method and protocol.
+
+        Where they are new, the largest of this protocol.
+        """
         found = self.spread.get(row_key(row))
         if found is None:
             like = [of for other, of in self.spread.items() if other.rpartition(" ")[2] == row.cell.protocol]
@@ -70,7 +80,7 @@ class Repeatability:
         return apart > max(ROUNDING, FACTOR * self.of(row, name))
 
     def text(self) -> str:
-        """The content of a file, with its checksum."""
+        """Write the content of a file, with its checksum."""
         environments = [dict(sorted(entry.items())) for entry in self.environments]
         spread = {key: dict(sorted(of.items())) for key, of in sorted(self.spread.items())}
         return with_checksum({"environments": environments, "spread": spread}, indent=1).decode() + "\n"
@@ -125,7 +135,10 @@ def _squares(counts: Sequence[int]) -> float:
 
 
 def measure(runs: Sequence[Given]) -> Repeatability:
-    """The spread of one commit's rows over several runs of one study. Raises UserError where they are not that."""
+    """Measure the spread of one commit's rows over several runs of one study.
+
+    Raises UserError where they are not that.
+    """
     if len(runs) < 2:
         raise UserError(
             "A spread needs the rows of two runs at least.", then="medbench check --measure --rows A --rows B --against rows.jsonl"
@@ -151,7 +164,10 @@ def measure(runs: Sequence[Given]) -> Repeatability:
 
 
 def _refuse_copies(runs: Sequence[Given]) -> None:
-    """Raises UserError for two runs that are one: a copy repeats nothing, and its spread of 0 would make every later difference a regression."""
+    """Raise UserError for two runs that are one.
+
+    A copy repeats nothing, and its spread of 0 would make every later difference a regression.
+    """
     for one, other in combinations(runs, 2):
         shared = [cell for cell in one.rows if cell in other.rows]
         same = [cell for cell in shared if _computed(one.rows[cell]) == _computed(other.rows[cell])]
@@ -161,12 +177,15 @@ def _refuse_copies(runs: Sequence[Given]) -> None:
 
 
 def _computed(row: Row) -> tuple[Any, ...]:
-    """What no second run repeats: the seconds of all stages and the memory, and where it was."""
+    """Return what no second run repeats.
+
+    The seconds of all stages and the memory, and where it was.
+    """
     return row.cost, row.provenance.get("device"), row.provenance.get("versions")
 
 
 def _widths(rows: Sequence[Row]) -> dict[str, float]:
-    """The largest difference between two of the rows of one cell, for everything that has a tolerance."""
+    """Return the largest difference between two rows of one cell, for all that has a tolerance."""
     found: dict[str, float] = {}
     for metric in rows[0].metrics:
         for bound in BOUNDS:
@@ -187,7 +206,10 @@ def _widths(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def sketched(row: Row, name: str) -> list[list[float]]:
-    """The row's sketches of its `scores`, or of each member's `features`, `pixels` or `input`; [] where it has none."""
+    """Return the row's sketches of its `scores`, or of each member's stages.
+
+    These are `features`, `pixels` or `input`; [] where it has none.
+    """
     if name == "scores":
         scores = row.provenance.get("scores", {}).get("probabilities")
         return [scores] if scores else []

@@ -45,9 +45,12 @@ class Cases:
 
 
 def by_case(answers: LinePredictions) -> Cases:
-    """A case's probability is the mean of its images'. It is decided for the class of the largest mean probability, a label from 0.5 on. Its label
-    is that of its images, and by `answers.cases` where they have several; unknown (NaN) where an image's is, unless the rule is `any` and another
-    image has it. Raises ValueError where the bags are not known.
+    """Score cases: a case's probability is the mean of its images'.
+
+    It is decided for the class of the largest mean probability, a label from 0.5 on. Its label is
+    that of its images, and by `answers.cases` where they have several; unknown (NaN) where an
+    image's is, unless the rule is `any` and another image has it. Raises ValueError where the bags
+    are not known.
     """
     if answers.bags is None:
         raise ValueError("the bags of these answers are not known")
@@ -74,7 +77,10 @@ def by_case(answers: LinePredictions) -> Cases:
 
 
 def _extremes(labels: np.ndarray, case: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The lowest and the highest label among the images of each of n cases; of a label that no image knows, inf and -inf."""
+    """Return the lowest and the highest label among the images of each of n cases.
+
+    Of a label that no image knows, inf and -inf.
+    """
     ends = (np.inf, -np.inf) if labels.ndim == 2 else (labels.max(), labels.min())
     low, high = (np.full((n, *labels.shape[1:]), end) for end in ends)
     np.fmin.at(low, case, labels)

@@ -33,11 +33,13 @@ CASE_COLUMNS = (
 
 
 def cases(line: LeaderboardEntry | LinePredictions) -> pd.DataFrame:
-    """One row a metric of the leaderboard, columns CASE_COLUMNS: on so many images, on the cases that they are, and case minus image on the same
-    resamples, each with its 95 % interval over groups and draws; ece has no gain, as chance makes it larger on fewer. `attrs["said"]`: the
-    sentences of `case_notes`.
+    """Score a line by case and by image, one row per metric, columns CASE_COLUMNS.
 
-    Empty where bags were not saved, where no case has two images, and where no case has one label. Raises UserError where the line is not complete.
+    On so many images, on the cases that they are, and case minus image on the same resamples, each
+    with its 95 % interval over groups and draws; ece has no gain, as chance makes it larger on
+    fewer. `attrs["said"]`: the sentences of `case_notes`. Empty where bags were not saved, where no
+    case has two images, and where no case has one label. Raises UserError where the line is not
+    complete.
     """
     import pandas as pd
 
@@ -60,7 +62,10 @@ def case_records(line: LeaderboardEntry | LinePredictions) -> tuple[list[dict[st
 
 
 def case_notes(found: Cases, group: str = "bag") -> list[str]:
-    """What a case is, of which group, what becomes of cases of several labels, and what is left out on both sides."""
+    """Say what a case is, what becomes of cases of several labels, and what is left out.
+
+    Of which group a case is; left out on both sides.
+    """
     several = found.answers.kind == "multilabel"
     said = [f"A case is the images of one {group}, its probability their mean."]
     if found.mixed:

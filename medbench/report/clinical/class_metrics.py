@@ -107,7 +107,10 @@ def _trials(answers: LinePredictions, c: int, known: np.ndarray, positive: np.nd
 def _reference(
     answers: LinePredictions, metric: str, known: np.ndarray, positive: np.ndarray, trials: dict[str, int]
 ) -> stats.ReferenceVariance | None:
-    """What is known of the variance of one class's metric: of a share, and of its AUC; None of others."""
+    """Return what is known of the variance of one class's metric.
+
+    Of a share, and of its AUC; None of others.
+    """
     if metric in trials:
         return stats.reference("accuracy", (trials[metric],), trials[metric])
     sides = [len(np.unique(answers.groups[known[which]])) for which in (~positive, positive)]
@@ -115,7 +118,10 @@ def _reference(
 
 
 def _all_or_none(share: float, n: int) -> tuple[float, float]:
-    """The exact 95 % interval of a share of n that is 1 or 0; NaN of another, or of none."""
+    """Return the exact 95 % interval of a share of n that is 1 or 0.
+
+    NaN of another, or of none.
+    """
     if n == 0 or share not in (0.0, 1.0):
         return float("nan"), float("nan")
     far = 0.025 ** (1 / n)
@@ -143,7 +149,7 @@ def _measured(
 
 
 def check_shares(specificity: float, sensitivity: float) -> None:
-    """Raises UserError for what is no share."""
+    """Raise UserError for a number that is no share."""
     for name, value in (("specificity", specificity), ("sensitivity", sensitivity)):
         if not 0 < value < 1:
             raise UserError(f"A {name} lies between 0 and 1, both excluded; given {value:g}.", then=f"medbench clinical --{name} 0.9")

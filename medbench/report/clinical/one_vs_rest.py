@@ -20,7 +20,10 @@ def agreement(positive: np.ndarray, decided: np.ndarray, weights: np.ndarray) ->
 
 
 def agreements(positive: np.ndarray, decisions: Sequence[np.ndarray], weights: np.ndarray) -> list[dict[str, np.ndarray]]:
-    """The same of several decisions on the same images, at little more than the cost of one."""
+    """Compute the same of several decisions on the same images at once.
+
+    At little more than the cost of one.
+    """
     kind = np.float32 if int(weights.max(initial=0)) * len(weights) < _EXACT else np.float64
     parts = np.stack([np.ones_like(positive), positive, *(part for decided in decisions for part in (decided, positive & decided))]).astype(
         kind
@@ -76,9 +79,10 @@ def above_for_specificity(positive: np.ndarray, scores: np.ndarray, specificity:
 
 
 def least_for_sensitivity(positive: np.ndarray, scores: np.ndarray, sensitivity: float) -> float:
-    """The threshold t at which "scores >= t is positive" has at least that sensitivity on these images, and the largest specificity.
+    """Return the threshold t at which "scores >= t is positive" has at least that sensitivity.
 
-    It is the score of a positive. NaN with fewer than 1 / (1 - sensitivity) positives. Shapes as above.
+    And the largest specificity on these images. It is the score of a positive. NaN with fewer than
+    1 / (1 - sensitivity) positives. Shapes as above.
     """
     found = np.sort(scores[positive])[::-1]
     if len(found) * (1 - sensitivity) < 1 - 1e-9:

@@ -19,10 +19,13 @@ Rule = Callable[[np.ndarray, np.ndarray, float], float]
 def operating_points(
     draw: Draw, classes: Sequence[str], kind: Kind, *, specificity: float = 0.9, sensitivity: float = 0.9
 ) -> dict[str, Any]:
-    """temperature (None: too little was held out), held_out_images, and points: "sensitivity-0.9" and "specificity-0.9" -> compare, the sign
-    between a score and its threshold, and thresholds, class -> number or None. Of a binary task its second class alone has one.
+    """Choose the temperature and the thresholds of a model from held-out scores.
 
-    Each class stands against the rest. Chosen by the rules of `class_metrics.per_class`, never by the scored set. Raises UserError for no share.
+    temperature (None: too little was held out), held_out_images, and points: "sensitivity-0.9" and
+    "specificity-0.9" -> compare, the sign between a score and its threshold, and thresholds, class
+    -> number or None. Of a binary task its second class alone has one. Each class stands against
+    the rest. Chosen by the rules of `class_metrics.per_class`, never by the scored set. Raises
+    UserError for no share.
     """
     check_shares(specificity, sensitivity)
     named: dict[str, tuple[Rule, float, str]] = {

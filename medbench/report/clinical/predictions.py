@@ -15,8 +15,11 @@ from medbench.stats import splits
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """One row's scores. probabilities (M, C) float64, decisions (M,) or (M, C). held (n, C) float64 and held_labels (n,) or (n, C): the scores
-    inside the labelled subset; None where nothing was held out."""
+    """Hold one row's scores.
+
+    probabilities (M, C) float64, decisions (M,) or (M, C). held (n, C) float64 and held_labels (n,)
+    or (n, C): the scores inside the labelled subset; None where nothing was held out.
+    """
 
     probabilities: np.ndarray
     decisions: np.ndarray
@@ -44,7 +47,7 @@ class LinePredictions:
     cases: CaseRule = "same"
 
     def take(self, which: np.ndarray) -> LinePredictions:
-        """The images at `which` (index or mask); the labelled subset's scores stay."""
+        """Return the images at `which` (index or mask); the labelled subset's scores stay."""
         draws = [replace(draw, probabilities=draw.probabilities[which], decisions=draw.decisions[which]) for draw in self.draws]
         return replace(
             self,
@@ -61,7 +64,10 @@ class LinePredictions:
         return positives(self.labels, c)
 
     def each(self) -> Iterator[int]:
-        """The classes that are reported: of a binary task the second alone, as the first is its mirror image."""
+        """Return the classes that are reported.
+
+        Of a binary task the second alone, as the first is its mirror image.
+        """
         yield from [1] if self.kind == "binary" else range(len(self.classes))
 
     def sample(
@@ -90,7 +96,10 @@ def positives(labels: np.ndarray, c: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_predictions(line: LeaderboardEntry) -> LinePredictions:
-    """Raises UserError for a line that is not complete, and where the folder holds no predictions."""
+    """Read the predictions of a line.
+
+    Raises UserError for a line that is not complete, and where the folder holds no predictions.
+    """
     if not line.complete or not line.rows:
         raise UserError(f"{line.name} at {line.cell.labels} labels is not finished ({line.status}).", then="medbench run, the same command")
     cell, store = line.cell, line.stores[0]

@@ -26,13 +26,16 @@ def recalibration(logits: np.ndarray, positive: np.ndarray, weights: np.ndarray)
 
 
 def without_slope(logits: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(R,) bool: whether a threshold separates the classes of a resample, both may lie on it, or one class is absent: then the likelihood grows
-    without an end (Albert & Anderson 1984, Biometrika 71:1), or does not depend on a slope.
+    """Tell, (R,) bool, which resamples have no recalibration slope.
+
+    A threshold separates the classes of a resample, both may lie on it, or one class is absent:
+    then the likelihood grows without an end (Albert & Anderson 1984, Biometrika 71:1), or does not
+    depend on a slope.
     """
     drawn = weights > 0
 
     def ends(members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The lowest and the highest logit among the drawn members, a resample."""
+        """Return the lowest and the highest logit among the drawn members, per resample."""
         z, there = logits[members, None], drawn[members]
         return np.where(there, z, np.inf).min(0, initial=np.inf), np.where(there, z, -np.inf).max(0, initial=-np.inf)
 

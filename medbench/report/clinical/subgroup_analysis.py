@@ -32,8 +32,10 @@ _MEANS = ("auc", "f1", "balanced_accuracy")  # means over classes: taken over th
 
 
 def bands(name: str, column: np.ndarray) -> np.ndarray | None:
-    """(M,) str: which subgroup each image is in, by the levels of `metadata_levels`; a missing value is "unknown". None where the column makes none:
-    one subgroup, or more than 20."""
+    """Return the subgroup of each image, (M,) str, by the levels of `metadata_levels`.
+
+    A missing value is "unknown". None where the column makes none: one subgroup, or more than 20.
+    """
     named = metadata_levels.read_levels(name, column).named(UNKNOWN)
     return named if 2 <= len(np.unique(named)) <= MOST_LEVELS else None
 

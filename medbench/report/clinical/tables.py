@@ -32,8 +32,10 @@ _DECISIONS = {"recall": "recall", "precision": "precision", "specificity": "spec
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """One table as plain words: its title, header and body, and what a reader must know. frame: the numbers behind it. bold: which lines
-    of the body a terminal makes bold, where any.
+    """Hold one table as plain words.
+
+    Its title, header and body, and what a reader must know. frame: the numbers behind it. bold:
+    which lines of the body a terminal makes bold, where any.
     """
 
     title: str
@@ -47,9 +49,10 @@ class Sheet:
 def best_lines(
     boards: Sequence[Leaderboard], method: str | None, labels: str | None, protocol: str | None, target: str | None, metric: str | None
 ) -> list[tuple[Leaderboard, LeaderboardEntry]]:
-    """The best complete line of each leaderboard among those asked for, at the largest budget asked for. Raises UserError where none is.
+    """Return the best complete line of each leaderboard among those asked for.
 
-    target: the name of the scored set; default: the test (else val) part alone, where there is one.
+    At the largest budget asked for. Raises UserError where none is. target: the name of the scored
+    set; default: the test (else val) part alone, where there is one.
     """
     targets = sorted({board.target for board in boards})
     own = [name for name in ("test", "val") if name in targets][:1] or targets
@@ -249,7 +252,7 @@ def _calibration(answers: LinePredictions) -> Sheet:
 
 
 def _calibrated(row: dict[str, Any], signed: bool) -> str:
-    """A number, with the reason where it, or its interval, is undefined."""
+    """Write a number, with the reason where it, or its interval, is undefined."""
     number = _number(row, 3, signed)
     return number if not row["note"] else row["note"] if number == number_format.NONE else f"{number}, {row['note']}"
 
@@ -278,7 +281,10 @@ def clinical_terminal(title: str, made: Sequence[Sheet]) -> list[Table | str]:
 
 
 def render_tables(made: Sequence[tuple[str, Sequence[Sheet]]], form: str) -> str:
-    """The tables of several lines as text: "markdown", "latex" or "csv" (one tidy table: line, table, then every frame's columns)."""
+    """Write the tables of several lines as "markdown", "latex" or "csv".
+
+    CSV is one tidy table: line, table, then every frame's columns.
+    """
     if form == "csv":
         import pandas as pd
 

@@ -27,11 +27,12 @@ _WORLDS = 200  # in which the probabilities are right; two hundred know their me
 
 
 def fit_temperature(draw: Draw, kind: Kind) -> float:
-    """The temperature T with the lowest log-loss on the held-out scores of the labelled subset, within RANGE; NaN where there are fewer than 20
-    images or one class alone. Several labels an image share one T, as single ones have too few positives.
+    """Fit the temperature T with the lowest log-loss on the held-out scores.
 
-    Probabilities become softmax(log p / T), of each label sigmoid(logit p / T) (Guo et al. 2017, section 4.2): no decision for the most probable
-    class changes.
+    Of the labelled subset, within RANGE; NaN where there are fewer than 20 images or one class
+    alone. Several labels an image share one T, as single ones have too few positives. Probabilities
+    become softmax(log p / T), of each label sigmoid(logit p / T) (Guo et al. 2017, section 4.2): no
+    decision for the most probable class changes.
     """
     if draw.held is None or draw.held_labels is None or len(draw.held) < MIN_HELD_OUT:
         return float("nan")
@@ -49,15 +50,18 @@ def fit_temperature(draw: Draw, kind: Kind) -> float:
 
 
 def calibration(line: LeaderboardEntry | LinePredictions) -> pd.DataFrame:
-    """One row a state and metric, columns CALIBRATION_COLUMNS. state: "before", "after" the temperature of `fit_temperature`, and "change", after
-    minus before on the same resamples; NaN after, where a draw has no temperature. "if calibrated": the ece that chance alone makes of so many
-    images, no interval.
+    """Describe calibration, one row per state and metric, columns CALIBRATION_COLUMNS.
 
-    temperature: mean and sd over draws, no interval (state "after"). ece: 15 bins, as the leaderboard. brier: mean over images of the sum over
-    classes of (p - y)^2; binary: of the second class alone; several labels: mean over all known pairs. log_loss: nats an image (a known pair).
-    slope, intercept (binary alone): of the logistic regression of the label on logit p over the scored set, 1 and 0 where calibrated (Cox
-    1958); a description of the set, nothing is corrected by it. NaN where a draw's scores separate the classes, and no interval where more
-    resamples do than an interval may lack: note says so, and is "" elsewhere. Raises UserError where the line is not complete.
+    state: "before", "after" the temperature of `fit_temperature`, and "change", after minus before
+    on the same resamples; NaN after, where a draw has no temperature. "if calibrated": the ece that
+    chance alone makes of so many images, no interval. temperature: mean and sd over draws, no
+    interval (state "after"). ece: 15 bins, as the leaderboard. brier: mean over images of the sum
+    over classes of (p - y)^2; binary: of the second class alone; several labels: mean over all
+    known pairs. log_loss: nats an image (a known pair). slope, intercept (binary alone): of the
+    logistic regression of the label on logit p over the scored set, 1 and 0 where calibrated (Cox
+    1958); a description of the set, nothing is corrected by it. NaN where a draw's scores separate
+    the classes, and no interval where more resamples do than an interval may lack: note says so,
+    and is "" elsewhere. Raises UserError where the line is not complete.
     """
     import pandas as pd
 
@@ -106,8 +110,11 @@ def _without_slope(sample: stats.Sample, labels: np.ndarray) -> str:
 
 
 def ece_if_calibrated(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The ECE to expect on these images if each was right with the probability that its confidence says, independently of the others (consistency
-    resampling, Bröcker & Smith 2007, Weather Forecast 22:651). labels (N,) or (N, C) with NaN where unknown, probabilities (N, C).
+    """Compute the ECE to expect on these images if the probabilities were right.
+
+    Each is right with the probability that its confidence says, independently of the others
+    (consistency resampling, Bröcker & Smith 2007, Weather Forecast 22:651). labels (N,) or (N, C)
+    with NaN where unknown, probabilities (N, C).
     """
     if labels.ndim == 2:
         p = probabilities[~np.isnan(labels)]

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 
 
 def attention_picture(maps: Mapping[str, np.ndarray], names: Sequence[str]) -> Figure:
-    """Maps side by side, as figure F1 of Truong et al. 2021: rows attend to columns, every value printed to two decimals, one scale from 0 to 1.
+    """Draw maps side by side, as figure F1 of Truong et al. 2021.
 
-    maps: title -> (k, k) float, rows sum to 1. names: of the k sources. Darker is more, so that the figure can be read in grey.
+    Rows attend to columns, every value printed to two decimals, one scale from 0 to 1. maps: title
+    -> (k, k) float, rows sum to 1. names: of the k sources. Darker is more, so that the figure can
+    be read in grey.
     """
     import matplotlib
     import seaborn

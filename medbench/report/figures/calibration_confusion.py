@@ -54,8 +54,11 @@ def reliability(boards: Sequence[Leaderboard], metric: str | None, width: str) -
 
 
 def calibration_curves(board: Leaderboard) -> dict[LeaderboardEntry, list[tuple[list[float], list[float]]]]:
-    """Of each finished line with the most labels: mean confidence and share of right answers, a number a bin that holds ten images a draw; as
-    given, then after each draw's temperature, where every draw has one."""
+    """Compute reliability curves of each finished line with the most labels.
+
+    Mean confidence and share of right answers, a number per bin that holds ten images a draw; as
+    given, then after each draw's temperature, where every draw has one.
+    """
     lines = _finished(board)
     labels = _labels(lines[0]) if lines else np.zeros(0)
     found: dict[LeaderboardEntry, list[tuple[list[float], list[float]]]] = {}
@@ -69,7 +72,10 @@ def calibration_curves(board: Leaderboard) -> dict[LeaderboardEntry, list[tuple[
 
 
 def attention(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
-    """A figure a fusion and task: what each member's token takes of each other's, mean over images and draws, at every label budget."""
+    """Draw a figure per fusion and task: what each member's token takes of each other's.
+
+    Mean over images and draws, at every label budget.
+    """
     from medbench.report.figures.attention_map import attention_picture
 
     found = []
@@ -93,8 +99,11 @@ def attention(boards: Sequence[Leaderboard], metric: str | None, width: str) -> 
 
 
 def confusion(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
-    """A figure a task: of each class, in percent, which class the images were taken for. The most labels, all draws together; of more than six
-    lines the best three. Several labels an image have no such matrix."""
+    """Draw a figure per task: which class the images of each class were taken for.
+
+    In percent. The most labels, all draws together; of more than six lines the best three. Several
+    labels an image have no such matrix.
+    """
     found, names = [], short_names(boards)
     for board in boards:
         (few,) = readable([board], metric, _MATRICES)
@@ -138,8 +147,11 @@ def _labels(line: LeaderboardEntry) -> np.ndarray:
 
 
 def _calibrations(board: Leaderboard, line: LeaderboardEntry, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Confidence in [0, 1] and whether the answer was right, of all draws one after another, as `metrics.score` takes them for `ece`; then the
-    same after each draw's temperature, where every draw has one."""
+    """Return confidences in [0, 1] and whether the answers were right.
+
+    Of all draws one after another, as `metrics.score` takes them for `ece`; then the same after
+    each draw's temperature, where every draw has one.
+    """
     kind, draws = board.about["kind"], [clinical.draw_of(scores) for scores in _scores(line)]
     given = [draw.probabilities for draw in draws]
     temperatures = [clinical.fit_temperature(draw, kind) for draw in draws]

@@ -14,9 +14,11 @@ FEW = 4  # lines that a figure shows in their own colours, each with its band; o
 
 
 def readable(boards: Sequence[Leaderboard], metric: str | None, most: int = MOST, also: Collection[str] = ()) -> list[Leaderboard]:
-    """The boards with the lines that a figure shows: all, or of more than `most` names the best with the most labels, `most` in all.
+    """Keep the lines that a figure has room for.
 
-    Of several boards those with the best mean place. also: names of lines that stay in any case, as the supervised baseline does.
+    All, or of more than `most` names the best with the most labels, `most` in all. Of several
+    boards those with the best mean place. also: names of lines that stay in any case, as the
+    supervised baseline does.
     """
     shown = {board: board.shown(metric) for board in boards}
     names = {line.name for board in boards for line in board.lines if shown[board] in line.plain}
@@ -49,7 +51,7 @@ def _best_first(shown: Mapping[Leaderboard, str]) -> list[str]:
 
 
 def left_out(boards: Sequence[Leaderboard], few: Sequence[Leaderboard]) -> str:
-    """What a figure of `few` must say, "" where they are all of `boards`."""
+    """Say what a figure of `few` leaves out, "" where they are all of `boards`."""
     of, n = (len({line.name for board in some for line in board.lines}) for some in (boards, few))
     base = any(line.cell.method == "supervised" for board in few for line in board.lines)
     best = f"{n} of {of} lines: the best with the most labels{', and the supervised baseline' if base else ''}" if n < of else ""
@@ -57,12 +59,12 @@ def left_out(boards: Sequence[Leaderboard], few: Sequence[Leaderboard]) -> str:
 
 
 def picked_of(boards: Sequence[Leaderboard]) -> str:
-    """What a figure of lines that a person picked says, "" of all lines."""
+    """Say what a figure of lines that a user picked must say, "" of all lines."""
     return "a selection of the lines" if any(board.selection for board in boards) else ""
 
 
 def baseline(board: Leaderboard, metric: str) -> LeaderboardEntry | None:
-    """The best line of `supervised` with the most labels, else the first line."""
+    """Return the best line of `supervised` with the most labels, else the first line."""
     lines = [line for line in board.at(board.budgets()[-1]) if metric in line.plain]
     known = [line for line in lines if line.cell.method == "supervised"] or lines[:1]
     return max(known, key=lambda line: line.merit(metric), default=None)

@@ -98,7 +98,7 @@ _INTERVALS: dict[tuple[bool, bool], Literal["band", "bars", ""]] = {
 
 
 def _across(ax: Axes, level: float, words: str) -> None:
-    """A dotted line at `level`, named above its left end."""
+    """Draw a dotted line at `level`, named above its left end."""
     ax.axhline(level, color="0.45", linewidth=0.8, linestyle=(0, (1, 1)), zorder=1)
     ax.annotate(
         without_mathtext(words), (0, level), (2, 1.5), ("axes fraction", "data"), "offset points", color="0.35", size=6, va="bottom"
@@ -106,8 +106,11 @@ def _across(ax: Axes, level: float, words: str) -> None:
 
 
 def heatmap(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
-    """Every line on every task: the number written, the shade its distance to the column's best. One task: its budgets; several: all labels.
-    Of more lines than a page has room for, the best by their mean place in the columns."""
+    """Draw every line on every task: the number written, the shade its distance to the best.
+
+    One task: its budgets; several: all labels. Of more lines than a page has room for, the best by
+    their mean place in the columns.
+    """
     from matplotlib.figure import Figure
 
     table = places(boards, metric=metric)
@@ -147,8 +150,11 @@ def heatmap(boards: Sequence[Leaderboard], metric: str | None, width: str) -> li
 
 
 def critical_difference(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
-    """Mean ranks over tasks with all labels; a bar joins what Nemenyi's test does not tell apart (Demsar 2006, figure 1). Of more than thirty
-    lines those of the best mean rank; ranks and tests are over all."""
+    """Draw mean ranks over tasks with all labels.
+
+    A bar joins what Nemenyi's test does not tell apart (Demsar 2006, figure 1). Of more than thirty
+    lines those of the best mean rank; ranks and tests are over all.
+    """
     from matplotlib.figure import Figure
 
     shown = {board: board.shown(metric) for board in boards}
@@ -294,7 +300,7 @@ def seconds_of(line: LeaderboardEntry) -> float:
 
 
 def _plain_ticks(ax: Axes) -> None:
-    """A logarithmic axis of less than a decade or two reads better in numbers than in powers."""
+    """Label a logarithmic axis of less than a decade or two in numbers, not in powers."""
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -314,7 +320,7 @@ def _mean(table: Places, row: tuple[str, ...], column: tuple[str, ...]) -> float
 
 
 def _differing(boards: Sequence[Leaderboard]) -> list[str]:
-    """The axes beside the method in which lines of one board differ."""
+    """Return the axes beside the method in which lines of one board differ."""
     found = [axis for board in boards for axis in shown_axes(board.lines)]
     return [axis for axis in dict.fromkeys(found) if axis != "method"]
 

@@ -17,9 +17,10 @@ from medbench.stats.metrics import METRICS
 
 
 def shift(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
-    """A figure a task, with the most labels: means and 95 % intervals at home (level 0) and at each level; data sets beside home.
+    """Draw a figure per task: means and 95 % intervals at home (level 0) and at each level.
 
-    Bands where there are at most four lines, else bars; of more than twelve lines the best at home (`readable`).
+    With the most labels; data sets beside home. Bands where there are at most four lines, else
+    bars; of more than twelve lines the best at home (`readable`).
     """
     drawn = []
     for whole in at_home(boards):

@@ -82,8 +82,11 @@ def paper() -> Iterator[None]:
 
 
 def panels(count: int, width: str, *, height: float = 2.1, legend: int = 0, across: int = 1) -> tuple[Figure, list[Any], float]:
-    """(figure, its `count` axes, inches of its width). width: "column", "page", or "" for what the panels need; legend: lines of names below.
-    across: how many panels belong side by side."""
+    """Make (figure, its `count` axes, inches of its width).
+
+    width: "column", "page", or "" for what the panels need; legend: lines of names below. across:
+    how many panels belong side by side.
+    """
     from matplotlib.figure import Figure
 
     inches = WIDTHS[width or ("column" if count == 1 else "page")]
@@ -97,12 +100,15 @@ def panels(count: int, width: str, *, height: float = 2.1, legend: int = 0, acro
 
 
 def quiet(look: Look) -> Look:
-    """The same without a colour of its own, for a line that is there for comparison."""
+    """Return the style without a colour of its own, for a line that is there for comparison."""
     return replace(look, colour=GREY, stroke="-")
 
 
 def spread(places: Sequence[float], least: float, low: float = -np.inf) -> list[float]:
-    """The places moved apart until neighbours are `least` apart, each as little as its cluster allows, none below `low`. In the order given."""
+    """Move the places apart until neighbours are `least` apart.
+
+    Each as little as its cluster allows, none below `low`. In the order given.
+    """
     order = sorted(range(len(places)), key=lambda i: places[i])
     clusters: list[list[int]] = []
     for i in order:
@@ -196,7 +202,7 @@ def shaded(
 
 
 def without_mathtext(name: str) -> str:
-    """A user's name as it is: no mathematics between dollar signs."""
+    """Keep a user's name as it is: no mathematics between dollar signs."""
     return name.replace("$", r"\$")
 
 

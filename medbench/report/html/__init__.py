@@ -38,12 +38,14 @@ def build_page(
     progress: ProgressCallback | None = None,
     processes: int = 1,
 ) -> str:
-    """The page as text. A part whose inputs are not there is left out. The same results give the same bytes.
+    """Build the page as text.
 
-    metric: None: each task's primary one. margin: what is too small to matter, in the metric's own unit. images: show mistakes; data:
-    where the images are, as in `run`. only: as `table.only` takes it. processes: how many work on it at once (`fork_pool.each`). Raises UserError
-    for a metric that is not there, where nothing was planned, for images that are not there or not those that were scored; and as `table.only`.
-    progress(stage, done, total): called while it works.
+    A part whose inputs are missing is left out. The same results give the same bytes. metric: None:
+    each task's primary one. margin: what is too small to matter, in the metric's own unit. images:
+    show mistakes; data: where the images are, as in `run`. only: as `table.only` takes it.
+    processes: how many work on it at once (`fork_pool.each`). Raises UserError for a metric that is
+    not there, where nothing was planned, for images that are not there or not those that were
+    scored; and as `table.only`. progress(stage, done, total): called while it works.
     """
     with calling(progress):
         return _built(stores, metric, margin, images, data, only, processes)

@@ -21,13 +21,13 @@ DETAILED = 4  # tasks whose classes, cases and subgroups are worked out: each ta
 
 
 def best_entries(boards: Sequence[Leaderboard], metric: str | None) -> list[tuple[Leaderboard, LeaderboardEntry]]:
-    """The best line with the most labels of each board where all lines are there."""
+    """Return the best line with the most labels of each board where all lines are there."""
     signs = {board: marks(board, board.shown(metric)) for board in boards}
     return [(board, line) for board in boards for line in board.at(board.budgets()[-1]) if signs[board][line].sign == "*"]
 
 
 def titled(board: Leaderboard, line: LeaderboardEntry) -> str:
-    """What a table of one line stands under: all that tells it from the board's other lines."""
+    """Title a table of one line by all that tells it from the board's other lines."""
     return f"{board.title}: {short_names([board])[line.name]} at {line.cell.labels} labels"
 
 
@@ -183,7 +183,7 @@ def _calibrated(records: Records, who: str) -> Html:
 
 
 def _with_reason(estimate: list[Any], note: str) -> list[Any]:
-    """A number, with the reason where it, or its interval, is undefined."""
+    """Write a number, with the reason where it, or its interval, is undefined."""
     if not note:
         return estimate
     return [tag("small", note)] if estimate == [number_format.NONE] else [*estimate, tag("small", f" {note}")]

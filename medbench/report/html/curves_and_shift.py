@@ -38,7 +38,7 @@ def curves_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | 
 
 
 def reliability_section(boards: Sequence[Leaderboard], metric: str | None) -> list[Html]:
-    """A reliability curve of each board of a task's own part, of the lines with the most labels."""
+    """Draw a reliability curve of each board of a task's own part, with the most labels."""
     drawn = []
     for board in boards:
         alt = f"Share of right answers over confidence on {board.title}; a calibrated method lies on the diagonal."
@@ -49,7 +49,10 @@ def reliability_section(boards: Sequence[Leaderboard], metric: str | None) -> li
 
 
 def robustness_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
-    """What the fitted models lose elsewhere, as `medbench shift` has it; None where nothing was scored elsewhere."""
+    """Show what the fitted models lose elsewhere, as `medbench shift` has it.
+
+    None where nothing was scored elsewhere.
+    """
     shown = [
         [table(made.header, made.body, made.title, names=made.header.index("there") - 1), items(made.notes, class_="small")]
         for made in shift_tables(boards, metric)

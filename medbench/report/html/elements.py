@@ -22,12 +22,16 @@ class Html(str):
 
 
 def escaped(value: Any) -> Html:
-    """What a person or a program said, as text."""
+    """Escape what a user or a program said, as text."""
     return value if isinstance(value, Html) else Html(html.escape(placeless(str(value)), quote=True))
 
 
 def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
-    """An element. children: text, Html, None (nothing) or sequences of them. attributes: `class_`, `data_v`; None and False are left out."""
+    """Make an element.
+
+    children: text, Html, None (nothing) or sequences of them. attributes: `class_`, `data_v`; None
+    and False are left out.
+    """
     said = []
     for key, value in attributes.items():
         if value is not None and value is not False:
@@ -51,7 +55,10 @@ def _flat(children: Iterable[Any]) -> Iterable[str]:
 
 
 def section(key: str, title: str, *children: Any) -> Html:
-    """A part of the page with its heading; the page's list of contents is made from these."""
+    """Make a part of the page with its heading.
+
+    The page's list of contents is made from these.
+    """
     return tag("section", tag("h2", title, id=f"{key}-title"), *children, id=key, aria_labelledby=f"{key}-title")
 
 
@@ -60,7 +67,10 @@ def items(lines: Sequence[Any], **attributes: Any) -> Html | None:
 
 
 def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str, *, names: int = 1) -> Html:
-    """A plain table that scrolls sideways on its own. The first `names` columns are words, the others numbers."""
+    """Make a plain table that scrolls sideways on its own.
+
+    The first `names` columns are words, the others numbers.
+    """
     head = [tag("th", cell, scope="col", class_=None if place < names else "n") for place, cell in enumerate(header)]
     body = [
         tag(
@@ -77,7 +87,7 @@ def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str, *,
 
 
 def _width(cell: Any) -> str | None:
-    """A class for words that a phone's narrow column would break into many lines."""
+    """Return a class for words that a phone's narrow column would break into many lines."""
     return "w" if len(re.sub(r"<[^>]*>", "", "".join(_flat([cell])))) > 18 else None
 
 
@@ -90,12 +100,15 @@ def interval_markup(low: float, high: float, form: str = ".3f") -> str:
 
 
 def estimate_markup(value: float | None, low: float, high: float, form: str = ".3f") -> list[Any]:
-    """A number and its interval in small print; a dash alone where there is no number."""
+    """Write a number and its interval in small print; a dash alone where there is no number."""
     return [number_markup(value, form), *([] if value is None or isnan(value) else [" ", tag("small", interval_markup(low, high, form))])]
 
 
 def bar(mean: float, low: float, high: float, ends: tuple[float, float], *, zero: bool = False) -> Html:
-    """An interval as a line with a point, over `ends`; the number beside it says the same to those who do not see it."""
+    """Draw an interval as a line with a point, over `ends`.
+
+    The number beside it says the same to those who do not see it.
+    """
     first, last = ends
     if isnan(mean) or last <= first:
         return Html("")
@@ -106,6 +119,6 @@ def bar(mean: float, low: float, high: float, ends: tuple[float, float], *, zero
 
 
 def ends_of(values: Iterable[float]) -> tuple[float, float]:
-    """The range of what is known among the values."""
+    """Return the range of what is known among the values."""
     known = [value for value in values if not isnan(value)]
     return (min(known), max(known)) if known else (0.0, 0.0)

@@ -115,6 +115,6 @@ def _rows(
 
 
 def task_in_words(board: Leaderboard) -> str:
-    """The task in few words: `derm (PHANTOM)`, `derm (HAM10000), isic2019`."""
+    """Name the task in few words: `derm (PHANTOM)`, `derm (HAM10000), isic2019`."""
     where = "PHANTOM" if board.data == "phantom" else board.data
     return f"{board.task} ({where})" + ("" if board.target == "test" else f", {board.target}")

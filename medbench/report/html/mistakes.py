@@ -47,15 +47,16 @@ def galleries(
     metric: str | None,
     data: str | None,
 ) -> list[Gallery]:
-    """A gallery for each board of a task's own part that has a best line. data: as in `run`; for `folder:NAME` that folder itself.
+    """Make a gallery for each board of a task's own part that has a best line.
 
-    Raises UserError where a task's images are not there, or are not those that were scored.
+    data: as in `run`; for `folder:NAME` that folder itself. Raises UserError where a task's images
+    are not there, or are not those that were scored.
     """
     return [_gallery(board, best, data) for board, best in best_entries(boards, metric)]
 
 
 def mistakes_section(found: Sequence[Gallery]) -> Html | None:
-    """The images with what was said of each; None where nobody made a mistake."""
+    """Show the images with what was said of each; None where nobody made a mistake."""
     shown = []
     for gallery in found:
         cards = [
@@ -102,9 +103,10 @@ def _gallery(board: Leaderboard, line: LeaderboardEntry, data: str | None) -> Ga
 
 
 def called_on_a_page(task: str, target: str, place: int, name: str) -> str:
-    """What an image is called: by its place in the scored set where it is of a user's own folder, whose files are often named after patients.
+    """Name an image on a page.
 
-    A public data set's names are kept.
+    By its place in the scored set where it is of a user's own folder, whose files are often named
+    after patients. A public data set's names are kept.
     """
     return f"image {place + 1} of {target}" if task.startswith("folder:") else name
 
@@ -124,7 +126,7 @@ def _wrong(probabilities: np.ndarray, decisions: np.ndarray, labels: np.ndarray)
 
 
 def _images(board: Leaderboard, data: str | None) -> tuple[Split, str]:
-    """The scored part with its images, and their licence. Raises UserError."""
+    """Return the scored part with its images, and their licence. Raises UserError."""
     own = board.task.startswith("folder:")
     if own and (data is None or board.data == "phantom"):
         raise UserError(
@@ -151,7 +153,7 @@ def _images(board: Leaderboard, data: str | None) -> tuple[Split, str]:
 
 
 def _thumbnail(image: Image) -> str:
-    """A small JPEG without metadata, as a data: URI."""
+    """Make a small JPEG without metadata, as a data: URI."""
     small = images.picture(image).convert("RGB")
     small.thumbnail((SIDE, SIDE))
     out = io.BytesIO()

@@ -46,7 +46,7 @@ def study(boards: Sequence[Leaderboard]) -> Html:
 
 
 def audits(boards: Sequence[Leaderboard]) -> Html | None:
-    """What the audit of the data found; None where no audit was made."""
+    """Show what the audit of the data found; None where no audit was made."""
     found = {board.title: board.about["audit"] for board in boards if "audit" in board.about}
     if not found:
         return None
@@ -122,7 +122,7 @@ def provenance_section(boards: Sequence[Leaderboard], stores: Sequence[Store]) -
 
 
 def methods_section(boards: Sequence[Leaderboard]) -> Html | None:
-    """The paragraph of a paper and its BibTeX, to copy."""
+    """Show the paragraph of a paper and its BibTeX, to copy."""
     if not any(line.rows for board in boards for line in board.lines):
         return None
     words, bibtex = methods_text.methods_text(boards)

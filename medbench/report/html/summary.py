@@ -184,7 +184,11 @@ def over_tasks(boards: Sequence[Leaderboard], metric: str | None) -> Html | None
 
 
 def loud(board: Leaderboard, metric: str | None = None) -> list[Html]:
-    """What nobody may overlook: drawn images, leaks, partial data, weights that have seen the test images, rare classes, the class found least of."""
+    """Show what nobody may overlook.
+
+    Drawn images, leaks, partial data, weights that have seen the test images, rare classes, the
+    class found least of.
+    """
     quick = Note("quick", "pretraining of seconds shows the machinery, not what a method can do.")
     said: list[Note] = [
         *picked(board),

@@ -75,7 +75,7 @@ class Axis:
 
 
 def chart_lines(board: Leaderboard, metric: str, also: Sequence[str] = ()) -> Leaderboard:
-    """The board with the lines that a figure shows."""
+    """Return the board with the lines that a figure shows."""
     return best_of([board], metric, MOST, also)[0]
 
 
@@ -126,7 +126,7 @@ def _shortened(name: str) -> str:
 
 
 def cost_chart(board: Leaderboard, metric: str, alt: str, caption: str) -> Html | None:
-    """The score with the most labels over the seconds that it took, with its interval."""
+    """Draw the score with the most labels over the seconds that it took, with its interval."""
     names, look = short_names([board]), line_looks([board])
     lines = [line for line in board.at(board.budgets()[-1]) if metric in line.plain and seconds_of(line) > 0]
     y = _over(line.summary(metric) for line in lines)
@@ -168,14 +168,14 @@ def reliability_chart(board: Leaderboard, alt: str, caption: str) -> Html | None
 
 
 def _around(values: Sequence[float], start: float, end: float, *, log_: bool, least: float = 1.0) -> Axis:
-    """An axis with some room at its ends. least: the ratio of its ends, at least."""
+    """Make an axis with some room at its ends. least: the ratio of its ends, at least."""
     low, high = min(values), max(values)
     room = max((high / low) ** 0.05, (least / (high / low)) ** 0.5, 1.02)
     return Axis(low / room, high * room, start, end, log_)
 
 
 def _over(summaries: Iterable[Summary]) -> Axis | None:
-    """The upward axis of means with their intervals; None where nothing is known."""
+    """Make the upward axis of means with their intervals; None where nothing is known."""
     known = [value for s in summaries for value in (s.mean, s.low, s.high) if not isnan(value)]
     if not known:
         return None
@@ -185,7 +185,7 @@ def _over(summaries: Iterable[Summary]) -> Axis | None:
 
 
 def _panel(x: Axis, y: Axis, ticks: Sequence[tuple[float, str]], below: str, beside: str, title: str = "") -> Html:
-    """The axes with their ticks and words; a tick's second line stands under its first."""
+    """Draw the axes with their ticks and words; a tick's second line stands under its first."""
     lines = [f"M{x.start} {y.end}V{y.start}H{x.end}"]
     words = []
     for value, name in ticks:
@@ -213,7 +213,7 @@ def _intervals(places: Sequence[tuple[float, Summary]], y: Axis, look: Look, *, 
 
 
 def _marks(points: Sequence[tuple[float, float]], look: Look, *, joined: bool = True) -> list[Html]:
-    """The points with their marks, in this line's stroke."""
+    """Draw the points with their marks, in this line's stroke."""
     made = (
         [_path(f"M{_joined(points)}", stroke=_ink(look), stroke_width=1.6, stroke_dasharray=_DASHES[look.stroke])]
         if joined and points

@@ -50,7 +50,10 @@ def class_groups(about: Mapping[str, Any], target: str, rows: Sequence[tuple[Row
 
 
 def class_group_notes(found: ClassGroups, group: str) -> list[Note]:
-    """What a reader of intervals must know of where the counts are from. group: what a group is."""
+    """Say what a reader of intervals must know of where the counts are from.
+
+    group: what a group is.
+    """
     if found.source == "counted":
         return []
     if found.source == "estimated":

@@ -27,9 +27,12 @@ ENOUGH = 20
 
 @dataclass(frozen=True)
 class Degenerate:
-    """What is wrong with the decisions of a line. answer: the class (its index) decided for nearly everywhere, None where there is none; decided, share: how
-    often, and how often it occurs. never: frequent classes that no draw decides for. labels: of several labels, those decided alike everywhere: index
-    and value."""
+    """Hold what is wrong with the decisions of a line.
+
+    answer: the class (its index) decided for nearly everywhere, None where there is none; decided,
+    share: how often, and how often it occurs. never: frequent classes that no draw decides for.
+    labels: of several labels, those decided alike everywhere: index and value.
+    """
 
     answer: int | None = None
     decided: float = 0.0

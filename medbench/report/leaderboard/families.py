@@ -52,10 +52,11 @@ class PairwiseComparison:
 def comparisons(
     board: Leaderboard, metric: str, family: Family = BEST, margin: float = 0.0, *, budgets: Collection[str] = ()
 ) -> list[PairwiseComparison]:
-    """The comparisons of a family, budget after budget, of the lines that are complete there; in each the better first, against a baseline that second.
+    """Compare a family, budget after budget, of the lines that are complete there.
 
-    margin: what is too small to matter, in the metric's own unit. budgets: only at these, which changes no p. Raises UserError for a baseline that no
-    line or more than one is.
+    In each pair the better first, against a baseline that second. margin: what is too small to
+    matter, in the metric's own unit. budgets: only at these, which changes no p. Raises UserError
+    for a baseline that no line or more than one is.
     """
     if family.kind == "baseline":
         _known_baseline(board, family.against)
@@ -77,7 +78,7 @@ def of_lines(
     spread: dict[str, stats.Spread],
     board: Leaderboard,
 ) -> list[PairwiseComparison]:
-    """The comparisons of complete lines of one budget. spread: `pretraining_spread` of their board."""
+    """Compare complete lines of one budget. spread: `pretraining_spread` of their board."""
     base = next((place for place, line in enumerate(lines) if is_named(board, line, family.against)), None) if family.against else None
     if family.kind == "baseline" and base is None:
         return []  # it is not finished at this budget

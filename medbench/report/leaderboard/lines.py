@@ -134,7 +134,10 @@ class LeaderboardEntry:
         return stats.Sample(self.plain[metric], self._resamples[metric], self.groups, self.pretrainings, draws, known)
 
     def reference(self, metric: str) -> stats.ReferenceVariance | None:
-        """What is known of the metric's variance on the scored set; None where its classes are not counted."""
+        """Return what is known of the metric's variance on the scored set.
+
+        None where its classes are not counted.
+        """
         return stats.reference(metric, self.class_groups.of_class, self.groups, binary=self.class_groups.binary)
 
     def summary(self, metric: str) -> stats.Summary:
@@ -175,8 +178,11 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
-    """All lines that were scored on one target set, so that any two are paired. about: the plan's notes on the task. selection: None, or these
-    are not all lines of the results (`table.only`). judged: how many lines were ever scored on it (`run.ledger`)."""
+    """Hold all lines that were scored on one target set, so that any two are paired.
+
+    about: the plan's notes on the task. selection: None, or these are not all lines of the results
+    (`table.only`). judged: how many lines were ever scored on it (`run.ledger`).
+    """
 
     task: str
     data: str
@@ -199,7 +205,7 @@ class Leaderboard:
         return found
 
     def shown(self, metric: str | None) -> str:
-        """The metric that is asked for, else the task's primary one."""
+        """Return the metric that is asked for, else the task's primary one."""
         return metric or str(self.about["metric"])
 
     @cached_property
@@ -211,7 +217,7 @@ class Leaderboard:
         return list(dict.fromkeys(line.cell.labels for line in self.lines))
 
     def called(self, line: LeaderboardEntry) -> str:
-        """The method of a line, and the words in which the board's lines differ."""
+        """Name a line by its method, and the words in which the board's lines differ."""
         return " ".join(str(getattr(line.cell, axis)) for axis in self.axes)
 
     def at(self, budget: str) -> list[LeaderboardEntry]:
@@ -272,7 +278,7 @@ def _fitting(
 
 
 def known_metric(found: Sequence[Leaderboard], metric: str | None) -> None:
-    """Raises UserError for a metric that these leaderboards do not have."""
+    """Raise UserError for a metric that these leaderboards do not have."""
     if not metric:
         return
     if metric not in METRICS:
@@ -284,13 +290,16 @@ def known_metric(found: Sequence[Leaderboard], metric: str | None) -> None:
 
 
 def picked(board: Leaderboard) -> list[Note]:
-    """What a reader of a selection must know; [] of all lines."""
+    """Say what a reader of a selection must know; [] of all lines."""
     text = f"{board.selection}. The best, = and p are among these alone, and hold where they were picked before looking."
     return [Note("selection", text)] if board.selection else []
 
 
 def records(found: Sequence[Leaderboard]) -> list[dict[str, Any]]:
-    """The tidy leaderboard, a record for each metric of each line: keys COLUMNS, metrics in their own range, NaN where a line is not complete."""
+    """Return the tidy leaderboard, a record for each metric of each line.
+
+    Keys COLUMNS, metrics in their own range, NaN where a line is not complete.
+    """
     made = []
     for board in found:
         summarise(board.lines, [metric for metric in METRICS if any(metric in line.plain for line in board.lines)])
@@ -305,14 +314,14 @@ def records(found: Sequence[Leaderboard]) -> list[dict[str, Any]]:
 
 
 def leaderboard(*stores: Store) -> pd.DataFrame:
-    """`records` as a frame with the columns COLUMNS."""
+    """Return `records` as a frame with the columns COLUMNS."""
     import pandas as pd
 
     return pd.DataFrame(records(leaderboards(*stores)), columns=list(COLUMNS))
 
 
 def shown_axes(lines: Iterable[LeaderboardEntry]) -> list[str]:
-    """The method, and every axis on which the lines differ."""
+    """Return the method, and every axis on which the lines differ."""
     cells = [line.cell for line in lines]
     found = ["method", *(axis for axis in AXES[1:] if len({getattr(cell, axis) for cell in cells}) > 1)]
     if len({cell.method for cell in cells}) == len({(cell.method, cell.source) for cell in cells}):
@@ -342,10 +351,13 @@ def _nan(value: float | None) -> float:
 
 
 def standing(found: Sequence[Leaderboard]) -> list[Leaderboard]:
-    """The boards that a reader wants one by one: not those of corrupted images and of common classes, which the drops sum up."""
+    """Return the boards that a reader wants one by one.
+
+    Not those of corrupted images and of common classes, which the drops sum up.
+    """
     return [board for board in found if board.shift.get("kind") in (None, "data")]
 
 
 def at_home(found: Sequence[Leaderboard]) -> list[Leaderboard]:
-    """The boards of tasks' own parts."""
+    """Return the boards of tasks' own parts."""
     return [board for board in found if not board.shift]

@@ -44,8 +44,11 @@ def pivot_markdown(table: Pivot, spread: str = "interval") -> str:
 
 
 def tidy_csv(table: Pivot) -> str:
-    """One line for each number, in the metric's own range: the axes, metric, mean, sd, low, high, seeds, mark, the difference to the best
-    with its interval and corrected p, status. Empty where undefined."""
+    """Write one line for each number, in the metric's own range.
+
+    The axes, metric, mean, sd, low, high, seeds, mark, the difference to the best with its interval
+    and corrected p, status. Empty where undefined.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     axes = (*table.row_axes, *table.column_axes)
@@ -66,7 +69,11 @@ def tidy_csv(table: Pivot) -> str:
 
 
 def latex(table: Pivot, spread: str = "interval") -> str:
-    """A `table` environment. Each number stands in two columns: siunitx's, then its spread and mark, so that points stand under each other."""
+    """Write a `table` environment.
+
+    Each number stands in two columns: siunitx's, then its spread and mark, so that points stand
+    under each other.
+    """
     sign = "-" if any(entry.summary.mean < 0 for entry in table.entries.values()) else ""
     ranks = "S[table-format=2.2]" if table.ranks else ""
     format_ = "l" * len(table.row_axes) + f"S[table-format={sign}1.3]@{{\\,}}l" * len(table.columns) + ranks
@@ -92,7 +99,10 @@ def latex(table: Pivot, spread: str = "interval") -> str:
 
 
 def page(table: Pivot, spread: str = "interval") -> str:
-    """A `table` element with its notes, in one self-contained page; every name is escaped."""
+    """Write a `table` element with its notes, in one self-contained page.
+
+    Every name is escaped.
+    """
     style = (
         "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse;border-top:2px solid;border-bottom:2px solid}"
         "th,td{padding:.25em .8em;text-align:right;white-space:nowrap}thead{border-bottom:1px solid}"
@@ -206,7 +216,10 @@ def _plain(value: float | str | None, digits: int = 6) -> str:
 
 
 def render_pivot(table: Pivot, form: str, spread: str = "interval") -> str:
-    """The table as text of a format other than "terminal". Raises ValueError for another."""
+    """Write the table as text of a format other than "terminal".
+
+    Raises ValueError for another.
+    """
     if form == "csv":
         return tidy_csv(table)
     makers = {"markdown": pivot_markdown, "latex": latex, "html": page}

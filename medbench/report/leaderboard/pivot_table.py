@@ -36,10 +36,14 @@ class PivotCell:
 
 @dataclass(frozen=True, eq=False)
 class Pivot:
-    """rows, columns: their names, a tuple for each, one part for each of row_axes and column_axes. entries: by row and column, where there is
-    one. ranks: of each row its mean rank over the columns, None where a column is not complete; empty where rows and columns are such that
-    a column does not hold what is compared. caption: a sentence. notes: on the table as a whole. board_notes: what a reader must know of its
-    boards, with their titles; () where it is said of all.
+    """Hold a table of numbers by rows and columns.
+
+    rows, columns: their names, a tuple for each, one part for each of row_axes and column_axes.
+    entries: by row and column, where there is one. ranks: of each row its mean rank over the
+    columns, None where a column is not complete; empty where rows and columns are such that a
+    column does not hold what is compared. caption: a sentence. notes: on the table as a whole.
+    board_notes: what a reader must know of its boards, with their titles; () where it is said of
+    all.
     """
 
     row_axes: tuple[str, ...]
@@ -81,10 +85,11 @@ class Places:
 
 
 def places(found: Sequence[Leaderboard], rows: Sequence[str] = (), columns: Sequence[str] = (), metric: str | None = None) -> Places:
-    """The boards' lines by `rows` and `columns`, names of KEYS. metric: default each task's primary one.
+    """Arrange the boards' lines by `rows` and `columns`, names of KEYS.
 
-    An axis in which lines differ and that was not named joins the rows: no number hides another. Raises UserError for an axis or a metric
-    that is not there, or named twice.
+    metric: default each task's primary one. An axis in which lines differ and that was not named
+    joins the rows: no number hides another. Raises UserError for an axis or a metric that is not
+    there, or named twice.
     """
     known_metric(found, metric)
     lines = [(board, line) for board in found for line in board.lines]
@@ -106,7 +111,10 @@ def places(found: Sequence[Leaderboard], rows: Sequence[str] = (), columns: Sequ
 
 
 def pivot(found: Sequence[Leaderboard], rows: Sequence[str] = (), columns: Sequence[str] = (), metric: str | None = None) -> Pivot:
-    """The numbers of `places`, with their marks, mean ranks and notes. Arguments and errors as there."""
+    """Fill `places` with numbers, their marks, mean ranks and notes.
+
+    Arguments and errors as there.
+    """
     placed = places(found, rows, columns, metric)
     entries = {}
     for board, shown in placed.shown.items():
@@ -212,8 +220,11 @@ def _board_notes(shown: Mapping[Leaderboard, str]) -> dict[Note, list[str]]:
 
 
 def tasks_by_lines(shown: Mapping[Leaderboard, str], budget: str) -> tuple[list[Leaderboard], list[str], np.ndarray]:
-    """(boards, line names, scores (T, K)) at one budget, higher is better: of the boards which have the budget, and the lines that are complete
-    on all of them. shown: the metric of each board."""
+    """Return (boards, line names, scores (T, K)) at one budget, higher is better.
+
+    Of the boards which have the budget, and the lines that are complete on all of them. shown: the
+    metric of each board.
+    """
     having = [board for board in shown if board.at(budget)]
     values = [{line.name: line.merit(shown[board]) for line in board.at(budget) if shown[board] in line.plain} for board in having]
     names = [name for name in (values[0] if values else {}) if all(name in v and not np.isnan(v[name]) for v in values)]

@@ -20,14 +20,20 @@ ABOVE = frozenset({"rare", "worst class", "degenerate"})  # kinds of the notes t
 
 
 def class_notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
-    """What stands above every table of a board: its rare classes, and of its best line at the most labels which class it finds least of,
-    and lines whose decisions hang little on the image."""
+    """Write what stands above every table of a board.
+
+    Its rare classes, and of its best line at the most labels which class it finds least of, and
+    lines whose decisions hang little on the image.
+    """
     return [*_rare(board), *_least_found(board, board.shown(metric)), *_degenerate(board, board.shown(metric))]
 
 
 def rare_classes(board: Leaderboard) -> dict[str, dict[str, int]]:
-    """Class -> {part: its groups there} where it has fewer than `FEW` in training or among the scored images. Of a plan that is older
-    than these counts: its images, of which there are no fewer. A class without any is another note's (`absent`)."""
+    """Return class -> {part: its groups there} where it has fewer than `FEW`.
+
+    In training or among the scored images. Of a plan that is older than these counts: its images,
+    of which there are no fewer. A class without any is another note's (`absent`).
+    """
     counts = _counts(board)
     found: dict[str, dict[str, int]] = {}
     for c, name in enumerate(board.about["classes"]):
@@ -69,8 +75,11 @@ def _least_found(board: Leaderboard, metric: str) -> list[Note]:
 
 
 def _degenerate(board: Leaderboard, metric: str) -> list[Note]:
-    """Lines whose decisions are nearly all of one class, or none of a frequent one (`degenerate`). Of a board of more than `MANY` lines, whose scores
-    take long to read, the best line of each budget is looked at."""
+    """Name lines whose decisions are nearly all of one class, or none of a frequent one.
+
+    See `degenerate`. Of a board of more than `MANY` lines, whose scores take long to read, the best
+    line of each budget is looked at.
+    """
     asked = [line for line in board.lines if line.complete and metric in line.plain]
     if few := len(board.lines) > MANY:
         known = [line for line in asked if not np.isnan(line.plain[metric]).any()]
@@ -117,7 +126,10 @@ def _found_text(board: Leaderboard, line: LeaderboardEntry, scores: ClassScores)
 
 
 def _enough_text(board: Leaderboard, scores: ClassScores) -> str:
-    """The mean AUC over the classes that are not rare here, beside the one over all; "" where all are alike."""
+    """Write the mean AUC over the classes that are not rare here, beside the one over all.
+
+    "" where all are alike.
+    """
     kept = common_classes(board)
     if not kept:
         return ""
@@ -126,13 +138,16 @@ def _enough_text(board: Leaderboard, scores: ClassScores) -> str:
 
 
 def common_classes(board: Leaderboard) -> list[int]:
-    """The classes that have enough groups among the scored images for an AUC; [] where all have, fewer than two do, or a task is binary."""
+    """Return the classes that have enough groups among the scored images for an AUC.
+
+    [] where all have, fewer than two do, or a task is binary.
+    """
     kept = _enough(board)
     return kept if 1 < len(kept) < len(board.about["classes"]) and board.about["kind"] != "binary" else []
 
 
 def _enough(board: Leaderboard) -> list[int]:
-    """The classes that are not rare among the scored images."""
+    """Return the classes that are not rare among the scored images."""
     few = {name for name, counts in rare_classes(board).items() if 0 < counts.get(board.target, FEW) < FEW}
     return [c for c, name in enumerate(board.about["classes"]) if str(name) not in few]
 
@@ -144,10 +159,11 @@ def mean_auc(scores: ClassScores, classes: Sequence[int]) -> float:
 
 
 def class_columns(board: Leaderboard) -> dict[str, dict[LeaderboardEntry, tuple[float, str]]]:
-    """What tables of all metrics say of each line's classes: heading -> line -> number, and the class that it is of, "" of several. The worst class
-    is one that is not rare here, where there is one.
+    """Return what tables of all metrics say of each line's classes.
 
-    {} of a board of more than `MANY` lines, whose scores take long to read, and where no predictions were shared.
+    Heading -> line -> number, and the class that it is of, "" of several. The worst class is one
+    that is not rare here, where there is one. {} of a board of more than `MANY` lines, whose scores
+    take long to read, and where no predictions were shared.
     """
     if len(board.lines) > MANY:
         return {}

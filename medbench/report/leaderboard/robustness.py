@@ -127,7 +127,7 @@ def tables(found: Sequence[Leaderboard], metric: str | None = None, detail: str 
 
 
 def shift_terminal(found: Sequence[Leaderboard], metric: str | None = None, detail: str = MEAN) -> list[Table | str]:
-    """What `rich` prints."""
+    """Draw what `rich` prints."""
     from rich.table import Table
     from rich.text import Text
 
@@ -181,7 +181,7 @@ def _drop(
 
 
 def _same_fits(line: LeaderboardEntry, board: Leaderboard) -> LeaderboardEntry | None:
-    """The line of that board whose rows were scored by the fits of `line`, seed for seed."""
+    """Find the line of that board whose rows were scored by the fits of `line`, seed for seed."""
     own = _fits(line)
     alike = (other for other in board.lines if other.name == line.name and other.cell.labels == line.cell.labels)
     return next((other for other in alike if own and own == _fits(other)), None)
@@ -196,7 +196,10 @@ def _fits(line: LeaderboardEntry) -> dict[tuple[int, int], str]:
 
 
 def _terms(drop: RobustnessGap, weight: float) -> list[list[tuple[float, stats.Sample]]]:
-    """A drop as weighted samples: on one test set where the images are the same, else on two."""
+    """Write a drop as weighted samples.
+
+    On one test set where the images are the same, else on two.
+    """
     weight *= METRICS[drop.metric].sign
     home = [(weight, drop.home.sample(drop.metric))]
     away = [(-weight / len(drop.away), line.sample(drop.metric)) for line in drop.away]

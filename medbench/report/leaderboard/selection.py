@@ -13,10 +13,11 @@ PICKED_BY = ("task", "data", *AXES, "labels")
 
 
 def only(found: Sequence[Leaderboard], asked: Sequence[str]) -> list[Leaderboard]:
-    """The lines that `asked` names, as "method=simclr,dino" or "labels=10%": several of one axis are either, of several axes both.
+    """Pick the lines that `asked` names, as "method=simclr,dino" or "labels=10%".
 
-    A board without such a line is left out. Where lines are, each board says of how many (`Leaderboard.selection`). Raises UserError for an axis or a
-    value that is not there, and where no line is all of it.
+    Several of one axis are either, of several axes both. A board without such a line is left out.
+    Where lines are, each board says of how many (`Leaderboard.selection`). Raises UserError for an
+    axis or a value that is not there, and where no line is all of it.
     """
     wanted: dict[str, list[str]] = {}
     cells = [line.cell for board in found for line in board.lines]

@@ -26,9 +26,10 @@ def legend(board: Leaderboard, metric: str) -> str:
 
 
 def marks(board: Leaderboard, metric: str) -> Mapping[LeaderboardEntry, SignificanceMark]:
-    """What is the best at each budget, and what is not shown to differ from it.
+    """Mark the best at each budget, and what is not shown to differ from it.
 
-    Nothing is called the best before all lines of the budget are there; of equal means the first is. p is corrected as `families.BEST` says.
+    Nothing is called the best before all lines of the budget are there; of equal means the first
+    is. p is corrected as `families.BEST` says.
     """
     if metric not in board._marks:
         spread = pretraining_spread(board, metric)
@@ -37,8 +38,11 @@ def marks(board: Leaderboard, metric: str) -> Mapping[LeaderboardEntry, Signific
 
 
 def precompute(found: Sequence[Leaderboard], metric: str | None = None, *, all_metrics: bool = False, processes: int = 1) -> None:
-    """Work out `LeaderboardEntry.summary` and `marks` of one metric (default: each task's primary one), for them to return: budgets side by side in
-    `processes`; a single one leaves the marks until they are asked for. all_metrics: the summaries of every metric."""
+    """Work out summaries and marks of one metric, for `LeaderboardEntry.summary` and `marks`.
+
+    metric: default each task's primary one. Budgets side by side in `processes`; a single one
+    leaves the marks until they are asked for. all_metrics: the summaries of every metric.
+    """
     shown, marked = {board: board.shown(metric) for board in found}, set(standing(found))
 
     def summarised(board: Leaderboard, lines: Sequence[LeaderboardEntry]) -> None:

@@ -42,8 +42,11 @@ BEST = 10
 
 
 def markdown(store: Store, found: Sequence[Leaderboard] = ()) -> str:
-    """The leaderboards as Markdown: the primary metric against the best, then every metric, then what a reader must know. found: its boards,
-    where they are at hand."""
+    """Write the leaderboards as Markdown.
+
+    The primary metric against the best, then every metric, then what a reader must know. found: its
+    boards, where they are at hand.
+    """
     parts = []
     every = found or leaderboards(store)
     for board in standing(every):
@@ -58,7 +61,10 @@ def markdown(store: Store, found: Sequence[Leaderboard] = ()) -> str:
 
 
 def shift_markdown(found: Sequence[Leaderboard], metric: str | None = None, detail: str = MEAN) -> str:
-    """What is lost elsewhere, a table a task; "" where nothing else was scored. See `robustness.tables`."""
+    """Write what is lost elsewhere, a table per task; "" where nothing else was scored.
+
+    See `robustness.tables`.
+    """
     parts = []
     for made in tables(found, metric, detail):
         parts += [
@@ -73,8 +79,11 @@ def shift_markdown(found: Sequence[Leaderboard], metric: str | None = None, deta
 
 
 def terminal(store: Store, metric: str | None = None, found: Sequence[Leaderboard] = ()) -> list[RenderableType]:
-    """What `rich` prints: a table a board, its notes under it. Raises UserError for a metric that the folder does not have. found: its boards,
-    where they are at hand."""
+    """Draw what `rich` prints: a table per board, its notes under it.
+
+    Raises UserError for a metric that the folder does not have. found: its boards, where they are
+    at hand.
+    """
     shown: list[RenderableType] = []
     every = found or leaderboards(store)
     known_metric(every, metric)
@@ -92,7 +101,10 @@ def terminal(store: Store, metric: str | None = None, found: Sequence[Leaderboar
 
 
 def _on_screen(board: Leaderboard, metric: str) -> list[LeaderboardEntry]:
-    """The lines that a screen shows, in their order: of more than `SCREEN` the best `BEST` at each budget, and every line without a number."""
+    """Return the lines that a screen shows, in their order.
+
+    Of more than `SCREEN` the best `BEST` at each budget, and every line without a number.
+    """
     if len(board.lines) <= SCREEN:
         return list(board.lines)
     merits = {line: line.merit(metric) for line in board.lines if metric in line.plain}
@@ -105,7 +117,10 @@ def _on_screen(board: Leaderboard, metric: str) -> list[LeaderboardEntry]:
 
 
 def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
-    """What a reader of this board must know. metric: the only one that is shown; None: all are."""
+    """Write what a reader of this board must know.
+
+    metric: the only one that is shown; None: all are.
+    """
     rows = [row for line in board.lines for row in line.rows]
     quick = "Quick pretraining shows the machinery, not what a method can do: --pretrain standard or paper."
     return [
@@ -145,13 +160,16 @@ def _class_groups(board: Leaderboard) -> list[Note]:
 
 
 def drawn(board: Leaderboard) -> list[Note]:
-    """That the images are a phantom's; [] of real ones."""
+    """Say that the images are a phantom's; [] of real ones."""
     text = f"drawn images. These numbers say that the machinery works, nothing about {board.task}."
     return [Note("phantom", text)] if board.data == "phantom" else []
 
 
 def encoder_marks(board: Leaderboard) -> list[Note]:
-    """Marks on the encoder of a line, not on the data: rows carry them, as other encoders come into a folder later."""
+    """Collect marks on the encoder of a line, not on the data.
+
+    Rows carry them, as other encoders come into a folder later.
+    """
     every = (mark for line in board.lines for row in line.rows for mark in row.provenance.get("marks", ()))
     return list(dict.fromkeys(mark for mark in every if mark.kind in ("telling", "encoder")))
 
@@ -187,7 +205,10 @@ def _setting(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
 
 
 def _shares(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
-    """What the percentages hold of each class beside their share of the images: each draw counts once, whatever was trained on it."""
+    """Say what the percentages hold of each class beside their share of the images.
+
+    Each draw counts once, whatever was trained on it.
+    """
     pools = [pool for row in rows if isinstance(pool := row.provenance.get("parts", {}).get("train"), Mapping)]
     drawn: dict[str, dict[str, Held]] = {}
     for row in rows:
@@ -202,7 +223,7 @@ def _shares(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
 
 
 def _chance(board: Leaderboard, rows: Sequence[Row], metric: str | None) -> list[Note]:
-    """What chance does to a metric, and which chance the intervals do not hold."""
+    """Say what chance does to a metric, and which chance the intervals do not hold."""
     grows = [known for name, known in METRICS.items() if metric in (None, name) and known.grows_by_chance]
     found = [
         f"{known.title}: chance makes it larger than 0, more so on few images; its interval allows for that. Compare its value between these lines alone."
@@ -228,7 +249,10 @@ def _weights(rows: Sequence[Row]) -> list[Note]:
 
 
 def _pairs(rows: Sequence[Row]) -> list[Note]:
-    """What share of a method's pairs were two images of one bag: the rest was trained as if there were no bags."""
+    """Say what share of a method's pairs were two images of one bag.
+
+    The rest was trained as if there were no bags.
+    """
     shares: dict[str, list[float]] = {}
     for made in (one for row in rows for one in row.provenance.get("pretraining", ())):
         if made.get("pairs_from_two_images") is not None:
@@ -273,7 +297,10 @@ def weights_in_words(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _one_pool(board: Leaderboard) -> list[str]:
-    """What large budgets cannot show: draws of one pool have images in common, all of them at 100 %."""
+    """Say what large budgets cannot show.
+
+    Draws of one pool have images in common, all of them at 100 %.
+    """
     if "train" not in board.about["parts"]:  # a plan of elsewhere
         return []
     pool = board.about["parts"]["train"][0]
@@ -308,7 +335,7 @@ def write(store: Store, found: Sequence[Leaderboard] = ()) -> None:
 
 
 def grid(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table; what is Markdown or HTML in a user's own names is escaped."""
+    """Write a Markdown table; what is Markdown or HTML in a user's own names is escaped."""
     lines = ["| " + " | ".join(in_markdown(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     return [lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]]
 

@@ -40,8 +40,11 @@ def folded(name: str, width: int) -> str:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A table for `rich` to print. header, body: its cells, a section for each text of the first column. names: columns of names, which are
-    folded; others break at blanks, where there is too little room. bold: places of lines in the body.
+    """Fit a table to the terminal, for `rich` to print.
+
+    header, body: its cells, a section for each text of the first column. names: columns of names,
+    which are folded; others break at blanks, where there is too little room. bold: places of lines
+    in the body.
     """
 
     title: str
@@ -51,8 +54,11 @@ class Fitted:
     bold: frozenset[int]
 
     def widths(self, total: int) -> tuple[list[int], int]:
-        """Of the columns, in a table of `total` characters, and of the blanks beside each: first what cannot break, then members whole, then
-        other cells, then names."""
+        """Return the widths of the columns in a table of `total` characters, and of the blanks.
+
+        The blanks beside each. First goes what cannot break, then members whole, then other cells,
+        then names.
+        """
         columns = [[name, *cells] for name, cells in zip(self.header, zip(*self.body, strict=True), strict=True)]
         least, members, others, whole = ([0] * len(columns) for _ in range(4))
         for i, cells in enumerate(columns):
