@@ -28,19 +28,42 @@ FLOATS = (np.float64, np.float32)
 
 
 class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """L2-penalised logistic regression on standardised features, the penalty chosen by grouped, stratified cross-validation.
+    """Classify by L2-penalised logistic regression on standardised features.
 
-    Objective: mean cross-entropy + penalty / 2 * ||W||^2 in standardised features, the bias not penalised; scikit-learn's C is
-    1 / (n * penalty). The path is searched from its strong end, all folds together. The mean log-loss of the held-out samples decides; of penalties within
-    1e-6 nats of the lowest the strongest is taken.
+    The penalty is chosen by grouped, stratified cross-validation. The objective is the mean
+    cross-entropy + penalty / 2 * ||W||^2 in standardised features; the bias is not penalised.
+    scikit-learn's C is 1 / (n * penalty). The path is searched from its strong end, all folds
+    together. The mean log-loss of the held-out samples decides; of penalties within 1e-6 nats of the
+    lowest the strongest is taken.
 
-    penalties: the path, positive. cv: folds; a class of one group is trained on in each. Where nothing can be held out (cv=1; fewer than
-    twenty samples and a class of fewer than five groups) `fixed_penalty` is taken. device: as torch names it, "cpu" or "cuda".
+    Parameters
+    ----------
+    penalties : sequence of float
+        The path, positive.
+    cv : int
+        Number of folds. A class of one group is trained on in each of them.
+    fixed_penalty : float
+        Taken where nothing can be held out: cv=1, or fewer than twenty samples and a class of fewer
+        than five groups.
+    device : str
+        "cpu" or "cuda", as torch names it.
 
-    After `fit`: classes_, n_features_in_, feature_names_in_. penalty_: the chosen one. chosen_: how it was chosen (rule, cv_log_loss, at_edge: at
-    an end of the path). certificate_: how exactly the fit was solved (`models.logistic.Fits` defines each number). coef_ (C, D) and
-    intercept_ (C,), binary (1, D) and (1,), of features as given: `X @ coef_.T + intercept_` is the decision function of samples whose features
-    lie within sqrt(n - 1) standard deviations of the training mean. Features further out count as if they lay there.
+    Attributes
+    ----------
+    classes_ : ndarray (C,)
+        Labels in sorted order.
+    penalty_ : float
+        The chosen penalty.
+    chosen_ : dict
+        How it was chosen: rule, cv_log_loss (nats), at_edge (at an end of the path).
+    certificate_ : dict
+        How exactly the fit was solved; `models.logistic.Fits` defines each number.
+    coef_, intercept_ : ndarray (C, D) and (C,); binary (1, D) and (1,)
+        Of features as given: `X @ coef_.T + intercept_` is the decision function of samples whose
+        features lie within sqrt(n - 1) standard deviations of the training mean. Features further out
+        count as if they lay there.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
     """
 
     def __init__(
@@ -56,9 +79,26 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         self.device = device
 
     def fit(self, X: Any, y: Any, groups: Any = None) -> LinearProbe:
-        """X (n, D) finite, y (n,) labels of any type, groups (n,): what no fold may tear, such as the patient; None: each sample is its own.
+        """Fit the probe.
 
-        Raises ValueError for features that are not finite, for fewer than two classes, and for parameters out of range.
+        Parameters
+        ----------
+        X : array (n, D)
+            Finite features.
+        y : array (n,)
+            Labels of any type, at least two classes.
+        groups : array (n,), optional
+            What no fold may tear, such as the patient. By default each sample is its own group.
+
+        Returns
+        -------
+        LinearProbe
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For features that are not finite, for fewer than two classes, and for parameters out of range.
         """
         penalties = self._check_parameters()
         X, y = validate_data(self, X, y, dtype=FLOATS, ensure_min_samples=2, force_writeable=True)
@@ -81,18 +121,18 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """(M, C) logits, binary (M,) of the second class, float64."""
+        """Return logits (M, C) float64; of two classes (M,), those of the second."""
         X = self._check(X)
         logits = self.model_.logits(X)
         return logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """(M, C) float64 in the order of `classes_`."""
+        """Return probabilities (M, C) float64, in the order of `classes_`."""
         X = self._check(X)
         return self.model_.score(X)[0]
 
     def predict(self, X: Any) -> np.ndarray:
-        """(M,) labels."""
+        """Return the label (M,) with the largest probability."""
         X = self._check(X)
         decisions: np.ndarray = self.classes_[self.model_.score(X)[1]]
         return decisions

@@ -39,10 +39,34 @@ def run(
     progress: ProgressCallback | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Store:
-    """Plan a grid, compute the cells that have no row in `out` yet, and return the store. Raises UserError before any work or not at all.
+    """Plan a grid, compute the cells that have no row in `out` yet, and return the store.
 
-    A cell that fails is recorded with its reason; the others go on. OSError and DiskError (a full disk) end the run, and so does what
-    progress(stage, done, total) or on_row raises.
+    Parameters
+    ----------
+    grid : Grid
+    out : path
+        Results folder. It is made if missing; rows that are there stay.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:1".
+    progress : callable, optional
+        progress(stage, done, total), called while it works. What it raises ends the run.
+    on_row : callable
+        on_row(row), called for each finished row. What it raises ends the run.
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    UserError
+        For wrong input, before any work.
+    OSError, DiskError
+        For a full or lost disk. The same call goes on where it stopped.
+
+    Notes
+    -----
+    A cell that fails is recorded with its reason; the others go on.
     """
     store = Store(out)
     store.check()

@@ -121,7 +121,24 @@ class Plan:
 
 
 def plan(grid: Grid, progress: ProgressCallback | None = None) -> Plan:
-    """The planned cells of a grid. Raises UserError for anything a person got wrong. progress(stage, done, total): called while it works."""
+    """Plan the cells of a grid before any work.
+
+    Parameters
+    ----------
+    grid : Grid
+    progress : callable, optional
+        progress(stage, done, total), called while it works.
+
+    Returns
+    -------
+    Plan
+        Every cell with its fingerprint, in the order of work.
+
+    Raises
+    ------
+    UserError
+        For anything that a user got wrong.
+    """
     with calling(progress):
         return _plan(grid)
 
@@ -205,9 +222,24 @@ class Subset:
 
 
 def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[Subset], list[Note]]:
-    """Every part and labelled subset of the grid's first task, as a run would use them, and notes. Raises UserError.
+    """Return every part and labelled subset of the grid's first task, as a run would use them.
 
-    progress(stage, done, total): called while it works.
+    Parameters
+    ----------
+    grid : Grid
+    progress : callable, optional
+        progress(stage, done, total), called while it works.
+
+    Returns
+    -------
+    subsets : list of Subset
+        Ids and hash of each.
+    notes : list of Note
+
+    Raises
+    ------
+    UserError
+        For anything that a user got wrong.
     """
     check_options(grid)
     budgets = budgets_of(grid)

@@ -110,7 +110,15 @@ class OlderRows:
 
 
 class Store:
-    """A results folder. Safe with several processes writing at once, and with a kill at any moment."""
+    """Read and write a results folder.
+
+    Several processes may write at once, and a kill at any moment loses at most the row in hand.
+
+    Parameters
+    ----------
+    folder : path
+        It is made at the first write.
+    """
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)

@@ -20,8 +20,21 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 class UserError(Exception):
-    """Something a person gave is wrong. One line: what was given, what is allowed, the nearest match, the next command. Exit code 2.
+    """Refuse something that a user gave, in one line. The command line exits with code 2.
 
+    Parameters
+    ----------
+    what : str
+        What was given, and what is wrong with it.
+    allowed : iterable of str
+        What is allowed.
+    given : str, optional
+        The word whose nearest match among `allowed` is told.
+    then : str, optional
+        The next command.
+
+    Examples
+    --------
     >>> str(UserError("Unknown task 'drem'.", allowed=["derm", "folder:PATH"], given="drem", then="medbench list tasks"))
     "Unknown task 'drem'. Allowed: derm, folder:PATH. Did you mean 'derm'? Next: medbench list tasks"
     """

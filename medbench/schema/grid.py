@@ -21,9 +21,34 @@ AUTO: Literal["auto"] = "auto"
 
 @dataclass(frozen=True)
 class Grid:
-    """What a user asks for: the cross product of its axes. Lists of names as on the command line; see `run.plan`.
+    """State what a user asks for: the cross product of its axes.
 
-    A field states its default, its flag and its help here alone. The order is that of `medbench run --help`, where switches come last.
+    Each field is an option of `medbench run`. Its default, its flag and its help stand here alone, in
+    the order of `medbench run --help`, where switches come last. Values are names and texts as on the
+    command line; `run.plan` checks them.
+
+    Attributes
+    ----------
+    tasks, methods, protocols, encoders, readouts : tuple of str
+        Names of `registry`. `methods` () means all that can serve the encoder.
+    labels : tuple of str
+        Label budgets: percent ("1"), images per class ("5/class"), equal numbers per class ("n50"),
+        or "all".
+    seeds : int or "auto"
+        Draws of the labelled subset per budget. "auto" is by cost, see `run.draw_counts`.
+    pretrain_seeds : int
+        Initialisations of encoders whose weights are drawn.
+    size : int or None
+        Side of an image in pixels; None is the default of the encoder.
+    data : str or None
+        Folder with the data sets, or "phantom".
+    target : {"test", "val"}
+        The part that is scored.
+
+    Examples
+    --------
+    >>> Grid(tasks=("derm",), labels=("1", "10"), methods=("random", "supervised")).seeds
+    'auto'
     """
 
     tasks: tuple[str, ...] = option(

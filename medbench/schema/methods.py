@@ -54,13 +54,29 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Weights:
-    """Which weights an encoder gets, known before any work.
+    """Name the weights that an encoder gets. They are known before any work.
 
-    sha256: of the file, or of the description for weights that are drawn. state: which of its state dicts, where a file offers more than one.
-    Both are the identity. trained_on: data sets whose images they have seen.
-    layout: of the file, see `checkpoints`; "": timm's own, "encoder": timm's names without a classifier. mean, std, interpolation: the
-    preprocessing that the weights were trained with, where it is not the encoder's. budget: of the pretraining on the task's images, one of
-    BUDGETS; None where there was none. members: the names of a fusion's weights.
+    Attributes
+    ----------
+    name : str
+        What tables call them.
+    sha256 : str
+        Hash of the file, or of the description of weights that are drawn.
+    trained_on : tuple of str
+        Data sets whose images they have seen.
+    file : path or None
+        None where they are drawn, not read.
+    layout : str
+        Of the file, see `checkpoints`; "" is timm's own, "encoder" timm's names without a classifier.
+    mean, std, interpolation
+        The preprocessing that the weights were trained with, where it is not the encoder's.
+    budget : str or None
+        Of the pretraining on the task's images, one of BUDGETS; None where there was none.
+    members : tuple of str
+        The names of a fusion's weights.
+    state : str
+        Which of its state dicts is taken, where a file offers more than one. It is part of the
+        identity, as `sha256` is.
     """
 
     name: str
@@ -92,17 +108,38 @@ class Member:
 
 @dataclass(frozen=True)
 class Method:
-    """How an encoder got its weights. A file in `methods/` holds one as a constant.
+    """State how an encoder got its weights. A file in `methods/` holds one as a constant.
 
-    weights(encoder, source, pretrain_seed, cache_dir) -> Weights, at plan time; may download. Raises UserError.
-    encoder(encoder, weights, pretrain_seed) -> nn.Module in eval mode, (B, 3, H, W) float32 -> (B, D) float32.
-    recipes(modality, budget, n_images, source) -> the stages (`models.pretrain.Recipe`) of a pretraining on the task's n_images training images,
-    which starts from `weights`; None: nothing is trained. It is not asked for where the source is `imagenet`.
-    refuses(pool, encoder) -> why it cannot serve these training images with this encoder, "" where it can.
-
-    augmented(method, "chest") -> this method with these random views, called `simclr:chest`; raises UserError. None: it has no choice of them.
-
-    A fusion has `members` instead of weights of its own, and `head` instead of a linear layer: see `Fusion`.
+    Attributes
+    ----------
+    name, version, title
+        The version is part of every fingerprint: raise it where a row can change.
+    sources : tuple of str
+        `imagenet`, `task`, `imagenet+task` or `none`. The first is what `auto` means where no official
+        checkpoint is listed.
+    weights : callable
+        weights(encoder, source, pretrain_seed, cache_dir) -> Weights, at plan time. It may download.
+        It raises UserError.
+    encoder : callable
+        encoder(encoder, weights, pretrain_seed) -> a module in eval mode that maps
+        (B, 3, H, W) float32 to (B, D) float32.
+    seeded : bool
+        Whether `pretrain_seed` changes the weights.
+    recipes : callable or None
+        recipes(modality, budget, n_images, source) -> the stages (`models.pretrain.Recipe`) of a
+        pretraining on the task's training images, which starts from `weights`. None where nothing is
+        trained. It is not asked for where the source is `imagenet`.
+    refuses : callable or None
+        refuses(pool, encoder) -> why it cannot serve these training images with this encoder, or "".
+    fusion : Fusion or None
+        Its members and its head, instead of weights of its own and a linear layer.
+    augmented : callable or None
+        augmented(method, "chest") -> this method with these random views, called `simclr:chest`. It
+        raises UserError. None where there is no choice of views.
+    default : bool
+        Whether it is among the methods of a run that names none.
+    encoders : tuple of str
+        The kinds of encoder that it can serve.
     """
 
     name: str

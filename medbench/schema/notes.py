@@ -94,7 +94,15 @@ class Note:
 
 @dataclass(frozen=True)
 class Mark(Note):
-    """What every table of these images must say."""
+    """State what every table of these images must say.
+
+    Attributes
+    ----------
+    kind : str
+        One of `MarkKind`. Programs go by it.
+    text : str
+        A sentence. People read it.
+    """
 
     kind: MarkKind
 

@@ -70,11 +70,21 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """A protocol's answer on one target set of M images. Never a metric.
+    """Hold a protocol's answer on one evaluation set of M images. It is never a metric.
 
-    probabilities: (M, C) float32 in [0, 1], C = 2 for binary. decisions: (M,) int64, or (M, C) 0/1 for multilabel: the protocol's own.
-    chosen: hyper-parameters and how they were chosen. extra: anything else worth keeping beside the row (JSON values). held_out: of the
-    labelled subset, the same for every target of a draw; None where nothing could be held out.
+    Attributes
+    ----------
+    probabilities : ndarray (M, C) float32
+        In [0, 1]; C = 2 for binary tasks.
+    decisions : ndarray (M,) int64, or (M, C) of 0 and 1 for multi-label tasks
+        The protocol's own decisions.
+    chosen : mapping
+        Hyper-parameters and how they were chosen.
+    extra : mapping
+        JSON values that are worth keeping beside the row.
+    held_out : HeldOut or None
+        Scores inside the labelled subset, the same for every evaluation set of a draw; None where
+        nothing could be held out.
     """
 
     probabilities: np.ndarray
@@ -86,11 +96,26 @@ class Scores:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How an encoder is judged. A file in `protocols/` holds one as a constant.
+    """State how an encoder is judged. A file in `protocols/` holds one as a constant.
 
-    evaluate(train, targets, draws) yields, draw after draw, {target name: Scores}. targets: name -> features (M, D), or pixels, without labels.
-    draws: index arrays into the pool; all of a unit, so that what they share is made once. No bit of a draw's scores may depend on the other
-    draws, and an image's score must not depend on the other images of its target.
+    Attributes
+    ----------
+    name, version, title
+        The version is part of every fingerprint: raise it where a row can change.
+    kinds : tuple of str
+        The kinds of task that it can serve.
+    evaluate : callable
+        evaluate(train, targets, draws) yields, draw after draw, {target name: Scores}. targets:
+        name -> features (M, D), or pixels, without labels. draws: index arrays into the pool; all of
+        a unit, so that what they share is made once. No bit of a draw's scores may depend on the
+        other draws, and an image's score must not depend on the other images of its target.
+    seeded : bool
+        Whether the result depends on the seed beyond the draw of the labelled subset.
+    settings : mapping
+        Part of the fingerprint.
+    needs : {"features", "images"}
+    divides : bool
+        Whether the labelled subset is divided, into folds or by holding images out.
     """
 
     name: str

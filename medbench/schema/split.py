@@ -35,12 +35,21 @@ def of_class(labels: np.ndarray, c: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a task: N images and what is known of each.
+    """Hold one part of a task: N images and what is known of each.
 
-    images: N paths (or drawings). ids: (N,) str, unique, without personal data or folders.
-    labels: (N,) int64 class index, or (N, C) float64 of 0, 1 and NaN (= uncertain) for `multilabel`.
-    groups: (N,) str, what must not be torn (patient, else lesion or case). bags: (N,) str, images of one lesion or study.
-    meta: column name -> (N,) array, kept for audits and subgroups, never given to a protocol.
+    Attributes
+    ----------
+    images : sequence of N paths or `Drawn`
+    ids : ndarray (N,) of str
+        Unique, without personal data or folders.
+    labels : ndarray (N,) int64, or (N, C) float64 for multi-label tasks
+        Class index; or 0, 1 and NaN (uncertain).
+    groups : ndarray (N,) of str
+        What must not be torn between parts: the patient, else the lesion or the case.
+    bags : ndarray (N,) of str
+        The case: images of one lesion or study.
+    meta : mapping from column name to ndarray (N,)
+        Kept for audits and subgroups, never given to a protocol.
     """
 
     images: Sequence[Image]

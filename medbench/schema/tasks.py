@@ -70,12 +70,35 @@ class Official:
 
 @dataclass(frozen=True)
 class Task:
-    """One medical classification problem. A file in `tasks/` holds one as a constant; the registry finds it.
+    """Describe one medical classification problem. A file in `tasks/` holds one as a constant.
 
-    load(root) -> {"train" | "val" | "test": Split}; root is a folder that `find` returned. Raises UserError on data that is wrong.
-    find(root) -> the folder that holds this task's data somewhere under root, or None.
-    partial(root) -> what of the official download is missing there, "" where nothing is: a run needs --allow-partial, and every table says so.
-    phantom() -> the same parts, drawn; None where a task has no stand-in.
+    Attributes
+    ----------
+    name, version, title
+        The version is part of every fingerprint: raise it where the images, labels or parts change.
+    kind : {"binary", "multiclass", "ordinal", "multilabel"}
+    classes : tuple of str
+        In the order of the labels; of a binary task the second is positive.
+    data : str
+        The data set's name as a table shows it.
+    load : callable
+        load(root) -> {"train" | "val" | "test": Split}, where `find` returned root. It raises
+        UserError on data that is wrong.
+    find : callable
+        find(root) -> the folder that holds this task's data somewhere under root, or None.
+    groups : str or None
+        What a group is ("patient", "lesion"). None: not known, and every table says so.
+    bags : str or None
+        What a bag is ("lesion", "study").
+    partial : callable or None
+        partial(root) -> what of the official download is missing there, or "". A run of partial data
+        needs --allow-partial, and every table says so.
+    phantom : callable or None
+        phantom() -> the same parts, drawn; None where a task has no stand-in.
+    shifts : mapping from task name to Shift
+        Other tasks whose images a fitted model can be scored on.
+
+    Further fields say how a user gets the data, what its publisher counts, and what tables must say.
     """
 
     name: str
