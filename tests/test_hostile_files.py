@@ -29,7 +29,7 @@ from medbench.cli import plain_output, screen
 from medbench.data.evaluation_sets import EvaluationSet
 from medbench.report import leaderboard
 from medbench.report.html import mistakes
-from medbench.run import execution, merge
+from medbench.run import execution, merge, run_log
 from medbench.schema import DiskError, Split, UserError, registry
 from medbench.system import cache_folder, download, fast_npz
 from medbench.system.download import archives, http
@@ -77,7 +77,7 @@ def test_a_terminal_keeps_its_own_colours(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_no_name_gives_an_order_in_the_log(tmp_path: Path) -> None:
-    with execution._log_file(tmp_path / "run.log"):
+    with run_log.log_file(tmp_path / "run.log"):
         execution.log.warning("a%sb\n2026 forged", ORDER)
         logging.getLogger("medbench").error("failed", exc_info=ValueError(ORDER))
     lines = (tmp_path / "run.log").read_text().splitlines()
@@ -236,7 +236,7 @@ def test_what_a_full_disk_stops_leaves_nothing(hostile: Store, medbench: Medbenc
 
 def test_a_log_on_a_full_disk_ends_the_run_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run.log").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left") as caught, execution._log_file(tmp_path / "run.log"):
+    with pytest.raises(OSError, match="No space left") as caught, run_log.log_file(tmp_path / "run.log"):
         execution.log.warning("a")
     assert caught.value.filename == str(tmp_path / "run.log")
     assert capsys.readouterr().err == ""

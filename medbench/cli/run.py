@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medbench.cli.grid_options import DEFAULT, SWITCHES, VALUES, given_fields, option_of, takes_grid
-from medbench.cli.options import Device, Out, Rehash, app, path_option
+from medbench.cli.options import Device, Devices, Out, Rehash, ShardOption, Workers, app, path_option
 from medbench.schema import Grid, UserError
 from medbench.system.file_names import as_file_name
 
 if TYPE_CHECKING:
+    from medbench.run.engines.sharding import Shard
     from medbench.run.planning import Plan
     from medbench.run.store import Store
     from medbench.run.study import Study
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @app.command("run")
-@takes_grid("study", *VALUES, "device", "out", *SWITCHES, "rehash", "plan")
+@takes_grid("study", *VALUES, "device", "devices", "workers", "shard", "out", *SWITCHES, "rehash", "plan")
 def run_command(
     context: typer.Context,
     grid: Grid,
@@ -32,6 +33,9 @@ def run_command(
         str | None, typer.Argument(help="A Python file with a constant GRID. Options that are given too come before its own choices.")
     ] = None,
     device: Device = "auto",
+    devices: Devices = None,
+    workers: Workers = None,
+    shard: ShardOption = None,
     out: Out = None,
     rehash: Rehash = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print the cells and what they will cost, and stop.")] = False,
@@ -40,16 +44,22 @@ def run_command(
     from medbench.cli import screen
     from medbench.run import cost_estimate, execution, planning
     from medbench.run import study as studies
+    from medbench.run.engines import local
+    from medbench.run.engines.sharding import Shard
     from medbench.run.store import Store
-    from medbench.system import devices
+    from medbench.system.devices import check_device
 
     chosen = studies.load_study(study) if study is not None else None
     grid = chosen.but(grid, given_fields(context)) if chosen else grid
-    devices.check_device(device, grid.precision)
+    places = local.devices_of(device, devices or "", workers or "")
+    for place in dict.fromkeys(places):
+        check_device(place, grid.precision)
+    part = Shard.parse(shard) if shard else None
     if not plan:
         Store(out or Path("runs/TASK")).check()
     with screen.Screen():
         planned = planning.plan(grid)
+    planned = part.of(planned) if part else planned
     store = Store(out or _folder(planned, chosen))
     if chosen and chosen.text:
         print(chosen.text.partition("\n\n")[0], file=sys.stderr)  # what it asks; the file holds commands and expected numbers
@@ -63,11 +73,11 @@ def run_command(
     for older in store.older(planned.file, rows):
         print(f"{older.sentence(store.folder)}. {'A run makes them again.' if plan else 'They are made again.'}", file=sys.stderr)
     if plan:
-        speeds = cost_estimate.Speeds(planned, device)
-        table = screen.plan_table(cost_estimate.costs(planned, store, device, speeds))
+        speeds = cost_estimate.Speeds(planned, places[0])
+        table = screen.plan_table(cost_estimate.costs(planned, store, places[0], speeds))
         screen.show([*table, *map(str, cost_estimate.more_pretrainings(planned, speeds))])
     else:
-        _compute(planned, store, todo, device)
+        _compute(grid, planned, store, todo, places, part)
 
 
 def _folder(planned: Plan, study: Study | None) -> Path:
@@ -75,16 +85,20 @@ def _folder(planned: Plan, study: Study | None) -> Path:
     return Path("runs") / (study.name if study else "+".join(as_file_name(data.task.name) for data in planned.tasks))
 
 
-def _compute(planned: Plan, store: Store, todo: Sequence[PlannedCell], device: str) -> None:
-    """Run what is missing, and show and write the leaderboard. Exit code 3 where cells failed."""
+def _compute(grid: Grid, planned: Plan, store: Store, todo: Sequence[PlannedCell], places: Sequence[str], part: Shard | None) -> None:
+    """Run what is missing, and show and write the leaderboard. places: of each worker, or of this process alone. Exit code 3 where cells failed."""
     from medbench.cli import screen
     from medbench.report import leaderboard
     from medbench.report.answer import answers
     from medbench.run import execution
+    from medbench.run.engines import local
 
     folder = store.folder
-    with screen.of_run(planned, store, todo, device) as display:
-        execution.execute(planned, store, device=device, on_row=display.row)
+    with screen.of_run(planned, store, todo, places[0], len(places)) as display:
+        if len(places) > 1:
+            local.execute(grid, planned, store, places, shard=part, on_row=display.row)
+        else:
+            execution.execute(planned, store, device=places[0], on_row=display.row)
     found = leaderboard.leaderboards(store)
     leaderboard.write(store, found)
     screen.show(leaderboard.terminal(store, found=found))

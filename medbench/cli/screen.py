@@ -193,8 +193,8 @@ def _spell(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def of_run(plan: Plan, store: Store, todo: Sequence[PlannedCell], device: str) -> Screen:
-    """Of a run of these cells: the leaderboard so far, each row with its main metric, the time left."""
+def of_run(plan: Plan, store: Store, todo: Sequence[PlannedCell], device: str, workers: int = 1) -> Screen:
+    """Of a run of these cells in so many processes: the leaderboard so far, each row with its main metric, the time left."""
     from medbench.report import leaderboard
     from medbench.run.time_left import TimeLeft
     from medbench.stats import number_format
@@ -207,7 +207,10 @@ def of_run(plan: Plan, store: Store, todo: Sequence[PlannedCell], device: str) -
         return f"{main.title} {number_format.number_text(row.metrics[main.name]['value'])}"
 
     return Screen(
-        len(todo), lambda: leaderboard.terminal(store), left=lambda: TimeLeft(plan, store, device) if todo else None, number=number
+        len(todo),
+        lambda: leaderboard.terminal(store),
+        left=lambda: TimeLeft(plan, store, device, workers=workers) if todo else None,
+        number=number,
     )
 
 

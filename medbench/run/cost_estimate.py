@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 
 from medbench.models import features
-from medbench.run.execution import missing, sets_of
+from medbench.run.execution import missing
+from medbench.run.jobs import sets_of
 from medbench.run.planning import Plan
 from medbench.run.prepare import features_key, have_features, pretrained_folder, unit_encoder
 from medbench.run.store import Store

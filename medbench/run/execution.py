@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
@@ -15,14 +15,17 @@ import numpy as np
 from medbench.data.evaluation_sets import EvaluationSet
 from medbench.data.task_data import TaskData
 from medbench.models.features import Features
+from medbench.run import run_log
 from medbench.run.fitting import PendingFit, RunContext, Saved, fit_and_score, pending_fits, scratch
+from medbench.run.jobs import LONGEST, Job, jobs_of, lacking, preparing, sets_of, take
 from medbench.run.planning import Plan
 from medbench.run.planning import plan as plan_grid
 from medbench.run.prepare import have_features, task_pack, trained, unit_features
+from medbench.run.run_log import log_file
 from medbench.run.store import Store
 from medbench.run.units import Unit
-from medbench.schema import DiskError, Grid, PlannedCell, ProgressCallback, Protocol, Row, UserError, fingerprint, printable
-from medbench.system import atomic_write, devices
+from medbench.schema import DiskError, Grid, PlannedCell, ProgressCallback, Protocol, Row, UserError
+from medbench.system import devices
 from medbench.system.contained_exit import exits_are_errors
 from medbench.system.precision import products
 from medbench.system.progress_listener import calling, user_callback
@@ -84,21 +87,38 @@ def execute(
 ) -> Store:
     """Compute a plan's missing cells. See `run`. out: a store that was read before is not read again."""
     store = out if isinstance(out, Store) else Store(out)
+    with calling(progress):
+        context = begin(plan, store, device)
+        work(context, user_callback(on_row))
+    return store
+
+
+def begin(plan: Plan, store: Store, device: str) -> RunContext:
+    """Check, decode and write what comes before all cells, and is the same for every process of a run. Raises UserError."""
     for precision in dict.fromkeys(unit.precision for unit in plan.units):
         devices.check_device(device, precision)
-    lacking = set(missing(plan, store))
-    order = sorted(plan.units, key=lambda unit: reading_order(plan, unit))
-    work = [(unit, todo) for unit in order if (todo := [planned for planned in unit.cells if planned in lacking])]
+    todo = _lacking(plan, store)
     store.check_crossed(plan.file)
-    context = RunContext(plan, store, devices.resolve(device) if work else device)
-    with calling(progress):
-        _decode_images(context, work)
-        store.create()
-        store.add_plan(plan.file)
-        _restore_targets(plan, store)
-        if work:
-            _run_units(context, [unit for unit, _ in work], user_callback(on_row))
-    return store
+    context = RunContext(plan, store, devices.resolve(device) if todo else device, store.failures_mark())
+    _decode_images(context, todo)
+    store.create()
+    store.add_plan(plan.file)
+    _restore_targets(plan, store)
+    return context
+
+
+def work(context: RunContext, on_row: Callable[[Row], None]) -> None:
+    """Take jobs until all of the plan's are done. Imports torch, where there are any."""
+    jobs = [job for unit, _ in _lacking(context.plan, context.store) for job in jobs_of(context.plan, unit)]
+    if jobs:
+        _take_jobs(context, jobs, on_row)
+
+
+def _lacking(plan: Plan, store: Store) -> Work:
+    """Units with their cells that have no row, in the order in which they are computed."""
+    asked = set(missing(plan, store))
+    order = sorted(plan.units, key=lambda unit: reading_order(plan, unit))
+    return [(unit, todo) for unit in order if (todo := [planned for planned in unit.cells if planned in asked])]
 
 
 def reading_order(plan: Plan, unit: Unit) -> tuple[object, ...]:
@@ -127,91 +147,72 @@ def _decode_images(context: RunContext, work: Work) -> None:
                 task_pack(part.data, part.encoder, plan.cache_dir, target)
 
 
-class _PlainFormatter(logging.Formatter):
-    """Names of images and classes give no order to the terminal that shows the file, and begin no line of their own."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return printable(super().formatMessage(record))
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record), kept="\n\t")
+def _take_jobs(context: RunContext, jobs: Sequence[Job], on_row: Callable[[Row], None]) -> None:
+    """Job after job, each held while it is worked on, and left to whoever holds it already. Imports torch."""
+    held: dict[str, float] = {}  # what others train or embed -> when to look again
+    with log_file(context.store.folder / run_log.FILE), products("fp32"):  # an encoder that is to compute less exactly says so itself
+        take(jobs, lambda job: _attempt(context, job, held, on_row))
 
 
-class _LogFile(logging.FileHandler):
-    """A full disk ends the run as it does wherever else it is met; logging itself would print a traceback at each line."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        if isinstance(sys.exc_info()[1], OSError):
-            with atomic_write.naming(Path(self.baseFilename)):
-                raise
-        super().handleError(record)
-
-
-@contextmanager
-def _log_file(file: Path) -> Iterator[None]:
-    """What was done when, and the whole traceback of a cell that failed, in a file beside the rows."""
-    handler = _LogFile(file, encoding="utf-8", delay=True)
-    handler.setFormatter(_PlainFormatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        with atomic_write.naming(file):
-            handler.close()
-
-
-def _run_units(context: RunContext, units: Sequence[Unit], on_row: Callable[[Row], None]) -> None:
-    """Unit after unit, each held while it is worked on. Imports torch."""
-    store = context.store
-    with _log_file(store.folder / "run.log"), products("fp32"):  # an encoder that is to compute less exactly says so itself
-        for unit in units:
-            with store.working_on(fingerprint(unit.cells[0].cell.unit)[:16]):
-                _run_unit(context, unit, on_row)
-
-
-def _run_unit(context: RunContext, unit: Unit, on_row: Callable[[Row], None]) -> None:
-    """The rows of a unit that another run, which held it before, has not made."""
-    todo = missing(context.plan, context.store, unit)
+def _attempt(context: RunContext, job: Job, held: dict[str, float], on_row: Callable[[Row], None]) -> bool:
+    """Whether the job is done, by this process or another; False where another one is at it, or at what it needs."""
+    todo = context.todo(job)
     if not todo:
-        return
-    for target in context.plan.targets_of(unit.data):
-        _save_target(unit.data, target, context.store)
-    prepared = _prepare(context, unit, todo)
-    if prepared is None:
-        return
-    unit, features = prepared
-    fits = pending_fits(unit, _embed_apart(context, unit, todo))
+        return True
+    if any(held.get(name, 0.0) > time.monotonic() for name in lacking(context.plan, job, todo, context.device)):
+        return False
+    with context.store.attempting(job.name) as mine:
+        if mine and (todo := context.todo(job)):  # whoever held it before has finished some
+            context.at_work(job)
+            names = lacking(context.plan, job, todo, context.device)
+            with preparing(context.plan.cache_dir, names) as free:
+                prepared = _prepare(context, job, todo) if free else None
+            if not free:
+                held.update(dict.fromkeys(names, time.monotonic() + LONGEST))
+                return False
+            if prepared:
+                _solve(context, *prepared, on_row)
+    return mine
+
+
+def _solve(
+    context: RunContext, unit: Unit, features: Sequence[Features], todo: Sequence[PlannedCell], on_row: Callable[[Row], None]
+) -> None:
+    """Fit, score and save these cells of a unit that is ready for them."""
+    fits = pending_fits(unit, todo)
     for name in dict.fromkeys(planned.cell.protocol for planned in todo):
         _run_fits(context, unit, context.plan.protocols[name], [fit for fit in fits if fit.first.cell.protocol == name], features, on_row)
 
 
-def _prepare(context: RunContext, unit: Unit, todo: Sequence[PlannedCell]) -> tuple[Unit, Sequence[Features]] | None:
-    """The unit with weights on disk and, where a cell needs them, its features; None where that failed, and all cells with it."""
-    plan, device = context.plan, context.device
+def _prepare(context: RunContext, job: Job, todo: Sequence[PlannedCell]) -> tuple[Unit, Sequence[Features], Sequence[PlannedCell]] | None:
+    """The unit with weights on disk, what it is solved on, and the cells that can be; None where all of them failed."""
+    plan, unit, device = context.plan, job.unit, context.device
+    for target in plan.targets_of(unit.data):
+        _save_target(unit.data, target, context.store)
+    with _surviving() as caught:
+        if job.pixels or not all(have_features(plan, unit, device, target) for target in sets_of(plan, unit, todo)):
+            unit = trained(plan, unit, device)
+    for error in caught:  # nobody begins that training again for another of the unit's cells
+        _record(context.store, unit.name, missing(plan, context.store, unit), error)
+    if caught or job.pixels:
+        return None if caught else (unit, (), todo)
     features: Sequence[Features] = ()
     with _surviving() as caught:
-        needs = {plan.protocols[planned.cell.protocol].needs for planned in todo}
-        if "images" in needs or not all(have_features(plan, unit, device, target) for target in sets_of(plan, unit, todo)):
-            unit = trained(plan, unit, device)
-        if "features" in needs:
-            features = unit_features(plan, unit, device)
+        features = unit_features(plan, unit, device)
     for error in caught:
         _record(context.store, unit.name, todo, error)
-    return None if caught else (unit, features)
+    return None if caught else (unit, features, _embed_apart(context, unit, todo))
 
 
 def _embed_apart(context: RunContext, unit: Unit, todo: Sequence[PlannedCell]) -> list[PlannedCell]:
     """Make the features of sets that lie apart: each fit that found them lacking would try again. Returns the cells that can still be computed."""
     left = list(todo)
-    embedded = [planned for planned in todo if context.plan.protocols[planned.cell.protocol].needs == "features"]
-    for apart in sets_of(context.plan, unit, embedded)[1:]:
+    for apart in sets_of(context.plan, unit, todo)[1:]:
         assert apart is not None, "the task's own set comes first"
         with _surviving() as caught:
             unit_features(context.plan, unit, context.device, apart)
         for error in caught:
-            cells = [planned for planned in embedded if planned.cell.target == apart.name]
+            cells = [planned for planned in todo if planned.cell.target == apart.name]
             _record(context.store, f"{unit.name} on {apart.name}", cells, error)
             left = [planned for planned in left if planned not in cells]
     return left
@@ -272,12 +273,6 @@ def _record(store: Store, name: str, cells: Collection[PlannedCell], error: Exce
 def needs_images(plan: Plan, todo: Sequence[PlannedCell]) -> bool:
     """Whether one of the cells trains on pixels."""
     return any(plan.protocols[planned.cell.protocol].needs == "images" for planned in todo)
-
-
-def sets_of(plan: Plan, unit: Unit, todo: Sequence[PlannedCell]) -> list[EvaluationSet | None]:
-    """The sets of images whose features these cells of a unit take: the task's own (None), then those that lie apart."""
-    asked = {planned.cell.target for planned in todo}
-    return [None, *(target for target in plan.targets_of(unit.data) if target.apart and target.name in asked)]
 
 
 def _restore_targets(plan: Plan, store: Store) -> None:

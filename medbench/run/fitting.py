@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from medbench import stats
 from medbench.data.evaluation_sets import EvaluationSet
 from medbench.models.features import Features
 from medbench.run.ingredients import identity, ingredients, touched
+from medbench.run.jobs import Job
 from medbench.run.planning import Plan
 from medbench.run.prepare import history, network, task_pack, unit_features
 from medbench.run.provenance import provenance, row_cost
@@ -31,12 +32,21 @@ log = logging.getLogger("medbench")
 
 @dataclass(frozen=True, eq=False)
 class RunContext:
-    """What all units of one run share. weights: the resamples of each grouping of scored images, made once."""
+    """What all units of one run share. since: the failures of before are tried again, see `Store.failures_mark`. at_work: hears of each job that is
+    begun. weights: the resamples of each grouping of scored images, made once."""
 
     plan: Plan
     store: Store
     device: str
+    since: int = 0
+    at_work: Callable[[Job], None] = lambda job: None
     weights: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def todo(self, job: Job) -> list[PlannedCell]:
+        """Its cells that have no row, and at which no process of this run has failed."""
+        left = [planned for planned in job.cells if not self.store.has(planned.fingerprint)]
+        failed = self.store.failed_since(self.since) if left else ()
+        return [planned for planned in left if planned.fingerprint not in failed]
 
     def weights_of(self, groups: np.ndarray) -> np.ndarray:
         """(N, R) uint8: `stats.group_weights` of a scored set; levels of a corruption share them."""

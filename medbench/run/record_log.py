@@ -28,6 +28,7 @@ class RecordLog(Generic[T]):
 
     def _forget(self) -> None:
         self._found: dict[str, T] = {}
+        self._ends: dict[str, int] = {}  # key -> where its last record ends
         self._state: tuple[int, int, int] | None = None  # number, time and size of the file as it was read last
         self._end = self._count = 0  # bytes and lines that were parsed
         self._last = b""  # the last of these lines: where it stands no longer, the file was rewritten
@@ -55,6 +56,16 @@ class RecordLog(Generic[T]):
             self._state = state
         return self._found
 
+    def beyond(self, size: int) -> set[str]:
+        """Keys of the records that were appended since the file had this size."""
+        self.read()
+        return {key for key, end in self._ends.items() if end > size}
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.file.stat().st_size if self.file.exists() else 0
+
     def _stands(self, stream: BinaryIO) -> bool:
         """Whether the last line that was parsed is where it was."""
         stream.seek(self._end - len(self._last))
@@ -66,6 +77,7 @@ class RecordLog(Generic[T]):
             self._found[key] = value
             self._count += 1
             self._end += len(line)
+            self._ends[key] = self._end
             self._last = line
 
     def _record(self, line: bytes, number: int) -> tuple[str, T]:

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from medbench.models import features
-from medbench.run.execution import missing, needs_images, sets_of
+from medbench.run.execution import missing, needs_images
+from medbench.run.jobs import sets_of
 from medbench.run.planning import Plan
 from medbench.run.prepare import embedding_stage, features_key, have_features, pretrained_folder, training_stage
 from medbench.run.store import Store
 from medbench.run.units import Unit
 from medbench.schema import PlannedCell, Progress, Row
 from medbench.system import devices
+from medbench.system.progress_listener import speaker
 
 #: Images embedded in the time that a view of a pretraining takes: forward, backward, views, looks.
 PASSES = 4.5
@@ -70,16 +72,17 @@ class Speeds:
 class TimeLeft:
     """Of one run. It is told what `report_progress` and `on_row` tell, and asked for `seconds`.
 
-    All time from one report to the next belongs to the work that the next tells of, so that none is left out.
+    All time from one report of a process to its next belongs to the work that the next tells of, so that none is left out. workers: processes that
+    share the work.
     """
 
-    def __init__(self, plan: Plan, store: Store, device: str = "auto", clock: Callable[[], float] = time.perf_counter):
+    def __init__(self, plan: Plan, store: Store, device: str = "auto", clock: Callable[[], float] = time.perf_counter, workers: int = 1):
         self.clock = clock
         self.stages: dict[str, Stage] = {}
         self.fits: Counter[Fit] = Counter()
         self.speeds, self.before = Speeds(), Speeds()  # of this run and this folder; of embeddings of earlier runs
         self.kinds: dict[str, Fit] = {}  # fingerprint of a cell -> what it is
-        self.last = clock()
+        self.last = dict.fromkeys(range(workers), clock())  # when each process told something
         rows = store.rows()
         todo = {unit: missing(plan, store, unit, rows) for unit in plan.units}
         if any(todo.values()):
@@ -140,9 +143,9 @@ class TimeLeft:
             self.speeds.add(key, seconds, 1)
 
     def _spent(self) -> float:
-        """Seconds since the last report."""
-        before, self.last = self.last, self.clock()
-        return self.last - before
+        """Seconds since the last report of the process that reports now."""
+        before, self.last[speaker()] = self.last[speaker()], self.clock()
+        return self.last[speaker()] - before
 
     def seconds(self) -> float | None:
         """Left, None where nothing is known of one of its kinds."""
@@ -151,7 +154,8 @@ class TimeLeft:
             if one is None:
                 return None
             total += amount * one
-        return max(total - (self.clock() - self.last), 0.0)
+        now = self.clock()
+        return max(total - sum(now - last for last in self.last.values()), 0.0) / len(self.last)
 
     def _left(self) -> Iterator[tuple[float, float | None]]:
         """(amount, seconds that one takes) of all that is left."""

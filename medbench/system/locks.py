@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from medbench.schema import DiskError
@@ -37,3 +37,26 @@ def locked(file: Path | str, timeout: float = -1) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def attempted(*files: Path | str) -> Iterator[bool]:
+    """Hold the locks of all these files inside, and give True; False, and none of them, where another process holds one. Raises DiskError."""
+    from filelock import Timeout
+
+    with ExitStack() as held:
+        free = True
+        try:
+            for file in files:
+                held.enter_context(locked(file, timeout=0))
+        except Timeout:
+            held.close()
+            free = False
+        yield free
+
+
+def exclude(folder: Path) -> bool:
+    """Whether a lock in `folder` keeps a second handle out, as some network disks pretend. Raises DiskError on a disk without locks."""
+    file = folder / "lock-test"
+    with locked(file), attempted(file) as second:
+        return not second

@@ -17,6 +17,7 @@ from medbench.schema import Progress, ProgressCallback
 R = TypeVar("R")
 P = ParamSpec("P")
 _listener: ContextVar[Callable[[Progress], None] | None] = ContextVar("listener", default=None)
+_speaker: ContextVar[int] = ContextVar("speaker", default=0)
 _SMALL = 64 << 20  # bytes that are read sooner than a person asks
 
 
@@ -72,6 +73,21 @@ def report_progress(stage: str, done: int, total: int, unit: str = "images", det
     listener = _listener.get()
     if listener is not None:
         listener(Progress(stage, done, total, unit, detail))
+
+
+@contextmanager
+def speaking_for(worker: int) -> Iterator[None]:
+    """Inside, what is reported is the work of that process of several, for whoever measures how long work takes."""
+    token = _speaker.set(worker)
+    try:
+        yield
+    finally:
+        _speaker.reset(token)
+
+
+def speaker() -> int:
+    """The number of the process whose work is reported; 0 where there is one."""
+    return _speaker.get()
 
 
 def heard_in_threads(function: Callable[..., R]) -> Callable[..., R]:

@@ -1,0 +1,94 @@
+"""What a worker takes at a time: a unit's cells that are solved together on its features, or one fine-tuning, of which a unit may hold hours.
+
+Work is taken, not waited for. Whoever finds a job taken goes on to the next, and waits only where all that is left is taken. So do several processes of
+one command, and several commands with one folder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medbench.data.evaluation_sets import EvaluationSet
+from medbench.run.planning import Plan
+from medbench.run.prepare import features_key, have_features, pretrained_folder
+from medbench.run.units import Unit
+from medbench.schema import Cell, PlannedCell, fingerprint
+from medbench.system import locks
+
+#: Seconds between two looks at work that others hold, at first and at most.
+PAUSE, LONGEST = 0.05, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """name: of its lock in the results folder. pixels: whether it trains on images: one draw of one protocol, else all cells on features."""
+
+    unit: Unit
+    cells: tuple[PlannedCell, ...]
+    pixels: bool
+
+    @property
+    def name(self) -> str:
+        return self.cells[0].fingerprint[:16] if self.pixels else fingerprint(self.cells[0].cell.unit)[:16]
+
+    def __str__(self) -> str:
+        first = self.cells[0].cell
+        return f"{self.unit.name} {first.protocol} {first.labels} seed {first.seed}" if self.pixels else self.unit.name
+
+
+def jobs_of(plan: Plan, unit: Unit) -> list[Job]:
+    """In the order of work."""
+    together: list[PlannedCell] = []
+    apart: dict[Cell, list[PlannedCell]] = {}
+    for planned in unit.cells:
+        if plan.protocols[planned.cell.protocol].needs == "images":
+            apart.setdefault(replace(planned.cell, target=""), []).append(planned)
+        else:
+            together.append(planned)
+    first = [Job(unit, tuple(together), False)] if together else []
+    return first + [Job(unit, tuple(cells), True) for cells in apart.values()]
+
+
+def take(jobs: Sequence[Job], attempt: Callable[[Job], bool]) -> None:
+    """Attempt each job until it is done by somebody. attempt(job) -> False where another process holds it, or what it needs."""
+    left, pause = list(jobs), PAUSE
+    while left:
+        held = [job for job in left if not attempt(job)]
+        if len(held) == len(left):
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST)
+        else:
+            pause = PAUSE
+        left = held
+
+
+def sets_of(plan: Plan, unit: Unit, todo: Iterable[PlannedCell]) -> list[EvaluationSet | None]:
+    """The sets of images whose features these cells of a unit take: the task's own (None), then those that lie apart."""
+    asked = {planned.cell.target for planned in todo}
+    return [None, *(target for target in plan.targets_of(unit.data) if target.apart and target.name in asked)]
+
+
+def lacking(plan: Plan, job: Job, todo: Sequence[PlannedCell], device: str) -> list[str]:
+    """What has to be trained or embedded before these cells of a job: names of work that other jobs, and other results folders, share."""
+    found = []
+    for part in job.unit.members or (job.unit,):
+        sets = [] if job.pixels else [target for target in sets_of(plan, job.unit, todo) if not have_features(plan, part, device, target)]
+        folder = pretrained_folder(plan, part, device)
+        if part.recipes and (job.pixels or sets) and not (folder / "weights.pth").exists():
+            found.append(f"train-{folder.name[:32]}")
+        found += [f"embed-{features_key(part, device, target)[:32]}" for target in sets]
+    return sorted(set(found))
+
+
+@contextmanager
+def preparing(cache_dir: Path, names: Sequence[str]) -> Iterator[bool]:
+    """Hold what `lacking` names inside, and give True; False where somebody else trains or embeds some of it."""
+    folder = cache_dir / "preparing"
+    if names:
+        folder.mkdir(parents=True, exist_ok=True)
+    with locks.attempted(*(folder / name for name in names)) as held:
+        yield held

@@ -1,0 +1,220 @@
+"""A results folder as it is read: `store` has what lies in it, and who writes it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medbench.run import ledger, saved_arrays
+from medbench.run.ledger import Judged
+from medbench.run.record_log import RecordLog
+from medbench.schema import PlanFile, Row, UserError, check_name, checked, parsed
+from medbench.schema.ingredients import differences
+from medbench.system import archive_errors, fast_npz
+
+
+class Damaged(UserError):
+    """A file of a results folder is broken: never passed over as something that these results cannot give."""
+
+
+class NoPredictions(UserError):
+    """A results folder was passed on without predictions, or they were lost."""
+
+
+def _reading(file: Path | str, then: str) -> AbstractContextManager[None]:
+    return archive_errors.reading(
+        lambda why: Damaged(f"{file} is damaged, or not medbench's ({why}).", then=f"copy the folder anew, or {then}")
+    )
+
+
+_SCORES_AGAIN = "delete that file: medbench run computes its cell again"
+_TARGET_AGAIN = "run the folder's own medbench run again, which makes that file anew"
+
+
+def scores_file(fingerprint: str) -> str:
+    """The file of a row's scores."""
+    return f"scores/{fingerprint[:32]}.npz"
+
+
+def _row(record: Any) -> tuple[str, Row]:
+    row = Row.from_json(record)
+    return row.fingerprint, row
+
+
+def _failure(record: Any) -> tuple[str, str]:
+    checked(record, {"fingerprint": str, "reason": str})
+    return record["fingerprint"], record["reason"]
+
+
+@dataclass(frozen=True)
+class OlderRows:
+    """Rows that a plan would make otherwise. why: what differs, as `schema.ingredients.differences` names it."""
+
+    count: int
+    why: tuple[str, ...]
+
+    def sentence(self, folder: Path) -> str:
+        """`12 rows of results/derm are older: crops 1 -> 2`."""
+        many = f"{self.count} row{'s' * (self.count != 1)} of {folder} {'are' if self.count != 1 else 'is'} older"
+        return f"{many}: {', '.join(self.why) or 'made with other settings or weights'}"
+
+
+class StoredResults:
+    """The reading half of `Store`."""
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+        self._plan: tuple[tuple[int, int, int], PlanFile] | None = None  # with the time, number and size of the file it was read from
+        self._rows = RecordLog(self.folder / "rows.jsonl", _row)
+        self._failures = RecordLog(self.folder / "failed.jsonl", _failure)
+        self._judged = RecordLog(
+            self.folder / ledger.FILE, Judged.from_json, "remove that line; a row that is still there is counted anyway"
+        )
+        self._targets: dict[str, dict[str, np.ndarray]] = {}  # labels of the scored sets that were read
+        self._draws: dict[str, int] = {}  # scored set -> resamples of a row on it
+        self._all_judged = False  # whether each row of before stands in the ledger, too
+
+    def rows(self) -> dict[str, Row]:
+        """fingerprint -> row, in the order of writing. A row whose scores were lost is not done. Raises UserError for what is no row.
+
+        What was read before is not parsed again; rows that another process appended meanwhile are seen.
+        """
+        scored = {f"scores/{name}" for name in os.listdir(self.folder / "scores")} if (self.folder / "scores").is_dir() else set()
+        return {fingerprint: row for fingerprint, row in self._rows.read().items() if scores_file(fingerprint) in scored}
+
+    def row(self, fingerprint: str) -> Row:
+        """A row that is there."""
+        return self._rows.read()[fingerprint]
+
+    def has(self, fingerprint: str) -> bool:
+        """Whether `rows` holds this one, without a look at the others' scores."""
+        return fingerprint in self._rows.read() and (self.folder / scores_file(fingerprint)).exists()
+
+    def older(self, plan: PlanFile | None = None, rows: Mapping[str, Row] | None = None) -> list[OlderRows]:
+        """Rows of planned cells that were made otherwise than the plan asks, by what differs; () where a row or a plan is too old to say.
+
+        plan, rows: the folder's own where they are not at hand. A cell that has a row of its own fingerprint is not counted.
+        """
+        plan, rows = plan or self.plan(), self.rows() if rows is None else rows
+        lacking = {entry.cell: entry for entry in plan.cells if entry.fingerprint not in rows}
+        latest = {row.cell: row for row in rows.values() if row.cell in lacking}
+        counts: Counter[tuple[str, ...]] = Counter()
+        for cell, row in latest.items():
+            then, now = row.provenance.get("identity"), plan.settings.get(lacking[cell].setting)
+            about = plan.tasks.get(f"{cell.task}|{cell.data}|{cell.target}", {})
+            said = [str(one) for one in differences(then, now)] if then and now else []
+            if not said and row.provenance.get("data_sha256") != about.get("data_sha256"):
+                said = ["the data"]
+            counts[tuple(said)] += 1
+        return [OlderRows(n, why) for why, n in counts.items()]
+
+    def failures(self) -> dict[str, str]:
+        """fingerprint -> reason of the last failure."""
+        return dict(self._failures.read())
+
+    def failures_mark(self) -> int:
+        """What tells `failed_since` of now."""
+        return self._failures.size
+
+    def failed_since(self, mark: int) -> set[str]:
+        """Fingerprints of cells that failed, in this process or in another, since the mark was taken."""
+        return self._failures.beyond(mark)
+
+    def judged(self) -> dict[str, Judged]:
+        """fingerprint -> what was judged, of every row that was ever made here; a folder without a ledger begins with the rows that it has.
+
+        Raises UserError for a damaged ledger.
+        """
+        known = self._judged.read()
+        return {**known, **{key: Judged.of(row) for key, row in self._rows.read().items() if key not in known}}
+
+    def plan(self) -> PlanFile:
+        file = self.folder / "plan.json"
+        if not file.exists():
+            return PlanFile()
+        state = file.stat()
+        key = (state.st_mtime_ns, state.st_ino, state.st_size)
+        if self._plan is None or self._plan[0] != key:
+            self._plan = (key, self._read_plan(file))
+        return self._plan[1]
+
+    def _read_plan(self, file: Path) -> PlanFile:
+        try:
+            return PlanFile.from_json(parsed(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            then = "medbench run --out another folder, or delete it: the folder's own medbench run writes it anew"
+            raise UserError(f"{file} is not a plan of this medbench ({error}).", then=then) from error
+
+    def scores(self, row: Row) -> dict[str, np.ndarray]:
+        """probabilities (M, C) float32, decisions, resamples (metrics, R) float32 in the order of `metrics` (names, str).
+
+        Where the protocol held labelled images out (`schema.HeldOut`): held_out_index (n,), held_out_probabilities (n, C), held_out_labels.
+        Raises UserError where the folder was shared without predictions.
+        """
+        arrays = self.arrays(row)
+        if "probabilities" not in arrays:
+            raise self._lacks(f"{scores_file(row.fingerprint)} has resamples alone")
+        name, cell = str(row.provenance["target"]), row.cell
+        if name not in self._targets:
+            with suppress(NoPredictions):
+                self.target(name)
+        about = self.plan().tasks.get(f"{cell.task}|{cell.data}|{cell.target}")
+        with _reading(self.folder / scores_file(row.fingerprint), _SCORES_AGAIN):
+            saved_arrays.check_scores(arrays)
+            if name in self._targets:
+                saved_arrays.check_together(self._targets[name], arrays, len(about["classes"]) if about else None)
+        return arrays
+
+    def arrays(self, row: Row) -> dict[str, np.ndarray]:
+        """All that is kept of a row: `scores`, or its resamples alone."""
+        file = self.folder / scores_file(row.fingerprint)
+        with _reading(file, _SCORES_AGAIN):
+            return fast_npz.arrays(file)
+
+    def resamples(self, row: Row, metrics: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """metric -> (R,) float32: that part of `scores` alone, of `metrics` or of all, without numpy's own reader, which takes ten times as
+        long over 10,000 rows."""
+        place = f"{self.folder}/{scores_file(row.fingerprint)}"
+        file = os.open(place, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            with _reading(place, _SCORES_AGAIN):
+                values = fast_npz.array(fast_npz.member(file, b"resamples.npy"))
+                saved_arrays.check_resamples(values)
+                if values.shape[1] != self._draws.setdefault(str(row.provenance["target"]), values.shape[1]):
+                    raise ValueError(f"it holds {values.shape[1]} resamples, and other rows on the same images another number")
+                names = (
+                    list(row.metrics) if len(values) == len(row.metrics) else fast_npz.array(fast_npz.member(file, b"metrics.npy")).tolist()
+                )
+                return {name: array for name, array in zip(names, values, strict=True) if not metrics or name in metrics}
+        finally:
+            os.close(file)
+
+    def target(self, name: str) -> dict[str, np.ndarray]:
+        """ids, labels, groups of the scored set that a row's provenance names; bags, and meta_COLUMN for each column of its metadata, where
+        they were saved (older folders have neither). Raises UserError where it is not there."""
+        place = self._target_file(name)
+        try:
+            with _reading(place, _TARGET_AGAIN):
+                arrays = fast_npz.whole(place)
+                saved_arrays.check_target(arrays)
+        except FileNotFoundError:
+            raise self._lacks(f"it has no targets/{name}.npz") from None
+        self._targets[name] = {"labels": arrays["labels"]}
+        return arrays
+
+    def _target_file(self, name: str) -> Path:
+        check_name(name, "a scored set")
+        return self.folder / "targets" / f"{name}.npz"
+
+    def _lacks(self, what: str) -> NoPredictions:
+        return NoPredictions(
+            f"{self.folder} holds no predictions of single images ({what}): it was shared without them, or they were lost.",
+            then="the folder that the run itself wrote, or medbench run; table, compare, report and most plots work without them",
+        )

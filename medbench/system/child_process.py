@@ -1,0 +1,102 @@
+"""A child interpreter that is given one thing to do and tells how far it is, message after message, until it ends or dies.
+
+As in `worker_pool` it never imports the parent's `__main__`, inherits no threads, and ends when the parent does, however that ends.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from medbench.system.worker_pool import cores
+
+_end_at_once = os._exit  # as it is now: `contained_exit` replaces the name while a user's code runs
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class ChildProcess:
+    """`function` of its module is called with `given` and with tell(message), both picklable. What it tells comes to `heard` as (number, message), and None
+    once it has ended. Whatever it prints goes to the file `said`."""
+
+    def __init__(self, number: int, function: Callable[..., None], given: Any, heard: queue.SimpleQueue[Any], said: Path, threads: int):
+        command = [sys.executable, "-P", "-W", "ignore", "-c", f"from {__name__} import serve; serve()"]
+        with said.open("ab") as printed:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=printed, env=environment(threads)
+            )
+        assert self.process.stdin is not None
+        self.number, self.heard = number, heard
+        try:
+            pickle.dump((function, given), self.process.stdin)  # it stays open: its end is this process's end
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it died at once, which is heard
+        self.listener = threading.Thread(target=self._listen, daemon=True)
+        self.listener.start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        try:
+            while True:
+                self.heard.put((self.number, pickle.load(self.process.stdout)))
+        except (EOFError, pickle.UnpicklingError):  # cut off inside a message
+            self.process.wait()
+            self.heard.put((self.number, None))
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.listener.join()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Of a child that computes with so many threads, where the user named no number."""
+    return {**dict.fromkeys(_THREADS, str(threads)), "OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def threads_each(processes: int) -> int:
+    """Threads of each of so many processes that share this machine's cores."""
+    return max(1, cores() // processes)
+
+
+def how_it_ended(code: int) -> str:
+    """In words; a process that the system kills most often lacked memory."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    return f"was killed ({signal.Signals(-code).name}{', most likely because memory ran out' if code == -signal.SIGKILL else ''})"
+
+
+def serve() -> None:
+    """A child's life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends this process
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with the messages
+    function, given = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    one_at_a_time = threading.Lock()
+
+    def tell(message: Any) -> None:
+        with one_at_a_time:
+            try:
+                pickle.dump(message, answers)
+                answers.flush()
+            except BrokenPipeError:  # the parent was killed; there is nobody left to tell
+                _end_at_once(1)
+
+    function(given, tell)
+
+
+def _end_with_parent() -> None:
+    os.read(sys.stdin.fileno(), 1)
+    _end_at_once(1)
