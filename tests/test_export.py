@@ -125,7 +125,7 @@ def test_the_folder_is_timms_too_and_its_card_says_what_it_is(
     assert "passed over, cannot be exported: random" in said and "protocol knn" in said and "chosen by held-out AUC among 2 lines" in said
     model = Path("model")
     assert {file.name for file in model.iterdir()} == {
-        *("model.safetensors", "config.json", "head.safetensors", "classes.json", "operating_points.json", "README.md")
+        *("model.safetensors", "config.json", "head.safetensors", "classes.json", "operating_points.json", "evidence.json", "README.md")
     }
     net = timm.create_model(f"local-dir:{model.absolute()}", pretrained=True).eval()
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -199,8 +199,9 @@ def written(folder: Path) -> Path:
     }
     head = LinearHead.of({**arrays, "limit": np.full(1, 9.0), "columns": np.arange(3), "base": np.zeros(3)}, "multiclass", 3)
     points = {"temperature": 2.0, "held_out_images": 0, "points": {}}
+    seen = {"target": "test", "images": 0, "groups": 0, "auc": [None] * 3, "calibration": {}, "classes": {}}
     folder.mkdir()
-    write(folder, Parts(encoder, net, head, "linear", ("a", "b", "=c"), "multiclass", "fp32", points), "")
+    write(folder, Parts(encoder, net, head, "linear", ("a", "b", "=c"), "multiclass", "fp32", points, seen), "")
     return folder
 
 
@@ -262,6 +263,7 @@ POISON: dict[str, tuple[Callable[[Path], object], str]] = {
     "more classes": (changed("classes.json", lambda c: c["classes"].append("d")), "not those of a head"),
     "text": (lambda folder: (folder / "config.json").write_bytes(b" " * (9 << 20)), "more than any exported model"),
     "threshold": (changed("operating_points.json", lambda c: c.update(temperature=-1.0)), "temperature is -1.0"),
+    "evidence": (changed("evidence.json", lambda c: c.update(auc="high")), "auc is 'high'"),
     "cut": (lambda folder: (folder / "head.safetensors").write_bytes((folder / "head.safetensors").read_bytes()[:-8]), "no safetensors"),
     "missing": (lambda folder: (folder / "classes.json").unlink(), "has no classes.json"),
 }

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, outputs, path_option, put
+from medbench.cli.options import Beside, Folders, Metric, Only, app, asked_of, boards_from, choice, outputs, path_option, put
 
 
 @app.command()
 def clinical(
+    context: typer.Context,
     folder: Folders,
-    method: Annotated[str | None, typer.Option(help="Of this pretraining method. Default: the best.")] = None,
+    method: Annotated[str | None, typer.Option(help="Of this pretraining method. Default: that of --with, or the best.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Judged by this protocol. Default: the best.")] = None,
     labels: Annotated[str | None, typer.Option(help="At this label budget (10%, 5/class, all). Default: the largest.")] = None,
     target: Annotated[str | None, typer.Option("--on", help="On this scored set. Default: test.")] = None,
@@ -21,6 +22,7 @@ def clinical(
     specificity: Annotated[float, typer.Option(help="For the sensitivity at a given specificity.")] = 0.9,
     sensitivity: Annotated[float, typer.Option(help="For the specificity at a given sensitivity.")] = 0.9,
     only: Only = None,
+    beside: Beside = None,
     metric: Metric = None,
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex.")] = "",
     out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
@@ -31,7 +33,10 @@ def clinical(
 
     form = choice("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
     outputs(out)
-    found = tables.best_lines(boards_of(folder, only), method, labels, protocol, target, metric)
+    asked = asked_of(context, folder, only, beside, may_reference=True)
+    if asked.others and protocol is None:
+        method = method or asked.others[0]
+    found = tables.best_lines(boards_from(asked), method, labels, protocol, target, metric)
     made = []
     with screen.Screen(log=False):
         for board, line in found:

@@ -1,4 +1,4 @@
-"""`export` and `predict`: a line of a leaderboard as a model, and a model used."""
+"""`export`, `predict` and `validate`: a line of a leaderboard as a model, a model used, and looked at on other images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medbench.cli.grid_options import Data, grid_of
-from medbench.cli.options import BadUsage, Device, Only, app, boards_of, outputs, path_option, stores_of
+from medbench.cli.options import BadUsage, Device, Only, app, boards_of, outputs, path_option, put, stores_of
+from medbench.cli.options import choice as choice_of
 from medbench.schema import Grid, UserError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def export_command(
 ) -> None:
     """Write one line as a model that medbench and timm load: the named one, or the best by scores held out inside the labelled subset."""
     from medbench.cli import screen
-    from medbench.report.clinical import draw_of
+    from medbench.report.clinical import draw_of, evidence, read_predictions
     from medbench.report.clinical.class_metrics import check_shares
     from medbench.report.clinical.operating_points import operating_points
     from medbench.report.model_card import Making, model_card
@@ -50,9 +51,10 @@ def export_command(
     grids = _grids(choice, store, data, task, weights)
     print("\n".join(map(str, choice.said)), file=sys.stderr, end="\n" if choice.said else "")
     about = choice.board.about
-    points = operating_points(
-        draw_of(store.scores(choice.row)), about["classes"], about["kind"], specificity=specificity, sensitivity=sensitivity
-    )
+    draw = draw_of(store.scores(choice.row))
+    points = operating_points(draw, about["classes"], about["kind"], specificity=specificity, sensitivity=sensitivity)
+    answers = replace(read_predictions(choice.line), draws=[draw])
+    seen = {"target": choice.board.target, **evidence(answers, points["points"])}
     shares = {"specificity": specificity, "sensitivity": sensitivity}
     command = shlex.join(["medbench", "export", folder.name, *_asked(only, seed, shares), "--out", out.name])
     with screen.Screen():
@@ -61,9 +63,9 @@ def export_command(
 
         def card(written: float) -> str:
             making = Making(command, store.plan().commands, made.difference, written, tried)
-            return model_card(choice, points, making, **shares)
+            return model_card(choice, points, seen, making)
 
-        written = refit.save(made, points, out, card)
+        written = refit.save(made, made.parts(points, seen), out, card)
     print(f"{choice.row.cell}: a probability differs by {made.difference:.2g} from the saved one, from the folder by {written:.2g}")
     print(f"{out}/README.md is its card. Next: medbench predict {shlex.quote(str(out))} IMAGES --out predictions.csv")
 
@@ -129,4 +131,46 @@ def predict(
     resumed = f", {made.resumed} of them before" if made.resumed else ""
     print(f"{made.images - len(made.unread)} of {made.images} images{resumed}; {out}")
     if made.unread:
+        raise typer.Exit(3)
+
+
+@app.command()
+def validate(
+    model: Annotated[Path, typer.Argument(help="A folder that medbench export wrote.")],
+    labelled: Annotated[
+        Path,
+        typer.Argument(help="A CSV file: path, label (several labels: a column of 0 and 1 for each), maybe id and group, the patient."),
+    ],
+    margin: Annotated[float, typer.Option(help="Of an AUC, a sensitivity, a specificity: what is too small to matter.")] = 0.05,
+    form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex.")] = "",
+    out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Is the model as good on your own labelled images as its card says, and are its thresholds right there? Exit code 3 where images could not be read."""
+    from medbench.cli import screen
+    from medbench.models.exported import load
+    from medbench.models.exported.labelled import answered
+    from medbench.models.exported.labelled import labelled as labelled_images
+    from medbench.report import site_tables, site_validation
+    from medbench.report.clinical import tables
+
+    if not 0 < margin < 1:
+        raise UserError(f"A margin lies between 0 and 1; given {margin:g}.")
+    form = choice_of("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
+    outputs(out)
+    loaded = load(model, device)
+    with screen.Screen():
+        parts = loaded.parts
+        found = answered(loaded, labelled_images(labelled, parts.classes, parts.kind))
+        made = site_validation.of_answers(found, parts.kind, parts.classes, parts.points, parts.evidence, margin)
+    for name, why in found.unread.items():
+        print(f"{name} is left out: {why}", file=sys.stderr)
+    said, sheets = site_tables.verdict_sentences(made), site_tables.sheets(made)
+    if form == "terminal" and not out:
+        print("\n".join(said))
+        screen.show(tables.clinical_terminal("", sheets)[1:])
+    else:
+        body = tables.render_tables([(said[0], sheets)], "markdown" if form == "terminal" else form)
+        put("".join(f"{line}\n\n" for line in said[1:]) + body if form == "markdown" else body, out)
+    if found.unread:
         raise typer.Exit(3)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,28 +93,66 @@ Only = Annotated[
         "readout, size, protocol, labels). What is the best, and the correction, is among them. leaderboard.md and .csv stay."
     ),
 ]
+REFERENCE = "reference"  # of --with
+Beside = Annotated[
+    list[Path] | None,
+    path_option(
+        "--with",
+        help="A CSV file of somebody else's predictions (id, a probability a class; maybe decision, name), as a line beside these; or the word "
+        "reference: medbench's own rows that were scored on the same images (table, clinical).",
+    ),
+]
 
 
-def boards_of(folders: list[Path], only: list[str] | None, beside: str = "") -> list[Leaderboard]:
-    """Build the leaderboards of results folders, with the lines that `--only` names.
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a command reads: results folders, what `--only` picks of them, the names of somebody else's models beside them, and whether medbench's own
+    rows of the same images stand there, too."""
 
-    beside: "reference", for those of medbench's own rows that were scored on the same images; or
-    "".
-    """
+    stores: list[Store]
+    only: list[str]
+    others: list[str]
+    reference: bool = False
+
+
+def asked_of(
+    context: typer.Context, folders: list[Path], only: list[str] | None, beside: list[Path] | None, *, may_reference: bool = False
+) -> Asked:
+    """Results folders, and with `--with` one of each of these predictions, which lasts until the command ends."""
+    stores = stores_of(folders)
+    files = [file for file in beside or () if str(file) != REFERENCE]
+    reference = len(files) < len(beside or ())
+    if reference and not may_reference:
+        raise UserError(
+            f"--with {REFERENCE} is of table and clinical.", then=f"medbench table FOLDER --with {REFERENCE}, or --with FILE.csv"
+        )
+    if not files:
+        return Asked(stores, only or [], [], reference)
+    from medbench.report.external_predictions import joined
+
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"--with {file} is no file.", allowed=["FILE.csv", REFERENCE], given=str(file))
+    place = context.with_resource(tempfile.TemporaryDirectory())
+    return Asked(*joined(stores, files, only or [], Path(place)), reference)
+
+
+def boards_of(folders: list[Path], only: list[str] | None) -> list[Leaderboard]:
+    """Build the leaderboards of results folders, with the lines that `--only` names."""
+    return boards_from(Asked(stores_of(folders), only or [], []))
+
+
+def boards_from(asked: Asked) -> list[Leaderboard]:
+    """Build the leaderboards of what a command reads, with the lines that `--only` names."""
     from medbench.report import leaderboard
 
-    stores = stores_of(folders)
-    found = (
-        leaderboard.with_reference(*stores)
-        if choice("--with", beside or "reference", ["reference"]) == beside
-        else leaderboard.leaderboards(*stores)
-    )
+    found = (leaderboard.with_reference if asked.reference else leaderboard.leaderboards)(*asked.stores)
     if not all(line.complete for board in found for line in board.lines):
-        for store in stores:
+        for store in asked.stores:
             again = f" Next: {commands[-1]} --out {store.folder}" if (commands := store.plan().commands) else ""
             for older in store.older():
                 print(f"{older.sentence(store.folder)}: not shown.{again}", file=sys.stderr)
-    return leaderboard.only(found, only) if only else found
+    return leaderboard.only(found, asked.only) if asked.only else found
 
 
 def processes_for(found: Sequence[Leaderboard]) -> int:

@@ -11,11 +11,14 @@ import typer
 
 from medbench.cli.grid_options import Data
 from medbench.cli.options import (
+    Beside,
     Folders,
     Metric,
     Only,
     Rehash,
     app,
+    asked_of,
+    boards_from,
     boards_of,
     choice,
     named,
@@ -24,7 +27,6 @@ from medbench.cli.options import (
     processes_for,
     put,
     split,
-    stores_of,
 )
 from medbench.schema import UserError, check_writable
 from medbench.system import fork_pool, gc_pause
@@ -35,6 +37,7 @@ Margin = Annotated[float, typer.Option(help="A difference that is too small to m
 @app.command("table")
 @gc_pause.kept()
 def table_command(
+    context: typer.Context,
     folder: Folders,
     metric: Metric = None,
     only: Only = None,
@@ -48,9 +51,7 @@ def table_command(
             "--methods-text", help="A paper's paragraph that says what was done, and its BibTeX; --out FILE.tex puts that in FILE.bib."
         ),
     ] = False,
-    beside: Annotated[
-        str, typer.Option("--with", help="reference: medbench's own rows that were scored on the same images, beside these.")
-    ] = "",
+    beside: Beside = None,
     out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
 ) -> None:
     """Print leaderboards. One folder and no option: also write leaderboard.md and leaderboard.csv anew; else a table as a paper needs it."""
@@ -60,7 +61,7 @@ def table_command(
     from medbench.run.store import Store
 
     outputs(out)
-    found = boards_of(folder, only, beside)
+    found = boards_from(asked_of(context, folder, only, beside, may_reference=True))
     if methods_text:
         said = paper.methods_text(found)
         if out and out.suffix == ".tex":
@@ -95,23 +96,30 @@ def table_command(
 @app.command("compare")
 @gc_pause.kept()
 def compare_command(
+    context: typer.Context,
     folder: Folders,
     metric: Metric = None,
     only: Only = None,
     margin: Margin = 0.01,
     permutations: Annotated[int, typer.Option(help="Also a permutation test beside each pair, of so many permutations; 0: none.")] = 0,
     every_pair: Annotated[bool, typer.Option("--all", help="Every pair, and the labels saved against each.")] = False,
-    against: Annotated[str, typer.Option(help="Each line against this one: a method, as supervised. Default: against the best.")] = "",
+    against: Annotated[
+        str, typer.Option(help="Each line against this one: a method, as supervised. Default: against the best, or that of --with.")
+    ] = "",
+    beside: Beside = None,
 ) -> None:
-    """Say whether each method is worse than the best (--against, --all: than another), practically equal, or what it would take to know; and the labels
-    it saves."""
+    """Say whether each method is worse than the best (--against, --all, --with: than another), practically equal, or what it would take to know; and
+    the labels it saves."""
     from medbench.cli import screen
     from medbench.report import compare
 
     if not 0 <= margin < 1 or not 0 <= permutations <= 100_000:
         raise UserError(f"A margin lies from 0 to 1 and permutations from 0 to 100,000; given {margin:g} and {permutations}.")
+    asked = asked_of(context, folder, only, beside)
+    if asked.others and not every_pair:
+        against = against or asked.others[0]
     with screen.Screen(log=False):
-        said = compare.sentences(stores_of(folder), metric, margin, permutations, only or (), every_pair=every_pair, against=against)
+        said = compare.sentences(asked.stores, metric, margin, permutations, asked.only, every_pair=every_pair, against=against)
     print("\n".join(said))
 
 
@@ -176,9 +184,13 @@ def plot(
 @app.command("report")
 @gc_pause.kept()
 def report_command(
+    context: typer.Context,
     folder: Folders,
     out: Annotated[
-        Path | None, path_option(help="The file. Default: report.html in the first results folder, report-only.html with --only.")
+        Path | None,
+        path_option(
+            help="The file. Default: report.html in the first results folder, report-only.html with --only, report-with.html with --with."
+        ),
     ] = None,
     metric: Metric = None,
     only: Only = None,
@@ -188,6 +200,7 @@ def report_command(
     ] = False,
     data: Data = None,
     rehash: Rehash = False,
+    beside: Beside = None,
 ) -> None:
     """Write one HTML page of a study: the answer, leaderboard, curves, classes, verdicts, provenance. It loads nothing and sends nothing."""
     from medbench.cli import screen
@@ -198,9 +211,10 @@ def report_command(
         raise UserError(f"A margin lies from 0 to 1; given {margin:g}.")
     if data is not None and not images:
         raise UserError("--data is only for --images.", then="medbench report FOLDER --images --data FOLDER")
-    stores, file = stores_of(folder), out or folder[0] / ("report-only.html" if only else "report.html")
+    asked = asked_of(context, folder, only, beside)
+    file = out or folder[0] / ("report-with.html" if beside else "report-only.html" if only else "report.html")
     outputs(file)
     with screen.Screen(log=False):
-        made = html.build_page(stores, metric=metric, margin=margin, images=images, data=data, only=only or (), processes=cores())
+        made = html.build_page(asked.stores, metric=metric, margin=margin, images=images, data=data, only=asked.only, processes=cores())
     put(made, file)
     print(f"{file} ({len(made.encode()) / 1e3:,.0f} kB). It needs nothing beside it: open it in a browser, send it as it is")

@@ -20,6 +20,7 @@ from medbench.report.leaderboard import (
     PairwiseComparison,
     class_notes,
     comparisons,
+    external,
     known_metric,
     leaderboards,
     marks,
@@ -98,7 +99,12 @@ def sentences(
             f"{board.title}: {shown}, margin {margin:g}{lower}",
             *(
                 f"  {line}"
-                for line in [*picked(board), *(mark for mark in board.about["marks"] if mark.kind in LOUD), *class_notes(board, metric)]
+                for line in [
+                    *picked(board),
+                    *(mark for mark in board.about["marks"] if mark.kind in LOUD),
+                    *external(board),
+                    *class_notes(board, metric),
+                ]
             ),
             f"  Family: {family.words}. Differences with the 95 % interval of each alone."
             if judged

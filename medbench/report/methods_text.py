@@ -31,12 +31,16 @@ class MethodsText(NamedTuple):
 
 
 def methods_text(boards: Sequence[Leaderboard]) -> MethodsText:
-    """Write what was done, in words. It states only what rows and plan hold."""
-    everywhere, boards = boards, at_home(boards)
+    """What was done, in words. States only what rows and plan hold."""
+    others = _unique(line.cell.method for board in boards for line in board.lines if line.cell.external)
+    everywhere = [board.own for board in boards]
+    boards = at_home(everywhere)
     rows = [row for board in boards for line in board.lines for row in line.rows]
     cited = _Cited()
     said = [_data(boards, cited), *_encoders(rows, cited), *_judged(boards, rows, cited), _uncertainty(boards, cited)]
     said += [*_classes(boards), *_elsewhere(everywhere, cited), *_software(rows)]
+    if others:
+        said.append(f"Predictions of {_and(map(escape_tex, others))}, made elsewhere, were scored on the same images.")
     for selection in {board.selection for board in everywhere} - {None}:
         said.append(f"Shown are {escape_tex(str(selection))}; comparisons are corrected for these alone.")
     failed = sum(len(line.planned) - len(line.rows) for board in boards for line in board.lines)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from medbench.report.clinical import class_records, draw_of, read_predictions
 from medbench.report.leaderboard import notes
 from medbench.report.leaderboard.standard_tables import grid
 from medbench.report.model_choice import ModelChoice
@@ -33,8 +32,8 @@ class Making:
     tried: int
 
 
-def model_card(choice: ModelChoice, points: Mapping[str, Any], making: Making, *, specificity: float, sensitivity: float) -> str:
-    """Markdown with the header that the Hugging Face hub reads."""
+def model_card(choice: ModelChoice, points: Mapping[str, Any], evidence: Mapping[str, Any], making: Making) -> str:
+    """Markdown with the header that the Hugging Face hub reads. points, evidence: of the folder."""
     board, row = choice.board, choice.row
     name = f"{board.about['title']}: {row.cell.method} {row.cell.encoder}, {row.cell.protocol}, {row.cell.labels} labels"
     parts = [
@@ -47,7 +46,7 @@ def model_card(choice: ModelChoice, points: Mapping[str, Any], making: Making, *
         *_section("What it was made of", _made_of(choice)),
         *_section("How to use it", _use(choice)),
         *_section("How good it is", _quality(choice)),
-        *_section("Operating points", _points(choice, points, specificity, sensitivity)),
+        *_section("Operating points", _points(choice, points, evidence)),
         *_section("What a user must know", _known(choice)),
         *_section("How it was made", _made(choice, making)),
     ]
@@ -144,16 +143,16 @@ def _quality(choice: ModelChoice) -> list[str]:
     return [of, "", *made]
 
 
-def _points(choice: ModelChoice, points: Mapping[str, Any], specificity: float, sensitivity: float) -> list[str]:
+def _points(choice: ModelChoice, points: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[str]:
     if not points["held_out_images"]:
         return ["None: nothing was held out inside the labelled subset, so that no threshold can be chosen without the test part."]
     t = points["temperature"]
-    reached = _reached(choice, specificity, sensitivity)
     body = []
     for name, point in points["points"].items():
         for label, threshold in point["thresholds"].items():
             shown = "too few held out" if threshold is None else f"{point['compare']} {threshold:.4g}"
-            body.append([name, label, shown, *reached[name.partition("-")[0], label]])
+            reached = evidence["classes"][label].get(name, {})
+            body.append([name, label, shown, *(_numbers(reached.get(of), ".2f") for of in ("sensitivity", "specificity"))])
     told = (
         f"Chosen on {points['held_out_images']} images of the labelled subset by models that did not see them; each class against the rest."
     )
@@ -162,20 +161,10 @@ def _points(choice: ModelChoice, points: Mapping[str, Any], specificity: float, 
     return [told, f"`there`: on the {choice.board.target} part, with 95 % interval. {heat}", "", *grid([header, *body])]
 
 
-def _reached(choice: ModelChoice, specificity: float, sensitivity: float) -> dict[tuple[str, str], list[str]]:
-    """(rule, class) -> what its threshold reaches on the scored part, as `clinical` measures it."""
-    answers = replace(read_predictions(choice.line), draws=[draw_of(choice.store.scores(choice.row))])
-    records = class_records(answers, specificity=specificity, sensitivity=sensitivity)
-    found = {(one["class"], one["metric"]): number_format.estimate_text(one["mean"], one["low"], one["high"], ".2f") for one in records}
-    names = {
-        "sensitivity": ("achieved_sensitivity", "specificity_at_sensitivity"),
-        "specificity": ("sensitivity_at_specificity", "achieved_specificity"),
-    }
-    return {
-        (rule, label): [found[label, metric] for metric in metrics]
-        for rule, metrics in names.items()
-        for label in dict.fromkeys(one["class"] for one in records)
-    }
+def _numbers(three: Sequence[float | None] | None, form: str = ".3f") -> str:
+    """A number of evidence.json with its interval."""
+    value, low, high = (float("nan") if one is None else one for one in three or [None] * 3)
+    return number_format.estimate_text(value, low, high, form)
 
 
 def _known(choice: ModelChoice) -> list[str]:

@@ -22,11 +22,10 @@ from medbench.run.provenance import provenance, row_cost
 from medbench.run.store import Store
 from medbench.run.units import Unit
 from medbench.schema import Kind, PlannedCell, Protocol, Row, Scores, Train, fingerprint
-from medbench.stats import metrics
+from medbench.stats.row_metrics import row_metrics, uneven
 from medbench.system.precision import kind
 from medbench.system.row_checksums import CheckedRows
 
-UNEVEN = 0.01  # of a sum of probabilities: rounding in half precision is a tenth of it
 log = logging.getLogger("medbench")
 
 
@@ -246,27 +245,14 @@ def scratch(context: RunContext, fit: PendingFit) -> Path:
 
 def _score(shown: ShownSet, kind: Kind, scores: Scores) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Metrics with 95 % intervals, and their resamples. The one place where labels of a scored set are read."""
-    labels = shown.target.split.labels
-    plain = metrics.score(labels, scores.probabilities, scores.decisions, kind)
-    resampled = metrics.score(labels, scores.probabilities, scores.decisions, kind, shown.weights)
-    values: dict[str, Any] = {}
-    for name, value in plain.values.items():
-        low, high = stats.interval(resampled.values[name])
-        values[name] = {"value": _number(value), "low": _number(low), "high": _number(high)}
-    values["auc"]["classes"] = plain.auc_classes  # over how many the mean was taken
-    return values, resampled.values
+    return row_metrics(shown.target.split.labels, scores.probabilities, scores.decisions, kind, shown.weights)
 
 
 def _check_sums(probabilities: np.ndarray, kind: Kind, where: str) -> None:
-    """Raises ValueError where classes of which one is right have probabilities (N, C) that do not sum to 1: calibration would mean nothing."""
-    sums = probabilities.sum(1)
-    wrong = np.flatnonzero(np.abs(sums - 1) > UNEVEN)
-    if kind != "multilabel" and len(wrong):
+    """Raises ValueError where classes of which one is right have probabilities (N, C) that do not sum to 1."""
+    wrong = uneven(probabilities, kind)
+    if len(wrong):
+        total = probabilities[wrong[0]].sum()
         raise ValueError(
-            f"{where} gives {len(wrong)} of {len(sums)} images probabilities that do not sum to 1: image {wrong[0]} {sums[wrong[0]]:.3g}"
+            f"{where} gives {len(wrong)} of {len(probabilities)} images probabilities that do not sum to 1: image {wrong[0]} {total:.3g}"
         )
-
-
-def _number(value: Any) -> float | None:
-    """JSON has no NaN: undefined is null."""
-    return None if value is None or not np.isfinite(value) else float(value)

@@ -44,11 +44,11 @@ class Refit:
     saved: np.ndarray
     device: str
 
-    def parts(self, points: Mapping[str, Any]) -> Parts:
-        """What a folder keeps. points: operating_points.json."""
+    def parts(self, points: Mapping[str, Any], evidence: Mapping[str, Any]) -> Parts:
+        """What a folder keeps. points: operating_points.json. evidence: evidence.json."""
         unit, task = self.unit, self.unit.data.task
         net = unit_encoder(unit, unit.encoder, unit.weights)
-        return Parts(unit.encoder, net, self.head, self.row.cell.protocol, tuple(task.classes), task.kind, unit.precision, points)
+        return Parts(unit.encoder, net, self.head, self.row.cell.protocol, tuple(task.classes), task.kind, unit.precision, points, evidence)
 
 
 def why_not(cell: Cell) -> str:
@@ -133,7 +133,7 @@ def _planned(grids: Sequence[Grid], row: Row) -> tuple[Plan, Unit, PlannedCell]:
     )
 
 
-def save(made: Refit, points: Mapping[str, Any], out: Path, card: Callable[[float], str]) -> float:
+def save(made: Refit, parts: Parts, out: Path, card: Callable[[float], str]) -> float:
     """Write the folder, read it back and try it on test images; only then it gets its name. card: from the largest difference of a probability,
     which is returned. Raises UserError for a folder that is there, and where the difference is more than rounding."""
     check_target(out)
@@ -141,7 +141,6 @@ def save(made: Refit, points: Mapping[str, Any], out: Path, card: Callable[[floa
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
         trial = Path(place) / "model"
         trial.mkdir()
-        parts = made.parts(points)
         write(trial, parts, "")
         apart = _tried(made, load(trial, made.device))
         if not apart <= BATCHES * (1 if parts.precision == "fp32" else HALF):

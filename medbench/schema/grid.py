@@ -17,6 +17,8 @@ from medbench.schema.options import Option, option
 
 #: Of `Grid.seeds`: as many draws as they are worth, by what they cost.
 AUTO: Literal["auto"] = "auto"
+#: In the place of the protocol of somebody else's predictions.
+EXTERNAL = "predictions"
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,11 @@ class Cell:
         A field that was added later takes part only where it is not at its default.
         """
         return stated(self)
+
+    @property
+    def external(self) -> bool:
+        """Whether it stands for predictions of somebody else's (`report.external_predictions`), of which nothing is known but the answers."""
+        return self.protocol == EXTERNAL
 
     @property
     def unit(self) -> tuple[Any, ...]:

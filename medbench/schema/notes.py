@@ -42,13 +42,14 @@ MarkKind = Literal[
 #: judged      how many lines were ever judged on these images
 #: reference   which lines are medbench's own rows, put beside those of a folder
 #: rare        classes of too few groups                                               worst class what the best line finds of it
+#: external    somebody else's predictions stand beside the lines: what is not known of them
 #: degenerate  lines that decide nearly all images for one class, or none for a frequent one
 NoteKind = (
     MarkKind
     | Literal["drawn", "phantom", "left out", "unaudited", "selection", "seen", "quick", "setting", "chance", "weights", "failed"]
     | Literal["legend", "mean rank", "rank test", "area", "savings", "pairs", "column", "confounded"]
     | Literal["class groups", "baseline", "reference"]
-    | Literal["judged", "rare", "worst class", "enriched", "degenerate"]
+    | Literal["judged", "rare", "worst class", "enriched", "degenerate", "external"]
 )
 #: Kinds that begin with a word in capitals where they are shown.
 HEADED = frozenset(
@@ -68,6 +69,7 @@ HEADED = frozenset(
         "seen",
         "rare",
         "degenerate",
+        "external",
     }
 )
 

@@ -5,6 +5,7 @@ config.json            timm's `local-dir:` form with the preprocessing, and unde
 head.safetensors       the classifier on the encoder's features (`head`)
 classes.json           the classes in the order of the probabilities, and the task's kind
 operating_points.json  thresholds and a temperature, chosen from held-out scores
+evidence.json          what the model did on the part it was scored on, at each of these points
 README.md              the model card
 """
 
@@ -28,9 +29,9 @@ from medbench.system import atomic_write
 if TYPE_CHECKING:
     import torch
 
-VERSION = 1  # of the folder's form
+VERSION = 2  # of the folder's form
 MODEL, HEAD = "model.safetensors", "head.safetensors"
-CONFIG, CLASSES, POINTS = "config.json", "classes.json", "operating_points.json"
+CONFIG, CLASSES, POINTS, EVIDENCE = "config.json", "classes.json", "operating_points.json", "evidence.json"
 CARD = "README.md"
 MOST_TEXT = 8 << 20  # bytes of a JSON file
 MOST_CLASSES = 10_000
@@ -39,7 +40,8 @@ AGAIN = "medbench export writes such a folder"
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a folder holds. net: the encoder with its readout, in eval mode. points: operating_points.json."""
+    """What a folder holds. net: the encoder with its readout, in eval mode. points: operating_points.json. evidence: evidence.json, as
+    `report.clinical.evidence` makes it."""
 
     encoder: Encoder
     net: torch.nn.Module
@@ -49,6 +51,7 @@ class Parts:
     kind: Kind
     precision: str
     points: Mapping[str, Any]
+    evidence: Mapping[str, Any]
 
 
 def write(folder: Path, parts: Parts, card: str) -> None:
@@ -85,6 +88,7 @@ def write(folder: Path, parts: Parts, card: str) -> None:
     atomic_write.record(folder / CONFIG, config, indent=2)
     atomic_write.record(folder / CLASSES, {"classes": list(parts.classes), "kind": parts.kind}, indent=2)
     atomic_write.record(folder / POINTS, parts.points, indent=2)
+    atomic_write.record(folder / EVIDENCE, parts.evidence, indent=2)
     atomic_write.write(folder / CARD, lambda partial: partial.write_text(card, encoding="utf-8"))
 
 
@@ -96,19 +100,20 @@ def read(folder: Path) -> Parts:
     """
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} is not an exported model: it has no {CONFIG}.", then="medbench export FOLDER --out model")
-    for name in (MODEL, CONFIG, HEAD, CLASSES, POINTS):
+    for name in (MODEL, CONFIG, HEAD, CLASSES, POINTS, EVIDENCE):
         _check_file(folder / name)
     try:
         config = _json(folder / CONFIG)
         encoder, about = _config(config)
         classes, kind = _classes(_json(folder / CLASSES))
         points = _points(_json(folder / POINTS), classes)
+        evidence = _evidence(_json(folder / EVIDENCE), classes)
         head = head_of(about["protocol"], _arrays(folder / HEAD, about["sha256"]), kind, len(classes))
         net = _net(folder / MODEL, encoder, config["model_args"], about["sha256"])
         _check_width(net, encoder, head)
     except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:  # timm's models refuse a size in several ways
         raise UserError(f"{folder} is not an exported model, or damaged: {error}.", then=AGAIN) from error
-    return Parts(encoder, net, head, about["protocol"], classes, kind, about["precision"], points)
+    return Parts(encoder, net, head, about["protocol"], classes, kind, about["precision"], points, evidence)
 
 
 def _check_file(file: Path) -> None:
@@ -212,6 +217,24 @@ def _points(record: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
         for value in point["thresholds"].values():
             if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):
                 raise ValueError(f"{POINTS} {name:.40} holds the threshold {value!r:.40}")
+    return dict(record)
+
+
+def _evidence(record: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
+    kinds = {"target": str, "images": int, "groups": int, "auc": list, "calibration": dict, "classes": dict}
+    _only(record, kinds, EVIDENCE)
+    numbers = [record["auc"], *record["calibration"].values()]
+    if not set(record["classes"]) <= set(classes):
+        raise ValueError(f"{EVIDENCE} names other classes")
+    for name, of in record["classes"].items():
+        checked(of, {"n": int, "prevalence": list, "auc": list}, f"{EVIDENCE} {name:.40}")
+        numbers += [of["auc"], of["prevalence"]]
+        for point in of.keys() - {"n", "auc", "prevalence"}:
+            _only(of[point], {"sensitivity": list, "specificity": list}, f"{EVIDENCE} {name:.40} {point:.40}")
+            numbers += of[point].values()
+    for three in numbers:
+        if not (isinstance(three, list) and len(three) == 3 and all(one is None or type(one) in (int, float) for one in three)):
+            raise ValueError(f"{EVIDENCE} holds {three!r:.60}, no value with its interval")
     return dict(record)
 
 

@@ -132,7 +132,7 @@ def predict(
         with unfinished.open("ab") as stream:
             _put(stream, {"key": key} if stream.tell() == 0 else None)
             report_progress("predicting", resumed, len(images), "images")
-            for rows in _scored(model, images[resumed:], point, calibrated):
+            for rows in scored(model, images[resumed:], point, calibrated):
                 _put(stream, {"rows": rows})
                 done.append(rows)
                 report_progress("predicting", sum(map(len, done)), len(images), "images")
@@ -189,8 +189,10 @@ def _put(stream: Any, record: dict[str, Any] | None) -> None:
         os.fsync(stream.fileno())
 
 
-def _scored(model: ExportedModel, images: Sequence[Listed], point: str, calibrated: bool) -> Iterator[list[dict[str, Any]]]:
-    """Batch after batch, the next one decoded meanwhile. A batch holds the same images whether or not a run was killed: its size changes last digits."""
+def scored(model: ExportedModel, images: Sequence[Listed], point: str = OWN, calibrated: bool = False) -> Iterator[list[dict[str, Any]]]:
+    """Rows of a batch: p and decision, or unread and why. Batch after batch, the next one decoded meanwhile.
+
+    A batch holds the same images whether or not a run was killed: its size changes last digits."""
     parts = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         waiting: list[list[Future[np.ndarray | str]]] = []

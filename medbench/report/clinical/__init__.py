@@ -8,6 +8,7 @@ scored. Never imports torch.
 from medbench.report.clinical.case_labels import Cases, by_case
 from medbench.report.clinical.case_metrics import CASE_COLUMNS, case_records, cases
 from medbench.report.clinical.class_metrics import CLASS_COLUMNS, class_records, per_class, too_few
+from medbench.report.clinical.evidence import evidence
 from medbench.report.clinical.one_vs_rest import above_for_specificity, least_for_sensitivity
 from medbench.report.clinical.predictions import Draw, LinePredictions, draw_of, read_predictions
 from medbench.report.clinical.subgroup_analysis import SUBGROUP_COLUMNS, bands, subgroup_records, subgroups
@@ -40,6 +41,7 @@ __all__ = [
     "class_records",
     "draw_of",
     "ece_if_calibrated",
+    "evidence",
     "fit_temperature",
     "least_for_sensitivity",
     "per_class",

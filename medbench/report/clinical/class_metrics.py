@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,13 +63,20 @@ def class_records(
         draws = [_measured(draw, c, known, positive, answers.weights[known], specificity, sensitivity) for draw in answers.draws]
         trials = _trials(answers, c, known, positive)
         for metric in draws[0]:
-            about = _reference(answers, metric, known, positive, trials)
-            sample = answers.sample([values[metric] for values in draws], reference=about)
-            s = stats.mean_over_seeds(sample, within=(0.0, 1.0))
-            low, high = (s.low, s.high) if s.low < s.high else _all_or_none(s.mean, trials.get(metric, 0))
+            about, values = _reference(answers, metric, known, positive, trials), [of[metric] for of in draws]
+            mean, low, high = estimated(answers, values, about, trials.get(metric, 0))
             counted = {"class": answers.classes[c], "n": int(positive.sum()), "of": len(known)}
-            records.append({**counted, "metric": metric, "mean": s.mean, "sd": s.sd, "low": low, "high": high})
+            sd = float(np.std([of[0] for of in values], ddof=1)) if len(values) > 1 else None
+            records.append({**counted, "metric": metric, "mean": mean, "sd": sd, "low": low, "high": high})
     return records
+
+
+def estimated(
+    answers: LinePredictions, values: Sequence[np.ndarray], reference: stats.ReferenceVariance | None, trials: int = 0
+) -> tuple[float, float, float]:
+    """Mean over draws of a number from 0 to 1, low and high, of (1 + R,) a draw. trials: of a share, how many groups it is of."""
+    s = stats.mean_over_seeds(answers.sample(values, reference=reference), within=(0.0, 1.0))
+    return (s.mean, *((s.low, s.high) if s.low < s.high else _all_or_none(s.mean, trials)))
 
 
 def too_few(answers: LinePredictions) -> dict[str, str]:

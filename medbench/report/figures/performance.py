@@ -294,7 +294,9 @@ def _label_axis(ax: Axes, board: Leaderboard) -> None:
 
 
 def seconds_of(line: LeaderboardEntry) -> float:
-    """Pretraining, embedding and fitting, mean over draws; NaN where nothing was written down."""
+    """Pretraining, embedding and fitting, mean over draws; NaN where nothing was written down, and of somebody else's model."""
+    if line.cell.external:
+        return np.nan
     parts = ("pretrain_seconds", "embed_seconds", "seconds")
     return float(np.mean([sum(row.cost.get(part) or 0.0 for part in parts) for row in line.rows])) if line.rows else np.nan
 

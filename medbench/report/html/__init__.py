@@ -61,13 +61,14 @@ def _built(
         found = picks(found, only)
     known_metric(found, metric)
     shown, home = standing(found), at_home(found)
+    own = [board.own for board in home if board.own.lines]  # of somebody else's predictions neither labels nor cost are known
     processes = fork_pool.possible(processes)
     precompute(found, metric, processes=processes)
     parts: list[Callable[[], Html | None]] = [
         lambda: summary.answer(shown, metric, margin),
         lambda: provenance.study(shown),
         lambda: leaderboard.leaderboard_section(shown, metric),
-        lambda: curves_and_shift.curves_section(home, metric),
+        lambda: curves_and_shift.curves_section(own, metric),
         lambda: summary.over_tasks(home, metric),
         lambda: summary.verdicts_section(shown, metric, margin),
         lambda: clinical_sections.parts(home, metric),
@@ -75,7 +76,7 @@ def _built(
         lambda: clinical_sections.calibration_section(home, metric),
         lambda: _pictures(home, metric, data) if images else None,
         lambda: provenance.audits(home),
-        lambda: provenance.costs_section(home),
+        lambda: provenance.costs_section(own),
         lambda: provenance.provenance_section(shown, stores),
         lambda: provenance.methods_section(shown),
     ]

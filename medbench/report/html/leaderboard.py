@@ -92,7 +92,7 @@ def _rows(
         cells.append(f'<td data-v="{place[line.cell.labels]}">{escaped(line.cell.labels)}</td>')
         known = metric in line.plain
         cells.append(f"<td class=k>{SIGNS[mark.sign] if known else escaped('–' if line.complete else line.status)}</td>")
-        cells.append(f'<td class="n">{line.n_labels:,.0f}</td>')
+        cells.append(f'<td class="n">{number_markup(line.n_labels, ",.0f")}</td>')
         cells.append(f'<td class="n k">{bar(s.mean, s.low, s.high, ends)}{number_markup(s.mean)}</td>')
         cells.append(f'<td class="n">{interval_markup(s.low, s.high) if known else ""}</td><td class="n">{number_markup(s.sd)}</td>')
         gap = mark.to_best

@@ -205,7 +205,7 @@ def loud(board: Leaderboard, metric: str | None = None) -> list[Html]:
 def _labels(lines: Sequence[LeaderboardEntry]) -> str:
     """`10% of the labels (701 images)`."""
     budget = lines[0].cell.labels
-    counts = sorted({row.n_labels for line in lines for row in line.rows}) or [lines[0].planned[0].n_requested]
+    counts = sorted({row.n_labels for line in lines for row in line.rows if not row.cell.external}) or [lines[0].planned[0].n_requested]
     images = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     return (
         f"{'all' if budget == '100%' else budget + ' of'} the labels ({images} images)"

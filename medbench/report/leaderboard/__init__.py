@@ -39,6 +39,7 @@ from medbench.report.leaderboard.significance import legend, marks, pairs, preco
 from medbench.report.leaderboard.standard_tables import (
     drawn,
     encoder_marks,
+    external,
     have_seen,
     is_quick,
     markdown,
@@ -81,6 +82,7 @@ __all__ = [
     "drop_difference",
     "encoder_marks",
     "escape_tex",
+    "external",
     "have_seen",
     "is_quick",
     "known_metric",

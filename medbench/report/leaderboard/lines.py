@@ -70,7 +70,9 @@ class LeaderboardEntry:
 
     @property
     def n_labels(self) -> float:
-        """Labelled images, mean over draws; what was asked for, where none is done."""
+        """Labelled images, mean over draws; what was asked for, where none is done; NaN of somebody else's model."""
+        if self.cell.external:
+            return float("nan")
         return float(np.mean([row.n_labels for row in self.rows] or [self.planned[0].n_requested]))
 
     @cached_property
@@ -220,6 +222,11 @@ class Leaderboard:
         """Name a line by its method, and the words in which the board's lines differ."""
         return " ".join(str(getattr(line.cell, axis)) for axis in self.axes)
 
+    @property
+    def own(self) -> Leaderboard:
+        """Without somebody else's predictions."""
+        return replace(self, lines=[line for line in self.lines if not line.cell.external])
+
     def at(self, budget: str) -> list[LeaderboardEntry]:
         return [line for line in self.lines if line.cell.labels == budget]
 
@@ -321,8 +328,8 @@ def leaderboard(*stores: Store) -> pd.DataFrame:
 
 
 def shown_axes(lines: Iterable[LeaderboardEntry]) -> list[str]:
-    """Return the method, and every axis on which the lines differ."""
-    cells = [line.cell for line in lines]
+    """The method, and every axis on which the lines differ; of somebody else's predictions no axis is known."""
+    cells = [line.cell for line in lines if not line.cell.external]
     found = ["method", *(axis for axis in AXES[1:] if len({getattr(cell, axis) for cell in cells}) > 1)]
     if len({cell.method for cell in cells}) == len({(cell.method, cell.source) for cell in cells}):
         return [axis for axis in found if axis != "source"]  # the method says it

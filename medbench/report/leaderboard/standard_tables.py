@@ -117,23 +117,21 @@ def _on_screen(board: Leaderboard, metric: str) -> list[LeaderboardEntry]:
 
 
 def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
-    """Write what a reader of this board must know.
-
-    metric: the only one that is shown; None: all are.
-    """
-    rows = [row for line in board.lines for row in line.rows]
+    """What a reader of this board must know. metric: the only one that is shown; None: all are."""
+    rows = [row for line in board.own.lines for row in line.rows]
     quick = "Quick pretraining shows the machinery, not what a method can do: --pretrain standard or paper."
     return [
         *picked(board),
         *drawn(board),
         *board.about["marks"],
+        *external(board),
         *encoder_marks(board),
         *class_notes(board, metric),
         *to_supervised(board, board.shown(metric)),
         *_class_groups(board),
         *_setting(board, rows),
         *_shares(board, rows),
-        *_chance(board, rows, metric),
+        *_chance(board.own, rows, metric),
         *_weights(rows),
         *_pairs(rows),
         *have_seen(board),
@@ -141,6 +139,16 @@ def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
         *_lacking(board, rows),
         *judged(board),
     ]
+
+
+def external(board: Leaderboard) -> list[Note]:
+    """What cannot be known of somebody else's predictions; [] where none stand here."""
+    names = dict.fromkeys(line.cell.method for line in board.lines if line.cell.external)
+    unknown = (
+        "medbench cannot know how many labels it learned from, whether it has seen these images, or by what it was chosen. "
+        "It stands beside the lines of a label budget, which need not be its own"
+    )
+    return [Note("external", f"{name} is somebody else's predictions. {unknown}.") for name in names]
 
 
 def judged(board: Leaderboard) -> list[Note]:
@@ -386,6 +394,8 @@ def _all_metrics(board: Leaderboard, metrics: Sequence[str]) -> list[list[str]]:
 
 def _count(line: LeaderboardEntry) -> str:
     """Labelled images over the seeds, and what the budget asked for where that differs."""
+    if line.cell.external:
+        return number_format.NONE
     if not line.rows:
         return str(line.planned[0].n_requested)
     counts, asked = sorted({row.n_labels for row in line.rows}), line.planned[0].n_requested

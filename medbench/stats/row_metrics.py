@@ -1,0 +1,42 @@
+"""What a row says of its scores: every metric with its interval, and the resamples behind it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from medbench.schema import Kind
+from medbench.stats import metrics
+from medbench.stats.intervals import interval
+
+UNEVEN = 0.01  # of a sum of probabilities: rounding in half precision is a tenth of it
+
+
+def row_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray, kind: Kind, weights: np.ndarray
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """metric -> value, low, high (95 %; None: undefined), as `Row.metrics` has them; and metric -> (R,) of the resamples `weights` (N, R).
+
+    The arrays are as `metrics.score` takes them.
+    """
+    plain = metrics.score(labels, probabilities, decisions, kind)
+    resampled = metrics.score(labels, probabilities, decisions, kind, weights)
+    values: dict[str, Any] = {}
+    for name, value in plain.values.items():
+        low, high = interval(resampled.values[name])
+        values[name] = {"value": _number(value), "low": _number(low), "high": _number(high)}
+    values["auc"]["classes"] = plain.auc_classes  # over how many the mean was taken
+    return values, resampled.values
+
+
+def uneven(probabilities: np.ndarray, kind: Kind) -> np.ndarray:
+    """Index of the images whose classes, of which one is right, have probabilities (N, C) that do not sum to 1: calibration would mean nothing."""
+    if kind == "multilabel":
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(~(np.abs(probabilities.sum(1) - 1) <= UNEVEN))
+
+
+def _number(value: Any) -> float | None:
+    """JSON has no NaN: undefined is null."""
+    return None if value is None or not np.isfinite(value) else float(value)
