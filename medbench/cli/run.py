@@ -115,7 +115,20 @@ def _compute(grid: Grid, planned: Plan, store: Store, todo: Sequence[PlannedCell
 
 @app.command("pretrain")
 @takes_grid(
-    "task", "method", "augmentations", "encoder", "source", "pretrain", "seed", "size", "data", "precision", "device", "rehash", "out"
+    "task",
+    "method",
+    "augmentations",
+    "encoder",
+    "source",
+    "pretrain",
+    "seed",
+    "size",
+    "unlabelled",
+    "data",
+    "precision",
+    "device",
+    "rehash",
+    "out",
 )
 def pretrain_(
     grid: Grid,

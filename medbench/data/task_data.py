@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +13,8 @@ import numpy as np
 
 from medbench import images
 from medbench.data.content_checks import check_content, plain_labels
+from medbench.data.roots import data_roots as data_roots  # what opens data asks for them here
+from medbench.data.unlabelled import UnlabelledPool
 from medbench.schema import (
     PARTS,
     Grid,
@@ -40,7 +41,7 @@ _PAIRS = 3  # of names, that a message shows
 class TaskData:
     """A task with its images found. hashes: content of each image, part after part in the order train, val, test, as in the pack.
 
-    audit: what an audit of the same data found; () where none was made.
+    audit: what an audit of the same data found; () where none was made. unlabelled: images that in-domain pretraining sees beside the training part.
     """
 
     task: Task
@@ -50,6 +51,7 @@ class TaskData:
     sha256: str
     marks: tuple[Mark, ...]
     audit: tuple[Mark, ...] = ()
+    unlabelled: UnlabelledPool | None = None
 
     @property
     def identity(self) -> str:
@@ -79,6 +81,18 @@ class TaskData:
     def target(self, part: str) -> str:
         """Return the name under which a results folder keeps that part's ids, labels and groups."""
         return f"{self.task.name.partition(':')[0]}-{fingerprint(self.identity, part)[:16]}"
+
+    @property
+    def learnt_from(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return bags and groups (n,) str of all that an in-domain pretraining sees.
+
+        The training part comes first, then the images without labels, each a bag of its own.
+        """
+        pool, more = self.pool, self.unlabelled
+        if more is None:
+            return pool.bags, pool.groups
+        alone = np.array([f"unlabelled {i}" for i in range(len(more))])
+        return np.concatenate([pool.bags, alone]), np.concatenate([pool.groups, more.groups])
 
     @property
     def pool(self) -> Split:
@@ -161,12 +175,6 @@ def locate(task: Task, data: str | None, cache_dir: Path) -> tuple[Path | None, 
         if found is not None:
             return found, ""
     return None, f"was not found in {' or '.join(str(root) for root in data_roots(cache_dir))}"
-
-
-def data_roots(cache_dir: Path) -> list[Path]:
-    """Where data sets are looked for when `--data` is not given."""
-    named = os.environ.get("MEDBENCH_DATA")
-    return [*([user_path(named)] if named else []), cache_dir / "data"]
 
 
 def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_leak: bool, allow_partial: bool) -> list[Mark]:

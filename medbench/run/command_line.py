@@ -60,6 +60,9 @@ def _placeless(word: str) -> str:
     """`folder:/home/ann/x` -> `folder:x`, `folder:/home/ann/x/list.csv` -> `folder:x/list.csv`."""
     if is_hub(word):
         return word
+    whose, equals, place = word.partition("=")
+    if equals and not {"/", "\\"} & set(whose):  # TASK=PATH
+        return f"{whose}={_placeless(place)}"
     kind, colon, rest = word.partition(":") if word.split(":")[0] in ("folder", "features") else ("", "", word)
     inside = "/" in rest or "\\" in rest
     if not inside:

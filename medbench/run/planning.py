@@ -17,6 +17,7 @@ import numpy as np
 
 from medbench import images
 from medbench.audit.dataset import audited
+from medbench.audit.dataset.unlabelled_pool import with_unlabelled
 from medbench.audit.features.separating import sentences, separating
 from medbench.data.evaluation_sets import EvaluationSet, common, corrupted, corruptions_of, own_part, shifted, shifts_of
 from medbench.data.task_data import TaskData, open_task
@@ -27,7 +28,7 @@ from medbench.run.division import Division
 from medbench.run.draw_counts import most_draws, number_of_draws, number_of_initialisations
 from medbench.run.encoder_verdicts import examined
 from medbench.run.ingredients import identity, ingredients, touched
-from medbench.run.units import Unit, unit_of
+from medbench.run.units import Unit, unit_of, unlabelled_marks
 from medbench.run.validation import budgets_of, check_options, encoder_of, judges_fusions, resolve_grid
 from medbench.schema import (
     ALL,
@@ -164,6 +165,7 @@ def _plan(grid: Grid) -> Plan:
         # not of weights of a user's own, which may bring their interpolation
         forms = [images.PackForm(one.size, one.interpolation) for one in named if one.kind in ("timm", "function", "hub")]
         data = audited(data, grid, cache_dir, notes, forms)
+        data = with_unlabelled(data, grid, [one.name for one in asked.tasks], cache_dir)
         away = [shifted(data, *shift, grid) for shift in shifts[task.name]]
         scored = (
             own_part(data, grid.target),
@@ -197,7 +199,9 @@ def _plan(grid: Grid) -> Plan:
                     cells, made = _cells(unit, first, asked.protocols, division, scored, grid)
                     settings.update(made)
                     if cells:
-                        units.append(replace(unit, cells=cells, marks=(*found, *said)))
+                        beside = unlabelled_marks(unit)
+                        notes += [note for mark in beside if (note := Note(mark.kind, f"{task.name}: {mark.text}")) not in notes]
+                        units.append(replace(unit, cells=cells, marks=(*found, *said, *beside)))
                     else:
                         judged = ", ".join(protocol.name for protocol in asked.protocols)
                         notes.append(Note("left out", f"{method.name} is left out: {judged} cannot judge a fusion"))

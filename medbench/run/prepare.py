@@ -15,6 +15,7 @@ from medbench import images
 from medbench.data.evaluation_sets import EvaluationSet
 from medbench.data.task_data import TaskData
 from medbench.images.corruptions import corrupted_pack
+from medbench.images.joined_rows import JoinedRows
 from medbench.models import features, pretrain
 from medbench.run.planning import Plan, given_features
 from medbench.run.units import Unit
@@ -62,13 +63,14 @@ def trained(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Unit:
     folder = pretrained_folder(plan, unit, device, processes)
     if not archive_is_whole(folder / "weights.pth", "pretraining again"):
         log.info("pretraining %s", unit.name)
-        here = data.where("train")
+        pixels, labels = learnt_from(data, encoder, plan.cache_dir)
+        bags, groups = data.learnt_from
         pretrain.pretrain(
-            task_pack(data, encoder, plan.cache_dir).array,
-            np.arange(here.start, here.stop),
-            data.pool.bags,
-            data.pool.groups,
-            data.pool.labels,
+            pixels,
+            np.arange(len(bags)),
+            bags,
+            groups,
+            labels,
             partial(unit_encoder, unit, replace(encoder, readout="pool"), start),
             encoder.mean,
             encoder.std,
@@ -81,6 +83,23 @@ def trained(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Unit:
             stage=training_stage(unit),
         )
     return replace(unit, weights=replace(unit.weights, file=folder / "weights.pth"))
+
+
+def learnt_from(data: TaskData, encoder: Encoder, cache_dir: Path) -> tuple[Any, np.ndarray]:
+    """Return what a pretraining sees, (N, S, S, 3) uint8 that is read by index, and labels for its watch.
+
+    The training part comes first, then the images without labels, whose labels are NaN.
+    """
+    here = data.where("train")
+    parts = [(task_pack(data, encoder, cache_dir).array, np.arange(here.start, here.stop))]
+    labels = data.pool.labels
+    if (more := data.unlabelled) is not None:
+        stage = f"packing {', '.join(more.names)} at {encoder.size} px"
+        pack = images.pack(more.images, more.hashes, encoder.size, encoder.interpolation, cache_dir, stage=stage)
+        parts.append((pack.array, np.arange(len(more))))
+        each = np.eye(len(data.task.classes))[labels] if labels.ndim == 1 else labels
+        labels = np.concatenate([each, np.full((len(more), each.shape[1]), np.nan)])
+    return JoinedRows(parts), labels
 
 
 def training_stage(unit: Unit) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medbench import images
 from medbench.data.task_data import TaskData
 from medbench.images import augment
 from medbench.models import checkpoints, encoders, pretrain
@@ -43,6 +44,13 @@ class Unit:
         return any(_draws_views(part.recipes) for part in self.members or (self,))
 
 
+def unlabelled_marks(unit: Unit) -> tuple[Mark, ...]:
+    """Say what every table must say of weights that were trained here on images without labels, too; () of others."""
+    more = unit.data.unlabelled
+    trains = any(part.recipes for part in unit.members or (unit,))
+    return (more.mark(len(unit.data.pool)),) if more is not None and trains else ()
+
+
 def _draws_views(recipes: tuple[pretrain.Recipe, ...]) -> bool:
     """Not where batch statistics alone are estimated, on the images as they are."""
     return any(recipe.objective is not None for recipe in recipes)
@@ -65,9 +73,9 @@ def unit_of(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int
     )
     if method.recipes is None or source == "imagenet":
         return Unit(data, method, source, encoder, start, pretrain_seed, grid.precision)
-    pool = data.pool
-    asked = method.recipes(data.task.modality, grid.pretrain, len(pool), source)
-    recipes = tuple(pretrain.fitted(recipe, pool.bags, pool.groups) for recipe in asked)
+    bags, groups = data.learnt_from
+    asked = method.recipes(data.task.modality, grid.pretrain, len(bags), source)
+    recipes = tuple(pretrain.fitted(recipe, bags, groups) for recipe in asked)
     weights = _pretrained(data, method, encoder, start, recipes, pretrain_seed, grid)
     return Unit(data, method, source, encoder, weights, pretrain_seed, grid.precision, start=start, recipes=recipes)
 
@@ -82,7 +90,8 @@ def _pretrained(
     grid: Grid,
 ) -> Weights:
     """The weights that a pretraining on the task's training part will make. Their identity is everything that goes into it."""
-    pool = data.pool
+    pool, more = data.pool, data.unlabelled
+    seen = data.pixels["train"] | (images.pixel_ingredients(more.hashes) if more else {})
     sha256 = fingerprint(
         [
             "pretrained",
@@ -95,10 +104,13 @@ def _pretrained(
         [start.identity, replace(encoder, readout="pool").identity(), pretrain_seed],
         [recipe.settings() for recipe in recipes],
         [data.hashes[data.where("train")], pool.bags.tolist(), pool.groups.tolist()],
-        *raised({**data.pixels["train"], **({"crops": augment.CROPS} if _draws_views(recipes) else {})}),
+        *([["unlabelled", more.sha256]] if more else []),
+        *raised({**seen, **({"crops": augment.CROPS} if _draws_views(recipes) else {})}),
     )
-    name = f"{method.name} on {data.data}, from {start.name}, {grid.pretrain}"
-    return Weights(name, sha256, (*start.trained_on, f"{data.data} (training part)"), None, "encoder", budget=grid.pretrain)
+    beside = f" and {len(more):,} unlabelled ({100 * len(more) / (len(more) + len(pool)):.0f} %, {more.sha256[:7]})" if more else ""
+    name = f"{method.name} on {data.data}{beside}, from {start.name}, {grid.pretrain}"
+    trained_on = (*start.trained_on, f"{data.data} (training part)", *((f"{one} (no labels)" for one in more.names) if more else ()))
+    return Weights(name, sha256, trained_on, None, "encoder", budget=grid.pretrain)
 
 
 def _fused(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path) -> Unit:

@@ -15,7 +15,7 @@ from medbench.schema.plan_file import PlanFile, PlannedCell
 from medbench.schema.progress import Progress, ProgressCallback
 from medbench.schema.protocols import HeldOut, Network, Protocol, Scores, Train
 from medbench.schema.spelling import alike, spelling, visible
-from medbench.schema.split import Drawn, Image, Split, join_parts, of_class
+from medbench.schema.split import Drawn, Image, Split, Unlabelled, join_parts, of_class
 from medbench.schema.tasks import (
     CASE_RULES,
     KINDS,
@@ -74,6 +74,7 @@ __all__ = [
     "Task",
     "TaskFamily",
     "Train",
+    "Unlabelled",
     "UserError",
     "Weights",
     "alike",

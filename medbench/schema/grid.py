@@ -117,6 +117,12 @@ class Grid:
         "--size",
         "Image size in pixels. Default: 112 (64 on a phantom) for the default encoder, else the checkpoint's.",
     )
+    unlabelled: tuple[str, ...] = option(
+        (),
+        "--unlabelled",
+        "Images without labels for in-domain pretraining: a folder, a CSV (path, group), hyperkvasir or isic2020; of several tasks TASK=PATH. Several times.",
+        repeated=True,
+    )
     data: str | None = option(
         None,
         "--data",

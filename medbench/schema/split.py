@@ -74,6 +74,19 @@ class Split:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Unlabelled:
+    """Images that nobody labelled, for in-domain pretraining alone: they are never drawn and never scored.
+
+    ids: (N,) str. groups: (N,) str as in `Split`, in the same names as the task's, or None where nobody says whose they are.
+    """
+
+    name: str
+    images: Sequence[Image]
+    ids: np.ndarray
+    groups: np.ndarray | None = None
+
+
 def join_parts(splits: Iterable[Split]) -> Split:
     """All images of one part after the other, with the metadata columns that every part has, in the order of the first."""
     import numpy as np

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medbench.schema.notes import Mark
-from medbench.schema.split import Split
+from medbench.schema.split import Split, Unlabelled
 
 Kind = Literal["binary", "multiclass", "ordinal", "multilabel"]
 KINDS: tuple[Kind, ...] = ("binary", "multiclass", "ordinal", "multilabel")
@@ -129,6 +129,7 @@ class Task:
     marks: tuple[Mark, ...] = ()  # what every table of this task must say
     settings: Mapping[str, Any] = field(default_factory=dict)  # options that change the task; part of the identity
     shifts: Mapping[str, Shift] = field(default_factory=dict)  # by the name of the task whose images they are
+    unlabelled: Unlabelled | None = None  # that lie beside its labelled ones
 
     @property
     def metric(self) -> str:

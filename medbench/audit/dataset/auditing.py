@@ -55,7 +55,7 @@ def _audit(
     began = time.perf_counter()
     same = duplicates.identical(subject.hashes)
     first = np.setdiff1d(np.arange(len(subject)), [pair.j for pair in same])
-    encoder = encoders.encoder(encoders.EMBEDDED, _size(subject))
+    encoder = encoders.encoder(encoders.EMBEDDED, compared_size(subject))
     wanted = list(dict.fromkeys([images.PackForm(encoder.size, encoder.interpolation), *forms]))
     sizes = " and ".join(str(size) for size in dict.fromkeys(form.size for form in wanted))
     # of copies too: a run needs the same ones, and their features
@@ -169,7 +169,7 @@ def _features(pack: images.Pack, encoder: Encoder, name: str, cache_dir: Path, d
     return found.array
 
 
-def _size(subject: Subject) -> int:
+def compared_size(subject: Subject) -> int:
     """Choose the largest of `SIZES` that is not far above the images' own.
 
     Some enlargement does no harm: copies of drawings of 64 px and different ones are further apart

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from medbench.images.joined_rows import JoinedRows
 from medbench.system.row_checksums import CheckedRows
 
 
 class Rows:
     """Some rows of a pack (N, S, S, 3) uint8 as if they were all: mapped, and read where they are asked for."""
 
-    def __init__(self, pack: CheckedRows, index: np.ndarray):
+    def __init__(self, pack: CheckedRows | JoinedRows, index: np.ndarray):
         self.pack, self.index = pack, index
 
     def __len__(self) -> int:

@@ -8,6 +8,9 @@ CSV: UTF-8, separated by comma, semicolon or tab; `path,label[,group][,bag][,spl
 Several labels an image: instead of `label` two or more columns `label:NAME` with 1, 0, and blank or -1 for uncertain. Any other column
 is metadata.
 
+Images without a label lie in a folder `unlabelled/` beside the parts or the classes, or have it as their split, where their label may be empty: in-domain
+pretraining alone sees them.
+
 Names of columns, classes, groups and bags are compared by `schema.spelling`: two spellings of one class are refused here, two of one patient by
 `task_data.check_parts`. Nothing is joined: only the person who made the table knows whether 007 and 7 are one patient.
 
@@ -28,13 +31,13 @@ from pathlib import Path
 import numpy as np
 
 from medbench import images
-from medbench.schema import PARTS, Kind, Mark, Split, Task, TaskFamily, UserError, alike, is_plain, spelling, visible
+from medbench.schema import PARTS, Kind, Mark, Split, Task, TaskFamily, Unlabelled, UserError, alike, is_plain, spelling, visible
 from medbench.stats import splits
 from medbench.stats.metadata_levels import is_blank, is_missing
 from medbench.tasks._joined_groups import joined
 from medbench.tasks.folder.class_order import by_degree, by_name, is_number
 from medbench.tasks.folder.csv_listing import MULTI, RESERVED, read_csv
-from medbench.tasks.folder.listing import Listing, existing_place, meant, table_in, walk
+from medbench.tasks.folder.listing import UNLABELLED, Listing, existing_place, meant, table_in, unlabelled_word, walk
 
 VERSION = 1
 _ALL_PARTS = (0.7, 0.1, 0.2)
@@ -60,7 +63,7 @@ def open_folder(argument: str, *, ordinal: bool = False, order: Sequence[str] = 
     packed.
     """
     place = existing_place(argument)
-    listing = listing_of(argument)
+    listing, unlabelled = _apart(listing_of(argument))
     ordinal = ordinal or bool(order)
     kind, classes, labels = _labels(listing, ordinal, order)
     whole = _split(listing, labels)
@@ -96,6 +99,7 @@ def open_folder(argument: str, *, ordinal: bool = False, order: Sequence[str] = 
         bags="bag" if "bag" in listing.columns else "group" if grouped else None,
         marks=tuple(marks),
         settings={"split": made if shares else "given", "ordinal": ordinal},
+        unlabelled=unlabelled,
     )
 
 
@@ -127,6 +131,23 @@ def _load(parts: dict[str, Split], root: Path) -> dict[str, Split]:
 
 def _find(place: Path, root: Path) -> Path:
     return place
+
+
+def _apart(listing: Listing) -> tuple[Listing, Unlabelled | None]:
+    """Divide what is listed into images with labels, and those that say of themselves that they have none. A label that stands there is not read."""
+    given = listing.columns.get("split", [])
+    without = [i for i, word in enumerate(given) if unlabelled_word(word)]
+    if not without:
+        return listing, None
+    rest = sorted(set(range(len(listing.ids))) - set(without))
+    if not rest:
+        raise UserError(f"{listing.root.name} has unlabelled images alone.", then="give them with --unlabelled, to a task that has labels")
+    columns = {name: [column[i] for i in rest] for name, column in listing.columns.items()}
+    labelled = replace(listing, ids=[listing.ids[i] for i in rest], where=[listing.where[i] for i in rest], columns=columns)
+    ids = [listing.ids[i] for i in without]
+    groups = [listing.columns["group"][i] or listing.ids[i] for i in without] if "group" in listing.columns else None
+    files = [listing.file(name) for name in ids]
+    return labelled, Unlabelled(UNLABELLED, files, np.array(ids), None if groups is None else np.array(groups))
 
 
 def _labels(listing: Listing, ordinal: bool, order: Sequence[str]) -> tuple[Kind, tuple[str, ...], np.ndarray]:
@@ -236,7 +257,7 @@ def _given_parts(listing: Listing, whole: Split) -> tuple[np.ndarray, tuple[floa
     given = dict(zip(listing.ids, listing.columns.get("split", ["train"] * len(whole)), strict=True))
     for name, line in zip(listing.columns.get("split", []), listing.where, strict=False):
         if name not in PARTS:
-            raise UserError(f"{line}: unknown split '{name}'.", allowed=PARTS, given=meant(name))
+            raise UserError(f"{line}: unknown split '{name}'.", allowed=[*PARTS, UNLABELLED], given=meant(name))
     part = np.array([PARTS.index(given[i]) for i in whole.ids])
     train, val, test = ((part == p).any() for p in range(3))
     if not train:

@@ -14,6 +14,7 @@ from medbench.images import decoding, leftovers
 from medbench.images.hashing import check_names
 from medbench.schema import PARTS, Mark, UserError, spelling, user_path
 
+UNLABELLED = "unlabelled"  # a folder, or a split, of images without labels
 _CALLED = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "development": "val", "testing": "test"}
 
 
@@ -50,7 +51,8 @@ def existing_place(argument: str) -> Path:
 
 def walk(root: Path) -> Listing:
     """Class folders, in parts or not."""
-    folders = _folders(root)
+    every = _folders(root)
+    folders = [name for name in every if not unlabelled_word(name)]
     if not folders:
         then = "put the images of each class into a folder of its own, or list them in a CSV file"
         raise UserError(f"{root} holds no class folders.", then=table_in(root) or then)
@@ -61,12 +63,17 @@ def walk(root: Path) -> Listing:
     part = next((name for name in folders if meant(name) in PARTS and _folders(root / name)), None)
     if part and not given:  # else it would be a class
         raise UserError(f"In {root}, '{part}' holds folders and is called like a part.", allowed=PARTS, given=meant(part), then="rename it")
-    listing = Listing(root, [], [], {"label": [], **({"split": []} if given else {})})
+    without = [name for name in every if name not in folders]
+    listing = Listing(root, [], [], {"label": [], **({"split": []} if given or without else {})})
     seen = _Seen()
     for part in given or [""]:
         if not _folders(root / part):
             raise UserError(f"{root / part} holds no class folders.", then=f"put the images of each class into a folder in {part}/")
-        _check_classes(root / part, {label: _images(root / part / label, seen) for label in _folders(root / part)}, listing, part, seen)
+        inside = folders if not part else _folders(root / part)
+        named = part or ("train" if without else "")
+        _check_classes(root / part, {label: _images(root / part / label, seen) for label in inside}, listing, named, seen)
+    for name in without:
+        _list(_images(root / name, seen), root / name, "", UNLABELLED, listing, seen)
     for place in {root, *(root / part for part in given)}:
         seen.left_in(place, [entry.name for entry in place.iterdir()])
     listing.marks += seen.marks()
@@ -120,20 +127,30 @@ def _check_classes(place: Path, classes: dict[str, list[Path]], listing: Listing
         what = f"{place / wrong[0]} is no class: its images are called as those of '{wrong[1]}', and were made of them."
         raise UserError(what, then=f"move {wrong[0]} out of {place.name}, or rename it where it is a class")
     for label, names in inside.items():
-        made = leftovers.made_of(names)
-        kept = [file for name, file in names.items() if name not in made]
-        if not kept:
+        if not _list(list(names.values()), place / label, label, part, listing, seen):
             raise UserError(f"The class folder {place / label} holds no image.", allowed=decoding.SUFFIXES)
-        ids = [file.relative_to(listing.root).as_posix() for file in kept]
-        check_names(ids)
-        listing.ids += ids
-        listing.where += ids
-        listing.columns["label"] += [label] * len(ids)
-        if part:
-            listing.columns["split"] += [part] * len(ids)
-        head = (place / label).relative_to(listing.root)
-        seen.made |= {(head / one).as_posix(): (head / origin).name for one, origin in made.items()}
-        seen.unsure += [name for name in ids if leftovers.says_so(name)]
+
+
+def _list(files: Sequence[Path], place: Path, label: str, part: str, listing: Listing, seen: _Seen) -> int:
+    """Add the images in one folder to the listing, without those made of others; return how many."""
+    names = {file.relative_to(place).as_posix(): file for file in files}
+    made = leftovers.made_of(names)
+    ids = [file.relative_to(listing.root).as_posix() for name, file in names.items() if name not in made]
+    check_names(ids)
+    listing.ids += ids
+    listing.where += ids
+    listing.columns["label"] += [label] * len(ids)
+    if part:
+        listing.columns["split"] += [part] * len(ids)
+    head = place.relative_to(listing.root)
+    seen.made |= {(head / one).as_posix(): (head / origin).name for one, origin in made.items()}
+    seen.unsure += [name for name in ids if leftovers.says_so(name)]
+    return len(ids)
+
+
+def unlabelled_word(text: str) -> bool:
+    """Tell whether a folder, or a split, is called as one of images without labels."""
+    return spelling(text) in (UNLABELLED, "unlabeled")
 
 
 def meant(part: str) -> str:

@@ -1,0 +1,112 @@
+"""Images without labels that a run was given: where they lie, and what every table says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from medbench.data.roots import data_roots
+from medbench.schema import Grid, Image, Mark, UserError, fingerprint, user_path
+
+
+@dataclass(frozen=True)
+class NamedPool:
+    """A published set of images without labels. folders: where it is looked for under a data root."""
+
+    name: str
+    data: str
+    folders: tuple[str, ...]
+    get: str
+
+
+POOLS = {
+    pool.name: pool
+    for pool in (
+        NamedPool(
+            "hyperkvasir",
+            "HyperKvasir, unlabelled",
+            tuple(
+                f"{place}unlabeled-images"
+                for place in ("hyperkvasir/", "hyper-kvasir/", "HyperKvasir/", "hyper-kvasir-unlabeled-images/", "")
+            ),
+            "unpack hyper-kvasir-unlabeled-images.zip of datasets.simula.no/hyper-kvasir into hyperkvasir/",
+        ),
+        NamedPool(
+            "isic2020",
+            "ISIC 2020",
+            ("isic2020", "ISIC_2020_Training_JPEG", "ISIC_2020", "ISIC2020"),
+            "unpack ISIC_2020_Training_JPEG.zip of challenge.isic-archive.com/data into isic2020/",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, eq=False)
+class UnlabelledPool:
+    """What of a task's unlabelled images a pretraining may see.
+
+    hashes: of the images' content. groups: (N,) str. grouped: whether these are the names that the task has for its own, so that all images of validation
+    and test groups could be left out. word: what a group is. copies, patients: how many images were left out as copies of validation and test images, and
+    as images of their groups.
+    """
+
+    names: tuple[str, ...]
+    images: Sequence[Image]
+    hashes: list[str]
+    groups: np.ndarray
+    grouped: bool
+    word: str
+    copies: int = 0
+    patients: int = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Name its content, and what is known of it."""
+        return fingerprint("unlabelled", list(self.hashes), self.groups.tolist())
+
+    def mark(self, labelled: int) -> Mark:
+        """Say what a table must say of weights that have seen it beside so many labelled images."""
+        share = 100 * len(self) / (len(self) + labelled)
+        said = f"in-domain pretraining saw {len(self):,} images without labels, too ({', '.join(self.names)}; {share:.0f} % of its images"
+        said += f"; {self.sha256[:12]}); left out: {self.copies:,} copies of validation and test images"
+        if self.grouped:
+            return Mark("remark", f"{said}, {self.patients:,} images of their {self.word}s")
+        return Mark("remark", f"{said}; it names no {self.word}, so that those of the test part may be among them")
+
+
+def sources(grid: Grid, task: str, tasks: Sequence[str], cache_dir: Path) -> list[tuple[str, Path]]:
+    """Find what `--unlabelled` names for a task of a run: the name that tables show, and the place. Raises UserError."""
+    found = []
+    for word in grid.unlabelled:
+        whose, equals, place = word.partition("=")
+        if not equals or whose not in tasks:
+            if len(tasks) > 1:
+                what = f"--unlabelled {word} does not say for which of the {len(tasks)} tasks of this run."
+                raise UserError(what, allowed=[f"{name}=PATH" for name in tasks], given=whose)
+            whose, place = task, word
+        if whose == task:
+            found.append(_place(place, grid, cache_dir))
+    return found
+
+
+def _place(word: str, grid: Grid, cache_dir: Path) -> tuple[str, Path]:
+    if word in POOLS:
+        pool = POOLS[word]
+        roots = [user_path(grid.data)] if grid.data not in (None, "phantom") else data_roots(cache_dir)
+        there = [root / name for root in roots for name in pool.folders if (root / name).is_dir()]
+        if not there:
+            where = " or ".join(map(str, roots))
+            raise UserError(f"The images of '{word}' ({pool.data}) were not found in {where}.", allowed=pool.folders, then=pool.get)
+        return pool.data, there[0]
+    place = user_path(word)
+    if not place.exists():
+        beside = sorted(one.name for one in place.parent.iterdir()) if place.parent.is_dir() else []
+        raise UserError(f"--unlabelled {word} does not exist.", allowed=[*POOLS, *beside], given=place.name)
+    return place.name, place
