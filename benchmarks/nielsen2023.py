@@ -20,8 +20,9 @@ Their figure of balanced accuracies, beside ours, for ISIC 2019 (isic2019), Hype
     python benchmarks/claims.py runs/nielsen2023                                 # what they claim of an order; the literature's values
 
 Pretrained here it starts where theirs did, from the supervised ImageNet XCiT on [-1, 1], for 500 epochs, 5 % of the images left out to
-watch on; on the training part alone, theirs on 44,107 images of ISIC 2020 and HyperKvasir's unlabelled ones, too: where you have them,
-add `--unlabelled isic2019=isic2020 --unlabelled endoscopy=hyperkvasir`. `medbench data list isic2019` says how to get the images; the weights are fetched from Zenodo (193 MB each, SHA-256 checked).
+watch on; on the training part alone, theirs on 44,107 images of ISIC 2020 and HyperKvasir's unlabelled ones, too. Where you have them, add
+`--unlabelled isic2019=isic2020 --unlabelled endoscopy=hyperkvasir`. `medbench data list isic2019` says how to get the images; the weights
+are fetched from Zenodo (193 MB each, SHA-256 checked).
 
 Hardware: a GPU. Time: not measured, this study was never run for want of the data. Expected on ISIC, balanced accuracy, read off the figure
 (spread NOT FOUND, nor the number of repeats): SVM .425, .617, .726 at 10, 100, 1,000 a class; their supervised baseline .283, .480, .658.
