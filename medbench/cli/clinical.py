@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from medbench.cli.json_output import Json, put_records
 from medbench.cli.options import Beside, Folders, Metric, Only, app, asked_of, boards_from, choice, outputs, path_option, put
 
 
@@ -25,6 +26,7 @@ def clinical(
     beside: Beside = None,
     metric: Metric = None,
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex.")] = "",
+    as_json: Json = None,
     out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
 ) -> None:
     """Each class, each case, each subgroup and the calibration of the best line, or of the one that is named."""
@@ -32,7 +34,7 @@ def clinical(
     from medbench.report.clinical import tables
 
     form = choice("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
-    outputs(out)
+    outputs(out, as_json)
     asked = asked_of(context, folder, only, beside, may_reference=True)
     if asked.others and protocol is None:
         method = method or asked.others[0]
@@ -44,6 +46,15 @@ def clinical(
             metric_shown = board.shown(metric)
             tables_of_line = tables.sheets(board, line, metric=metric_shown, by=by, **numbers)
             made.append((tables.caption(board, line), tables_of_line))
+    put_records(
+        [
+            {"line": title, "table": sheet.title, **row}
+            for title, of_line in made
+            for sheet in of_line
+            for row in sheet.frame.to_dict("records")
+        ],
+        as_json,
+    )
     if form == "terminal" and not out:
         for title, of_line in made:
             screen.show(tables.clinical_terminal(title, of_line))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medbench.cli.grid_options import Data, Order, Ordinal, option_of, reading, takes_grid
+from medbench.cli.json_output import Json, put_records
 from medbench.cli.options import Rehash, data_app, outputs, path_option
 from medbench.schema import PARTS, Grid, UserError, csv_cell, user_path
 
@@ -31,6 +32,7 @@ def data_list(
     task: Annotated[str | None, typer.Argument(help="One task, in detail. Default: a table of all.")] = None,
     data: Data = None,
     long: Annotated[bool, typer.Option("--long", help="All tasks in detail: where, how to get it, citation.")] = False,
+    as_json: Json = None,
 ) -> None:
     """What was found of each task's data, its size, licence, and whether it takes an account."""
     from medbench import images
@@ -38,7 +40,11 @@ def data_list(
     from medbench.data import manage
     from medbench.schema import registry
 
+    outputs(as_json)
     cache = images.cache_folder(to_write=False)
+    if as_json:
+        asked = registry.tasks().values() if task is None else [registry.task(task)]
+        put_records(manage.overview_records(asked, data, cache), as_json)
     if task is not None or long:
         for entry in [registry.task(task)] if task is not None else registry.tasks().values():
             print("\n".join(manage.details(entry, data, cache)))
@@ -163,21 +169,24 @@ def data_show(
 
 
 @data_app.command("split")
-@takes_grid("task", "labels", "seeds", "data", "ids", "rehash", "ordinal", "order", "allow_leak", "allow_partial")
+@takes_grid("task", "labels", "seeds", "data", "ids", "rehash", "ordinal", "order", "allow_leak", "allow_partial", "as_json")
 def datasplit(
     grid: Grid,
     task: Annotated[str, typer.Argument(help="A task.")],
     ids: Annotated[bool, typer.Option("--ids", help="Print every id as CSV: part,labels,seed,id.")] = False,
     rehash: Rehash = False,
+    as_json: Json = None,
 ) -> None:
     """Which images each part and label budget holds: counts and a hash, or every id (--ids)."""
     from medbench.cli import screen
     from medbench.run import planning
 
+    outputs(as_json)
     with screen.Screen():
         splits, notes = planning.splits(replace(grid, tasks=(task,)))
     for note in notes:
         print(note, file=sys.stderr)
+    put_records([subset.record() for subset in splits] if as_json else [], as_json)
     if ids:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(["part", "labels", "seed", "id"])

@@ -7,17 +7,20 @@ from typing import Annotated
 import typer
 
 from medbench.cli.grid_options import DEFAULT, Data, option_of
-from medbench.cli.options import app
+from medbench.cli.json_output import Json, put_records
+from medbench.cli.options import app, outputs
 from medbench.schema import UserError
 
 
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, encoders or checkpoints")]) -> None:
+def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, encoders or checkpoints")], as_json: Json = None) -> None:
     """List what can be named."""
     from medbench.models import encoders, timm_answers
     from medbench.schema import registry
 
+    outputs(as_json)
     if what == "encoders":
+        put_records([{"name": name} for name in timm_answers.architectures()], as_json)
         print(f"{encoders.EMBEDDED}  (default: its supervised weights are installed)")
         print("\n".join(name for name in timm_answers.architectures() if name != encoders.EMBEDDED))
         print("FILE.py:NAME  (a function of yours that returns a module)\nfeatures:FILE  (ids and vectors in a .npz or .parquet file)")
@@ -26,7 +29,9 @@ def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, e
         from medbench import images
         from medbench.models import checkpoints
 
-        print("\n".join(checkpoints.lines(images.cache_folder(to_write=False))))
+        folder = images.cache_folder(to_write=False)
+        put_records(checkpoints.records(folder) if as_json else [], as_json)
+        print("\n".join(checkpoints.lines(folder)))
         return
     if what == "tasks":
         lines = [(task.name, task.title) for task in registry.tasks().values()]
@@ -38,6 +43,7 @@ def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, e
     else:
         allowed = ["tasks", "methods", "protocols", "encoders", "checkpoints"]
         raise UserError(f"Cannot list '{what}'.", allowed=allowed, given=what, then="medbench list tasks")
+    put_records([{"name": name, "title": title} for name, title in lines], as_json)
     width = max(len(name) for name, _ in lines)
     for name, title in lines:
         print(f"{name:<{width}}  {title}")
@@ -55,6 +61,7 @@ def doctor(
     data: Data = None,
     size: Annotated[int | None, option_of("size", "Image size in pixels. Default: as in run.")] = None,
     readout: Annotated[str, option_of("readouts")] = DEFAULT.readouts[0],
+    as_json: Json = None,
 ) -> None:
     """Check whether an encoder gets its images as it was trained. Exit code 1 for a finding."""
     from medbench.audit import encoder as doctors
@@ -65,13 +72,16 @@ def doctor(
         raise UserError(
             "Without --encoder the machine is examined, and no other option applies.", then="medbench doctor --encoder NAME ..."
         )
+    outputs(as_json)
     if encoder is None:
+        put_records([{"line": line} for line in doctors.device_report()] if as_json else [], as_json)
         print("\n".join(doctors.device_report()))
         return
     if data is not None and task is None:
         raise UserError("--data is only for --task.", then=f"medbench doctor --encoder {encoder} --task NAME --data {data}")
     net, examined, shown, declared = doctors.subject(encoder, file=weights, size=size, readout=readout, task=task, root=data)
     report = doctors.diagnose(net, examined, shown, declared)
+    put_records(report.records() if as_json else [], as_json)
     print("\n".join([f"{examined.name}, {examined.size} px:", *report.lines()]))
     if report.findings:
         raise typer.Exit(1)
@@ -82,14 +92,18 @@ def cache(
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete packed images, pretrained weights and features. They are made again when needed.")
     ] = False,
+    as_json: Json = None,
 ) -> None:
     """Show what the cache holds, or prune it."""
     from medbench import images
     from medbench.models import timm_answers
 
-    folder = images.cache_folder(to_write=prune)
+    outputs(as_json)
+    folder, found = images.cache_folder(to_write=prune), []
     for name in ("packs", "pretrained", "features", "cells", timm_answers.FOLDER):
         if prune:
             images.prune(folder, name)
         entries = images.cache_entries(folder, name)
         print(f"{folder / name}: {len(entries)} entries, {sum(entries.values()) / 1e6:.1f} MB")
+        found.append({"folder": folder / name, "entries": len(entries), "bytes": sum(entries.values())})
+    put_records(found, as_json)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from medbench.cli.grid_options import Data
+from medbench.cli.json_output import Json, put_records
 from medbench.cli.options import (
     Beside,
     Folders,
@@ -52,6 +53,7 @@ def table_command(
         ),
     ] = False,
     beside: Beside = None,
+    as_json: Json = None,
     out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
 ) -> None:
     """Print leaderboards. One folder and no option: also write leaderboard.md and leaderboard.csv anew; else a table as a paper needs it."""
@@ -60,8 +62,9 @@ def table_command(
     from medbench.report import methods_text as paper
     from medbench.run.store import Store
 
-    outputs(out)
+    outputs(out, as_json)
     found = boards_from(asked_of(context, folder, only, beside, may_reference=True))
+    put_records(leaderboard.records(found) if as_json else [], as_json)
     if methods_text:
         said = paper.methods_text(found)
         if out and out.suffix == ".tex":

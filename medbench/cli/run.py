@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medbench.cli.grid_options import DEFAULT, SWITCHES, VALUES, given_fields, option_of, takes_grid
-from medbench.cli.options import Device, Devices, Out, Rehash, ShardOption, Workers, app, path_option
+from medbench.cli.json_output import Json, put_records
+from medbench.cli.options import Device, Devices, Out, Rehash, ShardOption, Workers, app, outputs, path_option
 from medbench.schema import Grid, UserError
 from medbench.system.file_names import as_file_name
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @app.command("run")
-@takes_grid("study", *VALUES, "device", "devices", "workers", "shard", "out", *SWITCHES, "rehash", "plan")
+@takes_grid("study", *VALUES, "device", "devices", "workers", "shard", "out", *SWITCHES, "rehash", "plan", "as_json")
 def run_command(
     context: typer.Context,
     grid: Grid,
@@ -39,6 +40,7 @@ def run_command(
     out: Out = None,
     rehash: Rehash = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print the cells and what they will cost, and stop.")] = False,
+    as_json: Json = None,
 ) -> None:
     """Compare pretraining methods over tasks and label budgets, and write a leaderboard. Run it again to go on where it stopped."""
     from medbench.cli import screen
@@ -55,6 +57,7 @@ def run_command(
     for place in dict.fromkeys(places):
         check_device(place, grid.precision)
     part = Shard.parse(shard) if shard else None
+    outputs(as_json)
     if not plan:
         Store(out or Path("runs/TASK")).check()
     with screen.Screen():
@@ -74,10 +77,11 @@ def run_command(
         print(f"{older.sentence(store.folder)}. {'A run makes them again.' if plan else 'They are made again.'}", file=sys.stderr)
     if plan:
         speeds = cost_estimate.Speeds(planned, places[0])
-        table = screen.plan_table(cost_estimate.costs(planned, store, places[0], speeds))
-        screen.show([*table, *map(str, cost_estimate.more_pretrainings(planned, speeds))])
+        costs = cost_estimate.costs(planned, store, places[0], speeds)
+        put_records(cost_estimate.records(costs) if as_json else [], as_json)
+        screen.show([*screen.plan_table(costs), *map(str, cost_estimate.more_pretrainings(planned, speeds))])
     else:
-        _compute(grid, planned, store, todo, places, part)
+        _compute(grid, planned, store, todo, places, part, as_json)
 
 
 def _folder(planned: Plan, study: Study | None) -> Path:
@@ -85,7 +89,9 @@ def _folder(planned: Plan, study: Study | None) -> Path:
     return Path("runs") / (study.name if study else "+".join(as_file_name(data.task.name) for data in planned.tasks))
 
 
-def _compute(grid: Grid, planned: Plan, store: Store, todo: Sequence[PlannedCell], places: Sequence[str], part: Shard | None) -> None:
+def _compute(
+    grid: Grid, planned: Plan, store: Store, todo: Sequence[PlannedCell], places: Sequence[str], part: Shard | None, as_json: Path | None
+) -> None:
     """Run what is missing, and show and write the leaderboard. places: of each worker, or of this process alone. Exit code 3 where cells failed."""
     from medbench.cli import screen
     from medbench.report import leaderboard
@@ -101,6 +107,7 @@ def _compute(grid: Grid, planned: Plan, store: Store, todo: Sequence[PlannedCell
             execution.execute(planned, store, device=places[0], on_row=display.row)
     found = leaderboard.leaderboards(store)
     leaderboard.write(store, found)
+    put_records(leaderboard.records(found) if as_json else [], as_json)
     screen.show(leaderboard.terminal(store, found=found))
     left = execution.missing(planned, store)
     for sentence in answers(leaderboard.standing(found)):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from medbench.cli.json_output import Json, put_records
 from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, outputs, path_option, put
 from medbench.schema import UserError, csv_cell
 
@@ -18,6 +19,7 @@ def shift_command(
     only: Only = None,
     each: Annotated[bool, typer.Option("--each", help="Every level of a corruption, not the mean over its levels.")] = False,
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv (every level and every mean).")] = "terminal",
+    as_json: Json = None,
     out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
 ) -> None:
     """Say what each method loses where the images change, with its paired interval, and which loses least."""
@@ -25,7 +27,7 @@ def shift_command(
     from medbench.report import leaderboard
 
     choice("format", form, ("terminal", "markdown", "csv"))
-    outputs(out)
+    outputs(out, as_json)
     found = boards_of(folder, only)
     leaderboard.known_metric(found, metric)
     if not any(board.shift for board in found):
@@ -33,6 +35,8 @@ def shift_command(
         raise UserError(
             what, then="medbench run --shift NAME or --corruptions all, with the same options: nothing at home is computed again"
         )
+    if as_json:
+        put_records(leaderboard.robustness_gaps(found, metric).to_dict("records"), as_json)
     detail = leaderboard.EACH if each else leaderboard.MEAN
     if form == "csv":
         put(leaderboard.robustness_gaps(found, metric).map(csv_cell).to_csv(index=False), out)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
@@ -88,6 +88,17 @@ class Speeds:
             build = partial(unit_encoder, part, part.encoder, part.weights)
             self._known[key] = measured or features.trial_speed(build, part.encoder, self.device, part.precision)
         return self._known[key]
+
+
+def records(found: Sequence[Cost]) -> list[dict[str, object]]:
+    """Return a record per planned cell: its fields, fingerprint, whether its row is missing, and the seconds that it takes where known."""
+    return [
+        {**asdict(planned.cell), "fingerprint": planned.fingerprint, "n_requested": planned.n_requested}
+        | {"missing": planned in cost.solving, "solve_seconds": cost.solving.get(planned, 0.0)}
+        | {"unit_views_to_train": cost.to_train, "unit_images_to_embed": cost.to_embed, "unit_seconds": cost.seconds}
+        for cost in found
+        for planned in cost.unit.cells
+    ]
 
 
 def more_pretrainings(plan: Plan, speeds: Speeds) -> list[Note]:

@@ -224,6 +224,10 @@ class Subset:
     def sha256(self) -> str:
         return sampling.ids_hash(self.ids)
 
+    def record(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {**vars(self), "ids": self.ids.tolist(), "images": len(self.ids), "sha256": self.sha256}
+
 
 def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[Subset], list[Note]]:
     """Return every part and labelled subset of the grid's first task, as a run would use them.

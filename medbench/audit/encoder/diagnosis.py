@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,11 @@ class EncoderReport:
     findings: tuple[EncoderFinding, ...]
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a record per finding, note and tried preprocessing."""
+        kinds = (("finding", map(asdict, self.findings)), ("note", ({"text": note} for note in self.notes)))
+        return [{"kind": kind, **one} for kind, every in (*kinds, ("preprocessing", map(asdict, self.candidates))) for one in every]
 
     def lines(self) -> list[str]:
         """As a person reads it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -24,18 +25,29 @@ def state(task: Task, root: str | None, cache_dir: Path) -> tuple[str, Path | No
 
 def overview_table(tasks: Iterable[Task], root: str | None, cache_dir: Path) -> Table:
     """Draw one line per task, at most 100 columns wide; what is cut is whole in `details`."""
+    found = overview_records(tasks, root, cache_dir)
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     widths = {"task": 12, "data": 18, "state": 7, "images": 7, "GB": 4, "get": 8, "account": 8}
     for name, width in widths.items():
         made.add_column(name, width=width, justify="right" if name in ("images", "GB") else "left", no_wrap=True)
     made.add_column("licence", width=20, no_wrap=True)
-    for task in tasks:
-        images, size = f"{task.n_images:,}" if task.n_images else "", gigabytes(task)
-        how = "by hand" if not task.downloads else "in part" if task.steps else "download"
-        word = state(task, root, cache_dir)[0]
-        cells = (task.name, task.data, word, images, f"{size:.1f}" if size else "", how, account(task), task.licence)
+    for one in found:
+        images, size = f"{one['images']:,}" if one["images"] else "", f"{one['gigabytes']:.1f}" if one["gigabytes"] else ""
+        cells = (one["task"], one["data"], one["state"], images, size, one["get"], one["account"], one["licence"])
         made.add_row(*map(Text, cells))
     return made
+
+
+def overview_records(tasks: Iterable[Task], root: str | None, cache_dir: Path) -> list[dict[str, Any]]:
+    """Return a record per task: its data, whether they were found, their size, how to get them."""
+    found = []
+    for task in tasks:
+        word, place, _ = state(task, root, cache_dir)
+        how = "by hand" if not task.downloads else "in part" if task.steps else "download"
+        about = {"task": task.name, "title": task.title, "kind": task.kind, "classes": list(task.classes), "data": task.data}
+        size = {"images": task.n_images, "gigabytes": gigabytes(task), "get": how, "account": account(task), "licence": task.licence}
+        found.append({**about, "state": word, "place": place, **size, "citation": task.citation})
+    return found
 
 
 def account(task: Task) -> str:

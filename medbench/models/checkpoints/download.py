@@ -45,6 +45,21 @@ def place(checkpoint: Checkpoint, cache_dir: Path) -> Path:
     return cache_dir / "weights" / checkpoint.name / checkpoint.file
 
 
+def records(cache_dir: Path) -> list[dict[str, object]]:
+    """Return a record per checkpoint: what it is, whose images it has seen, and whether it is here."""
+    found = []
+    for entry in CHECKPOINTS:
+        here = place(entry, cache_dir).is_file()
+        about: dict[str, object] = {
+            "name": entry.name,
+            "method": entry.method,
+            "encoder": entry.encoder,
+            "trained_on": list(entry.trained_on),
+        }
+        found.append({**about, "bytes": entry.size, "auto": entry.official, "here": here, "url": entry.url})
+    return found
+
+
 def lines(cache_dir: Path) -> Iterator[str]:
     """Yield the table of the checkpoints, one per line.
 

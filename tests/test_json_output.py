@@ -1,0 +1,59 @@
+"""`--json FILE` of every command that prints a table: records that `json` reads, with null where a number is undefined."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from medbench.cli.json_output import put_records
+from medbench.cli.options import app
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+#: Commands that print no table: what they make is a file, a folder or a sentence.
+NO_TABLE = {"compare", "export", "predict", "merge", "plot", "report", "pretrain", "data get", "data show", "data verify", "fetch"}
+
+
+def commands() -> dict[str, object]:
+    root = typer.main.get_command(app)
+    found = {}
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", None)
+        found.update({f"{name} {part}": one for part, one in inner.items()} if inner else {name: command})
+    return found
+
+
+def test_every_command_that_prints_a_table_has_it() -> None:
+    lacking = {name for name, command in commands().items() if "--json" not in {o for p in command.params for o in p.opts}}  # type: ignore[attr-defined]
+    assert lacking <= NO_TABLE
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        (["table", str(RESULTS / "derm-finetune"), "--only", "labels=10%"], {"method", "labels", "metric", "mean", "low", "high"}),
+        (["list", "tasks"], {"name", "title"}),
+        (["list", "encoders"], {"name"}),
+        (["list", "checkpoints"], {"name", "trained_on", "here"}),
+        (["data", "list"], {"task", "classes", "state", "licence"}),
+        (["cache"], {"folder", "entries", "bytes"}),
+    ],
+    ids=lambda given: " ".join(given[:2]) if isinstance(given, list) else "",
+)
+def test_records(words: list[str], keys: set[str], tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    done = CliRunner().invoke(app, [*words, "--json", str(file)], catch_exceptions=False)
+    assert done.exit_code == 0
+    records = json.loads(file.read_text())
+    assert records and all(keys <= set(record) for record in records)
+    assert not re.search(r"NaN|Infinity", file.read_text())
+
+
+def test_undefined_is_null(tmp_path: Path) -> None:
+    put_records([{"a": np.float32("nan"), "b": np.array([1.5, np.inf]), "c": Path("x"), "d": (1, None)}], tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text()) == [{"a": None, "b": [1.5, None], "c": "x", "d": [1, None]}]
