@@ -16,7 +16,7 @@ from medbench.cli.options import app
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 #: Commands that print no table: what they make is a file, a folder or a sentence.
-NO_TABLE = {"compare", "export", "predict", "merge", "plot", "report", "pretrain", "data get", "data show", "data verify", "fetch"}
+NO_TABLE = {"export", "predict", "merge", "plot", "report", "pretrain", "data get", "data show", "data verify", "fetch"}
 
 
 def commands() -> dict[str, object]:
@@ -37,6 +37,7 @@ def test_every_command_that_prints_a_table_has_it() -> None:
     ("words", "keys"),
     [
         (["table", str(RESULTS / "derm-finetune"), "--only", "labels=10%"], {"method", "labels", "metric", "mean", "low", "high"}),
+        (["compare", str(RESULTS / "derm-finetune")], {"first", "second", "labels", "difference", "low", "high", "p", "verdict", "family"}),
         (["list", "tasks"], {"name", "title"}),
         (["list", "encoders"], {"name"}),
         (["list", "checkpoints"], {"name", "trained_on", "here"}),

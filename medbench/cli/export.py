@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medbench.cli.grid_options import Data, grid_of
+from medbench.cli.json_output import Json, put_records
 from medbench.cli.options import BadUsage, Device, Only, app, boards_of, outputs, path_option, put, stores_of
 from medbench.cli.options import choice as choice_of
 from medbench.schema import Grid, UserError
@@ -145,6 +146,7 @@ def validate(
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex.")] = "",
     out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
     device: Device = "auto",
+    as_json: Json = None,
 ) -> None:
     """Is the model as good on your own labelled images as its card says, and are its thresholds right there? Exit code 3 where images could not be read."""
     from medbench.cli import screen
@@ -157,7 +159,7 @@ def validate(
     if not 0 < margin < 1:
         raise UserError(f"A margin lies between 0 and 1; given {margin:g}.")
     form = choice_of("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
-    outputs(out)
+    outputs(out, as_json)
     loaded = load(model, device)
     with screen.Screen():
         parts = loaded.parts
@@ -166,6 +168,13 @@ def validate(
     for name, why in found.unread.items():
         print(f"{name} is left out: {why}", file=sys.stderr)
     said, sheets = site_tables.verdict_sentences(made), site_tables.sheets(made)
+    put_records(
+        [
+            *({"table": "verdict", "text": line} for line in said),
+            *({"table": sheet.title, **row} for sheet in sheets for row in sheet.frame.to_dict("records")),
+        ],
+        as_json,
+    )
     if form == "terminal" and not out:
         print("\n".join(said))
         screen.show(tables.clinical_terminal("", sheets)[1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -110,6 +110,7 @@ def compare_command(
         str, typer.Option(help="Each line against this one: a method, as supervised. Default: against the best, or that of --with.")
     ] = "",
     beside: Beside = None,
+    as_json: Json = None,
 ) -> None:
     """Say whether each method is worse than the best (--against, --all, --with: than another), practically equal, or what it would take to know; and
     the labels it saves."""
@@ -118,11 +119,16 @@ def compare_command(
 
     if not 0 <= margin < 1 or not 0 <= permutations <= 100_000:
         raise UserError(f"A margin lies from 0 to 1 and permutations from 0 to 100,000; given {margin:g} and {permutations}.")
+    outputs(as_json)
     asked = asked_of(context, folder, only, beside)
     if asked.others and not every_pair:
         against = against or asked.others[0]
+    judged: list[dict[str, Any]] = []
     with screen.Screen(log=False):
-        said = compare.sentences(asked.stores, metric, margin, permutations, asked.only, every_pair=every_pair, against=against)
+        said = compare.sentences(
+            asked.stores, metric, margin, permutations, asked.only, every_pair=every_pair, against=against, judged=judged
+        )
+    put_records(judged, as_json)
     print("\n".join(said))
 
 

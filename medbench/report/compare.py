@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -78,10 +79,12 @@ def sentences(
     *,
     every_pair: bool = False,
     against: str = "",
+    judged: list[dict[str, Any]] | None = None,
 ) -> list[str]:
-    """What `medbench compare` prints: each line against the best, against the line that is called `against`, or `every_pair`.
+    """Write what `medbench compare` prints.
 
-    only: as `table.only` takes it. Raises UserError for a metric or a baseline that is not there, for two questions at once, and as `table.only`.
+    Each line against the best, against the line that is called `against`, or `every_pair`. only: as `table.only` takes it. judged: gets a
+    record of each comparison. Raises UserError for a metric or a baseline that is not there, for two questions at once, and as `table.only`.
     """
     if every_pair and against:
         raise UserError("--all and --against ask two questions.", then="one of them")
@@ -93,7 +96,9 @@ def sentences(
         shown = board.shown(metric)
         group = board.about["groups"] or "image"
         short = pairs(board, shown) > MOST and not every_pair
-        judged = compare(board, shown, margin, n_permutations, family=family)
+        found = compare(board, shown, margin, n_permutations, family=family)
+        if judged is not None:
+            judged += [_record(board, shown, family, pair) for pair in found]
         lower = "; sign turned round, so that + is better" if not METRICS[shown].higher_is_better else ""
         said += [
             f"{board.title}: {shown}, margin {margin:g}{lower}",
@@ -107,16 +112,27 @@ def sentences(
                 ]
             ),
             f"  Family: {family.words}. Differences with the 95 % interval of each alone."
-            if judged
+            if found
             else "  No two finished lines have equal labels: nothing to compare. Next: medbench run with another method, into the same folder",
-            *([f"  {WEIGHTS}"] if any(line.drawn_once for pair in judged for line in (pair.first, pair.second)) else []),
+            *([f"  {WEIGHTS}"] if any(line.drawn_once for pair in found for line in (pair.first, pair.second)) else []),
         ]
-        for pair in judged:
+        for pair in found:
             beside = "" if pair.p_permuted is None else f" Permuted over {group}s: p {stats.format_p(pair.p_permuted)} (uncorrected)."
             first, second = names(board, pair.first, pair.second)
             said.append(f"  {pair.first.cell.labels}: {pair.verdict.sentence(first, second, group)}{alone(pair)}{beside}")
         said += [f"  {line}" for line in label_savings(board, shown, against=_references(board, shown) if short else None)]
     return said
+
+
+def _record(board: Leaderboard, metric: str, family: Family, pair: PairwiseComparison) -> dict[str, Any]:
+    """Return a comparison as plain values: first less second, with the 95 % interval of the pair alone."""
+    verdict = pair.verdict
+    low, high = verdict.difference.interval()
+    lines = {"first": board.called(pair.first), "second": board.called(pair.second), "labels": pair.first.cell.labels}
+    where = {"task": board.task, "data": board.data, "target": board.target, "metric": metric, "family": family.words}
+    numbers = {"difference": verdict.difference.value, "low": low, "high": high, "p": verdict.p, "p_alone": verdict.alone}
+    more = {"p_weights": verdict.p_weights, "p_equal": verdict.p_equal, "p_permuted": pair.p_permuted, "more_groups": verdict.more_groups}
+    return {**where, **lines, "verdict": verdict.word, **numbers, **more}
 
 
 def alone(pair: PairwiseComparison) -> str:
