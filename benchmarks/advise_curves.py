@@ -4,10 +4,10 @@
     python benchmarks/advise_curves.py FOLDER PARTS     # an archive a curve family into PARTS; goes on where it was stopped
     python benchmarks/advise_curves.py --join PARTS     # all of them into results/advise/curves.npz
 
-FOLDER holds ham10000/, hyperkvasir/, kermany/ and hannover_cxr/ in their official layouts. Each data set is embedded once at 64 px, and every fifth feature kept. A *start* is a
-random division of the images by groups into a pool, a test part A and a test part B, and in the pool nested draws of `SHARES` percent, as `medbench
-run` draws them, each fitted by the protocols as they are. At the end of a pool stands "100 %" of that start; starts share images, as few sets are as
-large as fifty independent pools would need, and so their number is not the number of independent curves.
+FOLDER holds ham10000/, hyperkvasir/, kermany/ and hannover_cxr/ in their official layouts. Each data set is embedded once at 64 px, and every fifth
+feature kept. A *start* is a random division of the images by groups into a pool, a test part A and a test part B, and in the pool nested draws of
+`SHARES` percent, as `medbench run` draws them, each fitted by the protocols as they are. At the end of a pool stands "100 %" of that start. Starts share
+images, as few sets are as large as fifty independent pools would need: their number is not the number of independent curves.
 
 Saved, as whole numbers of ten-thousandths: the AUC on A, on B and on both, accuracy and balanced accuracy on both, the labelled images of each draw,
 and the standard error of the AUC on A by 100 resamples of its groups.
@@ -121,9 +121,7 @@ def curve(
             for name, where in (("both", slice(None)), ("a", slice(0, len(a))), ("b", slice(len(a), None)))
         }
         resampled = metrics.score(of.labels[a], p[: len(a)], d[: len(a)], kind, weights).values["auc"]  # type: ignore[arg-type]
-        values.append(
-            [on["both"]["auc"], on["a"]["auc"], on["b"]["auc"], on["both"]["accuracy"], on["both"]["balanced_accuracy"]]
-        )
+        values.append([on["both"]["auc"], on["a"]["auc"], on["b"]["auc"], on["both"]["accuracy"], on["both"]["balanced_accuracy"]])
         errors.append(float(np.nanstd(resampled)))
     return [len(draw) for draw in drawn], values, errors
 

@@ -14,6 +14,7 @@ What the command line does, as functions:
 
 `Task`, `Split`, `Mark`, `Method`, `Weights`, `build_encoder`, `Protocol` and `Scores` are what a file of your own needs that adds a task, a
 method or a protocol.
+`medbench.advise` says what more labels would bring, of a study's rows or of any learning curve.
 `medbench.load` reads a model that `medbench export` wrote.
 `medbench.LinearProbe` is the linear probe alone, as a scikit-learn classifier.
 """
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from medbench.models.exported import load
     from medbench.models.weights import build_encoder
     from medbench.protocols._sklearn import LinearProbe
-    from medbench.report import compare
+    from medbench.report import advise, compare
     from medbench.report import leaderboard as table
     from medbench.run import cost_estimate as forecast
     from medbench.run import planning as grid
@@ -48,6 +49,7 @@ __all__ = [
     "Task",
     "UserError",
     "Weights",
+    "advise",
     "build_encoder",
     "compare",
     "forecast",
@@ -59,6 +61,7 @@ __all__ = [
 __version__ = "0.1.0"
 #: The modules behind the public names that are loaded on demand, and the functions and classes.
 _MODULES = {
+    "advise": "medbench.report.advise",
     "compare": "medbench.report.compare",
     "forecast": "medbench.run.cost_estimate",
     "grid": "medbench.run.planning",

@@ -13,6 +13,7 @@ from typing import Any
 # Each adds its commands, in the order in which --help shows them.
 from medbench.cli import run  # noqa: F401  # isort: skip
 from medbench.cli import results  # noqa: F401  # isort: skip
+from medbench.cli import advise  # noqa: F401  # isort: skip
 from medbench.cli import clinical  # noqa: F401  # isort: skip
 from medbench.cli import export  # noqa: F401  # isort: skip
 from medbench.cli import check  # noqa: F401  # isort: skip

@@ -69,6 +69,7 @@ def _built(
         lambda: provenance.study(shown),
         lambda: leaderboard.leaderboard_section(shown, metric),
         lambda: curves_and_shift.curves_section(own, metric),
+        lambda: curves_and_shift.advice_section(own, metric),
         lambda: summary.over_tasks(home, metric),
         lambda: summary.verdicts_section(shown, metric, margin),
         lambda: clinical_sections.parts(home, metric),

@@ -1,9 +1,10 @@
-"""Sections of the page: scores over labels and cost, reliability curves, and what fitted models lose on other images."""
+"""Sections of the page: scores over labels and cost, what more labels would bring, reliability curves, and what fitted models lose on other images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from medbench.report.advise import extrapolated, from_boards
 from medbench.report.figures.line_selection import left_out
 from medbench.report.html import svg_charts
 from medbench.report.html.elements import Html, items, section, table, tag
@@ -35,6 +36,28 @@ def curves_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | 
             )
     made = [one for one in drawn if one is not None]
     return section("curves", "Labels and cost", tag("div", made, class_="figures")) if made else None
+
+
+def advice_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
+    """What more labels would bring, a sentence, a figure and a table a board; None where no line has a curve to follow."""
+    said = []
+    for advice in from_boards([board for board in boards if extrapolated(board.shown(metric))], metric=metric):
+        alt = f"{advice.header[2]} over labelled images on {advice.title}, and what is predicted to ten times as many; the numbers stand in the table."
+        drawn = svg_charts.advice_chart(advice, alt, f"{advice.title}: predicted, with 50 and 90 % intervals of {advice.first.curve.name}.")
+        if drawn is None:
+            continue
+        body = [line.cells() for line in advice.lines]
+        said.append(
+            tag(
+                "article",
+                tag("h3", advice.title),
+                tag("p", tag("strong", advice.sentence)),
+                tag("div", drawn, class_="figures"),
+                table(advice.header, body, f"{advice.title}: more labels"),
+                items(advice.remarks, class_="small"),
+            )
+        )
+    return section("advice", "More labels", said) if said else None
 
 
 def reliability_section(boards: Sequence[Leaderboard], metric: str | None) -> list[Html]:

@@ -11,15 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import floor, isnan, log, log10
 
+from medbench.report.advise import Advice, LineAdvice
 from medbench.report.figures import readable as best_of
 from medbench.report.figures.calibration_confusion import calibration_curves
 from medbench.report.figures.line_selection import FEW, baseline, emphasised
 from medbench.report.figures.performance import budget_ticks, line_looks, seconds_of, short_names
-from medbench.report.figures.style import Look, spread
+from medbench.report.figures.style import Look, looks, spread
 from medbench.report.html.elements import Html, tag
 from medbench.report.leaderboard import Leaderboard
 from medbench.run.store import NoPredictions
 from medbench.stats import Summary
+from medbench.stats.extrapolation import MOST_TIMES
 from medbench.stats.metrics import METRICS
 
 MOST = 8  # lines that one small figure can show and an eye still tells apart
@@ -141,6 +143,47 @@ def cost_chart(board: Leaderboard, metric: str, alt: str, caption: str) -> Html 
             drawn += _intervals([(place, s)], y, look[line.name], band=False)
             drawn += _marks([(place, y.at(s.mean))], look[line.name], joined=False)
     return _figure(drawn, alt, caption, _legend({names[line.name]: look[line.name] for line in lines}, joined=False))
+
+
+def advice_chart(advice: Advice, alt: str, caption: str) -> Html | None:
+    """The first line's scores and what is predicted: the middle, a band of 90 and one of 50 %; a target across; other lines' middles, thin."""
+    shown = [line for line in advice.lines if line.predicted is not None][:FEW]
+    if not shown:
+        return None
+    look, first = looks([line.curve.name for line in shown]), shown[0]
+    end = WIDTH - 10 - min(max(len(line.curve.name) for line in shown), _NAME) * 6
+    x = _around([min(line.curve.sizes[0] for line in shown), MOST_TIMES * first.curve.labelled], _LEFT, end, log_=True)
+    y = _over(_spans(shown))
+    assert y is not None, "a prediction has numbers"
+    sparse = x.ticks() if x.high / x.low < 200 else [tick for tick in x.ticks() if log10(tick[0]) % 1 == 0]
+    drawn = [_panel(x, y, sparse, "labels (images); predicted right of the line", METRICS[first.curve.metric].title)]
+    now = x.at(first.curve.labelled)
+    drawn.append(_path(f"M{now} {y.end}V{y.start}", stroke="var(--soft)", stroke_width=0.6))
+    for line in reversed(shown):
+        found, own = line.predicted, look[line.curve.name]
+        assert found is not None, "such lines are left out"
+        for level in (0.9, 0.5) if line is first else ():
+            low, high = ([y.at(v) for v in ends[::6]] for ends in found.interval(level))
+            at = [x.at(n) for n in found.at[::6]]
+            round_ = [*zip(at, high, strict=True), *zip(reversed(at), reversed(low), strict=True)]
+            drawn.append(tag("path", d=f"M{_joined(round_)}z", fill=_ink(own), fill_opacity=0.15))
+        drawn += _marks([(x.at(n), y.at(v)) for n, v in zip(line.curve.sizes, line.curve.scores, strict=True)], own)
+        middle = [(x.at(n), y.at(v)) for n, v in zip(found.at[::6], found.value[::6], strict=True)]
+        drawn.append(_path(f"M{_joined(middle)}", stroke=_ink(own)))
+    last = [y.at(line.predicted.value[-1]) for line in shown if line.predicted is not None]
+    for line, height in zip(shown, spread(last, 11.5, 6), strict=True):
+        drawn.append(_word(end + 6, round(height + 3.5, 1), _shortened(line.curve.name), "start", fill=_ink(look[line.curve.name])))
+    return _figure(drawn, alt, caption)
+
+
+def _spans(lines: Sequence[LineAdvice]) -> list[Summary]:
+    """Of the first line its whole fan, of the others their middles; all scores."""
+    found = [Summary(v, None, v, v) for line in lines for v in line.curve.scores.tolist()]
+    for place, line in enumerate(lines):
+        assert line.predicted is not None, "such lines are left out"
+        low, high = line.predicted.ends if place == 0 else (line.predicted.value,) * 2
+        found.append(Summary(float(line.predicted.value[-1]), None, float(low.min()), float(high.max())))
+    return found
 
 
 def reliability_chart(board: Leaderboard, alt: str, caption: str) -> Html | None:

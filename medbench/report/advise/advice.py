@@ -1,0 +1,242 @@
+"""What more labels would bring, in words: which line to start from, what twice as many labels promise, what a target needs, where another line takes over.
+
+A number stands only where a curve shows something: else a sentence says why there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import floor, isinf, isnan, log10
+
+import numpy as np
+
+from medbench.stats.extrapolation import FEWEST, MOST_TIMES, Prediction, ScoredCurve, crossing, labels_for
+from medbench.stats.metrics import metric as metric_of
+from medbench.stats.number_format import estimate_text, number_text
+
+#: How many times the labels are shown where nothing else is asked for.
+MORE = (2.0, 5.0, 10.0)
+#: What is said of everything that lies further out.
+BEYOND = f"beyond {MOST_TIMES:g} times the labels nothing is said: no interval was held there"
+_NAMED = 2  # lines that overtake the first, in the sentence
+
+
+@dataclass(frozen=True, eq=False)
+class LineAdvice:
+    """Of one line. more: the times that are shown."""
+
+    curve: ScoredCurve
+    more: tuple[float, ...] = MORE
+    target: float | None = None
+
+    @cached_property
+    def refused(self) -> str:
+        """Why there is no prediction; "" where there is one."""
+        curve = self.curve
+        if len(curve.sizes) < 2:
+            return "one label budget alone is no curve: run it at two or more, as --labels 12.5,25,50,100"
+        if curve.perfect:
+            return f"{_score(curve)} is perfect from the start: no error is left whose way down could be followed. Harder test images would tell"
+        if curve.labelled < FEWEST:
+            return f"{curve.labelled:.0f} labelled images are too few: curves that end below {FEWEST} were not judged"
+        found = curve.predicted(np.array([curve.labelled]))
+        if found.shape == "perfect":
+            return f"{_score(curve)} is perfect at {images(curve.labelled)}: more labels cannot show"
+        if found.shape == "falling":
+            fall = f"from {number_text(float(curve.scores[0]))} to {number_text(float(curve.scores[-1]))}"
+            return (
+                f"it falls with more labels, {fall}, by more than chance does: nothing is extrapolated; look at its labels and its training"
+            )
+        return ""
+
+    @cached_property
+    def predicted(self) -> Prediction | None:
+        """On a grid, from the labels that there are to `MOST_TIMES` as many."""
+        return None if self.refused else self.curve.predicted()
+
+    def at(self, times: float) -> tuple[float, float, float]:
+        """(value, low, high) of so many times the labels. For a line with a prediction."""
+        found = self.curve.predicted(np.array([times * self.curve.labelled]))
+        return float(found.value[0]), float(found.low[0]), float(found.high[0])
+
+    @property
+    def now(self) -> float:
+        """The score with the labels that there are; where a part of them was held out of every score, the one that is predicted with all."""
+        held_out = self.curve.sizes[-1] < 0.99 * self.curve.labelled
+        return self.at(1.0)[0] if held_out and not self.refused else float(self.curve.scores[-1])
+
+    @property
+    def needed(self) -> tuple[float, float, float] | None:
+        """`labels_for` the target."""
+        return None if self.target is None or self.predicted is None else labels_for(self.predicted, self.target)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the prediction."""
+        curve, said = self.curve, []
+        if self.predicted is None:
+            return [self.refused]
+        if self.predicted.shape == "flat":
+            said.append(
+                "flat so far: no score stands apart from the others by more than chance, so what more labels bring is taken from other curves"
+            )
+        if len(curve.sizes) == 2:
+            said.append("two budgets alone: how the curve bends is taken from other curves")
+        if not (curve.draws[:-1] > 1).any():
+            said.append("one draw a budget: how far chance moves a score is taken from other curves")
+        return said
+
+    def cells(self) -> list[str]:
+        """Of a table: name, images, score, then each of `more`, then the target's labels."""
+        shown = [self.curve.name, f"{self.curve.labelled:,.0f}", number_text(self.now)]
+        shown += ["–" if self.refused else "not said" if times > MOST_TIMES else estimate_text(*self.at(times)) for times in self.more]
+        if self.target is not None:
+            shown.append("–" if self.needed is None else needs(self.needed, self.curve.labelled, self.now_reaches))
+        return shown
+
+    @property
+    def now_reaches(self) -> bool:
+        """Whether the target is reached with the labels that there are."""
+        assert self.target is not None, "a target was asked for"
+        return self.curve.sign * (self.now - self.target) >= 0
+
+
+@dataclass(frozen=True, eq=False)
+class Advice:
+    """Of one set of lines on the same images. chosen: how the first was chosen among them."""
+
+    title: str
+    lines: Sequence[LineAdvice]
+    chosen: str = ""
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def first(self) -> LineAdvice:
+        return self.lines[0]
+
+    @property
+    def sentence(self) -> str:
+        """`Start from simclr. At your 300 images it scores AUC 0.81; 600 would bring 0.84 [0.80, 0.87], and 0.90 needs about 2,400 [1,500, more ...].`"""
+        first, curve = self.first, self.first.curve
+        start = (
+            f"Start from {curve.name}. At your {images(curve.labelled)} it scores {metric_of(curve.metric).title} {number_text(first.now)}"
+        )
+        if first.refused:
+            return f"{start}; what more labels bring is not said: {first.refused}."
+        shown = [times for times in first.more if times <= MOST_TIMES][:1]
+        brings = "".join(f"; {labels(times * curve.labelled)} would bring {estimate_text(*first.at(times))}" for times in shown)
+        return f"{start}{brings}{self._target()}.{self._overtakes()}"
+
+    def _target(self) -> str:
+        first = self.first
+        if first.target is None or first.needed is None:
+            return ""
+        said = needs(first.needed, first.curve.labelled, first.now_reaches)
+        goal = f"{first.target:g}"
+        if first.now_reaches:
+            return f", and {goal} is reached"
+        return f", and {goal} needs {said}" if not said.startswith("not") else f", and {goal} is {said}"
+
+    @cached_property
+    def overtaking(self) -> list[tuple[LineAdvice, float]]:
+        """Lines that are predicted to overtake the first, and from how many labels on, the fewest first."""
+        first = self.first.predicted
+        if first is None:
+            return []
+        found = [(line, crossing(first, line.predicted)) for line in self.lines[1:] if line.predicted is not None]
+        return sorted(((line, n) for line, n in found if not isinf(n)), key=lambda one: one[1])
+
+    def _overtakes(self) -> str:
+        said = [f"{line.curve.name} is predicted to overtake it from about {labels(n)}" for line, n in self.overtaking[:_NAMED]]
+        more = len(self.overtaking) - _NAMED
+        if more > 0:
+            said.append(f"so are {more} more")
+        return f" {'; '.join(said)}: which of them is better there is not sure." if said else ""
+
+    @property
+    def header(self) -> list[str]:
+        goal = [] if self.first.target is None else [f"{self.first.target:g} needs"]
+        return [
+            "line",
+            "images",
+            f"{metric_of(self.first.curve.metric).title} now",
+            *(f"{times:g} times" for times in self.first.more),
+            *goal,
+        ]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What stands below the table: of each line what a reader must know, how the first was chosen, and what the numbers are."""
+        said: dict[str, list[str]] = {}
+        for line in self.lines:
+            for note in line.notes:
+                said.setdefault(note, []).append(line.curve.name)
+        of_lines = [f"{', '.join(names) if len(names) < len(self.lines) else 'each line'}: {note}" for note, names in said.items()]
+        meaning = (
+            "intervals are of one more draw of so many labels and hold the chance of the test images, 90 %, as docs/statistics.md measures"
+        )
+        return [*filter(None, [self.chosen]), *of_lines, *self.notes, meaning, BEYOND]
+
+
+def advise(
+    title: str,
+    curves: Sequence[ScoredCurve],
+    *,
+    target: float | None = None,
+    more: Sequence[float] = MORE,
+    luck: float = 0.0,
+    notes: Sequence[str] = (),
+) -> Advice:
+    """Advice from the learning curves of several lines on the same images, at least one.
+
+    The line to start from is named by the scores that were held out inside the labelled subset, where each line has them. Else by the scores that are
+    shown, and then its curve is lowered by `luck`, what the best of so many owes to having been chosen.
+    """
+    most = max(curve.labelled for curve in curves)
+    able = [curve for curve in curves if curve.labelled >= 0.98 * most]
+    if len(able) > 1 and not any(isnan(curve.held_out) for curve in able):
+        first = max(able, key=lambda curve: curve.sign * curve.held_out)
+        shown = first
+        chosen = (
+            f"{first.name} was chosen among {len(able)} lines by scores held out inside the labelled images, not by those that are shown"
+        )
+    else:
+        first = max(able, key=lambda curve: curve.sign * curve.scores[-1])
+        shown = first.lowered(luck) if len(able) > 1 else first
+        taken = f", so its curve is lowered by {luck:.3f} for having been chosen" if len(able) > 1 else ""
+        chosen = f"{first.name} was chosen among {len(able)} lines by the scores that are shown{taken}" if len(able) > 1 else ""
+    others = sorted((curve for curve in curves if curve is not first), key=lambda curve: -curve.sign * curve.scores[-1])
+    lines = [LineAdvice(curve, tuple(more), target) for curve in (shown, *others)]
+    return Advice(title, lines, chosen, tuple(notes))
+
+
+def needs(found: tuple[float, float, float], labelled: float, reached: bool) -> str:
+    """`about 2,400 [1,500, more than 3,000]`, `not within 3,000 [2,600, more than 3,000]`."""
+    value, low, high = found
+    most = f"more than {labels(MOST_TIMES * labelled)}"
+    if reached:
+        return "reached"
+    if isinf(low):
+        return f"not within {labels(MOST_TIMES * labelled)}"
+    ends = f"[{labels(low)}, {most if isinf(high) else labels(high)}]"
+    return f"not within {labels(MOST_TIMES * labelled)} by the middle {ends}" if isinf(value) else f"about {labels(value)} {ends}"
+
+
+def labels(n: float) -> str:
+    """A number of labels to two digits; whole below a hundred.
+
+    >>> labels(2431.0), labels(86.4), labels(600.0)
+    ('2,400', '86', '600')
+    """
+    unit = 10.0 ** max(floor(log10(n)) - 1, 0)
+    return f"{round(n / unit) * unit:,.0f}"
+
+
+def images(n: float) -> str:
+    return f"{n:,.0f} images"
+
+
+def _score(curve: ScoredCurve) -> str:
+    return f"{metric_of(curve.metric).title} {number_text(float(curve.scores[-1]))}"

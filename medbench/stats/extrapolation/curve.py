@@ -1,0 +1,56 @@
+"""A learning curve as it was scored, of one method and protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from medbench.stats.extrapolation.prediction import Prediction, predict
+from medbench.stats.extrapolation.shape import NONE
+from medbench.stats.metrics import metric as metric_of
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredCurve:
+    """name: of the line, in words. sizes, scores, errors, draws (K,): as `predict` takes them, sizes in rising order. shared: the standard error that
+    the test images give the last score. labelled: the images that have labels. held_out: the last score on images that were held out inside the
+    labelled subset, by which lines are chosen among; NaN where there is none.
+    """
+
+    name: str
+    metric: str
+    sizes: np.ndarray
+    scores: np.ndarray
+    errors: np.ndarray
+    draws: np.ndarray
+    shared: float
+    labelled: float
+    held_out: float = float("nan")
+
+    @property
+    def sign(self) -> float:
+        return metric_of(self.metric).sign
+
+    @property
+    def best(self) -> float:
+        """The metric's best value."""
+        low, high = metric_of(self.metric).range
+        return high if self.sign > 0 else low
+
+    @property
+    def perfect(self) -> bool:
+        """At every size: nothing can be seen of how it came there."""
+        return bool((np.abs(self.best - self.scores) <= NONE).all())
+
+    def lowered(self, by: float) -> ScoredCurve:
+        """Each score worse by so much, within the metric's range."""
+        low, high = metric_of(self.metric).range
+        return replace(self, scores=np.clip(self.scores - self.sign * by, low, high))
+
+    def predicted(self, at: np.ndarray | None = None) -> Prediction:
+        """See `predict`."""
+        low, high = metric_of(self.metric).range
+        best, worst = (high, low) if self.sign > 0 else (low, high)
+        given = {"labelled": self.labelled, "shared": self.shared, "best": best, "worst": worst}
+        return predict(self.sizes, self.scores, at, self.errors, self.draws, **given)
