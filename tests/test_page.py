@@ -133,7 +133,7 @@ def test_figures_show_the_tables_numbers(store: Store, markup: str) -> None:
 def test_of_many_lines_a_figure_shows_the_best_and_says_so(tmp_path: Path) -> None:
     store = study(tmp_path / "out", methods=("supervised", *(f"m{i:02d}" for i in range(11))))
     made = html.build_page([store])
-    curves, cost, calibration = re.findall(r"<figure>.*?</figure>", made, re.S)
+    curves, cost, _, calibration = re.findall(r"<figure>.*?</figure>", made, re.S)
     for figure in (curves, cost, calibration):
         assert "8 of 12 lines: the best with the most labels, and the supervised baseline." in figure
         assert figure.count("<li>") == (0 if figure is curves else 8)
