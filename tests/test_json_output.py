@@ -38,6 +38,7 @@ def test_every_command_that_prints_a_table_has_it() -> None:
     [
         (["table", str(RESULTS / "derm-finetune"), "--only", "labels=10%"], {"method", "labels", "metric", "mean", "low", "high"}),
         (["compare", str(RESULTS / "derm-finetune")], {"first", "second", "labels", "difference", "low", "high", "p", "verdict", "family"}),
+        (["advise", str(RESULTS / "derm-standard"), "--target", "0.9"], {"line", "labels", "value", "low", "high", "needs"}),
         (["list", "tasks"], {"name", "title"}),
         (["list", "encoders"], {"name"}),
         (["list", "checkpoints"], {"name", "trained_on", "here"}),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medbench.cli.grid_options import given_fields, takes_grid
+from medbench.cli.json_output import Json, put_records
 from medbench.cli.options import Device, Metric, Only, Rehash, app, boards_of, outputs, path_option, split
 from medbench.schema import OPTIONS, Grid, UserError
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @app.command()
 @takes_grid(
     *("place", "metric", "goal", "more", "picture", "only", "methods", "protocols", "encoders", "readouts", "size", "weights", "order"),
-    *("precision", "ordinal", "allow_partial", "device", "rehash"),
+    *("precision", "ordinal", "allow_partial", "device", "rehash", "as_json"),
     methods="Of images: pretraining methods. Default: supervised.",
     protocols="Of images: how encoders are judged. Default: linear,knn.",
 )
@@ -38,13 +39,14 @@ def advise(
     only: Only = None,
     device: Device = "auto",
     rehash: Rehash = False,
+    as_json: Json = None,
 ) -> None:
     """Say what more labels would bring, how many a target needs, and which line to start from; with intervals."""
     from medbench.cli import screen
     from medbench.report.advise import picture as drawing
 
     times = _times(more)
-    outputs(picture)
+    outputs(picture, as_json)
     form = drawing.form_of(picture) if picture else ""
     results = [one for one in place if (one / "plan.json").is_file() or (one / "rows.jsonl").is_file()]
     if results or len(place) > 1:
@@ -62,6 +64,7 @@ def advise(
         print(f"{advice.title}: {advice.sentence}")
     for advice in made:
         screen.show(drawing.terminal(advice))
+    put_records([{"task": advice.title, **record} for advice in made for line in advice.lines for record in line.records()], as_json)
     for file in drawing.draw(made, picture, form) if picture else ():
         print(file)
 

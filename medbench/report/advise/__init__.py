@@ -52,8 +52,8 @@ def from_boards(
     for board in at_home(boards):
         shown = board.shown(metric)
         check_asked(shown, target, more)
-        if curves := curves_of(board, shown):
-            made.append(advise(board.title, curves, target=target, more=more, luck=luck(board, shown)))
+        if curves := curves_of(board.own, shown):
+            made.append(advise(board.title, curves, target=target, more=more, luck=luck(board.own, shown)))
     return made
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import floor, isinf, isnan, log10
+from typing import Any
 
 import numpy as np
 
@@ -95,6 +96,16 @@ class LineAdvice:
         if self.target is not None:
             shown.append("–" if self.needed is None else needs(self.needed, self.curve.labelled, self.now_reaches))
         return shown
+
+    def records(self) -> list[dict[str, Any]]:
+        """Numbers for a program: one a size that is shown, the labels that there are first; NaN where nothing is said."""
+        common = {"line": self.curve.name, "metric": self.curve.metric, "target": self.target, "why_not": self.refused}
+        needed = self.needed or (float("nan"),) * 3
+        made = [{**common, "times": 1.0, "labels": self.curve.labelled, "value": self.now, "low": float("nan"), "high": float("nan")}]
+        for times in self.more:
+            value, low, high = (float("nan"),) * 3 if self.refused or times > MOST_TIMES else self.at(times)
+            made.append({**common, "times": times, "labels": times * self.curve.labelled, "value": value, "low": low, "high": high})
+        return [{**one, **dict(zip(("needs", "needs_low", "needs_high"), needed, strict=True))} for one in made]
 
     @property
     def now_reaches(self) -> bool:
