@@ -173,4 +173,26 @@ def tiles(n: int) -> Named:
     return found
 
 
-DRAWN: dict[str, Callable[[int], Named]] = {f.__name__: f for f in (fundus, cells, films, ultrasound, layers, noise, tiles)}
+def knees(n: int) -> Named:
+    """Two bones that meet in one place, their dense rims, soft parts about them; struts of bone of each one's own. 240 x 300 px."""
+    found = []
+    for k in range(n):
+        rng = np.random.default_rng([26, k])
+        y, x = (v.astype(float) for v in np.mgrid[:300, :240])
+        x, y = (x - 120) * rng.uniform(0.98, 1.02) + rng.normal(0, 1.5), (y - 150) * rng.uniform(0.98, 1.02) + rng.normal(0, 1.5)
+        light = 30 + 55 / (1 + (x / (88 + 4 * np.cos(y / 60))) ** 12)
+        struts = ndimage.gaussian_filter(rng.normal(0, 1, x.shape), (3.0, 0.9)) + ndimage.gaussian_filter(
+            rng.normal(0, 1, x.shape), (0.9, 2.0)
+        )
+        for side, gap in ((-1, rng.normal(5, 0.7)), (1, rng.normal(6, 0.7))):
+            away = side * y - gap - 5 * np.cos(x / 17) * (side < 0)
+            half = 28 + 40 * np.exp(-((away / 38) ** 2)) + rng.normal(0, 0.8)
+            bone = 1 / (1 + np.exp(-away / 1.2)) / (1 + np.exp((np.abs(x) - half) / 1.5))
+            rim = np.exp(-((np.abs(x) - half + 4) ** 2) / 12) * (away > 0) + np.exp(-((away - 3) ** 2) / 8) * (np.abs(x) < half)
+            light = light + bone * (70 + 45 * struts) + 40 * rim
+        light = light + 25 * np.exp(-(((x**2 + (y + 30) ** 2) / 900) ** 3))
+        found.append((f"knee{k}", _image(light + ndimage.gaussian_filter(rng.normal(0, 4, x.shape), 0.6))))
+    return found
+
+
+DRAWN: dict[str, Callable[[int], Named]] = {f.__name__: f for f in (fundus, cells, films, ultrasound, layers, noise, tiles, knees)}

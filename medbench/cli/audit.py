@@ -19,7 +19,9 @@ def audit_command(
         str | None, typer.Option("--images", help="Instead of a task: a .txt of paths, or a .csv with path[,label][,group][,split].")
     ] = None,
     data: Data = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Hashes alone: no features, no suspicious labels, fewer cropped copies.")] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Hashes alone: no features, no suspicious labels, no cropped or padded copies.")
+    ] = False,
     device: Device = "auto",
     rehash: Rehash = False,
     ordinal: Ordinal = False,

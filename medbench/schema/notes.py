@@ -30,7 +30,7 @@ MarkKind = Literal[
 #: Of a plan, a leaderboard, a page or an audit, beside the marks of its data.
 #:
 #: drawn       a plan: a task's images were not found, its phantom stands in          phantom    a table: its images are drawn
-#: left out    a method, a data set or a corruption that does not fit                  unaudited  the images were too many to audit them
+#: left out    a method, a data set or a corruption that does not fit                  unaudited  images were too many to audit, or by hashes alone
 #: selection   not all lines are shown                                                 seen       weights have seen the scored data
 #: quick       weights come from a pretraining of seconds                              setting    networks, precision, protocols, scored images
 #: chance      what intervals and a metric hold of it, and what they do not            weights    where a method's weights come from

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from medbench import images
-from medbench.audit.dataset import blank_images, checks, duplicates, label_errors, pack_rows, saved_reports
+from medbench.audit.dataset import blank_images, checks, closer_look, duplicates, label_errors, pack_rows, saved_reports
 from medbench.audit.dataset.audited_data import Subject, of_data
-from medbench.audit.dataset.report import DatasetReport, worst_first
+from medbench.audit.dataset.report import BY_HASHES, DatasetReport, worst_first
 from medbench.data import audit_record
 from medbench.data.task_data import TaskData
 from medbench.models import encoders
@@ -39,9 +39,9 @@ def audit(
 ) -> DatasetReport:
     """Search the data for copies, torn groups, contradicting labels and images to look at.
 
-    depth: "full", or "hashes" without features and points: no suspicious labels and fewer cropped
-    copies. effort: how long the search for copies goes on, else as the depth has it. forms: of
-    packs that a run needs, made in the same reading. Memory: the features (N x 1280 float32,
+    depth: "full", or "hashes" without features and points: no suspicious labels and no cropped
+    or padded copies. effort: how long the search for copies goes on, else as the depth has it.
+    forms: of packs that a run needs, made in the same reading. Memory: the features (N x 1280 float32,
     mapped), the points (10 KB an image) and blocks of 80 MB. The report is kept in the cache.
     Raises UserError for images that cannot be decoded.
     """
@@ -55,7 +55,8 @@ def _audit(
     began = time.perf_counter()
     same = duplicates.identical(subject.hashes)
     first = np.setdiff1d(np.arange(len(subject)), [pair.j for pair in same])
-    encoder = encoders.encoder(encoders.EMBEDDED, compared_size(subject))
+    typical = typical_side(subject)
+    encoder = encoders.encoder(encoders.EMBEDDED, compared_size(typical))
     wanted = list(dict.fromkeys([images.PackForm(encoder.size, encoder.interpolation), *forms]))
     sizes = " and ".join(str(size) for size in dict.fromkeys(form.size for form in wanted))
     # of copies too: a run needs the same ones, and their features
@@ -63,7 +64,8 @@ def _audit(
     features = _features(pack, encoder, subject.name, cache_dir, device) if depth == "full" and subject.labels is not None else None
     if features is not None and len(first) < len(subject):
         features = features[first]
-    found = duplicates.near(pack_rows.Rows(pack.array, first), _compared_groups(subject, first), effort)
+    read = closer_look.reader_for([subject.images[i] for i in first], typical)
+    found = duplicates.near(pack_rows.Rows(pack.array, first), _compared_groups(subject, first), effort, read)
     near = [replace(pair, i=int(first[pair.i]), j=int(first[pair.j])) for pair in found.pairs]
     every = [*same, *near]
     suspects: list[label_errors.Suspect] = []
@@ -97,6 +99,8 @@ def _audit(
             "median_of_random_pairs": round(found.threshold.random, 3),
             "pairs_aligned": found.aligned,
             "search_complete": found.complete,
+            "pairs_read_again": found.reread,
+            "threshold_read_again": round(found.closer.sure, 3) if found.closer else None,
             "refused": subject.refused,
         },
         seconds=round(time.perf_counter() - began, 1),
@@ -132,6 +136,8 @@ def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[Note], form
             report = audit(subject, cache_dir, depth="hashes", forms=forms)
     leaks = [mark for mark in data.marks if mark.kind == "leak"]
     if report is not None:
+        if report.depth == "hashes":
+            notes.append(Note("unaudited", f"{data.task.name}: {BY_HASHES}. Next: medbench audit {data.task.name}"))
         new = table_marks(report)
         leaks += (found := [mark for mark in new if mark.kind == "leak"])
         notes += [Note("leak", f"{data.task.name}: {mark.text}. Next: medbench audit {data.task.name}") for mark in found]
@@ -169,12 +175,17 @@ def _features(pack: images.Pack, encoder: Encoder, name: str, cache_dir: Path, d
     return found.array
 
 
-def compared_size(subject: Subject) -> int:
+def compared_size(typical: float) -> int:
     """Choose the largest of `SIZES` that is not far above the images' own.
 
     Some enlargement does no harm: copies of drawings of 64 px and different ones are further apart
     at 112 than at 64.
     """
+    return next((size for size in SIZES if typical >= 0.4 * size), SIZES[-1])
+
+
+def typical_side(subject: Subject) -> float:
+    """Measure the shorter side of a typical image, in px."""
     from medbench.images import decoding
 
     short = []
@@ -183,8 +194,7 @@ def compared_size(subject: Subject) -> int:
             short.append(min(decoding.picture(subject.images[i], wanted=SIZES[0]).size))
         except UserError:
             continue  # packing names every image that cannot be decoded
-    typical = float(np.median(short)) if short else SIZES[0]
-    return next((size for size in SIZES if typical >= 0.4 * size), SIZES[-1])
+    return float(np.median(short)) if short else SIZES[0]
 
 
 def _pair(subject: Subject, pair: duplicates.DuplicatePair) -> dict[str, Any]:

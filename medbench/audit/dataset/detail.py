@@ -13,7 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-WIDE, FINE = (1.0, 6.0), (0.7, 3.0)  # bands in px: finest and coarsest standard deviation. The fine one is what is judged
+#: Bands in px: finest and coarsest standard deviation. The finer one is the fine one in `closer_look.SIZE` px.
+WIDE, FINE, FINER = (1.0, 6.0), (0.7, 3.0), (1.0, 4.3)
 _FLOOR = 0.01  # of the grey range: contrast below it is noise of the camera or the compression
 _CLIP = 4.5  # median amplitudes of the image: a line of text or a marker has more, and must not hide what lies around it
 _BLACK, _DARK, _RIM = (
@@ -68,20 +69,6 @@ def detail_of(grey: torch.Tensor, seen: torch.Tensor, band: tuple[float, float])
     x = _clipped(blur(grey, fine) - blur(grey, coarse))
     contrast = blur(x * x, 2 * coarse).sqrt()
     return Detail(x / (contrast + _FLOOR) * seen, seen)
-
-
-def banded(grey: torch.Tensor, mask: torch.Tensor, band: tuple[float, float]) -> torch.Tensor:
-    """(P, C, s, s) of the same: the detail of what mask (P, 1, s, s) shows. What lies outside has no part in it, unlike `detail_of`."""
-    import torch
-
-    fine, coarse = band
-
-    def smooth(x: torch.Tensor, sigma: float) -> torch.Tensor:
-        return blur(x * mask, sigma) / blur(mask, sigma).clamp_min(1e-3)
-
-    x = smooth(grey, fine) - smooth(grey, coarse)
-    x = _clipped(torch.where(mask > 0, x, torch.full((), torch.nan)))
-    return x / (smooth(x**2, 2 * coarse).clamp_min(0).sqrt() + _FLOOR / 2) * mask
 
 
 def _clipped(x: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,10 @@
 """How alike two images are, once one lies over the other, so that a copy stands out from what all images of a data set share.
 
-Correlation of the detail in three bands of spatial frequencies, block by block: a recompressed or resized copy has lost the fine band but not the others,
-while two aligned chests or eyes agree in none of them as far as copies do. The quarter of the blocks that agrees least is left out: a label, a ruler
-or a box of text that was put over a copy hides no more than that. What is shared by all (a dark frame) is no part of it, and how much two different
-images of this data set agree is measured by whoever calls this: see `duplicates`.
+Agreement of the directions of the grey levels' gradients in three octaves, block by block. A direction stays where it is in a copy that was lit otherwise,
+equalised or compressed; and each place counts alike, however strong its contrast is: aligned chests share their ribs, a few strong edges, but not the
+faint texture between them, of which there is more. The quarter of the blocks that agrees least is left out: a label, a ruler or a box of text that was put
+over a copy hides no more than that. What is shared by all (a dark frame) is no part of it, and how much two different images of this data set agree
+is measured by whoever calls this: see `duplicates`.
 """
 
 from __future__ import annotations
@@ -12,22 +13,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medbench.audit.dataset.detail import FINE, banded, grey_of, picture_of
+from medbench.audit.dataset.detail import blur, grey_of, picture_of
 
 if TYPE_CHECKING:
     import torch
 
     from medbench.audit.dataset.pack_rows import Rows
 
-_BANDS = 3  # octaves: the fine one, and the same of the image at half and at a quarter of its size
+_OCTAVES = 3  # the image, and the same at half and at a quarter of its size
+_SMOOTH, _AROUND = 0.7, 4.0  # px: standard deviations of what a gradient is taken of, and of the place whose contrast it is measured by
+_FAINT, _FLOOR = 0.5, 0.003  # of that contrast, and of the grey range: a gradient below counts less, for its direction is noise
+_EDGE = 2  # px about what does not show both images, whose gradients are cut
 _BLOCKS = 8  # along a side
 _FULL, _LEFT_OUT = 0.1, 0.25  # share of a block that must show both images; of the blocks, the least alike
-_MOST = 0.9995  # correlation: above it, one copy is no better than another
+_MOST = 0.9995  # agreement: above it, one copy is no better than another
 _BATCH = 32  # pairs
 
 
 def likeness(pack: np.ndarray | Rows, pairs: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """(P,) in [-1, 1]: correlation of the images of pairs (P, 2) under maps (P, 2, 3) as `registration.align` gives them, a mean over bands."""
+    """(P,) in [-1, 1]: agreement of the images of pairs (P, 2) under maps (P, 2, 3) as `registration.align` gives them, a mean over octaves."""
     import torch
 
     with torch.inference_mode():
@@ -47,23 +51,36 @@ def _likeness(pack: np.ndarray | Rows, pairs: np.ndarray, maps: np.ndarray) -> n
     there = functional.grid_sample(torch.cat([grey, seen], 1)[second], net, align_corners=False)
     both = torch.cat([grey[first], there[:, :1]], 1)
     mask = (there[:, 1:] > 0.5) * seen[first]
-    bands = []
-    for _ in range(_BANDS):
-        bands.append(_trimmed(banded(both, mask, FINE), mask))
+    octaves = []
+    for _ in range(_OCTAVES):
+        octaves.append(_agreement(*_directions(both, mask)))
         shown = functional.avg_pool2d(mask, 2)
         both = functional.avg_pool2d(both * mask, 2) / shown.clamp_min(1e-3)
         mask = (shown >= 0.5).float()
-    found: np.ndarray = torch.stack(bands).clamp(-_MOST, _MOST).atanh().mean(0).tanh().numpy()
+    found: np.ndarray = torch.stack(octaves).clamp(-_MOST, _MOST).atanh().mean(0).tanh().numpy()
     return found
 
 
-def _trimmed(both: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """(P,): correlation of both (P, 2, s, s) over the blocks of mask (P, 1, s, s) that agree most; 0 where no block shows both."""
+def _directions(both: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients (P, 2 images, 2 axes, s, s) of both (P, 2, s, s) where mask (P, 1, s, s) is, none longer than 1; and where they are whole (P, 1, s, s)."""
     import torch
     from torch.nn import functional
 
-    one, other = both[:, :1], both[:, 1:]
-    sums = torch.cat([one * other, one**2, other**2, mask], 1)
+    smooth = functional.pad(blur(both * mask, _SMOOTH) / blur(mask, _SMOOTH).clamp_min(1e-3), (1, 1, 1, 1), mode="replicate")
+    across, down = smooth[:, :, 1:-1, 2:] - smooth[:, :, 1:-1, :-2], smooth[:, :, 2:, 1:-1] - smooth[:, :, :-2, 1:-1]
+    whole = 1 - functional.max_pool2d(1 - mask, 2 * _EDGE + 1, 1, _EDGE)
+    power = across**2 + down**2
+    around = blur(power * whole, _AROUND) / blur(whole, _AROUND).clamp_min(1e-3)
+    return torch.stack([across, down], 2) / (power + _FAINT**2 * around + _FLOOR**2).sqrt()[:, :, None], whole
+
+
+def _agreement(both: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(P,): correlation of both (P, 2, 2, s, s) over the blocks of mask (P, 1, s, s) that agree most; 0 where no block shows both."""
+    import torch
+    from torch.nn import functional
+
+    one, other = (both * mask[:, None]).unbind(1)
+    sums = torch.cat([(left * right).sum(1, keepdim=True) for left, right in ((one, other), (one, one), (other, other))] + [mask], 1)
     product, power, other_power, shown = functional.avg_pool2d(sums, max(1, mask.shape[-1] // _BLOCKS)).flatten(2).unbind(1)
     counts = shown > _FULL
     alike = torch.where(counts, product / (power * other_power).sqrt().clamp_min(1e-9), torch.full((), -2.0))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from medbench.audit.dataset.pack_rows import Rows
 
-POINTS = 128  # an image, at most
+POINTS, _TRIED = 128, 2  # an image, at most; so many times as many extremes are looked at
 _BLURS = tuple(0.8 * 1.2**k for k in range(9))  # px
 _RINGS, _ANGLES, _FREQUENCIES = (1.2, 2.4, 3.7, 5.2, 7.0), 16, 7  # in blurs of the point
 _NOISE = 0.01  # of the grey range: contrast below it makes no point
@@ -35,7 +35,7 @@ _STEP = 64  # images, or leaves, at a time
 
 
 def by_points(pack: np.ndarray | Rows, groups: np.ndarray, neighbours: int) -> list[tuple[int, int, float]]:
-    """(i, j, votes) with i < j, most votes first: each image's `neighbours` of another group with most votes. pack (N, S, S, 3) uint8, groups (N,) int."""
+    """(i, j, votes) with i < j, what stands out first: each image's `neighbours` of another group that do most. pack (N, S, S, 3) uint8, groups (N,) int."""
     import torch
 
     n = len(pack)
@@ -44,13 +44,26 @@ def by_points(pack: np.ndarray | Rows, groups: np.ndarray, neighbours: int) -> l
         if len(points) <= _MATCHES:
             return []
         first, second, votes = _votes(points, owner, torch.from_numpy(groups))
-    order = np.argsort(-votes, kind="stable")
+    order = np.argsort(-_standing_out(first, second, votes, n), kind="stable")
     room = np.full(n, neighbours)
     found = []
     for i, j, value in zip(first[order].tolist(), second[order].tolist(), votes[order].tolist(), strict=True):
         if room[i] > 0 or room[j] > 0:
             room[i], room[j] = room[i] - 1, room[j] - 1
             found.append((i, j, value))
+    return found
+
+
+def _standing_out(first: np.ndarray, second: np.ndarray, votes: np.ndarray, n: int) -> np.ndarray:
+    """(P,): by how much a pair's votes exceed the most that one of its n images has with any other; more votes count for more. Of aligned images all have
+    many votes with all, and a crop has few, but hardly any with others."""
+    owner, value = np.concatenate([first, second]), np.concatenate([votes, votes])
+    order = np.lexsort((-value, owner))
+    owner, value = np.concatenate([owner[order], [n, n]]), np.concatenate([value[order], [0.0, 0.0]])
+    at = np.searchsorted(owner, np.arange(n))
+    best, next_best = value[at], np.where(owner[at + 1] == np.arange(n), value[at + 1], 0.0)
+    other = [np.where(votes >= best[side], next_best[side], best[side]) for side in (first, second)]
+    found: np.ndarray = np.sqrt(votes) * votes / (1 + np.minimum(*other))
     return found
 
 
@@ -106,8 +119,26 @@ def _points(grey: torch.Tensor, blurred: torch.Tensor) -> tuple[torch.Tensor, to
     strength = torch.where(strength == functional.max_pool2d(strength, 3, 1, 1), strength, torch.zeros(()))
     inner = torch.zeros(size, size)
     inner[2:-2, 2:-2] = 1
-    value, at = (strength * inner).flatten(1).topk(min(POINTS, strength[0].numel()), 1)
+    value, at = (strength * inner).flatten(1).topk(min(_TRIED * POINTS, strength[0].numel()), 1)
+    value, best = (value * _roundness(blurred, at)).topk(min(POINTS, at.shape[1]), 1)
+    at = at.gather(1, best)
     return at // size**2, at % size**2 // size, at % size, value > 1e-3
+
+
+def _roundness(blurred: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """(P, n) in [0, 1]: 1 for a disc, 0 along a line, as a rib or a vessel is, where one place looks like the next (the ratio of principal curvatures of
+    Lowe 2004). blurred (P, levels, s, s), at (P, n): places in its differences, none at the border."""
+
+    size = blurred.shape[-1]
+    flat = (blurred[:, :-1] - blurred[:, 1:]).flatten(1)
+
+    def beside(down: int, across: int) -> torch.Tensor:
+        return flat.gather(1, (at + down * size + across).clamp(0, flat.shape[1] - 1))
+
+    centre = 2 * beside(0, 0)
+    xx, yy = beside(0, 1) + beside(0, -1) - centre, beside(1, 0) + beside(-1, 0) - centre
+    xy = (beside(1, 1) + beside(-1, -1) - beside(1, -1) - beside(-1, 1)) / 4
+    return (4 * (xx * yy - xy**2) / ((xx + yy) ** 2).clamp_min(1e-12)).clamp(0, 1)
 
 
 def _rings(levels: torch.Tensor, level: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from medbench.audit.dataset.detail import FINE, WIDE, Detail, detail_of, grey_of, picture_of, resized
+from medbench.audit.dataset.detail import FINE, FINER, WIDE, Detail, detail_of, grey_of, picture_of, resized
 from medbench.system.progress_listener import report_progress
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _BATCH = 16  # pairs at a time
 _SCALES = (1.0, 0.85, 0.72, 0.61)  # of one image in the other
 _COARSE, _MIDDLE = 40, 64  # px of the search, and of the first fit
 _STARTS = 2  # best places of the search that are fitted
-_WIDE_STEPS, _FINE_STEPS = 4, 8  # of Gauss-Newton, at most
+_WIDE_STEPS, _FINE_STEPS, _FINER_STEPS = 4, 8, 5  # of Gauss-Newton, at most
 _STILL = 0.05  # px: a fit that moves less has arrived
 _OVERLAP = 0.3  # of the first image's picture: below it, a good correlation says little
 #: A map that stretches or zooms more is no copy's (4:3 turned by a quarter: 1.78): with it, much can be made to agree.
@@ -84,6 +84,23 @@ def align(
             if stage:
                 report_progress(stage, min(start + _BATCH, n), n, "pairs")
     return correlation, overlap, maps
+
+
+def refined(pack: np.ndarray | Rows, pairs: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """Fit maps (P, 2, 3) of `align` anew to the same images in a finer pack; those that stretch too far stay as they were."""
+    import torch
+
+    found = maps.copy()
+    with torch.inference_mode():
+        for start in range(0, len(pairs), _BATCH):
+            rows = slice(start, start + _BATCH)
+            each, index = np.unique(pairs[rows], return_inverse=True)
+            grey, (a, b) = grey_of(pack[each]), torch.from_numpy(index.reshape(-1, 2)).T
+            fine = detail_of(grey, picture_of(grey), FINER)
+            new, _ = _refine(fine.at(a), fine.at(b), torch.from_numpy(maps[rows]).float(), _FINER_STEPS, {})
+            fits = _plausible(new).numpy()
+            found[rows][fits] = new.numpy()[fits]
+    return found
 
 
 def _align(pixels: np.ndarray, pairs: torch.Tensor, all_the_way: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

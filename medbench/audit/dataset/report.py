@@ -14,6 +14,7 @@ from medbench.schema import Mark, csv_cell
 Severity = Literal["leak", "conflict", "look", "note"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 _EXAMPLES = 5
+BY_HASHES = "copies were looked for by hashes alone: cropped, padded or squeezed ones are not found so"
 PAIR_COLUMNS = ("image", "other", "kind", "part", "other_part", "label", "other_label", "correlation", "overlap", "bits")
 
 
@@ -88,6 +89,8 @@ class DatasetReport:
                 shown.append(f"  Next: {found.then}")
         counts = {severity: sum(found.severity == severity for found in self.findings) for severity in SEVERITIES}
         words = ", ".join(f"{n} {severity}{'s' if n != 1 and severity != 'look' else ''}" for severity, n in counts.items() if n)
+        if self.depth == "hashes":
+            shown += ["", BY_HASHES]
         return [*shown, "", f"{words or 'nothing found'}; {self.seconds:.0f} s"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench import images
-from medbench.audit.dataset import auditing, duplicates
+from medbench.audit.dataset import auditing, closer_look, duplicates
 from medbench.audit.dataset.audited_data import of_data, of_list
 from medbench.audit.dataset.pack_rows import Rows
 from medbench.data.task_data import TaskData
@@ -24,7 +24,7 @@ from medbench.system import atomic_write
 
 #: Of copies alone: a pool may have many, and each that is found keeps the search going.
 EFFORT = duplicates.Effort(far=10, points=False, random=160, patience=256, limit=2_000, per_image=1)
-VERSION = 1  # raise it with every change of what is left out
+VERSION = 2  # raise it with every change of what is left out
 
 
 def with_unlabelled(data: TaskData, grid: Grid, tasks: Sequence[str], cache_dir: Path) -> TaskData:
@@ -103,11 +103,13 @@ def _copies(pool: UnlabelledPool, data: TaskData, cache_dir: Path) -> np.ndarray
 def _like(pool: UnlabelledPool, rest: np.ndarray, data: TaskData, held: np.ndarray, cache_dir: Path) -> np.ndarray:
     """(n,) int, positions in `rest`: images of the pool that are a held image resized, compressed again, mirrored or turned."""
     subject = of_data(data)
-    encoder = encoders.encoder(encoders.EMBEDDED, auditing.compared_size(subject))
+    typical = auditing.typical_side(subject)
+    encoder = encoders.encoder(encoders.EMBEDDED, auditing.compared_size(typical))
     own, theirs = (
         images.pack(some, hashes, encoder.size, encoder.interpolation, cache_dir, stage=f"packing {name} at {encoder.size} px")
         for name, some, hashes in ((", ".join(pool.names), pool.images, pool.hashes), (subject.name, subject.images, subject.hashes))
     )
     both = JoinedRows([(own.array, rest), (theirs.array, held)])
-    found = duplicates.near(Rows(both, np.arange(len(both))), np.repeat([0, 1], [len(rest), len(held)]), EFFORT)
+    read = closer_look.reader_for([*(pool.images[i] for i in rest), *(subject.images[i] for i in held)], typical)
+    found = duplicates.near(Rows(both, np.arange(len(both))), np.repeat([0, 1], [len(rest), len(held)]), EFFORT, read)
     return np.array(sorted({pair.i for pair in found.pairs if pair.kind == "near"}), int)
