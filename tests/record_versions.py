@@ -21,7 +21,7 @@ from medbench.images import augment, decoding, packing
 from medbench.images.corruptions import catalogue
 from medbench.models import features, pretrain
 from medbench.models.user_encoder import tree_text
-from medbench.run import ingredients
+from medbench.run import case_scores, ingredients
 from medbench.schema import registry
 from medbench.stats import metrics, splits
 
@@ -78,10 +78,11 @@ def entries() -> dict[str, tuple[object, list[Path]]]:
         "plan": (
             list(ingredients.FROZEN),
             [ROOT / "run" / f"{name}.py" for name in ("planning", "validation", "ingredients", "execution", "fitting", "units", "prepare")]
-            + [ROOT / "data" / "task_data.py"],
+            + [ROOT / "data" / f"{name}.py" for name in ("task_data", "examples")],
         ),
         "pretrain": (pretrain.VERSION, [*_files("models", "pretrain"), ROOT / "system" / "precision.py"]),
         "corruptions": (catalogue.VERSION, _files("images", "corruptions")),
+        "case scores": (case_scores.VERSION, [ROOT / "run" / "case_scores.py", ROOT / "stats" / "case_labels.py"]),
         "targets": (evaluation_sets.VERSION, _files("data", "evaluation_sets")),
     }
     kinds = {"tasks": registry.tasks, "methods": registry.methods, "protocols": registry.protocols}

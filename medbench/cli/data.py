@@ -169,7 +169,7 @@ def data_show(
 
 
 @data_app.command("split")
-@takes_grid("task", "labels", "seeds", "data", "ids", "rehash", "ordinal", "order", "allow_leak", "allow_partial", "as_json")
+@takes_grid("task", "labels", "seeds", "data", "by", "ids", "rehash", "ordinal", "order", "allow_leak", "allow_partial", "as_json")
 def datasplit(
     grid: Grid,
     task: Annotated[str, typer.Argument(help="A task.")],

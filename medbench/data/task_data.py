@@ -13,9 +13,12 @@ import numpy as np
 
 from medbench import images
 from medbench.data.content_checks import check_content, plain_labels
+from medbench.data.examples import Examples, examples_of, label_by_case
 from medbench.data.roots import data_roots as data_roots  # what opens data asks for them here
 from medbench.data.unlabelled import UnlabelledPool
 from medbench.schema import (
+    CASE,
+    IMAGE,
     PARTS,
     Grid,
     Mark,
@@ -42,6 +45,7 @@ class TaskData:
     """A task with its images found. hashes: content of each image, part after part in the order train, val, test, as in the pack.
 
     audit: what an audit of the same data found; () where none was made. unlabelled: images that in-domain pretraining sees beside the training part.
+    by: what is labelled, drawn and scored, see `data.examples`.
     """
 
     task: Task
@@ -52,6 +56,7 @@ class TaskData:
     marks: tuple[Mark, ...]
     audit: tuple[Mark, ...] = ()
     unlabelled: UnlabelledPool | None = None
+    by: str = IMAGE
 
     @property
     def identity(self) -> str:
@@ -96,7 +101,13 @@ class TaskData:
 
     @property
     def pool(self) -> Split:
+        """The training images."""
         return self.parts["train"]
+
+    @cached_property
+    def examples(self) -> dict[str, Examples]:
+        """Of each part: what is labelled, drawn and scored."""
+        return {name: examples_of(split, self.by) for name, split in self.parts.items()}
 
     def where(self, part: str) -> slice:
         """Return the rows of that part in the pack and in the features."""
@@ -141,7 +152,11 @@ def open_task(
             f"Task '{task.name}' has no {grid.target} part.", allowed=others, then=f"medbench run --on {others[0]}" if others else None
         )
     parts = {name: tidy(task, name, parts[name]) for name in PARTS if name in parts}
+    of_cases: list[Mark] = []
+    if grid.by == CASE:
+        task, parts, of_cases = label_by_case(task, parts)
     marks = [
+        *of_cases,
         *(task.marks if data != "phantom" else ()),  # of the real images: where they come from, what is known of them
         *([Mark("partial", lacking)] if lacking else []),
         *check_parts(task, parts, grid.target, allow_leak=grid.allow_leak, allow_partial=grid.allow_partial),
@@ -153,7 +168,8 @@ def open_task(
     hashes = images.content_hashes(flat, cache_dir, f"reading {task.name}")
     marks += check_content(parts, hashes, allow_leak=grid.allow_leak, task=task, cache_dir=cache_dir)
     content = [(name, s.ids.tolist(), plain_labels(s.labels), s.groups.tolist()) for name, s in parts.items()]
-    return TaskData(task, data, parts, hashes, fingerprint(content, hashes), tuple(marks))
+    bags = [[s.bags.tolist() for s in parts.values()]] if grid.by == CASE else []
+    return TaskData(task, data, parts, hashes, fingerprint(content, hashes, *bags), tuple(marks), by=grid.by)
 
 
 def locate(task: Task, data: str | None, cache_dir: Path) -> tuple[Path | None, str]:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from medbench.schema import Kind
 
-ABSENT = -20.0  # a logit that no other falls below
-
 
 def evaluate(
     train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray], *, recipe: FineTuneRecipe
@@ -34,27 +32,13 @@ def evaluate(
 def linear_layer(
     features: torch.Tensor, labels: np.ndarray, groups: np.ndarray, kind: Kind, outputs: int, divided: bool | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """weight (outputs, D), bias (outputs,) float32 of the `linear` protocol's solution, for features as they are.
-
-    A class that the labelled images do not show gets a logit below all others, a label of one value its smoothed base rate.
-    """
-    import torch
-
+    """weight (outputs, D), bias (outputs,) float32 of the `linear` protocol's solution, for features as they are. See `layer_of`."""
     from medbench.protocols import linear
     from medbench.protocols._features import MAX_FOLDS
+    from medbench.protocols._networks import layer_of
 
     model = linear.learn(features, labels, groups, kind, outputs, linear.PENALTIES, linear.FIXED_PENALTY, MAX_FOLDS, divided)
-    weight = torch.zeros(outputs, features.shape[1])
-    bias = torch.full((outputs,), ABSENT) if kind != "multilabel" else torch.logit(torch.from_numpy(model.base)).float()
-    if len(model.columns):
-        fits = model.fits
-        rows = fits.weight[0, 0].flatten(0, 1) * fits.scale[0]
-        shift = fits.bias[0, 0].flatten() - rows @ fits.mean[0]
-        columns = torch.tensor([1]) if kind == "binary" else torch.from_numpy(model.columns)
-        weight[columns], bias[columns] = rows.float(), shift.float()
-        if kind == "binary":
-            bias[0] = 0.0
-    return weight, bias
+    return layer_of(model, kind, outputs, features.shape[1])
 
 
 def _protocol(name: str, version: int, title: str, recipe: FineTuneRecipe, citation: str = "") -> Protocol:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from medbench.protocols._features import blocks, check_finite
+from medbench.protocols._networks import CONSTANT, batches, class_probabilities, layer_drawn, loss_of_labels, standardiser
 from medbench.schema import KINDS, Protocol, Scores, Train
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ STEPS = 200
 BATCH = 256
 RATE = 1e-3
 DECAY = 1e-2
-CONSTANT = 1e-6  # a feature whose deviation is below this share of its mean is rounding, and set to zero
 
 
 def mlp(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
@@ -45,7 +45,7 @@ def mlp(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndar
     check_finite({"training": train.features, **targets})
     for draw, seed in zip(draws, train.seeds or [0] * len(draws), strict=True):
         features, labels = train.features[draw], train.labels[draw]
-        standardised = _standardiser(features, train.device)
+        standardised = standardiser(features, train.device)
         network, loss = _trained(standardised(features), labels, train.n_classes, seed)
         scores = {}
         for name, images in targets.items():
@@ -53,29 +53,10 @@ def mlp(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndar
             with torch.no_grad():
                 for rows in blocks(len(images), max(images.shape[1], HIDDEN)):
                     logits[rows] = network(standardised(images[rows])).double().cpu()
-            probabilities = _probabilities(logits, labels)
+            probabilities = class_probabilities(logits, labels)
             decisions = (probabilities >= 0.5).astype(np.int64) if labels.ndim == 2 else probabilities.argmax(1)
             scores[name] = Scores(probabilities.astype(np.float32), decisions, {"rule": "fixed recipe"}, {"last_loss": loss})
         yield scores
-
-
-def _standardiser(features: np.ndarray, device: str) -> Callable[[np.ndarray], torch.Tensor]:
-    """Return a function that standardises images (M, D) by the labelled ones (n, D).
-
-    It gives float32 on the device.
-    """
-    import numpy as np
-    import torch
-
-    mean, deviation = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
-    varies = deviation > CONSTANT * np.abs(mean)
-    divisor, limit = np.where(varies, deviation, 1.0), math.sqrt(max(1, len(features) - 1))
-
-    def standardised(images: np.ndarray) -> torch.Tensor:
-        values = np.where(varies, (images - mean) / divisor, 0.0).clip(-limit, limit)
-        return torch.as_tensor(values.astype(np.float32), device=device)
-
-    return standardised
 
 
 def _trained(features: torch.Tensor, labels: np.ndarray, n_classes: int, seed: int) -> tuple[Network, float]:
@@ -86,15 +67,15 @@ def _trained(features: torch.Tensor, labels: np.ndarray, n_classes: int, seed: i
     import torch
 
     generator = torch.Generator().manual_seed(seed)  # on the CPU: alike on every device
-    layers = [*_layer(features.shape[1], HIDDEN, generator, features), *_layer(HIDDEN, n_classes, generator, features)]
+    layers = [*layer_drawn(features.shape[1], HIDDEN, generator, features), *layer_drawn(HIDDEN, n_classes, generator, features)]
 
     def network(images: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.linear(torch.nn.functional.linear(images, *layers[:2]).relu(), *layers[2:])
 
     answers = torch.as_tensor(labels, device=features.device)
-    loss_of = _loss(labels, features.device)
+    loss_of = loss_of_labels(labels, features.device)
     optimiser = torch.optim.AdamW(layers, lr=RATE, weight_decay=DECAY, fused=True)
-    for step, rows in enumerate(_batches(len(features), generator)):
+    for step, rows in enumerate(batches(len(features), BATCH, STEPS, generator)):
         optimiser.param_groups[0]["lr"] = RATE * (1 + math.cos(math.pi * step / STEPS)) / 2
         shown = rows.to(features.device)
         optimiser.zero_grad()
@@ -102,71 +83,6 @@ def _trained(features: torch.Tensor, labels: np.ndarray, n_classes: int, seed: i
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return network, float(loss.detach())
-
-
-def _layer(inputs: int, outputs: int, generator: torch.Generator, like: torch.Tensor) -> list[torch.Tensor]:
-    """Weights and biases of a linear layer, uniform to 1 / sqrt(inputs), as `torch.nn.Linear` draws them."""
-    import torch
-
-    bound = 1 / math.sqrt(inputs)
-    drawn = [torch.empty(shape).uniform_(-bound, bound, generator=generator) for shape in ((outputs, inputs), (outputs,))]
-    return [values.to(like.device).requires_grad_() for values in drawn]
-
-
-def _batches(n: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Yield `STEPS` index arrays into n images.
-
-    All of them, or `BATCH` without replacement until too few are left.
-    """
-    import torch
-
-    order = torch.arange(n)
-    at = n
-    for _ in range(STEPS):
-        if n > BATCH and at + BATCH > n:
-            order, at = torch.randperm(n, generator=generator), 0
-        yield order[at : at + BATCH] if n > BATCH else order
-        at += BATCH
-
-
-def _loss(labels: np.ndarray, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return what is minimised of logits (B, C) and the labels beside them.
-
-    labels: of the subset, for the classes that it has.
-    """
-    import numpy as np
-    import torch
-    from torch.nn import functional
-
-    if labels.ndim == 2:
-
-        def binary(logits: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-            known = ~given.isnan()
-            each = functional.binary_cross_entropy_with_logits(logits, given.nan_to_num(0.0).to(logits.dtype), reduction="none")
-            return (each * known).sum() / known.sum().clamp(min=1)
-
-        return binary
-    seen = torch.as_tensor(np.unique(labels), device=device)
-
-    def exclusive(logits: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(logits[:, seen], torch.searchsorted(seen, given.contiguous()))
-
-    return exclusive
-
-
-def _probabilities(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
-    """(M, C) float64 of logits (M, C). labels: of the subset, which lacks a class or one value of a label here and there."""
-    import numpy as np
-
-    if labels.ndim == 2:
-        positive, negative = (labels == 1).sum(0), (labels == 0).sum(0)
-        rate = (positive + 1) / (positive + negative + 2)
-        learnt: np.ndarray = np.where((positive > 0) & (negative > 0), logits.sigmoid().numpy(), rate)
-        return learnt
-    spread: np.ndarray = np.zeros(logits.shape)
-    seen = np.unique(labels)
-    spread[:, seen] = logits[:, seen].softmax(1).numpy()
-    return spread
 
 
 MLP = Protocol(

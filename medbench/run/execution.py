@@ -290,7 +290,7 @@ def _save_target(data: TaskData, target: EvaluationSet, store: Store) -> None:
     Groups, which are patients' names often, become numbers in the order of their names: resamples, which go by that order, stay as they are. One
     numbering serves all scored sets of a task, and its other parts.
     """
-    split = target.split
+    split = target.examples.split
     names = np.unique(np.concatenate([split.groups, *(part.groups for part in data.parts.values())]))
     groups = np.searchsorted(names, split.groups)
     store.add_target(target.file, split.ids, split.labels, groups, bags=split.bags, meta=split.meta)

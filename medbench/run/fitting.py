@@ -14,6 +14,7 @@ import numpy as np
 from medbench import stats
 from medbench.data.evaluation_sets import EvaluationSet
 from medbench.models.features import Features
+from medbench.run.case_scores import answered
 from medbench.run.ingredients import identity, ingredients, touched
 from medbench.run.jobs import Job
 from medbench.run.planning import Plan
@@ -119,13 +120,15 @@ def fit_and_score(
     log.info("solving %s for %d draws of %s, each scored on %s", protocol.name, len(todo), unit.name, ", ".join(shown))
     draws = [context.plan.draw(fit.first.cell) for fit in todo]
     start = time.perf_counter()
-    for fit, answer in zip(todo, evaluate(train, {name: one.images for name, one in shown.items()}, draws), strict=True):
+    sets = {name: (one.images, one.target.examples) for name, one in shown.items()}
+    found = answered(evaluate, train, sets, draws, unit.data.examples["train"], judges_cases=protocol.cases)
+    for fit, answer in zip(todo, found, strict=True):
         yield fit, _rows(solving, fit, answer, start)
         start = time.perf_counter()
 
 
 def training_of(context: RunContext, unit: Unit, protocol: Protocol, todo: Sequence[PendingFit], arrays: Sequence[np.ndarray]) -> Train:
-    """What the protocol may learn from."""
+    """What the protocol may learn from, of images: see `case_scores` for cases."""
     data, pool = unit.data, unit.data.pool
     return Train(
         columns(arrays, data.where("train")),
@@ -167,7 +170,7 @@ def _shown(
         else:
             made_with = unit_features(plan, unit, context.device, target)
             seen = columns([made.array for made in made_with], slice(None))
-        found[target.name] = ShownSet(target, seen, context.weights_of(target.split.groups), made_with)
+        found[target.name] = ShownSet(target, seen, context.weights_of(target.examples.split.groups), made_with)
     return found
 
 
@@ -185,7 +188,7 @@ def _rows(solving: Solving, fit: PendingFit, answer: Mapping[str, Scores], start
 
 def _labels(solving: Solving, fit: PendingFit) -> np.ndarray:
     """The labels that a fit learned from."""
-    labels: np.ndarray = solving.unit.data.pool.labels[solving.context.plan.draw(fit.first.cell)]
+    labels: np.ndarray = solving.unit.data.examples["train"].split.labels[solving.context.plan.draw(fit.first.cell)]
     return labels
 
 
@@ -245,7 +248,7 @@ def scratch(context: RunContext, fit: PendingFit) -> Path:
 
 def _score(shown: ShownSet, kind: Kind, scores: Scores) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Metrics with 95 % intervals, and their resamples. The one place where labels of a scored set are read."""
-    return row_metrics(shown.target.split.labels, scores.probabilities, scores.decisions, kind, shown.weights)
+    return row_metrics(shown.target.examples.split.labels, scores.probabilities, scores.decisions, kind, shown.weights)
 
 
 def _check_sums(probabilities: np.ndarray, kind: Kind, where: str) -> None:

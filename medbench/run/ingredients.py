@@ -9,8 +9,9 @@ from typing import Any
 from medbench.data.evaluation_sets import EvaluationSet
 from medbench.images import augment
 from medbench.models import features
+from medbench.run import case_scores
 from medbench.run.units import Unit
-from medbench.schema import ALL, Protocol, fingerprint
+from medbench.schema import ALL, CASE, Protocol, fingerprint
 from medbench.stats import bootstrap, metrics, splits
 
 #: The numbers that every fingerprint begins with, named by `schema.ingredients.CODE`. Frozen: a changed one would make every committed row older.
@@ -43,6 +44,8 @@ def touched(unit: Unit, protocol: Protocol, labels: str, target: EvaluationSet) 
         found["draws"] = splits.DRAWS
     if protocol.divides:
         found["folds"] = splits.FOLDS
+    if unit.data.by == CASE and not protocol.cases:
+        found["case scores"] = case_scores.VERSION
     kind = unit.data.task.kind
     if kind == "multilabel" and protocol.needs == "images":
         found["validation part"] = splits.VALIDATION

@@ -32,6 +32,7 @@ from medbench.run.units import Unit, unit_of, unlabelled_marks
 from medbench.run.validation import budgets_of, check_options, encoder_of, judges_fusions, resolve_grid
 from medbench.schema import (
     ALL,
+    IMAGE,
     Budget,
     Cell,
     Encoder,
@@ -107,12 +108,17 @@ class Plan:
                 "data_sha256": data.sha256,
                 **({"audit": list(data.audit)} if data.audit else {}),
                 "parts": {
-                    name: [len(split), len(np.unique(split.groups))] for name, split in {**data.parts, target.name: target.split}.items()
+                    name: [len(of.split), len(np.unique(of.split.groups))]
+                    for name, of in {**data.examples, target.name: target.examples}.items()
                 },
                 "class_groups": {
-                    "train": sampling.class_groups(data.pool.labels, data.pool.groups, len(data.task.classes)),
-                    target.name: sampling.class_groups(target.split.labels, target.split.groups, len(target.classes)),
+                    name: sampling.class_groups(of.split.labels, of.split.groups, len(classes))
+                    for name, of, classes in (
+                        ("train", data.examples["train"], data.task.classes),
+                        (target.name, target.examples, target.classes),
+                    )
                 },
+                **({"by": data.by} if data.by != IMAGE else {}),
                 **({"shift": dict(target.shift)} if target.shift else {}),
             }
             for data in self.tasks
@@ -159,8 +165,8 @@ def _plan(grid: Grid) -> Plan:
         if task.name.startswith("folder:"):  # of a person's own, who reads here first what was made of it
             notes += _marks(data)
         named = [
-            encoder_of(name, readout, grid, phantom=data.data == "phantom")
-            for name, readout in product(dict.fromkeys(grid.encoders), dict.fromkeys(grid.readouts))
+            encoder_of(one, readout, grid, phantom=data.data == "phantom")
+            for one, readout in product(dict.fromkeys(grid.encoders), dict.fromkeys(grid.readouts))
         ]
         # not of weights of a user's own, which may bring their interpolation
         forms = [images.PackForm(one.size, one.interpolation) for one in named if one.kind in ("timm", "function", "hub")]
@@ -172,20 +178,21 @@ def _plan(grid: Grid) -> Plan:
             *(target for other in away for target in ([common(data, grid.target, other)] if other.own is not None else []) + [other]),
             *(corrupted(data, grid.target, *damage) for damage in damages[task.name]),
         )
-        targets[task.name, data.data] = scored
+        name = data.task.name
+        targets[name, data.data] = scored
         most = partial(most_draws, grid.seeds, asked.protocols, asked.methods)
         subsets = _subsets(data, asked.budgets, most)
-        draws.update({(task.name, data.data, str(budget), seed): index for (budget, seed), (index, _) in subsets.items()})
+        draws.update({(name, data.data, str(budget), seed): index for (budget, seed), (index, _) in subsets.items()})
         notes += [*_shares(data, subsets), *_whole(data, asked.budgets, subsets)]
-        division = Division(data.pool, subsets)
-        divides.update({(task.name, data.data, str(budget)): divided for budget, divided in division.divided.items()})
+        division = Division(data.examples["train"].split, subsets)
+        divides.update({(name, data.data, str(budget)): divided for budget, divided in division.divided.items()})
         for encoder in named:
             if encoder.said and (note := Note("remark", f"{encoder.name}: {encoder.said}")) not in notes:
                 notes.append(note)
             found: tuple[Mark, ...] = ()
             if encoder.kind == "features":
                 found = given_marks(encoder, data, grid.target, scored)
-                notes += [Note("telling", f"{task.name}: {mark.text}") for mark in found]
+                notes += [Note("telling", f"{name}: {mark.text}") for mark in found]
             serving = _serving([method for method in asked.methods if encoder.kind in method.encoders], data, encoder, grid, notes)
             for method in serving:
                 first: Unit | None = None
@@ -255,8 +262,9 @@ def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[S
     notes: list[Note] = []
     with calling(progress):
         data = open_task(task, grid, images.cache_folder(), notes)
-    found = [Subset(name, "", 0, part.ids, len(np.unique(part.groups)), len(part)) for name, part in data.parts.items()]
-    pool = data.pool
+    parts = {name: of.split for name, of in data.examples.items()}
+    found = [Subset(name, "", 0, part.ids, len(np.unique(part.groups)), len(part)) for name, part in parts.items()]
+    pool = parts["train"]
     subsets = _subsets(data, budgets, partial(number_of_draws, grid.seeds))
     for (budget, seed), (index, wanted) in subsets.items():
         found.append(Subset("train", str(budget), seed, pool.ids[index], len(np.unique(pool.groups[index])), wanted))
@@ -270,7 +278,7 @@ def _marks(data: TaskData) -> list[Note]:
 
 def _shares(data: TaskData, subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]]) -> list[Note]:
     """What the percentages hold of each class beside their share of the images. subsets: as of `_subsets`."""
-    classes, labels = data.task.classes, data.pool.labels
+    classes, labels = data.task.classes, data.examples["train"].split.labels
     drawn: dict[str, list[Held]] = {}
     for (budget, _), (index, _) in subsets.items():
         drawn.setdefault(str(budget), []).append(held(labels[index], len(classes)))
@@ -283,7 +291,8 @@ def _whole(data: TaskData, budgets: Sequence[Budget], subsets: Mapping[tuple[Bud
     more = [str(budget) for budget in budgets if budget not in there and budget != ALL]
     if not more:
         return []
-    said = f"{', '.join(more)} {'come' if len(more) > 1 else 'comes'} to all {len(data.pool):,} training images: the line is called 100%"
+    n, verb = len(data.examples["train"].split), "come" if len(more) > 1 else "comes"
+    said = f"{', '.join(more)} {verb} to all {n:,} training {data.by}s: the line is called 100%"
     return [Note("remark", f"{data.task.name}: {said}")]
 
 
@@ -321,7 +330,7 @@ def _subsets(data: TaskData, budgets: list[Budget], draws_of: Callable[[int], in
     draws_of: how many draws there are of so many images.
     """
     found: dict[tuple[Budget, int], tuple[np.ndarray, int]] = {}
-    pool = data.pool
+    pool = data.examples["train"].split
     for budget in budgets:
         first = sampling.draws(pool.labels, pool.groups, budget, [0])
         drawn = first + sampling.draws(pool.labels, pool.groups, budget, range(1, draws_of(len(first[0]))))

@@ -62,7 +62,7 @@ def provenance(
     `features`, of the target, are often older than the row: their machine stands beside its own. `parts`, `identity`, the features' `checks`
     and the sketch of the scores serve `check`: they tell which part of a row's making moved.
     """
-    pool = unit.data.pool
+    pool = unit.data.examples["train"].split
     counts = _class_counts(pool.labels[draw], unit.data.task.classes)
     return {
         "data_sha256": unit.data.sha256,

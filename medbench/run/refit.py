@@ -21,7 +21,7 @@ from medbench.run.planning import plan as plan_grid
 from medbench.run.prepare import task_pack, trained, unit_encoder, unit_features
 from medbench.run.store import Store
 from medbench.run.units import Unit
-from medbench.schema import Cell, Grid, PlannedCell, Row, Train, UserError, check_writable, parse_budget, registry
+from medbench.schema import BY_CASE, Cell, Grid, PlannedCell, Row, Train, UserError, check_writable, parse_budget, registry
 from medbench.schema.ingredients import differences
 from medbench.system import devices
 from medbench.system.precision import products
@@ -53,6 +53,8 @@ class Refit:
 
 def why_not(cell: Cell) -> str:
     """What keeps a line from being exported, in words; "" where nothing does."""
+    if BY_CASE in cell.task:
+        return "a score of cases, and a model scores images"
     if cell.protocol not in HEADS:
         return f"protocol {cell.protocol}"
     if cell.encoder.startswith("features:"):

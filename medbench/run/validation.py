@@ -12,7 +12,23 @@ from medbench.models import encoders
 from medbench.models.stated import stated
 from medbench.run import study
 from medbench.run.command_line import asking
-from medbench.schema import AUTO, OPTIONS, Budget, Encoder, Grid, Method, Note, Protocol, Task, UserError, parse_budget, registry, user_path
+from medbench.schema import (
+    AUTO,
+    CASE,
+    IMAGE,
+    OPTIONS,
+    Budget,
+    Encoder,
+    Grid,
+    Method,
+    Note,
+    Protocol,
+    Task,
+    UserError,
+    parse_budget,
+    registry,
+    user_path,
+)
 from medbench.schema.methods import BUDGETS
 from medbench.system.precision import PRECISIONS
 
@@ -37,6 +53,7 @@ def resolve_grid(grid: Grid) -> ResolvedGrid:
     """Raises UserError for a name or an option that is none, and for entries that cannot serve each other."""
     check_options(grid)
     protocols = [registry.protocol(name) for name in _distinct("protocol", grid.protocols)]
+    _check_by(protocols, grid)
     budgets, methods = budgets_of(grid), _methods(grid)
     pairs = product(_distinct("encoder", grid.encoders), _distinct("readout", grid.readouts))
     notes = _check_encoders([encoder_of(name, readout, grid) for name, readout in pairs], methods, grid)
@@ -65,9 +82,19 @@ def check_options(grid: Grid) -> None:
     if grid.target not in ("test", "val"):
         what = f"Unknown part '{grid.target}' to score on."
         raise UserError(what, allowed=["test", "val"], given=grid.target, then=asking(target="val"))
+    if grid.by not in (IMAGE, CASE):
+        raise UserError(f"Unknown unit '{grid.by}'.", allowed=[IMAGE, CASE], given=grid.by, then=asking(by=CASE))
     if grid.target == "val" and (grid.shifts or grid.corruptions):
         flag = OPTIONS["target"].flag
         raise UserError(f"A shift is measured against the test part, not with {flag} val.", then=asking(target=Grid.target))
+
+
+def _check_by(protocols: Sequence[Protocol], grid: Grid) -> None:
+    """Raises UserError for a protocol that judges cases in a run by image."""
+    judging = [protocol.name for protocol in protocols if protocol.cases]
+    if judging and grid.by != CASE:
+        what = f"Protocol '{judging[0]}' judges all images of a case together, and this run is by image."
+        raise UserError(what, then=asking(protocols=tuple(judging), by=CASE))
 
 
 def budgets_of(grid: Grid) -> list[Budget]:

@@ -13,11 +13,14 @@ from medbench.schema.notes import Mark, Note
 from medbench.schema.plain_text import csv_cell, csv_text, in_markdown, is_plain, placeless, printable
 from medbench.schema.plan_file import PlanFile, PlannedCell
 from medbench.schema.progress import Progress, ProgressCallback
-from medbench.schema.protocols import HeldOut, Network, Protocol, Scores, Train
+from medbench.schema.protocols import Bags, HeldOut, Network, Protocol, Scores, Train
 from medbench.schema.spelling import alike, spelling, visible
 from medbench.schema.split import Drawn, Image, Split, Unlabelled, join_parts, of_class
 from medbench.schema.tasks import (
+    BY_CASE,
+    CASE,
     CASE_RULES,
+    IMAGE,
     KINDS,
     MODALITIES,
     NOTHING,
@@ -35,7 +38,10 @@ from medbench.schema.tasks import (
 __all__ = [
     "ALL",
     "AUTO",
+    "BY_CASE",
+    "CASE",
     "CASE_RULES",
+    "IMAGE",
     "KINDS",
     "MODALITIES",
     "NOTHING",
@@ -43,6 +49,7 @@ __all__ = [
     "PARTS",
     "PRIMARY",
     "READOUTS",
+    "Bags",
     "Budget",
     "CaseRule",
     "Cell",

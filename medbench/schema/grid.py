@@ -129,6 +129,7 @@ class Grid:
         "Folder that holds the data sets, or 'phantom'. Default: MEDBENCH_DATA, the cache, the phantom.",
         placeholder="DATA",
     )
+    by: str = option("image", "--by", "What is labelled, drawn and scored: image, or case (all images of one lesion or study).")
     target: str = option("test", "--on", "The part to score: test, or val while developing a method.")
     shifts: tuple[str, ...] = option(
         (),

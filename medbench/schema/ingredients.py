@@ -8,6 +8,7 @@ one therefore makes older exactly the rows, packs, features and weights that it 
     draws            labelled subsets below 100 %                          folds       whatever is chosen or held out inside a subset
     resamples        the bootstrap's matrix                                metric NAME the definition of a metric
     validation part  when a fine-tuning of several labels an image holds images out
+    case scores      a case whose images are judged one by one (`run.case_scores`)
     division         a draw that is divided otherwise than each once was by itself (`run.division`): 2, whether it is; 3, and into which folds
 
 How an interval is computed from resamples, and how a difference is tested, is no ingredient: tables work it out from what is saved.

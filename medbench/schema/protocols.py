@@ -32,11 +32,23 @@ class Network:
 
 
 @dataclass(frozen=True, eq=False)
+class Bags:
+    """A scored set as a protocol sees it that judges cases: images (N, D) of M cases. case: (N,) int64 in [0, M), whose each is; none is without."""
+
+    images: np.ndarray
+    case: np.ndarray
+
+    def __len__(self) -> int:
+        return int(self.case.max()) + 1
+
+
+@dataclass(frozen=True, eq=False)
 class Train:
     """What a protocol may learn from: the labelled pool of one unit. labels and groups as in Split.
 
     features: (N, D) float32; (N, S, S, 3) uint8 pixels for a protocol that needs images, with the network they go into. widths: of each
-    member's columns, for a fusion. Of each draw: seeds; folders, which keep what a killed run needs to go on inside a cell; requested: images that
+    member's columns, for a fusion. case: for a protocol that judges cases, of each image which of the M cases it is (as in `Bags`); labels, groups and
+    draws are then of cases. Of each draw: seeds; folders, which keep what a killed run needs to go on inside a cell; requested: images that
     its budget asks for; divided: whether subsets of that budget are cross-validated (`stats.splits.divides`). Whether anything is held out
     hangs on these two, not on the draw, so that all seeds and methods of a line are trained by one rule; (): each subset decides by itself.
     """
@@ -53,6 +65,7 @@ class Train:
     divided: Sequence[bool | None] = ()
     widths: tuple[int, ...] = ()
     network: Network | None = None
+    case: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +119,8 @@ class Protocol:
         The kinds of task that it can serve.
     evaluate : callable
         evaluate(train, targets, draws) yields, draw after draw, {target name: Scores}. targets:
-        name -> features (M, D), or pixels, without labels. draws: index arrays into the pool; all of
+        name -> features (M, D), or pixels, without labels; `Bags`, where it judges cases. draws:
+        index arrays into the pool; all of
         a unit, so that what they share is made once. No bit of a draw's scores may depend on the
         other draws, and an image's score must not depend on the other images of its target.
     seeded : bool
@@ -114,6 +128,8 @@ class Protocol:
     settings : mapping
         Part of the fingerprint.
     needs : {"features", "images"}
+    cases : bool
+        Whether it judges the images of a case together; else a case has the mean of its images' scores.
     divides : bool
         Whether the labelled subset is divided, into folds or by holding images out.
     """
@@ -122,9 +138,10 @@ class Protocol:
     version: int
     title: str
     kinds: tuple[Kind, ...]
-    evaluate: Callable[[Train, Mapping[str, np.ndarray], Sequence[np.ndarray]], Iterator[dict[str, Scores]]]
+    evaluate: Callable[[Train, Mapping[str, Any], Sequence[np.ndarray]], Iterator[dict[str, Scores]]]
     seeded: bool  # does the result depend on the seed beyond the draw of the labelled subset?
     settings: Mapping[str, Any] = field(default_factory=dict)
     citation: str = ""
     needs: Literal["features", "images"] = "features"
+    cases: bool = False  # does it judge the images of a case together? Else a case has the mean of its images' scores
     divides: bool = True  # is the labelled subset divided, into folds or by holding images out?

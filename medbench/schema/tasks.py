@@ -19,6 +19,9 @@ CaseRule = Literal["worst", "any", "same"]
 #: What a task of this kind states, where it states no other.
 CASE_RULES: Mapping[Kind, CaseRule] = {"binary": "same", "multiclass": "same", "ordinal": "worst", "multilabel": "any"}
 PARTS = ("train", "val", "test")
+#: What is labelled, drawn and scored (`Grid.by`), and what the name of a task by case ends in.
+IMAGE, CASE = "image", "case"
+BY_CASE = ":by-case"
 #: How images were taken, "" where nobody says: what a random view may do to an image depends on it (no blur on a chest film).
 MODALITIES = ("", "dermoscopy", "x-ray", "fundus", "histology", "cytology", "endoscopy")
 #: In `Shift.classes`: none of the other task's labels (a multi-label task's images without a finding).

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from medbench import images
+from medbench.data.examples import Examples, examples_of
 from medbench.data.task_data import TaskData, part_digest
 from medbench.images.corruptions.catalogue import Corruption
-from medbench.schema import Mark, Scores, Split, Task, fingerprint
+from medbench.schema import IMAGE, Mark, Scores, Split, Task, fingerprint
 
 VERSION = 1  # of how labels are mapped and answers are read
 
@@ -28,7 +29,7 @@ class EvaluationSet:
     task's own pack. own: (K,) int, the task's column of each of `classes`; None: all, in their
     order. corruption: kind and level of damage to the task's own part. rows: the images of that
     part that are scored; None: all. groups: what a group is. shift: what plan.json says of it; {}
-    for the task's own part.
+    for the task's own part. by: whether its images or its cases are scored.
     """
 
     name: str
@@ -44,6 +45,12 @@ class EvaluationSet:
     corruption: tuple[Corruption, int] | None = None
     rows: np.ndarray | None = None
     shift: Mapping[str, Any] = field(default_factory=dict)
+    by: str = IMAGE
+
+    @cached_property
+    def examples(self) -> Examples:
+        """What is scored."""
+        return examples_of(self.split, self.by)
 
     @cached_property
     def digest(self) -> dict[str, Any]:
@@ -92,7 +99,7 @@ class EvaluationSet:
 
 def own_part(data: TaskData, part: str) -> EvaluationSet:
     """Return the task's own images unchanged."""
-    return EvaluationSet(part, part, data.target(part), data.parts[part], data.task.classes, data.task.groups, data.marks)
+    return EvaluationSet(part, part, data.target(part), data.parts[part], data.task.classes, data.task.groups, data.marks, by=data.by)
 
 
 def common(data: TaskData, part: str, away: EvaluationSet) -> EvaluationSet:
@@ -121,6 +128,7 @@ def common(data: TaskData, part: str, away: EvaluationSet) -> EvaluationSet:
         own=away.own,
         rows=rows,
         shift={"kind": "common", "with": away.name, "of": part},
+        by=data.by,
     )
 
 

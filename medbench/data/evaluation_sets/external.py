@@ -11,8 +11,9 @@ import numpy as np
 from medbench import images
 from medbench.data.content_checks import check_content
 from medbench.data.evaluation_sets.evaluation_set import VERSION, EvaluationSet, what_then
+from medbench.data.examples import label_by_case
 from medbench.data.task_data import TaskData, check_spellings, data_roots, loaded, shows, tidy
-from medbench.schema import NOTHING, Grid, Mark, Note, Shift, Split, Task, UserError, fingerprint, join_parts, registry, user_path
+from medbench.schema import CASE, NOTHING, Grid, Mark, Note, Shift, Split, Task, UserError, fingerprint, join_parts, registry, user_path
 
 
 def shifts_of(tasks: Sequence[Task], names: Sequence[str]) -> tuple[dict[str, list[tuple[Task, Shift]]], list[Note]]:
@@ -78,6 +79,10 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid) -> Evaluation
         why[f"that {data.data} has, too"] = int((kept & same).sum())
     rows = np.flatnonzero(kept & ~same)
     split = replace(whole.take(rows), labels=labels[rows])
+    of_cases: list[Mark] = []
+    if data.by == CASE:
+        _, cases, of_cases = label_by_case(replace(other, kind=task.kind, cases=task.case_rule), {"all": split})
+        rows, split = rows[np.isin(split.ids, cases["all"].ids)], cases["all"]
     shown = [name for c, name in enumerate(classes) if shows(split.labels, c)]
     if len(shown) < (1 if task.kind == "multilabel" else 2):
         what = f"Of '{other.name}' {len(rows)} of {len(whole)} images can be scored by a model of '{task.name}', of {len(shown)} classes"
@@ -86,7 +91,8 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid) -> Evaluation
     kept_hashes = [hashes[i] for i in rows]
     own = np.array([task.classes.index(name) for name in classes])
     content = (split.ids.tolist(), np.nan_to_num(split.labels, nan=-1).tolist(), split.groups.tolist(), kept_hashes)
-    identity = fingerprint("shifted", VERSION, other.version, classes, fingerprint(*content))
+    bags = [split.bags.tolist()] if data.by == CASE else []
+    identity = fingerprint("shifted", VERSION, other.version, classes, fingerprint(*content, *bags))
     foreign, unseen = ([name for name in names if name not in having] for names, having in ((task.classes, classes), (classes, shown)))
     scored = f"{len(split)} of the {len(whole)} images of {other.data}, all parts together"
     remarks = [
@@ -98,6 +104,7 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid) -> Evaluation
     of_sets += [(task.name, mark) for mark in data.marks]
     marks = [
         Mark("shift", f"trained on {data.data}, scored unchanged on {scored}"),
+        *of_cases,
         *(Mark("remark", text) for text in remarks),
         *([Mark("absent", f"no image of {', '.join(unseen)}")] if unseen else []),
         *([Mark("partial", lacking)] if lacking else []),
@@ -121,6 +128,7 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid) -> Evaluation
             "data": other.data,
             "of": grid.target if len(own) == len(task.classes) else f"{grid.target}-common-{other.name}",
         },
+        by=data.by,
     )
 
 

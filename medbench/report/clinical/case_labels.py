@@ -9,13 +9,7 @@ import numpy as np
 
 from medbench.report.clinical.predictions import Draw, LinePredictions
 from medbench.stats import metrics
-
-#: What a table says of a case whose images have several labels.
-RULES = {
-    "worst": "the highest class of its images",
-    "any": "each label that one of its images has",
-    "same": "none, and the case is left out",
-}
+from medbench.stats.case_labels import cases_of, label_cases, mean_of_cases
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,45 +48,19 @@ def by_case(answers: LinePredictions) -> Cases:
     """
     if answers.bags is None:
         raise ValueError("the bags of these answers are not known")
-    groups = np.unique(answers.groups, return_inverse=True)[1]
-    _, first, case = np.unique([groups, answers.bags], axis=1, return_index=True, return_inverse=True)
-    case = case.reshape(-1)
-    low, high = _extremes(answers.labels, case, len(first))
-    mixed: np.ndarray = low != high
-    if answers.labels.ndim == 2:
-        none_known = np.isinf(low)
-        labels = np.where(none_known | (mixed & (answers.cases == "same")), np.nan, high)
-        hidden = np.zeros(labels.shape, bool)
-        np.logical_or.at(hidden, case, np.isnan(answers.labels))
-        labels = np.where(hidden & (labels == 0), np.nan, labels)
-        mixed, kept = np.asarray((mixed & ~none_known).any(1)), np.asarray(~np.isnan(labels).all(1))
-        of_images = np.where(np.isnan(labels[case]), np.nan, answers.labels)
-    else:
-        labels, of_images = high, answers.labels
-        kept = ~mixed if answers.cases == "same" else np.ones(len(first), bool)
+    first, case = cases_of(answers.groups, answers.bags)
+    found = label_cases(answers.labels, case, answers.cases)
+    labels, kept, of_images = found.labels, found.kept, answers.labels
+    if labels.ndim == 2:
+        of_images = np.where(np.isnan(labels[case]), np.nan, of_images)
     whole = replace(answers.take(first), labels=labels, draws=[_of_cases(draw, case, labels.ndim == 2) for draw in answers.draws])
     images = replace(answers, labels=of_images).take(kept[case])
     whole = whole.take(kept)
-    return Cases(whole, images, int(mixed.sum()), int((~kept).sum()), int((~kept[case]).sum()), _lost(answers, whole, case))
-
-
-def _extremes(labels: np.ndarray, case: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and the highest label among the images of each of n cases.
-
-    Of a label that no image knows, inf and -inf.
-    """
-    ends = (np.inf, -np.inf) if labels.ndim == 2 else (labels.max(), labels.min())
-    low, high = (np.full((n, *labels.shape[1:]), end) for end in ends)
-    np.fmin.at(low, case, labels)
-    np.fmax.at(high, case, labels)
-    return low, high
+    return Cases(whole, images, int(found.mixed.sum()), int((~kept).sum()), int((~kept[case]).sum()), _lost(answers, whole, case))
 
 
 def _of_cases(draw: Draw, case: np.ndarray, multilabel: bool) -> Draw:
-    size = np.bincount(case)
-    mean = np.zeros((len(size), draw.probabilities.shape[1]))
-    np.add.at(mean, case, draw.probabilities)
-    mean = np.clip(mean / size[:, None], 0, 1)
+    mean = np.clip(mean_of_cases(draw.probabilities, case, case.max() + 1), 0, 1)
     return replace(draw, probabilities=mean, decisions=metrics.decided(mean, multilabel))
 
 

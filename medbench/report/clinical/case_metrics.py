@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
-from medbench.report.clinical.case_labels import RULES, Cases, by_case
+from medbench.report.clinical.case_labels import Cases, by_case
 from medbench.report.clinical.predictions import LinePredictions, read_predictions
 from medbench.report.leaderboard import LeaderboardEntry
 from medbench.stats import metrics
+from medbench.stats.case_labels import RULES
 from medbench.stats.metrics import METRICS
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from medbench.report.html.clinical_sections import best_entries, titled
 from medbench.report.html.elements import Html, tag
 from medbench.report.html.elements import section as part
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
-from medbench.schema import Grid, Image, Note, Split, UserError, registry
+from medbench.schema import BY_CASE, Grid, Image, Note, Split, UserError, registry
 from medbench.system.progress_listener import report_progress
 
 SHOWN = 12
@@ -127,6 +127,10 @@ def _wrong(probabilities: np.ndarray, decisions: np.ndarray, labels: np.ndarray)
 
 def _images(board: Leaderboard, data: str | None) -> tuple[Split, str]:
     """Return the scored part with its images, and their licence. Raises UserError."""
+    if BY_CASE in board.task:
+        raise UserError(
+            f"--images shows images one by one, and the scores of {board.task} are of cases.", then="medbench report without --images"
+        )
     own = board.task.startswith("folder:")
     if own and (data is None or board.data == "phantom"):
         raise UserError(
