@@ -90,7 +90,11 @@ def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--methods", "dvme:swav"], r"re:'swav' does not name two different members\."),
         (["--source", "imagenet", "--methods", "random"], "Method 'random' has no source 'imagenet'. Allowed: auto, none."),
         (["--ordinal"], "--ordinal describes a folder of your own; task 'derm' is what it is. Next: medbench run --task derm"),
-        (["--device", "cuda:7"], r"re:Device 'cuda:7' is not there\. Allowed: auto, cpu.*Next: medbench run --device cpu"),
+        (
+            ["--task", "folder:x", "--data", "y"],
+            "--data y says nothing of a folder of your own, which --task names. Next: leave --data out",
+        ),
+        (["--device", "cuda:7"], r"re:Device 'cuda:7' is not there\. Allowed: auto, cpu.*Next: --device cpu"),
         (["--levels", "anything"], "--levels is only for --corruptions. Next: medbench run --corruptions all"),
         (["--methods", "x" * 5000], r"re:Unknown method 'x{79}\.\.\.x{18}'\. Allowed: "),
         (["--data", "x" * 5000], r"re:'x{80}' cannot be a path: .{,160}$"),
@@ -225,6 +229,19 @@ def test_a_csv_that_is_wrong(refused: Callable[..., str], folder: Path, rows: li
     good = [f"train/nv/train{i}.png,{'ab'[i % 2]}" for i in range(6)]
     (folder / "images.csv").write_text("\n".join(["path,label", *good, *rows]))
     assert re.search(line, refused("run", "--task", f"folder:{folder}/images.csv"))
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"", "list.csv needs the columns path and label (or label:NAME, several); it is empty."),
+        (b"PK\x03\x04" + bytes(99), "list.csv is no CSV file, but a zip archive, as Excel's workbooks are. Next: save it as CSV UTF-8"),
+        (b"<!DOCTYPE html><html></html>", "list.csv is no CSV file, but a web page: a download went wrong. Next: save it as CSV UTF-8"),
+    ],
+)
+def test_a_csv_that_is_another_file(refused: Callable[..., str], tmp_path: Path, content: bytes, line: str) -> None:
+    (tmp_path / "list.csv").write_bytes(content)
+    assert refused("run", "--task", "folder:list.csv") == line
 
 
 def test_a_csv_may_open_with_blank_lines_and_its_columns_need_names(refused: Callable[..., str], folder: Path) -> None:

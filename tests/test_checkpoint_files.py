@@ -105,6 +105,7 @@ CHANGED: list[tuple[str, Callable[[Tensor], Tensor], str]] = [
     ("stem.weight", lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), r"1 no real numbers \(stem\.weight qint8\)"),
     ("stem.weight", lambda value: value.to(torch.complex64), r"1 no real numbers \(stem\.weight complex64\)"),
     ("stem.weight", lambda value: ONE.expand(10**7, 10**6), r"1 of another shape \(stem\.weight \(10000000, 1000000\) instead"),
+    ("bn1.running_var", lambda value: (-value).to(torch.float8_e4m3fn), r"1 negative variances \(bn1\.running_var\)"),
     ("bn1.running_var", lambda value: value * float("nan"), r"1 not finite \(bn1\.running_var\)"),
     ("bn1.running_var", lambda value: -value, r"1 negative variances \(bn1\.running_var\)"),
 ]
@@ -124,6 +125,15 @@ def test_dicts_in_dicts_have_an_end(make: Callable[[State], Any], tmp_path: Path
     torch.save(make(Net().state_dict()), tmp_path / "a.pth")
     with pytest.raises(UserError, match=r"a\.pth is not a state dict, names with tensors: 1 entries are none, model"):
         fitting(tmp_path / "a.pth")
+
+
+def test_a_pickle_that_is_cut_is_broken(tmp_path: Path) -> None:
+    torch.save(Net().state_dict(), tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "a.pth").read_bytes()
+    for end in (1, 2, 30, 300, len(content) - 1):
+        (tmp_path / "a.pth").write_bytes(content[:end])
+        with pytest.raises(UserError, match=r"a\.pth is broken or incomplete: .*Next: fetch it again"):
+            fitting(tmp_path / "a.pth")
 
 
 def test_other_archives_are_named(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from trees.files import with_bit
 
 from medbench import Grid, Store, UserError
 from medbench.models import encoders, features_table, readout, user_encoder, weights
-from medbench.run import execution, planning, prepare
+from medbench.run import execution, planning, prepare, study
 from medbench.schema import READOUTS, Weights, registry
 
 Medbench = Callable[..., int]
@@ -292,6 +294,16 @@ def test_ids_of_bytes_are_texts_and_objects_are_refused(vectors: Callable[..., P
             match=r"f\.npz holds Python objects, not texts and numbers; .* Next: np\.savez\(FILE, ids=np\.array\(ids, dtype=str\)",
         ):
             features_table.read(vectors(**wrong))
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**7, 10**6)})
+    with zipfile.ZipFile(vectors(ids=["a"]), "a") as archive:
+        archive.writestr("features.npy", header.getvalue())
+    with pytest.raises(UserError, match=r"f\.npz is not a readable \.npz file \(\w*MemoryError: Unable to allocate"):
+        features_table.read(Path(str(archive.filename)))
+    np.save(f"{archive.filename}.npy", np.ones(3))
+    Path(f"{archive.filename}.npy").rename(str(archive.filename))
+    with pytest.raises(UserError, match=r"f\.npz is a NumPy array, and no \.npz file"):
+        features_table.read(Path(str(archive.filename)))
     with pytest.raises(UserError, match=r"f\.npz is not a readable \.npz file \(UnicodeDecodeError"):
         features_table.read(vectors(ids=np.array([b"\xff"]), features=np.ones((1, 3))))
 
@@ -406,6 +418,16 @@ def test_defaults_of_a_wrong_kind(stated: str, line: str, tmp_path: Path) -> Non
     (tmp_path / "mine.py").write_text(f"def net({stated}):\n    return None\n")
     with pytest.raises(UserError, match=rf"mine\.py:net: .*{line}"):
         encoders.encoder(f"{tmp_path}/mine.py:net", None)
+
+
+def test_an_error_that_cannot_be_put_into_words_is_told(tmp_path: Path) -> None:
+    made = "class Mute(Exception):\n    def __str__(self):\n        raise RuntimeError\n"
+    (tmp_path / "mine.py").write_text(f"{made}def net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    raise Mute\n")
+    with pytest.raises(UserError, match=r"mine\.py:net failed: Mute\. Next: mend the function"):
+        user_encoder.module(encoders.encoder(f"{tmp_path}/mine.py:net", None))
+    (tmp_path / "study.py").write_text(f"{made}raise Mute\n")
+    with pytest.raises(UserError, match=r"study\.py, line 4 failed: Mute\. Next: mend the study"):
+        study.load_study(str(tmp_path / "study.py"))
 
 
 def test_what_is_no_error_but_ends_python_is_told(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import tarfile
 import tomllib
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,11 +28,12 @@ from medbench import Store, images, stats
 from medbench.__main__ import main as started
 from medbench.cli import plain_output, screen
 from medbench.data.evaluation_sets import EvaluationSet
+from medbench.models.exported import prediction
 from medbench.report import leaderboard
 from medbench.report.html import mistakes
 from medbench.run import execution, merge, run_log
 from medbench.schema import DiskError, Split, UserError, registry
-from medbench.system import cache_folder, download, fast_npz
+from medbench.system import atomic_write, cache_folder, download, fast_npz
 from medbench.system.download import archives, http
 
 Medbench = Callable[..., int]
@@ -207,6 +209,20 @@ def test_a_file_system_without_locks(code: int, hostile: Store, monkeypatch: pyt
     monkeypatch.setattr(fcntl, "flock", none)
     with pytest.raises(DiskError, match=r"results lies on a file system without file locks \(.*\)\. Next: name a folder on another disk"):
         hostile.add_judged([])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes")
+def test_a_device_is_written_to_and_stays(tmp_path: Path) -> None:
+    """As root, a file that is renamed over /dev/null is there for everybody."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as other:
+        written = other.submit(pipe.read_text)
+        atomic_write.write(pipe, lambda partial: partial.write_text("all of it"))
+        assert written.result(10) == "all of it"
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+    with pytest.raises(UserError, match=r"pipe is no file, beside which a killed prediction could lie\. Next: --out predictions\.csv"):
+        prediction.predict(SimpleNamespace(check_point=str), tmp_path, [], pipe)  # type: ignore[arg-type]
 
 
 def test_a_file_where_a_folder_is_meant(

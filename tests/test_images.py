@@ -324,6 +324,21 @@ def decode_or_say(file):
         return str(error)
 
 
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC, as phones save it"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
+        (b"PK\x03\x04" + bytes(40), "a zip archive"),
+        (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
+    ],
+)
+def test_what_is_called_an_image_and_is_another_file(tmp_path, content, kind):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=rf"a\.jpg: it is {kind}.*whatever its name says; JPEG, PNG,"):
+        images.decode(tmp_path / "a.jpg")
+
+
 def test_a_progressive_jpeg_of_many_scans_is_refused(tmp_path):
     """300 of them took 15 s for half a megabyte; encoders make 6 to 14."""
     (tmp_path / "a.jpg").write_bytes(many_scans(GREY, 80))

@@ -475,6 +475,8 @@ def test_weights_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "mine.pth").touch()
     with pytest.raises(UserError, match=r"mien.pth does not exist\. Allowed: mine.pth, simclr-rn50.*Did you mean 'mine.pth'\?"):
         given(tmp_path / "mien.pth")
+    with pytest.raises(UserError, match=rf"{tmp_path} is a folder\. Allowed: mine\.pth\. Next: --weights {tmp_path}/FILE"):
+        given(tmp_path)
     with pytest.raises(UserError, match=r"dino-vit8 does not exist\..*Did you mean 'dino-vits8'\?.*medbench list checkpoints"):
         given(Path("dino-vit8"))
     with pytest.raises(UserError, match=r"'features:f.npz' brings its own: it takes no --weights"):

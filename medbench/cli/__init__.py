@@ -31,6 +31,7 @@ PLACES = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
     *(errno.EIO, errno.ESTALE, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOTEMPTY),
+    *(errno.ENXIO, errno.ENODEV),  # a socket, a device without a driver
 )
 
 

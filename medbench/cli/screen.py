@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medbench.cli.plain_output import own_stream
-from medbench.schema import Progress, printable
+from medbench.schema import Progress, printable, told
 from medbench.system.progress_listener import listening
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class _Failures(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        self.tell(" ".join(f"{record.getMessage()}{f': {type(error).__name__}: {error}' if error else ''}".split()))
+        self.tell(" ".join(f"{record.getMessage()}{f': {told(error)}' if error else ''}".split()))
 
 
 def _spell(seconds: float) -> str:

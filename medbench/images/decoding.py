@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medbench.images.grey_levels import MAX_PIXELS, check_pixels, check_scans, grey8
-from medbench.schema import Drawn, Image, UserError
+from medbench.schema import Drawn, Image, UserError, told
+from medbench.system import file_kinds
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -78,7 +79,7 @@ def pictures(image: Image, wanted: Sequence[int | None]) -> list[PIL.Image.Image
     except UserError as error:
         raise UserError(f"{image}: {error}") from error
     except Exception as error:  # decoders meet corrupt bytes with errors of every type
-        raise UserError(f"{image} is corrupt or truncated ({type(error).__name__}: {error}).") from error
+        raise UserError(f"{image} is corrupt or truncated ({told(error)}).") from error
     return [found[copy] for copy in copies]
 
 
@@ -147,6 +148,9 @@ def _decode_pillow(data: bytes, wanted: int | None) -> PIL.Image.Image:
     except UnidentifiedImageError:
         if format_of(data[:HEAD]) == "tiff":
             raise UserError("its form of TIFF is not read: save it as plain grey or RGB of 8 or 16 bits.") from None
+        kind = file_kinds.kind_of(data[: file_kinds.HEAD])
+        if kind and format_of(data[:HEAD]) == "other":
+            raise UserError(f"it is {kind}, whatever its name says; JPEG, PNG, TIFF, BMP, WebP and DICOM are read.") from None
         raise UserError("it is no image, or its header is corrupt (JPEG, PNG, TIFF, BMP, WebP and DICOM are read).") from None
     with im:
         check_pixels(*im.size)

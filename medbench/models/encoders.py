@@ -123,6 +123,8 @@ def _features(file: Path, size: int | None, readout: str) -> Encoder:
 def _weights(file: Path) -> Path:
     """Return a file that exists, or the name of an official checkpoint. Raises UserError."""
     names = [entry.name for entry in CHECKPOINTS]
+    if file.is_dir():
+        raise UserError(f"{file} is a folder.", allowed=sorted(entry.name for entry in file.iterdir()), then=f"--weights {file / 'FILE'}")
     if not file.is_file() and str(file) not in names:
         beside = sorted(other.name for other in file.parent.iterdir() if other.is_file()) if file.parent.is_dir() else []
         near = [name for name in beside if Path(name).suffix == file.suffix]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medbench.schema import UserError
-from medbench.system import archive_errors
+from medbench.schema import UserError, told
+from medbench.system import archive_errors, file_kinds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,6 +89,10 @@ def _read_npz(file: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
             return UserError(what, then="np.savez(FILE, ids=np.array(ids, dtype=str), features=np.array(features, dtype='float32'))")
         return UserError(f"{file} is not a readable .npz file ({why}).", then="np.savez(FILE, ids=ids, features=features)")
 
+    with file.open("rb") as stream:
+        kind = file_kinds.kind_of(head := stream.read(file_kinds.HEAD))
+    if kind and not head.startswith(b"PK"):
+        raise UserError(f"{file} is {kind}, and no .npz file.", then="np.savez(FILE, ids=ids, features=features)")
     with (
         archive_errors.reading(wrong),
         file.open("rb") as stream,  # np.load alone leaves a broken file open
@@ -114,7 +118,7 @@ def _read_parquet(file: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
     except ImportError as error:
         raise UserError(f"{file.name} needs a package that reads parquet.", then="pip install medbench[parquet]") from error
     except Exception as error:  # of pandas, or of whichever package reads the file: each has its own
-        raise UserError(f"{file} is not a readable .parquet file ({type(error).__name__}: {error}).") from error
+        raise UserError(f"{file} is not a readable .parquet file ({told(error)}).") from error
     if frame.index.name == "id":
         if "id" in frame.columns:
             raise UserError(f"{file.name} has a column 'id' and an index of that name.", then=_THEN)
@@ -124,6 +128,8 @@ def _read_parquet(file: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
         raise UserError(f"{file.name} has no column 'id', but {_listed(frame.columns)}.")
     if frame.columns.has_duplicates:
         raise UserError(f"{file.name} has two columns '{frame.columns[frame.columns.duplicated()][0]}'.")
+    if frame["id"].isna().any():
+        raise UserError(f"{file.name} has no id in {int(frame['id'].isna().sum())} of {len(frame)} rows.", then=_THEN)
     ids, rest = frame["id"].astype(str).tolist(), frame.drop(columns="id")
     lists = [name for name in rest if _holds_lists(rest[name])]
     if lists:

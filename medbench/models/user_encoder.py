@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medbench.models.encoder_checks import broken_statistics, check_vectors
-from medbench.schema import Encoder, UserError
+from medbench.schema import Encoder, UserError, told
 from medbench.system.contained_exit import exits_are_errors
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def module(encoder: Encoder) -> torch.nn.Module:
     except UserError as error:
         raise UserError(f"{encoder.name} failed: {error}") from error
     except Exception as error:  # somebody else's code can fail in every way; the message carries the reason
-        raise UserError(f"{encoder.name} failed: {type(error).__name__}: {error}", then="mend the function") from error
+        raise UserError(f"{encoder.name} failed: {told(error)}", then="mend the function") from error
     broken = broken_statistics(net)
     if broken:
         raise UserError(

@@ -16,7 +16,7 @@ from medbench.models.encoder_checks import STATISTICS, broken_statistics
 from medbench.models.encoders import EMBEDDED
 from medbench.models.hub.repository import unreachable
 from medbench.models.timm_answers import config_of, kept, tags_of
-from medbench.schema import Encoder, UserError, Weights
+from medbench.schema import Encoder, UserError, Weights, told
 
 if TYPE_CHECKING:
     import torch
@@ -167,7 +167,7 @@ def fitting_state(model: Any, file: Path, layout: str, architecture: str) -> dic
     try:
         state = adapt(state, model) if adapt else state
     except NOT_ITS_OWN as error:
-        raise UserError(f"{file.name} does not fit {architecture}: {type(error).__name__}: {error}.", then=OTHER) from error
+        raise UserError(f"{file.name} does not fit {architecture}: {told(error)}.", then=OTHER) from error
     wrong = _misfits(state, shapes, learnt)
     if any(wrong.values()):
         said = [
@@ -188,6 +188,9 @@ def _misfits(state: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, 
     plain = {name for name, value in state.items() if _is_plain(value)}
     fitting = {name for name in plain if name in shapes and tuple(state[name].shape) == shapes[name]}
     numbers = {name: state[name] for name in state if name in learnt and name in fitting and state[name].is_floating_point()}
+    numbers = {
+        name: value.float() if value.element_size() == 1 else value for name, value in numbers.items()
+    }  # torch compares none of 8 bits
     return {
         "missing": [name for name in shapes if name not in state and not name.endswith(".num_batches_tracked")],
         "unexpected": [name for name in state if name not in shapes],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medbench.run.units import Unit
-from medbench.schema import Mark, UserError
+from medbench.schema import Mark, UserError, told
 from medbench.system.contained_exit import ExitCalled, exits_are_errors
 from medbench.system.progress_listener import report_progress
 
@@ -34,7 +34,7 @@ def examined(unit: Unit, cache_dir: Path) -> tuple[Mark, ...]:
     except UserError:
         raise
     except Exception as error:  # somebody else's code; the run itself tells whether it can be used
-        return (Mark("encoder", f"{unit.encoder.name} could not be examined: {type(error).__name__}: {error}"),)
+        return (Mark("encoder", f"{unit.encoder.name} could not be examined: {told(error)}"),)
 
 
 def _passed(unit: Unit) -> tuple[Mark, ...]:

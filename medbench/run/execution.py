@@ -24,7 +24,7 @@ from medbench.run.prepare import have_features, task_pack, trained, unit_feature
 from medbench.run.run_log import log_file
 from medbench.run.store import Store
 from medbench.run.units import Unit
-from medbench.schema import DiskError, Grid, PlannedCell, ProgressCallback, Protocol, Row, UserError
+from medbench.schema import DiskError, Grid, PlannedCell, ProgressCallback, Protocol, Row, UserError, told
 from medbench.system import devices
 from medbench.system.contained_exit import exits_are_errors
 from medbench.system.precision import products
@@ -267,7 +267,7 @@ def _record(store: Store, name: str, cells: Collection[PlannedCell], error: Exce
     """Log the whole story of a failure, and keep its reason for each of the cells."""
     log.error("%s failed", name, exc_info=error)
     for planned in cells:
-        store.fail(planned, " ".join(f"{type(error).__name__}: {error}".split())[:500])
+        store.fail(planned, " ".join(told(error).split())[:500])
 
 
 def needs_images(plan: Plan, todo: Sequence[PlannedCell]) -> bool:

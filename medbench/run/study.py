@@ -20,7 +20,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from medbench.run.command_line import asking
-from medbench.schema import Grid, UserError, user_path
+from medbench.schema import Grid, UserError, told, user_path
 from medbench.system.contained_exit import exits_are_errors
 
 EXAMPLE = 'GRID = Grid(tasks=("derm",), labels=("1", "10", "100"))'
@@ -111,8 +111,8 @@ def _failed(file: Path, error: BaseException) -> UserError:
     for frame in traceback.extract_tb(error.__traceback__) if line is None else ():
         line = frame.lineno if Path(frame.filename) == file else line
     where = f"{file}, line {line}" if line else f"{file}"
-    unknown = re.search(r"Grid\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    unknown = re.search(r"Grid\.__init__\(\) got an unexpected keyword argument '(\w+)'", told(error))
     if unknown:
         return UserError(f"{where}: Grid has no '{unknown[1]}'.", allowed=[field.name for field in fields(Grid)], given=unknown[1])
-    reason = error.msg if isinstance(error, SyntaxError) else error
-    return UserError(f"{where} failed: {type(error).__name__}: {reason}.", then="mend the study")
+    reason = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else told(error)
+    return UserError(f"{where} failed: {reason}", then="mend the study")

@@ -66,6 +66,8 @@ def check_options(grid: Grid) -> None:
     study.check_types(grid, "Grid")
     if not grid.corruptions and grid.levels != Grid().levels:
         raise UserError("--levels is only for --corruptions.", then="medbench run --corruptions all")
+    if grid.data not in (None, "phantom") and not grid.shifts and all(task.startswith("folder:") for task in grid.tasks):
+        raise UserError(f"--data {grid.data} says nothing of a folder of your own, which --task names.", then="leave --data out")
     for name, what, words in (("seeds", "seeds", [AUTO]), ("pretrain_seeds", "pretraining seeds", [])):
         number = getattr(grid, name)
         if number not in words and not 1 <= number <= 1000:

@@ -5,7 +5,7 @@ defined here, so that a reader of one stage needs this folder and that stage alo
 """
 
 from medbench.schema.budgets import ALL, Budget, parse_budget
-from medbench.schema.errors import DiskError, UserError, check_writable, place_of, user_path, written_by
+from medbench.schema.errors import DiskError, UserError, check_writable, place_of, told, user_path, written_by
 from medbench.schema.grid import AUTO, OPTIONS, Cell, Grid, Row, fingerprint
 from medbench.schema.json_records import ChecksumError, check_hash, check_name, checked, parsed, with_checksum
 from medbench.schema.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
@@ -102,6 +102,7 @@ __all__ = [
     "placeless",
     "printable",
     "spelling",
+    "told",
     "user_path",
     "visible",
     "with_checksum",

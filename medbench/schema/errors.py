@@ -42,7 +42,7 @@ class UserError(Exception):
     def __init__(self, what: str, *, allowed: Iterable[str] = (), given: str | None = None, then: str | None = None):
         allowed = list(allowed)
         message = _shortened(what)
-        if (allowed or then) and what[-1:].isalnum():
+        if (allowed or then) and what[-1:] not in ".?!":
             message += "."
         if allowed:
             shown = allowed if len(allowed) <= 12 else [*allowed[:12], f"... ({len(allowed)} in all)"]
@@ -60,6 +60,19 @@ def _shortened(text: str) -> str:
     """Without the middle of a word that no path or name is as long as, and of a text that nobody reads to its end."""
     text = _WORD.sub(lambda word: f"{word[0][:80]}...{word[0][-20:]}", text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 500]} ... {text[-500:]}"
+
+
+def told(error: BaseException) -> str:
+    """Name a caught error and what it says, whoever wrote its class.
+
+    >>> told(ValueError("no")), told(StopIteration())
+    ('ValueError: no', 'StopIteration')
+    """
+    try:
+        text = str(error)
+    except Exception:  # its own `__str__` fails
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def place_of(function: Callable[..., Any], line: int | None = None) -> str:
@@ -88,7 +101,7 @@ def written_by(function: Callable[..., Any], what: str) -> Iterator[None]:
         if known[-1].filename != own and not called_wrongly:
             raise
         line = known[-1].lineno if known[-1].filename == own else None
-        raise UserError(f"{place_of(function, line)}: {what} failed: {type(error).__name__}: {error}", then="mend that file") from error
+        raise UserError(f"{place_of(function, line)}: {what} failed: {told(error)}", then="mend that file") from error
 
 
 class DiskError(UserError):

@@ -10,9 +10,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from medbench.schema import told
+
 #: What archives raise that are damaged at any byte (`tests/test_broken.py`), each of these at some.
 _KINDS = (
     *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError),
+    MemoryError,  # a header that declares more than there is
     RuntimeError,  # a password; NotImplementedError is one: a compression that Python has not
     *(ValueError, KeyError, IndexError, SyntaxError, TypeError),  # names, headers and members that are not what they should be
 )
@@ -27,8 +30,8 @@ def reading(says: Callable[[str], Exception]) -> Iterator[None]:
     try:
         yield
     except _KINDS as error:
-        raise says(f"{type(error).__name__}: {error}") from error
+        raise says(told(error)) from error
     except OSError as error:
         if error.errno not in (None, errno.EINVAL, errno.EISDIR):  # of a decompressor; a seek to where a damaged directory points; a folder
             raise
-        raise says(f"{type(error).__name__}: {error}") from error
+        raise says(told(error)) from error

@@ -23,7 +23,13 @@ _ABANDONED = 86_400.0  # seconds without a change, after which a partial file of
 
 
 def write(file: Path, make: Callable[[Path], object]) -> None:
-    """`make` writes a file beside it, which takes its place once it is on the disk, or is removed. Raises OSError."""
+    """`make` writes a file beside it, which takes its place once it is on the disk, or is removed. Raises OSError.
+
+    A device or a pipe is written to: renamed over, it would be gone for everybody.
+    """
+    if file.exists() and not file.is_file() and not file.is_dir():
+        make(file)
+        return
     partial = file.with_name(f"{file.name}.{machine()}.{os.getpid()}.{secrets.token_hex(8)}.partial")
     try:
         with naming(file):
@@ -62,7 +68,8 @@ def naming(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno is not None:  # else it is words alone, which a name would take the place of
-            error.filename = error.filename or str(file)
+            named = str(error.filename or file)
+            error.filename = str(file) if named.startswith(f"{file}.") else named  # a user knows no partial file
         raise
 
 

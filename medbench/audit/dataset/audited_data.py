@@ -178,7 +178,7 @@ def _table(file: Path) -> list[dict[str, str]]:
             names: list[str] = next(filter(None, table.reader), [])
             rows = list(csv.DictReader(stream, names, delimiter=table.delimiter))
     except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise UserError(f"{file} is not a CSV file of UTF-8 text ({type(error).__name__}).") from error
+        raise UserError(f"{file} is not a CSV file of UTF-8 text ({error}).") from error
     rows = [{str(name).strip().lower(): (value or "").strip() for name, value in row.items() if name} for row in rows]
     if rows and "path" not in rows[0]:
         raise UserError(f"{file} has no column path; it has: {', '.join(rows[0])}.", then="name the column with the files path")

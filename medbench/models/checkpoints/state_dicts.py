@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medbench.models.checkpoints import averaged
-from medbench.schema import UserError
-from medbench.system import archive_errors
+from medbench.schema import UserError, told
+from medbench.system import archive_errors, file_kinds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -199,7 +200,7 @@ def container(file: Path, what: str = "") -> str:
     what: the file in words, for the message.
     """
     with file.open("rb") as stream:
-        head = stream.read(40)
+        head = stream.read(file_kinds.HEAD)
     if head.startswith(b"PK\x03\x04"):
         return "zip"
     if head[8:9] == b"{":
@@ -207,6 +208,13 @@ def container(file: Path, what: str = "") -> str:
     if head.startswith(b"\x80"):
         return "pickle"
     raise UserError(f"{what or file} {_what(head)}.", allowed=["a file of torch.save or of safetensors"])
+
+
+#: What torch's reader of pickles raises at some damaged byte.
+_DAMAGED = (
+    *(RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError),
+    *(AssertionError, ArithmeticError, OSError, MemoryError, struct.error),
+)
 
 
 def _read(file: Path) -> Mapping[str, Any]:
@@ -218,8 +226,8 @@ def _read(file: Path) -> Mapping[str, Any]:
         tree = _safetensors(file) if packed == "safetensors" else _torch(file, mmap=packed == "zip")
     except pickle.UnpicklingError as error:
         raise _refused(file, error) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise UserError(f"{file} is broken or incomplete: {str(error).splitlines()[0]}", then="fetch it again") from error
+    except _DAMAGED as error:
+        raise UserError(f"{file} is broken or incomplete: {told(error).splitlines()[0]}", then="fetch it again") from error
     if not isinstance(tree, Mapping):
         raise UserError(f"{file.name} holds a {type(tree).__name__}, not a state dict.", then="torch.save(model.state_dict(), FILE)")
     return tree
@@ -248,11 +256,8 @@ def _what(head: bytes) -> str:
     """Say what a file that is no checkpoint is, by its first bytes."""
     if not head:
         return "is empty"
-    if head.lstrip().startswith(b"<"):
-        return "is a web page: a download went wrong"
-    if head.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer: `git lfs pull` fetches the file itself"
-    return "is not a checkpoint"
+    kind = file_kinds.kind_of(head)
+    return f"is {kind}" if kind else "is not a checkpoint"
 
 
 def _safetensors(file: Path) -> dict[str, Tensor]:

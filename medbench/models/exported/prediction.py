@@ -123,6 +123,8 @@ def predict(
     model.check_point(point)
     if calibrated:
         model.calibrate(np.zeros((0, len(model.classes)), np.float32))
+    if out.exists() and not out.is_file():
+        raise UserError(f"{out} is no file, beside which a killed prediction could lie.", then="--out predictions.csv")
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f"{out.name}.unfinished")
     with locks.locked(out.with_name(f"{out.name}.lock")):

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from medbench.images import leftovers
 from medbench.schema import UserError, csv_text, spelling
+from medbench.system import file_kinds
 from medbench.system.csv_rows import csv_rows, with_points
 from medbench.tasks.folder.listing import Listing, called_masks
 
@@ -20,7 +21,11 @@ MULTI = "label:"  # of several label columns
 def read_csv(file: Path) -> Listing:
     columns, lines = _columns(file)
     if "path" not in columns or not any(name == "label" or name.startswith(MULTI) for name in columns):
-        raise UserError(f"{file.name} needs the columns path and label (or label:NAME, several); it has: {', '.join(columns)}.")
+        shown = ", ".join(columns)
+        raise UserError(
+            f"{file.name} needs the columns path and label (or label:NAME, several); "
+            f"{f'it has: {shown[:300]}' + ' ...' * (len(shown) > 300) if columns else 'it is empty'}."
+        )
     if not lines:
         raise UserError(f"{file.name} lists no image.")
     where = [f"{file.name} line {line}" for line in lines]
@@ -55,6 +60,10 @@ def _check_images(ids: Sequence[str], where: Sequence[str]) -> None:
 
 def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
     """Column name -> N stripped values, and each row's line number. Reserved names are found in every spelling."""
+    with file.open("rb") as binary:
+        kind = file_kinds.kind_of(binary.read(file_kinds.HEAD))
+    if kind:
+        raise UserError(f"{file.name} is no CSV file, but {kind}.", then="save it as CSV UTF-8")
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             table = csv_rows(stream, "path")
