@@ -133,7 +133,7 @@ def test_neither_groups_nor_files_of_a_folder_are_named(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     store.create()
     data: Any = SimpleNamespace(parts=parts)
-    execution._save_target(data, EvaluationSet("test", "test", "mine-1", parts["test"], ("a", "b"), "patient", ()), store)
+    execution.save_target(data, EvaluationSet("test", "test", "mine-1", parts["test"], ("a", "b"), "patient", ()), store)
     saved = store.target("mine-1")
     assert saved["groups"].dtype == np.int64 and saved["groups"].tolist() == [3, 1, 3, 0]
     assert (stats.group_weights(saved["groups"]) == stats.group_weights(parts["test"].groups)).all()

@@ -65,18 +65,6 @@ def _rehash(context: typer.Context, value: bool) -> bool:
 
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
-Devices = Annotated[
-    str | None, typer.Option(help="A worker process on each of these: cuda:0,cuda:1. auto: on each GPU that is visible.", callback=filled)
-]
-Workers = Annotated[
-    str | None, typer.Option(help="So many worker processes, on --devices in turn. auto: one for each GPU.", callback=filled)
-]
-ShardOption = Annotated[
-    str | None,
-    typer.Option(
-        "--shard", help="Only this part of the grid, as 2/4, into an --out of its own; medbench merge joins them.", callback=filled
-    ),
-]
 #: No command reads its value: it holds from where it is parsed, so that no function in between must hand it on.
 Rehash = Annotated[
     bool, typer.Option("--rehash", help="Read every image file again: believe no hash that was remembered for it.", callback=_rehash)

@@ -11,22 +11,39 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medbench.cli.engine_options import (
+    Account,
+    Address,
+    Devices,
+    Engine,
+    EngineOption,
+    Gpus,
+    Jobs,
+    Partition,
+    Print,
+    ShardOption,
+    Time,
+    Workers,
+    engine_of,
+)
 from medbench.cli.grid_options import DEFAULT, SWITCHES, VALUES, given_fields, option_of, takes_grid
 from medbench.cli.json_output import Json, put_records
-from medbench.cli.options import Device, Devices, Out, Rehash, ShardOption, Workers, app, outputs, path_option
+from medbench.cli.options import Device, Out, Rehash, app, outputs, path_option
 from medbench.schema import Grid, UserError
 from medbench.system.file_names import as_file_name
 
 if TYPE_CHECKING:
-    from medbench.run.engines.sharding import Shard
     from medbench.run.planning import Plan
     from medbench.run.store import Store
     from medbench.run.study import Study
     from medbench.schema import PlannedCell
 
 
+ENGINE = ("devices", "workers", "shard", "engine", "jobs", "gpus", "time", "partition", "account", "print_script", "address")
+
+
 @app.command("run")
-@takes_grid("study", *VALUES, "device", "devices", "workers", "shard", "out", *SWITCHES, "rehash", "plan", "as_json")
+@takes_grid("study", *VALUES, "device", *ENGINE, "out", *SWITCHES, "rehash", "plan", "as_json")
 def run_command(
     context: typer.Context,
     grid: Grid,
@@ -37,6 +54,14 @@ def run_command(
     devices: Devices = None,
     workers: Workers = None,
     shard: ShardOption = None,
+    engine: EngineOption = None,
+    jobs: Jobs = None,
+    gpus: Gpus = None,
+    time: Time = None,
+    partition: Partition = None,
+    account: Account = None,
+    print_script: Print = False,
+    address: Address = None,
     out: Out = None,
     rehash: Rehash = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print the cells and what they will cost, and stop.")] = False,
@@ -46,7 +71,7 @@ def run_command(
     from medbench.cli import screen
     from medbench.run import cost_estimate, execution, planning
     from medbench.run import study as studies
-    from medbench.run.engines import local
+    from medbench.run.engines import local, slurm
     from medbench.run.engines.sharding import Shard
     from medbench.run.store import Store
     from medbench.system.devices import check_device
@@ -58,6 +83,18 @@ def run_command(
         check_device(place, grid.precision)
     part = Shard.parse(shard) if shard else None
     outputs(as_json)
+    where = engine_of(
+        engine,
+        places,
+        part,
+        jobs=jobs,
+        gpus=gpus,
+        minutes=time,
+        partition=partition,
+        account=account,
+        printed=print_script,
+        address=address,
+    )
     if not plan:
         Store(out or Path("runs/TASK")).check()
     with screen.Screen():
@@ -80,8 +117,10 @@ def run_command(
         costs = cost_estimate.costs(planned, store, places[0], speeds)
         put_records(cost_estimate.records(costs) if as_json else [], as_json)
         screen.show([*screen.plan_table(costs), *map(str, cost_estimate.more_pretrainings(planned, speeds))])
+    elif where.printed:
+        print(slurm.script(grid, store.folder, where.request, part), end="")
     else:
-        _compute(grid, planned, store, todo, places, part, as_json)
+        _compute(grid, planned, store, todo, where, as_json)
 
 
 def _folder(planned: Plan, study: Study | None) -> Path:
@@ -89,22 +128,16 @@ def _folder(planned: Plan, study: Study | None) -> Path:
     return Path("runs") / (study.name if study else "+".join(as_file_name(data.task.name) for data in planned.tasks))
 
 
-def _compute(
-    grid: Grid, planned: Plan, store: Store, todo: Sequence[PlannedCell], places: Sequence[str], part: Shard | None, as_json: Path | None
-) -> None:
-    """Run what is missing, and show and write the leaderboard. places: of each worker, or of this process alone. Exit code 3 where cells failed."""
+def _compute(grid: Grid, planned: Plan, store: Store, todo: Sequence[PlannedCell], where: Engine, as_json: Path | None) -> None:
+    """Run what is missing, and show and write the leaderboard. Exit code 3 where cells failed."""
     from medbench.cli import screen
     from medbench.report import leaderboard
     from medbench.report.answer import answers
     from medbench.run import execution
-    from medbench.run.engines import local
 
     folder = store.folder
-    with screen.of_run(planned, store, todo, places[0], len(places)) as display:
-        if len(places) > 1:
-            local.execute(grid, planned, store, places, shard=part, on_row=display.row)
-        else:
-            execution.execute(planned, store, device=places[0], on_row=display.row)
+    with screen.of_run(planned, store, todo, where.places[0], 0 if where.kind else len(where.places)) as display:
+        where.execute(grid, planned, store, display.row)
     found = leaderboard.leaderboards(store)
     leaderboard.write(store, found)
     put_records(leaderboard.records(found) if as_json else [], as_json)

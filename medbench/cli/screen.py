@@ -194,7 +194,8 @@ def _spell(seconds: float) -> str:
 
 
 def of_run(plan: Plan, store: Store, todo: Sequence[PlannedCell], device: str, workers: int = 1) -> Screen:
-    """Of a run of these cells in so many processes: the leaderboard so far, each row with its main metric, the time left."""
+    """Of a run of these cells: the leaderboard so far, each row with its main metric, the time left. workers: processes here; 0: elsewhere, where
+    nobody hears how long a stage takes."""
     from medbench.report import leaderboard
     from medbench.run.time_left import TimeLeft
     from medbench.stats import number_format
@@ -209,7 +210,7 @@ def of_run(plan: Plan, store: Store, todo: Sequence[PlannedCell], device: str, w
     return Screen(
         len(todo),
         lambda: leaderboard.terminal(store),
-        left=lambda: TimeLeft(plan, store, device, workers=workers) if todo else None,
+        left=lambda: TimeLeft(plan, store, device, workers=workers) if todo and workers else None,
         number=number,
     )
 

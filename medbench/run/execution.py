@@ -175,6 +175,14 @@ def _attempt(context: RunContext, job: Job, held: dict[str, float], on_row: Call
     return mine
 
 
+def compute(context: RunContext, job: Job, todo: Sequence[PlannedCell], on_row: Callable[[Row], None]) -> None:
+    """Compute these cells of a job, which nobody else is at. Imports torch."""
+    with products("fp32"):
+        prepared = _prepare(context, job, todo)
+        if prepared:
+            _solve(context, *prepared, on_row)
+
+
 def _solve(
     context: RunContext, unit: Unit, features: Sequence[Features], todo: Sequence[PlannedCell], on_row: Callable[[Row], None]
 ) -> None:
@@ -188,7 +196,7 @@ def _prepare(context: RunContext, job: Job, todo: Sequence[PlannedCell]) -> tupl
     """The unit with weights on disk, what it is solved on, and the cells that can be; None where all of them failed."""
     plan, unit, device = context.plan, job.unit, context.device
     for target in plan.targets_of(unit.data):
-        _save_target(unit.data, target, context.store)
+        save_target(unit.data, target, context.store)
     with _surviving() as caught:
         if job.pixels or not all(have_features(plan, unit, device, target) for target in sets_of(plan, unit, todo)):
             unit = trained(plan, unit, device)
@@ -281,10 +289,10 @@ def _restore_targets(plan: Plan, store: Store) -> None:
     sets = {target.file: (unit.data, target) for unit in plan.units for target in plan.targets_of(unit.data)}
     for name, (data, target) in sets.items():
         if name in rows and "probabilities" in store.arrays(rows[name]):
-            _save_target(data, target, store)
+            save_target(data, target, store)
 
 
-def _save_target(data: TaskData, target: EvaluationSet, store: Store) -> None:
+def save_target(data: TaskData, target: EvaluationSet, store: Store) -> None:
     """What is known of the scored set, once for all rows that share it.
 
     Groups, which are patients' names often, become numbers in the order of their names: resamples, which go by that order, stay as they are. One

@@ -55,6 +55,12 @@ def attempted(*files: Path | str) -> Iterator[bool]:
         yield free
 
 
+def held(file: Path | str) -> bool:
+    """Whether another process holds the lock of `file`."""
+    with attempted(file) as free:
+        return not free
+
+
 def exclude(folder: Path) -> bool:
     """Whether a lock in `folder` keeps a second handle out, as some network disks pretend. Raises DiskError on a disk without locks."""
     file = folder / "lock-test"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from medbench.run import execution
+from medbench.run import execution, presence
 from medbench.run.engines.sharding import Shard
 from medbench.run.fitting import RunContext
 from medbench.run.jobs import Job
@@ -45,7 +45,13 @@ class Assignment:
         """Take jobs until none is left."""
         made = self.planned()
         devices.check_device(device)
-        execution.work(RunContext(made, Store(self.folder), devices.resolve(device), self.since, at_work), on_row)
+        with presence.present(self.folder, device) as begins:
+
+            def begun(job: Job) -> None:
+                begins(str(job))
+                at_work(job)
+
+            execution.work(RunContext(made, Store(self.folder), devices.resolve(device), self.since, begun), on_row)
 
 
 def cells_hash(made: Plan) -> str:

@@ -6,7 +6,7 @@ import logging
 import queue
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +61,22 @@ def execute(
     devices: Sequence[str],
     *,
     shard: Shard | None = None,
+    given: Assignment | None = None,
     progress: ProgressCallback | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Store:
-    """`execution.execute` in a worker for each of `devices`. plan: of the grid, or of its shard.
+    """`execution.execute` in a worker for each of `devices`. plan: of the grid, or of its shard. given: where this run is a part of another one's.
 
     A worker that dies is told and started again; not where it had finished nothing since it was started again before. A job at which two workers died has
     failed. Raises UserError where locks in the folder keep nobody out, or no worker is left.
     """
     with calling(progress):
         context = execution.begin(plan, store, devices[0])
+        context = replace(context, since=given.since) if given else context
         check_locks(store.folder)
         todo = {job.name: job for unit in plan.units for job in jobs_of(plan, unit) if context.todo(job)}
         if todo:
-            assignment = Assignment(grid, store.folder.absolute(), cells_hash(plan), context.since, shard)
+            assignment = given or Assignment(grid, store.folder.absolute(), cells_hash(plan), context.since, shard)
             with run_log.log_file(store.folder / run_log.FILE):
                 Crew(context, assignment, devices, todo, user_callback(on_row)).run()
     return store

@@ -1,0 +1,149 @@
+"""A real SLURM of one node: an array whose tasks take work, one of them cancelled and requeued. Run with: pytest -m slurm, as root, with Debian's packages
+slurm-wlm and munge and Python's submitit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from medbench import Grid, Store
+from medbench.run import execution, planning
+from medbench.run.engines import slurm
+from medbench.run.engines.slurm import Request, minutes_of
+from medbench.schema import UserError
+from medbench.system import locks
+
+NODE = Path(__file__).with_name("slurm_node.sh")
+ENCODER = """
+import time, torch
+class Slow(torch.nn.Module):
+    def forward(self, x):
+        time.sleep(SECONDS if len(x) > 20 else 0)
+        return x.mean((2, 3))
+"""
+
+
+def grid_of(folder: Path, seconds: float) -> Grid:
+    code = ENCODER.replace("SECONDS", str(seconds))
+    for i in range(4):
+        code += f"\ndef slow{i}(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    return Slow()\n"
+    (folder.parent / "mine.py").write_text(code)
+    encoders = tuple(f"{folder.parent / 'mine.py'}:slow{i}" for i in range(4))
+    return Grid(tasks=(f"folder:{folder}",), encoders=encoders, protocols=("knn",), labels=("5/class", "100"), seeds=2)
+
+
+def essence(store: Store) -> dict[str, tuple[object, ...]]:
+    return {key: (row.cell, row.n_labels, row.chosen, row.metrics) for key, row in store.rows().items()}
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    pytest.importorskip("submitit")
+    if shutil.which("slurmctld") is None or os.geteuid() != 0:
+        pytest.skip("needs root, and apt-get install slurm-wlm munge")
+    place = tmp_path / "slurm"
+    try:
+        started = subprocess.run([NODE, "start", place], capture_output=True, text=True, timeout=60)
+        assert started.returncode == 0, started.stderr
+        monkeypatch.setenv("SLURM_CONF", started.stdout.strip())
+        yield
+    finally:
+        subprocess.run(["scancel", "--me"], capture_output=True, timeout=30)
+        subprocess.run([NODE, "stop", place], timeout=30)
+
+
+def wait(reached: Callable[[], object], seconds: float, what: str) -> None:
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end, what
+        time.sleep(0.2)
+
+
+@pytest.mark.slurm
+@pytest.mark.usefixtures("node")
+def test_an_array_of_four_with_one_requeued_makes_the_rows_of_one_process(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "shared"))
+    monkeypatch.setattr(slurm, "LOOK", 0.5)
+    monkeypatch.setattr(slurm, "ASK", 1.0)
+    grid, store = grid_of(folder, 6), Store(tmp_path / "out")
+    plan, told = planning.plan(grid), []
+    number = slurm.submit(grid, plan, store, Request(jobs=4, minutes=30))
+    wait(lambda: list((store.folder / ".workers").glob("*.json")), 120, "no task began")
+    first = next(task for task, state in slurm.states(store.folder).items() if state == "RUNNING")
+    subprocess.run(["scontrol", "requeue", first], check=True)
+    assert medbench("status", str(store.folder)) == 0
+    assert f"SLURM {number}: " in capsys.readouterr().out
+    slurm.watch(plan, store, told.append)
+    alone = execution.execute(plan, Store(tmp_path / "alone"), device="cpu")
+    assert essence(store) == essence(alone) and len(told) == len(plan.cells)
+    assert len((store.folder / "rows.jsonl").read_text().splitlines()) == len(plan.cells), "none twice"
+
+    more = Grid(**{**vars(grid), "protocols": ("knn", "svm")})
+    slurm.submit(more, planning.plan(more), store, Request(jobs=2, minutes=30))
+    assert len(slurm.states(store.folder)) >= 2
+    assert medbench("status", str(store.folder), "--cancel") == 0
+    wait(lambda: not slurm.states(store.folder), 60, "not cancelled")
+    with pytest.raises(UserError, match="SLURM refused"):
+        slurm.submit(more, planning.plan(more), store, Request(jobs=1, partition="none"))
+
+
+def test_times_are_those_of_sbatch() -> None:
+    times = {"30": 30, "30:01": 31, "4:00:00": 240, "2-0": 2880, "1-12:30:00": 2190, "0:10:00": 10}
+    assert {text: minutes_of(text) for text in times} == times
+    for wrong in ("", "4h", "0", "0:30", "1:2:3:4"):
+        with pytest.raises(UserError, match="--time"):
+            minutes_of(wrong)
+
+
+def test_a_printed_script_runs_copies_of_the_command(folder: Path, tmp_path: Path, medbench: Callable[..., int], capsys) -> None:
+    words = ["run", "--task", f"folder:{folder}", "--size", "32", "--methods", "random", "--labels", "100", "--out", str(tmp_path / "a b")]
+    asked = ["--engine", "slurm", "--print", "--jobs", "8", "--gpus", "1", "--time", "4:00:00", "--partition", "gpu", "--account", "lab"]
+    assert medbench(*words, *asked) == 0
+    lines = capsys.readouterr().out.splitlines()
+    options = {"job-name": "medbench", "array": "0-7", "time": "240", "partition": "gpu", "account": "lab", "gpus-per-node": "1"}
+    assert {f"#SBATCH --{name}={value}" for name, value in options.items()} | {"#SBATCH --requeue"} <= set(lines)
+    command = lines[-1]
+    assert f"-m medbench run --task folder:{folder}" in command and "--size 32" in command and f"--out '{tmp_path}/a b'" in command
+    assert not (tmp_path / "a b").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--engine", "slrm"), "Did you mean 'slurm'"),
+        (("--jobs", "8"), "--engine slurm"),
+        (("--address", "here:1", "--engine", "slurm"), "--engine ray"),
+        (("--gpus", "1"), "--engine slurm or ray"),
+        (("--engine", "slurm", "--workers", "2"), "of this machine"),
+        (("--engine", "slurm", "--jobs", "0"), "out of range"),
+        (("--engine", "slurm", "--time", "soon"), "--time 'soon'"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(words: tuple[str, ...], said: str, medbench: Callable[..., int], capsys) -> None:
+    assert medbench("run", *words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_status_says_what_is_there_and_who_works(folder: Path, tmp_path: Path, medbench: Callable[..., int], capsys, monkeypatch) -> None:
+    plan, store = planning.plan(grid_of(folder, 0)), Store(tmp_path / "out")
+    store.create()
+    store.add_plan(plan.file)
+    store.fail(plan.cells[0], "no reason")
+    held = tmp_path / "out" / ".workers"
+    held.mkdir()
+    (held / "there-1.json").write_text('{"machine": "there", "process": 1, "device": "cuda", "at": "derm simclr", "since": 0, "beat": 3}')
+    with locks.locked(held / "there-1.lock"):
+        assert medbench("status", str(store.folder)) == 0
+    said = capsys.readouterr().out
+    assert "0 of 12 rows, 1 failed, 11 to come" in said and "there 1 (cuda): derm simclr, for " in said
+    assert medbench("status", str(store.folder), "--cancel") == 0, "nothing to cancel"
