@@ -294,7 +294,7 @@ def test_a_planted_mean_is_named_by_the_doctor(cache: Path) -> None:
         about = {"architecture": own.architecture, "mean": [mean] * 3, "std": [std] * 3, "input_size": [3, 64, 64], "crop_pct": 1.0}
         hub.repository(cache, f"lab/{name}", {"config.json": about, "model.safetensors": hub.saved(net.state_dict())})
     right, wrong = planned(encoders=("hf-hub:lab/right", "hf-hub:lab/wrong")).units
-    assert [mark.kind for mark in right.marks] == ["remark"]
+    assert [mark.kind for mark in right.marks] == ["examined"]
     assert "finds nothing wrong" in right.marks[0].text
     assert any(mark.kind == "encoder" and "range: mean 127.5" in mark.text for mark in wrong.marks)
 

@@ -19,6 +19,7 @@ from medbench.cli import export  # noqa: F401  # isort: skip
 from medbench.cli import check  # noqa: F401  # isort: skip
 from medbench.cli import shift  # noqa: F401  # isort: skip
 from medbench.cli import data  # noqa: F401  # isort: skip
+from medbench.cli import fetch  # noqa: F401  # isort: skip
 from medbench.cli import audit  # noqa: F401  # isort: skip
 from medbench.cli import info  # noqa: F401  # isort: skip
 from medbench.cli import shortcuts  # noqa: F401  # isort: skip

@@ -8,7 +8,7 @@ import typer
 
 from medbench.cli.grid_options import DEFAULT, Data, option_of
 from medbench.cli.json_output import Json, put_records
-from medbench.cli.options import app, outputs
+from medbench.cli.options import app, outputs, split
 from medbench.schema import UserError
 
 
@@ -16,6 +16,7 @@ from medbench.schema import UserError
 def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, encoders or checkpoints")], as_json: Json = None) -> None:
     """List what can be named."""
     from medbench.models import encoders, timm_answers
+    from medbench.models.hub.references import DOORS
     from medbench.schema import registry
 
     outputs(as_json)
@@ -23,6 +24,7 @@ def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, e
         put_records([{"name": name} for name in timm_answers.architectures()], as_json)
         print(f"{encoders.EMBEDDED}  (default: its supervised weights are installed)")
         print("\n".join(name for name in timm_answers.architectures() if name != encoders.EMBEDDED))
+        print("\n".join(f"{door.usage}  (a repository of the Hugging Face hub, through {door.package})" for door in DOORS.values()))
         print("FILE.py:NAME  (a function of yours that returns a module)\nfeatures:FILE  (ids and vectors in a .npz or .parquet file)")
         return
     if what == "checkpoints":
@@ -52,7 +54,7 @@ def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, e
 @app.command()
 def doctor(
     encoder: Annotated[
-        str | None, typer.Option(help="A timm encoder or FILE.py:NAME. Without one: device, versions, disk and data.")
+        str | None, typer.Option(help="A timm encoder, one of the hub, or FILE.py:NAME. Without one: device, versions, disk and data.")
     ] = None,
     weights: Annotated[str | None, option_of("weights", "A checkpoint file of yours, or the name of an official one.")] = None,
     task: Annotated[
@@ -61,10 +63,14 @@ def doctor(
     data: Data = None,
     size: Annotated[int | None, option_of("size", "Image size in pixels. Default: as in run.")] = None,
     readout: Annotated[str, option_of("readouts")] = DEFAULT.readouts[0],
+    mean: Annotated[str | None, option_of("mean")] = None,
+    std: Annotated[str | None, option_of("std")] = None,
+    interpolation: Annotated[str | None, option_of("interpolation")] = None,
     as_json: Json = None,
 ) -> None:
     """Check whether an encoder gets its images as it was trained. Exit code 1 for a finding."""
     from medbench.audit import encoder as doctors
+    from medbench.models.stated import stated
 
     if encoder is None and (
         weights is not None or task is not None or data is not None or size is not None or readout != DEFAULT.readouts[0]
@@ -79,7 +85,8 @@ def doctor(
         return
     if data is not None and task is None:
         raise UserError("--data is only for --task.", then=f"medbench doctor --encoder {encoder} --task NAME --data {data}")
-    net, examined, shown, declared = doctors.subject(encoder, file=weights, size=size, readout=readout, task=task, root=data)
+    said = stated(split(mean or ""), split(std or ""), interpolation, ())
+    net, examined, shown, declared = doctors.subject(encoder, file=weights, size=size, readout=readout, task=task, root=data, said=said)
     report = doctors.diagnose(net, examined, shown, declared)
     put_records(report.records() if as_json else [], as_json)
     print("\n".join([f"{examined.name}, {examined.size} px:", *report.lines()]))

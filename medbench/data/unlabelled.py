@@ -77,8 +77,8 @@ class UnlabelledPool:
         said = f"in-domain pretraining saw {len(self):,} images without labels, too ({', '.join(self.names)}; {share:.0f} % of its images"
         said += f"; {self.sha256[:12]}); left out: {self.copies:,} copies of validation and test images"
         if self.grouped:
-            return Mark("remark", f"{said}, {self.patients:,} images of their {self.word}s")
-        return Mark("remark", f"{said}; it names no {self.word}, so that those of the test part may be among them")
+            return Mark("unlabelled", f"{said}, {self.patients:,} images of their {self.word}s")
+        return Mark("unlabelled", f"{said}; it names no {self.word}, so that those of the test part may be among them")
 
 
 def sources(grid: Grid, task: str, tasks: Sequence[str], cache_dir: Path) -> list[tuple[str, Path]]:

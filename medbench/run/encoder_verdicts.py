@@ -42,7 +42,7 @@ def _passed(unit: Unit) -> tuple[Mark, ...]:
     if unit.encoder.kind != "hub":
         return ()
     said = f"; {unit.encoder.said}" if unit.encoder.said else ""
-    return (Mark("remark", f"{unit.encoder.name}: the doctor finds nothing wrong with range, mean and std, readout and weights{said}"),)
+    return (Mark("examined", f"{unit.encoder.name}: the doctor finds nothing wrong with range, mean and std, readout and weights{said}"),)
 
 
 def _network(unit: Unit) -> torch.nn.Module:

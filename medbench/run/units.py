@@ -60,11 +60,7 @@ def unit_of(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int
     """A unit without its cells: which weights it will have, and what makes them. Raises UserError."""
     if method.fusion:
         return _fused(data, method, encoder, pretrain_seed, grid, cache_dir)
-    assert method.weights is not None, f"{method.name} has neither weights nor members"
-    official = method.recipes is not None and checkpoints.default_checkpoint(method.name, encoder.architecture) is not None
-    source = grid.source if grid.source != "auto" else "imagenet" if official else method.sources[0]
-    with written_by(method.weights, f"weights of '{method.name}'"):
-        start = method.weights(encoder, source, pretrain_seed, cache_dir)
+    source, start = starting_weights(method, encoder, pretrain_seed, grid, cache_dir)
     encoder = replace(
         encoder,  # a checkpoint sees its images as it was trained with them
         mean=start.mean or encoder.mean,
@@ -78,6 +74,23 @@ def unit_of(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int
     recipes = tuple(pretrain.fitted(recipe, bags, groups) for recipe in asked)
     weights = _pretrained(data, method, encoder, start, recipes, pretrain_seed, grid)
     return Unit(data, method, source, encoder, weights, pretrain_seed, grid.precision, start=start, recipes=recipes)
+
+
+def starting_weights(method: Method, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path) -> tuple[str, Weights]:
+    """Return the source of a method that is no fusion, and the weights that it starts from: fetched, where they are not here. Raises UserError."""
+    assert method.weights is not None, f"{method.name} has neither weights nor members"
+    official = method.recipes is not None and checkpoints.default_checkpoint(method.name, encoder.architecture) is not None
+    source = grid.source if grid.source != "auto" else "imagenet" if official else method.sources[0]
+    with written_by(method.weights, f"weights of '{method.name}'"):
+        return source, method.weights(encoder, source, pretrain_seed, cache_dir)
+
+
+def member_encoder(member: Member, encoder: Encoder, *, phantom: bool) -> Encoder:
+    """Return the encoder of a part of a fusion: its own, where it names one. Raises UserError."""
+    if not (member.encoder or member.readout):
+        return encoder
+    size = None if member.encoder else encoder.size
+    return encoders.encoder(member.encoder or encoder.name, size, readout=member.readout or encoder.readout, phantom=phantom)
 
 
 def _pretrained(
@@ -133,12 +146,7 @@ def _fused(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int,
 
 
 def _member(data: TaskData, member: Member, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path) -> Unit:
-    own = encoder
-    if member.encoder or member.readout:
-        size = None if member.encoder else encoder.size
-        own = encoders.encoder(
-            member.encoder or encoder.name, size, readout=member.readout or encoder.readout, phantom=data.data == "phantom"
-        )
+    own = member_encoder(member, encoder, phantom=data.data == "phantom")
     method = registry.method(member.method)
     why = method.refuses(data.pool, own) if method.refuses else ""
     if why:

@@ -18,13 +18,29 @@ from medbench.schema.json_records import checked
 #: look       an audit found what a person should look at
 #: telling    a feature of an encoder's tells a class by itself, as the label would
 #: encoder    an encoder gets its images as it was not trained with them, gives all of them the same features, or lacks weights
+#: examined   an encoder of the hub, in which the doctor found nothing wrong
+#: unlabelled a pretraining on the task's images saw some without labels, too
 #: split      medbench divided the images into parts: none are published
 #: shift      the scored images are another data set's
 #: common     of the task's own images those of the classes that another data set has, too
 #: corrupted  the scored images were damaged
 #: remark     anything else that a reader must know
 MarkKind = Literal[
-    "leak", "conflict", "partial", "absent", "blank", "look", "telling", "encoder", "split", "shift", "common", "corrupted", "remark"
+    "leak",
+    "conflict",
+    "partial",
+    "absent",
+    "blank",
+    "look",
+    "telling",
+    "encoder",
+    "examined",
+    "unlabelled",
+    "split",
+    "shift",
+    "common",
+    "corrupted",
+    "remark",
 ]
 
 #: Of a plan, a leaderboard, a page or an audit, beside the marks of its data.

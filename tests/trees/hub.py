@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import threading
 from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,41 @@ import torch
 from safetensors.torch import save_file
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub:
+    """A hub on 127.0.0.1 that serves what lies in another cache."""
+
+    def __init__(self, cache: Path) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def respond(self) -> None:
+                found = re.fullmatch(r"/([\w.-]+)/([\w.-]+)/resolve/([\w.-]+)/([\w.-]+)", self.path)
+                place = cache / f"models--{found[1]}--{found[2]}" / "snapshots" / COMMIT / found[4] if found else cache
+                content = place.read_bytes() if place.is_file() else b""
+                self.send_response(200 if content or self.path == "/" else 404)
+                if not content:
+                    self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+                self.send_header("X-Repo-Commit", COMMIT)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(content)
+
+            do_GET = do_HEAD = respond
+
+            def log_message(self, *about: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
 Content = bytes | dict[str, Any] | Callable[[Path], None]
 
 

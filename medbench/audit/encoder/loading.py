@@ -15,20 +15,29 @@ from medbench.audit.encoder.activations import reference_images
 from medbench.data import task_data
 from medbench.models import encoders, user_encoder, weights
 from medbench.models.hub import named, vision_tower
+from medbench.models.stated import NOTHING, Stated
 from medbench.schema import Encoder, UserError, registry, user_path
 
 IMAGES = 24
 
 
 def subject(
-    name: str, *, file: str | None = None, size: int | None = None, readout: str = "pool", task: str | None = None, root: str | None = None
+    name: str,
+    *,
+    file: str | None = None,
+    size: int | None = None,
+    readout: str = "pool",
+    task: str | None = None,
+    root: str | None = None,
+    said: Stated = NOTHING,
 ) -> tuple[nn.Module, Encoder, list[np.ndarray], Mapping[str, Any]]:
     """(network in eval mode, encoder, images of (H, W, 3) uint8, declaration) for `diagnose`.
 
     file: a checkpoint of the user's, or the name of an official one (`--weights`). task, root: show it 24 training images of this task,
-    found as a run finds them, instead of natural ones: for weights that were trained on such images. Raises UserError.
+    found as a run finds them, instead of natural ones: for weights that were trained on such images. said: of the preprocessing, instead of the
+    encoder's own. Raises UserError.
     """
-    encoder = encoders.encoder(name, size, readout=readout, weights=user_path(file) if file else None)
+    encoder = encoders.encoder(name, size, readout=readout, weights=user_path(file) if file else None, stated=said)
     if encoder.kind == "features":
         raise UserError(f"{encoder.name} holds features: there is no encoder to examine.", then="medbench doctor --encoder FILE.py:NAME")
     shown = _of_task(task, root) if task else reference_images(IMAGES)
@@ -40,7 +49,10 @@ def subject(
     start = weights.own(encoder, cache) if encoder.kind == "weights" else weights.supervised(encoder, cache)
     own = {key: value for key in ("mean", "std", "interpolation") if (value := getattr(start, key)) is not None}
     declared: Any = get_pretrained_cfg(f"{encoder.architecture}.{encoder.checkpoint}" if encoder.checkpoint else encoder.architecture)
-    return weights.build_encoder(encoder, start, 0), replace(encoder, **own), shown, (declared.to_dict() if declared else {}) | own
+    about = declared.to_dict() if declared else {}
+    if encoder.kind == "weights" and not own:  # a tag speaks of its own file
+        about = {name: value for name, value in about.items() if name not in ("mean", "std", "interpolation", "input_size")}
+    return weights.build_encoder(encoder, start, 0), replace(encoder, **own), shown, about | own
 
 
 def _of_task(name: str, root: str | None) -> list[np.ndarray]:

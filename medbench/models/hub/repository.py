@@ -58,11 +58,16 @@ def _odd(reference: Reference, name: str, why: object) -> UserError:
     return UserError(f"{reference}: {name} is not what {reference.door.package} writes ({why}).", then=f"see {reference.page}")
 
 
-def _folder(reference: Reference) -> Path:
-    """Of the repository in the hub's cache."""
+def cache_folder() -> Path:
+    """Return where the hub's own client keeps what it fetched."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE) / f"models--{reference.owner}--{reference.name}"
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _folder(reference: Reference) -> Path:
+    """Of the repository in the hub's cache."""
+    return cache_folder() / f"models--{reference.owner}--{reference.name}"
 
 
 def _commit(reference: Reference) -> str:

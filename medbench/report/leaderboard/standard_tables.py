@@ -179,7 +179,7 @@ def encoder_marks(board: Leaderboard) -> list[Note]:
     Rows carry them, as other encoders come into a folder later.
     """
     every = (mark for line in board.lines for row in line.rows for mark in row.provenance.get("marks", ()))
-    return list(dict.fromkeys(mark for mark in every if mark.kind in ("telling", "encoder")))
+    return list(dict.fromkeys(mark for mark in every if mark.kind in ("telling", "encoder", "examined", "unlabelled")))
 
 
 def have_seen(board: Leaderboard) -> list[Note]:
