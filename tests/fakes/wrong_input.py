@@ -173,11 +173,14 @@ def _make_model(folder: Path) -> None:
     head |= {"limit": np.full(1, 9.0), "columns": np.arange(1), "base": np.zeros(1)}
     encoder = Encoder("test_resnet", "test_resnet", "", 32, (0.0,) * 3, (1.0,) * 3, "bilinear", "pool")
     points = {"temperature": 2.0, "held_out_images": 0, "points": {"own": {"compare": ">", "thresholds": {"a": 0.5}}}}
-    parts = Parts(
-        encoder, with_readout(net, "pool").eval(), LinearHead.of(head, "binary", 2), "linear", ("a", "b"), "binary", "fp32", points
-    )
     folder.mkdir()
-    write(folder, parts, "# card")
+    half = [0.5, 0.4, 0.6]
+    of_class = {"n": 5, "prevalence": half, "auc": half, "own": {"sensitivity": half, "specificity": half}}
+    evidence = {"target": "test", "images": 9, "groups": 9, "auc": half, "calibration": {"ece": half}, "classes": {"a": of_class}}
+    solved = LinearHead.of(head, "binary", 2)
+    write(
+        folder, Parts(encoder, with_readout(net, "pool").eval(), solved, "linear", ("a", "b"), "binary", "fp32", points, evidence), "# card"
+    )
 
 
 def _make_archives(place: Path) -> None:

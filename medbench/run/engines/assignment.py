@@ -14,7 +14,7 @@ from medbench.run.fitting import RunContext
 from medbench.run.jobs import Job
 from medbench.run.planning import Plan, plan
 from medbench.run.store import Store
-from medbench.schema import Grid, Row, UserError, fingerprint
+from medbench.schema import Grid, Row, UserError, fingerprint, told
 from medbench.system import devices
 
 log = logging.getLogger("medbench")
@@ -76,4 +76,4 @@ class _Told(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        self.tell(f"{record.getMessage()}{f': {type(error).__name__}: {error}' if error else ''}")
+        self.tell(f"{record.getMessage()}{f': {told(error)}' if error else ''}")
