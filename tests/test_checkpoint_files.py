@@ -29,7 +29,7 @@ class Net(nn.Module):
 
 
 def fitting(file: Path) -> State:
-    return weights._fitting(Net(), file, checkpoints.OWN, "net")
+    return weights.fitting_state(Net(), file, checkpoints.OWN, "net")
 
 
 def under(prefix: str, state: State) -> State:

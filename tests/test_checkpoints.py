@@ -196,7 +196,7 @@ def test_every_official_layout_fits_its_encoder_strictly(entry: checkpoints.Chec
         model = timm.create_model(entry.architecture, num_classes=0)
     own = model.state_dict()
     for layout in (entry.layout, "own"):  # stated, and recognised
-        weights._fitting(model, file, layout, entry.architecture)  # raises where a name or a shape differs
+        weights.fitting_state(model, file, layout, entry.architecture)  # raises where a name or a shape differs
     assert len(found) >= len([name for name in own if "num_batches" not in name]) - 4, "class attention is split in three: 2 x 2 more"
 
 

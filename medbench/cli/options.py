@@ -52,6 +52,8 @@ def path_option(*names: str, help: str) -> Any:
 def _place(text: str | Path) -> Path:
     if not str(text).strip():
         raise UserError("A file or folder is named by an empty text.", then="give it a name, or leave the option out")
+    if "\0" in str(text):
+        raise UserError(f"{str(text)[:80]!r} cannot be a path: it holds a zero byte.")
     return Path(text)
 
 

@@ -458,7 +458,7 @@ def a_checkpoint_entry(draw: Draw, good: Path, work: Path) -> None:
 
 
 def _fit(file: Path) -> None:
-    read(lambda: weights._fitting(Net(), file, checkpoints.OWN, "net"), file.name)
+    read(lambda: weights.fitting_state(Net(), file, checkpoints.OWN, "net"), file.name)
 
 
 #: Who reads a file of `good`: of each suffix.
