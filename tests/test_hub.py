@@ -6,6 +6,7 @@ import json
 import pickle
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from medbench import Grid, UserError
 from medbench.models import encoders
 from medbench.models.hub import named, preprocessing, vision_tower
 from medbench.run import planning
+from medbench.run.study import load_study
 from medbench.run.validation import encoder_of
 from medbench.schema import Encoder
 
@@ -340,3 +342,27 @@ def test_weights_of_ones_own_take_the_preprocessing_that_is_said_or_lies_beside_
 def test_a_wrong_word_on_preprocessing(about: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         encoder_of("resnet18.tv_in1k", "pool", Grid(**about))
+
+
+def test_the_board_of_twelve_encoders_plans_against_repositories_of_their_names(cache: Path) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("open_clip")
+    grid = load_study(str(Path(__file__).parents[1] / "benchmarks" / "encoders.py")).grid
+    assert len(grid.encoders) == 12
+    coarse = {"img_size": 64, "patch_size": 32}
+    for name in grid.encoders:
+        door, _, called = name.partition(":")
+        if door == "hf-hub":
+            hub.timm_vit(cache, called, {**coarse, **({"init_values": 1e-5} if called == "MahmoodLab/UNI" else {})})
+        elif door == "open_clip":
+            hub.open_clip(cache, called)
+        else:
+            made = hub.clip if called in ("openai/clip-vit-base-patch16", "google/medsiglip-448") else hub.registers
+            made(cache, called, hub.COARSE)
+    units = planning.plan(replace(grid, tasks=("derm",), data="phantom")).units
+    assert [unit.encoder.name for unit in units] == list(grid.encoders)
+    assert {unit.encoder.size for unit in units} == {224}
+    assert all(unit.marks for unit in units), "the doctor's verdict on each"
+    seen = {unit.encoder.name: unit.weights.trained_on for unit in units}
+    assert "NIH ChestX-ray14" in seen["hf:microsoft/rad-dino"]
+    assert seen["hf:google/medsiglip-448"] == ("unknown",)

@@ -102,25 +102,29 @@ def processor(size: int, mean: tuple[float, ...], std: tuple[float, ...], **more
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8, "image_size": 32}
 
 
-def registers(cache: Path, name: str = "lab/registers", **more: Any) -> Path:
+#: Of fewer tokens at 224 px.
+COARSE = {**TINY, "patch_size": 32, "image_size": 64}
+
+
+def registers(cache: Path, name: str = "lab/registers", tiny: Mapping[str, int] = TINY) -> Path:
     """DINOv2 with registers, and its own mean and std."""
     from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-    net = drawn(Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**TINY, mlp_ratio=2, num_register_tokens=4)))
+    net = drawn(Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**tiny, mlp_ratio=2, num_register_tokens=4)))
     files = {
         "config.json": net.config.to_dict(),
         "preprocessor_config.json": processor(32, (0.5307,) * 3, (0.2583,) * 3),
         "model.safetensors": saved(net.state_dict()),
     }
-    return repository(cache, name, {**files, **more})
+    return repository(cache, name, files)
 
 
-def clip(cache: Path, name: str = "lab/clip") -> Path:
+def clip(cache: Path, name: str = "lab/clip", tiny: Mapping[str, int] = TINY) -> Path:
     """CLIP with both towers, as its authors publish it."""
     from transformers import CLIPConfig, CLIPModel
 
     text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50}
-    net = drawn(CLIPModel(CLIPConfig(text_config=text, vision_config={**TINY, "intermediate_size": 64}, projection_dim=16)))
+    net = drawn(CLIPModel(CLIPConfig(text_config=text, vision_config={**tiny, "intermediate_size": 64}, projection_dim=16)))
     return repository(
         cache,
         name,
@@ -137,7 +141,8 @@ def timm_vit(cache: Path, name: str = "lab/timm", arguments: Mapping[str, Any] |
     import timm
 
     words = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "reg_tokens": 4}
-    net = drawn(timm.create_model("vit_tiny_patch16_224", num_classes=3, **words, **(arguments or {})))
+    net = drawn(timm.create_model("vit_tiny_patch16_224", num_classes=3, **{**words, **(arguments or {})}))
+    words |= {word: value for word, value in (arguments or {}).items() if word in words}
     seen = {
         "input_size": [3, 32, 32],
         "fixed_input_size": True,

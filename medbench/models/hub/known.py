@@ -27,6 +27,10 @@ KEYWORDS: dict[str, dict[str, Any]] = {
 }
 #: By repository, in the names that this project's tasks have for the same data.
 TRAINED_ON: dict[str, tuple[str, ...]] = {
+    "timm/resnet50.tv_in1k": ("ImageNet-1k",),
+    "timm/convnext_base.fb_in22k_ft_in1k": ("ImageNet-22k", "ImageNet-1k"),
+    "timm/vit_base_patch16_224.augreg_in21k": ("ImageNet-21k",),
+    "bitfount/RETFound_MAE": ("ImageNet-1k", "MEH-MIDAS", "EyePACS"),
     "microsoft/rad-dino": ("MIMIC-CXR", "CheXpert", "NIH ChestX-ray14", "PadChest", "BRAX"),
     "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224": ("PMC-15M",),
     "facebook/dinov2-small": ("LVD-142M",),
