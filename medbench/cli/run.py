@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -69,12 +70,12 @@ def run_command(
 ) -> None:
     """Compare pretraining methods over tasks and label budgets, and write a leaderboard. Run it again to go on where it stopped."""
     from medbench.cli import screen
-    from medbench.run import cost_estimate, execution, planning
+    from medbench.run import cost_estimate, execution, planning, wall_time
     from medbench.run import study as studies
     from medbench.run.engines import local, slurm
     from medbench.run.engines.sharding import Shard
     from medbench.run.store import Store
-    from medbench.system.devices import check_device
+    from medbench.system.devices import check_device, divide_threads, resolve
 
     chosen = studies.load_study(study) if study is not None else None
     grid = chosen.but(grid, given_fields(context)) if chosen else grid
@@ -97,8 +98,10 @@ def run_command(
     )
     if not plan:
         Store(out or Path("runs/TASK")).check()
+    began = perf_counter()
     with screen.Screen():
         planned = planning.plan(grid)
+    took = perf_counter() - began
     planned = part.of(planned) if part else planned
     store = Store(out or _folder(planned, chosen))
     if chosen and chosen.text:
@@ -113,10 +116,13 @@ def run_command(
     for older in store.older(planned.file, rows):
         print(f"{older.sentence(store.folder)}. {'A run makes them again.' if plan else 'They are made again.'}", file=sys.stderr)
     if plan:
+        if len(places) > 1:
+            divide_threads(len(places))  # each worker is as fast as this process is with its share of the cores
         speeds = cost_estimate.Speeds(planned, places[0])
         costs = cost_estimate.costs(planned, store, places[0], speeds)
         put_records(cost_estimate.records(costs) if as_json else [], as_json)
-        screen.show([*screen.plan_table(costs), *map(str, cost_estimate.more_pretrainings(planned, speeds))])
+        several = [wall_time.sentence(planned, costs, len(places), resolve(places[0]), took)] if len(places) > 1 else []
+        screen.show([*screen.plan_table(costs), *several, *map(str, cost_estimate.more_pretrainings(planned, speeds))])
     elif where.printed:
         print(slurm.script(grid, store.folder, where.request, part), end="")
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from medbench.schema import UserError
+from medbench.system.child_process import threads_each
 from medbench.system.precision import check_rounds
 
 
@@ -31,3 +32,10 @@ def resolve(device: str) -> str:
     import torch
 
     return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def divide_threads(processes: int) -> None:
+    """Compute as fast from here on as one of so many processes that share this machine does."""
+    import torch
+
+    torch.set_num_threads(threads_each(processes))

@@ -1,0 +1,68 @@
+"""How long a plan takes in several processes: its jobs handed out as `jobs.take` hands them out, by what each still costs."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medbench.run.cost_estimate import Cost
+from medbench.run.execution import reading_order
+from medbench.run.jobs import jobs_of, lacking
+from medbench.run.planning import Plan
+
+#: Seconds until a process has imported what it computes with; measured by benchmarks/speed/workers.py.
+START = 4.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A job as far as time goes. shared: what it trains or embeds, which others may need, too; preparing: seconds of that; seconds: of the rest."""
+
+    shared: tuple[str, ...]
+    preparing: float
+    seconds: float
+
+
+def pieces(plan: Plan, costs: Sequence[Cost], device: str) -> list[Piece]:
+    """The missing jobs of a plan, in the order of work. A cell whose time is not known counts nothing."""
+    found = []
+    for cost in sorted(costs, key=lambda cost: reading_order(plan, cost.unit)):
+        preparing = cost.seconds  # the first job of a unit bears it
+        for job in jobs_of(plan, cost.unit):
+            todo = [planned for planned in job.cells if planned in cost.solving]
+            if todo:
+                shared = tuple(lacking(plan, job, todo, device))
+                found.append(Piece(shared, preparing if shared else 0.0, sum(cost.solving[planned] or 0.0 for planned in todo)))
+                preparing = 0.0 if shared else preparing
+    return found
+
+
+def makespan(found: Sequence[Piece], workers: int) -> float:
+    """Seconds until the last piece is done where each of `workers` takes the first piece that needs nothing which another one is preparing."""
+    left = list(found)
+    ready: dict[str, float] = {}  # what is shared -> when it is there
+    free = [0.0] * workers
+    end = 0.0
+    while left:
+        now = heapq.heappop(free)
+        piece = next((one for one in left if all(ready.get(name, now) <= now for name in one.shared)), None)
+        if piece is None:  # all that is left waits for others
+            heapq.heappush(free, min(max(ready[name] for name in one.shared if name in ready) for one in left))
+            continue
+        left.remove(piece)
+        prepared = now + (piece.preparing if any(name not in ready for name in piece.shared) else 0.0)
+        ready.update({name: prepared for name in piece.shared if name not in ready})
+        end = max(end, prepared + piece.seconds)
+        heapq.heappush(free, prepared + piece.seconds)
+    return end
+
+
+def sentence(plan: Plan, costs: Sequence[Cost], workers: int, device: str, planning: float) -> str:
+    """What `--plan --workers N` says. planning: seconds that the plan took, which this process and each worker spend."""
+    found = pieces(plan, costs, device)
+    one, several = (makespan(found, n) for n in (1, workers))
+    known = all(cost.solve_seconds is not None for cost in costs)
+    and_more = "" if known else ", and the solving that no row here tells of"
+    begin = 2 * planning + START if workers > 1 else planning
+    return f"{workers} workers: about {begin + several:,.0f} s of wall time{and_more}; one at their speed: {planning + one:,.0f} s"
