@@ -89,7 +89,20 @@ def test_run_reads_what_a_printed_command_says(name: str, asked: Callable[..., G
 def test_every_field_has_an_option_and_every_option_is_one_of_a_field_or_of_the_run() -> None:
     assert list(OPTIONS) == [field.name for field in fields(Grid)]
     assert len({option.flag for option in OPTIONS.values()}) == len(OPTIONS)
-    own = {"--device", "--out", "--plan", "--rehash", "--no-audit", "--help", "-h"}
+    own = {"--device", "--out", "--plan", "--rehash", "--no-audit", "--json", "--help", "-h"}
+    own |= {
+        "--devices",
+        "--workers",
+        "--shard",
+        "--engine",
+        "--jobs",
+        "--gpus",
+        "--time",
+        "--partition",
+        "--account",
+        "--print",
+        "--address",
+    }
     assert flags("run") | own == {option.flag for option in OPTIONS.values()} | own
     assert all(option.help.endswith(".") for option in OPTIONS.values())
 
@@ -175,7 +188,7 @@ def unknown_flags(text: str) -> Iterator[tuple[str, bool]]:
             yield flag, flag not in allowed | FOREIGN
 
 
-FOREIGN = {"--notest", "--nproc-per-node", "--python"}  # of convmv, torchrun and uv
+FOREIGN = {"--notest", "--nproc-per-node", "--python", "--head", "--me"}  # of convmv, torchrun, uv, ray and squeue
 EVERY = {flag for name in COMMANDS for flag in flags(name)}
 
 

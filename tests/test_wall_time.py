@@ -22,7 +22,7 @@ def test_what_is_prepared_is_prepared_once_and_others_go_on_meanwhile() -> None:
     tuned = [Piece(("train-a",), 10.0, 5.0), *[Piece(("train-a",), 0.0, 5.0)] * 3]
     assert makespan(tuned, 1) == 10 + 4 * 5
     assert makespan(tuned, 4) == 10 + 5, "the other three wait for the training"
-    assert makespan([*tuned, Piece((), 0.0, 9.0)], 2) == 25, "one of them does what needs no training: 9 + 1 of waiting, then two each"
+    assert makespan([*tuned, Piece((), 0.0, 9.0)], 2) == 20, "one of them does what needs no training: 9 + 1 of waiting, then two each"
     assert makespan([], 3) == 0
 
 

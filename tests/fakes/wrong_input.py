@@ -326,7 +326,7 @@ COMMANDS: dict[str, list[str]] = {
     "data verify": ["folder:good"],
     "data show": ["folder:good", "--out", "s.png"],
     "data split": ["folder:good"],
-    **{name: ["results"] for name in ("table", "compare", "plot", "report", "clinical", "merge", "shift")},
+    **{name: ["results"] for name in ("table", "compare", "plot", "report", "clinical", "merge", "shift", "status")},
 }
 
 
