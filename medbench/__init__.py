@@ -24,9 +24,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from medbench.run.store import Store
-from medbench.schema import Grid, Mark, Method, Protocol, Scores, Split, Task, UserError, Weights
-
 if TYPE_CHECKING:
     from medbench.models.exported import load
     from medbench.models.weights import build_encoder
@@ -35,7 +32,8 @@ if TYPE_CHECKING:
     from medbench.report import leaderboard as table
     from medbench.run import cost_estimate as forecast
     from medbench.run import planning as grid
-    from medbench.schema import registry
+    from medbench.run.store import Store
+    from medbench.schema import Grid, Mark, Method, Protocol, Scores, Split, Task, UserError, Weights, registry
 
 __all__ = [
     "Grid",
@@ -59,8 +57,10 @@ __all__ = [
     "table",
 ]
 __version__ = "0.1.0"
-#: The modules behind the public names that are loaded on demand, and the functions and classes.
+#: The modules behind the public names, and the functions and classes. All are loaded on demand: the command line begins here, and whoever
+#: stops it while modules are imported must find `__main__` listening; scikit-learn and torch take seconds.
 _MODULES = {
+    **{name: f"medbench.{name}" for name in ("data", "images", "run", "schema", "stats")},
     "advise": "medbench.report.advise",
     "compare": "medbench.report.compare",
     "forecast": "medbench.run.cost_estimate",
@@ -69,6 +69,8 @@ _MODULES = {
     "table": "medbench.report.leaderboard",
 }
 _NAMES = {
+    **dict.fromkeys(("Grid", "Mark", "Method", "Protocol", "Scores", "Split", "Task", "UserError", "Weights"), "medbench.schema"),
+    "Store": "medbench.run.store",
     "LinearProbe": "medbench.protocols._sklearn",
     "build_encoder": "medbench.models.weights",
     "load": "medbench.models.exported",
@@ -78,7 +80,7 @@ _NAMES = {
 def __getattr__(name: str) -> object:
     if name in _MODULES:
         return import_module(_MODULES[name])
-    if name in _NAMES:  # scikit-learn and torch take seconds to import
+    if name in _NAMES:
         return getattr(import_module(_NAMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

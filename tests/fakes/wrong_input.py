@@ -312,6 +312,7 @@ READERS = [
 #: What a command is given beside the option that is drawn, so that none trains, downloads or takes long.
 COMMANDS: dict[str, list[str]] = {
     "run": ["--plan", "--task", "folder:good", "--encoder", "good.py:net"],
+    "fetch": ["--task", "folder:good", "--encoder", "good.py:net"],
     "pretrain": ["--task", "derm", "--data", "/none"],
     "export": ["results", "--out", "made"],
     "predict": ["model", "good", "--out", "p.csv"],
@@ -319,6 +320,7 @@ COMMANDS: dict[str, list[str]] = {
     "audit": ["--fast", "--images", "good.csv"],
     "doctor": ["--task", "derm", "--data", "/none", "--encoder", "good.py:net"],
     "shortcuts": ["derm", "--data", "/none"],
+    "data": [],
     "list": ["protocols"],
     "cache": [],
     "data list": ["derm"],
@@ -352,8 +354,8 @@ def an_option(draw: Draw, good: Path, work: Path) -> None:
         shutil.copy(good / name, work / name)
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as bound:  # which no command may take for a file, or replace
         bound.bind("socket")
-    command = draw(st.sampled_from(sorted(COMMANDS)))
-    words = list(COMMANDS[command])
+    command = draw(st.sampled_from(sorted(OPTIONS)))
+    words = list(COMMANDS.get(command, ["results"]))
     for _ in range(draw(st.integers(1, 2))):
         flag = draw(st.sampled_from([*OPTIONS[command], ""]))
         words.insert(draw(st.integers(0, len(words))) if not flag else len(words), flag or draw(WORDS))
