@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PowerTransformer
 from sklearn.svm import SVC
 
-from medbench.models import power_transform
+from medbench.models import neighbours, power_transform
 from medbench.protocols import _features as features
 from medbench.protocols import knn, linear, svm_logreg
 from medbench.protocols.knn import KNN
@@ -268,7 +268,8 @@ def test_the_order_of_equal_images_decides_nothing():
 
 def test_similarities_that_rounding_tells_apart_are_one():
     similarity = torch.tensor([[0.9, 0.9 - 1e-12, 0.1]], dtype=torch.float64)
-    share, heard = next(knn.vote(similarity, [1], torch.eye(3, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64)))
+    own = torch.eye(3, dtype=torch.float64)
+    share, heard = next(knn.votes(*neighbours.nearest(similarity, own, 1), [1], own, torch.ones(3, 1, dtype=torch.float64)))
     assert share.tolist() == [pytest.approx([0.5, 0.5, 0])] and heard.item() == pytest.approx(2)
 
 
@@ -388,7 +389,7 @@ def test_scores_depend_on_neither_the_other_images_nor_the_other_draws_and_repea
     again = _scores(protocol, train, train.features, draws[1])
     np.testing.assert_array_equal(again.probabilities, second["a"].probabilities)
     assert again.chosen == second["a"].chosen and again.extra == second["a"].extra
-    monkeypatch.setattr(features, "BLOCK_VALUES", 200)
+    monkeypatch.setattr(features, "BLOCK_VALUES", {"cpu": 200})
     blocked = _scores(protocol, train, train.features, draws[1])
     np.testing.assert_allclose(blocked.probabilities, again.probabilities, atol=1e-6)
     assert blocked.chosen == pytest.approx(again.chosen) if protocol is not KNN else blocked.chosen["k"] == again.chosen["k"]

@@ -146,7 +146,7 @@ def test_what_several_processes_pretrained_is_not_taken_for_what_one_would(
     monkeypatch.setattr(pretrain, "pretrain", lambda *args, **options: trainings.append(options["folder"]) or train(*args, **options))
     alone = ("pretrain", "--task", f"folder:{bagged}", "--size", "32", "--method", "simclr", "--out", str(tmp_path / "alone"))
     with monkeypatch.context() as patch:
-        patch.setattr(process_group, "join", lambda device: ("cpu", 0, 2))
+        patch.setattr(process_group, "join", lambda device: process_group.ProcessGroup("cpu", 0, 2))
         assert medbench(*alone) == 0
         assert medbench(*alone) == 0
     assert len(trainings) == 1

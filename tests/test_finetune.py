@@ -206,7 +206,8 @@ def test_the_head_is_clipped_too(tmp_path: Path) -> None:
         work = loop.FineTuning(train, NETWORK, recipe, everything, everything[:0], 0, tmp_path, finetune.linear_layer)
         with torch.random.fork_rng(devices=[]):
             net = work.start()
-            work._step(net, loop.optimiser_of(net, recipe, 1e-4), loop.State(), 1e-4, 10)
+            index = work.order.rows(0)
+            work._step(net, loop.optimiser_of(net, recipe, 1e-4), loop.State(), 1e-4, 10, index, next(work.pixels.ahead([index])))
         steepness.append(float(torch.cat([parameter.grad.flatten() for parameter in net.head.parameters()]).norm()))
     assert steepness[1] < 1e-3 * steepness[0]
 

@@ -337,7 +337,7 @@ def test_parts_of_any_size_and_order_give_the_same_in_batches_and_in_turn(monkey
     parts = [order[:size] for size in (50, 9, 48, 14, 52, 10, 60)]  # below and above the 15 features
     penalties = torch.tensor([0.01, 1.0], dtype=torch.float64)
     together = logistic.fit(features, target, penalties, parts)
-    monkeypatch.setattr(logistic.fitting, "BATCH_BYTES", 1)
+    monkeypatch.setattr(logistic.fitting, "BATCH_BYTES", {"cpu": 1})
     in_turn = logistic.fit(features, target, penalties, parts)
     torch.testing.assert_close(in_turn.weight, together.weight, atol=1e-4, rtol=0)
     for b, part in enumerate(parts):

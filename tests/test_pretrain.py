@@ -565,9 +565,12 @@ def test_surroundings_that_are_none_of_torchruns_are_told(given: dict[str, str],
 def test_each_process_binds_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **options: given.update(backend=backend, **options))
-    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "rendezvous", lambda where: iter([(torch.distributed.HashStore(), 1, 2)]))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: given.update(bound=device))
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
-    assert process_group.join("cuda") == ("cuda:1", 1, 2)
-    assert given == {"backend": "nccl", "device_id": torch.device("cuda:1")}
+    group = process_group.join("cuda")
+    assert (group.device, group.rank, group.size) == ("cuda:1", 1, 2)
+    assert isinstance(given.pop("store"), torch.distributed.PrefixStore)
+    assert given == {"backend": "nccl", "device_id": torch.device("cuda:1"), "bound": "cuda:1", "rank": 1, "world_size": 2}

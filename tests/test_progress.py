@@ -113,9 +113,9 @@ def test_a_listener_is_one_thread_s_own_unless_it_is_carried_along() -> None:
 
 def test_what_reads_ahead_in_a_thread_is_heard() -> None:
     class Rows:
-        def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-            report_progress("reading an archive", int(rows[-1]) + 1, 4, "rows")
-            return np.zeros((len(rows), 2, 2, 3), np.uint8)
+        def __getitem__(self, rows: slice) -> np.ndarray:
+            report_progress("reading an archive", rows.stop, 4, "rows")
+            return np.zeros((rows.stop - rows.start, 2, 2, 3), np.uint8)
 
     heard: list[Progress] = []
     with listening(heard.append):

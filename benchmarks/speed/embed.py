@@ -2,6 +2,7 @@
 
     uv run python benchmarks/speed/embed.py            # 10,000 drawn JPEGs, the default encoder at 112 px
     uv run python benchmarks/speed/embed.py --quick    # 2,000
+    uv run python benchmarks/speed/embed.py --bare --encoder resnet50 --size 224 --precision bf16 --images 20000    # embedding alone, of random pixels
 
 Expected: embedding from the pack at 0.9 of the bare forward pass or more (same encoder, batch and threads, measured in turns); packing, with its syncs,
 at about 0.75 of a loop over Pillow, on all cores; anonymous memory the same for four times as many images.
@@ -17,13 +18,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import options
+import torch
 from PIL import Image
 
 from medbench import images
-from medbench.models import encoders, features, weights
+from medbench.models import features
+from medbench.system.precision import autocast, products
 
 SIZE = 112
 
@@ -59,35 +64,50 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def bare_forward(net: object, batch: object, times: int) -> None:
-    import torch
-
-    with torch.inference_mode():
+def bare_forward(net: torch.nn.Module, batch: torch.Tensor, times: int, device: str, precision: str) -> None:
+    with torch.inference_mode(), products(precision), autocast(device, precision):
         for _ in range(times):
-            net(batch).float().cpu().numpy()  # type: ignore[operator]
+            out = net(batch).float()
+        out.cpu()
 
 
-def embedding_ratio(pack: images.Pack, n: int) -> None:
-    """Images a second from the pack over images a second of the bare forward pass, in five turns of each."""
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = encoders.encoder(encoders.EMBEDDED, SIZE)
-    net = weights.build_encoder(encoder, weights.supervised(encoder, Path(tempfile.gettempdir())), 0)
+def embedding_ratio(pack: images.Pixels, n: int, asked: argparse.Namespace) -> tuple[float, float]:
+    """Images a second from the pack, and over images a second of the bare forward pass in the same precision: medians of five turns of each."""
+    device, precision = asked.device, asked.precision
+    encoder, build = options.encoder_of(asked)
+    net = build()
     index = np.arange(n // features.BATCH * features.BATCH)
     batch = next(images.batches(pack, index, features.BATCH, device, encoder.mean, encoder.std))
-    run = lambda: [len(values) for values in features.forward(net, pack, index, encoder, device, "fp32")]
+    run = lambda: [len(values) for values in features.forward(net, pack, index, encoder, device, precision)]
     run()
     ratios, rates = [], []
     for _ in range(5):
-        bare = seconds(lambda: bare_forward(net, batch, len(index) // features.BATCH))
-        ours = seconds(run)
+        bare = options.seconds(lambda: bare_forward(net, batch, len(index) // features.BATCH, device, precision), device)
+        ours = options.seconds(run, device)
         ratios.append(bare / ours)
         rates.append(len(index) / ours)
     middle, rate = statistics.median(ratios), statistics.median(rates)
-    print(
-        f"embedding, {device}: {rate:.0f} images/s; over the bare forward pass {middle:.3f} (from {min(ratios):.3f} to {max(ratios):.3f})"
-    )
+    about = f"embedding, {asked.encoder}@{asked.size} {precision}, {device}: {rate:.0f} images/s"
+    print(f"{about}; over the bare forward pass {middle:.3f} (from {min(ratios):.3f} to {max(ratios):.3f})", flush=True)
+    return rate, middle
+
+
+@dataclass(frozen=True, eq=False)
+class RandomPixels:
+    """n images on the disk, in the machine's page cache, which are read as a pack is."""
+
+    array: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+
+def random_pixels(folder: Path, n: int, size: int) -> RandomPixels:
+    out = np.lib.format.open_memmap(folder / f"{size}.npy", "w+", np.uint8, (n, size, size, 3))
+    block = np.random.default_rng(0).integers(0, 255, (256, size, size, 3), np.uint8)
+    for start in range(0, n, 256):
+        out[start : start + 256] = block[: len(out[start : start + 256])]
+    return RandomPixels(out)
 
 
 def squeezed(file: Path) -> np.ndarray:
@@ -121,16 +141,22 @@ def _memory(arguments: tuple[list[Path], Path, int]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options.parser(__doc__, SIZE)
     parser.add_argument("--quick", action="store_true", help="2,000 images instead of 10,000")
-    n = 2_000 if parser.parse_args().quick else 10_000
+    parser.add_argument("--bare", action="store_true", help="embedding alone, of random pixels")
+    parser.add_argument("--images", type=int, default=2_000, help="with --bare")
+    asked = parser.parse_args()
+    n = 2_000 if asked.quick else 10_000
     with tempfile.TemporaryDirectory() as scratch:
+        if asked.bare:
+            embedding_ratio(random_pixels(Path(scratch), asked.images, asked.size), asked.images, asked)
+            return
         folder, cache = Path(scratch, "images"), Path(scratch, "cache")
         for place in (folder, cache, cache / "one"):
             place.mkdir()
         files = make_jpegs(folder, 4 * n)
         pack = packing_ratio(files[:n], cache)
-        embedding_ratio(pack, min(n, 2_000))
+        embedding_ratio(pack, min(n, 2_000), argparse.Namespace(**{**vars(asked), "size": SIZE}))
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
             small, large = pool.map(_memory, [(files, cache, n), (files, cache, 4 * n)])

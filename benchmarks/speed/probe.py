@@ -3,6 +3,7 @@
     python benchmarks/speed/probe.py                                                          # HAM10000, 1280 features, 1, 10, 100 %
     python benchmarks/speed/probe.py --encoder resnet18.tv_in1k --method random --binary      # narrow: 512 features, nevus or not
     python benchmarks/speed/probe.py --labels 1,10 --draws 20,10 --without                    # many draws, medbench alone
+    python benchmarks/speed/probe.py --device cuda                                            # medbench on a GPU: the clock's seconds of both
 
 Features on HAM10000 where MEDBENCH_DATA is set, else on the phantom of `derm` (the first line says which). Both sides get the same draws, folds,
 25 penalties, and one thread each. They take turns, `--rounds` times; medians are told, and the ratio of the medians. Ratios of one run are what
@@ -26,10 +27,11 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import options
 import sklearn
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -59,20 +61,27 @@ class Budget:
         return splits.cross_validation(self.train.labels[draw], self.train.groups[draw], FOLDS, True)
 
 
-def load(labels: str, counts: list[int], encoder: str, method: str, binary: bool) -> tuple[str, dict[str, Budget]]:
+def load(labels: str, counts: list[int], asked: argparse.Namespace) -> tuple[str, dict[str, Budget]]:
     """What the features are, and the budgets."""
     grid = Grid(
-        tasks=("derm",), methods=(method,), encoders=(encoder,), labels=tuple(labels.split(",")), size=64, seeds=max(counts), audit=False
+        tasks=("derm",),
+        methods=(asked.method,),
+        encoders=(asked.encoder,),
+        labels=tuple(labels.split(",")),
+        size=asked.size,
+        seeds=max(counts),
+        precision=asked.precision,
+        audit=False,
     )
     plan = planning.plan(grid)
     unit = plan.units[0]
-    array = prepare.unit_features(plan, unit, "cpu")[0].array
+    array = prepare.unit_features(plan, unit, asked.device)[0].array
     pool, truth = unit.data.pool, unit.data.parts["test"].labels
     given = pool.labels
-    if binary:
+    if asked.binary:
         given, truth = (np.asarray(some == np.bincount(pool.labels).argmax(), int) for some in (given, truth))
     x, images = (np.asarray(array[unit.data.where(part)]) for part in ("train", "test"))
-    train = Train(x, given, pool.groups, "binary" if binary else "multiclass", int(given.max()) + 1)
+    train = Train(x, given, pool.groups, "binary" if asked.binary else "multiclass", int(given.max()) + 1, asked.device)
     drawn: dict[str, list[np.ndarray]] = {}
     for (_, _, budget, _), index in plan.draws.items():
         drawn.setdefault(budget, []).append(index)
@@ -82,7 +91,8 @@ def load(labels: str, counts: list[int], encoder: str, method: str, binary: bool
 
 def by_medbench(budget: Budget) -> list[Scores]:
     train = Train(
-        *(getattr(budget.train, name) for name in ("features", "labels", "groups", "kind", "n_classes")), divided=[True] * len(budget.draws)
+        *(getattr(budget.train, name) for name in ("features", "labels", "groups", "kind", "n_classes", "device")),
+        divided=[True] * len(budget.draws),
     )
     return [scores["test"] for scores in linear.evaluate(train, {"test": budget.images}, budget.draws)]
 
@@ -110,10 +120,11 @@ def _legacy() -> dict[str, Any]:
 
 
 def seconds(work: Callable[[Budget], Any], budget: Budget) -> tuple[float, Any]:
-    """Of the processor, which a neighbour's work moves less than the clock's: both sides have one thread."""
-    start = time.process_time()
+    """Of the processor, which a neighbour's work moves less than the clock's: both sides have one thread. Where one works on a GPU, of the clock."""
+    clock = time.process_time if budget is None or budget.train.device == "cpu" else time.perf_counter
+    start = clock()
     found = work(budget)
-    return time.process_time() - start, found
+    return clock() - start, found
 
 
 def auc(budget: Budget, probabilities: np.ndarray) -> float:
@@ -192,7 +203,7 @@ def report(name: str, budget: Budget, rounds: int, without: bool) -> None:
             took, models = seconds(by_scikit_learn, budget)
             others.append(took)
     ours = statistics.median(own)
-    count = operations(budget)
+    count = operations(replace(budget, train=replace(budget.train, device="cpu")))
     floor = count / rate()
     print(f"\n== {name}: {len(budget.draws)} draw(s) of about {len(budget.draws[0])} images, {rounds} round(s)")
     print(
@@ -213,8 +224,7 @@ def report(name: str, budget: Budget, rounds: int, without: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time the linear probe against LogisticRegressionCV, one thread each.")
-    parser.add_argument("--encoder", default="tf_efficientnet_lite0")
+    parser = options.parser("Time the linear probe against LogisticRegressionCV, one thread each.", 64)
     parser.add_argument("--method", default="supervised")
     parser.add_argument("--labels", default="1,10,100")
     parser.add_argument("--draws", default="5,5,1", help="of each budget")
@@ -223,7 +233,7 @@ def main() -> None:
     parser.add_argument("--without", action="store_true", help="medbench alone")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    name, budgets = load(asked.labels, [int(n) for n in asked.draws.split(",")], asked.encoder, asked.method, asked.binary)
+    name, budgets = load(asked.labels, [int(n) for n in asked.draws.split(",")], asked)
     one = next(iter(budgets.values()))
     print(f"{name}: {one.images.shape[1]} features, {one.train.n_classes} classes, {len(one.images)} test images")
     print(f"torch {torch.__version__}, scikit-learn {sklearn.__version__}, one thread each")

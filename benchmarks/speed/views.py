@@ -1,6 +1,7 @@
 """Views a second: medbench's against kornia's on the same batch with the same operations, and against lightly's transforms of PIL images.
 
     uv run --with kornia --with lightly python benchmarks/speed/views.py
+    uv run python benchmarks/speed/views.py --device cuda --size 224    # of one size, on a GPU; who is not installed is left out
 
 SimCLR's views at 64 and 112 pixels, one thread and two, measured in turns in one run: the ratios are the figures to compare between
 machines. kornia's `AugmentationSequential` has the same operations and probabilities; it crops without antialiasing and jitters in one order
@@ -13,18 +14,16 @@ against kornia's 31 (two runs on a virtual x86-64 server with two cores that had
 
 from __future__ import annotations
 
-import argparse
+import importlib.util
 import platform
 import statistics
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
-import kornia.augmentation as K
 import numpy as np
+import options
 import torch
-from lightly.transforms.simclr_transform import SimCLRViewTransform
 from PIL import Image
 
 from medbench.images import augment as views
@@ -36,6 +35,8 @@ BICUBIC = replace(BILINEAR, interpolation="bicubic")
 
 
 def by_kornia(crop: Crop, size: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    import kornia.augmentation as K
+
     kernel = int(crop.blur_kernel * size) // 2 * 2 + 1
     augment = K.AugmentationSequential(
         K.RandomResizedCrop((size, size), crop.scale, crop.ratio, cropping_mode="resample"),
@@ -54,20 +55,21 @@ def by_medbench(crop: Crop, size: int) -> Callable[[torch.Tensor], torch.Tensor]
 
 
 def by_lightly(crop: Crop, size: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    from lightly.transforms.simclr_transform import SimCLRViewTransform
+
     transform = SimCLRViewTransform(size, normalize={"mean": list(MEAN), "std": list(STD)})
     return lambda images: torch.stack([transform(Image.fromarray(image)) for image in images.numpy()])
 
 
 def in_turns(ways: dict[str, Callable[[torch.Tensor], torch.Tensor]], images: torch.Tensor, repeats: int) -> dict[str, float]:
     """Views a second of each, the median over repeats in which all have their turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    taken: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):
         for name, way in ways.items():
-            start = time.perf_counter()
-            way(images)
+            spent = options.seconds(lambda way=way: way(images), str(images.device))
             if repeat:  # the first only warms up
-                seconds[name].append(time.perf_counter() - start)
-    return {name: len(images) / statistics.median(times) for name, times in seconds.items()}
+                taken[name].append(spent)
+    return {name: len(images) / statistics.median(times) for name, times in taken.items()}
 
 
 def from_pillow(way: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, size: int) -> float:
@@ -78,19 +80,21 @@ def from_pillow(way: Callable[[torch.Tensor], torch.Tensor], images: torch.Tenso
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Compare views a second with kornia and lightly.")
+    parser = options.parser("Compare views a second with kornia and lightly.", 0)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=15)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
+    makers = {"medbench": by_medbench, **({"kornia": by_kornia} if importlib.util.find_spec("kornia") else {})}
     print(f"{platform.machine()} {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}, batch {asked.batch}")
     print(f"{'pixels':>6} {'threads':>7} {'medbench':>9} {'bicubic':>9} {'kornia':>9} {'lightly':>9}  medbench / kornia, / lightly")
-    for size in (64, 112):
-        images = torch.randint(0, 256, (asked.batch, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-        for threads in (1, 2):
+    for size in (asked.size,) if asked.size else (64, 112):
+        shape = (asked.batch, size, size, 3)
+        images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).to(asked.device)
+        for threads in (1, 2) if asked.device == "cpu" else (1,):
             torch.set_num_threads(threads)
-            ways = {"medbench": by_medbench(BILINEAR, size), "bicubic": by_medbench(BICUBIC, size), "kornia": by_kornia(BILINEAR, size)}
-            if threads == 1:
+            ways = {name: make(BILINEAR, size) for name, make in makers.items()} | {"bicubic": by_medbench(BICUBIC, size)}
+            if threads == 1 and asked.device == "cpu" and importlib.util.find_spec("lightly"):
                 ways["lightly"] = by_lightly(BILINEAR, size)
             speed = in_turns(ways, images, asked.repeats)
             shown = "".join(
@@ -99,10 +103,9 @@ def main() -> None:
             ratios = ", ".join(f"{speed['medbench'] / speed[name]:.1f}" for name in ("kornia", "lightly") if name in speed)
             print(f"{size:6} {threads:7}{shown}  {ratios}")
     still = Crop(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter_p=0.0, interpolation="bilinear")
-    for name, make in (("medbench", by_medbench), ("kornia", by_kornia)):
-        print(
-            f"{name}: {from_pillow(make(still, size // 2), images, size // 2):.2f} grey levels from Pillow's resize to half the size, on noise"
-        )
+    for name, make in makers.items():
+        far = from_pillow(make(still, size // 2), images.cpu(), size // 2)
+        print(f"{name}: {far:.2f} grey levels from Pillow's resize to half the size, on noise")
 
 
 if __name__ == "__main__":

@@ -70,6 +70,17 @@ class TaskData:
         train = images.pixel_ingredients(self.hashes[self.where("train")])
         return {part: train | images.pixel_ingredients(self.hashes[self.where(part)]) for part in self.parts}
 
+    def pack_key(self, size: int, interpolation: str) -> str:
+        """`images.pack_key` of all images: of a million the list alone is 67 MB of text, and each look for features asks."""
+        form = size, interpolation
+        if form not in self._pack_keys:
+            self._pack_keys[form] = images.pack_key(self.hashes, size, interpolation)
+        return self._pack_keys[form]
+
+    @cached_property
+    def _pack_keys(self) -> dict[tuple[int, str], str]:
+        return {}
+
     @cached_property
     def digests(self) -> dict[str, dict[str, Any]]:
         """Summarise each part, and `all` of them.

@@ -1,21 +1,24 @@
-"""Rows of a pack -> normalised batches on the device, read ahead by one thread."""
+"""Rows of a pack -> batches on the device, read ahead in threads; a GPU gets them on a stream of their own, and is never waited for."""
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medbench.images.packing import Pixels
 from medbench.system.progress_listener import heard_in_threads
+from medbench.system.row_checksums import rows_into
+from medbench.system.transfer import SideStream
 
 if TYPE_CHECKING:
     import torch
 
-_AHEAD = 2  # batches that wait, ready, while the encoder works
+_AHEAD = 2  # batches that wait, ready or being read, while the encoder works
+_READERS = 2  # threads that read for a GPU, which takes 20,000 images a second; a CPU has no more than one to spare
 
 
 def batches(
@@ -36,22 +39,60 @@ def batches(
     import torch
 
     target = torch.device(device)
-    ready: queue.Queue[torch.Tensor | BaseException | None] = queue.Queue(_AHEAD)
-    stop = threading.Event()
-    args = (pack.array, np.asarray(index), batch_size, target.type == "cuda", ready, stop)
-    reader = threading.Thread(target=heard_in_threads(_read_ahead), args=args, daemon=True)
-    reader.start()
     # x / 255 / std - mean / std with one multiplication and one addition a value
     scale = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=target)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32, device=target)
-    try:
-        while (block := ready.get()) is not None:
-            if isinstance(block, BaseException):
-                raise block
-            yield normalise(block.to(target, non_blocking=True), scale, shift, dtype or torch.float32)
-    finally:
-        stop.set()
-        reader.join()
+    for block in blocks(pack.array, index, batch_size, target):
+        yield normalise(block, scale, shift, dtype or torch.float32)
+
+
+def blocks(array: Any, index: np.ndarray, batch_size: int, device: torch.device) -> Iterator[torch.Tensor]:
+    """Yield (B, S, S, 3) uint8 on the device: the rows of `array` at `index` (n,) int, in that order, batch after batch."""
+    index = np.asarray(index)
+    return parts_ahead(array, (index[start : start + batch_size] for start in range(0, len(index), batch_size)), device)
+
+
+def parts_ahead(array: Any, wanted: Iterable[np.ndarray], device: torch.device) -> Iterator[torch.Tensor]:
+    """Yield (B, S, S, 3) uint8 on the device for each of the indices (B,) that are wanted, which are asked for a little ahead."""
+    gpu, parts = device.type == "cuda", iter(wanted)
+    ahead = _AHEAD * _READERS if gpu else _AHEAD
+    side = SideStream(device)
+    read = heard_in_threads(rows_read)
+    reading: deque[Future[torch.Tensor]] = deque()
+    with ThreadPoolExecutor(_READERS if gpu else 1, "medbench reader") as threads:
+        try:
+            while True:
+                while len(reading) + len(side) <= ahead and (part := next(parts, None)) is not None:
+                    reading.append(threads.submit(read, array, part, gpu))
+                if not reading and not side:
+                    return
+                # on its way while the device works on the batch before; but what is not read yet is waited for by nobody that has work
+                while reading and (not side or (len(side) < 2 and reading[0].done())):
+                    side.send(reading.popleft().result())
+                yield side.receive()
+        finally:
+            for waiting in reading:
+                waiting.cancel()
+
+
+def rows_read(array: Any, index: np.ndarray, pin: bool) -> torch.Tensor:
+    """(B, S, S, 3) uint8: a copy of the rows at `index`, in pinned memory if asked for: the one copy that is made."""
+    import torch
+
+    if not pin:
+        run = _as_range(index)
+        found = array[index] if run is None else np.array(array[run])
+        return torch.from_numpy(found if len(found) == len(index) else array[index])  # a slice hides what lies beyond the end
+    block = torch.empty((len(index), *array.shape[1:]), dtype=torch.uint8, pin_memory=True)
+    rows_into(array, index, block.numpy())
+    return block
+
+
+def _as_range(index: np.ndarray) -> slice | None:
+    """The rows as a slice, where they follow one another: it is read without a list of places."""
+    if len(index) and index[0] >= 0 and int(index[-1]) - int(index[0]) == len(index) - 1 and (np.diff(index) == 1).all():
+        return slice(int(index[0]), int(index[-1]) + 1)
+    return None
 
 
 def normalise(block: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -60,34 +101,3 @@ def normalise(block: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, dty
     # whole image rows as the last axis: three values a pixel would leave the processor's vector units idle
     rows = block.reshape(b, height, width * 3).float()
     return rows.mul_(scale.repeat(width)).add_(shift.repeat(width)).view(b, height, width, 3).permute(0, 3, 1, 2).to(dtype)
-
-
-def _read_ahead(
-    array: np.ndarray,
-    index: np.ndarray,
-    batch_size: int,
-    pin: bool,
-    ready: queue.Queue[torch.Tensor | BaseException | None],
-    stop: threading.Event,
-) -> None:
-    import torch
-
-    try:
-        for start in range(0, len(index), batch_size):
-            block = torch.from_numpy(array[index[start : start + batch_size]])
-            if not _put(ready, block.pin_memory() if pin else block, stop):
-                return
-        _put(ready, None, stop)
-    except BaseException as error:  # whatever it is, the consumer must hear of it
-        _put(ready, error, stop)
-
-
-def _put(ready: queue.Queue[torch.Tensor | BaseException | None], item: torch.Tensor | BaseException | None, stop: threading.Event) -> bool:
-    """Put an item into the queue; return False where the consumer has gone."""
-    while not stop.is_set():
-        try:
-            ready.put(item, timeout=0.1)
-            return True
-        except queue.Full:
-            continue
-    return False

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from medbench.system.row_checksums import rows_into
+
 
 class JoinedRows:
     """Some rows of each of several packs (N, S, S, 3) uint8, one pack after another.
@@ -18,6 +20,19 @@ class JoinedRows:
         self.packs = [pack for pack, _ in parts]
         self.rows = np.concatenate([index for _, index in parts])
         self.whose = np.repeat(np.arange(len(parts)), [len(index) for _, index in parts])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of one array."""
+        return (len(self), *self.packs[0].shape[1:])
+
+    def into(self, index: np.ndarray, out: np.ndarray) -> None:
+        """Copy the rows at `index` (n,) int, once where all lie in one pack."""
+        rows, whose = self.rows[index], self.whose[index]
+        if len(whose) and (whose == whose[0]).all():
+            rows_into(self.packs[whose[0]], rows, out)
+        else:
+            out[:] = self[index]
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -24,13 +24,12 @@ def simclr(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
     """NT-Xent over a two-layer head. The head is REMEDIS's: D - D - 128, batch norm after both; lightly's own default has 2048 in the middle."""
     import math
 
-    from lightly.loss import NTXentLoss
     from lightly.models.modules.heads import SimCLRProjectionHead
 
+    from medbench.models.pretrain.contrastive import nt_xent
     from medbench.models.pretrain.objective import Objective, embed
 
     head = SimCLRProjectionHead(dim, dim, recipe.hyper["width"], batch_norm=recipe.hyper["head_norm"])
-    loss = NTXentLoss(recipe.hyper["temperature"], gather_distributed=True)
 
     def project(views: Sequence[torch.Tensor], position: Position) -> list[torch.Tensor]:
         return list(head(embed(backbone, views)).chunk(2))
@@ -38,7 +37,7 @@ def simclr(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
     return Objective(
         {"backbone": backbone, "head": head},
         project,
-        lambda outputs, position: loss(*outputs),
+        lambda outputs, position: nt_xent(outputs[0], outputs[1], recipe.hyper["temperature"]),
         chance=lambda batch: math.log(2 * batch - 1),
     )
 

@@ -20,23 +20,28 @@ if TYPE_CHECKING:
 
 def vicreg(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
     """Invariance, variance and covariance over an expander of three layers. Constant outputs cost the variance term alone."""
-    from lightly.loss import VICRegLoss
+    from lightly.loss.vicreg_loss import invariance_loss, variance_loss
 
+    from medbench.models.pretrain.contrastive import off_diagonal_square
     from medbench.models.pretrain.heads import mlp
     from medbench.models.pretrain.objective import Objective, each_view, whole_batch
 
     hyper = recipe.hyper
     head = mlp([dim, hyper["hidden"], hyper["hidden"], hyper["width"]])
-    loss = VICRegLoss(hyper["invariance"], hyper["variance"], hyper["covariance"])
+    eps = 1e-4  # lightly's, of the variance
 
     def project(views: Sequence[torch.Tensor], position: Position) -> list[torch.Tensor]:
         return each_view(backbone, head, views)
 
     def criterion(outputs: list[torch.Tensor], position: Position) -> torch.Tensor:
-        value: torch.Tensor = loss(*map(whole_batch, outputs))
+        first, second = map(whole_batch, outputs)
+        alike: torch.Tensor = invariance_loss(x=first, y=second)
+        varied = 0.5 * (variance_loss(x=first, eps=eps) + variance_loss(x=second, eps=eps))
+        apart = off_diagonal_square(first) + off_diagonal_square(second)
+        value: torch.Tensor = hyper["invariance"] * alike + hyper["variance"] * varied + hyper["covariance"] * apart
         return value
 
-    constant = hyper["variance"] * (1 - loss.eps**0.5)
+    constant = hyper["variance"] * (1 - eps**0.5)
     return Objective({"backbone": backbone, "head": head}, project, criterion, chance=lambda batch: constant)
 
 

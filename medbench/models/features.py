@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import images
-from medbench.models.encoder_checks import check_unchanged, check_vectors, tensor_digests
+from medbench.models.encoder_checks import check_unchanged, tensor_digests
 from medbench.models.user_encoder import BESIDE
 from medbench.schema import Encoder, Method, UserError, Weights, checked, fingerprint, parsed
 from medbench.schema.ingredients import raised
@@ -27,6 +27,8 @@ from medbench.system.row_checksums import DamagedArray, RowChecksums, crc32, rec
 
 if TYPE_CHECKING:
     import torch
+
+    from medbench.models.forward_pass import Division
 
 EMBEDDING = 1  # an ingredient, see `schema.ingredients`; raise it with every change of a feature, of BATCH, too
 log = logging.getLogger("medbench")
@@ -182,14 +184,17 @@ def _compute(
 ) -> None:
     total = len(pack)
     file, counter = folder / "features.npy", folder / "done.json"
+    from medbench.models.forward_pass import Division
+
     done, seconds, out = _resume(file, counter, total)
+    division = Division()
     crc = crc32(out[:done]) if out is not None else 0
     counted_rows = done
     checks, before = _checks(pack, net, encoder), tensor_digests(net)
     start = time.perf_counter() - seconds
     counted, counting = start, 0.0  # when, and how long it took
     report_progress(stage, done, total, "images")
-    for values in forward(net, pack, np.arange(done, total), encoder, device, precision):
+    for values in forward(net, pack, np.arange(done, total), encoder, device, precision, division):
         if out is None:
             images.check_space(folder, total * values.shape[1] * 4)
             out = np.lib.format.open_memmap(file, "w+", np.float32, (total, values.shape[1]))
@@ -216,7 +221,8 @@ def _compute(
     about = {"seconds": seconds, "images_per_second": total / seconds, "encoder": encoder.name, "size": encoder.size}
     checks["features"] = sketch(out)
     sums = RowChecksums.of(out).to_json()
-    atomic_write.record(folder / "about.json", {**about, "made_with": machine(device), "checks": checks, "checksums": sums})
+    made_with = {**machine(device), **({"images_at_a_time": division.largest} if division.largest else {})}
+    atomic_write.record(folder / "about.json", {**about, "made_with": made_with, "checks": checks, "checksums": sums})
     counter.unlink(missing_ok=True)
 
 
@@ -284,25 +290,19 @@ def _checks(pack: images.Pixels, net: torch.nn.Module, encoder: Encoder) -> dict
 
 
 def forward(
-    net: torch.nn.Module, pack: images.Pixels, index: np.ndarray, encoder: Encoder, device: str, precision: str
+    net: torch.nn.Module,
+    pack: images.Pixels,
+    index: np.ndarray,
+    encoder: Encoder,
+    device: str,
+    precision: str,
+    division: Division | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield (B, D) float32 arrays of features, batch after batch, at the encoder's own forward speed."""
-    import torch
+    """Yield (B, D) float32 arrays of features, batch after batch, at the encoder's own forward speed. division: what batches were divided in, is noted."""
+    from medbench.models import forward_pass
 
-    net = net.to(device).to(memory_format=torch.channels_last).requires_grad_(False)
-    pending: torch.Tensor | None = None
-    with torch.inference_mode(), products(precision), autocast(device, precision):
-        for batch in images.batches(pack, index, BATCH, device, encoder.mean, encoder.std):
-            out = net(batch)
-            check_vectors(out, len(batch), encoder)
-            values = out.detach().to(torch.float32, copy=True)  # a function may give the same memory again
-            if pending is not None and pending.shape[1] != values.shape[1]:
-                raise UserError(f"{encoder.name} gives images vectors of {pending.shape[1]} and of {values.shape[1]} values.")
-            if pending is not None:  # fetched one batch late, so that the device never waits for the host
-                yield pending.cpu().numpy()
-            pending = values
-        if pending is not None:
-            yield pending.cpu().numpy()
+    batches = images.batches(pack, index, BATCH, device, encoder.mean, encoder.std)
+    return forward_pass.encoded(net, batches, encoder, device, precision, division or forward_pass.Division())
 
 
 def _resume(file: Path, counter: Path, total: int) -> tuple[int, float, np.memmap[Any, Any] | None]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from medbench.protocols import linear
-from medbench.protocols._features import BLOCK_VALUES, MAX_FOLDS, check_finite
+from medbench.protocols._features import BLOCK_VALUES, MAX_FOLDS, check_finite, sent
 from medbench.protocols._networks import CONSTANT, batches, class_probabilities, layer_drawn, layer_of, standardiser
 from medbench.schema import KINDS, Bags, HeldOut, Kind, Protocol, Scores, Train
 
@@ -250,7 +250,7 @@ def _padded(index: Sequence[torch.Tensor], device: torch.device) -> tuple[torch.
     most = max(map(len, index))
     whole = torch.stack([torch.cat([row, row[:1].expand(most - len(row))]) for row in index])
     there = torch.arange(most)[None] < torch.tensor([[len(row)] for row in index])
-    return whole.to(device), there.to(device)
+    return sent(whole, device), sent(there, device)
 
 
 def _cases(bags: Bags, standardised: Callable[[np.ndarray], torch.Tensor], device: str) -> _Cases:
@@ -274,7 +274,7 @@ def _logits(training: _Training, cases: _Cases, n_classes: int) -> torch.Tensor:
     import torch
 
     logits = torch.empty(len(cases.table), n_classes, dtype=torch.float64)
-    step = max(1, BLOCK_VALUES // (cases.table.shape[1] * cases.images.shape[1]))
+    step = max(1, BLOCK_VALUES[cases.images.device.type] // (cases.table.shape[1] * cases.images.shape[1]))
     with torch.no_grad():
         for start in range(0, len(logits), step):
             which = torch.arange(start, min(start + step, len(logits)))

@@ -35,12 +35,14 @@ if TYPE_CHECKING:
 TEMPERATURE = 0.07
 NEIGHBOURS = (1, 2, 5, 10, 20, 50, 100, 200)
 FIXED_NEIGHBOURS = 20  # "usually working the best": eval_knn.py
-TIE = 1e-9  # similarities this close are one; also log-losses
+TIE = 1e-9  # of log-losses, and in `models.neighbours` of similarities: this close they are one
 
 
 def knn(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
     """Scores of every target, draw after draw. See `Protocol`. Raises UserError on features that are not finite."""
     import numpy as np
+
+    from medbench.models import neighbours
 
     check_finite({"training": train.features, **targets})
     for draw, divided in zip(draws, train.divided or [None] * len(draws), strict=True):
@@ -51,9 +53,9 @@ def knn(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndar
         scores = {}
         for name, features in targets.items():
             shares = np.empty((len(features), values.shape[1]))
-            for rows in blocks(len(features), max(images.shape)):
-                similarity = _normalised(features[rows], train.device) @ images.T
-                shares[rows] = next(vote(similarity, [k], values, known))[0].cpu().numpy()
+            for rows in blocks(len(features), max(images.shape), train.device):
+                near, who = neighbours.nearest(_normalised(features[rows], train.device), images, k)
+                shares[rows] = next(votes(near, who, [k], values, known))[0].cpu().numpy()
             decisions = (shares >= 0.5).astype(np.int64) if labels.ndim == 2 else shares.argmax(1)
             scores[name] = Scores(shares.astype(np.float32), decisions, chosen, held_out=held_out)
         yield scores
@@ -70,12 +72,13 @@ def choose_k(
     """Choose k inside the labelled subset.
 
     Returns k, how it was chosen, and the shares of votes of the held-out images at it. images (n,
-    D) float64 of length 1; values and known as `vote` takes them; divided: see
+    D) float64 of length 1; values and known as `votes` takes them; divided: see
     `splits.held_out_fold`.
     """
     import numpy as np
     import torch
 
+    from medbench.models import neighbours
     from medbench.stats import splits
 
     held = splits.held_out_fold(labels, groups, MAX_FOLDS, divided)
@@ -89,12 +92,11 @@ def choose_k(
     outcomes = int(values.any(0).sum()) if exclusive else 2
     losses = torch.zeros(len(ks), dtype=torch.float64, device=images.device)
     shares = np.empty((len(ks), len(out), values.shape[1]), np.float32)
-    for block in blocks(len(out), max(images.shape)):
+    for block in blocks(len(out), max(images.shape), str(images.device)):
         rows = asked[block]
-        similarity = images[rows] @ images.T
-        similarity.masked_fill_(fold[rows, None] == fold, -torch.inf)
+        near, who = neighbours.nearest(images[rows], images, max(ks), fold[rows, None] == fold)
         yes, no = values[rows], (known - values)[rows]
-        for i, (share, heard) in enumerate(vote(similarity, ks, values, known)):
+        for i, (share, heard) in enumerate(votes(near, who, ks, values, known)):
             probability = (heard * share + 1 / outcomes) / (heard + 1)
             loss = -(yes * probability.log()).sum()
             losses[i] += loss if exclusive else loss - (no * (1 - probability).log()).sum()
@@ -106,22 +108,16 @@ def choose_k(
     return ks[best], chosen, HeldOut(out, shares[best])
 
 
-def vote(
-    similarity: torch.Tensor, ks: Sequence[int], values: torch.Tensor, known: torch.Tensor
+def votes(
+    near: torch.Tensor, who: torch.Tensor, ks: Sequence[int], values: torch.Tensor, known: torch.Tensor
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """For each k the shares (B, C) of the votes, and how many were cast, counted in votes of the nearest: (B, C), (B, 1) for exclusive classes.
 
-    similarity (B, n) float64, -inf for who may not vote; values (n, C) 0/1; known (n, C) or (n, 1) 0/1: who has a say on the label.
-    Only the nearest max(ks) are looked at, and who is as near as the last of them: of 7,000 images the others were most of the time.
+    near, who: of `nearest`; values (n, C) 0/1; known (n, C) or (n, 1) 0/1: who has a say on the label.
     """
     import torch
 
     base = (values.sum(0) + 1) / (known.sum(0) + 2)
-    last = max(ks) - 1
-    near, who = similarity.topk(min(last + 2, similarity.shape[1]), dim=1)
-    bound = near[:, last, None] - TIE
-    if bool((near[:, -1:] >= bound).any()):  # more may vote than were looked at
-        near, who = similarity.topk(int((similarity >= bound).sum(1).max()), dim=1)
     weight = (near / TEMPERATURE).exp()
     voting = torch.stack([weight * (near >= near[:, k - 1, None] - TIE) for k in ks], 1)
     for_it, cast = (torch.cat([part @ ballots[voters] for part, voters in _pieces(voting, who, ballots)]) for ballots in (values, known))
@@ -132,7 +128,7 @@ def vote(
 
 def _pieces(voting: torch.Tensor, who: torch.Tensor, ballots: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Both in pieces of some rows, whose gathered ballots fill a block at most."""
-    for rows in blocks(len(who), who.shape[1] * ballots.shape[1]):
+    for rows in blocks(len(who), who.shape[1] * ballots.shape[1], str(who.device)):
         yield voting[rows], who[rows]
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from medbench.protocols._features import MAX_FOLDS, check_finite
+from medbench.protocols._features import MAX_FOLDS, check_finite, on_device
 from medbench.schema import KINDS, HeldOut, Kind, Protocol, Scores, Train
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ TOLERANCE = (
     1e-4  # gradient norm of a cross-validation's members (times min(1, sqrt(penalty))) and of a final fit's first iterations, float32
 )
 FINAL_TOLERANCE = 1e-7  # of the final fit, float64
-FEW, TOGETHER = 256, 5  # draws of at most FEW images are solved TOGETHER: products of a single one are too small to be fast
 MAX_ITERATIONS = 3000  # a cap; the certificate shows a fit that reached it
 CONSTANT = 1e-6  # a feature whose deviation is below this share of its mean is rounding, and set to zero
 
@@ -52,9 +51,10 @@ def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np
     import numpy as np
 
     check_finite({"training": train.features, **targets})
+    places = {name: on_device(images, train.device) for name, images in targets.items()}  # all draws score the same images
     for model, held_out in fitted(train, draws):
         scores = {}
-        for name, images in targets.items():
+        for name, images in places.items():
             probabilities, decisions = model.score(images)
             scores[name] = Scores(probabilities.astype(np.float32), decisions, model.chosen, model.certificate, held_out)
         yield scores
@@ -67,7 +67,7 @@ def fitted(train: Train, draws: Sequence[np.ndarray]) -> Iterator[tuple[Model, H
     """
     import torch
 
-    from medbench.models.logistic import Pool
+    from medbench.models.logistic import FEW, TOGETHER, Pool
 
     check_finite({"training": train.features})
     features = torch.as_tensor(train.features, device=train.device)
@@ -75,22 +75,23 @@ def fitted(train: Train, draws: Sequence[np.ndarray]) -> Iterator[tuple[Model, H
     pool = Pool(features, train.labels, train.groups, train.kind, train.n_classes, basis)
     divided = train.divided or [None] * len(draws)
     parts = [_folds(pool, draw, MAX_FOLDS, asked) for draw, asked in zip(draws, divided, strict=True)]
+    few, together = FEW[features.device.type], TOGETHER[features.device.type]
     solved: dict[int, tuple[Model, HeldOut | None]] = {}
     for i in range(len(draws)):
         if i not in solved:
-            block = _block(i, [j for j in range(i, len(draws)) if j not in solved], draws, parts)
-            full = [*block, *[i] * (TOGETHER - len(block))] if len(draws[i]) <= FEW else block
+            block = [i]
+            if len(draws[i]) <= few:
+                block = _block(i, [j for j in range(i, len(draws)) if j not in solved and len(draws[j]) <= few], draws, parts)[:together]
+            full = [*block, *[i] * (together - len(block))] if len(draws[i]) <= few else block
             found = _learn_block(pool, [draws[j] for j in full], [parts[j] for j in full], PENALTIES, FIXED_PENALTY)
             solved.update(zip(block, found, strict=False))
         yield solved.pop(i)
 
 
 def _block(first: int, left: Sequence[int], draws: Sequence[np.ndarray], parts: Sequence[Folds]) -> list[int]:
-    """Which of the draws that are left are solved with the first: the next ones of its shape."""
-    if len(draws[first]) > FEW:
-        return [first]
+    """Which of the draws that are left can be solved with the first: the next ones of its shape."""
     shape = _shape(draws[first], parts[first])
-    return [i for i in left if len(draws[i]) <= FEW and _shape(draws[i], parts[i]) == shape][:TOGETHER]
+    return [i for i in left if _shape(draws[i], parts[i]) == shape]
 
 
 def _shape(draw: np.ndarray, folds: Folds) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from medbench.protocols._features import blocks, check_finite
+from medbench.protocols._features import blocks, check_finite, sent
 from medbench.protocols._networks import CONSTANT, batches, class_probabilities, layer_drawn, loss_of_labels, standardiser
 from medbench.schema import KINDS, Protocol, Scores, Train
 
@@ -51,7 +51,7 @@ def mlp(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndar
         for name, images in targets.items():
             logits = torch.empty(len(images), train.n_classes, dtype=torch.float64)
             with torch.no_grad():
-                for rows in blocks(len(images), max(images.shape[1], HIDDEN)):
+                for rows in blocks(len(images), max(images.shape[1], HIDDEN), train.device):
                     logits[rows] = network(standardised(images[rows])).double().cpu()
             probabilities = class_probabilities(logits, labels)
             decisions = (probabilities >= 0.5).astype(np.int64) if labels.ndim == 2 else probabilities.argmax(1)
@@ -77,7 +77,7 @@ def _trained(features: torch.Tensor, labels: np.ndarray, n_classes: int, seed: i
     optimiser = torch.optim.AdamW(layers, lr=RATE, weight_decay=DECAY, fused=True)
     for step, rows in enumerate(batches(len(features), BATCH, STEPS, generator)):
         optimiser.param_groups[0]["lr"] = RATE * (1 + math.cos(math.pi * step / STEPS)) / 2
-        shown = rows.to(features.device)
+        shown = sent(rows, features.device)
         optimiser.zero_grad()
         loss = loss_of(network(features[shown]), answers[shown])
         loss.backward()  # type: ignore[no-untyped-call]

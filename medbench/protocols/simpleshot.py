@@ -100,7 +100,7 @@ def _scored(learnt: Sequence[Centroids], features: np.ndarray, shift: np.ndarray
 
     columns = torch.cat([of.columns for of in (*learnt, *[learnt[0]] * (TOGETHER - len(learnt)))], 1)
     logits = [np.empty((len(features), len(of.places))) for of in learnt]
-    for rows in blocks(len(features), max(columns.shape)):
+    for rows in blocks(len(features), max(columns.shape), train.device):
         images = _shifted(features[rows], shift, train.device)
         products = (images @ columns).view(len(images), TOGETHER, -1)
         for i, of in enumerate(learnt):

@@ -25,7 +25,7 @@ from medbench.run.run_log import log_file
 from medbench.run.store import Store
 from medbench.run.units import Unit
 from medbench.schema import DiskError, Grid, PlannedCell, ProgressCallback, Protocol, Row, UserError, told
-from medbench.system import devices
+from medbench.system import devices, memory
 from medbench.system.contained_exit import exits_are_errors
 from medbench.system.precision import products
 from medbench.system.progress_listener import calling, user_callback
@@ -172,6 +172,7 @@ def _attempt(context: RunContext, job: Job, held: dict[str, float], on_row: Call
                 return False
             if prepared:
                 _solve(context, *prepared, on_row)
+            memory.release()  # for the next unit's blocks of other sizes, and for others who use this GPU
     return mine
 
 

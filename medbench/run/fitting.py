@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from medbench.run.store import Store
 from medbench.run.units import Unit
 from medbench.schema import Kind, PlannedCell, Protocol, Row, Scores, Train, fingerprint
 from medbench.stats.row_metrics import row_metrics, uneven
+from medbench.system.ahead import one_ahead
 from medbench.system.precision import kind
 from medbench.system.row_checksums import CheckedRows
 
@@ -119,11 +120,19 @@ def fit_and_score(
     evaluate = fused or protocol.evaluate
     log.info("solving %s for %d draws of %s, each scored on %s", protocol.name, len(todo), unit.name, ", ".join(shown))
     draws = [context.plan.draw(fit.first.cell) for fit in todo]
-    start = time.perf_counter()
     sets = {name: (one.images, one.target.examples) for name, one in shown.items()}
-    found = answered(evaluate, train, sets, draws, unit.data.examples["train"], judges_cases=protocol.cases)
-    for fit, answer in zip(todo, found, strict=True):
-        yield fit, _rows(solving, fit, answer, start)
+    answers = _timed(answered(evaluate, train, sets, draws, unit.data.examples["train"], judges_cases=protocol.cases))
+    if context.device != "cpu" and not pixels:  # a GPU works on the next draw while this one is scored
+        answers = one_ahead(answers)
+    for fit, (answer, seconds) in zip(todo, answers, strict=True):
+        yield fit, _rows(solving, fit, answer, time.perf_counter() - seconds)
+
+
+def _timed(answers: Iterable[Mapping[str, Scores]]) -> Iterator[tuple[Mapping[str, Scores], float]]:
+    """Each with the seconds that it took."""
+    start = time.perf_counter()
+    for answer in answers:
+        yield answer, time.perf_counter() - start
         start = time.perf_counter()
 
 

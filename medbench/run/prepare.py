@@ -61,7 +61,7 @@ def trained(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Unit:
     data, encoder, start = unit.data, unit.encoder, unit.start
     assert start is not None, "a pretraining starts somewhere"
     folder = pretrained_folder(plan, unit, device, processes)
-    if not archive_is_whole(folder / "weights.pth", "pretraining again"):
+    if not (_shared(folder) if processes > 1 else archive_is_whole(folder / "weights.pth", "pretraining again")):
         log.info("pretraining %s", unit.name)
         pixels, labels = learnt_from(data, encoder, plan.cache_dir)
         bags, groups = data.learnt_from
@@ -100,6 +100,13 @@ def learnt_from(data: TaskData, encoder: Encoder, cache_dir: Path) -> tuple[Any,
         each = np.eye(len(data.task.classes))[labels] if labels.ndim == 1 else labels
         labels = np.concatenate([each, np.full((len(more), each.shape[1]), np.nan)])
     return JoinedRows(parts), labels
+
+
+def _shared(folder: Path) -> bool:
+    """Whether the weights are whole, for all processes: the first one says it."""
+    from medbench.models.pretrain.checkpointing import finished
+
+    return finished(folder)
 
 
 def training_stage(unit: Unit) -> str:
@@ -187,8 +194,8 @@ def have_features(plan: Plan, unit: Unit, device: str, target: EvaluationSet | N
 
 def features_key(unit: Unit, device: str, target: EvaluationSet | None = None) -> str:
     """The cache key of a unit's features; of the target's images, where one is given."""
-    hashes = target.hashes if target is not None and target.elsewhere else unit.data.hashes
-    pack_key = images.pack_key(hashes, unit.encoder.size, unit.encoder.interpolation)
+    form = unit.encoder.size, unit.encoder.interpolation
+    pack_key = images.pack_key(target.hashes, *form) if target is not None and target.elsewhere else unit.data.pack_key(*form)
     if target is not None and target.corruption:
         pack_key = corrupted_pack.corrupted_pack_key(pack_key, target.split.ids.tolist(), *target.corruption)
     if target is not None and target.apart and unit.recipes:

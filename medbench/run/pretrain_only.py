@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from medbench.run.command_line import asking
 from medbench.run.planning import Plan, plan
 from medbench.run.prepare import kept_history, task_pack, trained
 from medbench.run.units import Unit
-from medbench.schema import Grid, UserError, check_writable, registry
+from medbench.schema import Grid, UserError, Weights, check_writable, registry
 from medbench.system import devices, process_group
 from medbench.system.file_names import as_file_name
+from medbench.system.progress_listener import listening
 
 SHOWN = 6  # training images on the sheet of views
+PARENT = Path("runs/pretrain")
 
 
 def alone(grid: Grid, out: Path | None, device: str) -> list[str]:
@@ -27,25 +30,34 @@ def alone(grid: Grid, out: Path | None, device: str) -> list[str]:
     torchrun the processes share every batch.
     Raises UserError.
     """
+    group = process_group.join(devices.resolve(device))
+    with group.watched(), listening(None) if group.rank else nullcontext():  # one of them speaks
+        planned = group.in_turn(lambda: _planned(grid, out))
+        weights = trained(planned, planned.units[-1], group.device, group.size).weights
+        return _shown(grid, planned, weights, out) if group.rank == 0 else []
+
+
+def _planned(grid: Grid, out: Path | None) -> Plan:
+    """Raises UserError where there is nothing to train, or no place for it."""
     method = registry.method(grid.methods[0])
     if method.recipes is None:
         allowed = [entry.name for entry in registry.methods().values() if entry.recipes]
         raise UserError(
             f"Method '{method.name}' trains no encoder.", allowed=allowed, given=method.name, then="medbench pretrain --method simclr"
         )
-    parent = Path("runs/pretrain")
-    check_writable(out or parent / "TASK", "medbench pretrain --out FOLDER", folder=True)
+    check_writable(out or PARENT / "TASK", "medbench pretrain --out FOLDER", folder=True)
     planned = plan(grid)
+    if not planned.units[-1].recipes:
+        raise UserError(f"Source '{grid.source}' takes the official checkpoint as it is.", allowed=["task", "imagenet+task"])
+    return planned
+
+
+def _shown(grid: Grid, planned: Plan, weights: Weights, out: Path | None) -> list[str]:
+    """Copy and draw what was made."""
+    assert weights.file is not None
     unit = planned.units[-1]
     name = as_file_name(unit.method.name)
-    out = out or parent / f"{as_file_name(unit.data.task.name)}-{name}"
-    if not unit.recipes:
-        raise UserError(f"Source '{grid.source}' takes the official checkpoint as it is.", allowed=["task", "imagenet+task"])
-    device, rank, processes = process_group.join(devices.resolve(device))
-    weights = trained(planned, unit, device, processes).weights
-    assert weights.file is not None
-    if rank > 0:
-        return []
+    out = out or PARENT / f"{as_file_name(unit.data.task.name)}-{name}"
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(weights.file, out / f"{name}.pth")
     views_picture(planned, unit, out / "views.png")

@@ -1,37 +1,114 @@
-"""Processes that work together, as torchrun starts them: which this one is."""
+"""Processes that work together, as torchrun starts them: which this one is, who goes first, and that none works on when another has died."""
 
 from __future__ import annotations
 
 import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from medbench.schema import UserError
 
+T = TypeVar("T")
 _NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _ALONE = "env -u WORLD_SIZE medbench pretrain, for one process; torchrun --nproc-per-node 2 -m medbench pretrain, for two"
+_POLL = 0.5  # seconds between two questions to the others
 
 
-def join(device: str) -> tuple[str, int, int]:
-    """Under torchrun: join the other processes. This one's device, its rank, and their number; 0 and 1 where it is alone.
+@dataclass(frozen=True, eq=False)
+class ProcessGroup:
+    """This process among those that work together. board: where all of them read and write, outside of what they compute; None for one alone."""
+
+    device: str
+    rank: int = 0
+    size: int = 1
+    board: Any = None
+
+    def in_turn(self, work: Callable[[], T]) -> T:
+        """What `work` gives: the first process does it, then all others, who find in the caches what it made. Nobody waits in a collective, which would
+        be taken for lost after some minutes."""
+        if self.size == 1 or self.rank == 0:
+            found = work()
+            if self.board is not None:
+                self.board.set("first", "done")
+            return found
+        while not self.board.check(["first"]):
+            time.sleep(_POLL)
+        return work()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Inside, an error of one process ends all, each with a line that says whose it was, and why. The others sit in a collective, and would wait."""
+        if self.board is None:
+            yield
+            return
+        over = threading.Event()
+        threading.Thread(target=self._watch, args=(over,), daemon=True).start()
+        try:
+            yield
+            self._leave(over)
+        except BaseException as error:
+            over.set()
+            mine = f"process {self.rank}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            if self.board.compare_set("failed", "", mine).decode() != mine:
+                raise SystemExit(1) from None  # of all it is told once
+            time.sleep(2 * _POLL)  # the others read it, some of them with the board that ends with this process
+            raise
+        finally:
+            over.set()
+
+    def _watch(self, over: threading.Event) -> None:
+        while not over.wait(_POLL):
+            try:
+                failed = self.board.get("failed").decode() if self.board.check(["failed"]) else ""
+            except RuntimeError as error:  # the board lies with the first process
+                failed = f"the first process is gone ({str(error).splitlines()[0][:100]})"
+            if failed and not over.is_set():
+                print(f"Stopped with all processes of this training. {failed}", file=sys.stderr, flush=True)
+                os._exit(1)
+
+    def _leave(self, over: threading.Event) -> None:
+        """The first process last: the board is with it, and must outlive who reads it."""
+        from torch import distributed
+
+        if self.rank:
+            over.set()
+        self.board.set(f"left {self.rank}", "yes")
+        while self.rank == 0 and not self.board.check([f"left {rank}" for rank in range(self.size)]):
+            time.sleep(_POLL)
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def join(device: str) -> ProcessGroup:
+    """Under torchrun: join the other processes. Else a group of one.
 
     Raises UserError where the surroundings speak of several processes that torchrun, or what takes its place, has not started.
     """
     processes = _number("WORLD_SIZE", 1)
     if processes == 1:
-        return device, 0, 1
+        return ProcessGroup(device)
     lacking = [name for name in _NEEDED if name not in os.environ]
     if lacking:
         what = f"WORLD_SIZE is {processes}, and {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set: this is no process of torchrun's."
         raise UserError(what, then=_ALONE)
     import torch
-    from torch import distributed
 
+    distributed: Any = torch.distributed  # which exports what its documentation names by other ways than mypy knows
     if device != "cpu":
         device = _own_gpu(torch.cuda.device_count())
-    if not distributed.is_initialized():
-        # without a device of its own a barrier of NCCL takes the first GPU in every process, and hangs
-        place = None if device == "cpu" else torch.device(device)
-        distributed.init_process_group("gloo" if device == "cpu" else "nccl", device_id=place)
-    return device, distributed.get_rank(), processes
+        torch.cuda.set_device(device)  # what is told to all goes over it
+    board, rank, processes = next(distributed.rendezvous("env://"))
+    # without a device of its own a barrier of NCCL takes the first GPU in every process, and hangs
+    place = None if device == "cpu" else torch.device(device)
+    meeting = distributed.PrefixStore("collectives", board)
+    backend = "gloo" if device == "cpu" else "nccl"
+    distributed.init_process_group(backend, store=meeting, rank=rank, world_size=processes, device_id=place)
+    return ProcessGroup(device, rank, processes, distributed.PrefixStore("medbench", board))
 
 
 def _own_gpu(there: int) -> str:

@@ -97,9 +97,7 @@ class CheckedRows:
     def __getitem__(self, index: Any) -> Any:
         first, rest = (index[0], index[1:]) if isinstance(index, tuple) else (index, ())
         rows = self._rows(first)
-        blocks = np.unique(np.atleast_1d(rows) // self.sums.rows)
-        for block in blocks[~self.seen[blocks]].tolist():
-            self._check(block)
+        self._checked(rows)
         if isinstance(first, slice) and (where := self.where[first]).step > 0:  # mapped, not copied
             return self.array[(slice(where.start, where.stop, where.step), *rest)]
         return self.array[(rows, *rest)]
@@ -118,15 +116,34 @@ class CheckedRows:
             raise IndexError(f"index out of {len(self)} rows")
         return self.where.start + self.where.step * np.where(chosen < 0, chosen + len(self), chosen)
 
+    def into(self, index: np.ndarray, out: np.ndarray) -> None:
+        """The rows at `index` (n,) int, copied once."""
+        rows = self._rows(index)
+        self._checked(rows)
+        np.take(self.array, rows, axis=0, out=out, mode="clip")  # "raise", the default, would copy twice; `_rows` has raised
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         found = np.asarray(self[:], dtype)
         return found.copy() if copy else found
+
+    def _checked(self, rows: Any) -> None:
+        blocks = np.unique(np.atleast_1d(rows) // self.sums.rows)
+        for block in blocks[~self.seen[blocks]].tolist():
+            self._check(block)
 
     def _check(self, block: int) -> None:
         rows = self.array[block * self.sums.rows : (block + 1) * self.sums.rows]
         if crc32(rows) != self.sums.crc32[block]:
             self.repair(block)
         self.seen[block] = True
+
+
+def rows_into(array: Any, index: np.ndarray, out: np.ndarray) -> None:
+    """Copy the rows of `array` at `index` (n,) int into `out`: once, where they are mapped."""
+    if hasattr(array, "into"):
+        array.into(index, out)
+    else:
+        np.copyto(out, array[index])
 
 
 def seen_blocks(file: Path, sums: RowChecksums) -> np.ndarray:

@@ -93,16 +93,17 @@ class OnGpu(torch.Tensor):
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> OnGpu:
         assert not isinstance(inner, OnGpu)
-        made: OnGpu = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls,
-            inner.shape,
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
-            layout=inner.layout,
-            device=inner.device,
-            requires_grad=inner.requires_grad,
-        )
+        with torch.inference_mode(False):  # a view of a plain tensor must be one, in inference mode, too
+            made: OnGpu = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+                cls,
+                inner.shape,
+                strides=inner.stride(),
+                storage_offset=inner.storage_offset(),
+                dtype=inner.dtype,
+                layout=inner.layout,
+                device=inner.device,
+                requires_grad=inner.requires_grad,
+            )
         return made
 
     def __init__(self, inner: torch.Tensor):
@@ -189,6 +190,8 @@ def _count_operation(func: Any, name: str, args: Any, flat: list[Any]) -> None:
     if func.is_view or name in FREE:
         return
     count.add("kernels")
+    if name in ("mean", "sum"):
+        count.of[name] += 1
     if any(isinstance(x, OnGpu) and x.dtype == torch.float64 for x in flat):
         count.add("kernels in float64")
 
@@ -322,7 +325,7 @@ def _made(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 class _Event:
-    def __init__(self, **_: Any): ...
+    def __init__(self, *_: Any, **__: Any): ...
     def record(self, stream: object = None) -> None: ...
     def wait(self, stream: object = None) -> None: ...
     def query(self) -> bool:
@@ -342,6 +345,32 @@ def _autocast(device: str, *args: Any, **kwargs: Any) -> torch.autocast:
 
 
 _Autocast = torch.autocast
+
+
+def _grouped(group: Callable[..., Any]) -> Callable[..., Any]:
+    """torch's sorting of tensors by device, which asks its C++."""
+
+    def grouped(several: Any, *args: Any) -> Any:
+        found = group(several, *args)
+        there = any(isinstance(x, OnGpu) for tensors in several for x in tensors if x is not None)
+        return {(GPU, dtype): tensors for (_, dtype), tensors in found.items()} if there else found
+
+    return grouped
+
+
+def _one_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What torch.compile makes of pointwise work: one kernel, and one more for each mean."""
+
+    def fused(*args: Any) -> Any:
+        _counts.append(Counts())
+        try:
+            return function(*args)
+        finally:
+            inside = _counts.pop()
+            _counts[-1].inside += inside.inside
+            _counts[-1].add("kernels", 1 + inside.of["mean"] // 3 + inside.of["sum"])
+
+    return fused
 
 
 def _down(x: Any) -> Any:
@@ -411,12 +440,16 @@ def pretended_gpu(memory: int = 140 << 30) -> Iterator[Counts]:
         "load": _loaded(torch.load),
         "autocast": _autocast,
     }
+    from medbench.images.augment import fused
+
     looks = [name for name in vars(torch.optim.Optimizer) if name.endswith("_graph_capture_health_check")]
     places: list[tuple[Any, dict[str, Any]]] = [
         (torch.cuda, cuda),
         (torch, whole),
         (torch.Tensor, {"new_tensor": _new_tensor, "pin_memory": lambda self: _pin(self.clone())}),
         (torch.optim.Optimizer, dict.fromkeys(looks, nothing)),
+        (torch._C, {"_group_tensors_by_device_and_dtype": _grouped(torch._C._group_tensors_by_device_and_dtype)}),
+        (fused, {"compiled": _one_kernel}),
     ]
     before = [(place, {name: getattr(place, name) for name in new}) for place, new in places]
     overwriting = torch.__future__.get_overwrite_module_params_on_conversion()
@@ -434,4 +467,5 @@ def pretended_gpu(memory: int = 140 << 30) -> Iterator[Counts]:
             for name, value in old.items():
                 setattr(place, name, value)
         torch.__future__.set_overwrite_module_params_on_conversion(overwriting)
+        fused.can_fuse.cache_clear()
         _counts.pop()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from medbench.images.augment.colour import GREY, blend, blur, shift_hue
-from medbench.images.augment.geometry import resize, warp
-from medbench.images.augment.parameters import CORNERS, Parameters, draw_parameters
+from medbench.images.augment.colour import blend, blur, constant, grayed, shift_hue, solarised
+from medbench.images.augment.geometry import filters, grid, resize, sampled
+from medbench.images.augment.parameters import Parameters, draw_parameters
 from medbench.images.augment.policies import Crop
+from medbench.images.augment.prepared import Prepared, joined, masks, prepared, used_steps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,20 +25,83 @@ def views(
     images: (B, S, S, 3) uint8, on any device; the views are made there. generator: a CPU generator, the only source of chance, so that
     views are the same on every device up to rounding.
     """
-    drawn = ((crop, draw_parameters(crop, len(images), generator)) for crop in crops for _ in range(crop.count))
-    return [finished(images, parameters, crop, size, mean, std) for crop, parameters in drawn]
+    drawn = [draw_parameters(crop, len(images), generator) for crop in crops for _ in range(crop.count)]
+    return finished([images], drawn, crops, size, mean, std)
 
 
-def finished(images: torch.Tensor, drawn: Parameters, crop: Crop, size: int, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """One view of each image, (B, 3, s, s) float32, channels_last: (x - mean) / std with x in [0, 1]; s = crop.pixels(size).
+def finished(
+    sources: Sequence[torch.Tensor],
+    drawn: Sequence[Parameters],
+    crops: Sequence[Crop],
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    fuse: bool = False,
+) -> list[torch.Tensor]:
+    """Views of each image, (B, 3, s, s) float32, channels_last: (x - mean) / std with x in [0, 1]; s = crop.pixels(size).
 
-    images: (B, S, S, 3) uint8. drawn: as `draw_parameters` gives it, for B images.
+    sources: images (B, S, S, 3) uint8, of which the views take turns. drawn: of each view, `count` of each kind in turn, as `draw_parameters` gives it
+    for B images. fuse: on a GPU, by kernels that are compiled first, which takes seconds; rounded otherwise.
+
+    On a GPU all views of a kind are made together, and what was drawn for all kinds goes there in one copy, which nobody waits for.
     """
     import torch
 
-    with torch.autocast(images.device.type, enabled=False):  # the caller's half precision is for the encoder
-        view = render_views(images, drawn, crop, crop.pixels(size))
-    return _normalised(view, mean, std).contiguous(memory_format=torch.channels_last)
+    from medbench.system.transfer import sent
+
+    device, (b, side) = sources[0].device, sources[0].shape[:2]
+    fusing = fuse and _can_fuse(device)
+    kinds = _kinds(crops, drawn, (len(sources), b), size, side, together=device.type == "cuda", fusing=fusing)
+    places = iter(sent([tensor for kind in kinds for tensor in kind.given.values()], device))
+    made: list[torch.Tensor] = []
+    with torch.autocast(device.type, enabled=False):  # the caller's half precision is for the encoder
+        pixels = [images.reshape(b, side, side * 3).float().div_(255) for images in sources]
+        whole = torch.cat(pixels) if len(pixels) > 1 and any("source" in kind.given for kind in kinds) else pixels[0]
+        for kind in kinds:
+            given = {name: next(places) for name in kind.given}
+            own = [pixels[(len(made) + i) % len(pixels)] for i in range(kind.count)]
+            view = _rendered(own, whole, given, kind)
+            view = _fused_end(view, given, mean, std) if fusing else _normalised(view, mean, std)
+            made += torch.split(view.contiguous(memory_format=torch.channels_last), b)
+    return made
+
+
+@dataclass(frozen=True, eq=False)
+class _Kind:
+    """`count` views of one kind that are made together."""
+
+    crop: Crop
+    count: int
+    s: int
+    given: Prepared
+    fused: bool
+
+
+def _kinds(
+    crops: Sequence[Crop], drawn: Sequence[Parameters], shape: tuple[int, int], size: int, side: int, *, together: bool, fusing: bool
+) -> list[_Kind]:
+    """shape: how many sources there are, and images of each."""
+    found: list[_Kind] = []
+    left, (sources, b) = list(drawn), shape
+    for crop in crops:
+        own, left = left[: crop.count], left[crop.count :]
+        for several in [own] if together else [[one] for one in own]:
+            s = crop.pixels(size)
+            given = prepared(joined(several) if len(several) > 1 else several[0], crop, s, side)
+            if "warped" in given and "box" in given:  # the view's own source, all of which lie one after another
+                first = sum(kind.count for kind in found)
+                given["source"] = (first + given["warped"] // b) % sources * b + given["warped"] % b
+            if fusing:
+                given |= masks(given, b * len(several), used_steps(crop))
+            found.append(_Kind(crop, len(several), s, given, fusing))
+    return found
+
+
+def _can_fuse(device: torch.device) -> bool:
+    from medbench.images.augment.fused import can_fuse
+
+    return can_fuse(device)
 
 
 def normalised_images(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
@@ -50,48 +114,82 @@ def normalised_images(images: torch.Tensor, mean: Sequence[float], std: Sequence
 
 def _normalised(x: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """In place."""
-    import torch
-
-    centre, spread = (torch.tensor(v, dtype=torch.float32, device=x.device).view(3, 1, 1) for v in (mean, std))
+    centre, spread = (constant(tuple(v), x.device).view(3, 1, 1) for v in (mean, std))
     return x.sub_(centre).div_(spread)
 
 
 def render_views(images: torch.Tensor, drawn: Parameters, crop: Crop, s: int) -> torch.Tensor:
-    """Render the views (B, 3, s, s) in [0, 1] that `drawn` describes, of (B, S, S, 3) uint8."""
-    import torch
-
+    """Render the views (B, 3, s, s) in [0, 1] that `drawn` describes, of images (B, S, S, 3) uint8."""
     b, side = images.shape[:2]
+    given = prepared(drawn, crop, s, side)
     pixels = images.reshape(b, side, side * 3).float().div_(255)
-    warped = (drawn.angle != 0) | (drawn.corners != torch.tensor(CORNERS)).flatten(1).any(1)
-    if warped.all():
-        view = warp(pixels, drawn, crop, s)
-    else:
-        view = resize(pixels, drawn, crop, s)
-        _change(view, warped, lambda _, i: warp(pixels[i.to(pixels.device)], _take(drawn, i), crop, s))
-    used = sum(strength > 0 for strength in crop.jitter)
-    for step in range(used):
-        view = blend(view, drawn, step)
-        _change(view, (drawn.order[:, step] == 3) & (drawn.jitter[:, 3] != 0), lambda x, i: shift_hue(x, drawn.jitter[i, 3]))
-    _change(view, drawn.gray, lambda x, _: (x * x.new_tensor(GREY).view(3, 1, 1)).sum(1, keepdim=True))
-    _change(
-        view,
-        drawn.sigma > 0,
-        lambda x, i: blur(x, drawn.sigma[i] * s / (crop.made_for * crop.size), max(1, int(crop.blur_kernel * s) // 2)),
-    )
-    _change(view, drawn.solarise, lambda x, _: torch.where(x >= 0.5, 1 - x, x))
+    return _rendered([pixels], pixels, given | {"source": given.get("warped", drawn.box)}, _Kind(crop, 1, s, given, False))
+
+
+def _rendered(pixels: Sequence[torch.Tensor], whole: torch.Tensor, given: Prepared, kind: _Kind) -> torch.Tensor:
+    """(count * B, 3, s, s) in [0, 1], but for what a fused end does. pixels: of each of the views (B, S, 3 * S); whole: of all sources."""
+    view = _placed(pixels, whole, given, kind)
+    view = _fused_colours(view, given, kind) if kind.fused else _colours(view, given, kind)
+    _change(view, given, "blur", lambda x: blur(x, given["kernel"]))
+    if not kind.fused:
+        _change(view, given, "solarise", solarised)
     return view
 
 
-def _take(drawn: Parameters, index: torch.Tensor) -> Parameters:
-    return Parameters(**{one.name: getattr(drawn, one.name)[index] for one in fields(drawn)})
+def _placed(pixels: Sequence[torch.Tensor], whole: torch.Tensor, given: Prepared, kind: _Kind) -> torch.Tensor:
+    """Cropped, resized, flipped, rotated, distorted."""
+    import torch
+
+    b, side = pixels[0].shape[:2]
+    parts = [slice(i * b, (i + 1) * b) for i in range(len(pixels))]  # one view after another: their pixels are many
+    function = _compiled if kind.fused else lambda plain: plain
+    if "warped" in given:
+        places = function(grid)(given["across"], given["down"], given["homography"])
+    if "box" not in given:
+        made = [sampled(one, places[part], kind.s) for one, part in zip(pixels, parts, strict=True)]
+    else:
+        across, down = function(filters)(given["box"], given["flip"], side, kind.s, kind.crop.interpolation)
+        made = [resize(one, across[part], down[part]) for one, part in zip(pixels, parts, strict=True)]
+    view = made[0] if len(made) == 1 else torch.cat(made)
+    if "box" in given and "warped" in given:
+        view[given["warped"]] = sampled(whole[given["source"]], places, kind.s)
+    return view
 
 
-def _change(view: torch.Tensor, chosen: torch.Tensor, change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
-    """In place, on the images that are `chosen` (B,) bool alone: change(those images, their CPU index)."""
-    if chosen.any():
-        index = chosen.nonzero().squeeze(1)
-        place = index.to(view.device)
-        view[place] = change(view[place], index)
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    from medbench.images.augment import fused
+
+    return fused.compiled(function)
+
+
+def _colours(view: torch.Tensor, given: Prepared, kind: _Kind) -> torch.Tensor:
+    for step in range(used_steps(kind.crop)):
+        view = blend(view, given[f"matrix {step}"], given[f"fade {step}"])
+        _change(view, given, f"hue {step}", lambda x, step=step: shift_hue(x, given[f"turns {step}"]))  # type: ignore[misc]
+    _change(view, given, "gray", grayed)
+    return view
+
+
+def _fused_colours(view: torch.Tensor, given: Prepared, kind: _Kind) -> torch.Tensor:
+    from medbench.images.augment.fused import colour_step, gray_step
+
+    for step in range(used_steps(kind.crop)):
+        view = _compiled(colour_step)(view, given[f"matrix {step}"], given[f"fade {step}"], given[f"all turns {step}"])
+    return _compiled(gray_step)(view, given["all gray"]) if "all gray" in given else view
+
+
+def _fused_end(view: torch.Tensor, given: Prepared, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    from medbench.images.augment.fused import last_step
+
+    chosen = given["all solarise"] if "all solarise" in given else view.new_zeros(len(view))
+    ended: torch.Tensor = _compiled(last_step)(view, chosen, *(constant(tuple(v), view.device) for v in (mean, std)))
+    return ended
+
+
+def _change(view: torch.Tensor, given: Prepared, name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """In place, on the images of this index alone; nothing where there is none."""
+    if name in given:
+        view[given[name]] = change(view[given[name]])
 
 
 def draw_views(images: torch.Tensor, crops: Sequence[Crop], size: int, generator: torch.Generator) -> np.ndarray:

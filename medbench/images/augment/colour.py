@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from medbench.images.augment.parameters import Parameters
@@ -12,17 +13,33 @@ if TYPE_CHECKING:
 GREY = (0.2989, 0.587, 0.114)  # of R, G, B (ITU-R BT.601), as in torchvision
 
 
-def blend(view: torch.Tensor, drawn: Parameters, step: int) -> torch.Tensor:
-    """Each image's operation at this step, but for hue: brightness, contrast and saturation are one matrix and offset an image."""
+@cache
+def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """The numbers on a device, float32: copied there once in the life of the process."""
+    import torch
+
+    with torch.inference_mode(False):  # it outlives the pass that asks first
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+def mixing(drawn: Parameters, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each image's operation at this step, but for hue, matrix (B, 3, 3) and share (B,) of the mean grey: brightness, contrast and saturation are
+    one matrix and offset an image."""
+    import torch
+
+    operation = drawn.order[:, step]
+    factor = torch.where(operation < 3, drawn.jitter.gather(1, operation[:, None]).squeeze(1), 1.0)
+    keep, fade, from_mean, from_gray = (v.float() for v in (factor, 1 - factor, operation == 1, operation == 2))
+    gray = torch.tensor(GREY)
+    return keep[:, None, None] * torch.eye(3) + (fade * from_gray)[:, None, None] * gray, fade * from_mean
+
+
+def blend(view: torch.Tensor, matrix: torch.Tensor, fade: torch.Tensor) -> torch.Tensor:
+    """A step of `mixing`."""
     import torch
 
     b, _, s, _ = view.shape
-    operation = drawn.order[:, step]
-    factor = torch.where(operation < 3, drawn.jitter.gather(1, operation[:, None]).squeeze(1), 1.0)
-    keep, fade, from_mean, from_gray = (v.to(view) for v in (factor, 1 - factor, operation == 1, operation == 2))
-    gray = view.new_tensor(GREY)
-    matrix = keep[:, None, None] * torch.eye(3).to(view) + (fade * from_gray)[:, None, None] * gray
-    offset = fade * from_mean * (view.mean((2, 3)) @ gray)
+    offset = fade * (view.mean((2, 3)) @ constant(GREY, view.device))
     return torch.baddbmm(offset[:, None, None], matrix, view.view(b, 3, s * s)).clamp_(0, 1).view_as(view)
 
 
@@ -35,19 +52,28 @@ def shift_hue(view: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     chroma = value - low
     divisor = torch.where(chroma == 0, 1, chroma)
     sixths = torch.where(value == r, (g - b) / divisor, torch.where(value == g, 2 + (b - r) / divisor, 4 + (r - g) / divisor))
-    sixths += 6 * turns.to(view)[:, None, None]
-    k = (sixths[:, None] + view.new_tensor([5, 3, 1]).view(3, 1, 1)).remainder_(6)
+    sixths += 6 * turns[:, None, None]
+    k = (sixths[:, None] + constant((5, 3, 1), view.device).view(3, 1, 1)).remainder_(6)
     return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp_(0, 1)
 
 
-def blur(view: torch.Tensor, sigma: torch.Tensor, radius: int) -> torch.Tensor:
-    """Gaussian blur of (n, 3, s, s), each image with its own sigma (n,) in pixels, edges reflected."""
+def grayed(view: torch.Tensor) -> torch.Tensor:
+    """(n, 1, s, s)."""
+    return (view * constant(GREY, view.device).view(3, 1, 1)).sum(1, keepdim=True)
+
+
+def solarised(view: torch.Tensor) -> torch.Tensor:
     import torch
+
+    return torch.where(view >= 0.5, 1 - view, view)
+
+
+def blur(view: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    """Of (n, 3, s, s), each image with its own kernel (n, taps) across and down, edges reflected."""
     from torch.nn import functional
 
     n, _, s, _ = view.shape
-    taps = torch.arange(-radius, radius + 1)
-    kernel = (-0.5 * (taps / sigma[:, None]) ** 2).softmax(1).repeat_interleave(3, 0).to(view)
+    radius, kernel = kernel.shape[1] // 2, kernel.repeat_interleave(3, 0)
     padded = functional.pad(view.view(1, 3 * n, s, s), (radius,) * 4, mode="reflect")
     across = functional.conv2d(padded, kernel[:, None, None, :], groups=3 * n)
     return functional.conv2d(across, kernel[:, None, :, None], groups=3 * n).view(n, 3, s, s)

@@ -12,14 +12,18 @@ if TYPE_CHECKING:
     import torch
 
 
-def resize(pixels: torch.Tensor, drawn: Parameters, crop: Crop, s: int) -> torch.Tensor:
-    """Crop, resize and flip (B, S, 3 * S) pixels, rows of R, G, B, R, ...: two matrix products, (B, 3, s, s).
+def filters(box: torch.Tensor, flip: torch.Tensor, side: int, s: int, interpolation: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Across and down, each (B, s, side): what crops, resizes and flips. box (B, 4) in pixels, flip (B, 2).
 
     Antialiased as in Pillow: the filter widens with the scale.
     """
-    b, side = pixels.shape[:2]
-    box, flip = drawn.box.to(pixels.device) * side, drawn.flip.to(pixels.device)
-    across, down = (_weights(box[:, axis], box[:, axis + 2], flip[:, axis], side, s, crop.interpolation) for axis in (0, 1))
+    across, down = (_weights(box[:, axis], box[:, axis + 2], flip[:, axis], side, s, interpolation) for axis in (0, 1))
+    return across, down
+
+
+def resize(pixels: torch.Tensor, across: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+    """Pixels (B, S, 3 * S), rows of R, G, B, R, ..., by their filters: two matrix products, (B, 3, s, s)."""
+    (b, side), s = pixels.shape[:2], across.shape[1]
     rows = (down @ pixels).view(b, s, side, 3).permute(0, 3, 1, 2).reshape(b, 3 * s, side)
     return (rows @ across.mT).view(b, 3, s, s).clamp_(0, 1)
 
@@ -41,30 +45,43 @@ def _weights(low: torch.Tensor, high: torch.Tensor, flip: torch.Tensor, side: in
     return weights.div_(weights.sum(2, keepdim=True))
 
 
-def warp(pixels: torch.Tensor, drawn: Parameters, crop: Crop, s: int) -> torch.Tensor:
-    """Perspective, rotation about the image's centre, crop, resize and flip by one bilinear sampling; black outside the image.
+def sampling_places(drawn: Parameters, crop: Crop, side: int, s: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where across and down, each (B, n) in [-1, 1], the pixels of views of s pixels lie in the rotated and distorted images of `side` pixels.
 
-    Where crops may be larger than the view, a whole multiple of its pixels is sampled and averaged, against aliasing.
+    Where crops may be larger than the view, n is a whole multiple of its pixels, against aliasing.
     """
     import torch
-    from torch.nn import functional
 
-    b, side = pixels.shape[:2]
+    b = len(drawn.box)
     dense = s * max(1, math.ceil(side / s * min(1, math.sqrt(crop.scale[1] * max(crop.ratio[1], 1 / crop.ratio[0])))))
     start, end = drawn.box.view(b, 2, 2).mul(2).sub(1).unbind(1)
     start, end = torch.where(drawn.flip, end, start), torch.where(drawn.flip, start, end)
     steps = (torch.arange(dense) + 0.5) / dense
-    x, y = (uniform(steps, start[:, axis, None], end[:, axis, None]).to(pixels.device) for axis in (0, 1))  # each (B, dense)
-    m = _homography(drawn).to(pixels.device).view(b, 9, 1, 1)
+    x, y = (uniform(steps, start[:, axis, None], end[:, axis, None]) for axis in (0, 1))
+    return x, y
+
+
+def grid(x: torch.Tensor, y: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+    """(B, n, n, 2): where in the images the `sampling_places` x and y lie, after perspective and rotation about the image's centre; m (B, 9, 1, 1):
+    `homography`."""
+    import torch
+
     x, y = x[:, None, :], y[:, :, None]
     depth = (m[:, 6] * x + m[:, 7] * y + m[:, 8]).clamp(min=1e-6)  # what lies behind the viewer falls far outside the image
-    grid = torch.stack([(m[:, 0] * x + m[:, 1] * y + m[:, 2]) / depth, (m[:, 3] * x + m[:, 4] * y + m[:, 5]) / depth], 3)
+    return torch.stack([(m[:, 0] * x + m[:, 1] * y + m[:, 2]) / depth, (m[:, 3] * x + m[:, 4] * y + m[:, 5]) / depth], 3)
+
+
+def sampled(pixels: torch.Tensor, places: torch.Tensor, s: int) -> torch.Tensor:
+    """Views (B, 3, s, s) of pixels (B, S, 3 * S) by one bilinear sampling at `grid` places, of which several make a pixel; black outside the image."""
+    from torch.nn import functional
+
+    (b, side), dense = pixels.shape[:2], places.shape[1]
     planes = pixels.view(b, side, side, 3).permute(0, 3, 1, 2).contiguous()
-    sampled = functional.grid_sample(planes, grid, align_corners=False)
-    return functional.avg_pool2d(sampled, dense // s) if dense > s else sampled
+    found = functional.grid_sample(planes, places, align_corners=False)
+    return functional.avg_pool2d(found, dense // s) if dense > s else found
 
 
-def _homography(drawn: Parameters) -> torch.Tensor:
+def homography(drawn: Parameters) -> torch.Tensor:
     """(B, 3, 3) float32: where a position in the rotated, distorted image lies in the original; both span [-1, 1]."""
     import torch
 

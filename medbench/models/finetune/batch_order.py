@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class BatchOrder:
     batch: int
     seed: int
     classes: Sequence[np.ndarray] = ()
+    _kept: dict[int, np.ndarray] = field(default_factory=dict, repr=False)  # the last two passes: a step would shuffle the whole subset
 
     @property
     def length(self) -> int:
@@ -30,8 +31,15 @@ class BatchOrder:
         """Positions (batch,) into the subset."""
         n, first = self.length, step * self.batch
         passes = range(first // n, (first + self.batch - 1) // n + 1)
-        order = np.concatenate([self._shuffled(p) for p in passes])
+        order = np.concatenate([self._pass(p) for p in passes]) if len(passes) > 1 else self._pass(passes[0])
         return order[first - passes[0] * n :][: self.batch]
+
+    def _pass(self, number: int) -> np.ndarray:
+        if number not in self._kept:
+            for old in [known for known in self._kept if known != number - 1]:
+                del self._kept[old]
+            self._kept[number] = self._shuffled(number)
+        return self._kept[number]
 
     def _shuffled(self, number: int) -> np.ndarray:
         rng = np.random.default_rng([self.seed, number])

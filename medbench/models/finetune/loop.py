@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,16 @@ from medbench.models.finetune.pixel_batches import TrainingPixels, normalised
 from medbench.models.finetune.recipe import FineTuneRecipe
 from medbench.schema import PRIMARY, HeldOut, Kind, Network, Scores, Train
 from medbench.stats import metrics, splits
-from medbench.system import atomic_write
+from medbench.system import atomic_write, memory
 from medbench.system.cache_folder import archive_is_whole
 from medbench.system.precision import autocast, products
 from medbench.system.progress_listener import report_progress
+from medbench.system.transfer import array_sent
 
 #: (features (n, D), labels, groups, kind, outputs) -> weight (outputs, D) and bias (outputs,) of the linear probe
 LinearLayer = Callable[[torch.Tensor, np.ndarray, np.ndarray, Kind, int], tuple[torch.Tensor, torch.Tensor]]
 EVERY = 30.0  # seconds between checkpoints
+ADVICE = "Take a smaller --size or encoder, or free the GPU of other work: a batch belongs to the protocol, and is not made smaller."
 
 
 @dataclass
@@ -77,7 +80,7 @@ def fine_tune(
             rate = rates[len(rates) // 2]
         net, state = job.network_and_state(rate, 1.0)
         scores = {name: job.predict(net, pixels) for name, pixels in targets.items()}
-        held_out = HeldOut(held, job.predict(net, train.features[val])) if len(val) else None
+        held_out = HeldOut(held, job.predict(net, train.features, val)) if len(val) else None
     chosen = {
         "rate": rate,
         "rule": f"{recipe.watch} of {len(val)} held-out images" if len(val) else "too few images to hold out: the middle rate, all steps",
@@ -156,7 +159,7 @@ class FineTuning:
         net, state = self.start(), State()
         optimiser = optimiser_of(net, self.recipe, rate)
         whole = archive_is_whole(file, "training from the start", kept=False)
-        saved = torch.load(file, map_location=self.device, weights_only=True) if whole else None
+        saved = torch.load(file, map_location="cpu", weights_only=True) if whole else None
         if saved and saved["state"].keys() == vars(state).keys():  # else another medbench kept it: from the start
             state = State(**saved["state"])
             if saved["done"]:
@@ -167,10 +170,13 @@ class FineTuning:
         every = self._every(total)
         name = f"fine-tuning, seed {self.seed}, {len(self.fit) + len(self.val)} images, rate {rate:g}"
         kept = time.monotonic()
+        coming, later = tee(self.order.rows(step) for step in range(state.step, total))
+        pixels = self.pixels.ahead(later)
         if len(self.val) and self.layer is not None and state.step == 0:
             self._evaluate(net, state)
         while state.step < total and not self._stopped(state):
-            self._step(net, optimiser, state, rate, total)
+            with memory.advised(f"A batch of {self.batch} images", ADVICE):
+                self._step(net, optimiser, state, rate, total, next(coming), next(pixels))
             state.step += 1
             if len(self.val) and (state.step % every == 0 or state.step == total):
                 self._evaluate(net, state)
@@ -188,33 +194,33 @@ class FineTuning:
         whole = max(self.recipe.steps, math.ceil(self.recipe.epochs * self.order.length / self.batch))
         return max(1, round(share * whole))
 
-    def predict(self, net: Net, pixels: np.ndarray) -> np.ndarray:
-        """(M, C) float32 probabilities of (M, S, S, 3) uint8 pixels."""
+    def predict(self, net: Net, pixels: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """(M, C) float32 probabilities of (M, S, S, 3) uint8 pixels, or of those at `rows`."""
         net.eval()
         found = []
         with torch.inference_mode():
-            for images in normalised(pixels, self.network, self.device):
+            for images in normalised(pixels, self.network, self.device, rows):
                 with autocast(self.device, self.network.precision):
                     logits = net(images).float()
                 found.append(torch.sigmoid(logits) if self.train_.kind == "multilabel" else torch.softmax(logits, 1))
         probabilities: np.ndarray = torch.cat(found).cpu().numpy()
         return probabilities
 
-    def _step(self, net: Net, optimiser: torch.optim.Optimizer, state: State, rate: float, total: int) -> None:
-        """One update. Its randomness depends on the seed and the step alone, so that nothing of it must be saved."""
-        index = self.order.rows(state.step)
+    def _step(
+        self, net: Net, optimiser: torch.optim.Optimizer, state: State, rate: float, total: int, index: np.ndarray, pixels: torch.Tensor
+    ) -> None:
+        """One update, by the images at `index` in the training part and their pixels. Its randomness depends on the seed and the step alone, so that
+        nothing of it must be saved."""
         torch.manual_seed(self.seed * 1_000_003 + state.step)  # dropout
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + state.step)
         with products("fp32"):
-            (images,) = augment.views(
-                self.pixels.take(index), self.crops, self.network.size, self.network.mean, self.network.std, generator
-            )
+            (images,) = augment.views(pixels, self.crops, self.network.size, self.network.mean, self.network.std, generator)
         scale = self._schedule(state, total)
         for group in optimiser.param_groups:
             group["lr"] = rate * group["share"] * scale
         train_mode(net, self.recipe)
         with autocast(self.device, self.network.precision):
-            loss = self._loss(net(images), self.labels[torch.as_tensor(index, device=self.device)])
+            loss = self._loss(net(images), self.labels[array_sent(index, self.device)])
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if self.recipe.clip:
@@ -242,7 +248,7 @@ class FineTuning:
 
     def _evaluate(self, net: Net, state: State) -> None:
         """Score the held-out images, keep a copy of the weights where they are the best so far, lower the rate on a plateau."""
-        score = self.score(self.predict(net, self.train_.features[self.val]))
+        score = self.score(self.predict(net, self.train_.features, self.val))
         state.curve.append((state.step, score))
         if score > state.best_score:
             state.best_score, state.best_step, state.best, state.since, state.bad = score, state.step, _copy(net), 0, 0
@@ -285,9 +291,9 @@ class FineTuning:
 
     def _linear_layer(self, encoder: nn.Module, solve: LinearLayer) -> tuple[torch.Tensor, torch.Tensor]:
         """Fit the linear probe of the frozen features of the images that are trained on."""
-        with torch.inference_mode():
-            blocks = normalised(self.train_.features[self.fit], self.network, self.device)
-            features = torch.cat([encoder(block).float() for block in blocks]).cpu()
+        with torch.no_grad():
+            blocks = normalised(self.train_.features, self.network, self.device, self.fit)
+            features = torch.cat([encoder(block).float() for block in blocks])
         train = self.train_
         with products("fp32"):  # the solver needs it, whatever the encoder makes do with
             return solve(features, train.labels[self.fit], train.groups[self.fit], train.kind, self.outputs)

@@ -1,15 +1,16 @@
-"""A labelled pool's pixels on the device that trains."""
+"""A labelled pool's pixels on the device that trains. They are read by index, a batch at a time: a pool is larger than memory."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 
-from medbench.images import augment
+from medbench.images import augment, batching
 from medbench.schema import Network
+from medbench.system.transfer import array_sent
 
 BATCH = 256  # images scored at a time
 
@@ -21,16 +22,20 @@ class TrainingPixels:
         self.pool, self.rows, self.device = pool, rows, device
         self.resident: torch.Tensor | None = None
         if device.type == "cuda" and len(rows) * math.prod(pool.shape[1:]) <= torch.cuda.mem_get_info(device)[0] / 4:
-            self.resident = torch.from_numpy(pool[rows]).to(device)
+            self.resident = torch.empty((len(rows), *pool.shape[1:]), dtype=torch.uint8, device=device)
+            start = 0
+            for block in batching.blocks(pool, rows, BATCH, device):
+                self.resident[start : start + len(block)] = block
+                start += len(block)
 
-    def take(self, index: np.ndarray) -> torch.Tensor:
-        """(B, S, S, 3) uint8 of the images at `index` (B,) into `rows`."""
+    def ahead(self, wanted: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
+        """(B, S, S, 3) uint8 of the images at each of these indices (B,) into `rows`, read while the device works on those before."""
         if self.resident is not None:
-            return self.resident[torch.as_tensor(index, device=self.device)]
-        return torch.from_numpy(self.pool[self.rows[index]]).to(self.device)
+            return (self.resident[array_sent(index, self.device)] for index in wanted)
+        return batching.parts_ahead(self.pool, (self.rows[index] for index in wanted), self.device)
 
 
-def normalised(pixels: np.ndarray, network: Network, device: torch.device) -> Iterator[torch.Tensor]:
-    """(M, S, S, 3) uint8 in batches (B, 3, S, S) float32, as the network takes them."""
-    for start in range(0, len(pixels), BATCH):
-        yield augment.normalised_images(torch.from_numpy(np.array(pixels[start : start + BATCH])).to(device), network.mean, network.std)
+def normalised(pixels: np.ndarray, network: Network, device: torch.device, rows: np.ndarray | None = None) -> Iterator[torch.Tensor]:
+    """Pixels (M, S, S, 3) uint8, or those at `rows`, in batches (B, 3, S, S) float32, as the network takes them."""
+    rows = np.arange(len(pixels)) if rows is None else rows
+    return (augment.normalised_images(block, network.mean, network.std) for block in batching.blocks(pixels, rows, BATCH, device))

@@ -12,6 +12,7 @@ import numpy as np
 from medbench.models.fusion.recipe import FusionRecipe, Tokens
 from medbench.schema import PRIMARY, HeldOut, Kind, Scores
 from medbench.stats import metrics, splits
+from medbench.system.transfer import sent
 
 if TYPE_CHECKING:
     import torch
@@ -66,14 +67,14 @@ class DrawState:
             order = torch.randperm(len(self.train), generator=self.generator)
             self.queue = torch.cat([self.queue, order])
         taken, self.queue = self.queue[: self.batch], self.queue[self.batch :]
-        return self.train[taken.to(self.train.device)]
+        return self.train[sent([taken], self.train.device)[0]]
 
     def keep(self, recipe: FusionRecipe) -> torch.Tensor:
         """Draw a dropout mask (batch, width), already divided by the share that is kept."""
         import torch
 
         kept = torch.rand(self.batch, recipe.width, generator=self.generator) >= recipe.dropout
-        return (kept / (1 - recipe.dropout)).to(self.rows.device)
+        return sent([kept / (1 - recipe.dropout)], self.rows.device)[0]
 
     def model(self, pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: FusionRecipe) -> Head:
         """Return the untrained head of this draw's seed, or the best one once there is one."""

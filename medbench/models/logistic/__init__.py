@@ -26,10 +26,12 @@ Cross-validation runs in float32, the final fit in float64.
 
 from medbench.models.logistic.classifier import Model, Pool, base_rate, encode, model
 from medbench.models.logistic.fitting import ClassTargets, Fits, fit, held_out_loss
-from medbench.models.logistic.search import Block, aligned, settle
+from medbench.models.logistic.search import FEW, TOGETHER, Block, aligned, settle
 from medbench.models.logistic.spaces import eigenbasis, shares
 
 __all__ = [
+    "FEW",
+    "TOGETHER",
     "Block",
     "ClassTargets",
     "Fits",

@@ -60,16 +60,18 @@ class Model:
         whole = {"iterations": int(self.fits.iterations.max())}
         return whole | {name: float(getattr(self.fits, name).max()) for name in ("gradient", "largest", "gap", "bias_gradient")}
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
+    def logits(self, images: np.ndarray | torch.Tensor) -> np.ndarray:
         """(M, columns) float64 of images (M, D)."""
-        logits: np.ndarray = np.empty((len(images), len(self.columns)))
+        place = self.fits.bias.device
+        logits = torch.empty(len(images), len(self.columns), dtype=torch.float64, device=place)
         for i in range(0, len(images), BLOCK):
-            block = torch.as_tensor(images[i : i + BLOCK], device=self.fits.bias.device)
-            logits[i : i + BLOCK] = self.fits.logits(block)[0].flatten(0, 1).T.cpu().numpy()
-        return logits
+            block = torch.as_tensor(images[i : i + BLOCK], device=place)
+            logits[i : i + BLOCK] = self.fits.logits(block)[0].flatten(0, 1).T
+        found: np.ndarray = logits.cpu().numpy()
+        return found
 
-    def score(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities (M, C) float64 and decisions (M,), multi-label (M, C), int64 of images (M, D)."""
+    def score(self, images: np.ndarray | torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (M, C) float64 and decisions (M,), multi-label (M, C), int64 of images (M, D), which may lie on the device already."""
         logits = self.logits(images)
         out = np.tile(self.base, (len(images), 1))
         if self.kind in ("binary", "multilabel"):

@@ -10,7 +10,8 @@ import torch
 from medbench.models.logistic.lbfgs import LOW, MEMORY, Problems, settle_bias, solve
 from medbench.models.logistic.spaces import Space, eigenbasis, framing, rotate, shares
 
-BATCH_BYTES = 2**26  # parts are solved together while all that they need fits in this: beyond, a batch gains nothing
+#: Parts are solved together while all that they need fits in this: beyond, a batch gains nothing on a CPU, whose cache is full.
+BATCH_BYTES = {"cpu": 2**26, "cuda": 2**32}
 ALIKE = 0.8  # and while the smallest has this share of the largest's images: a batch is padded to its largest
 
 
@@ -103,7 +104,7 @@ def fit(
         basis = eigenbasis(features, constant)
     order = sorted(range(len(parts)), key=lambda i: len(parts[i]))
     chunks = []
-    for batch in _batches(order, [len(part) for part in parts], features.shape[1], target, len(penalties), dtype):
+    for batch in _batches(order, [len(part) for part in parts], features, target, len(penalties), dtype):
         framed = framing([parts[i] for i in batch], features.shape[1], target.outputs)
         spaces = [rotate(features[parts[i]], dtype, constant, basis, framed) for i in batch]
         problems = with_members(pack(spaces, [target.take(parts[i]) for i in batch]), penalties.expand(len(batch), -1))
@@ -114,15 +115,15 @@ def fit(
 
 
 def _batches(
-    order: list[int], sizes: list[int], columns: int, target: ClassTargets, penalties: int, dtype: torch.dtype
+    order: list[int], sizes: list[int], features: torch.Tensor, target: ClassTargets, penalties: int, dtype: torch.dtype
 ) -> Iterator[list[int]]:
     """Parts, which come in ascending order of their sizes, in batches of like size whose problems and state take `BATCH_BYTES`."""
     logits = penalties * target.values.shape[0] * target.values.shape[1]
     batch: list[int] = []
     for i in order:
-        rank = min(sizes[i], columns) + 1
+        rank = min(sizes[i], features.shape[1]) + 1
         needs = dtype.itemsize * (sizes[i] * rank + logits * (3 * sizes[i] + (2 * MEMORY + 8) * rank))
-        if batch and ((len(batch) + 1) * needs > BATCH_BYTES or sizes[batch[0]] < ALIKE * sizes[i]):
+        if batch and ((len(batch) + 1) * needs > BATCH_BYTES[features.device.type] or sizes[batch[0]] < ALIKE * sizes[i]):
             yield batch
             batch = []
         batch.append(i)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 
@@ -10,6 +11,7 @@ from medbench.models.logistic import spectrum
 
 MEMORY = 6  # pairs that L-BFGS keeps
 RESCALED = (8, 20, 40, 80, 160)  # iterations at which the preconditioner is made anew
+LOOK = 8  # iterations of a GPU between two looks at who has converged, for which it is waited for
 LOW = -1e30  # logit of a class without training images; finite, so that 0 * logit stays 0
 
 
@@ -113,24 +115,31 @@ def solve(
     rows, ids = torch.arange(size, device=w.device), torch.arange(members, device=w.device).expand(size, members)
     m["tolerance"] = torch.as_tensor(tolerance, dtype=w.dtype, device=w.device).expand_as(m["norm"])
     live = (m["norm"] > m["tolerance"]) if live is None else live & (m["norm"] > m["tolerance"])
+    look = LOOK if w.is_cuda else 1
+    most, ended = 0, torch.zeros_like(live)  # and not in `out` yet: they stay where they are
     for iteration in range(max_iterations):
-        most = int(live.sum(1).max())
+        most = int(live.sum(1).max()) if iteration % look == 0 else most
         if most == 0:
             break
-        if compact and (most <= 0.85 * live.shape[1] or not bool(live.any(1).all())):
+        if iteration % look == 0 and compact and (most <= 0.85 * live.shape[1] or not bool(live.any(1).all())):
             kept = live.any(1).nonzero()[:, 0]
             first = live[kept].to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
             problems = _keep(problems, kept, first)
             m = {name: _pick(value, kept, first) for name, value in m.items()}
             rows, ids, live = rows[kept], _pick(ids, kept, first), _pick(live, kept, first)
+            ended = torch.zeros_like(live)
         iterations[rows[:, None], ids] += live.long()
         if iteration in RESCALED:
             _rescale(problems, m)
-        stuck = _advance(problems, m, live, iteration % MEMORY)
+        stuck = _advance(problems, m, live, iteration % MEMORY, blind=look > 1)
         goes_on = live & ~stuck & (m["norm"] > m["tolerance"])
-        ends = live & ~goes_on if iteration + 1 < max_iterations else live
-        if bool(ends.any()):  # at once: what is still solved changes the coordinates of all
-            out[rows[:, None], ids] = torch.where(ends[..., None, None], _outward(m, m["u"]), out[rows[:, None], ids])
+        done = iteration + 1
+        ended = ended | (live & ~goes_on if done < max_iterations else live)
+        # before the coordinates of all change, or members leave; where looking costs nothing, at once
+        if done % look == 0 or done in RESCALED or done == max_iterations:
+            if look > 1 or bool(ended.any()):
+                out[rows[:, None], ids] = torch.where(ended[..., None, None], _outward(m, m["u"]), out[rows[:, None], ids])
+            ended = torch.zeros_like(live)
         live = goes_on
     return out, iterations
 
@@ -159,8 +168,8 @@ def _rescale(problems: Problems, m: dict[str, torch.Tensor]) -> None:
     m["products"] = (m["history"] @ m["history"].mT).double()
 
 
-def _advance(problems: Problems, m: dict[str, torch.Tensor], live: torch.Tensor, slot: int) -> torch.Tensor:
-    """One evaluation, in place: live members accept the step and turn, or shorten it. Returns (B, K) bool: no step goes down."""
+def _advance(problems: Problems, m: dict[str, torch.Tensor], live: torch.Tensor, slot: int, *, blind: bool = False) -> torch.Tensor:
+    """One evaluation, in place: live members accept the step and turn, or shorten it. Returns (B, K) bool: no step goes down. blind: ask for no value."""
     u = torch.addcmul(m["u"], m["step"][..., None, None], m["direction"])
     value, gradient, norm = _evaluate(problems, m, u)
     slope = (gradient * m["direction"]).sum((2, 3))
@@ -172,10 +181,10 @@ def _advance(problems: Problems, m: dict[str, torch.Tensor], live: torch.Tensor,
     m["value"], m["norm"] = torch.where(down, value, m["value"]), torch.where(down, norm, m["norm"])
     exhausted = live & ~down & (m["step"] < 1e-8)
     stuck = exhausted
-    if exhausted.any():
+    if blind or exhausted.any():
         stuck = exhausted & ~m["history"].flatten(2).any(2)
-        m["history"] = m["history"].masked_fill(exhausted[..., None, None], 0)
-        m["products"] = m["products"].masked_fill(exhausted[..., None, None], 0)
+        m["history"].masked_fill_(exhausted[..., None, None], 0)
+        m["products"].masked_fill_(exhausted[..., None, None], 0)
         m["gamma"] = m["gamma"].masked_fill(exhausted, 1)
     direction = _quasi_newton(m, moved, bent, gradient.flatten(2), slot).neg_().reshape(u.shape)
     turned = down | exhausted
@@ -192,8 +201,7 @@ def _quasi_newton(m: dict[str, torch.Tensor], moved: torch.Tensor, bent: torch.T
     dots = (torch.stack([moved, bent, u], 2) @ history.mT).double()
     for column, at in enumerate((slot, MEMORY + slot)):
         products[..., at] = products[:, :, at] = dots[:, :, column]
-    order = [(slot + 1 + i) % MEMORY for i in range(MEMORY)]  # oldest first
-    both = order + [MEMORY + i for i in order]
+    both = _orders(u.device)[slot]
     ordered, on_u = products[:, :, both][..., both], dots[:, :, 2, both]
     cross, bent_bent = ordered[:, :, :MEMORY, MEMORY:], ordered[:, :, MEMORY:, MEMORY:]
     curved = cross.diagonal(dim1=2, dim2=3)
@@ -209,6 +217,13 @@ def _quasi_newton(m: dict[str, torch.Tensor], moved: torch.Tensor, bent: torch.T
     weights = torch.zeros_like(on_u)
     weights[..., both] = torch.cat([first, -gamma * v[..., 0]], -1)
     return gamma.to(u.dtype) * u + (weights[:, :, None].to(u.dtype) @ history)[:, :, 0]
+
+
+@cache
+def _orders(device: torch.device) -> torch.Tensor:
+    """(MEMORY, 2 MEMORY) int64: for the slot that was written last, the slots of both kinds of pair, oldest first."""
+    orders = [[(slot + 1 + i) % MEMORY for i in range(MEMORY)] for slot in range(MEMORY)]
+    return torch.tensor([order + [MEMORY + i for i in order] for order in orders], device=device)
 
 
 def _pick(value: torch.Tensor, kept: torch.Tensor, first: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,8 @@ from medbench.models.logistic.spaces import framing, rotate, shares
 
 COARSE, FIRST = 4, 4  # the first wave: so many penalties, each so many steps from the last
 WIDTH = 2  # members of a fold in each later wave
-SMALL = 256  # images; larger parts share no block
+#: Subsets of at most so many images share a block, of so many subsets: products of a single one are too small to be fast.
+FEW, TOGETHER = {"cpu": 256, "cuda": 1024}, {"cpu": 5, "cuda": 16}
 ALIGNED = 16  # images and columns are padded to a multiple of it: parts lie alike in memory
 
 Fold = tuple[torch.Tensor, torch.Tensor]  # training and held-out images, indices into the pool
@@ -138,10 +139,11 @@ class Block:
         w = w.view(len(w), width, labels, *w.shape[2:])
         counts = self.counts.sum((1, 2, 3)).view(len(asked), -1).sum(1)
         losses = self._losses(w).view(len(asked), -1, width).sum(1) / counts[:, None].clamp_min(1)
+        found = losses.tolist()
         for s, places in enumerate(asked):
             mine = slice(s * self.folds, (s + 1) * self.folds)
             for k, i in enumerate(places):
-                self.losses[s][i] = float(losses[s, k])
+                self.losses[s][i] = found[s][k]
                 self.solutions[s][i] = w[mine, k]
 
     def held_out(self, s: int, i: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -228,5 +230,5 @@ def aligned(n: int) -> int:
 def padded(features: torch.Tensor, parts: Sequence[torch.Tensor]) -> tuple[int, int]:
     """Images and columns of the problems of such parts. The columns follow from the padded images: a block's parts have one shape."""
     most, columns = max(map(len, parts)), features.shape[1]
-    rows = aligned(most) if most <= SMALL else -(-most // ALIGNED) * ALIGNED
+    rows = aligned(most) if most <= FEW[features.device.type] else -(-most // ALIGNED) * ALIGNED
     return rows, -(-((columns if shares(rows, columns) else rows) + 1) // ALIGNED) * ALIGNED

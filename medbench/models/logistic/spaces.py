@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,10 @@ from medbench.models.logistic import spectrum
 SHARE = 2 / 3  # of the columns: parts of more images take a basis that is given instead of one of their own, which costs n ** 3
 SAMPLE = 640  # rotated images, at least, of a framed space
 ROTATIONS = 300  # of the weights of a part, there and back, in the search of a penalty: 90 to 150 evaluations
+LARGE = (
+    2**28
+)  # values: float64 copies of so many images, a few of them, fill a machine or a GPU; they are standardised and rotated in blocks
+BLOCK = 2**24  # values of one
 _RANK = 1e-12  # eigenvalues of a float64 Gram matrix below this share of the largest are rounding
 
 
@@ -55,9 +59,12 @@ class Space:
 
 def eigenbasis(features: torch.Tensor, constant: float) -> torch.Tensor:
     """(D, D) float64 of the Gram matrix. Orthonormal, so exact for any images; only the preconditioner is then approximate."""
+    if features.numel() > LARGE:
+        mean, scale = _moments(features, constant)
+        gram = sum((x.T @ x).double() for x in _standard_blocks(features, mean, scale, torch.float32))
+        return spectrum.eigh(gram)[1]  # type: ignore[arg-type]
     x = _standardise(features, constant)[0].float()
-    basis: torch.Tensor = spectrum.eigh((x.T @ x).double())[1]
-    return basis
+    return spectrum.eigh((x.T @ x).double())[1]
 
 
 def _standardise(features: torch.Tensor, constant: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -74,6 +81,8 @@ def rotate(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: t
 
     basis: `eigenbasis` of some like these, where `shares` says so. framed: what `framing` says.
     """
+    if basis is not None and features.numel() > LARGE and shares(*features.shape):
+        return _rotated_in_blocks(features, dtype, constant, basis, framed)
     x, mean, scale = _standardise(features, constant)
     if basis is not None and shares(len(x), x.shape[1]):
         given = x.to(dtype)
@@ -85,6 +94,42 @@ def rotate(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: t
     singular = (spread * len(x)).sqrt()
     rotated = (left * singular).to(dtype)
     return Space(rotated, rotated, spread, mean, scale, left / singular, x)
+
+
+def _rotated_in_blocks(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: torch.Tensor, framed: int) -> Space:
+    """`rotate` of many images: beside what is given, one copy of them in `dtype`."""
+    mean, scale = _moments(features, constant)
+    turn, stride = basis.to(dtype), framed or 1
+    given = features.new_empty(features.shape, dtype=dtype)
+    sample = features.new_empty((-(-len(features) // stride), features.shape[1]), dtype=dtype) if framed else given
+    at = 0
+    for block in _standard_blocks(features, mean, scale, dtype):
+        rows, first = slice(at, at + len(block)), -at % stride
+        given[rows] = block if framed else block @ turn
+        if framed and first < len(block):
+            kept = block[first::stride] @ turn
+            sample[(at + first) // stride :][: len(kept)] = kept
+        at += len(block)
+    spread = sum(part.double().square().sum(0) for part in sample.split(_rows(features))) / len(sample)  # type: ignore[no-untyped-call]
+    return Space(given, sample, spread, mean, scale, basis, framed=framed)  # type: ignore[arg-type]
+
+
+def _rows(features: torch.Tensor) -> int:
+    return max(1, BLOCK // features.shape[1])
+
+
+def _moments(features: torch.Tensor, constant: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and scale, as `_standardise` gives them."""
+    blocks = torch.split(features, _rows(features))
+    mean: torch.Tensor = sum(block.double().sum(0) for block in blocks) / len(features)  # type: ignore[assignment]
+    deviation = (sum((block.double() - mean).square().sum(0) for block in blocks) / len(features)) ** 0.5
+    varies = deviation > constant * mean.abs()
+    return mean, torch.where(varies, 1 / torch.where(varies, deviation, 1), 0)
+
+
+def _standard_blocks(features: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+    for block in torch.split(features, _rows(features)):
+        yield ((block.double() - mean) * scale).to(dtype)
 
 
 def shares(images: int, columns: int) -> bool:

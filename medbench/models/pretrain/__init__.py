@@ -49,9 +49,10 @@ def pretrain(
     """
     from medbench.models.pretrain import loop
     from medbench.models.pretrain.batches import Data
+    from medbench.models.pretrain.checkpointing import DistributedContext
 
     file = folder / "weights.pth"
-    if not file.exists():
+    if DistributedContext.here().size > 1 or not file.exists():  # several ask the first one
         data = Data(pixels, index, bags, groups, labels, tuple(mean), tuple(std), size)
         loop.train_stages(data, build, tuple(recipes), seed=seed, folder=folder, device=device, precision=precision, stage=stage)
     return file

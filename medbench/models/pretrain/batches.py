@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from medbench.images import augment
-from medbench.images.augment import Crop, Parameters
+from medbench.images import augment, batching
+from medbench.images.augment import Crop
+from medbench.images.augment.prepared import taken
 from medbench.system.precision import products
 
 
@@ -26,30 +27,41 @@ class Data:
     std: tuple[float, ...]
     size: int
 
-    def images(self, positions: np.ndarray, device: str) -> torch.Tensor:
-        """(B, S, S, 3) uint8 of positions in `index`. The copy to a GPU does not wait for the steps before it."""
-        block = torch.from_numpy(np.ascontiguousarray(self.pixels[self.index[positions]]))
-        return block.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else block
+    def ahead(self, positions: Iterable[np.ndarray], device: str) -> Iterator[torch.Tensor]:
+        """(B, S, S, 3) uint8 of each of these positions (B,) in `index`, read while the device works on those before."""
+        return batching.parts_ahead(self.pixels, (self.index[one] for one in positions), torch.device(device))
 
-    def plain(self, positions: np.ndarray, device: str) -> torch.Tensor:
-        """(B, 3, S, S) float32, normalised, channels_last."""
-        return augment.normalised_images(self.images(positions, device), self.mean, self.std)
+    def plain(self, positions: Iterable[np.ndarray], device: str) -> Iterator[torch.Tensor]:
+        """(B, 3, S, S) float32, normalised, channels_last, of each of these positions."""
+        return (augment.normalised_images(images, self.mean, self.std) for images in self.ahead(positions, device))
+
+
+def positions_of(pairs: np.ndarray, part: slice, paired: bool) -> list[np.ndarray]:
+    """Positions in Data.index of the images of the members `part` of a batch (B, 2); of both sides if paired."""
+    return [pairs[part, side] for side in ((0, 1) if paired else (0,))]
 
 
 def views_of(
-    data: Data, crops: Sequence[Crop], pairs: np.ndarray, part: slice, device: str, generator: torch.Generator, *, paired: bool
+    data: Data,
+    crops: Sequence[Crop],
+    pairs: np.ndarray,
+    part: slice,
+    device: str,
+    generator: torch.Generator,
+    *,
+    paired: bool,
+    fuse: bool = False,
+    sources: Sequence[torch.Tensor] | None = None,
 ) -> list[torch.Tensor]:
     """Return the views of the members `part` of a batch, in the order of `crops`.
 
     As `augment.views` gives them; of two images in turn if paired. pairs: (B, 2) positions in
     Data.index. Parameters are drawn for the whole batch, so that the processes that share it see
-    together what one process would see.
+    together what one process would see. sources: the pixels at `positions_of`, where they are on
+    the device already. fuse: see `augment.finished`.
     """
-    sources = [data.images(pairs[part, side], device) for side in ((0, 1) if paired else (0,))]
-    made = []
-    for i, crop in enumerate([kind for kind in crops for _ in range(kind.count)]):
-        drawn = augment.draw_parameters(crop, len(pairs), generator)
-        mine = Parameters(**{one.name: getattr(drawn, one.name)[part] for one in fields(drawn)})
-        with products("fp32"):  # the precision is the encoder's
-            made.append(augment.finished(sources[i % len(sources)], mine, crop, data.size, data.mean, data.std))
-    return made
+    if sources is None:
+        sources = list(data.ahead(positions_of(pairs, part, paired), device))
+    drawn = [taken(augment.draw_parameters(crop, len(pairs), generator), part) for crop in crops for _ in range(crop.count)]
+    with products("fp32"):  # the precision is the encoder's
+        return augment.finished(sources, drawn, crops, data.size, data.mean, data.std, fuse=fuse)

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from medbench.system.environment import machine
 from medbench.system.progress_listener import report_progress
 
 SAVE_EVERY = 20.0  # seconds; rarer where writing takes long
+POLL = 5.0  # seconds between two questions for a lock that another run holds
 
 
 @dataclass(frozen=True)
@@ -65,19 +66,52 @@ class DistributedContext:
         if self.size > 1:
             distributed.barrier()
 
+    def told(self, value: Any) -> Any:
+        """What the first process says, to all: each disk has its own answer."""
+        if self.size == 1:
+            return value
+        said = [value if self.rank == 0 else None]
+        distributed.broadcast_object_list(said)
+        return said[0]
+
+    def gathered(self, value: Any) -> list[Any]:
+        """What each process says, in their order."""
+        if self.size == 1:
+            return [value]
+        said: list[Any] = [None] * self.size
+        distributed.all_gather_object(said, value)
+        return said
+
 
 @contextmanager
 def locked(folder: Path, world: DistributedContext) -> Iterator[bool]:
-    """Hold the folder; False where another run has finished it while this one waited."""
+    """Hold the folder; False where another run has finished it while this one waited. The first process holds it, and says how it stands: on several
+    machines each may have a folder of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    with locks.locked(folder / "lock") if world.rank == 0 else nullcontext():
-        world.barrier()
-        done = (folder / "weights.pth").exists()
+    with ExitStack() as held:
+        # asked for again and again: a process that waits in a collective for minutes is taken for lost
+        while not world.told(_taken(folder / "lock", held, POLL if world.size > 1 else -1) if world.rank == 0 else None):
+            pass
         if world.rank == 0:
             atomic_write.remove_abandoned(folder)
+        yield not world.told((folder / "weights.pth").exists())
         world.barrier()
-        yield not done
-        world.barrier()
+
+
+def _taken(file: Path, held: ExitStack, timeout: float) -> bool:
+    from filelock import Timeout
+
+    try:
+        held.enter_context(locks.locked(file, timeout))
+    except Timeout:
+        return False
+    return True
+
+
+def finished(folder: Path) -> bool:
+    """Whether the weights of a pretraining are there and whole, as the first process sees it."""
+    world = DistributedContext.here()
+    return bool(world.told(archive_is_whole(folder / "weights.pth", "pretraining again") if world.rank == 0 else None))
 
 
 @dataclass(eq=False)
@@ -96,13 +130,21 @@ class CheckpointWriter:
     saving: float = 0.0
 
     def load(self) -> dict[str, Any] | None:
-        """Load the state that a killed run left, or None."""
+        """Load the state that a killed run left, or None.
+
+        On the CPU: networks and optimiser copy what they need to where they are.
+        """
+        saved: dict[str, Any] | None = self.world.told(self._own() if self.world.rank == 0 else None)
+        if saved is not None:
+            self.history, self.seconds = saved["history"], saved["seconds"]
+        return saved
+
+    def _own(self) -> dict[str, Any] | None:
         file = self.folder / "checkpoint.pth"
         if not archive_is_whole(file, "beginning anew", kept=False):
             return None
-        saved: dict[str, Any] = torch.load(file, map_location=self.device, weights_only=True)
-        self.history, self.seconds = saved["history"], saved["seconds"]
-        return saved
+        found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        return found
 
     def note(self, views: float, record: Mapping[str, Any]) -> None:
         """Add a line to the history."""

@@ -17,9 +17,11 @@ class Queue(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
         self.stored: torch.Tensor
         self.count: torch.Tensor
+        self._known = 0  # the count, read once where it is loaded: asked at each step, a GPU would be waited for
+        self.register_load_state_dict_post_hook(_read)  # type: ignore[no-untyped-call]
 
     def full(self) -> bool:
-        return 0 < self.stored.shape[1] <= int(self.count)
+        return 0 < self.stored.shape[1] <= self._known
 
     def mine(self) -> list[torch.Tensor]:
         """Return this process's share for each view.
@@ -41,3 +43,8 @@ class Queue(nn.Module):
             embeddings = torch.cat(parts, 1)
         self.stored = torch.cat([embeddings, self.stored], 1)[:, :length].contiguous()
         self.count += embeddings.shape[1]
+        self._known += embeddings.shape[1]
+
+
+def _read(queue: Queue, _: object) -> None:
+    queue._known = int(queue.count)

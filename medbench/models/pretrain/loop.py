@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,19 @@ import numpy as np
 import torch
 
 from medbench.models.pretrain import batch_order, monitor
-from medbench.models.pretrain.batches import Data, views_of
+from medbench.models.pretrain.batches import Data, positions_of, views_of
 from medbench.models.pretrain.checkpointing import CheckpointWriter, DistributedContext, locked
 from medbench.models.pretrain.objective import Objective, encoder_alone, fit_sizes
 from medbench.models.pretrain.optimizer import freeze, make_optimiser, set_rates, train_mode
 from medbench.models.pretrain.position import Position
 from medbench.models.pretrain.recipe import Recipe, fitted
 from medbench.schema import UserError
+from medbench.system import memory
 from medbench.system.precision import autocast, products
 
 LOOKS = 4  # at the held-out images in a stage, its end among them, for the first stage its start
+FUSED_FROM = 500  # steps: compiling kernels for the views of a GPU takes about as long as so many steps gain
+ADVICE = "Take a smaller --size or encoder, or free the GPU of other work: a batch belongs to the method, and is not made smaller."
 _LOOK_SHARE, _LOOK_MOST = 25, 2_500  # images a look: one for 25 views of the stage, which makes a twentieth of its work
 
 
@@ -169,12 +173,14 @@ def _train(training: Training, saved: dict[str, Any] | None) -> dict[str, Any]:
         looks = set(np.linspace(0, stage.steps, LOOKS).astype(int).tolist()) - {stage.steps, 0 if stage.number else -1}
         every = max(1 if training.device == "cpu" else 20, stage.steps // 1000)  # to read a loss, a GPU must be waited for
         losses: list[torch.Tensor] = []
-        coming = _batches(training, epoch, batch)
+        coming, later = tee(_batches(training, epoch, batch))
+        pixels = training.data.ahead(_positions(training, islice(later, stage.steps - start)), training.device)
         for step in range(start, stage.steps):
             if step in looks:
                 _look(training, step)
             epoch, batch, pairs = next(coming)
-            losses.append(_step(training, step, pairs))
+            with memory.advised(f"A step of {stage.batch} images", ADVICE):
+                losses.append(_step(training, step, pairs, pixels))
             if step % every == every - 1 or step == stage.steps - 1:
                 _log(training, step, pairs, losses)
                 losses.clear()
@@ -199,8 +205,21 @@ def _batches(training: Training, epoch: int, batch: int) -> Iterator[tuple[int, 
         epoch, batch = epoch + 1, 0
 
 
-def _step(training: Training, step: int, pairs: np.ndarray) -> torch.Tensor:
-    """One step of the optimiser. Returns the loss, still on the device, of this process's share."""
+def _parts(stage: Stage, pairs: np.ndarray) -> list[np.ndarray]:
+    """A step's members (B, 2), in the parts that go through the network one after another."""
+    n = stage.batch // stage.parts
+    return [pairs[part * n : (part + 1) * n] for part in range(stage.parts)]
+
+
+def _positions(training: Training, coming: Iterable[tuple[int, int, np.ndarray]]) -> Iterator[np.ndarray]:
+    """Of the pixels that this process's steps take, in that order."""
+    for _, _, pairs in coming:
+        for members in _parts(training.stage, pairs):
+            yield from positions_of(members, training.world.share(len(members)), training.stage.recipe.paired)
+
+
+def _step(training: Training, step: int, pairs: np.ndarray, pixels: Iterator[torch.Tensor]) -> torch.Tensor:
+    """One step of the optimiser. Returns the loss, still on the device, of this process's share. pixels: at `_positions` of this step, and on."""
     from timm.utils.clip_grad import dispatch_clip_grad
 
     stage, recipe, world, device = training.stage, training.stage.recipe, training.world, training.device
@@ -209,11 +228,11 @@ def _step(training: Training, step: int, pairs: np.ndarray) -> torch.Tensor:
     torch.manual_seed(_seed(training.seed, stage.number, step, 1 + world.rank))
     set_rates(training.optimiser, recipe, position)
     train_mode(training.objective, recipe)
-    n = stage.batch // stage.parts
     total = torch.zeros((), device=device)
-    for part in range(stage.parts):
-        members = pairs[part * n : (part + 1) * n]
-        views = views_of(training.data, recipe.crops, members, world.share(n), device, generator, paired=recipe.paired)
+    for part, members in enumerate(_parts(stage, pairs)):
+        own = {"sources": list(islice(pixels, 1 + recipe.paired)), "fuse": stage.steps >= FUSED_FROM}
+        mine = world.share(len(members))
+        views = views_of(training.data, recipe.crops, members, mine, device, generator, paired=recipe.paired, **own)  # type: ignore[arg-type]
         alone = part < stage.parts - 1 and world.size > 1
         with training.wrapped.no_sync() if alone else nullcontext():  # type: ignore[operator]
             with autocast(training.device, training.precision):
@@ -270,7 +289,7 @@ def _look(training: Training, step: int) -> None:
     with autocast(training.device, training.precision):
         encoder = objective.parts[objective.exported]
         chunks = [chunk for part in (bank, held) for chunk in np.array_split(part, 1 + len(part) // 128) if len(chunk)]
-        embedded = torch.cat([encoder(data.plain(chunk, device)).float() for chunk in chunks])
+        embedded = _embedded(training, encoder, chunks)
         record["look_rank"] = monitor.effective_rank(embedded[: len(bank)])
         if data.labels is not None and len(held):
             values = embedded.cpu().numpy()
@@ -279,9 +298,21 @@ def _look(training: Training, step: int) -> None:
         if share >= 2:
             members = np.stack([held[: share * training.world.size]] * 2, 1)
             mine = training.world.share(len(members))
-            views = views_of(data, stage.recipe.crops, members, mine, device, torch.Generator().manual_seed(0), paired=False)
+            fuse = stage.steps >= FUSED_FROM
+            views = views_of(data, stage.recipe.crops, members, mine, device, torch.Generator().manual_seed(0), paired=False, fuse=fuse)
             record["held_out_loss"] = training.world.mean(objective(views, Position(step, stage.steps)))
     _note(training, step, record)
+
+
+def _embedded(training: Training, encoder: torch.nn.Module, chunks: Sequence[np.ndarray]) -> torch.Tensor:
+    """(n, D) float32 of the images at these positions, on the device: each process embeds some of the chunks."""
+    world, device = training.world, training.device
+    mine = chunks[world.rank :: world.size]
+    found = [encoder(images).float() for images in training.data.plain(mine, device)]
+    if world.size > 1:
+        shares = world.gathered([one.cpu() for one in found])
+        found = [shares[i % world.size][i // world.size].to(device) for i in range(len(chunks))]
+    return torch.cat(found)
 
 
 def _estimate_norms(training: Training) -> None:
@@ -292,7 +323,7 @@ def _estimate_norms(training: Training) -> None:
     positions = np.random.default_rng([training.seed, stage.number]).permutation(stage.train)
     chunks = np.array_split(positions, -(-len(positions) // stage.batch))
     with autocast(training.device, training.precision):
-        update_bn((training.data.plain(chunk, training.device) for chunk in chunks), training.objective.parts["backbone"])
+        update_bn(training.data.plain(chunks, training.device), training.objective.parts["backbone"])
     _note(training, stage.steps, {"step": stage.steps})
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from medbench.models.pretrain.lars import LARS
 from medbench.models.pretrain.objective import Objective
 from medbench.models.pretrain.position import Position
 from medbench.models.pretrain.recipe import Recipe
@@ -26,13 +27,11 @@ def make_optimiser(recipe: Recipe, objective: Objective) -> torch.optim.Optimize
         {"params": [p for p in moving if not recipe.scale_all and p.ndim <= 1], "decays": False, "weight_decay": 0.0},
     ]
     if recipe.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas)
+        # on a CPU the fused one rounds otherwise; on a GPU it alone keeps its count of steps there, which else is waited for after a resume
+        return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=moving[0].is_cuda or None)
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
-    from lightly.utils.lars import LARS
-
-    lars: torch.optim.Optimizer = LARS(groups, lr=recipe.lr, momentum=recipe.momentum)
-    return lars
+    return LARS(groups, recipe.lr, recipe.momentum)
 
 
 def set_rates(optimiser: torch.optim.Optimizer, recipe: Recipe, position: Position) -> float:

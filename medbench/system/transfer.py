@@ -1,0 +1,102 @@
+"""From the host to a GPU and back without waiting for it: out of pinned memory, in as few copies as there are moments, one step behind or ahead.
+
+On a CPU everything here is the thing itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+_ALIGNED = 16  # bytes: a tensor in a shared block begins at a multiple, where every type may
+
+
+def sent(tensors: Sequence[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+    """Small tensors of the CPU, of any types, on the device: one copy for all of them, for which nobody waits."""
+    import torch
+
+    if device.type != "cuda":
+        return list(tensors)
+    starts, end = [], 0
+    for tensor in tensors:
+        starts.append(end)
+        end += -(-tensor.numel() * tensor.element_size() // _ALIGNED) * _ALIGNED
+    block = torch.empty(end, dtype=torch.uint8, pin_memory=True)
+    host = block.numpy()
+    for start, tensor in zip(starts, tensors, strict=True):
+        values = tensor.contiguous().numpy().reshape(-1).view("u1")
+        host[start : start + len(values)] = values
+    there = block.to(device, non_blocking=True)
+    return [
+        there[start : start + tensor.numel() * tensor.element_size()].view(tensor.dtype).view(tensor.shape)
+        for start, tensor in zip(starts, tensors, strict=True)
+    ]
+
+
+def array_sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """`sent` of one numpy array."""
+    import torch
+
+    return sent([torch.from_numpy(array)], device)[0]
+
+
+class SideStream:
+    """Blocks of pinned memory on their way to a GPU, beside what it computes. They arrive in the order in which they were sent."""
+
+    def __init__(self, device: torch.device):
+        import torch
+
+        self.device = device
+        self.stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self.moving: deque[tuple[torch.Tensor, Any]] = deque()
+
+    def __len__(self) -> int:
+        return len(self.moving)
+
+    def send(self, block: torch.Tensor) -> None:
+        import torch
+
+        if self.stream is None:
+            self.moving.append((block, None))
+            return
+        with torch.cuda.stream(self.stream):
+            there, arrived = block.to(self.device, non_blocking=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
+            arrived.record(self.stream)
+        self.moving.append((there, arrived))
+
+    def receive(self) -> torch.Tensor:
+        """The block that was sent first. The device waits for it, the host does not."""
+        import torch
+
+        block, arrived = self.moving.popleft()
+        if arrived is not None:
+            here = torch.cuda.current_stream(self.device)
+            here.wait_event(arrived)
+            block.record_stream(here)  # its memory belongs to the side stream, which must not take it back too soon
+        return block
+
+
+class Fetched:
+    """A tensor on its way to the host, queued behind what makes it. `array` waits for that alone, not for what was queued since."""
+
+    def __init__(self, values: torch.Tensor):
+        import torch
+
+        self.shape, self.host = values.shape, values
+        self.arrived: Any = None
+        if values.is_cuda:
+            self.host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self.host.copy_(values, non_blocking=True)
+            self.arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self.arrived.record()
+
+    def array(self) -> np.ndarray:
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        found: np.ndarray = self.host.numpy()
+        return found
