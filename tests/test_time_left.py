@@ -11,7 +11,7 @@ from medbench.run import execution, planning
 from medbench.run.store import Store
 from medbench.run.time_left import TimeLeft
 from medbench.schema import Grid, Progress, Row
-from medbench.system.progress_listener import listening
+from medbench.system.progress_listener import listening, speaking_for
 
 #: Seconds of an image embedded, a view of a pretraining, a cell by its budget; of a fusion's own head as many times more.
 IMAGE, VIEW, CELL, HEAD = 0.01, 0.05, {"2/class": 0.5, "100%": 2.0}, {"2/class": 10.0, "100%": 8.0}
@@ -78,3 +78,13 @@ def test_the_control_comes_first_and_the_time_told_is_what_is_taken(grid: Grid, 
     rest.add_all([(row, store.arrays(row)) for row in store.rows().values() if row.cell.method == "random"])
     told = TimeLeft(plan, rest, "cpu", clock=lambda: 0.0).seconds()
     assert told is not None and told > 0, "rows that are there say how long the others take"
+
+    now = 0.0
+    two = TimeLeft(plan, rest, "cpu", clock=lambda: now, workers=2)
+    assert two.seconds() == pytest.approx(told / 2), "two processes share it"
+    now = 0.01
+    assert two.seconds() == pytest.approx(told / 2 - 0.01), "both are at work"
+    row = next(row for row in store.rows().values() if row.cell.method == "supervised")
+    with speaking_for(1):
+        two.row(row)
+    assert two.last == {0: 0.0, 1: 0.01}, "the time until a report is that of the process that reports"

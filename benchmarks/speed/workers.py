@@ -95,7 +95,7 @@ def tuning(place: Path, args: argparse.Namespace) -> None:
 
 
 def sleeping(place: Path, args: argparse.Namespace) -> None:
-    """Sixteen encoders of 8 s each."""
+    """Sixteen encoders, each of which waits twice: in a trial batch and for the images."""
     words = ["--task", f"folder:{images(place, 12)}", "--encoder", waiting(place, 16, args.seconds), "--protocols", "knn", "--no-audit"]
     compared("16 encoders that wait", [*words, "--labels", "100"], place, 4, 0.3)
 
@@ -157,7 +157,8 @@ def _fork(plan: planning.Plan, folder: Path, waits: Mapping[str, float], events:
     def slower(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def called(*args: Any, **kwargs: Any) -> Any:
             counts[name] += 1
-            time.sleep(latency)
+            if latency:
+                time.sleep(latency)
             return function(*args, **kwargs)
 
         return called
@@ -237,8 +238,8 @@ def _children(process: int) -> Iterator[int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["tuning", "sleeping", "stragglers", "kills"])
-    parser.add_argument("--seconds", type=float, default=8.0, help="that an encoder waits")
-    parser.add_argument("--each", type=float, default=0.2, help="seconds of a unit without torch")
+    parser.add_argument("--seconds", type=float, default=4.0, help="that an encoder waits, twice")
+    parser.add_argument("--each", type=float, default=0.5, help="seconds of a unit without torch")
     parser.add_argument("--units", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--workers", type=int, default=8)

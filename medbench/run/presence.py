@@ -97,19 +97,36 @@ class _Own:
 
 def check_others(place: Path, mine: Path) -> None:
     """Raises DiskError where the lock of a worker that is alive on another machine can be had."""
+    now = mine.stat().st_mtime  # by the clock of the disk, as the others' are
+    doubtful: dict[Path, Working] = {}
     for file in sorted(place.glob("*.json")):
         found = _read(file)
-        if file == mine or not found or found.machine == atomic_write.machine() or locks.held(file.with_suffix(".lock")):
-            continue
-        end = time.monotonic() + 2.5 * BEAT
-        while time.monotonic() < end and (later := _read(file)):  # gone, or a dead one's file, which no longer changes
-            if later.beat != found.beat:
+        if (
+            found
+            and found.machine != atomic_write.machine()
+            and now - _changed(file) < LONGEST
+            and not locks.held(file.with_suffix(".lock"))
+        ):
+            doubtful[file] = found
+    end = time.monotonic() + 2.5 * BEAT
+    while doubtful and time.monotonic() < end:  # each is gone, or a dead one's file, which no longer changes
+        for file, found in doubtful.items():
+            later = _read(file)
+            if later and later.beat != found.beat:
                 raise DiskError(
                     f"File locks in {place.parent} do not hold between this machine and {found.machine}: two processes would write into one file.",
                     then="name a folder on another disk (--out), or give each machine a part and a folder of its own (--shard 1/2 --out A, "
                     "--shard 2/2 --out B) and join them (medbench merge A B --out C)",
                 )
-            time.sleep(BEAT / 10)
+        time.sleep(BEAT / 10)
+
+
+def _changed(file: Path) -> float:
+    """When it was written last; long ago where it is gone."""
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def working(folder: Path) -> list[Working]:
@@ -119,7 +136,7 @@ def working(folder: Path) -> list[Working]:
         state = _read(file)
         if state and locks.held(file.with_suffix(".lock")):
             found.append(state)
-        elif state and time.time() - file.stat().st_mtime > LONGEST:
+        elif state and time.time() - _changed(file) > LONGEST:
             for left in (file, file.with_suffix(".lock")):
                 left.unlink(missing_ok=True)
     return found

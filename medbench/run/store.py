@@ -202,7 +202,9 @@ class Store(StoredResults):
     @contextmanager
     def attempting(self, name: str) -> Iterator[bool]:
         """Hold the work of that name inside, and give True; False where another run into this folder holds it."""
-        (self.folder / ".locks").mkdir(exist_ok=True)
+        if not self._holds:
+            (self.folder / ".locks").mkdir(exist_ok=True)
+            self._holds = True
         with locks.attempted(self.folder / ".locks" / name) as held:
             yield held
 

@@ -79,6 +79,7 @@ class StoredResults:
         )
         self._targets: dict[str, dict[str, np.ndarray]] = {}  # labels of the scored sets that were read
         self._draws: dict[str, int] = {}  # scored set -> resamples of a row on it
+        self._holds = False  # whether the folder of its locks is there
         self._all_judged = False  # whether each row of before stands in the ledger, too
 
     def rows(self) -> dict[str, Row]:
