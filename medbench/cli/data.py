@@ -169,7 +169,9 @@ def data_show(
 
 
 @data_app.command("split")
-@takes_grid("task", "labels", "seeds", "data", "by", "ids", "rehash", "ordinal", "order", "allow_leak", "allow_partial", "as_json")
+@takes_grid(
+    "task", "labels", "seeds", "data", "by", "split_by_date", "ids", "rehash", "ordinal", "order", "allow_leak", "allow_partial", "as_json"
+)
 def datasplit(
     grid: Grid,
     task: Annotated[str, typer.Argument(help="A task.")],

@@ -135,8 +135,12 @@ def open_task(
     grid: Grid,
     cache_dir: Path,
     notes: list[Note],
+    said: Sequence[Mark] = (),
 ) -> TaskData:
-    """Find a task's images, or its phantom, and check the parts. Raises UserError."""
+    """Find a task's images, or its phantom, and check the parts. Raises UserError.
+
+    said: what every table must say of how its images were divided.
+    """
     root, why_phantom = locate(task, grid.data, cache_dir)
     lacking = task.partial(root) if root is not None and task.partial else ""
     if lacking and not grid.allow_partial:
@@ -167,6 +171,7 @@ def open_task(
     if grid.by == CASE:
         task, parts, of_cases = label_by_case(task, parts)
     marks = [
+        *said,
         *of_cases,
         *(task.marks if data != "phantom" else ()),  # of the real images: where they come from, what is known of them
         *([Mark("partial", lacking)] if lacking else []),

@@ -20,6 +20,7 @@ from medbench.audit.dataset import audited
 from medbench.audit.dataset.unlabelled_pool import with_unlabelled
 from medbench.audit.features.separating import sentences, separating
 from medbench.data.evaluation_sets import EvaluationSet, common, corrupted, corruptions_of, own_part, shifted, shifts_of
+from medbench.data.other_divisions import divided
 from medbench.data.task_data import TaskData, open_task
 from medbench.models import features_table
 from medbench.models.features_table import FeaturesTable
@@ -119,6 +120,7 @@ class Plan:
                     )
                 },
                 **({"by": data.by} if data.by != IMAGE else {}),
+                **({"held_out": dict(data.task.settings["held_out"])} if "held_out" in data.task.settings else {}),
                 **({"shift": dict(target.shift)} if target.shift else {}),
             }
             for data in self.tasks
@@ -160,8 +162,8 @@ def _plan(grid: Grid) -> Plan:
     divides: dict[tuple[str, str, str], bool] = {}
     targets: dict[tuple[str, str], tuple[EvaluationSet, ...]] = {}
     settings: dict[str, dict[str, Any]] = {}
-    for task in asked.tasks:
-        data = open_task(task, grid, cache_dir, notes)
+    for task, (one_task, as_divided) in [(named, one) for named in asked.tasks for one in divided(named, grid, cache_dir)]:
+        data = open_task(one_task, grid, cache_dir, notes, as_divided)
         if task.name.startswith("folder:"):  # of a person's own, who reads here first what was made of it
             notes += _marks(data)
         named = [
@@ -261,7 +263,8 @@ def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[S
     task = registry.task(grid.tasks[0], **grid.reading)
     notes: list[Note] = []
     with calling(progress):
-        data = open_task(task, grid, images.cache_folder(), notes)
+        made, said = divided(task, grid, images.cache_folder())[0]
+        data = open_task(made, grid, images.cache_folder(), notes, said)
     parts = {name: of.split for name, of in data.examples.items()}
     found = [Subset(name, "", 0, part.ids, len(np.unique(part.groups)), len(part)) for name, part in parts.items()]
     pool = parts["train"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import product
 from typing import Any
 
@@ -53,6 +55,7 @@ def resolve_grid(grid: Grid) -> ResolvedGrid:
     """Raises UserError for a name or an option that is none, and for entries that cannot serve each other."""
     check_options(grid)
     protocols = [registry.protocol(name) for name in _distinct("protocol", grid.protocols)]
+    _check_packages(protocols)
     _check_by(protocols, grid)
     budgets, methods = budgets_of(grid), _methods(grid)
     pairs = product(_distinct("encoder", grid.encoders), _distinct("readout", grid.readouts))
@@ -86,9 +89,34 @@ def check_options(grid: Grid) -> None:
         raise UserError(what, allowed=["test", "val"], given=grid.target, then=asking(target="val"))
     if grid.by not in (IMAGE, CASE):
         raise UserError(f"Unknown unit '{grid.by}'.", allowed=[IMAGE, CASE], given=grid.by, then=asking(by=CASE))
+    _check_division(grid)
     if grid.target == "val" and (grid.shifts or grid.corruptions):
         flag = OPTIONS["target"].flag
         raise UserError(f"A shift is measured against the test part, not with {flag} val.", then=asking(target=Grid.target))
+
+
+def _check_division(grid: Grid) -> None:
+    """Raises UserError for what no division of the images can be."""
+    asked = [name for name in ("hold_out_by", "split_by_date") if getattr(grid, name)]
+    if len(asked) > 1:
+        raise UserError("--hold-out-by and --split-by-date each say which images are the test part.", then="run one after the other")
+    if asked and grid.target != "test":
+        raise UserError(f"{OPTIONS[asked[0]].flag} leaves no {grid.target} part.", allowed=["test"], then=asking(target="test"))
+    if grid.split_by_date:
+        try:
+            date.fromisoformat(grid.split_by_date)
+        except ValueError:
+            raise UserError(
+                f"'{grid.split_by_date}' is no day.", allowed=["2024-01-31"], then="medbench run --split-by-date 2024-01-31"
+            ) from None
+
+
+def _check_packages(protocols: Sequence[Protocol]) -> None:
+    """Raises UserError for a protocol whose package is not installed."""
+    for protocol in protocols:
+        if protocol.package and importlib.util.find_spec(protocol.package[0]) is None:
+            package, extra = protocol.package
+            raise UserError(f"Protocol '{protocol.name}' needs {package}, which is not installed.", then=f"pip install 'medbench[{extra}]'")
 
 
 def _check_by(protocols: Sequence[Protocol], grid: Grid) -> None:

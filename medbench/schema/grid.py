@@ -130,6 +130,16 @@ class Grid:
         placeholder="DATA",
     )
     by: str = option("image", "--by", "What is labelled, drawn and scored: image, or case (all images of one lesion or study).")
+    hold_out_by: str | None = option(
+        None,
+        "--hold-out-by",
+        "A column of the metadata (site, scanner): each of its values in turn is the test part, all others are trained on.",
+    )
+    split_by_date: str | None = option(
+        None,
+        "--split-by-date",
+        "Train on what was taken before this day (2024-01-01) and test on the rest, by the metadata's column of dates.",
+    )
     target: str = option("test", "--on", "The part to score: test, or val while developing a method.")
     shifts: tuple[str, ...] = option(
         (),

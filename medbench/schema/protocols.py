@@ -130,6 +130,8 @@ class Protocol:
     needs : {"features", "images"}
     cases : bool
         Whether it judges the images of a case together; else a case has the mean of its images' scores.
+    package : (str, str) or None
+        A package that it needs beside medbench's own, and the extra that brings it.
     divides : bool
         Whether the labelled subset is divided, into folds or by holding images out.
     """
@@ -144,4 +146,5 @@ class Protocol:
     citation: str = ""
     needs: Literal["features", "images"] = "features"
     cases: bool = False  # does it judge the images of a case together? Else a case has the mean of its images' scores
+    package: tuple[str, str] | None = None  # that it needs beside medbench's own, and the extra that brings it
     divides: bool = True  # is the labelled subset divided, into folds or by holding images out?

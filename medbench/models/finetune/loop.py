@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from medbench.images import augment
+from medbench.models.finetune import adapters
 from medbench.models.finetune.batch_order import BatchOrder, by_class
 from medbench.models.finetune.network import Net, freeze_but, is_transformer, optimiser_of, train_mode, width
 from medbench.models.finetune.pixel_batches import TrainingPixels, normalised
@@ -71,14 +72,15 @@ def fine_tune(
     fit, val = draw[fit], draw[val]
     with products(network.precision), torch.random.fork_rng(devices=[train.device] if train.device != "cpu" else []):
         job = FineTuning(train, network, recipe, fit, val, seed, folder, linear_layer)
-        rates = job.rates()
+        rates, ranks = job.rates(), job.ranks()
+        choices = [(rank, rate) for rank in ranks for rate in rates]
         searched: dict[str, float] = {}
-        if len(rates) > 1 and len(val):
-            searched = {f"{rate:g}": job.train(rate, recipe.search).best_score for rate in rates}
-            rate = max(rates, key=lambda r: (searched[f"{r:g}"], -r))
+        if len(choices) > 1 and len(val):
+            searched = {_called(rank, rate): job.train(rate, recipe.search, rank).best_score for rank, rate in choices}
+            rank, rate = max(choices, key=lambda choice: (searched[_called(*choice)], -choice[0], -choice[1]))
         else:
-            rate = rates[len(rates) // 2]
-        net, state = job.network_and_state(rate, 1.0)
+            rank, rate = ranks[0], rates[len(rates) // 2]
+        net, state = job.network_and_state(rate, 1.0, rank)
         scores = {name: job.predict(net, pixels) for name, pixels in targets.items()}
         held_out = HeldOut(held, job.predict(net, train.features, val)) if len(val) else None
     chosen = {
@@ -88,7 +90,11 @@ def fine_tune(
         "validation": state.best_score if len(val) else None,
         "searched": searched,
     }
+    if rank:
+        chosen["rank"] = rank
     extra = {"recipe": recipe.name, "trained_on": len(fit), "held_out": len(val), "steps_run": state.step, "curve": state.curve}
+    if job.told:
+        extra["adapters"] = job.told
     return {name: Scores(p, metrics.decided(p, train.kind == "multilabel"), chosen, extra, held_out) for name, p in scores.items()}
 
 
@@ -114,6 +120,7 @@ class FineTuning:
     ):
         self.train_, self.network, self.recipe, self.seed, self.folder = train, network, recipe, seed, folder
         self.fit, self.val = fit, val
+        self.told: dict[str, float] = {}
         self.device = torch.device(train.device)
         self.outputs = train.n_classes
         self.labels = torch.as_tensor(train.labels[fit], device=self.device)
@@ -128,18 +135,28 @@ class FineTuning:
         self.weights = self._class_weights() if recipe.class_weights else None
         self.layer = self._linear_layer(encoder, linear_layer) if recipe.probe and network.head is None else None
 
+    def ranks(self) -> tuple[int, ...]:
+        """Return the ranks of adapters that are tried; (0,): there are none, and all weights learn."""
+        if not self.recipe.adapters:
+            return (0,)
+        net = self.start()
+        return adapters.allowed_ranks(net.encoder, net.head, self.recipe.adapters)
+
     def rates(self) -> tuple[float, ...]:
         return (self.transformer[0],) if self.transformer else self.recipe.rates
 
-    def network_and_state(self, rate: float, share: float) -> tuple[Net, State]:
-        """Return the trained network with its best weights."""
-        state = self.train(rate, share)
-        net = self.start()
-        net.load_state_dict(state.best)
+    def network_and_state(self, rate: float, share: float, rank: int = 0) -> tuple[Net, State]:
+        """Return the trained network with its best weights, adapters merged into the layers."""
+        state = self.train(rate, share, rank)
+        net = self.start(rank)
+        net.load_state_dict(state.best, strict=not rank)
+        if rank:
+            self.told = adapters.told(net, rank)
+            adapters.merged(net)
         return net.eval(), state
 
-    def start(self) -> Net:
-        """Return the untrained network, the same at every call."""
+    def start(self, rank: int = 0) -> Net:
+        """Return the untrained network, the same at every call. rank: of the adapters that learn instead of all weights; 0: none."""
         torch.manual_seed(self.seed)
         encoder = self.network.build()
         encoder.requires_grad_(True)
@@ -148,15 +165,17 @@ class FineTuning:
         net = Net(encoder, head).to(self.device)
         if self.recipe.trained or self.recipe.frozen:
             freeze_but(encoder, self.recipe.trained)
+        if rank:
+            adapters.with_adapters(net.encoder, rank)
         net.to(memory_format=torch.channels_last)
         if self.layer is not None:
             net.head.load_state_dict(dict(zip(("weight", "bias"), self.layer, strict=True)))
         return net
 
-    def train(self, rate: float, share: float) -> State:
+    def train(self, rate: float, share: float, rank: int = 0) -> State:
         """Train for `share` of the steps, from the start or from a checkpoint. The state of a finished training is kept and not run again."""
-        file = self.folder / f"{rate:g}-{share:g}.pth"
-        net, state = self.start(), State()
+        file = self.folder / f"{_called(rank, rate)}-{share:g}.pth"
+        net, state = self.start(rank), State()
         optimiser = optimiser_of(net, self.recipe, rate)
         whole = archive_is_whole(file, "training from the start", kept=False)
         saved = torch.load(file, map_location="cpu", weights_only=True) if whole else None
@@ -168,7 +187,7 @@ class FineTuning:
             optimiser.load_state_dict(saved["optimiser"])
         total = self.steps(share)
         every = self._every(total)
-        name = f"fine-tuning, seed {self.seed}, {len(self.fit) + len(self.val)} images, rate {rate:g}"
+        name = f"fine-tuning, seed {self.seed}, {len(self.fit) + len(self.val)} images, rate {_called(rank, rate)}"
         kept = time.monotonic()
         coming, later = tee(self.order.rows(step) for step in range(state.step, total))
         pixels = self.pixels.ahead(later)
@@ -186,7 +205,7 @@ class FineTuning:
             report_progress(name, state.step, total, "steps")
         report_progress(name, total, total, "steps")
         if not len(self.val):
-            state.best = _copy(net)
+            state.best = _copy(net, learned=bool(self.recipe.adapters))
         self._keep(file, net, optimiser, state, done=True)
         return state
 
@@ -251,7 +270,13 @@ class FineTuning:
         score = self.score(self.predict(net, self.train_.features, self.val))
         state.curve.append((state.step, score))
         if score > state.best_score:
-            state.best_score, state.best_step, state.best, state.since, state.bad = score, state.step, _copy(net), 0, 0
+            state.best_score, state.best_step, state.best, state.since, state.bad = (
+                score,
+                state.step,
+                _copy(net, learned=bool(self.recipe.adapters)),
+                0,
+                0,
+            )
         else:
             state.since, state.bad = state.since + 1, state.bad + 1
         if state.cooling:
@@ -306,8 +331,15 @@ class FineTuning:
         atomic_write.archive(file, lambda opened: torch.save(record, opened))
 
 
-def _copy(net: nn.Module) -> dict[str, torch.Tensor]:
-    return copy.deepcopy(net.state_dict())
+def _copy(net: nn.Module, *, learned: bool = False) -> dict[str, torch.Tensor]:
+    """learned: without the weights that stay as they are."""
+    kept = {name for name, weight in net.named_parameters() if weight.requires_grad}
+    return copy.deepcopy({name: value for name, value in net.state_dict().items() if not learned or name in kept})
+
+
+def _called(rank: int, rate: float) -> str:
+    """Name a choice as rows and files do."""
+    return f"{rate:g} rank {rank}" if rank else f"{rate:g}"
 
 
 def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:

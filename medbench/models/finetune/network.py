@@ -76,9 +76,11 @@ def optimiser_of(net: Net, recipe: FineTuneRecipe, rate: float) -> torch.optim.O
 
 def shares_by_depth(encoder: nn.Module, first_layer: float) -> dict[str, float]:
     """Parameter name -> share of the rate, by the depth that timm's own `group_matcher` gives it; 1 for modules that have none."""
+    shares = {name: 1.0 for name, _ in encoder.named_parameters()}
+    if first_layer == 1:
+        return shares
     from timm.models import group_parameters
 
-    shares = {name: 1.0 for name, _ in encoder.named_parameters()}
     found: list[str] = []
     for prefix, module in encoder.named_modules():
         if not hasattr(module, "group_matcher") or any(prefix.startswith(outer) for outer in found):

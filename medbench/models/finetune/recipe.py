@@ -31,6 +31,7 @@ class FineTuneRecipe:
     trained: parameters of modules with these names alone learn, and the head; (): all do. frozen: the head alone learns, and the encoder is in
     eval mode.
     views: the random views that are trained on. oversampled: a pass over the subset shows each class as often as its largest one.
+    adapters: ranks of low-rank adapters, which with the head alone learn (`adapters.allowed_ranks` says which are tried); (): none.
     """
 
     name: str
@@ -62,6 +63,7 @@ class FineTuneRecipe:
     frozen: bool = later(False)
     views: Literal["suite", "truong2021"] = later("suite")
     oversampled: bool = later(False)
+    adapters: tuple[int, ...] = later(())
 
     def crops(self, modality: str) -> tuple[augment.Crop, ...]:
         """Return the kinds of view of an image of this modality."""

@@ -73,6 +73,7 @@ def _built(
         lambda: summary.over_tasks(home, metric),
         lambda: summary.verdicts_section(shown, metric, margin),
         lambda: clinical_sections.parts(home, metric),
+        lambda: curves_and_shift.sites_section(found, metric),
         lambda: curves_and_shift.robustness_section(found, metric),
         lambda: clinical_sections.calibration_section(home, metric),
         lambda: _pictures(home, metric, data) if images else None,

@@ -10,6 +10,7 @@ from medbench.report.html import svg_charts
 from medbench.report.html.elements import Html, items, section, table, tag
 from medbench.report.leaderboard import Leaderboard
 from medbench.report.leaderboard.robustness import tables as shift_tables
+from medbench.report.leaderboard.sites import site_tables
 from medbench.stats.metrics import METRICS
 
 
@@ -69,6 +70,15 @@ def reliability_section(boards: Sequence[Leaderboard], metric: str | None) -> li
         some = f" {said[0].upper()}{said[1:]}." if (said := left_out([board], [few])) else ""
         drawn.append(svg_charts.reliability_chart(few, alt, f"{board.title}: share of right answers over confidence.{some}"))
     return [one for one in drawn if one is not None]
+
+
+def sites_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
+    """Show the scores over held-out sites; None where none were held out."""
+    shown = [
+        [table(made.header, made.body, made.title, names=made.header.index("95 %") - 1), items(made.notes, class_="small")]
+        for made in site_tables(boards, metric)
+    ]
+    return section("sites", "Each site held out", shown) if shown else None
 
 
 def robustness_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:

@@ -127,6 +127,8 @@ def _wrong(probabilities: np.ndarray, decisions: np.ndarray, labels: np.ndarray)
 
 def _images(board: Leaderboard, data: str | None) -> tuple[Split, str]:
     """Return the scored part with its images, and their licence. Raises UserError."""
+    if "held_out" in board.about or ":from=" in board.task:
+        raise UserError(f"--images does not show images of {board.task}, which a run divided.", then="medbench report without --images")
     if BY_CASE in board.task:
         raise UserError(
             f"--images shows images one by one, and the scores of {board.task} are of cases.", then="medbench report without --images"

@@ -36,6 +36,7 @@ from medbench.report.leaderboard.robustness import tables as shift_tables
 from medbench.report.leaderboard.selection import only
 from medbench.report.leaderboard.shipped_rows import with_reference
 from medbench.report.leaderboard.significance import legend, marks, pairs, precompute
+from medbench.report.leaderboard.sites import over_sites, site_records, site_tables
 from medbench.report.leaderboard.standard_tables import (
     drawn,
     encoder_marks,
@@ -94,6 +95,7 @@ __all__ = [
     "measured",
     "notes",
     "only",
+    "over_sites",
     "pairs",
     "picked",
     "pivot",
@@ -107,6 +109,8 @@ __all__ = [
     "shift_tables",
     "shift_terminal",
     "shown_axes",
+    "site_records",
+    "site_tables",
     "standing",
     "summarise",
     "tasks_by_lines",

@@ -27,6 +27,7 @@ from medbench.report.leaderboard.lines import (
 from medbench.report.leaderboard.rare_classes import class_columns, class_notes
 from medbench.report.leaderboard.robustness import ALL, MEAN, robustness_gaps, shift_terminal, tables
 from medbench.report.leaderboard.significance import legend, marks
+from medbench.report.leaderboard.sites import site_records, site_tables
 from medbench.report.leaderboard.terminal_table import Fitted
 from medbench.run.store import Store
 from medbench.schema import Note, Row, csv_cell, in_markdown, placeless
@@ -57,7 +58,16 @@ def markdown(store: Store, found: Sequence[Leaderboard] = ()) -> str:
         parts += [f"## {in_markdown(board.title)}", "", *first, *grid(_cells(board, metric, board.lines)), "", legend(board, metric), ""]
         said = [f"- {in_markdown(str(note))}" for note in notes(board) if note not in above]
         parts += [*grid(_all_metrics(board, [metric, *others])), "", *said, ""]
-    return "\n".join([*parts, shift_markdown(every)])
+    return "\n".join([*parts, *_site_markdown(every), shift_markdown(every)])
+
+
+def _site_markdown(found: Sequence[Leaderboard]) -> list[str]:
+    """Write the scores of each task over its held-out sites; [] where none were held out."""
+    lines = []
+    for made in site_tables(found):
+        told = [f"- {in_markdown(line)}" for line in made.notes]
+        lines += [f"## {in_markdown(made.title)}", "", *grid([made.header, *made.body]), "", *told, ""]
+    return lines
 
 
 def shift_markdown(found: Sequence[Leaderboard], metric: str | None = None, detail: str = MEAN) -> str:
@@ -97,6 +107,9 @@ def terminal(store: Store, metric: str | None = None, found: Sequence[Leaderboar
         above = class_notes(board, metric)
         below = [str(note) for note in notes(board) if note not in above]
         shown += [*map(str, above), Fitted(board.title, header, body, names, best), *more, legend(board, board.shown(metric)), *below]
+    for made in site_tables(every, metric):
+        names = [i for i, name in enumerate(made.header) if name in AXES]
+        shown += [Fitted(made.title, made.header, made.body, names, frozenset()), *made.notes]
     return [*shown, *shift_terminal(every, metric, ALL)]
 
 
@@ -339,6 +352,8 @@ def write(store: Store, found: Sequence[Leaderboard] = ()) -> None:
     store.write_text("leaderboard.csv", out.getvalue())
     if any(board.shift for board in found):
         store.write_text("shift.csv", robustness_gaps(found).map(csv_cell).to_csv(index=False))
+    if any("held_out" in board.about for board in found):
+        store.write_text("sites.csv", site_records(found).map(csv_cell).to_csv(index=False))
     store.write_text("leaderboard.md", markdown(store, found))
 
 
