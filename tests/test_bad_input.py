@@ -132,6 +132,7 @@ def test_what_cannot_be_a_path(refused: Callable[..., str], arguments: list[str]
         (["predict", "model", "images"], "Missing option '--out'. Next: medbench predict -h"),
         (["predict", "."], "Missing argument 'images'. Next: medbench predict -h"),
         (["tabel", "x"], "No such command 'tabel'. Did you mean 'table'? Next: medbench -h"),
+        (["table", "x" * 5000], "xxx"),
         (["data", "nosuch"], "No such command 'nosuch'. Next: medbench data -h"),
         (["run", "--lables", "1"], "No such option: --lables"),
         (["run", "a", "b\x1b[2J"], "Got unexpected extra argument"),
@@ -142,7 +143,7 @@ def test_words_that_no_command_takes_are_one_line(refused: Callable[..., str], a
     (tmp_path / "model").mkdir()
     (tmp_path / "images").mkdir()
     said = refused(*arguments)
-    assert said.startswith(line) and " -h" in said and len(said) < 400
+    assert said.startswith(line) and "Next: m" in said and len(said) < 400
 
 
 def test_without_a_command_the_help_is_shown(medbench: Medbench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -228,6 +228,13 @@ LEFT = {  # name -> hours since it was touched, whether it is removed
 }
 
 
+def test_an_error_names_the_file_that_a_user_knows(tmp_path: Path) -> None:
+    for inner in (f"a.{HERE}.{DEAD}.partial/plan.json", ".a.x7/model", "a", "b"):
+        with pytest.raises(FileNotFoundError) as caught, atomic_write.naming(tmp_path / "a"):
+            (tmp_path / inner).read_bytes()
+        assert caught.value.filename == str(tmp_path / ("b" if inner == "b" else "a"))
+
+
 def leave(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, (hours, _) in LEFT.items():

@@ -29,6 +29,7 @@ from medbench import Store, images, stats
 from medbench.__main__ import main as started
 from medbench.cli import plain_output, screen
 from medbench.data.evaluation_sets import EvaluationSet
+from medbench.models.exported import folder as model_folder
 from medbench.models.exported import prediction
 from medbench.report import leaderboard
 from medbench.report.html import mistakes
@@ -249,6 +250,22 @@ def test_what_a_full_disk_stops_leaves_nothing(hostile: Store, medbench: Medbenc
     monkeypatch.setattr(Store, "add_all", full)
     assert medbench("merge", str(hostile.folder), "--out", "merged") == 2
     assert sorted(file.name for file in tmp_path.iterdir()) == ["figures", "results"]
+
+
+def test_safetensors_on_a_full_disk(tmp_path: Path) -> None:
+    """It is `OSError`, as of any other writer, so that a command ends in one line."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    def full(file: Path) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        model_folder._on_disk(full)(tmp_path / "x")
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(FileNotFoundError):  # the words are still those of the library
+        model_folder._on_disk(lambda file: save_file({"a": torch.zeros(1)}, file))(tmp_path / "none" / "x")
 
 
 def test_a_log_on_a_full_disk_ends_the_run_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

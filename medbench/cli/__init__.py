@@ -66,9 +66,8 @@ def _main() -> None:
     except OSError as error:
         if error.errno not in PLACES:
             raise
-        print(
-            f"medbench: {f'{error.filename}: ' if error.filename else ''}{error.strerror}. Next: mend that, then run again", file=sys.stderr
-        )
+        what = f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}."
+        print(f"medbench: {UserError(what, then='mend that, then run again')}", file=sys.stderr)
         sys.exit(2)
 
 

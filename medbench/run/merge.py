@@ -29,8 +29,9 @@ def merge(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> tu
     _check_folders(folders, out)
     partial = out.with_name(f"{out.name}.{atomic_write.machine()}.{os.getpid()}.partial")
     try:
-        found = _merged(folders, partial, predictions)
-        partial.rename(out)
+        with atomic_write.naming(out):
+            found = _merged(folders, partial, predictions)
+            partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return found

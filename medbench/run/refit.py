@@ -23,7 +23,7 @@ from medbench.run.store import Store
 from medbench.run.units import Unit
 from medbench.schema import BY_CASE, Cell, Grid, PlannedCell, Row, Train, UserError, check_writable, parse_budget, registry
 from medbench.schema.ingredients import differences
-from medbench.system import devices
+from medbench.system import atomic_write, devices
 from medbench.system.precision import products
 
 TOLERANCE = 1e-6  # of a probability: the fit is the same, or it is not this row's
@@ -140,7 +140,7 @@ def save(made: Refit, parts: Parts, out: Path, card: Callable[[float], str]) -> 
     which is returned. Raises UserError for a folder that is there, and where the difference is more than rounding."""
     check_target(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
+    with atomic_write.naming(out), tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
         trial = Path(place) / "model"
         trial.mkdir()
         write(trial, parts, "")

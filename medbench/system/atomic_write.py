@@ -69,7 +69,8 @@ def naming(file: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is not None:  # else it is words alone, which a name would take the place of
             named = str(error.filename or file)
-            error.filename = str(file) if named.startswith(f"{file}.") else named  # a user knows no partial file
+            partial = named.startswith((f"{file}.", str(file.with_name(f".{file.name}."))))
+            error.filename = str(file) if partial else named  # a user knows no partial file
         raise
 
 

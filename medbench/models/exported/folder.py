@@ -12,8 +12,10 @@ README.md              the model card
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,8 +64,8 @@ def write(folder: Path, parts: Parts, card: str) -> None:
     model: Any = _inside(parts.net)
     state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
     arrays = {name: np.ascontiguousarray(value) for name, value in parts.head.arrays().items()}
-    atomic_write.write(folder / MODEL, lambda partial: save_file(state, partial, metadata={"format": "pt"}))
-    atomic_write.write(folder / HEAD, lambda partial: save_arrays(arrays, partial))
+    atomic_write.write(folder / MODEL, _on_disk(lambda partial: save_file(state, partial, metadata={"format": "pt"})))
+    atomic_write.write(folder / HEAD, _on_disk(lambda partial: save_arrays(arrays, partial)))
     sums = {name: _sha256(folder / name) for name in (MODEL, HEAD)}
     encoder = parts.encoder
     fixed = config_of(encoder.architecture, encoder.checkpoint).fixed_input_size  # made for one image size, as ViTs are
@@ -90,6 +92,22 @@ def write(folder: Path, parts: Parts, card: str) -> None:
     atomic_write.record(folder / POINTS, parts.points, indent=2)
     atomic_write.record(folder / EVIDENCE, parts.evidence, indent=2)
     atomic_write.write(folder / CARD, lambda partial: partial.write_text(card, encoding="utf-8"))
+
+
+def _on_disk(save: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Make safetensors raise what the disk says: its own error has that as words alone."""
+    from safetensors import SafetensorError
+
+    def saved(file: Path) -> None:
+        try:
+            save(file)
+        except SafetensorError as error:
+            code = re.search(r"\(os error (\d+)\)", str(error))
+            if not code:
+                raise
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+
+    return saved
 
 
 def read(folder: Path) -> Parts:

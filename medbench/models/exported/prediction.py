@@ -131,7 +131,7 @@ def predict(
         key = _key(model, folder, images, point, calibrated)
         done = _resume(unfinished, key)
         resumed = sum(map(len, done))
-        with unfinished.open("ab") as stream:
+        with atomic_write.naming(unfinished), unfinished.open("ab") as stream:
             _put(stream, {"key": key} if stream.tell() == 0 else None)
             report_progress("predicting", resumed, len(images), "images")
             for rows in scored(model, images[resumed:], point, calibrated):
