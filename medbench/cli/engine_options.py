@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medbench.cli.options import app, filled, stores_of
+from medbench.cli.json_output import Json, put_records
+from medbench.cli.options import app, filled, outputs, stores_of
 from medbench.schema import Grid, UserError
 
 if TYPE_CHECKING:
@@ -144,11 +145,13 @@ def status_command(
     cancel: Annotated[
         bool, typer.Option("--cancel", help="End its SLURM jobs. What is finished stays; the same run goes on later.")
     ] = False,
+    as_json: Json = None,
 ) -> None:
     """Say how far a run is, wherever it computes: rows, failures, its SLURM jobs, and what each worker is at."""
     from medbench.run import presence
     from medbench.run.engines import slurm
 
+    outputs(as_json)
     (store,) = stores_of([folder])
     if cancel:
         ended = slurm.cancel(folder)
@@ -157,9 +160,12 @@ def status_command(
     left = [entry for entry in cells if entry.fingerprint not in rows]
     failed = sum(entry.fingerprint in reasons for entry in left)
     print(f"{len(cells) - len(left)} of {len(cells)} rows, {failed} failed, {len(left) - failed} to come")
+    workers = presence.working(folder)
+    counts = {"cells": len(cells), "rows": len(cells) - len(left), "failed": failed}
+    put_records([{"kind": "folder", **counts}, *({"kind": "worker", **vars(one)} for one in workers)], as_json)
     if slurm.arrays(folder) and not cancel:
         alive = slurm.states(folder)
         said = ", ".join(f"{n} {state.lower()}" for state, n in Counter(alive.values()).items())
         print(f"SLURM {', '.join(slurm.arrays(folder))}: {said or 'no job is left'}")
-    for one in presence.working(folder):
+    for one in workers:
         print(f"{one.machine} {one.process} ({one.device}): {one.at or 'begins'}, for {time.time() - one.since:,.0f} s")
