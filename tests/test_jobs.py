@@ -164,3 +164,21 @@ def test_a_job_is_named_in_words(grid: Grid) -> None:
     plan = planning.plan(grid)
     found: list[Job] = [job for unit in plan.units for job in jobs.jobs_of(plan, unit)]
     assert str(found[0]).endswith("given mine.py:halves@32") and isinstance(found[0].cells, tuple)
+
+
+def test_many_held_jobs_are_leapt_over_and_none_is_lost() -> None:
+    """It asked for each of them: 64 processes that walk along one list asked 113 times for a job."""
+    every, free, tried, done = list(range(200)), {150, 60}, [], []
+
+    def attempt(job: int) -> bool:
+        tried.append(job)
+        if job in free or len(tried) > 150:
+            done.append(job)
+            return True
+        return False
+
+    jobs.take(every, attempt, chance=lambda n: n - 1)  # type: ignore[arg-type]
+    first = tried[: tried.index(0, 1)]
+    assert first[:6] == [0, 1, 2, 3, 4, 9], "four in order, as few processes find a free one, then ever wider leaps"
+    assert len(first) < 30
+    assert sorted(done) == every, "what was leapt over is come back to"

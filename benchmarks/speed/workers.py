@@ -69,7 +69,7 @@ def timed(words: Sequence[str], out: Path, workers: int) -> tuple[float, float]:
     environment = {**os.environ, "MEDBENCH_CACHE": str(out.with_suffix(".cache"))}
     command = [sys.executable, "-m", "medbench", "run", *words, "--out", str(out), "--workers", str(workers)]
     start = time.perf_counter()
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     wall = time.perf_counter() - start
     times = [line.split(" INFO")[0].rsplit(" ", 1)[0] for line in (out / "run.log").read_text().splitlines() if " INFO " in line]
     first, last = (time.mktime(time.strptime(text[:19], "%Y-%m-%d %H:%M:%S")) + int(text[20:]) / 1000 for text in (times[0], times[-1]))
@@ -133,15 +133,16 @@ def _report(args: argparse.Namespace, told: Sequence[dict[str, Any]], waits: Map
     for event in told:
         if event["what"] == "begun":
             at[event["process"]] = event["time"]
-        elif event["what"] in ("done", "killed") and event["process"] in at:
+        elif event["what"] in ("solved", "killed") and event["process"] in at:
             busy += event["time"] - at.pop(event["process"])
-            done[event.get("job", "")] += event["what"] == "done"
+        elif event["what"] == "done":
+            done[event["job"]] += 1
     counts = {name: sum(event["counts"][name] for event in told if event["what"] == "over") for name in ("locks", "looks", "syncs")}
     print(
         f"{len(waits)} units, {args.workers} workers, {args.killed} killed, {args.latency} ms an operation: {wall:.1f} s, {rows} rows, ",
         end="",
     )
-    print(f"none twice: {max(n for job, n in done.items() if job) == 1}; least possible {sum(waits.values()) / args.workers:.1f} s")
+    print(f"none twice: {set(done.values()) == {1}}; least possible {sum(waits.values()) / args.workers:.1f} s")
     print(f"idle: {1 - busy / (wall * args.workers):.1%} of {args.workers} x {wall:.1f} s (at most 5 %)")
     print("operations a unit: " + ", ".join(f"{n / len(waits):.1f} {name}" for name, n in counts.items()), end="; a second: ")
     print(", ".join(f"{n / wall:.0f} {name}" for name, n in counts.items()) + " (of the workers that were not killed)")
@@ -173,8 +174,9 @@ def _fork(plan: planning.Plan, folder: Path, waits: Mapping[str, float], events:
         for planned in todo:
             tell("begun", job=planned.fingerprint)
             time.sleep(waits[planned.fingerprint])
-            tell("done", job=planned.fingerprint)
+            tell("solved")
             context.store.add(_row(planned), {"metrics": np.array(["auc"]), "resamples": np.zeros((1, 1000), np.float32)})
+            tell("done", job=planned.fingerprint)
 
     execution._prepare = lambda context, job, todo: (context, job, todo)  # type: ignore[assignment, return-value]
     execution._solve = lambda _, context, job, todo, on_row: solve(context, job, todo, on_row)  # type: ignore[assignment, misc]

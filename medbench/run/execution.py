@@ -149,31 +149,46 @@ def _decode_images(context: RunContext, work: Work) -> None:
 
 def _take_jobs(context: RunContext, jobs: Sequence[Job], on_row: Callable[[Row], None]) -> None:
     """Job after job, each held while it is worked on, and left to whoever holds it already. Imports torch."""
-    held: dict[str, float] = {}  # what others train or embed -> when to look again
     with log_file(context.store.folder / run_log.FILE), products("fp32"):  # an encoder that is to compute less exactly says so itself
-        take(jobs, lambda job: _attempt(context, job, held, on_row))
+        take(jobs, _Attempts(context, jobs, on_row).attempt)
 
 
-def _attempt(context: RunContext, job: Job, held: dict[str, float], on_row: Callable[[Row], None]) -> bool:
-    """Whether the job is done, by this process or another; False where another one is at it, or at what it needs."""
-    todo = context.todo(job)
-    if not todo:
-        return True
-    if any(held.get(name, 0.0) > time.monotonic() for name in lacking(context.plan, job, todo, context.device)):
-        return False
-    with context.store.attempting(job.name) as mine:
-        if mine and (todo := context.todo(job)):  # whoever held it before has finished some
-            context.at_work(job)
-            names = lacking(context.plan, job, todo, context.device)
-            with preparing(context.plan.cache_dir, names) as free:
-                prepared = _prepare(context, job, todo) if free else None
-            if not free:
-                held.update(dict.fromkeys(names, time.monotonic() + LONGEST))
-                return False
-            if prepared:
-                _solve(context, *prepared, on_row)
-            memory.release()  # for the next unit's blocks of other sizes, and for others who use this GPU
-    return mine
+class _Attempts:
+    """What one process knows of the jobs that several take. Asking a network disk of each would take longer than many a job."""
+
+    def __init__(self, context: RunContext, jobs: Sequence[Job], on_row: Callable[[Row], None]):
+        self.context, self.on_row = context, on_row
+        self.mark = context.store.rows_mark()
+        self.lacking = {job.name: [planned.fingerprint for planned in context.todo(job)] for job in jobs}
+        self.needs: dict[tuple[int, bool], list[str]] = {}  # unit, and whether on pixels -> what it needs that others train or embed
+        self.held: dict[str, float] = {}  # of that -> when to look again
+        self.looked = 0.0
+
+    def attempt(self, job: Job) -> bool:
+        """Whether the job is done, by this process or another; False where another one is at it, or at what it needs."""
+        context, now, kind = self.context, time.monotonic(), (id(job.unit), job.pixels)
+        if now - self.looked > LONGEST:
+            context.store.look()
+            self.looked = now
+        if context.store.settled(self.lacking[job.name], self.mark, context.since):
+            return True
+        if any(self.held.get(name, 0.0) > now for name in self.needs.get(kind, ())):
+            return False
+        with context.store.attempting(job.name) as mine:
+            if mine and (todo := context.todo(job)):  # whoever held it before has finished some
+                self.needs[kind] = names = lacking(context.plan, job, todo, context.device)
+                with preparing(context.plan.cache_dir, names) as free:
+                    if free:
+                        context.at_work(job)
+                    prepared = _prepare(context, job, todo) if free else None
+                if not free:
+                    self.held.update(dict.fromkeys(names, time.monotonic() + LONGEST))
+                    return False
+                if prepared:
+                    _solve(context, *prepared, self.on_row)
+                memory.release()  # for the next unit's blocks of other sizes, and for others who use this GPU
+                self.looked = 0.0
+        return mine
 
 
 def compute(context: RunContext, job: Job, todo: Sequence[PlannedCell], on_row: Callable[[Row], None]) -> None:

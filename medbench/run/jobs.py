@@ -6,6 +6,7 @@ one command, and several commands with one folder.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from medbench.system import locks
 
 #: Seconds between two looks at work that others hold, at first and at most.
 PAUSE, LONGEST = 0.05, 1.0
+#: Held jobs in a row after which some are leapt over.
+LEAPS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,17 +56,40 @@ def jobs_of(plan: Plan, unit: Unit) -> list[Job]:
     return first + [Job(unit, tuple(cells), True) for cells in apart.values()]
 
 
-def take(jobs: Sequence[Job], attempt: Callable[[Job], bool]) -> None:
-    """Attempt each job until it is done by somebody. attempt(job) -> False where another process holds it, or what it needs."""
+def take(jobs: Sequence[Job], attempt: Callable[[Job], bool], chance: Callable[[int], int] = secrets.randbelow) -> None:
+    """Attempt each job until it is done by somebody. attempt(job) -> False where another process holds it, or what it needs.
+
+    Where many are held one after the other some are leapt over, and come back to: else each of 64 processes would ask for the 63 jobs of the others
+    before it finds one that is free. chance(n) -> a number below n.
+    """
     left, pause = list(jobs), PAUSE
     while left:
-        held = [job for job in left if not attempt(job)]
+        held, leapt = _once(left, attempt, chance)
+        if len(held) == len(left) and leapt:
+            held, _ = _once(left, attempt, lambda n: 0)
         if len(held) == len(left):
             time.sleep(pause)
             pause = min(2 * pause, LONGEST)
         else:
             pause = PAUSE
         left = held
+
+
+def _once(left: Sequence[Job], attempt: Callable[[Job], bool], chance: Callable[[int], int]) -> tuple[list[Job], bool]:
+    """The jobs that are not done after one walk along them, and whether some were leapt over."""
+    held: list[Job] = []
+    misses, place, leapt = 0, 0, False
+    while place < len(left):
+        if attempt(left[place]):
+            misses = 0
+        else:
+            misses += 1
+            leap = chance(misses) if misses > LEAPS else 0
+            leapt |= leap > 0
+            held += left[place : place + leap + 1]
+            place += leap
+        place += 1
+    return held, leapt
 
 
 def sets_of(plan: Plan, unit: Unit, todo: Iterable[PlannedCell]) -> list[EvaluationSet | None]:

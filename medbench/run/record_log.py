@@ -59,7 +59,11 @@ class RecordLog(Generic[T]):
     def beyond(self, size: int) -> set[str]:
         """Keys of the records that were appended since the file had this size."""
         self.read()
-        return {key for key, end in self._ends.items() if end > size}
+        return {key for key in self._ends if self.known_beyond(key, size)}
+
+    def known_beyond(self, key: str, size: int) -> bool:
+        """Whether a record of that key is known to have been appended since the file had this size. Reads nothing."""
+        return self._ends.get(key, 0) > size
 
     @property
     def size(self) -> int:

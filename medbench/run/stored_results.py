@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +119,19 @@ class StoredResults:
     def failures(self) -> dict[str, str]:
         """fingerprint -> reason of the last failure."""
         return dict(self._failures.read())
+
+    def rows_mark(self) -> int:
+        """What tells `settled` of now."""
+        return self._rows.size
+
+    def look(self) -> None:
+        """Take in what other processes have written since the last time."""
+        self._rows.read()
+        self._failures.read()
+
+    def settled(self, fingerprints: Iterable[str], rows_mark: int, failures_mark: int) -> bool:
+        """Whether each of these cells is known to have been made, or to have failed, since the marks were taken. Reads nothing."""
+        return all(self._rows.known_beyond(key, rows_mark) or self._failures.known_beyond(key, failures_mark) for key in fingerprints)
 
     def failures_mark(self) -> int:
         """What tells `failed_since` of now."""
