@@ -82,7 +82,7 @@ def own(encoder: Encoder, cache_dir: Path) -> Weights:
             what = f"Checkpoint '{listed.name}' is of {listed.architecture}, not of {encoder.architecture}."
             raise UserError(what, then=f"medbench run --weights {listed.name} --encoder {listed.encoder}")
         return checkpoints.weights(listed, cache_dir)
-    digest = sha256(encoder.file)
+    digest = checkpoints.content_hash(encoder.file)
     layout, state = kept(_layout, encoder.architecture, encoder.checkpoint, encoder.size, digest, encoder=encoder)
     return Weights(f"{encoder.file.name} ({layout})", digest, encoder.trained_on, encoder.file, checkpoints.OWN, state=state)
 
@@ -168,6 +168,7 @@ def fitting_state(model: Any, file: Path, layout: str, architecture: str) -> dic
         state = adapt(state, model) if adapt else state
     except NOT_ITS_OWN as error:
         raise UserError(f"{file.name} does not fit {architecture}: {told(error)}.", then=OTHER) from error
+    _check_width(state, shapes, file)
     wrong = _misfits(state, shapes, learnt)
     if any(wrong.values()):
         said = [
@@ -175,6 +176,14 @@ def fitting_state(model: Any, file: Path, layout: str, architecture: str) -> dic
         ]
         raise UserError(f"{file.name} does not fit {architecture}: {'; '.join(said)}.", then=OTHER)
     return state
+
+
+def _check_width(state: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], file: Path) -> None:
+    """Raise UserError for a ResNet of twice or four times the width, as SimCLR's authors publish: timm widens the middle of a block alone."""
+    stem, own = tuple(getattr(state.get("conv1.weight"), "shape", ())), shapes.get("conv1.weight", ())
+    if len(stem) == len(own) == 4 and stem[1:] == own[1:] and stem[0] in (2 * own[0], 4 * own[0]):
+        what = f"{file.name} is a ResNet of {stem[0] // own[0]} times the width, which timm does not have."
+        raise UserError(what, then="write a function that builds it: medbench run --encoder FILE.py:NAME (docs/encoders.md)")
 
 
 def _misfits(state: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], learnt: Collection[str]) -> dict[str, list[str]]:

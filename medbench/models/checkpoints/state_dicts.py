@@ -12,7 +12,7 @@ from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medbench.models.checkpoints import averaged
+from medbench.models.checkpoints import averaged, bit
 from medbench.schema import UserError, told
 from medbench.system import archive_errors, file_kinds
 
@@ -219,6 +219,8 @@ _DAMAGED = (
 
 def _read(file: Path) -> Mapping[str, Any]:
     """Read a file, tensors mapped into memory where its format allows. Raises UserError."""
+    if bit.is_one(file):
+        return bit.read(file)
     packed = container(file)
     if packed == "zip":
         _check_zip(file)
