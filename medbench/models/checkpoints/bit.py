@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _KERNEL, _NORM = "standardized_conv2d/kernel", r"group_norm/(gamma|beta)"
-_NAMES = (
+_NAMES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (rf"root_block/{_KERNEL}", lambda m: "stem.conv.weight"),
     (rf"block(\d)/unit(\d+)/([abc])/{_KERNEL}", lambda m: f"{_unit(m)}.conv{'abc'.index(m[3]) + 1}.weight"),
     (rf"block(\d)/unit(\d+)/([abc])/{_NORM}", lambda m: f"{_unit(m)}.norm{'abc'.index(m[3]) + 1}.{_part(m[4])}"),
@@ -83,7 +83,7 @@ def renamed(values: Mapping[str, np.ndarray], called: str) -> dict[str, Tensor]:
             strange.append(name)
             continue
         turned = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
-        found[new] = torch.from_numpy(np.ascontiguousarray(turned, np.float32))
+        found[new] = torch.from_numpy(np.array(turned, np.float32, order="C"))
     if any("base_model/" in name for name in strange):
         what = f"{called} is a checkpoint of Google's SimCLR, whose ResNets are of once, twice or four times the width."
         then = "convert 1x by tonylins/simclr-converter (medbench list checkpoints: simclr-rn50-google); timm has no ResNet of 2x or 4x: "

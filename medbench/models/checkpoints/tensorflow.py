@@ -27,7 +27,7 @@ def is_index(file: Path) -> bool:
         return False
     with file.open("rb") as stream:
         stream.seek(-8, 2)
-        return struct.unpack("<Q", stream.read(8))[0] == MAGIC
+        return bool(struct.unpack("<Q", stream.read(8))[0] == MAGIC)
 
 
 def data_files(index: Path) -> list[Path]:
@@ -62,7 +62,8 @@ def _bytes(content: list[np.ndarray], entry: dict[int, list[Any]]) -> bytes:
     shard, start, size = (entry.get(field, [0])[0] for field in (3, 4, 5))
     if shard >= len(content) or start + size > len(content[shard]):
         raise ValueError("a value lies beyond the end of its file")
-    return content[shard][start : start + size].tobytes()
+    found: bytes = content[shard][start : start + size].tobytes()
+    return found
 
 
 def _entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
