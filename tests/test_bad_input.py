@@ -459,6 +459,13 @@ def test_an_output_that_lacks_characters(medbench: Medbench, monkeypatch: pytest
     assert b"\\u" in pipe.getvalue()
 
 
+def test_streams_that_a_caller_closed(medbench: Medbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    assert medbench("list", "tasks") == 0
+    assert medbench("list", "nosuch") == 2
+
+
 def test_what_only_looks_at_the_cache_needs_none(medbench: Medbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MEDBENCH_CACHE", f"{tmp_path}/file/cache")

@@ -156,6 +156,16 @@ def test_scores_of_another_row_are_told(tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize(("name", "array"), [("resamples", np.array(3)), ("metrics", np.array("auc")), ("resamples", np.array([["a"]]))])
+def test_arrays_of_another_shape_are_not_a_rows_own(name: str, array: np.ndarray, tmp_path: Path) -> None:
+    store = results(tmp_path / "a", 0.4)
+    file = tmp_path / "a" / "scores" / f"{fingerprint(1)[:32]}.npz"
+    np.savez(file, **{**fast_npz.whole(file), name: array})
+    for predictions in (True, False):
+        with pytest.raises(UserError, match=r"the scores of derm random .* seed 1 are not its own"):
+            merging.merge([store.folder], tmp_path / "c", predictions=predictions)
+
+
 @pytest.mark.parametrize("part", ["probabilities", "resamples"])
 def test_scores_with_the_same_decisions_are_told_by_their_sketch_and_their_resamples(part: str, tmp_path: Path) -> None:
     store = Store(tmp_path / "a")

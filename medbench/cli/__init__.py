@@ -41,6 +41,9 @@ def main() -> None:
 
     Nothing that it prints gives a terminal an order.
     """
+    if sys.stdout is None or sys.stderr is None:  # a caller closed them
+        nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until Python ends)
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     with plain_streams():
         _main()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medbench.run import saved_arrays
 from medbench.run.store import Damaged, NoPredictions, Store
 from medbench.schema import PlanFile, Row, UserError, fingerprint
 from medbench.stats import splits
@@ -103,8 +104,10 @@ def _check_scores(source: Store, row: Row) -> None:
 
 
 def _are_its_own(arrays: Mapping[str, np.ndarray], row: Row) -> bool:
-    """By what the row says of them: its decisions, the sketch of its probabilities, and its metrics, about which their resamples lie."""
-    if "resamples" not in arrays:
+    """By their shapes, and by what the row says of them: its decisions, the sketch of its probabilities, and its metrics, about which their resamples lie."""
+    try:
+        saved_arrays.check_scores(arrays)
+    except ValueError:
         return False
     said = row.provenance.get("scores", {})
     if "decisions" in said and "decisions" in arrays and fingerprint(arrays["decisions"].tolist())[:16] != said["decisions"]:
