@@ -170,7 +170,20 @@ def data_show(
 
 @data_app.command("split")
 @takes_grid(
-    "task", "labels", "seeds", "data", "by", "split_by_date", "ids", "rehash", "ordinal", "order", "allow_leak", "allow_partial", "as_json"
+    "task",
+    "labels",
+    "seeds",
+    "data",
+    "by",
+    "split_by_date",
+    "ids",
+    "rehash",
+    "ordinal",
+    "order",
+    "frames",
+    "allow_leak",
+    "allow_partial",
+    "as_json",
 )
 def datasplit(
     grid: Grid,

@@ -83,6 +83,19 @@ def pictures(image: Image, wanted: Sequence[int | None]) -> list[PIL.Image.Image
     return [found[copy] for copy in copies]
 
 
+def frame(path: Path, number: int) -> PIL.Image.Image:
+    """Return one of the frames of a DICOM file, or pages of a TIFF, mode L or RGB. Raises UserError that names the file."""
+    data = _read(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _decode_dicom(data, number) if is_dicom(data) else _decode_pillow(data, None, number)
+    except UserError as error:
+        raise UserError(f"{path}, frame {number}: {error}") from error
+    except Exception as error:
+        raise UserError(f"{path}, frame {number}, is corrupt or truncated ({told(error)}).") from error
+
+
 def _copy(data: bytes, wanted: int | None) -> tuple[int, int] | None:
     """Return the size at which a JPEG's decoder gives the image where so many pixels are wanted.
 
@@ -125,15 +138,15 @@ def is_dicom(data: bytes) -> bool:
     return data[128:132] == b"DICM" or data[:2] in (b"\x02\x00", b"\x08\x00")
 
 
-def _decode_dicom(data: bytes) -> PIL.Image.Image:
+def _decode_dicom(data: bytes, frame: int | None = None) -> PIL.Image.Image:
     from PIL import Image
 
     from medbench.images import dicom
 
-    return Image.fromarray(dicom.pixels(data))
+    return Image.fromarray(dicom.pixels(data, frame))
 
 
-def _decode_pillow(data: bytes, wanted: int | None) -> PIL.Image.Image:
+def _decode_pillow(data: bytes, wanted: int | None, page: int | None = None) -> PIL.Image.Image:
     from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
     from PIL.TiffImagePlugin import TiffImageFile
 
@@ -155,8 +168,11 @@ def _decode_pillow(data: bytes, wanted: int | None) -> PIL.Image.Image:
     with im:
         check_pixels(*im.size)
         frames = getattr(im, "n_frames", 1)
-        if frames > 1 and im.format != "MPO":
-            raise UserError(f"it holds {frames} frames: save the one that is meant as a file of its own.")
+        if frames > 1 and im.format != "MPO" and page is None:
+            raise UserError(f"it holds {frames} frames: save the one that is meant as a file of its own, or run a folder with --frames.")
+        if page:
+            im.seek(page)
+            check_pixels(*im.size)
         if wanted and im.format in ("JPEG", "MPO"):
             im.draft(im.mode, (wanted * _DRAFT_GAP, wanted * _DRAFT_GAP))
         _refuse_misread(im)
@@ -166,7 +182,9 @@ def _decode_pillow(data: bytes, wanted: int | None) -> PIL.Image.Image:
         deep = deep_colour.raw_name(im)
         im.load()
         if deep:
-            deep_colour.restored(im, deep, Image.open(io.BytesIO(data), formats=_FORMATS))
+            again = Image.open(io.BytesIO(data), formats=_FORMATS)
+            again.seek(page or 0)
+            deep_colour.restored(im, deep, again)
         upright = ImageOps.exif_transpose(im)
         return _to_8_bit(tiff.mended(upright, form) if form else upright)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pydicom
 
 
-def pixels(data: bytes) -> np.ndarray:
+def pixels(data: bytes, frame: int | None = None) -> np.ndarray:
     """(H, W) or (H, W, 3) uint8 of a DICOM file's bytes.
 
     Grey: rescale slope and intercept, or the modality LUT; then the first VOI LUT, else the first window (linear, linear exact, sigmoid);
@@ -23,12 +23,12 @@ def pixels(data: bytes) -> np.ndarray:
     stored bits, whatever the slope. MONOCHROME1 is inverted. Pixel padding is black and takes no part. A rescale slope of 0 is left out, as DCMTK does.
     Colour: YBR and palettes become RGB, more than 8 stored bits keep the upper 8. Overlays and presentation states are not drawn.
 
-    Raises UserError for what `dicom_file.read` refuses, and for values that are not finite.
+    frame: of a file of several; None: it must hold one. Raises UserError for what `dicom_file.read` refuses, and for values that are not finite.
     """
     from pydicom.pixels.utils import pixel_array
 
-    ds = read(data)
-    words = pixel_array(ds, correct_unused_bits=not is_native(ds), allow_excess_frames=False)
+    ds = read(data, frame)
+    words = pixel_array(ds, index=frame, correct_unused_bits=not is_native(ds), allow_excess_frames=False)
     x = _stored(words, ds)
     if ds.PhotometricInterpretation == "PALETTE COLOR":
         return apply_palette(x, ds)

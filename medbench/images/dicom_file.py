@@ -20,7 +20,7 @@ _HEADER = 16 << 20  # bytes: more than all but the pixels of one image takes
 _SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1, "RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3, "YBR_ICT": 3, "YBR_RCT": 3}
 
 
-def read(data: bytes) -> pydicom.Dataset:
+def read(data: bytes, frame: int | None = None) -> pydicom.Dataset:
     """One image's data set; what its functional groups say of window, slope and tables stands at the top level.
 
     Raises UserError for several frames, no pixels, more pixels than the header declares, an interpretation or a compression that is
@@ -30,13 +30,14 @@ def read(data: bytes) -> pydicom.Dataset:
     if not any(name in ds for name in _PIXELS):
         raise UserError("this DICOM file holds no image.")
     frames = int(ds.get("NumberOfFrames") or 1)
-    if frames > 1:
-        raise UserError(f"this DICOM file holds {frames} frames: export the one that is meant as a file of its own.")
+    if frames > 1 and frame is None:
+        what = f"this DICOM file holds {frames} frames: export the one that is meant as a file of its own, or run a folder with --frames."
+        raise UserError(what)
     check_pixels(ds.Columns, ds.Rows)
     _check_compression(ds)
     _check_interpretation(ds)
-    _check_size(ds)
-    _lift_functional_groups(ds)
+    _check_size(ds, frame or 0, frames)
+    _lift_functional_groups(ds, frame or 0)
     return ds
 
 
@@ -125,7 +126,7 @@ def _check_interpretation(ds: pydicom.Dataset) -> None:
         raise UserError(f"its pixels ({kind}, {samples} samples each) are not read: save it as RGB or MONOCHROME2.")
 
 
-def _check_size(ds: pydicom.Dataset) -> None:
+def _check_size(ds: pydicom.Dataset, frame: int, frames: int) -> None:
     """Compare what the header declares with what is there, or with what the codec's own header says."""
     from pydicom.encaps import get_frame
     from pydicom.pixels.utils import get_expected_length
@@ -137,9 +138,9 @@ def _check_size(ds: pydicom.Dataset) -> None:
         if len(held) >= 2 * declared > 0 and len(held) > declared + 1:
             raise UserError(f"it holds pixels for {len(held) // declared} images of the {size[0]} x {size[1]} that its header declares.")
         return
-    frame = get_frame(held, 0, number_of_frames=1)
-    found = _codec_header(frame)
-    if len(frame) > 2 * declared + (1 << 16) or (found and found.size != size):
+    stream = get_frame(held, frame, number_of_frames=frames)
+    found = _codec_header(stream)
+    if len(stream) > 2 * declared // frames + (1 << 16) or (found and found.size != size):
         raise UserError(f"it holds more or other pixels than the {size[0]} x {size[1]} that its header declares.")
     if found and found.bits > ds.BitsAllocated:
         raise UserError(f"its pixels have {found.bits} bits, and its header has room for {ds.BitsAllocated}: save it uncompressed.")
@@ -175,10 +176,11 @@ def _codec_header(frame: bytes) -> _CodecHeader | None:
         return None
 
 
-def _lift_functional_groups(ds: pydicom.Dataset) -> None:
+def _lift_functional_groups(ds: pydicom.Dataset, frame: int) -> None:
     """Enhanced files keep window and slope a frame; the frame's own groups go before those that all frames share."""
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in ds.get(groups) or ():
+        there = ds.get(groups) or ()
+        for group in there if groups.startswith("Shared") else there[frame : frame + 1]:
             for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
                 for item in group.get(name) or ():
                     ds.update(item)

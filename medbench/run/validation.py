@@ -90,6 +90,8 @@ def check_options(grid: Grid) -> None:
     if grid.by not in (IMAGE, CASE):
         raise UserError(f"Unknown unit '{grid.by}'.", allowed=[IMAGE, CASE], given=grid.by, then=asking(by=CASE))
     _check_division(grid)
+    if not 0 <= grid.frames <= 1000:
+        raise UserError(f"The number of frames, {grid.frames}, is out of range.", allowed=["1 to 1000"], then=asking(frames=8))
     if grid.target == "val" and (grid.shifts or grid.corruptions):
         flag = OPTIONS["target"].flag
         raise UserError(f"A shift is measured against the test part, not with {flag} val.", then=asking(target=Grid.target))

@@ -160,6 +160,11 @@ class Grid:
         (), "--order", "folder tasks: the classes are ordered, from least to most: none,mild,severe.", verbatim=True
     )
     ordinal: bool = option(False, "--ordinal", "folder tasks: the classes are ordered, by their numbers or as words of a usual scale.")
+    frames: int = option(
+        0,
+        "--frames",
+        "folder tasks: of a file of several frames, pages or slices (DICOM, TIFF, NIfTI) take so many, evenly: a bag of its own.",
+    )
     allow_leak: bool = option(False, "--allow-leak", "Run although a group stands in two parts; every table says so.")
     allow_partial: bool = option(False, "--allow-partial", "Run although a class has no image in a part; every table says so.")
     audit: bool = option(True, "--audit", "Say what an audit of the same data found; look through a folder of yours for copies first.")
@@ -168,7 +173,7 @@ class Grid:
     @property
     def reading(self) -> dict[str, Any]:
         """How it says that a folder is read, for `registry.task`: what differs from the default."""
-        return {name: value for name in ("ordinal", "order") if (value := getattr(self, name))}
+        return {name: value for name in ("ordinal", "order", "frames") if (value := getattr(self, name))}
 
 
 #: Field of `Grid` -> its option, in the order of the fields.

@@ -37,6 +37,7 @@ from medbench.stats.metadata_levels import is_blank, is_missing
 from medbench.tasks._joined_groups import joined
 from medbench.tasks.folder.class_order import by_degree, by_name, is_number
 from medbench.tasks.folder.csv_listing import MULTI, RESERVED, read_csv
+from medbench.tasks.folder.file_frames import with_frames
 from medbench.tasks.folder.listing import UNLABELLED, Listing, existing_place, meant, table_in, unlabelled_word, walk
 
 VERSION = 1
@@ -51,7 +52,7 @@ _NOBODY = {"none", "missing", "?", "-", "--", ".", "anonymous", "anonymized", "a
 _ROUNDED = re.compile(r"[+-]?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 
 
-def open_folder(argument: str, *, ordinal: bool = False, order: Sequence[str] = ()) -> Task:
+def open_folder(argument: str, *, ordinal: bool = False, order: Sequence[str] = (), frames: int = 0) -> Task:
     """Open the task of a folder or a CSV, see above.
 
     Two classes are `binary` (the second in order is positive), more `multiclass`. Classes are in
@@ -63,7 +64,7 @@ def open_folder(argument: str, *, ordinal: bool = False, order: Sequence[str] = 
     packed.
     """
     place = existing_place(argument)
-    listing, unlabelled = _apart(listing_of(argument))
+    listing, unlabelled = _apart(listing_of(argument, frames))
     ordinal = ordinal or bool(order)
     kind, classes, labels = _labels(listing, ordinal, order)
     whole = _split(listing, labels)
@@ -98,7 +99,7 @@ def open_folder(argument: str, *, ordinal: bool = False, order: Sequence[str] = 
         groups="group" if grouped else None,
         bags="bag" if "bag" in listing.columns else "group" if grouped else None,
         marks=tuple(marks),
-        settings={"split": made if shares else "given", "ordinal": ordinal},
+        settings={"split": made if shares else "given", "ordinal": ordinal, **({"frames": frames} if listing.frames else {})},
         unlabelled=unlabelled,
     )
 
@@ -113,16 +114,17 @@ def _check_names(names: Sequence[str]) -> None:
             raise UserError(f"The name {name!r:.80} holds control characters.", then="rename that class or folder")
 
 
-def listing_of(argument: str) -> Listing:
+def listing_of(argument: str, frames: int = 0) -> Listing:
     """Read what a folder or a CSV file says of its images.
 
     Labels and parts are not judged yet. Raises UserError.
     """
     place = existing_place(argument)
     try:
-        return read_csv(place) if place.is_file() else walk(place)
+        found = read_csv(place) if place.is_file() else walk(place, volumes=frames > 0)
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}.", then="mend its permissions, or take it out") from error
+    return with_frames(found, frames) if frames else found
 
 
 def _load(parts: dict[str, Split], root: Path) -> dict[str, Split]:
@@ -146,7 +148,7 @@ def _apart(listing: Listing) -> tuple[Listing, Unlabelled | None]:
     labelled = replace(listing, ids=[listing.ids[i] for i in rest], where=[listing.where[i] for i in rest], columns=columns)
     ids = [listing.ids[i] for i in without]
     groups = [listing.columns["group"][i] or listing.ids[i] for i in without] if "group" in listing.columns else None
-    files = [listing.file(name) for name in ids]
+    files = [listing.image(name) for name in ids]
     return labelled, Unlabelled(UNLABELLED, files, np.array(ids), None if groups is None else np.array(groups))
 
 
@@ -207,9 +209,9 @@ def _split(listing: Listing, labels: np.ndarray) -> Split:
     for name in ("group", "bag"):
         _check_named(name, listing)
     _check_bags(listing)
-    groups = listing.columns.get("group", listing.ids)
+    groups = listing.columns.get("group", [listing.file_id(name) for name in listing.ids])
     whole = Split(
-        images=[listing.file(name) for name in listing.ids],
+        images=[listing.image(name) for name in listing.ids],
         ids=np.array(listing.ids),
         labels=labels,
         groups=np.array(groups),

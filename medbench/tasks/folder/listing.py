@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medbench.images import decoding, leftovers
+from medbench.images import decoding, frames, leftovers
 from medbench.images.hashing import check_names
-from medbench.schema import PARTS, Mark, UserError, spelling, user_path
+from medbench.schema import PARTS, Drawn, Image, Mark, UserError, spelling, user_path
 
 UNLABELLED = "unlabelled"  # a folder, or a split, of images without labels
 _CALLED = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "development": "val", "testing": "test"}
@@ -29,8 +29,18 @@ class Listing:
     marks: list[Mark] = field(default_factory=list)
     spelled: dict[str, str] = field(default_factory=dict)  # id -> its path on this disk, where that is another Unicode form
 
+    frames: dict[str, tuple[str, Drawn]] = field(default_factory=dict)  # id -> the id of its file, and the frame, of those of several
+
     def file(self, name: str) -> Path:
+        name = self.file_id(name)
         return self.root / self.spelled.get(name, name)
+
+    def file_id(self, name: str) -> str:
+        """The id of the file that an image is, or is a frame of."""
+        return self.frames[name][0] if name in self.frames else name
+
+    def image(self, name: str) -> Image:
+        return self.frames[name][1] if name in self.frames else self.file(name)
 
 
 def existing_place(argument: str) -> Path:
@@ -49,8 +59,8 @@ def existing_place(argument: str) -> Path:
     raise UserError(f"{argument} does not exist: no '{place.name}' in {place.parent}.", allowed=beside, given=place.name)
 
 
-def walk(root: Path) -> Listing:
-    """Class folders, in parts or not."""
+def walk(root: Path, *, volumes: bool = False) -> Listing:
+    """Class folders, in parts or not. volumes: NIfTI files are images, too."""
     every = _folders(root)
     folders = [name for name in every if not unlabelled_word(name)]
     if not folders:
@@ -65,7 +75,7 @@ def walk(root: Path) -> Listing:
         raise UserError(f"In {root}, '{part}' holds folders and is called like a part.", allowed=PARTS, given=meant(part), then="rename it")
     without = [name for name in every if name not in folders]
     listing = Listing(root, [], [], {"label": [], **({"split": []} if given or without else {})})
-    seen = _Seen()
+    seen = _Seen(volumes=volumes)
     for part in given or [""]:
         if not _folders(root / part):
             raise UserError(f"{root / part} holds no class folders.", then=f"put the images of each class into a folder in {part}/")
@@ -87,6 +97,7 @@ class _Seen:
     left: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
     made: dict[str, str] = field(default_factory=dict)
+    volumes: bool = False  # whether NIfTI files count as images
     unsure: list[str] = field(default_factory=list)  # called a mask, without the image it was made of
 
     def left_in(self, place: Path, names: Sequence[str]) -> None:
@@ -192,7 +203,7 @@ def _images(folder: Path, seen: _Seen) -> list[Path]:
         for file in (place / name for name in names if not leftovers.left_behind(name)):
             if not file.exists():
                 raise UserError(f"{file} is a link to nothing.", then="fetch what it names (git annex get, datalad get), or remove it")
-            if _is_image(file):
+            if _is_image(file) or (seen.volumes and frames.is_volume(file.name)):
                 found.append(file)
             else:
                 seen.ignored[file.suffix.lower() or "no suffix"] += 1
