@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from advise_choice import HORIZONS, cases, learn
+from advise_choice import HORIZONS, Calibrated, Process, cases, rising, shipped
 from advise_curves import COMMITTED, SETS, SHARES, features, start
 
 from medbench.run.own_labels import curve_inside
@@ -22,7 +22,7 @@ from medbench.schema import parse_budget, registry
 from medbench.stats import splits
 from medbench.stats.extrapolation import prediction
 
-STARTS = 25
+STARTS = 15
 FAMILIES = ("ham10000 supervised linear", "lower-gi supervised linear", "colitis supervised linear", "pneumonia supervised linear")
 INSIDE = COMMITTED.with_name("inside.npz")
 
@@ -60,11 +60,13 @@ def collect(folder: Path, parts: Path) -> None:
 def judge() -> list[str]:
     """Coverage, width and interval score of each horizon, sources left out of the constants in turn."""
     saved, truths, every = np.load(INSIDE), np.load(COMMITTED), cases()
+    process = Calibrated(Process(every), np.ones(len(every.sizes), bool))
+    process.kept = rising(every, process.numbers(frozenset()))
     inside: dict[tuple[str, float], list[tuple[bool, float]]] = {}
     refused = total = 0
     for family in saved.files:
         source = SETS[family.split()[0]].source
-        prediction.LEARNT = learn(every.take(every.source != source))
+        prediction.LEARNT = shipped(process, frozenset({source}))
         truth = truths[f"{family}|auc"] / 1e4
         for seed, share in np.ndindex(STARTS, 2):
             sizes, scores, errors, draws, (shared, *_), (labelled, *_) = saved[family][seed, share].astype(float)

@@ -6,7 +6,7 @@ A number stands only where a curve shows something: else a sentence says why the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import floor, isinf, isnan, log10
 from typing import Any
@@ -21,6 +21,7 @@ from medbench.stats.number_format import estimate_text, number_text
 MORE = (2.0, 5.0, 10.0)
 #: What is said of everything that lies further out.
 BEYOND = f"beyond {MOST_TIMES:g} times the labels nothing is said: no interval was held there"
+_TURNS = 6  # of the predicted order, below the table
 _NAMED = 2  # lines that overtake the first, in the sentence
 
 
@@ -65,8 +66,12 @@ class LineAdvice:
     @property
     def now(self) -> float:
         """The score with the labels that there are; where a part of them was held out of every score, the one that is predicted with all."""
-        held_out = self.curve.sizes[-1] < 0.99 * self.curve.labelled
-        return self.at(1.0)[0] if held_out and not self.refused else float(self.curve.scores[-1])
+        return self.at(1.0)[0] if self.inside and not self.refused else float(self.curve.scores[-1])
+
+    @property
+    def inside(self) -> bool:
+        """Whether a part of the labelled images was held out of every score."""
+        return bool(self.curve.sizes[-1] < 0.99 * self.curve.labelled)
 
     @property
     def needed(self) -> tuple[float, float, float] | None:
@@ -111,7 +116,7 @@ class LineAdvice:
     def now_reaches(self) -> bool:
         """Whether the target is reached with the labels that there are."""
         assert self.target is not None, "a target was asked for"
-        return self.curve.sign * (self.now - self.target) >= 0
+        return self.curve.sign * (self.now - self.target) - self.curve.luck * (not self.inside) >= 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +136,10 @@ class Advice:
     def sentence(self) -> str:
         """`Start from simclr. At your 300 images it scores AUC 0.81; 600 would bring 0.84 [0.80, 0.87], and 0.90 needs about 2,400 [1,500, more ...].`"""
         first, curve = self.first, self.first.curve
-        start = (
-            f"Start from {curve.name}. At your {images(curve.labelled)} it scores {metric_of(curve.metric).title} {number_text(first.now)}"
-        )
+        scores = f"{metric_of(curve.metric).title} {number_text(first.now)}"
+        if curve.luck >= 0.0005 and not first.inside:
+            scores += f" ({number_text(first.now - curve.sign * curve.luck)} once corrected for having been chosen among {len(self.lines)})"
+        start = f"Start from {curve.name}. At your {images(curve.labelled)} it scores {scores}"
         if first.refused:
             return f"{start}; what more labels bring is not said: {first.refused}."
         shown = [times for times in first.more if times <= MOST_TIMES][:1]
@@ -158,6 +164,18 @@ class Advice:
             return []
         found = [(line, crossing(first, line.predicted)) for line in self.lines[1:] if line.predicted is not None]
         return sorted(((line, n) for line, n in found if not isinf(n)), key=lambda one: one[1])
+
+    @property
+    def turns(self) -> list[str]:
+        """Where the predicted order of any two lines turns, as `b overtakes a from about 1,000`, the fewest labels first."""
+        known = [(line, line.predicted) for line in self.lines if line.predicted is not None]
+        found = [
+            (n, f"{other.curve.name} overtakes {one.curve.name} from about {labels(n)}")
+            for one, first in known
+            for other, second in known
+            if one is not other and not isinf(n := crossing(first, second))
+        ]
+        return [said for _, said in sorted(found)]
 
     def _overtakes(self) -> str:
         said = [f"{line.curve.name} is predicted to overtake it from about {labels(n)}" for line, n in self.overtaking[:_NAMED]]
@@ -188,7 +206,10 @@ class Advice:
         meaning = (
             "intervals are of one more draw of so many labels and hold the chance of the test images, 90 %, as docs/statistics.md measures"
         )
-        return [*filter(None, [self.chosen]), *of_lines, *self.notes, meaning, BEYOND]
+        turns = self.turns
+        more = f"; and {len(turns) - _TURNS} more" if len(turns) > _TURNS else ""
+        order = [f"predicted order: {'; '.join(turns[:_TURNS])}{more}"] if turns else []
+        return [*filter(None, [self.chosen]), *order, *of_lines, *self.notes, meaning, BEYOND]
 
 
 def advise(
@@ -215,7 +236,7 @@ def advise(
         )
     else:
         first = max(able, key=lambda curve: curve.sign * curve.scores[-1])
-        shown = first.lowered(luck) if len(able) > 1 else first
+        shown = replace(first, luck=luck) if len(able) > 1 else first
         taken = f", so its curve is lowered by {luck:.3f} for having been chosen" if len(able) > 1 else ""
         chosen = f"{first.name} was chosen among {len(able)} lines by the scores that are shown{taken}" if len(able) > 1 else ""
     others = sorted((curve for curve in curves if curve is not first), key=lambda curve: -curve.sign * curve.scores[-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from medbench.stats.metrics import metric as metric_of
 class ScoredCurve:
     """name: of the line, in words. sizes, scores, errors, draws (K,): as `predict` takes them, sizes in rising order. shared: the standard error that
     the test images give the last score. labelled: the images that have labels. held_out: the last score on images that were held out inside the
-    labelled subset, by which lines are chosen among; NaN where there is none.
+    labelled subset, by which lines are chosen among; NaN where there is none. luck: what a line owes to having been chosen by these scores, by which
+    `predicted` lowers its curve.
     """
 
     name: str
@@ -27,6 +28,7 @@ class ScoredCurve:
     shared: float
     labelled: float
     held_out: float = float("nan")
+    luck: float = 0.0
 
     @property
     def sign(self) -> float:
@@ -43,14 +45,10 @@ class ScoredCurve:
         """At every size: nothing can be seen of how it came there."""
         return bool((np.abs(self.best - self.scores) <= NONE).all())
 
-    def lowered(self, by: float) -> ScoredCurve:
-        """Each score worse by so much, within the metric's range."""
-        low, high = metric_of(self.metric).range
-        return replace(self, scores=np.clip(self.scores - self.sign * by, low, high))
-
     def predicted(self, at: np.ndarray | None = None) -> Prediction:
         """See `predict`."""
         low, high = metric_of(self.metric).range
         best, worst = (high, low) if self.sign > 0 else (low, high)
-        given = {"labelled": self.labelled, "shared": self.shared, "best": best, "worst": worst}
-        return predict(self.sizes, self.scores, at, self.errors, self.draws, **given)
+        scores = np.clip(self.scores - self.sign * self.luck, low, high)
+        about = {"labelled": self.labelled, "shared": self.shared, "best": best, "worst": worst}
+        return predict(self.sizes, scores, at, self.errors, self.draws, **about, decided=self.metric != "auc")

@@ -26,7 +26,8 @@ class Constants:
     slope, slope_sd: of the prior of the steepness of log(error) on log(labels). walk: sd of the random walk at a distance of 1. noise, decay: the draws'
     sd of a log error is noise * n ** -decay. tilt: all of these are as large as said where the error is 1, and error ** -tilt times that elsewhere: 0 says
     that curves are alike on the log of the error, 1 that they are on the score itself. prior: degrees of freedom that their size is known with
-    beforehand. factors: (horizon, factor) of the half width of a 90 % interval, by which the learning curves were held.
+    beforehand. factors, factors_decided: (horizon, factor) of the half width of a 90 % interval by which curves of a source that taught nothing were held:
+    of the AUC, and of metrics of decisions.
     """
 
     slope: float
@@ -37,6 +38,7 @@ class Constants:
     tilt: float
     prior: float
     factors: tuple[tuple[float, float], ...] = ()
+    factors_decided: tuple[tuple[float, float], ...] = ()
 
 
 def noise_of(n: np.ndarray, last: np.ndarray | float, of: Constants) -> np.ndarray:
@@ -76,10 +78,9 @@ def _covariance(a: np.ndarray, b: np.ndarray, slope: np.ndarray, walk: np.ndarra
     return covariance
 
 
-def factor(times: np.ndarray, of: Constants) -> np.ndarray:
-    """What the half width is multiplied by at so many times the labels: between the horizons on log(n), beyond them the nearest."""
-    if not of.factors:
-        return np.ones_like(times, float)
-    horizons, values = np.array(of.factors).T
+def factor(times: np.ndarray, of: Constants, *, decided: bool) -> np.ndarray:
+    """What the half width is multiplied by at so many times the labels: between the horizons on log(n), beyond them the nearest. decided: of a metric of
+    decisions."""
+    horizons, values = np.array(of.factors_decided if decided else of.factors).T
     found: np.ndarray = np.interp(np.log(np.maximum(times, 1.0)), np.log(horizons), values)
     return found

@@ -29,7 +29,7 @@ class Prediction:
     """Of one curve. value: the middle of what the next draw would score at so many labels; low, high: of its 90 % interval; each (H,).
 
     sizes, scores: what was given, in rising order. shape: what it looks like. location, scale, df, shared: Student's t of the log error, and the standard
-    deviation that the test set's chance adds. best, worst: of the metric.
+    deviation that the test set's chance adds. best, worst, decided: of the metric.
     """
 
     sizes: np.ndarray
@@ -42,6 +42,7 @@ class Prediction:
     shared: float
     best: float
     worst: float
+    decided: bool
 
     @cached_property
     def value(self) -> np.ndarray:
@@ -49,7 +50,7 @@ class Prediction:
 
     def interval(self, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
         """(low, high), each (H,)."""
-        own = (self.scale * factor(self.at / self.sizes[-1], LEARNT)) ** 2
+        own = (self.scale * factor(self.at / self.sizes[-1], LEARNT, decided=self.decided)) ** 2
         half = half_width([(own, self.df), (np.full_like(own, self.shared**2), np.inf)], level)
         poor, good = self._score(self.location + half), self._score(self.location - half)
         good = np.where(self.location - half <= np.log(SMALLEST), self.best, good)
@@ -85,6 +86,7 @@ def predict(
     shared: float = 0.0,
     best: float = 1.0,
     worst: float = 0.0,
+    decided: bool = False,
 ) -> Prediction:
     """What a learning curve promises at other numbers of labels.
 
@@ -101,6 +103,7 @@ def predict(
     labelled : images that have labels, from which `MOST_TIMES` counts. None: the largest size; more, where a part was held out of each score.
     shared : the standard error that the test set gives the last score. The interval then holds the chance of another test set, too.
     best, worst : of the metric. The error is the distance to `best`.
+    decided : whether the metric is one of decisions, as accuracy is, and not of an order, as the AUC is: how far such curves stray was learnt apart.
 
     Raises
     ------
@@ -118,7 +121,7 @@ def predict(
     noise, later = size * noise_of(n, last, LEARNT) / drawn, size * noise_of(where, last, LEARNT)
     shape = shape_of(n, np.abs(best - score), np.log(left), noise)
     location, scale, df = posterior(n[None], np.log(left)[None], noise[None], where[None], later[None], LEARNT)
-    return Prediction(n, score, shape, where, location[0], scale[0], df, shared / float(left[-1]), best, worst)
+    return Prediction(n, score, shape, where, location[0], scale[0], df, shared / float(left[-1]), best, worst, decided)
 
 
 def _size_of_noise(n: np.ndarray, errors: np.ndarray, draws: np.ndarray, last: float) -> float:
