@@ -213,7 +213,8 @@ class Calibrated:
     """A way and what it learns where some sources are left out; each set of them once."""
 
     def __init__(self, way: Process | Helped, kept: np.ndarray) -> None:
-        self.way, self.kept, self.numbers_ = way, kept, {}
+        self.way, self.kept = way, kept
+        self.numbers_: dict[frozenset[str], Any] = {}
 
     def numbers(self, out: frozenset[str]) -> Any:
         if out not in self.numbers_:
