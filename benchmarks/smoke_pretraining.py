@@ -1,4 +1,4 @@
-"""Smoke study with in-domain pretraining: every method once, at the quick budget, which shows the machinery and not the method.
+"""Smoke study with in-domain pretraining: every method of the default set once, at the quick budget, which shows the machinery and not the method.
 
     medbench run benchmarks/smoke_pretraining.py
     medbench check benchmarks/smoke_pretraining.py --against results/smoke-pretraining/rows.jsonl --explain

@@ -101,7 +101,7 @@ def plans_its_older_rows(study: str, *grids: Grid) -> None:
     )
 
 
-@pytest.mark.parametrize("study", ["smoke", "smoke_protocols", "smoke_pretraining"])
+@pytest.mark.parametrize("study", ["smoke", "smoke_protocols", "smoke_pretraining", "smoke_methods"])
 def test_a_study_of_phantoms_plans_its_committed_rows(study: str) -> None:
     plans_its_rows(study.replace("_", "-"), studies.load_study(str(ROOT / "benchmarks" / f"{study}.py")).grid)
 
