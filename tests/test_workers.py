@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from medbench import Grid, Store
 from medbench.run import execution, planning
-from medbench.run.engines import local
+from medbench.run.engines import assignment, local
+from medbench.run.engines.assignment import Assignment, cells_hash, packed
 from medbench.run.engines.sharding import Shard
 from medbench.run.merge import merge
 from medbench.schema import DiskError, UserError
@@ -132,3 +134,16 @@ def test_more_shards_than_units_are_refused(folder: Path) -> None:
     plan = planning.plan(grid_of(folder, deaths=0))
     with pytest.raises(UserError, match="2 units"):
         Shard.parse("1/3").of(plan)
+
+
+def test_a_plan_goes_to_workers_as_it_is_or_is_made_again_there(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = grid_of(folder, deaths=0)
+    plan = planning.plan(grid)
+    whole = Assignment(grid, tmp_path / "out", cells_hash(plan), 0, packed=packed(plan))
+    monkeypatch.setattr(assignment, "plan", lambda grid: pytest.fail("it was made again"))
+    assert [cell.fingerprint for cell in whole.planned().cells] == [cell.fingerprint for cell in plan.cells]
+    monkeypatch.setattr(assignment, "plan", lambda grid: plan)
+    assert replace(whole, packed=b"broken").planned() is plan
+    assert packed(replace(plan, command=lambda: 0)) == b"", "what cannot be sent"
+    with pytest.raises(UserError, match="plans other cells"):
+        replace(whole, cells="others").planned()

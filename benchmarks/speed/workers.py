@@ -137,13 +137,16 @@ def _report(args: argparse.Namespace, told: Sequence[dict[str, Any]], waits: Map
             busy += event["time"] - at.pop(event["process"])
         elif event["what"] == "done":
             done[event["job"]] += 1
+    end = max(event["time"] for event in told)
+    tail = sum(end - event["time"] for event in told if event["what"] == "over")
     counts = {name: sum(event["counts"][name] for event in told if event["what"] == "over") for name in ("locks", "looks", "syncs")}
     print(
         f"{len(waits)} units, {args.workers} workers, {args.killed} killed, {args.latency} ms an operation: {wall:.1f} s, {rows} rows, ",
         end="",
     )
     print(f"none twice: {set(done.values()) == {1}}; least possible {sum(waits.values()) / args.workers:.1f} s")
-    print(f"idle: {1 - busy / (wall * args.workers):.1%} of {args.workers} x {wall:.1f} s (at most 5 %)")
+    whole = wall * args.workers
+    print(f"idle: {1 - busy / whole:.1%} of {args.workers} x {wall:.1f} s (at most 5 %); {tail / whole:.1%} wait for the last job of all")
     print("operations a unit: " + ", ".join(f"{n / len(waits):.1f} {name}" for name, n in counts.items()), end="; a second: ")
     print(", ".join(f"{n / wall:.0f} {name}" for name, n in counts.items()) + " (of the workers that were not killed)")
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
@@ -161,8 +161,19 @@ class Store(StoredResults):
             self._write(f"targets/{name}.npz", fast_npz.dumped(arrays))
 
     def add(self, row: Row, arrays: Mapping[str, np.ndarray]) -> bool:
-        """Save a finished cell: scores first, then the row. False if another run was faster: its scores and its row stay."""
-        return self.add_all([(row, arrays)]) == 1
+        """Save a finished cell: scores first, then the row. False if another run was faster: its scores and its row stay.
+
+        The scores are on the disk before the folder is locked: many processes wait for that lock."""
+        content = fast_npz.dumped(arrays)
+        with (
+            atomic_write.written(self.folder / scores_file(row.fingerprint), lambda partial: partial.write_bytes(content)) as put,
+            self._lock(),
+        ):
+            if self.has(row.fingerprint):
+                return False
+            put()
+            self._append([row])
+        return True
 
     def add_all(self, finished: Iterable[tuple[Row, Mapping[str, np.ndarray]]]) -> int:
         """`add` of several cells. Returns how many were new."""
@@ -172,10 +183,13 @@ class Store(StoredResults):
                 if not self.has(row.fingerprint):  # of one whose scores were lost the later row counts
                     self._write(scores_file(row.fingerprint), fast_npz.dumped(arrays))
                     new.append(row)
-            if new:
-                self._count([Judged.of(row) for row in new])
-                self._rows.append(*(row.to_json() for row in new))
+            self._append(new)
         return len(new)
+
+    def _append(self, new: Sequence[Row]) -> None:
+        if new:
+            self._count([Judged.of(row) for row in new])
+            self._rows.append(*(row.to_json() for row in new))
 
     def add_judged(self, every: Iterable[Judged]) -> None:
         """Count what another folder has judged."""

@@ -30,12 +30,25 @@ def write(file: Path, make: Callable[[Path], object]) -> None:
     if file.exists() and not file.is_file() and not file.is_dir():
         make(file)
         return
+    with written(file, make) as put:
+        put()
+
+
+@contextmanager
+def written(file: Path, make: Callable[[Path], object]) -> Iterator[Callable[[], None]]:
+    """`write` in two steps: the content is on the disk, and what is given puts it in the file's place; else it is removed. For whoever must hold a lock
+    for the second step alone."""
     partial = file.with_name(f"{file.name}.{machine()}.{os.getpid()}.{secrets.token_hex(8)}.partial")
+
+    def put() -> None:
+        with naming(file):
+            partial.replace(file)
+
     try:
         with naming(file):
             make(partial)
             sync(partial)
-            partial.replace(file)
+        yield put
     finally:
         partial.unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,18 +23,22 @@ log = logging.getLogger("medbench")
 
 @dataclass(frozen=True)
 class Assignment:
-    """cells: `cells_hash` of the plan that whoever began the run has made. since: see `Store.failures_mark`."""
+    """cells: `cells_hash` of the plan that whoever began the run has made. since: see `Store.failures_mark`. packed: that plan, where it can be sent to
+    another process; else it is made again there, which examines a user's own encoders again."""
 
     grid: Grid
     folder: Path
     cells: str
     since: int
     shard: Shard | None = None
+    packed: bytes = b""
 
     def planned(self) -> Plan:
-        """The plan, made in this process. Raises UserError where it is another one here."""
-        made = plan(self.grid)
-        made = self.shard.of(made) if self.shard else made
+        """The plan. Raises UserError where it is another one here."""
+        made = _unpacked(self.packed)
+        if made is None:
+            made = plan(self.grid)
+            made = self.shard.of(made) if self.shard else made
         if cells_hash(made) != self.cells:
             raise UserError(
                 "A worker plans other cells than the run that it is part of: it sees other data, weights or another medbench.",
@@ -52,6 +57,23 @@ class Assignment:
                 at_work(job)
 
             execution.work(RunContext(made, Store(self.folder), devices.resolve(device), self.since, begun), on_row)
+
+
+def packed(made: Plan) -> bytes:
+    """A plan for another process on this machine; b"" where it holds what only this one knows, as a task that was defined in a script."""
+    try:
+        found = pickle.dumps(made)
+    except Exception:  # a user's own object fails in its own way
+        return b""
+    return b"" if b"__main__" in found else found
+
+
+def _unpacked(found: bytes) -> Plan | None:
+    try:
+        return pickle.loads(found) if found else None  # of the process that started this one
+    except Exception as error:  # what it needs cannot be imported here
+        log.info("the plan is made again: it cannot be read here (%s)", error)
+        return None
 
 
 def cells_hash(made: Plan) -> str:

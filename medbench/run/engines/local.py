@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medbench.run import execution, run_log
-from medbench.run.engines.assignment import Assignment, cells_hash, telling_warnings
+from medbench.run.engines.assignment import Assignment, cells_hash, packed, telling_warnings
 from medbench.run.engines.sharding import Shard
 from medbench.run.fitting import RunContext
 from medbench.run.jobs import Job, jobs_of
@@ -77,6 +77,7 @@ def execute(
         todo = {job.name: job for unit in plan.units for job in jobs_of(plan, unit) if context.todo(job)}
         if todo:
             assignment = given or Assignment(grid, store.folder.absolute(), cells_hash(plan), context.since, shard)
+            assignment = replace(assignment, packed=packed(plan))
             with run_log.log_file(store.folder / run_log.FILE):
                 Crew(context, assignment, devices, todo, user_callback(on_row)).run()
     return store
