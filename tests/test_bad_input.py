@@ -51,6 +51,8 @@ def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[st
         ),
         (["--protocols", "liner"], r"re:Unknown protocol 'liner'\. Allowed: .*knn.*Did you mean 'linear'\? Next: medbench list protocols"),
         (["--encoder", "resnet_50"], r"re:Unknown encoder 'resnet_50'\. Allowed: .*Did you mean 'resnet50'\? Next: medbench list encoders"),
+        (["--task", ""], "The name of a task is empty. Next: medbench list tasks"),
+        (["--encoder", ""], "No encoder was given. Next: leave the option out for its default"),
         (["--task", ".."], r"re:'\.\.' is a path, not the name of a task\. Next: medbench run --task 'folder:\.\.'"),
         (["--encoder", "a, b/e.py:net"], "a, b/e.py does not exist."),
         (["--encoder", "resnet50.tv_in1k, b/e.py:net"], "b/e.py does not exist."),
@@ -63,7 +65,7 @@ def refused(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--labels", "0"], r"re:Label budget '0' is not understood\. Allowed: 1 to 100 \(percent.*Next: medbench run --labels 1,10,100"),
         (["--labels", "1,101"], r"re:Label budget '101' is not understood\. Allowed: 1 to 100"),
         (["--labels", "abc"], r"re:Label budget 'abc' is not understood\. Allowed: 1 to 100"),
-        (["--labels", ""], "No label budget was given."),
+        (["--labels", ""], "No label budget was given. Next: leave the option out for its default"),
         (["--seeds", "0"], "The number of seeds, 0, is out of range. Allowed: auto, 1 to 1000. Next: medbench run --seeds auto"),
         (["--seeds", "atuo"], "--seeds 'atuo' is not a number. Allowed: auto, 1 to 1000. Did you mean 'auto'? Next: --seeds auto"),
         (
@@ -243,6 +245,9 @@ def test_a_csv_that_is_wrong(refused: Callable[..., str], folder: Path, rows: li
 def test_a_csv_that_is_another_file(refused: Callable[..., str], tmp_path: Path, content: bytes, line: str) -> None:
     (tmp_path / "list.csv").write_bytes(content)
     assert refused("run", "--task", "folder:list.csv") == line
+    if content:
+        assert refused("audit", "--images", "list.csv") == line
+        assert refused("predict", ".", "list.csv", "--out", "p.csv") == line
 
 
 def test_a_csv_may_open_with_blank_lines_and_its_columns_need_names(refused: Callable[..., str], folder: Path) -> None:

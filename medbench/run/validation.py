@@ -235,5 +235,5 @@ def _check_protocols(task: Task, protocols: Sequence[Protocol]) -> None:
 
 def _distinct(what: str, names: tuple[str, ...]) -> list[str]:
     if not names:
-        raise UserError(f"No {what} was given.")
+        raise UserError(f"No {what} was given.", then="leave the option out for its default")
     return list(dict.fromkeys(names))

@@ -42,6 +42,8 @@ def task(name: str, **reading: Any) -> Task:
             what = f"--{next(iter(reading))} describes a folder of your own; task '{name}' is what it is."
             raise UserError(what, then=f"medbench run --task {name}")
         return tasks()[name]
+    if not name.strip():
+        raise UserError("The name of a task is empty.", then="medbench list tasks")
     if user_path(name).exists():
         raise UserError(f"'{name}' is a path, not the name of a task.", then=f"medbench run --task 'folder:{name}'")
     raise _unknown("task", name, [*tasks(), *(f.usage for f in families().values())])

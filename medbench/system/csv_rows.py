@@ -6,9 +6,11 @@ import csv
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
-from medbench.schema import spelling
+from medbench.schema import UserError, spelling
+from medbench.system import file_kinds
 
 _SAID = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's own, read by no other program
 _DELIMITERS = ",;\t"
@@ -27,6 +29,14 @@ class CsvRows:
     def line(self) -> int:
         """Of the file, where the row ends that was read last."""
         return int(self.reader.line_num) + self.skipped
+
+
+def check_text(file: Path) -> None:
+    """Refuse a file that is no table of text, whatever its name says, by what it is. Raises UserError."""
+    with file.open("rb") as stream:
+        kind = file_kinds.kind_of(stream.read(file_kinds.HEAD))
+    if kind:
+        raise UserError(f"{file.name} is no CSV file, but {kind}.", then="save it as CSV UTF-8")
 
 
 def csv_rows(stream: TextIO, column: str) -> CsvRows:

@@ -15,7 +15,7 @@ from medbench.data.audit_record import content_key
 from medbench.data.task_data import TaskData, open_task
 from medbench.images import decoding, leftovers
 from medbench.schema import Grid, Image, Kind, Note, UserError, fingerprint, join_parts, registry, user_path
-from medbench.system.csv_rows import csv_rows
+from medbench.system.csv_rows import check_text, csv_rows
 
 _PARTS = {"train", "val", "test"}
 
@@ -172,6 +172,7 @@ def _lines(file: Path) -> list[dict[str, str]]:
 
 
 def _table(file: Path) -> list[dict[str, str]]:
+    check_text(file)
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             table = csv_rows(stream, "path")

@@ -22,7 +22,7 @@ from medbench.models.features import BATCH
 from medbench.schema import UserError, csv_cell, fingerprint, parsed, spelling
 from medbench.schema.json_records import with_checksum
 from medbench.system import atomic_write, locks
-from medbench.system.csv_rows import csv_rows
+from medbench.system.csv_rows import check_text, csv_rows
 from medbench.system.progress_listener import report_progress
 
 Batch = list[np.ndarray | str]  # pixels, or why an image cannot be read
@@ -92,6 +92,7 @@ def _is_image(file: Path) -> bool:
 
 
 def _of_csv(place: Path) -> list[Listed]:
+    check_text(place)
     try:
         with place.open(encoding="utf-8-sig", newline="") as stream:
             rows = csv_rows(stream, "path")

@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from medbench.images import leftovers
 from medbench.schema import UserError, csv_text, spelling
-from medbench.system import file_kinds
-from medbench.system.csv_rows import csv_rows, with_points
+from medbench.system.csv_rows import check_text, csv_rows, with_points
 from medbench.tasks.folder.listing import Listing, called_masks
 
 RESERVED = ("path", "label", "group", "bag", "split")
@@ -60,10 +59,7 @@ def _check_images(ids: Sequence[str], where: Sequence[str]) -> None:
 
 def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
     """Column name -> N stripped values, and each row's line number. Reserved names are found in every spelling."""
-    with file.open("rb") as binary:
-        kind = file_kinds.kind_of(binary.read(file_kinds.HEAD))
-    if kind:
-        raise UserError(f"{file.name} is no CSV file, but {kind}.", then="save it as CSV UTF-8")
+    check_text(file)
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             table = csv_rows(stream, "path")
