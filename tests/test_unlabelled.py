@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -188,3 +189,14 @@ def test_copies_among_real_images(real_data: Path, tmp_path: Path, capsys: pytes
     with capsys.disabled():
         print(f"recall {recall:.3f}, precision {precision:.3f}")
     assert recall >= 0.95
+
+
+def test_a_line_that_was_not_pretrained_is_planned_again_without_the_pool() -> None:
+    """A page's command names no place on the machine, and an exported supervised line needs none."""
+    from medbench.run import refit
+    from medbench.schema import Cell
+
+    grid = Grid(unlabelled=("pool",))
+    cell = Cell("derm", "phantom", "supervised", "imagenet", ENCODER, "pool", 64, 0, "linear", "100%", 0)
+    assert refit.narrowed(grid, cell).unlabelled == ()
+    assert refit.narrowed(grid, replace(cell, method="simclr:dermatology")).unlabelled == ("pool",)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medbench.cli.grid_options import Data, grid_of
+from medbench.cli.grid_options import Data, grid_of, option_of
 from medbench.cli.json_output import Json, put_records
 from medbench.cli.options import BadUsage, Device, Only, app, boards_of, outputs, path_option, put, stores_of
 from medbench.cli.options import choice as choice_of
@@ -32,6 +32,9 @@ def export_command(
     data: Data = None,
     task: Annotated[str | None, typer.Option(help="folder:PATH, where the results are of a folder of yours.")] = None,
     weights: Annotated[str | None, typer.Option(help="The checkpoint file, where the run had --weights.")] = None,
+    unlabelled: Annotated[
+        list[str] | None, option_of("unlabelled", "Images without labels, where the run had them, as it had them.")
+    ] = None,
     specificity: Annotated[float, typer.Option(help="Of an operating point for each class.")] = 0.9,
     sensitivity: Annotated[float, typer.Option(help="Of another one.")] = 0.9,
     device: Device = "auto",
@@ -49,7 +52,7 @@ def export_command(
     check_shares(specificity, sensitivity)
     refit.check_target(out)
     choice = choose(boards_of([folder], only), seed, refit.why_not)
-    grids = _grids(choice, store, data, task, weights)
+    grids = [replace(grid, unlabelled=tuple(unlabelled or grid.unlabelled)) for grid in _grids(choice, store, data, task, weights)]
     print("\n".join(map(str, choice.said)), file=sys.stderr, end="\n" if choice.said else "")
     about = choice.board.about
     draw = draw_of(store.scores(choice.row))

@@ -77,6 +77,7 @@ def narrowed(grid: Grid, cell: Cell) -> Grid:
         protocols=(cell.protocol,),
         encoders=encoders or grid.encoders,
         readouts=(cell.readout,),
+        unlabelled=grid.unlabelled if registry.method(cell.method.partition(":")[0]).recipes else (),  # others have not seen them
         shifts=(),
         corruptions=(),
     )
