@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from medbench import images
+from medbench.data.task_data import TaskData
 from medbench.models.logistic import spectrum
 from medbench.models.pretrain.objective import fit_sizes
 from medbench.schema import UserError
@@ -64,6 +66,23 @@ def test_what_does_not_fit_is_named_with_what_would() -> None:
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
     with pytest.raises(ValueError, match="another"), memory.advised("A step", ""):
         raise ValueError("another")
+
+
+def test_free_memory_goes_back_where_a_gpu_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(1))
+    for used in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda used=used: used)
+        memory.release()
+    assert given_back == [1]
+
+
+def test_the_key_of_a_pack_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed, real = [], images.pack_key
+    monkeypatch.setattr(images, "pack_key", lambda *given: hashed.append(given) or real(*given))
+    data = TaskData(None, "", {}, ["a" * 64, "b" * 64], "", ())  # type: ignore[arg-type]
+    assert data.pack_key(64, "bicubic") == data.pack_key(64, "bicubic") == real(data.hashes, 64, "bicubic")
+    assert data.pack_key(32, "bicubic") != data.pack_key(64, "bicubic") and len(hashed) == 2
 
 
 # -- eigenvalues ---------------------------------------------------------------------------------------------------------------------------

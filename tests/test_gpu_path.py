@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -29,8 +30,8 @@ from medbench.protocols import finetune, knn, linear
 from medbench.schema import Network, Train
 from medbench.system import transfer
 from medbench.system.ahead import one_ahead
-from tests.fakes.pretended_gpu import Counts, OnGpu, pretended_gpu
-from tests.fakes.pretraining import GROUPS, HALF, PIXELS, SMALL, plain_encoder, train
+from tests.fakes.pretended_gpu import FUSED, Counts, OnGpu, pretended_gpu
+from tests.fakes.pretraining import GROUPS, HALF, PIXELS, SMALL, plain_encoder, plain_vit, train
 
 ENCODER = replace(encoders.encoder(encoders.EMBEDDED, 32), size=16, mean=HALF, std=HALF)
 GPU = torch.device("cuda", 0)
@@ -200,10 +201,43 @@ def test_fused_steps_are_the_plain_ones() -> None:
     assert torch.equal(last[0], colour.solarised(view[0])) and torch.equal(last[1], view[1])
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a CPU by g++")
+def test_fused_steps_compile_to_few_kernels_without_a_break() -> None:
+    """As on a GPU, but by C++: each reduction ends a kernel. Batches of another size take the same ones."""
+    from torch._inductor import metrics
+
+    from medbench.images.augment import geometry, prepared
+
+    crop = replace(augment.nielsen2023_views()[0], rotation_p=0.5)
+    made, function_kernels = {}, {}
+    for n in (6, 9):
+        view = torch.rand(n, 3, 16, 16, generator=generator())
+        given = prepared.prepared(augment.draw_parameters(crop, n, generator()), crop, 16, 16)
+        given |= prepared.masks(given, n, 4)
+        chosen, three = torch.ones(n), torch.rand(3)
+        asked = {
+            fused.colour_step: (view, given["matrix 0"], given["fade 0"], given["all turns 0"]),
+            fused.gray_step: (view, chosen),
+            fused.last_step: (view, chosen, three, three + 1),
+            geometry.filters: (given["box"], given["flip"], 16, 16, "bicubic"),
+            geometry.grid: (given["across"], given["down"], given["homography"]),
+        }
+        for function, arguments in asked.items():
+            if function not in made:
+                metrics.reset()
+                made[function] = torch.compile(function, dynamic=True, fullgraph=True)
+            found = made[function](*arguments)
+            if n == 6:
+                function_kernels[function.__name__] = metrics.generated_cpp_vec_kernel_count
+            torch.testing.assert_close(found, function(*arguments), atol=1e-5, rtol=1e-4)
+    assert function_kernels == {name: FUSED[name] for name in function_kernels}
+
+
 # -- pretraining ---------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in ("swav", "dino") else pytest.mark.slow) for n in SMALL if n != "mae"])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in ("swav", "dino") else pytest.mark.slow) for n in SMALL])
 def test_a_step_of_a_pretraining_waits_for_nothing(name: str, tmp_path: Path, gpu: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = SMALL[name]
     monkeypatch.setattr(loop, "_look", lambda training, step: None)
@@ -212,6 +246,7 @@ def test_a_step_of_a_pretraining_waits_for_nothing(name: str, tmp_path: Path, gp
     made = train(
         tmp_path,
         [recipe.having(views=int(4 * cost) + 1, clip=0.5, optimiser="lars" if name == "swav" else "adamw", lr=0.01)],
+        plain_vit if name == "mae" else plain_encoder,
         device="cuda",
     )
     assert len(steps) == 4

@@ -93,7 +93,7 @@ class Fetched:
             self.host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self.host.copy_(values, non_blocking=True)
             self.arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self.arrived.record()
+            self.arrived.record(torch.cuda.current_stream(values.device))  # which need not be the process's first GPU
 
     def array(self) -> np.ndarray:
         if self.arrived is not None:

@@ -23,9 +23,12 @@ from medbench.images.augment.policies import (
 
 #: An ingredient (`schema.ingredients`): how the parameters of views are drawn and applied.
 CROPS = 2
+#: Steps of a training from which on its views are fused on a GPU: compiling takes about as long as so many steps gain.
+FUSED_FROM = 500
 
 __all__ = [
     "CROPS",
+    "FUSED_FROM",
     "RECIPES",
     "Crop",
     "Parameters",

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 
 def views(
-    images: torch.Tensor, crops: Sequence[Crop], size: int, mean: Sequence[float], std: Sequence[float], generator: torch.Generator
+    images: torch.Tensor,
+    crops: Sequence[Crop],
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    generator: torch.Generator,
+    *,
+    fuse: bool = False,
 ) -> list[torch.Tensor]:
     """For each kind in turn, `count` views of every image, as `finished` gives them.
 
@@ -26,7 +33,7 @@ def views(
     views are the same on every device up to rounding.
     """
     drawn = [draw_parameters(crop, len(images), generator) for crop in crops for _ in range(crop.count)]
-    return finished([images], drawn, crops, size, mean, std)
+    return finished([images], drawn, crops, size, mean, std, fuse=fuse)
 
 
 def finished(

@@ -42,8 +42,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def colour_step(view: torch.Tensor, matrix: torch.Tensor, fade: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     """One step of the colours of all views: `blend`, then `shift_hue` where `turns` (B,) is not 0."""
     planes = view.unbind(1)
-    mean = sum(weight * plane.mean((1, 2)) for weight, plane in zip(GREY, planes, strict=True))
-    offset = (fade * mean)[:, None, None]
+    mean = view.mean((2, 3))
+    offset = (fade * (GREY[0] * mean[:, 0] + GREY[1] * mean[:, 1] + GREY[2] * mean[:, 2]))[:, None, None]
     m = matrix[..., None, None]
     r, g, b = ((offset + m[:, i, 0] * planes[0] + m[:, i, 1] * planes[1] + m[:, i, 2] * planes[2]).clamp(0, 1) for i in range(3))
     value, low = torch.maximum(torch.maximum(r, g), b), torch.minimum(torch.minimum(r, g), b)

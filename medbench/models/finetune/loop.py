@@ -233,7 +233,8 @@ class FineTuning:
         torch.manual_seed(self.seed * 1_000_003 + state.step)  # dropout
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + state.step)
         with products("fp32"):
-            (images,) = augment.views(pixels, self.crops, self.network.size, self.network.mean, self.network.std, generator)
+            look = (self.network.size, self.network.mean, self.network.std)
+            (images,) = augment.views(pixels, self.crops, *look, generator, fuse=self.steps(1.0) >= augment.FUSED_FROM)
         scale = self._schedule(state, total)
         for group in optimiser.param_groups:
             group["lr"] = rate * group["share"] * scale

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from medbench.images.augment import FUSED_FROM
 from medbench.models.pretrain import batch_order, monitor
 from medbench.models.pretrain.batches import Data, positions_of, views_of
 from medbench.models.pretrain.checkpointing import CheckpointWriter, DistributedContext, locked
@@ -25,7 +26,6 @@ from medbench.system import memory
 from medbench.system.precision import autocast, products
 
 LOOKS = 4  # at the held-out images in a stage, its end among them, for the first stage its start
-FUSED_FROM = 500  # steps: compiling kernels for the views of a GPU takes about as long as so many steps gain
 ADVICE = "Take a smaller --size or encoder, or free the GPU of other work: a batch belongs to the method, and is not made smaller."
 _LOOK_SHARE, _LOOK_MOST = 25, 2_500  # images a look: one for 25 views of the stage, which makes a twentieth of its work
 
