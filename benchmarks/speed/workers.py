@@ -116,11 +116,12 @@ def stragglers(place: Path, args: argparse.Namespace) -> None:
     children = [_fork(plan, store.folder, waits, events, args.latency / 1000) for _ in range(args.workers)]
     for n in range(args.killed):
         time.sleep(sum(waits.values()) / args.workers / (args.killed + 2))
-        os.kill(children[n], signal.SIGKILL)
-        os.waitpid(children[n], 0)
+        victim = n % args.workers
+        os.kill(children[victim], signal.SIGKILL)
+        os.waitpid(children[victim], 0)
         with events.open("a") as told:
-            told.write(json.dumps({"process": children[n], "what": "killed", "time": time.time()}) + "\n")
-        children[n] = _fork(plan, store.folder, waits, events, args.latency / 1000)  # as `engines.local` starts one again
+            told.write(json.dumps({"process": children[victim], "what": "killed", "time": time.time()}) + "\n")
+        children[victim] = _fork(plan, store.folder, waits, events, args.latency / 1000)  # as `engines.local` starts one again
     for child in children:
         os.waitpid(child, 0)
     _report(args, [json.loads(line) for line in events.read_text().splitlines()], waits, time.time() - begun, len(store.rows()))
