@@ -147,7 +147,19 @@ def other_temperature(patch: Patch) -> None:
     patch.setattr(loss, "NTXentLoss", lambda temperature, **options: true(10 * temperature, **options))
 
 
-PROTOCOLS, PRETRAINING = "smoke_protocols", "smoke_pretraining"
+def plain_pixels(patch: Patch) -> None:
+    from lightly.models import utils
+
+    patch.setattr(utils, "normalize_mean_var", lambda patches: patches)
+
+
+def variance_left_out(patch: Patch) -> None:
+    from lightly.loss import vicreg_loss
+
+    patch.setattr(vicreg_loss, "variance_loss", lambda x, eps: x.new_zeros(()))
+
+
+PROTOCOLS, PRETRAINING, METHODS = "smoke_protocols", "smoke_pretraining", "smoke_methods"
 #: Study, what of it is computed, what was planted, and the part that is named.
 PLANTED: dict[str, tuple[str, dict[str, tuple[str, ...]], Callable[[Patch], None], str]] = {
     "rates of a fine-tuning": (
@@ -181,6 +193,8 @@ PLANTED: dict[str, tuple[str, dict[str, tuple[str, ...]], Callable[[Patch], None
         "probe",
     ),
     "temperature of SimCLR": (PRETRAINING, {"methods": ("simclr",)}, other_temperature, "weights"),
+    "pixels that MAE draws": (METHODS, {"methods": ("mae",)}, plain_pixels, "weights"),
+    "variance in VICReg": (METHODS, {"methods": ("vicreg",)}, variance_left_out, "weights"),
 }
 
 
