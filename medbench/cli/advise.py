@@ -21,7 +21,22 @@ if TYPE_CHECKING:
 
 @app.command()
 @takes_grid(
-    *("place", "metric", "goal", "more", "picture", "only", "methods", "protocols", "encoders", "readouts", "size", "weights", "order"),
+    *(
+        "place",
+        "metric",
+        "goal",
+        "more",
+        "picture",
+        "only",
+        "methods",
+        "protocols",
+        "encoders",
+        "readouts",
+        "size",
+        "weights",
+        "order",
+        "frames",
+    ),
     *("precision", "ordinal", "allow_partial", "device", "rehash", "as_json"),
     methods="Of images: pretraining methods. Default: supervised.",
     protocols="Of images: how encoders are judged. Default: linear,knn.",
