@@ -102,10 +102,12 @@ DEFECTS = {
     "micle: bags of strangers": [HALVES.having(paired=True, views=VIEWS)],
     "swav: Sinkhorn skipped": [SOUND["swav"][0].having(hyper={**SWAV, "sinkhorn_iterations": 0})],
     "dino: teacher never updated": [SOUND["dino"][0].having(hyper={**DINO, "momentum": 1.0})],
+    # Constant outputs cost nothing then, and the watch ends it after 240 steps whatever the loss is (it was .0006, the rank had fallen from 19 to 9).
     "vicreg: variance off": [SOUND["vicreg"][0].having(hyper={**VICREG, "variance": 0.0})],
     "barlow: strangers for partners": [SOUND["barlow"][0].having(objective=strangers(barlow))],
     "byol: stop-gradient removed": [SOUND["byol"][0].having(objective=byol_without_stop_gradient)],
     "mocov3: strangers for partners": [SOUND["mocov3"][0].having(objective=strangers(mocov3))],
+    "mae: pixels of strangers": [MASKED.having(objective=strangers(mae))],
 }
 
 
@@ -252,6 +254,7 @@ def test_mae_learns_what_the_classes_show(parts: tuple[Images, Images], tmp_path
 
 @pytest.mark.parametrize("name", list(DEFECTS))
 def test_a_planted_defect_prevents_it(name: str, parts: tuple[Images, Images], tmp_path: Path) -> None:
+    """The rises that were measured: dino -.024 to .055, barlow -.007 to .077, byol -.130 to -.009, mae -.009 to .013; vicreg is stopped."""
     try:
         low, _ = gain(name, DEFECTS[name], parts, tmp_path)
     except Collapsed as error:
