@@ -208,8 +208,8 @@ def kills(place: Path, args: argparse.Namespace) -> None:
         runs += 1
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
             while process.poll() is None:
-                time.sleep(rng.uniform(0.2, 2.5))
-                victims = list(_children(process.pid))
+                time.sleep(rng.uniform(0.5, 2 * args.between))
+                victims = list(_workers(process.pid))
                 if victims and killed < args.kills:
                     os.kill(rng.choice(victims), signal.SIGKILL)
                     killed += 1
@@ -236,9 +236,15 @@ def _complete(folder: Path) -> bool:
     return bool(cells) and not [entry for entry in cells if not store.has(entry.fingerprint)]
 
 
-def _children(process: int) -> Iterator[int]:
-    for line in Path(f"/proc/{process}/task/{process}/children").read_text().split():
-        yield int(line)
+def _workers(process: int) -> Iterator[int]:
+    """The children of a run that take jobs, and not those that look at an encoder before."""
+    for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+        try:
+            words = Path(f"/proc/{child}/cmdline").read_text()
+        except OSError:  # it has ended meanwhile
+            continue
+        if "child_process" in words:
+            yield int(child)
 
 
 def main() -> None:
@@ -247,6 +253,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="that an encoder waits, twice")
     parser.add_argument("--each", type=float, default=0.5, help="seconds of a unit without torch")
     parser.add_argument("--units", type=int, default=1000)
+    parser.add_argument("--between", type=float, default=1.5, help="seconds from a kill to the next, about")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--killed", type=int, default=5)
