@@ -23,7 +23,10 @@ from safetensors.torch import save_file
 import medbench as package
 from medbench import Store, UserError, Weights, build_encoder, stats
 from medbench.models.exported import LinearHead, Parts, prediction, write
-from medbench.report import clinical, leaderboard
+from medbench.models.exported.components import Components
+from medbench.models.exported.training_vectors import SupportHead
+from medbench.models.power_transform import Power
+from medbench.report import card_sections, clinical, leaderboard
 from medbench.report.clinical import draw_of
 from medbench.report.clinical.operating_points import operating_points as points_of
 from medbench.report.model_choice import choose
@@ -38,7 +41,7 @@ RUN = ("--labels", "100", "--seeds", "2", "--size", "32", "--methods", "random,s
 @pytest.fixture
 def results(folder: Path, medbench: Command) -> Path:
     """`linear` and `logreg` on two encoders, of the images in `folder`."""
-    assert medbench("run", "--task", f"folder:{folder}", "--protocols", "linear,logreg,knn", *RUN) == 0
+    assert medbench("run", "--task", f"folder:{folder}", "--protocols", "linear,logreg,knn,svm", *RUN) == 0
     return Path("runs/mine")
 
 
@@ -122,10 +125,23 @@ def test_the_folder_is_timms_too_and_its_card_says_what_it_is(
     capsys.readouterr()
     assert exported(medbench, folder, "--only", "protocol=linear,knn") == 0
     said = capsys.readouterr().err
-    assert "passed over, cannot be exported: random" in said and "protocol knn" in said and "chosen by held-out AUC among 2 lines" in said
+    assert (
+        "passed over, cannot be exported: random" in said
+        and "protocol knn keeps vectors" in said
+        and "chosen by held-out AUC among 2 lines" in said
+    )
     model = Path("model")
     assert {file.name for file in model.iterdir()} == {
-        *("model.safetensors", "config.json", "head.safetensors", "classes.json", "operating_points.json", "evidence.json", "README.md")
+        *(
+            "model.safetensors",
+            "config.json",
+            "head.safetensors",
+            "classes.json",
+            "operating_points.json",
+            "evidence.json",
+            "typical.safetensors",
+            "README.md",
+        )
     }
     net = timm.create_model(f"local-dir:{model.absolute()}", pretrained=True).eval()
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -140,6 +156,10 @@ def test_the_folder_is_timms_too_and_its_card_says_what_it_is(
         "95 % interval",
         "Temperature",
         "medbench export mine --only",
+        "AUC allowing for the choice",
+        "## Calibration",
+        "## Whom it serves worse",
+        "Not measured: nothing but its own data set was scored",
         "torch 2",
         "AUC",
     ):
@@ -149,6 +169,42 @@ def test_the_folder_is_timms_too_and_its_card_says_what_it_is(
     assert "is not overwritten" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("line", ["supervised knn", "random svm"])
+def test_what_keeps_training_vectors_is_a_model_where_that_is_said(
+    line: str, folder: Path, results: Path, medbench: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    method, protocol = line.split()
+    picked = ("--only", f"method={method}", "--only", f"protocol={protocol}")
+    assert exported(medbench, folder, *picked) == 2 and not Path("model").exists()
+    assert exported(medbench, folder, *picked, "--include-training-vectors") == 0
+    scores, ids = saved(line)
+    model, train = package.load("model", "cpu"), sorted((folder / "train").rglob("*.png"))
+    same_batch = model.predict_proba([*train, *(folder / name for name in ids)])[len(train) :]
+    np.testing.assert_allclose(same_batch, scores["probabilities"], atol=1e-6)
+    card = Path("model/README.md").read_text()
+    assert "TRAINING VECTORS" in card and "--include-training-vectors" in card
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_support_vectors_decide_as_scikit_learns_do(classes: int) -> None:
+    from sklearn.svm import SVC
+
+    rng = np.random.default_rng(classes)
+    y = np.repeat(np.arange(classes), 15)
+    x = rng.normal(size=(len(y), 5)) + 0.7 * np.eye(classes, 5)[y]
+    wanted = SVC(gamma="scale", class_weight="balanced").fit(x, y)
+    power = Power(*[np.ones(5), np.zeros(5), np.zeros(5), np.ones(5)])
+    transform = Components(np.ones(5, bool), np.full(5, 9.0), 9.0, power, np.zeros(5), np.eye(5))
+    solved = x[wanted.support_], wanted.dual_coef_, wanted.intercept_, wanted.n_support_
+    head = SupportHead(transform, *solved, float(1 / (5 * x.var())), 1.0, np.arange(classes), classes)
+    again = SupportHead.of(head.arrays(), "multiclass", classes)
+    new = rng.normal(size=(40, 5))
+    given, found = wanted.decision_function(new), again._decide(new)
+    np.testing.assert_allclose(found[:, 1] if classes == 2 else found, given, atol=1e-9)
+    with pytest.raises(ValueError, match="counts"):
+        SupportHead.of({**head.arrays(), "counts": np.full(classes, 99)}, "multiclass", classes)
+
+
 def test_what_cannot_be_a_model_is_named(folder: Path, results: Path, medbench: Command, capsys: pytest.CaptureFixture[str]) -> None:
     def refused(*more: str) -> str:
         capsys.readouterr()
@@ -156,7 +212,10 @@ def test_what_cannot_be_a_model_is_named(folder: Path, results: Path, medbench: 
         (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("medbench: "))
         return line
 
-    assert re.search(r"protocol knn.*Allowed: protocol linear or logreg on one timm encoder", refused("--only", "protocol=knn"))
+    assert re.search(
+        r"protocol knn keeps vectors.*Allowed: linear or logreg on one timm encoder, knn or svm with --include-training-vectors",
+        refused("--only", "protocol=knn"),
+    )
     assert "has no seed 7" in refused("--seed", "7", "--only", "method=random", "--only", "protocol=linear")
     assert medbench("export", "runs/mine", "--out", "model") == 2
     assert "--task folder:PATH" in capsys.readouterr().err
@@ -185,7 +244,7 @@ def test_each_line_says_why_it_is_no_model(cell: dict[str, str], why: str) -> No
     assert why in said and bool(said) == bool(why)
 
 
-def written(folder: Path) -> Path:
+def written(folder: Path, *, onnx: bool = False) -> Path:
     """A ViT of a few thousand weights at another size than its own, with its class token, and a head of three classes over it."""
     encoder = Encoder("test_vit", "test_vit", "", 64, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), "bilinear", "cls")
     net = build_encoder(encoder, Weights("drawn", "0", (), None), 0)
@@ -198,10 +257,10 @@ def written(folder: Path) -> Path:
         "scale": np.ones(width),
     }
     head = LinearHead.of({**arrays, "limit": np.full(1, 9.0), "columns": np.arange(3), "base": np.zeros(3)}, "multiclass", 3)
-    points = {"temperature": 2.0, "held_out_images": 0, "points": {}}
+    points = {"temperature": 2.0, "held_out_images": 0, "points": {}, "sets": {}}
     seen = {"target": "test", "images": 0, "groups": 0, "auc": [None] * 3, "calibration": {}, "classes": {}}
     folder.mkdir()
-    write(folder, Parts(encoder, net, head, "linear", ("a", "b", "=c"), "multiclass", "fp32", points, seen), "")
+    write(folder, Parts(encoder, net, head, "linear", ("a", "b", "=c"), "multiclass", "fp32", points, seen), "", onnx=onnx)
     return folder
 
 
@@ -248,6 +307,12 @@ def other_tensors(folder: Path) -> None:
     changed("config.json", lambda c: c["medbench"]["sha256"].update({"model.safetensors": digest}))(folder)
 
 
+def named(folder: Path, name: str) -> None:
+    """Make the configuration name a file by its hash."""
+    digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    changed("config.json", lambda c: c["medbench"]["sha256"].update({name: digest}))(folder)
+
+
 POISON: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickle": (lambda folder: (folder / "model.safetensors").write_bytes(pickle.dumps(_Evil())), "no safetensors file"),
     "pickled head": (lambda folder: (folder / "head.safetensors").write_bytes(pickle.dumps(_Evil())), "no safetensors file"),
@@ -265,6 +330,17 @@ POISON: dict[str, tuple[Callable[[Path], object], str]] = {
     "threshold": (changed("operating_points.json", lambda c: c.update(temperature=-1.0)), "temperature is -1.0"),
     "evidence": (changed("evidence.json", lambda c: c.update(auc="high")), "auc is 'high'"),
     "cut": (lambda folder: (folder / "head.safetensors").write_bytes((folder / "head.safetensors").read_bytes()[:-8]), "no safetensors"),
+    "absurd head": (lambda folder: os.truncate(folder / "head.safetensors", 1 << 40), "more than any exported model"),
+    "absurd weights": (lambda folder: os.truncate(folder / "model.safetensors", 1 << 41), "more than any exported model"),
+    "typical of none": (
+        lambda folder: (shutil.copy(folder / "head.safetensors", folder / "typical.safetensors"), named(folder, "typical.safetensors")),
+        "not those of typical features",
+    ),
+    "pickled typical": (
+        lambda folder: ((folder / "typical.safetensors").write_bytes(pickle.dumps(_Evil())), named(folder, "typical.safetensors")),
+        "typical.safetensors is no safetensors file",
+    ),
+    "sets": (changed("operating_points.json", lambda c: c["sets"].update({"2": 0.5})), "sets holds '2'"),
     "missing": (lambda folder: (folder / "classes.json").unlink(), "has no classes.json"),
 }
 
@@ -372,3 +448,22 @@ def answering(folder: Path, noises: dict[str, tuple[float, float]], held: bool =
     about = {"identity": "i", "title": "X", "kind": "binary", "classes": ["no", "yes"], "metric": "auc", "groups": None, "marks": []}
     store.add_plan(PlanFile(tuple(planned), {"xray|T|test": {**about, "parts": {"train": [900, 900], "test": [200, 200]}}}))
     return store
+
+
+def test_the_card_corrects_for_the_choice_and_names_the_worst_subgroup_and_what_is_lost_elsewhere(tmp_path: Path) -> None:
+    store = answering(tmp_path, {"one": (0.3, 0.45), "two": (0.6, 0.6), "three": (0.7, 0.7)})
+    found = leaderboard.leaderboards(store)
+    choice = choose(found, 0, lambda cell: "")
+    (said,) = card_sections.allowing_for_the_choice(choice)
+    plain = choice.line.summary("auc")
+    low, high = map(float, re.findall(r"\[([\d.]+), ([\d.]+)\]", said)[0])
+    assert low < plain.low and high > plain.high and "all of 3 lines" in said and "once corrected for having been the best of 3" in said
+    answers = replace(clinical.read_predictions(choice.line), meta={"sex": np.array(["f", "f", "m", "m"] * 50)})
+    worse = answers.draws[0].probabilities.copy()
+    half = np.isin(np.arange(200) % 8, (2, 3))  # of the men
+    worse[half] = worse[half][:, ::-1]
+    told = card_sections.subgroup_lines(replace(answers, draws=[replace(answers.draws[0], probabilities=worse)]), "auc")
+    assert re.match(r"Worst of each column, AUC minus that of everybody else: sex m \(-0\.", told[0])
+    away = replace(found[0], target="elsewhere", about={**found[0].about, "shift": {"kind": "data"}})
+    assert any("| elsewhere |" in line for line in card_sections.shift_lines(choice, [*found, away]))
+    assert len(card_sections.calibration_lines(answers)) > 4

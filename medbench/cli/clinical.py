@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medbench.cli.json_output import Json, put_records
-from medbench.cli.options import Beside, Folders, Metric, Only, app, asked_of, boards_from, choice, outputs, path_option, put
+from medbench.cli.options import Beside, Folders, Metric, Only, app, asked_of, boards_from, choice, filled, outputs, path_option, put
+
+if TYPE_CHECKING:
+    from medbench.report.clinical.tables import Sheet
+    from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
 
 
 @app.command()
@@ -22,6 +26,12 @@ def clinical(
     by: Annotated[str | None, typer.Option(help="Subgroups of this metadata column alone. Default: of every column.")] = None,
     specificity: Annotated[float, typer.Option(help="For the sensitivity at a given specificity.")] = 0.9,
     sensitivity: Annotated[float, typer.Option(help="For the specificity at a given sensitivity.")] = 0.9,
+    prevalence: Annotated[
+        str | None,
+        typer.Option(
+            help="Also PPV, NPV and net benefit where it will be used: 0.05 of two classes, mel=0.02,nv=0.6 of more.", callback=filled
+        ),
+    ] = None,
     only: Only = None,
     beside: Beside = None,
     metric: Metric = None,
@@ -44,7 +54,8 @@ def clinical(
         for board, line in found:
             numbers = {"specificity": specificity, "sensitivity": sensitivity}
             metric_shown = board.shown(metric)
-            tables_of_line = tables.sheets(board, line, metric=metric_shown, by=by, **numbers)
+            tables_of_line = [] if prevalence is None else _at_prevalence(board, line, prevalence, numbers)
+            tables_of_line = [*tables.sheets(board, line, metric=metric_shown, by=by, **numbers), *tables_of_line]
             made.append((tables.caption(board, line), tables_of_line))
     put_records(
         [
@@ -60,3 +71,14 @@ def clinical(
             screen.show(tables.clinical_terminal(title, of_line))
     else:
         put(tables.render_tables(made, "markdown" if form == "terminal" else form), out)
+
+
+def _at_prevalence(board: Leaderboard, line: LeaderboardEntry, asked: str, numbers: dict[str, float]) -> list[Sheet]:
+    from medbench.report.clinical import read_predictions
+    from medbench.report.clinical.class_metrics import check_shares
+    from medbench.report.clinical.prevalence import asked_prevalence
+    from medbench.report.clinical.prevalence_tables import prevalence_sheets
+
+    check_shares(**numbers)
+    shares = asked_prevalence(asked, board.about["classes"], board.about["kind"])
+    return prevalence_sheets(read_predictions(line), shares, **numbers)

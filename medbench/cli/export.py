@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +38,14 @@ def export_command(
     ] = None,
     specificity: Annotated[float, typer.Option(help="Of an operating point for each class.")] = 0.9,
     sensitivity: Annotated[float, typer.Option(help="Of another one.")] = 0.9,
+    onnx: Annotated[
+        bool,
+        typer.Option("--onnx", help="Also model.onnx, with resize, normalisation, classifier and temperature inside (protocol linear)."),
+    ] = False,
+    vectors: Annotated[
+        bool,
+        typer.Option("--include-training-vectors", help="Also knn and svm, which keep vectors of the patients' images they learned from."),
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Write one line as a model that medbench and timm load: the named one, or the best by scores held out inside the labelled subset."""
@@ -44,32 +53,49 @@ def export_command(
     from medbench.report.clinical import draw_of, evidence, read_predictions
     from medbench.report.clinical.class_metrics import check_shares
     from medbench.report.clinical.operating_points import operating_points
-    from medbench.report.model_card import Making, model_card
+    from medbench.report.model_card import Making, Seen, model_card
     from medbench.report.model_choice import choose
     from medbench.run import refit
 
     (store,) = stores_of([folder])
     check_shares(specificity, sensitivity)
     refit.check_target(out)
-    choice = choose(boards_of([folder], only), seed, refit.why_not)
+    found = boards_of([folder], only)
+    choice = choose(found, seed, partial(refit.why_not, vectors=vectors))
+    if onnx:
+        from medbench.models.exported.onnx_file import check_onnx
+
+        check_onnx(choice.row.cell.protocol)
     grids = [replace(grid, unlabelled=tuple(unlabelled or grid.unlabelled)) for grid in _grids(choice, store, data, task, weights)]
     print("\n".join(map(str, choice.said)), file=sys.stderr, end="\n" if choice.said else "")
     about = choice.board.about
-    draw = draw_of(store.scores(choice.row))
-    points = operating_points(draw, about["classes"], about["kind"], specificity=specificity, sensitivity=sensitivity)
-    answers = replace(read_predictions(choice.line), draws=[draw])
-    seen = {"target": choice.board.target, **evidence(answers, points["points"])}
     shares = {"specificity": specificity, "sensitivity": sensitivity}
-    command = shlex.join(["medbench", "export", folder.name, *_asked(only, seed, shares), "--out", out.name])
+    command = shlex.join(
+        [
+            "medbench",
+            "export",
+            folder.name,
+            *_asked(only, seed, shares),
+            *(["--include-training-vectors"] if vectors else []),
+            *(["--onnx"] if onnx else []),
+            "--out",
+            out.name,
+        ]
+    )
     with screen.Screen():
         made = refit.refit(grids, store, choice.row, device)
+        draw = replace(draw_of(store.scores(choice.row)), held_groups=made.held_groups)
+        points = operating_points(draw, about["classes"], about["kind"], **shares)
+        answers = replace(read_predictions(choice.line), draws=[draw])
+        seen = {"target": choice.board.target, **evidence(answers, points["points"])}
         tried = min(refit.TRIED, len(made.saved))
 
-        def card(written: float) -> str:
-            making = Making(command, store.plan().commands, made.difference, written, tried)
-            return model_card(choice, points, seen, making)
+        def card(written: float, by_onnx: refit.OnnxDifferences | None) -> str:
+            told = by_onnx.sentence if by_onnx else ""
+            making = Making(command, store.plan().commands, made.difference, written, tried, told)
+            return model_card(choice, Seen(points, seen, answers, found), making)
 
-        written = refit.save(made, made.parts(points, seen), out, card)
+        written = refit.save(made, made.parts(points, seen), out, card, onnx=onnx)
     print(f"{choice.row.cell}: a probability differs by {made.difference:.2g} from the saved one, from the folder by {written:.2g}")
     print(f"{out}/README.md is its card. Next: medbench predict {shlex.quote(str(out))} IMAGES --out predictions.csv")
 
@@ -117,23 +143,32 @@ def predict(
     out: Annotated[Path, path_option(help="The CSV file: id, a probability a class, decision.")],
     at: Annotated[str, typer.Option(help="Decide at this operating point: own, sensitivity-0.9, specificity-0.9.")] = "own",
     calibrated: Annotated[bool, typer.Option("--calibrated", help="Probabilities at the temperature of the card.")] = False,
+    coverage: Annotated[
+        float | None, typer.Option(help="Also a set of classes that holds the right one with this probability: 0.50 to 0.99.")
+    ] = None,
+    runtime: Annotated[str, typer.Option(help="torch, onnx (model.onnx, without torch), auto: torch where it is installed.")] = "auto",
     device: Device = "auto",
 ) -> None:
     """Probabilities and a decision for each image. Killed, the same command goes on. Exit code 3 where images could not be read."""
     from medbench.cli import screen
     from medbench.models.exported import load
-    from medbench.models.exported.prediction import listed
+    from medbench.models.exported.prediction import Asked, listed
     from medbench.models.exported.prediction import predict as predict_images
 
     outputs(out)
     found = listed(images)
-    loaded = load(model, device)
+    loaded = load(model, device, runtime)
     with screen.Screen():
-        made = predict_images(loaded, model, found, out, point=at, calibrated=calibrated)
+        made = predict_images(loaded, model, found, out, asked=Asked(at, calibrated, coverage))
     for name, why in made.unread.items():
         print(f"{name} has no prediction: {why}", file=sys.stderr)
     resumed = f", {made.resumed} of them before" if made.resumed else ""
     print(f"{made.images - len(made.unread)} of {made.images} images{resumed}; {out}")
+    if made.unlike:
+        some = ", ".join(made.unlike[:5])
+        print(
+            f"{len(made.unlike)} images are unlike the training images (column `unlike`), first {some}: do not believe their probabilities"
+        )
     if made.unread:
         raise typer.Exit(3)
 

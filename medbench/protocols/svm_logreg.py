@@ -113,6 +113,14 @@ def logreg_fitted(train: Train, draws: Sequence[np.ndarray]) -> Iterator[Classif
     return _fitted(train, draws, regression, LOGREG_ARGUMENTS, calibrate=False)
 
 
+def svm_fitted(train: Train, draws: Sequence[np.ndarray]) -> Iterator[Classifier]:
+    """Yield what `svm` scores with, draw after draw.
+
+    Raises UserError on features that are not finite.
+    """
+    return _fitted(train, draws, support_vectors, SVM_ARGUMENTS, calibrate=True)
+
+
 def _fitted(
     train: Train,
     draws: Sequence[np.ndarray],

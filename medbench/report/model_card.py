@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from medbench.report.leaderboard import notes
+from medbench.report.card_sections import allowing_for_the_choice, calibration_lines, shift_lines, subgroup_lines
+from medbench.report.clinical import LinePredictions
+from medbench.report.leaderboard import Leaderboard, notes
 from medbench.report.leaderboard.standard_tables import grid
 from medbench.report.model_choice import ModelChoice
 from medbench.schema import Task, in_markdown, registry
@@ -22,7 +24,7 @@ class Making:
     """Hold how a model was exported.
 
     command: without places. of_run: the folder's own commands. difference: of the new fit's
-    probabilities from the saved ones; written: of the folder's, on `tried` test images.
+    probabilities from the saved ones; written: of the folder's, on `tried` test images. by_onnx: how far model.onnx is from it, in words.
     """
 
     command: str
@@ -30,10 +32,22 @@ class Making:
     difference: float
     written: float
     tried: int
+    by_onnx: str = ""
 
 
-def model_card(choice: ModelChoice, points: Mapping[str, Any], evidence: Mapping[str, Any], making: Making) -> str:
-    """Markdown with the header that the Hugging Face hub reads. points, evidence: of the folder."""
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Hold what is known of a model's answers. points, evidence: of the folder. answers: of the scored part, this row's alone. boards: of the folder,
+    those of other images among them."""
+
+    points: Mapping[str, Any]
+    evidence: Mapping[str, Any]
+    answers: LinePredictions
+    boards: Sequence[Leaderboard]
+
+
+def model_card(choice: ModelChoice, seen: Seen, making: Making) -> str:
+    """Write Markdown with the header that the Hugging Face hub reads."""
     board, row = choice.board, choice.row
     name = f"{board.about['title']}: {row.cell.method} {row.cell.encoder}, {row.cell.protocol}, {row.cell.labels} labels"
     parts = [
@@ -45,8 +59,11 @@ def model_card(choice: ModelChoice, points: Mapping[str, Any], evidence: Mapping
         *_section("What it does", _task(choice)),
         *_section("What it was made of", _made_of(choice)),
         *_section("How to use it", _use(choice)),
-        *_section("How good it is", _quality(choice)),
-        *_section("Operating points", _points(choice, points, evidence)),
+        *_section("How good it is", [*_quality(choice), "", *allowing_for_the_choice(choice)]),
+        *_section("Operating points", _points(choice, seen.points, seen.evidence)),
+        *_section("Calibration", calibration_lines(seen.answers)),
+        *_section("Whom it serves worse", subgroup_lines(seen.answers, str(board.about["metric"]))),
+        *_section("Elsewhere", shift_lines(choice, seen.boards)),
         *_section("What a user must know", _known(choice)),
         *_section("How it was made", _made(choice, making)),
     ]
@@ -118,7 +135,8 @@ def _use(choice: ModelChoice) -> list[str]:
     cell = choice.row.cell
     return [
         "```",
-        "medbench predict FOLDER images/ --out predictions.csv",
+        "medbench predict FOLDER images/ --out predictions.csv     # --at sensitivity-0.9, --coverage 0.9, --calibrated",
+        "medbench validate FOLDER labelled.csv                     # is it as good on images of your own?",
         "```",
         "",
         "In Python `medbench.load(FOLDER).predict_proba(files)`. timm loads the encoder alone: "
@@ -158,6 +176,9 @@ def _points(choice: ModelChoice, points: Mapping[str, Any], evidence: Mapping[st
     )
     heat = f"Temperature {t:.3g}: `--calibrated` applies it." if t is not None else "No temperature: too few images were held out."
     header = ["point", "class", "score", "sensitivity there", "specificity there"]
+    promised = [name for name, quantile in points["sets"].items() if quantile is not None]
+    sets = f"Conformal sets: `--coverage` {promised[0]} to {promised[-1]}." if promised else "No conformal sets."
+    heat = f"{heat} {sets}"
     return [told, f"`there`: on the {choice.board.target} part, with 95 % interval. {heat}", "", *grid([header, *body])]
 
 
@@ -170,7 +191,10 @@ def _numbers(three: Sequence[float | None] | None, form: str = ".3f") -> str:
 def _known(choice: ModelChoice) -> list[str]:
     """Write the marks of data and encoder (leaks, copies, shortcuts), and how it was chosen."""
     board = replace(choice.board, lines=[choice.line])
-    texts = [*map(str, notes(board)), *(str(mark) for mark in choice.board.about.get("audit", ())), *choice.said]
+    kept = {"knn": "features of every labelled image", "svm": "components of its support vectors, which are labelled images"}
+    vectors = kept.get(choice.row.cell.protocol)
+    told = [f"TRAINING VECTORS: `head.safetensors` holds {vectors}. Share it as you would share the images"] if vectors else []
+    texts = [*told, *map(str, notes(board)), *(str(mark) for mark in choice.board.about.get("audit", ())), *choice.said]
     return [f"- {in_markdown(text)}" for text in dict.fromkeys(texts)] or ["Nothing was found that is marked."]
 
 
@@ -184,4 +208,5 @@ def _made(choice: ModelChoice, making: Making) -> list[str]:
         "the fit was made again": f"a probability of the {choice.board.target} part differs by {making.difference:.2g} at most from the saved one",
         "this folder": f"on the pixels of {making.tried} images of it, by {making.written:.2g} at most",
     }
+    said |= {"model.onnx": making.by_onnx} if making.by_onnx else {}
     return ["```", *making.of_run, making.command, "```", "", *_bullets(said)]

@@ -49,7 +49,9 @@ def choose(boards: Sequence[Leaderboard], seed: int, why_not: Callable[[Cell], s
         why = "; ".join(dict.fromkeys(f"{board.called(line)} ({reasons[line]})" for line in lines))
         what = f"None of these lines can be exported: {why}."
         raise UserError(
-            what, allowed=["protocol linear or logreg on one timm encoder"], then="medbench export FOLDER --only protocol=linear"
+            what,
+            allowed=["linear or logreg on one timm encoder", "knn or svm with --include-training-vectors"],
+            then="medbench export FOLDER --only protocol=linear",
         )
     done = [line for line in fit if line.complete]
     if not done:

@@ -2,10 +2,12 @@
 
 model.safetensors      the encoder's weights, timm's names
 config.json            timm's `local-dir:` form with the preprocessing, and under "medbench" what scoring needs beside it
+typical.safetensors    where the training images' features lie (`typical`); not there where they were too few
 head.safetensors       the classifier on the encoder's features (`head`)
 classes.json           the classes in the order of the probabilities, and the task's kind
 operating_points.json  thresholds and a temperature, chosen from held-out scores
 evidence.json          what the model did on the part it was scored on, at each of these points
+model.onnx             the whole, for onnxruntime; where it was asked for
 README.md              the model card
 """
 
@@ -15,15 +17,16 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medbench.models.exported.head import HEADS, Head, head_of
-from medbench.models.timm_answers import architectures, config_of
+from medbench.models.exported.typical import Typical
 from medbench.schema import KINDS, READOUTS, Encoder, Kind, UserError, checked, parsed
 from medbench.schema.plain_text import is_plain
 from medbench.system import atomic_write
@@ -32,10 +35,14 @@ if TYPE_CHECKING:
     import torch
 
 VERSION = 2  # of the folder's form
-MODEL, HEAD = "model.safetensors", "head.safetensors"
+MODEL, HEAD, TYPICAL, ONNX = "model.safetensors", "head.safetensors", "typical.safetensors", "model.onnx"
 CONFIG, CLASSES, POINTS, EVIDENCE = "config.json", "classes.json", "operating_points.json", "evidence.json"
 CARD = "README.md"
-MOST_TEXT = 8 << 20  # bytes of a JSON file
+#: Bytes of each file: what is larger is not opened. An ONNX file is a protocol buffer, which ends at 2 GiB.
+MOST = {
+    **dict.fromkeys((CONFIG, CLASSES, POINTS, EVIDENCE), 8 << 20),
+    **{MODEL: 64 << 30, HEAD: 4 << 30, TYPICAL: 256 << 20, ONNX: 2 << 30},
+}
 MOST_CLASSES = 10_000
 AGAIN = "medbench export writes such a folder"
 
@@ -54,19 +61,29 @@ class Parts:
     precision: str
     points: Mapping[str, Any]
     evidence: Mapping[str, Any]
+    typical: Typical | None = None
 
 
-def write(folder: Path, parts: Parts, card: str) -> None:
+def write(folder: Path, parts: Parts, card: str, *, onnx: bool = False) -> None:
     """Fill an empty folder. Raises OSError."""
     from safetensors.numpy import save_file as save_arrays
     from safetensors.torch import save_file
+
+    from medbench.models.timm_answers import config_of
 
     model: Any = _inside(parts.net)
     state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
     arrays = {name: np.ascontiguousarray(value) for name, value in parts.head.arrays().items()}
     atomic_write.write(folder / MODEL, _on_disk(lambda partial: save_file(state, partial, metadata={"format": "pt"})))
     atomic_write.write(folder / HEAD, _on_disk(lambda partial: save_arrays(arrays, partial)))
-    sums = {name: _sha256(folder / name) for name in (MODEL, HEAD)}
+    if parts.typical is not None:
+        lies = parts.typical.arrays()
+        atomic_write.write(folder / TYPICAL, _on_disk(lambda partial: save_arrays(lies, partial)))
+    if onnx:
+        from medbench.models.exported.onnx_file import write_onnx
+
+        write_onnx(folder / ONNX, parts)
+    sums = {name: _sha256(folder / name) for name in (MODEL, HEAD, TYPICAL, ONNX) if (folder / name).is_file()}
     encoder = parts.encoder
     fixed = config_of(encoder.architecture, encoder.checkpoint).fixed_input_size  # made for one image size, as ViTs are
     preprocessing = {
@@ -111,27 +128,70 @@ def _on_disk(save: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 def read(folder: Path) -> Parts:
-    """Read an exported model's folder.
+    """Read a folder that `write` filled.
 
     Raises UserError, one line, for a folder that is no exported model, is damaged, or wants
     something that no such folder does.
     """
+    about, parts = _read(folder, (MODEL, HEAD))
+    from medbench.models.timm_answers import architectures
+
+    architecture = parts.encoder.architecture
+    with _damaged(folder):
+        if architecture not in architectures():
+            raise ValueError(f"timm has no architecture {architecture!r:.60}")
+        head = head_of(about["protocol"], _arrays(folder / HEAD, about["sha256"]), parts.kind, len(parts.classes))
+        net = _net(folder / MODEL, parts.encoder, about["model_args"], about["sha256"])
+        _check_width(net, parts.encoder, head)
+    if parts.typical is not None and len(parts.typical.mean) != head.width:
+        raise UserError(f"{folder} is not an exported model, or damaged: {TYPICAL} is of other features.", then=AGAIN)
+    return replace(parts, net=net, head=head)
+
+
+def read_without_torch(folder: Path) -> Parts:
+    """Read all but network and head, which the ONNX file holds.
+
+    Raises UserError as `read`, and where there is no such file.
+    """
+    if not (folder / ONNX).is_file():
+        raise UserError(f"{folder} has no {ONNX}.", then="medbench export FOLDER --out model --onnx")
+    about, parts = _read(folder, (ONNX,))
+    with _damaged(folder):
+        if ONNX not in about["sha256"]:
+            raise ValueError(f"{CONFIG} does not name {ONNX}")
+        _check_sum(folder / ONNX, about["sha256"])
+        if b"location" in (folder / ONNX).read_bytes():  # the key of tensors that lie in another file
+            raise ValueError(f"{ONNX} refers to a file outside itself")
+    return parts
+
+
+@contextmanager
+def _damaged(folder: Path) -> Iterator[None]:
+    """Raises UserError, one line, for what a reader finds wrong in it."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:  # timm's models refuse a size in several ways
+        raise UserError(f"{folder} is not an exported model, or damaged: {error}.", then=AGAIN) from error
+
+
+def _read(folder: Path, files: Sequence[str]) -> tuple[dict[str, Any], Parts]:
+    """What the configuration says, and all but network and head. files: that are needed beside the words."""
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} is not an exported model: it has no {CONFIG}.", then="medbench export FOLDER --out model")
-    for name in (MODEL, CONFIG, HEAD, CLASSES, POINTS, EVIDENCE):
+    for name in (*files, CONFIG, CLASSES, POINTS, EVIDENCE):
         _check_file(folder / name)
-    try:
+    with _damaged(folder):
         config = _json(folder / CONFIG)
         encoder, about = _config(config)
         classes, kind = _classes(_json(folder / CLASSES))
-        points = _points(_json(folder / POINTS), classes)
-        evidence = _evidence(_json(folder / EVIDENCE), classes)
-        head = head_of(about["protocol"], _arrays(folder / HEAD, about["sha256"]), kind, len(classes))
-        net = _net(folder / MODEL, encoder, config["model_args"], about["sha256"])
-        _check_width(net, encoder, head)
-    except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:  # timm's models refuse a size in several ways
-        raise UserError(f"{folder} is not an exported model, or damaged: {error}.", then=AGAIN) from error
-    return Parts(encoder, net, head, about["protocol"], classes, kind, about["precision"], points, evidence)
+        points, evidence = _points(_json(folder / POINTS), classes), _evidence(_json(folder / EVIDENCE), classes)
+        typical = None
+        if TYPICAL in about["sha256"]:
+            _check_file(folder / TYPICAL)
+            typical = Typical.of(_arrays(folder / TYPICAL, about["sha256"]))
+    nothing: Any = None
+    parts = Parts(encoder, nothing, nothing, about["protocol"], classes, kind, about["precision"], points, evidence, typical)
+    return {**about, "model_args": config["model_args"]}, parts
 
 
 def _check_file(file: Path) -> None:
@@ -147,7 +207,7 @@ def _check_file(file: Path) -> None:
         what = "a link" if stat.S_ISLNK(found.st_mode) else "no file"
         raise UserError(f"{file} is {what}: an exported model holds its files itself.", then="copy the whole folder")
     file.open("rb").close()  # raises what the disk says; safetensors would say that the file is not there
-    if file.suffix == ".json" and found.st_size > MOST_TEXT:
+    if found.st_size > MOST[file.name]:
         raise UserError(f"{file} has {found.st_size:,} bytes, more than any exported model's.", then=AGAIN)
 
 
@@ -183,11 +243,10 @@ def _config(record: Any) -> tuple[Encoder, Mapping[str, Any]]:
     seen, about = record["pretrained_cfg"], record["medbench"]
     _only(seen, _SEEN, f"{CONFIG} pretrained_cfg")
     _only(about, _ABOUT, f"{CONFIG} medbench")
-    _only(about["sha256"], {MODEL: str, HEAD: str}, f"{CONFIG} sha256")
+    more = {name: str for name in (TYPICAL, ONNX) if isinstance(about["sha256"], Mapping) and name in about["sha256"]}
+    _only(about["sha256"], {MODEL: str, HEAD: str, **more}, f"{CONFIG} sha256")
     if about["version"] != VERSION:
         raise ValueError(f"its form is {about['version']}, this medbench reads {VERSION}")
-    if record["architecture"] not in architectures():
-        raise ValueError(f"timm has no architecture {record['architecture']!r:.60}")
     size = seen["input_size"][-1] if seen["input_size"] else None
     if type(size) is not int or not 32 <= size <= 1024 or seen["input_size"] != [3, size, size]:
         raise ValueError(f"input_size is {seen['input_size']!r:.60}, not 3 channels and 32 to 1024 pixels")
@@ -224,7 +283,10 @@ def _classes(record: Any) -> tuple[tuple[str, ...], Kind]:
 
 
 def _points(record: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
-    _only(record, {"temperature": (float, type(None)), "held_out_images": int, "points": dict}, POINTS)
+    _only(record, {"temperature": (float, type(None)), "held_out_images": int, "points": dict, "sets": dict}, POINTS)
+    for name, quantile in record["sets"].items():
+        if not re.fullmatch(r"0\.\d\d", name) or not (quantile is None or (type(quantile) in (int, float) and 0 <= quantile <= 1)):
+            raise ValueError(f"{POINTS} sets holds {name!r:.20}: {quantile!r:.40}")
     t = record["temperature"]
     if t is not None and not 0 < t < 1e6:
         raise ValueError(f"temperature is {t!r:.60}")

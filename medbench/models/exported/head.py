@@ -1,18 +1,21 @@
-"""The classifiers of `linear` and `logreg` as named arrays: what a folder keeps, and what scores features without the labelled images."""
+"""The classifiers of protocols as named arrays: what a folder keeps, and what scores features without the labelled images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from medbench.models.logistic import Model
-from medbench.models.power_transform import Power
+from medbench.models.exported import components
+from medbench.models.exported.components import Arrays, Components, expect
+from medbench.models.exported.training_vectors import NEIGHBOUR_NAMES, SUPPORT_NAMES, NeighbourHead, SupportHead
 from medbench.schema import Kind
 
-Arrays = dict[str, np.ndarray]
+if TYPE_CHECKING:
+    from medbench.models.logistic import Model
+
 BLOCK = 4096  # images scored at a time
 
 
@@ -54,16 +57,16 @@ class LinearHead:
         """Build the head. Raises ValueError for arrays that are no such head."""
         import torch
 
-        from medbench.models.logistic import Fits
+        from medbench.models.logistic import Fits, Model
 
         weight, bias, columns, base = (arrays[name] for name in ("weight", "bias", "columns", "base"))
         wide = arrays["mean"].shape
         width = 1 if kind == "binary" else n_classes
-        _expect(weight.ndim == 3 and bias.shape == weight.shape[:2] and weight.shape[2:] == wide == arrays["scale"].shape, "shapes")
-        _expect(arrays["limit"].shape == (1,) and base.shape == (width,) and columns.shape == (bias.size,), "shapes")
-        _expect(bool(np.isin(columns, np.arange(width)).all()) and len(set(columns.tolist())) == len(columns), "columns")
-        _expect(weight.shape[1] == 1 if kind in ("binary", "multilabel") else weight.shape[0] == 1 and len(columns) > 0, "shapes")
-        _expect(bool(((base >= 0) & (base <= 1)).all()), "base")
+        expect(weight.ndim == 3 and bias.shape == weight.shape[:2] and weight.shape[2:] == wide == arrays["scale"].shape, "shapes")
+        expect(arrays["limit"].shape == (1,) and base.shape == (width,) and columns.shape == (bias.size,), "shapes")
+        expect(bool(np.isin(columns, np.arange(width)).all()) and len(set(columns.tolist())) == len(columns), "columns")
+        expect(weight.shape[1] == 1 if kind in ("binary", "multilabel") else weight.shape[0] == 1 and len(columns) > 0, "shapes")
+        expect(bool(((base >= 0) & (base <= 1)).all()), "base")
         certificate = torch.zeros(1, 1, weight.shape[0], dtype=torch.float64)
         solved = [torch.from_numpy(arrays[name].astype(np.float64))[None] for name in ("weight", "bias", "mean", "scale")]
         limit = torch.from_numpy(arrays["limit"].astype(np.float64))
@@ -73,18 +76,9 @@ class LinearHead:
 
 @dataclass(frozen=True, eq=False)
 class ComponentHead:
-    """`logreg`: power transform and principal components of the features that vary, then a logistic regression.
+    """`logreg`: a logistic regression on components; coef (S, K), intercept (S,): decision values of the S classes `seen`."""
 
-    varies (D,) bool. reach (V,), limit: how far an image may lie out. centre (V,) and components (K, V) of the PCA. coef (S, K), intercept (S,):
-    decision values of the S classes `seen`; without components all are 0.
-    """
-
-    varies: np.ndarray
-    reach: np.ndarray
-    limit: float
-    power: Power
-    centre: np.ndarray
-    components: np.ndarray
+    transform: Components
     coef: np.ndarray
     intercept: np.ndarray
     seen: np.ndarray
@@ -92,7 +86,7 @@ class ComponentHead:
 
     @property
     def width(self) -> int:
-        return len(self.varies)
+        return self.transform.width
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `protocols.svm_logreg` scores."""
@@ -100,55 +94,47 @@ class ComponentHead:
 
         values = np.empty((len(features), len(self.seen)))
         for i in range(0, len(features), BLOCK):
-            within = features[i : i + BLOCK, self.varies].astype(np.float64).clip(-self.reach, self.reach)
-            z = self.power.transform(within).clip(-self.limit, self.limit)
-            values[i : i + BLOCK] = (z - self.centre) @ self.components.T @ self.coef.T + self.intercept
+            values[i : i + BLOCK] = self.transform(features[i : i + BLOCK]) @ self.coef.T + self.intercept
         probabilities = np.zeros((len(features), self.n_classes), np.float32)
         probabilities[:, self.seen] = softmax(values, axis=1)
         return probabilities, self.seen[values.argmax(1)]
 
     def arrays(self) -> Arrays:
-        """Those of the class, the power transform's with its name before them."""
-        own = {name: np.asarray(getattr(self, name)) for name in _OWN}
-        powers = {f"power_{name}": np.asarray(getattr(self.power, name)) for name in _POWER}
-        return {**own, "varies": self.varies.astype(np.uint8), "limit": np.array([self.limit]), **powers}
+        """Those of the class, beside the transform's."""
+        return {**self.transform.arrays(), **{name: np.asarray(getattr(self, name)) for name in _OWN}}
 
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> ComponentHead:
         """Raises ValueError for arrays that are no such head."""
-        varies, seen = arrays["varies"].astype(bool), arrays["seen"]
-        wide, k = (int(varies.sum()),), arrays["components"].shape[0]
-        _expect(varies.ndim == 1 and kind != "multilabel" and arrays["limit"].shape == (1,), "shapes")
-        _expect(all(arrays[name].shape == wide for name in ("reach", "centre", *(f"power_{name}" for name in _POWER))), "shapes")
-        _expect(arrays["components"].shape == (k, *wide) and arrays["coef"].shape == (len(seen), k), "shapes")
-        _expect(arrays["intercept"].shape == seen.shape and 0 < len(seen) == len(set(seen.tolist())), "shapes")
-        _expect(bool(np.isin(seen, np.arange(n_classes)).all()), "seen")
-        power = Power(*(arrays[f"power_{name}"] for name in _POWER))
-        own = {name: arrays[name] for name in _OWN}
-        return ComponentHead(varies=varies, limit=float(arrays["limit"][0]), power=power, n_classes=n_classes, **own)
+        transform, seen = Components.of(arrays), arrays["seen"]
+        expect(kind != "multilabel" and arrays["coef"].shape == (len(seen), transform.out), "shapes")
+        expect(arrays["intercept"].shape == seen.shape and 0 < len(seen) == len(set(seen.tolist())), "shapes")
+        expect(bool(np.isin(seen, np.arange(n_classes)).all()), "seen")
+        return ComponentHead(transform, arrays["coef"], arrays["intercept"], seen, n_classes)
 
 
-_OWN = ("reach", "centre", "components", "coef", "intercept", "seen")
-_POWER = ("exponents", "centre", "mean", "deviation")
-HEADS: dict[str, type[LinearHead] | type[ComponentHead]] = {"linear": LinearHead, "logreg": ComponentHead}
+_OWN = ("coef", "intercept", "seen")
+#: Protocol -> its head. The last two keep vectors of the labelled images.
+HEADS: dict[str, type[LinearHead] | type[ComponentHead] | type[NeighbourHead] | type[SupportHead]] = {
+    "linear": LinearHead,
+    "logreg": ComponentHead,
+    "knn": NeighbourHead,
+    "svm": SupportHead,
+}
+KEEP_VECTORS = ("knn", "svm")
 #: The arrays of each, for a reader that takes no others.
 NAMES: dict[str, frozenset[str]] = {
     "linear": frozenset(("weight", "bias", "mean", "scale", "limit", "columns", "base")),
-    "logreg": frozenset((*_OWN, "varies", "limit", *(f"power_{name}" for name in _POWER))),
+    "logreg": components.NAMES | {*_OWN},
+    "knn": NEIGHBOUR_NAMES,
+    "svm": components.NAMES | SUPPORT_NAMES,
 }
 
 
 def head_of(protocol: str, arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> Head:
-    """Build the head of that protocol from arrays.
-
-    Raises ValueError for arrays that are no head of that protocol, or hold what is no number.
-    """
-    _expect(arrays.keys() == NAMES[protocol], f"arrays ({', '.join(sorted(arrays))})")
+    """Raises ValueError for arrays that are no head of that protocol, or hold what is no number."""
+    expect(arrays.keys() == NAMES[protocol], f"arrays ({', '.join(sorted(arrays))})")
     for name, value in arrays.items():
-        _expect(value.dtype.kind in "fiu" and bool(np.isfinite(value).all()), f"'{name}'")
+        unknown = protocol == "knn" and name == "labels"  # of several labels an image, where one is not known
+        expect(value.dtype.kind in "fiu" and bool(np.isfinite(value).all() or unknown), f"'{name}'")
     return HEADS[protocol].of(arrays, kind, n_classes)
-
-
-def _expect(right: bool, what: str) -> None:
-    if not right:
-        raise ValueError(f"its {what} are not those of a head")

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from medbench.images.packing import squeeze
-from medbench.models.exported.folder import Parts, read
+from medbench.models.exported.folder import Parts
 from medbench.models.features import BATCH, forward
 from medbench.schema import UserError
+from medbench.stats import conformal
 from medbench.stats.temperature import tempered
-from medbench.system.devices import check_device, resolve
 
 OWN = "own"  # the decision that the protocol itself takes: the most probable class, each label from 0.5 on
 
@@ -29,6 +29,16 @@ class _Decoded:
 
     def __len__(self) -> int:
         return len(self.array)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """probabilities (M, C) float32; own: the protocol's decisions (M,), multi-label (M, C); unlike (M,) bool: the images lie far from the training
+    images, False throughout where the model does not know where these lie."""
+
+    probabilities: np.ndarray
+    own: np.ndarray
+    unlike: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +74,25 @@ class ExportedModel:
         """(S, S, 3) uint8 of an image file, squashed to the model's size. Raises UserError that names a file that cannot be read."""
         return squeeze(Path(image), self.parts.encoder.size, self.parts.encoder.interpolation)
 
-    def score(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities (M, C) float32 and the protocol's own decisions (M,), multi-label (M, C), of pixels (M, S, S, 3) uint8."""
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        """(M, D) float32 of pixels (M, S, S, 3) uint8. Raises UserError where they are not finite."""
         encoder = self.parts.encoder
         index = np.arange(len(pixels))
         features = np.concatenate(list(forward(self.parts.net, _Decoded(pixels), index, encoder, self.device, self.parts.precision)))
         if not np.isfinite(features).all():
             raise UserError("The encoder's features are not finite: its weights do not fit the images.")
-        return self.parts.head.score(features)
+        return features
+
+    def answer(self, pixels: np.ndarray) -> Answer:
+        """Answer for pixels (M, S, S, 3) uint8."""
+        features = self.features(pixels)
+        typical = self.parts.typical
+        unlike = np.zeros(len(features), bool) if typical is None else typical.unlike(features)
+        return Answer(*self.parts.head.score(features), unlike)
+
+    def score(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (M, C) float32 and the protocol's own decisions (M,), multi-label (M, C), of pixels (M, S, S, 3) uint8."""
+        return self.parts.head.score(self.features(pixels))
 
     def predict_proba(self, images: Sequence[Path | str | np.ndarray], *, calibrated: bool = False) -> np.ndarray:
         """Probabilities of image files, or of decoded images.
@@ -108,6 +129,24 @@ class ExportedModel:
             )
         return tempered(probabilities, t, self.parts.kind).astype(np.float32)
 
+    def quantile(self, coverage: float) -> float:
+        """Of conformal sets (`stats.conformal`). Raises UserError for a coverage that the model cannot promise."""
+        known = self.parts.points["sets"]
+        if not known:
+            why = "each label is decided for itself" if self.kind == "multilabel" else "too little was held out inside its labelled subset"
+            raise UserError(f"This model has no sets of classes: {why}.", then="leave --coverage out, or --at sensitivity-0.9")
+        found = conformal.quantile_of(known, coverage)
+        if found is None:
+            most = max((name for name, quantile in known.items() if quantile is not None), default="none")
+            raise UserError(f"This model cannot promise a coverage of {coverage:g}: it has whole percents from 0.50 to {most}.")
+        return found
+
+    def sets(self, probabilities: np.ndarray, coverage: float) -> list[str]:
+        """Join by `|` the classes of which one is the right one with the probability `coverage`, for an image of a new patient like those of the
+        labelled subset. Raises UserError as `quantile`."""
+        chosen = conformal.sets(probabilities, self.quantile(coverage))
+        return ["|".join(name for name, is_one in zip(self.classes, row, strict=True) if is_one) for row in chosen]
+
     def check_point(self, point: str) -> None:
         """Raise UserError for an operating point that the model does not have.
 
@@ -139,22 +178,3 @@ class ExportedModel:
             if self.kind == "binary":
                 chosen[:, 0] = ~chosen[:, 1]
         return ["|".join(name for name, is_one in zip(self.classes, row, strict=True) if is_one) for row in chosen]
-
-
-def load(folder: Path | str, device: str = "auto") -> ExportedModel:
-    """The model in a folder that `medbench export` wrote, without its data set.
-
-    Parameters
-    ----------
-    folder : path
-    device : str
-        "auto", "cpu", "cuda", "cuda:1".
-
-    Raises
-    ------
-    UserError
-        For a folder that is no exported model, is damaged, or names anything outside itself.
-    """
-    parts = read(Path(folder))
-    check_device(device, parts.precision)
-    return ExportedModel(parts, resolve(device))

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,30 @@ class Listed:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What was written. unread: id -> why."""
+    """What was written. unread: id -> why. unlike: ids of images unlike the training images."""
 
     images: int
     resumed: int
     unread: dict[str, str]
+    unlike: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of each image beside its probabilities. point: an operating point; calibrated: probabilities at the temperature; coverage: of a set of
+    classes, None: no sets."""
+
+    point: str = OWN
+    calibrated: bool = False
+    coverage: float | None = None
+
+    def check(self, model: ExportedModel) -> None:
+        """Raises UserError for what the model does not have."""
+        model.check_point(self.point)
+        if self.calibrated:
+            model.calibrate(np.zeros((0, len(model.classes)), np.float32))
+        if self.coverage is not None:
+            model.quantile(self.coverage)
 
 
 def listed(place: Path) -> list[Listed]:
@@ -113,41 +132,41 @@ def _of_csv(place: Path) -> list[Listed]:
     return found
 
 
-def predict(
-    model: ExportedModel, folder: Path, images: Sequence[Listed], out: Path, *, point: str = OWN, calibrated: bool = False
-) -> Predictions:
-    """Write `out`: id, a probability a class, decision. An image that cannot be read has empty cells, and the others go on.
+def predict(model: ExportedModel, folder: Path, images: Sequence[Listed], out: Path, *, asked: Asked | None = None) -> Predictions:
+    """Write `out`: id, a probability a class, decision, unlike, maybe set. An image that cannot be read has empty cells, and the others go on.
 
     folder: the model's. Beside `out` lies NAME.unfinished until all are done. Raises UserError for an operating point or a temperature that the
     model does not have, OSError for a disk that is full.
     """
-    model.check_point(point)
-    if calibrated:
-        model.calibrate(np.zeros((0, len(model.classes)), np.float32))
+    asked = asked or Asked()
+    asked.check(model)
     if out.exists() and not out.is_file():
         raise UserError(f"{out} is no file, beside which a killed prediction could lie.", then="--out predictions.csv")
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f"{out.name}.unfinished")
     with locks.locked(out.with_name(f"{out.name}.lock")):
-        key = _key(model, folder, images, point, calibrated)
+        key = _key(model, folder, images, asked)
         done = _resume(unfinished, key)
         resumed = sum(map(len, done))
         with atomic_write.naming(unfinished), unfinished.open("ab") as stream:
             _put(stream, {"key": key} if stream.tell() == 0 else None)
             report_progress("predicting", resumed, len(images), "images")
-            for rows in scored(model, images[resumed:], point, calibrated):
+            for rows in scored(model, images[resumed:], asked):
                 _put(stream, {"rows": rows})
                 done.append(rows)
                 report_progress("predicting", sum(map(len, done)), len(images), "images")
         rows = [row for batch in done for row in batch]
-        text = _table(model, images, rows)
+        text = _table(model, images, rows, asked)
         atomic_write.write(out, lambda partial: partial.write_text(text, encoding="utf-8"))
         unfinished.unlink()
     out.with_name(f"{out.name}.lock").unlink(missing_ok=True)
-    return Predictions(len(rows), resumed, {one.id: row["unread"] for one, row in zip(images, rows, strict=True) if "unread" in row})
+    unlike = [one.id for one, row in zip(images, rows, strict=True) if row.get("unlike")]
+    return Predictions(
+        len(rows), resumed, {one.id: row["unread"] for one, row in zip(images, rows, strict=True) if "unread" in row}, unlike
+    )
 
 
-def _key(model: ExportedModel, folder: Path, images: Sequence[Listed], point: str, calibrated: bool) -> str:
+def _key(model: ExportedModel, folder: Path, images: Sequence[Listed], asked: Asked) -> str:
     """Return what an unfinished file must be of.
 
     The model, the images by name, size and time, and what is asked.
@@ -161,7 +180,7 @@ def _key(model: ExportedModel, folder: Path, images: Sequence[Listed], point: st
         return [found.st_size, found.st_mtime_ns]
 
     texts = [(folder / name).read_text(encoding="utf-8") for name in (CONFIG, POINTS)]  # the first names the hashes of the weights
-    return fingerprint(*texts, [[one.id, *state(one.file)] for one in images], point, calibrated, model.device)
+    return fingerprint(*texts, [[one.id, *state(one.file)] for one in images], asdict(asked), model.device, type(model).__name__)
 
 
 def _resume(unfinished: Path, key: str) -> list[list[dict[str, Any]]]:
@@ -192,7 +211,7 @@ def _put(stream: Any, record: dict[str, Any] | None) -> None:
         os.fsync(stream.fileno())
 
 
-def scored(model: ExportedModel, images: Sequence[Listed], point: str = OWN, calibrated: bool = False) -> Iterator[list[dict[str, Any]]]:
+def scored(model: ExportedModel, images: Sequence[Listed], asked: Asked | None = None) -> Iterator[list[dict[str, Any]]]:
     """Rows of a batch: p and decision, or unread and why. Batch after batch, the next one decoded meanwhile.
 
     A batch holds the same images whether or not a run was killed: its size changes last digits."""
@@ -203,7 +222,7 @@ def scored(model: ExportedModel, images: Sequence[Listed], point: str = OWN, cal
             if part is not None:
                 waiting.append([pool.submit(_decoded, model, one.file) for one in part])
             if waiting and (part is None or len(waiting) > 1):
-                yield _of_batch(model, [future.result() for future in waiting.pop(0)], point, calibrated)
+                yield _of_batch(model, [future.result() for future in waiting.pop(0)], asked or Asked())
 
 
 def _decoded(model: ExportedModel, file: Path) -> np.ndarray | str:
@@ -213,22 +232,38 @@ def _decoded(model: ExportedModel, file: Path) -> np.ndarray | str:
         return str(error)
 
 
-def _of_batch(model: ExportedModel, batch: Batch, point: str, calibrated: bool) -> list[dict[str, Any]]:
+def _of_batch(model: ExportedModel, batch: Batch, asked: Asked) -> list[dict[str, Any]]:
     pixels = [one for one in batch if isinstance(one, np.ndarray)]
     answers: Iterator[dict[str, Any]] = iter(())
     if pixels:
-        probabilities, own = model.score(np.stack(pixels))
-        decisions = model.decide(probabilities, own, point)
-        shown = model.calibrate(probabilities) if calibrated else probabilities
-        answers = iter([{"p": row.tolist(), "decision": word} for row, word in zip(shown, decisions, strict=True)])
+        found = model.answer(np.stack(pixels))
+        decisions = model.decide(found.probabilities, found.own, asked.point)
+        sets = [""] * len(pixels) if asked.coverage is None else model.sets(found.probabilities, asked.coverage)
+        shown = model.calibrate(found.probabilities) if asked.calibrated else found.probabilities
+        each = zip(shown, decisions, found.unlike, sets, strict=True)
+        answers = iter([{"p": row.tolist(), "decision": word, "unlike": bool(far), "set": classes} for row, word, far, classes in each])
     return [{"unread": one} if isinstance(one, str) else next(answers) for one in batch]
 
 
-def _table(model: ExportedModel, images: Sequence[Listed], rows: Sequence[dict[str, Any]]) -> str:
+def _table(model: ExportedModel, images: Sequence[Listed], rows: Sequence[dict[str, Any]], asked: Asked) -> str:
+    more = ["set"] if asked.coverage is not None else []
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", *map(csv_cell, model.classes), "decision"])
+    writer.writerow(["id", *map(csv_cell, model.classes), "decision", "unlike", *more])
     for one, row in zip(images, rows, strict=True):
         numbers = [""] * len(model.classes) if "unread" in row else [f"{value:.9g}" for value in row["p"]]  # nine digits are a float32
-        writer.writerow([csv_cell(one.id), *numbers, csv_cell(row.get("decision", ""))])
+        writer.writerow(
+            [
+                csv_cell(one.id),
+                *numbers,
+                csv_cell(row.get("decision", "")),
+                _flag(model, row),
+                *(csv_cell(row.get(name, "")) for name in more),
+            ]
+        )
     return text.getvalue()
+
+
+def _flag(model: ExportedModel, row: dict[str, Any]) -> str:
+    """Whether an image is unlike the training images; "" where it was not read, or the model cannot say."""
+    return "" if "unread" in row or model.parts.typical is None else "yes" if row["unlike"] else "no"

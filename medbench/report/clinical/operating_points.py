@@ -12,6 +12,7 @@ from medbench.report.clinical.one_vs_rest import above_for_specificity, least_fo
 from medbench.report.clinical.predictions import Draw
 from medbench.report.clinical.temperature_scaling import fit_temperature
 from medbench.schema import Kind
+from medbench.stats import conformal
 
 Rule = Callable[[np.ndarray, np.ndarray, float], float]
 
@@ -38,4 +39,17 @@ def operating_points(
         found = {classes[c]: rule(*held_out_scores(draw, c), share) for c in each}
         points[name] = {"compare": compare, "thresholds": {c: None if np.isnan(value) else value for c, value in found.items()}}
     t = fit_temperature(draw, kind)
-    return {"temperature": None if np.isnan(t) else t, "held_out_images": 0 if draw.held is None else len(draw.held), "points": points}
+    return {
+        "temperature": None if np.isnan(t) else t,
+        "held_out_images": 0 if draw.held is None else len(draw.held),
+        "points": points,
+        "sets": _sets(draw),
+    }
+
+
+def _sets(draw: Draw) -> dict[str, float | None]:
+    """Quantiles of conformal sets (`stats.conformal`); {} of several labels, and where nothing was held out or its groups are not known."""
+    if draw.held is None or draw.held_labels is None or draw.held_groups is None or draw.held_labels.ndim == 2 or not len(draw.held):
+        return {}
+    right = np.take_along_axis(np.nan_to_num(draw.held), draw.held_labels[:, None].astype(int), 1)[:, 0]
+    return conformal.calibrate(right, draw.held_groups)

@@ -25,6 +25,7 @@ class Draw:
     decisions: np.ndarray
     held: np.ndarray | None = None
     held_labels: np.ndarray | None = None
+    held_groups: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,80 @@
+"""How long `medbench predict` takes beside what cannot be saved: decoding and squeezing the images, and the network's forward pass.
+
+    python benchmarks/speed/predict.py [--images 10000] [--size 112] [--encoder tf_efficientnet_lite0]
+
+Images are JPEGs of 600 x 450 pixels, drawn; weights are random: neither changes the time. The two parts are timed alone, one after the other, then
+the command's own function; the ratio is of CPU seconds, as predict overlaps the two. Each is done twice in turn, and the least is taken.
+
+Not yet run on 10,000 images: no ratio is stated here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from medbench import Weights, build_encoder
+from medbench.models.exported import LinearHead, Parts, load, write
+from medbench.models.exported.prediction import listed, predict
+from medbench.models.exported.typical import typical_of
+from medbench.models.features import BATCH
+from medbench.schema import Encoder
+
+
+def model(folder: Path, architecture: str, size: int) -> None:
+    """A folder of seven classes with random weights."""
+    encoder = Encoder(architecture, architecture, "", size, (0.5,) * 3, (0.5,) * 3, "bicubic", "pool")
+    net = build_encoder(encoder, Weights("drawn", "0", (), None), 0)
+    width, rng = int(net.num_features), np.random.default_rng(0)  # type: ignore[arg-type]
+    arrays = {"weight": rng.normal(size=(1, 7, width)), "bias": np.zeros((1, 7)), "mean": np.zeros(width), "scale": np.ones(width)}
+    arrays |= {"limit": np.full(1, 9.0), "columns": np.arange(7), "base": np.zeros(7)}
+    head = LinearHead.of(arrays, "multiclass", 7)
+    seen = {"target": "test", "images": 0, "groups": 0, "auc": [None] * 3, "calibration": {}, "classes": {}}
+    points = {"temperature": None, "held_out_images": 0, "points": {}, "sets": {}}
+    lies = typical_of(rng.gamma(2, 1, (500, width)).astype(np.float32), np.arange(500))
+    folder.mkdir()
+    write(folder, Parts(encoder, net, head, "linear", tuple("abcdefg"), "multiclass", "fp32", points, seen, lies), "")
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--encoder", default="tf_efficientnet_lite0")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        images = Path(place) / "images"
+        images.mkdir()
+        rng = np.random.default_rng(0)
+        few = [Image.fromarray(rng.integers(0, 255, (30, 40, 3)).astype(np.uint8)).resize((600, 450)) for _ in range(50)]
+        for i in range(asked.images):
+            few[i % 50].save(images / f"{i:06d}.jpg", quality=90)
+        model(Path(place) / "model", asked.encoder, asked.size)
+        loaded, found = load(Path(place) / "model", "cpu"), listed(images)
+        pixels = np.stack([loaded.decode(one.file) for one in found[:BATCH]])
+        rounds = range(0, asked.images, BATCH)
+        parts: dict[str, Callable[[], object]] = {
+            "decoding": lambda: [loaded.decode(one.file) for one in found],
+            "forward": lambda: [loaded.features(pixels[: len(found) - i]) for i in rounds],
+            "predict": lambda: predict(loaded, Path(place) / "model", found, Path(place) / "out.csv"),
+        }
+        least = {name: min(timed(work) for _ in range(2)) for name, work in parts.items()}
+        own = least["decoding"] + least["forward"]
+        told = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in least.items())
+        print(f"{asked.images} images: {told}; predict / (decoding + forward) {least['predict'] / own:.3f}")
+
+
+if __name__ == "__main__":
+    main()

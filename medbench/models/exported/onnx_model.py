@@ -1,0 +1,55 @@
+"""Score with model.onnx, where there is no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medbench.models.exported.folder import ONNX, read_without_torch
+from medbench.models.exported.model import Answer, ExportedModel
+from medbench.models.exported.onnx_file import INSTALL, OUTPUTS
+from medbench.schema import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxModel(ExportedModel):
+    """An exported model that onnxruntime scores. session: of model.onnx."""
+
+    session: Any = None
+
+    def answer(self, pixels: np.ndarray) -> Answer:
+        """Answer for pixels (M, H, W, 3) uint8, of one size."""
+        p, _, features = self.session.run(list(OUTPUTS), {"pixels": np.ascontiguousarray(pixels)})
+        if not np.isfinite(features).all():
+            raise UserError("The encoder's features are not finite: its weights do not fit the images.")
+        typical = self.parts.typical
+        unlike = np.zeros(len(p), bool) if typical is None else typical.unlike(features)
+        own = (p >= 0.5).astype(np.int64) if self.kind == "multilabel" else p.argmax(1)
+        if self.kind == "binary":
+            own = (p[:, 1] >= 0.5).astype(np.int64)
+        return Answer(p, own, unlike)
+
+    def score(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities and decisions, as `ExportedModel.score`."""
+        found = self.answer(pixels)
+        return found.probabilities, found.own
+
+
+def load_onnx(folder: Path) -> OnnxModel:
+    """Read the folder for onnxruntime: neither torch nor timm is needed. Raises UserError as `load`, and where it has no such file."""
+    parts = read_without_torch(folder)
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError("onnxruntime is not installed.", then=INSTALL) from error
+    try:
+        options = onnxruntime.SessionOptions()
+        session = onnxruntime.InferenceSession(str(folder / ONNX), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors share no class of their own
+        raise UserError(f"{folder / ONNX} cannot be run: {str(error).splitlines()[0]:.200}") from error
+    if [one.name for one in session.get_outputs()] != list(OUTPUTS) or [one.name for one in session.get_inputs()] != ["pixels"]:
+        raise UserError(f"{folder / ONNX} is not a file of medbench's: it has other inputs or outputs.")
+    return OnnxModel(parts, "cpu", session)

@@ -1,0 +1,137 @@
+"""Which images are unlike those that a model was trained with: how far their features lie from these, without keeping a vector of any patient.
+
+The distance is Mahalanobis' in standardised features, with a covariance that is drawn towards a multiple of the identity (Ledoit & Wolf 2004, Journal of
+Multivariate Analysis 88:365) and kept as its first components and one variance for all the rest. The threshold is a quantile of distances of images
+that were held out, whole groups at a time, of the fit that measured them: images that a fit has seen lie nearer than new ones (`_threshold`).
+
+HAM10000 (tf_efficientnet_lite0 at 112 px, 1,000 other images of it): fitted to 70 images at most 1.5 % are flagged in eight draws, to 700 at most 1.9 %; of
+chest radiographs 98 % and more; of endoscopy 86 % (mean of eight draws) after 70 images, 95 % after 700.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+FOLDS = 5
+FLAGGED, MOST_FLAGGED = 0.02, 0.01  # of images like the training images
+COMPONENTS = 128
+FLOOR = 0.1  # of the mean variance of a feature, added to each
+MOST = 5000  # images a fit looks at: more change no digit that matters
+NAMES = frozenset(("mean", "scale", "components", "variances", "rest", "threshold"))
+
+
+@dataclass(frozen=True, eq=False)
+class Typical:
+    """mean and scale (D,), of features that do not vary 0; components (K, D) of the standardised features with variances (K,); rest: the variance of
+    every other direction; threshold: of the distance."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    components: np.ndarray
+    variances: np.ndarray
+    rest: float
+    threshold: float
+
+    def distance(self, features: np.ndarray) -> np.ndarray:
+        """(M,) float64 of features (M, D), in standard deviations of a direction."""
+        z = (features.astype(np.float64) - self.mean) * self.scale
+        inside = z @ self.components.T
+        outside = np.maximum((z**2).sum(1) - (inside**2).sum(1), 0)
+        found: np.ndarray = np.sqrt(((inside**2 / self.variances).sum(1) + outside / self.rest) / max((self.scale > 0).sum(), 1))
+        return found
+
+    def unlike(self, features: np.ndarray) -> np.ndarray:
+        """(M,) bool: whether an image lies beyond the threshold."""
+        beyond: np.ndarray = ~(self.distance(features) <= self.threshold)
+        return beyond
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """float32 of the components, float64 of the rest."""
+        own = {name: np.asarray(getattr(self, name), float) for name in ("mean", "scale", "variances")}
+        return {
+            **own,
+            "components": self.components.astype(np.float32),
+            "rest": np.array([self.rest]),
+            "threshold": np.array([self.threshold]),
+        }
+
+    @staticmethod
+    def of(arrays: Mapping[str, np.ndarray]) -> Typical:
+        """Read what `arrays` gave. Raises ValueError for anything else."""
+        right = arrays.keys() == NAMES and all(value.dtype.kind == "f" and np.isfinite(value).all() for value in arrays.values())
+        k = (len(arrays["variances"]),) if right else ()
+        wide = arrays["mean"].shape if right else ()
+        right = right and len(wide) == 1 and arrays["scale"].shape == wide and arrays["components"].shape == (*k, *wide)
+        right = right and arrays["rest"].shape == arrays["threshold"].shape == (1,) and arrays["variances"].shape == k
+        if not right or arrays["rest"][0] <= 0 or (arrays["variances"] <= 0).any():
+            raise ValueError("its arrays are not those of typical features")
+        rest, threshold = (float(arrays[name][0]) for name in ("rest", "threshold"))
+        return Typical(
+            arrays["mean"], arrays["scale"], arrays["components"].astype(np.float64), arrays["variances"].astype(float), rest, threshold
+        )
+
+
+def typical_of(features: np.ndarray, groups: np.ndarray) -> Typical | None:
+    """Fit to features (N, D) of images in groups (N,); None with fewer than ten groups, or where nothing varies."""
+    names, member = np.unique(groups, return_inverse=True)
+    if len(names) < 2 * FOLDS:
+        return None
+    if len(features) > MOST:
+        kept = np.sort(np.random.default_rng(0).permutation(len(features))[:MOST])
+        features, member = features[kept], member[kept]
+    fold = np.random.default_rng(0).permutation(len(names))[member] % FOLDS
+    k = min(COMPONENTS, int(np.bincount(fold).min()))  # the same in every fit: distances of all must be of one scale
+    whole = _fitted(features, k)
+    if whole is None:
+        return None
+    distances = []
+    for i in range(FOLDS):
+        part = _fitted(features[fold != i], k)
+        if part is None:
+            return None
+        distances.append(part.distance(features[fold == i]))
+    threshold = _threshold(np.concatenate(distances), len(names))
+    return Typical(whole.mean, whole.scale, whole.components, whole.variances, whole.rest, threshold)
+
+
+def _threshold(held: np.ndarray, groups: int) -> float:
+    """The larger of two: the quantile of held-out distances beyond which FLAGGED lie, and the normal tolerance limit of their logarithms beyond which at
+    most MOST_FLAGGED lie with a confidence of 95 %. Of thousands of images the first decides; of seventy its own chance would be too large."""
+    from scipy.stats import nct, norm
+
+    ranked = np.sort(held)
+    place = min(int(np.ceil((len(ranked) + 1) * (1 - FLAGGED))), len(ranked)) - 1
+    logs = np.log(np.maximum(ranked, 1e-12))
+    factor = float(nct.ppf(0.95, groups - 1, float(norm.ppf(1 - MOST_FLAGGED)) * np.sqrt(groups)) / np.sqrt(groups))
+    return max(float(ranked[place]), float(np.exp(logs.mean() + factor * logs.std(ddof=1))))
+
+
+def _fitted(features: np.ndarray, most: int) -> Typical | None:
+    """Without a threshold. most: components, fewer than images, as the last ones hold nothing but single images."""
+    from scipy.linalg import eigh
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
+    x = features.astype(np.float64)
+    mean, sd = x.mean(0), x.std(0)
+    varies = sd > 1e-6 * np.abs(mean)
+    sd = np.sqrt(sd**2 + FLOOR * (sd**2).mean())  # a feature that hardly varies in a few images would decide alone in others
+    if not varies.any() or len(x) < 3:
+        return None
+    scale = np.where(varies, 1 / np.where(varies, sd, 1.0), 0.0)
+    z = ((x - mean) * scale)[:, varies]
+    n, d = z.shape
+    shrinkage = float(np.clip(ledoit_wolf_shrinkage(z, assume_centered=True), 1e-3, 1.0))
+    k = max(min(most, d, n // 3), 1)
+    if n < d:  # the smaller of the two products has the same values
+        values, vectors = eigh(z @ z.T / n, subset_by_index=[n - k, n - 1])
+        inner = (vectors / np.sqrt(np.maximum(values, 1e-12) * n)).T @ z
+    else:
+        values, vectors = eigh(z.T @ z / n, subset_by_index=[d - k, d - 1])
+        inner = vectors.T
+    left = max(d - values.sum(), 0.0) / max(d - k, 1)  # the mean variance of every other direction: standardised features have d in all
+    components = np.zeros((k, len(mean)))
+    components[:, varies] = inner
+    return Typical(mean, scale, components, (1 - shrinkage) * values + shrinkage, (1 - shrinkage) * left + shrinkage, np.inf)
