@@ -137,8 +137,9 @@ class Advice:
         """`Start from simclr. At your 300 images it scores AUC 0.81; 600 would bring 0.84 [0.80, 0.87], and 0.90 needs about 2,400 [1,500, more ...].`"""
         first, curve = self.first, self.first.curve
         scores = f"{metric_of(curve.metric).title} {number_text(first.now)}"
-        if curve.luck >= 0.0005 and not first.inside:
-            scores += f" ({number_text(first.now - curve.sign * curve.luck)} once corrected for having been chosen among {len(self.lines)})"
+        corrected = number_text(first.now - curve.sign * curve.luck)
+        if corrected != number_text(first.now) and not first.inside:
+            scores += f" ({corrected} once corrected for having been chosen among {len(self.lines)})"
         start = f"Start from {curve.name}. At your {images(curve.labelled)} it scores {scores}"
         if first.refused:
             return f"{start}; what more labels bring is not said: {first.refused}."

@@ -90,6 +90,6 @@ def _scored(ax: Axes, sizes: np.ndarray, scores: np.ndarray, own: Look) -> None:
 def _ticks(low: float, high: float) -> tuple[list[float], list[str]]:
     """1, 2 and 5 of each decade, or of many decades the powers alone."""
     powers = range(int(np.floor(np.log10(low))), int(np.floor(np.log10(high))) + 1)
-    steps = (1, 2, 5) if high / low < 200 else (1,) if high / low > 3000 else (1, 3)
+    steps = (1, 2, 5) if high / low < 200 else (1,)
     places = [float(n * 10.0**power) for power in powers for n in steps if low <= n * 10.0**power <= high]
     return places, [f"{place:,.10g}" for place in places]
