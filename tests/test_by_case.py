@@ -104,6 +104,10 @@ def test_budgets_count_cases_and_a_killed_run_goes_on_alike(tmp_path: Path) -> N
     assert about["parts"] == {"train": [60, 60], "test": [40, 40]} and about["by"] == "case"
     assert any("a case is all images of one bag" in mark.text for mark in about["marks"])
     whole = run(grid, tmp_path / "whole")
+    text = leaderboard.markdown(whole)
+    assert "| labels | cases |" in text and "Scored on 40 test cases of 40 groups" in text
+    part = next(iter(whole.rows().values())).provenance["parts"]
+    assert (part["train"]["images"], part["test"]["classes"], part["all"]["images"]) == (60, [20, 20], 100)
     run(replace(grid, seeds=1), tmp_path / "parts")
     parts = run(grid, tmp_path / "parts")
     assert len(whole.rows()) == 2 * 2 * len(JUDGES)

@@ -6,13 +6,13 @@ budgets, draws, scores and their intervals are of the cases that `examples_of` g
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
-from medbench.schema import BY_CASE, CASE, Mark, Split, Task, UserError
+from medbench.schema import BY_CASE, CASE, Mark, Split, Task, UserError, fingerprint
 from medbench.stats.case_labels import RULES, cases_of, label_cases
 
 
@@ -32,6 +32,16 @@ def examples_of(split: Split, by: str) -> Examples:
     first, case = cases_of(split.groups, split.bags)
     meta = {name: _shared(column, first, case) for name, column in split.meta.items()}
     return Examples(replace(split.take(first), meta=meta), case)
+
+
+def contents(of: Examples, hashes: Sequence[str]) -> list[str]:
+    """What each example is: its image's content, or of a case that of all its images in their order. hashes: of the images."""
+    if of.of is None:
+        return list(hashes)
+    found: list[list[str]] = [[] for _ in range(len(of.split))]
+    for case, sha256 in zip(of.of.tolist(), hashes, strict=True):
+        found[case].append(sha256)
+    return [fingerprint(*each) for each in found]
 
 
 def _shared(column: np.ndarray, first: np.ndarray, case: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from medbench import images
 from medbench.data.content_checks import check_content, plain_labels
-from medbench.data.examples import Examples, examples_of, label_by_case
+from medbench.data.examples import Examples, contents, examples_of, label_by_case
 from medbench.data.roots import data_roots as data_roots  # what opens data asks for them here
 from medbench.data.unlabelled import UnlabelledPool
 from medbench.schema import (
@@ -83,16 +83,18 @@ class TaskData:
 
     @cached_property
     def digests(self) -> dict[str, dict[str, Any]]:
-        """Summarise each part, and `all` of them.
+        """Summarise the examples of each part, and of `all` of them.
 
-        Images (count), of each class too (of positives, where a task is multi-label), and 16 digits
+        Images, or cases (count), of each class too (of positives, where a task is multi-label), and 16 digits
         each for its ids, their content, labels and groups. Of all, also what tells how many labels
         differ, see `stats.changed_labels`.
         """
-        parts = {name: part_digest(split, self.hashes[self.where(name)], len(self.task.classes)) for name, split in self.parts.items()}
-        every = join_parts(self.parts.values())
+        classes = len(self.task.classes)
+        content = {name: contents(of, self.hashes[self.where(name)]) for name, of in self.examples.items()}
+        parts = {name: part_digest(of.split, content[name], classes) for name, of in self.examples.items()}
+        every = join_parts(of.split for of in self.examples.values())
         marks = label_marks(every.ids.tolist(), plain_labels(every.labels))
-        return {**parts, "all": {**part_digest(every, self.hashes, len(self.task.classes)), "label_marks": marks}}
+        return {**parts, "all": {**part_digest(every, [one for of in content.values() for one in of], classes), "label_marks": marks}}
 
     def target(self, part: str) -> str:
         """Return the name under which a results folder keeps that part's ids, labels and groups."""

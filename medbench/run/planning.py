@@ -285,7 +285,7 @@ def _shares(data: TaskData, subsets: Mapping[tuple[Budget, int], tuple[np.ndarra
     drawn: dict[str, list[Held]] = {}
     for (budget, _), (index, _) in subsets.items():
         drawn.setdefault(str(budget), []).append(held(labels[index], len(classes)))
-    return share_notes(drawn, held(labels, len(classes)), classes, several=labels.ndim > 1, task=data.task.name)
+    return share_notes(drawn, held(labels, len(classes)), classes, several=labels.ndim > 1, task=data.task.name, of=data.by)
 
 
 def _whole(data: TaskData, budgets: Sequence[Budget], subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]]) -> list[Note]:

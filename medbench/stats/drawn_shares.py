@@ -25,11 +25,14 @@ def held(labels: np.ndarray, classes: int) -> Held:
     return Held(len(labels), np.array([int(of_class(labels, c).sum()) for c in range(classes)]))
 
 
-def share_notes(draws: Mapping[str, Iterable[Held]], pool: Held, classes: Sequence[str], *, several: bool, task: str = "") -> list[Note]:
+def share_notes(
+    draws: Mapping[str, Iterable[Held]], pool: Held, classes: Sequence[str], *, several: bool, task: str = "", of: str = "image"
+) -> list[Note]:
     """Write a note for each percentage below 100: the mean share of its draws.
 
     [] where none is asked for. draws: budget -> its draws. several: an image may have several
-    labels; their sum is told, too. task: a name to begin with.
+    labels; their sum is told, too. task: a name to begin with. of: what is drawn, an image or a
+    case.
     """
     told: list[str] = []
     alike: list[str] = []
@@ -38,13 +41,13 @@ def share_notes(draws: Mapping[str, Iterable[Held]], pool: Held, classes: Sequen
         budget = parse_budget(labels)
         if budget.unit != "percent" or budget == ALL or not drawn:
             continue
-        said = _share_text(_mean(drawn), pool, classes, several)
+        said = _share_text(_mean(drawn), pool, classes, several, of)
         means = f" (mean of {len(drawn)} draws)" if len(drawn) > 1 else ""
         (told if said else alike).append(f"{labels} {said}{means}" if said else labels)
     if not told and not alike:
         return []
-    rest = [f"{', '.join(alike)}: no class's share is more than {100 * ALIKE:.0f} % above that of the images"] if alike else []
-    end = ". A published fraction that was drawn at random holds as much of each class as of the images" if told else ""
+    rest = [f"{', '.join(alike)}: no class's share is more than {100 * ALIKE:.0f} % above that of the {of}s"] if alike else []
+    end = f". A published fraction that was drawn at random holds as much of each class as of the {of}s" if told else ""
     return [Note("enriched", f"{task}{': ' if task else ''}{'; '.join([*told, *rest])}{end}.")]
 
 
@@ -52,7 +55,7 @@ def _mean(drawn: Sequence[Held]) -> Held:
     return Held(float(np.mean([of.images for of in drawn])), np.mean([of.of_class for of in drawn], axis=0))
 
 
-def _share_text(drawn: Held, pool: Held, classes: Sequence[str], several: bool) -> str:
+def _share_text(drawn: Held, pool: Held, classes: Sequence[str], several: bool, of: str) -> str:
     """Write the share of the images, the findings and the class that stands out most.
 
     As `holds 1.1 % of the images, 2.7 % of the findings and 1.8 % of Consolidation`; "" where none
@@ -66,7 +69,7 @@ def _share_text(drawn: Held, pool: Held, classes: Sequence[str], several: bool) 
     most, findings = int(np.argmax(shares)), float(drawn.of_class.sum() / pool.of_class.sum())
     if max(float(shares[most]), findings if several else 0.0) <= (1 + ALIKE) * images:
         return ""
-    parts = [f"{_percent(images)} of the images", *([f"{_percent(findings)} of the findings"] if several else [])]
+    parts = [f"{_percent(images)} of the {of}s", *([f"{_percent(findings)} of the findings"] if several else [])]
     return f"holds {', '.join(parts)} and {_percent(float(shares[most]))} of {classes[int(there[most])]}"
 
 

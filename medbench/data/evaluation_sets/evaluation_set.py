@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medbench import images
-from medbench.data.examples import Examples, examples_of
+from medbench.data.examples import Examples, contents, examples_of
 from medbench.data.task_data import TaskData, part_digest
 from medbench.images.corruptions.catalogue import Corruption
 from medbench.schema import IMAGE, Mark, Scores, Split, Task, fingerprint
@@ -55,7 +55,8 @@ class EvaluationSet:
     @cached_property
     def digest(self) -> dict[str, Any]:
         """As of a task's own part, see `TaskData.digests`; damaged images are told by what was done to them."""
-        return part_digest(self.split, self.hashes or [self.identity] * len(self.split), len(self.classes))
+        content = contents(self.examples, self.hashes or [self.identity] * len(self.split))
+        return part_digest(self.examples.split, content, len(self.classes))
 
     @cached_property
     def pixels(self) -> dict[str, int]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from medbench.report.figures.performance import seconds_of
 from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, number_markup, section, tag
-from medbench.report.leaderboard import BEST, Leaderboard, LeaderboardEntry, class_columns, marks, shown_axes
+from medbench.report.leaderboard import BEST, Leaderboard, LeaderboardEntry, class_columns, judged_unit, marks, shown_axes
 from medbench.stats.metrics import METRICS
 
 SIGNS = {"*": "best", "=": "=", "?": "?", "": ""}
@@ -24,7 +24,8 @@ def leaderboard_section(boards: Sequence[Leaderboard], metric: str | None) -> Ht
     words = [*(["task"] if tasks else []), *(["metric"] if len(primary) > 1 else []), *axes, "labels", "mark"]
     of_classes = {board: class_columns(board) for board in boards}
     told = list(dict.fromkeys(heading for columns in of_classes.values() for heading in columns))
-    numbers = ["images", title, "95 %", "sd", "to best", *told, *(METRICS[name].title for name in others), "seconds"]
+    units = dict.fromkeys(f"{judged_unit(board)}s" for board in boards)
+    numbers = ["/".join(units), title, "95 %", "sd", "to best", *told, *(METRICS[name].title for name in others), "seconds"]
     head = [tag("th", name, scope="col", data_kind="word" if name != "labels" else "number", data_key=name) for name in words]
     head += [tag("th", name, scope="col", data_kind="number", class_="n") for name in numbers]
     body = [

@@ -203,6 +203,11 @@ def have_seen(board: Leaderboard) -> list[Note]:
     return [Note("seen", f"the weights of {method} {of}") for method in sorted(methods)]
 
 
+def judged_unit(board: Leaderboard) -> str:
+    """What is labelled, drawn and scored: image, or case."""
+    return str(board.about.get("by", "image"))
+
+
 def is_quick(board: Leaderboard) -> bool:
     """Whether any of its weights is of a quick pretraining."""
     return any(row.provenance["budget"] == "quick" for line in board.lines for row in line.rows)
@@ -210,7 +215,7 @@ def is_quick(board: Leaderboard) -> bool:
 
 def _setting(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
     """Networks, precisions, protocols and the scored set."""
-    images, groups = board.about["parts"][board.target]
+    examples, groups = board.about["parts"][board.target]
     group = board.about["groups"] or "image"
     found = []
     if rows:
@@ -220,7 +225,7 @@ def _setting(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
         judged = dict.fromkeys(row.cell.protocol for row in rows)
         found.append(f"Setting: {'; '.join(sorted(networks))}; judged by {', '.join(judged)}.")
     found.append(
-        f"Scored on {images} {board.target} images of {groups} {group}s; 95 % intervals over {group}s (1,000 resamples) and seeds."
+        f"Scored on {examples} {board.target} {judged_unit(board)}s of {groups} {group}s; 95 % intervals over {group}s (1,000 resamples) and seeds."
     )
     return [Note("setting", text) for text in found]
 
@@ -240,7 +245,7 @@ def _shares(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
         return []
     pool, classes = Held(pools[0]["images"], np.array(pools[0]["classes"])), list(rows[0].provenance["subset_classes"])
     of_budgets = {labels: draws.values() for labels, draws in drawn.items()}
-    return share_notes(of_budgets, pool, classes, several=board.about["kind"] == "multilabel")
+    return share_notes(of_budgets, pool, classes, several=board.about["kind"] == "multilabel", of=judged_unit(board))
 
 
 def _chance(board: Leaderboard, rows: Sequence[Row], metric: str | None) -> list[Note]:
@@ -385,13 +390,13 @@ def _cells(board: Leaderboard, metric: str, lines: Sequence[LeaderboardEntry]) -
                 gap,
             ]
         )
-    return [["labels", "images", *axes, "", METRICS[metric].title, "95 %", "sd", "to best, paired"], *body]
+    return [["labels", f"{judged_unit(board)}s", *axes, "", METRICS[metric].title, "95 %", "sd", "to best, paired"], *body]
 
 
 def _all_metrics(board: Leaderboard, metrics: Sequence[str]) -> list[list[str]]:
     axes, of_classes = shown_axes(board.lines), class_columns(board)
     summarise(board.lines, metrics)
-    header = ["labels", "images", *axes, *(METRICS[metric].title for metric in metrics), *of_classes]
+    header = ["labels", f"{judged_unit(board)}s", *axes, *(METRICS[metric].title for metric in metrics), *of_classes]
     body = []
     for line in board.lines:
         numbers = []
