@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from medbench.schema.grid import fingerprint
-from medbench.schema.ingredients import stated
+from medbench.schema.ingredients import later, stated
 from medbench.schema.protocols import Scores, Train
 from medbench.schema.split import Split
 
@@ -45,7 +45,7 @@ class Encoder:
     kind: Literal["timm", "weights", "hub", "function", "features"] = "timm"
     file: Path | None = None  # of a user's own; not part of the identity: its content is
     trained_on: tuple[str, ...] = ()  # as a user's own function, the hub's table or `--trained-on` states
-    said: str = ""  # what a reader must know of where its preprocessing comes from, and of what is done otherwise
+    said: str = later("")  # what a reader must know of where its preprocessing comes from, and of what is done otherwise
 
     def identity(self) -> dict[str, Any]:
         """Return what can change a feature, beyond the weights."""
