@@ -36,7 +36,7 @@ def asking(**fields: Any) -> str:
 
 
 def _words(name: str, value: Any) -> list[str]:
-    """What stands on the command line for a field's value."""
+    """Return what stands on the command line for a field's value."""
     option = OPTIONS[name]
     if isinstance(value, bool):
         return [option.flag if value else f"--no-{option.flag[2:]}"]
@@ -46,7 +46,7 @@ def _words(name: str, value: Any) -> list[str]:
 
 
 def _hidden(name: str, value: Any) -> Any:
-    """A field's value without places on the machine."""
+    """Return a field's value without places on the machine."""
     if OPTIONS[name].verbatim:
         return value
     if isinstance(value, tuple):

@@ -26,8 +26,12 @@ SEEDS = 3
 
 @dataclass(frozen=True)
 class Cost:
-    """What a unit still has to do. to_train: views of a pretraining. seconds: of both, at the speed of an earlier run here, else of a trial batch.
-    solving: of each missing cell, as long as like cells in this folder took; None where there are none yet."""
+    """Hold what a unit still has to do.
+
+    to_train: views of a pretraining. seconds: of both, at the speed of an earlier run here, else of
+    a trial batch. solving: of each missing cell, as long as like cells in this folder took; None
+    where there are none yet.
+    """
 
     unit: Unit
     cells: int
@@ -45,7 +49,10 @@ class Cost:
 
 
 def costs(plan: Plan, store: Store, device: str = "auto", speeds: Speeds | None = None) -> list[Cost]:
-    """The work left in each unit, without doing any of it but a trial batch where the encoder's speed is not known."""
+    """Estimate the work left in each unit.
+
+    Nothing of it is done but a trial batch where the encoder's speed is not known.
+    """
     device = devices.resolve(device)
     speeds = speeds or Speeds(plan, device)
     rows = store.rows()
@@ -102,9 +109,10 @@ def records(found: Sequence[Cost]) -> list[dict[str, object]]:
 
 
 def more_pretrainings(plan: Plan, speeds: Speeds) -> list[Note]:
-    """What it would cost to compare methods, and not only the weights that each happened to get; [] where nothing is drawn, or drawn more than once.
+    """Say what it would cost to compare methods, and not only the weights that each has.
 
-    Each further pretraining seed trains, embeds and judges every unit whose weights are drawn once more, a fusion's members among them.
+    [] where nothing is drawn, or drawn more than once. Each further pretraining seed trains, embeds
+    and judges every unit whose weights are drawn once more, a fusion's members among them.
     """
     drawn = [unit for unit in plan.units if _drawn(unit)]
     if not drawn or any(unit.pretrain_seed for unit in drawn):
@@ -130,7 +138,10 @@ def _drawn(unit: Unit) -> bool:
 
 
 def _like(cell: Cell, fused: bool) -> tuple[tuple[str | bool, ...], ...]:
-    """What cells have in common that take as long: the method, too, else whether it joins several encoders."""
+    """Return what cells have in common that take as long.
+
+    The method, too, else whether it joins several encoders.
+    """
     common = (cell.protocol, cell.labels, cell.target)
     return (cell.method, *common), (fused, *common)
 

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 
 def examined(unit: Unit, cache_dir: Path) -> tuple[Mark, ...]:
-    """What every table of a unit must say of its encoder, or of those that it fuses. Official weights come with their publisher's preprocessing, and are
-    not examined."""
+    """Return what every table of a unit must say of its encoder, or of those that it fuses.
+
+    Official weights come with their publisher's preprocessing, and are not examined.
+    """
     if unit.members:
         return tuple(dict.fromkeys(mark for member in unit.members for mark in examined(member, cache_dir)))
     start = unit.start or unit.weights  # what a pretraining starts from gets its images as those do
@@ -38,7 +40,10 @@ def examined(unit: Unit, cache_dir: Path) -> tuple[Mark, ...]:
 
 
 def _passed(unit: Unit) -> tuple[Mark, ...]:
-    """What stands in the row of an encoder that nobody here chose the preprocessing of: that it was looked at, and what its publisher does otherwise."""
+    """Return what stands in the row of an encoder with its publisher's preprocessing.
+
+    Nobody here chose it: that it was looked at, and what its publisher does otherwise.
+    """
     if unit.encoder.kind != "hub":
         return ()
     said = f"; {unit.encoder.said}" if unit.encoder.said else ""

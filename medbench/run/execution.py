@@ -122,8 +122,12 @@ def _lacking(plan: Plan, store: Store) -> Work:
 
 
 def reading_order(plan: Plan, unit: Unit) -> tuple[object, ...]:
-    """When a unit is computed: task after task; first the control, then what need not be trained, then by the views of a training and how many an image
-    has, fusions last. A reader has the rows to compare with at once. No row hangs on it."""
+    """Return when a unit is computed.
+
+    Task after task; first the control, then what need not be trained, then by the views of a
+    training and how many an image has, fusions last. A reader has the rows to compare with at once.
+    No row depends on it.
+    """
     task = [data.task.name for data in plan.tasks].index(unit.data.task.name)
     views = sum(recipe.views for recipe in unit.recipes)
     an_image = max((sum(crop.count for crop in recipe.crops) for recipe in unit.recipes), default=0)
@@ -275,8 +279,11 @@ def _save_rows(context: RunContext, fit: PendingFit, rows: Iterator[Saved], on_r
 
 @contextmanager
 def _surviving() -> Iterator[list[Exception]]:
-    """A failure inside, whatever it is (out of memory, a size the encoder cannot take, somebody else's module), is put into the list: others
-    may still work. A full disk or a lost mount ends the run: nothing else would work either."""
+    """Put a failure inside, whatever it is, into the list: others may still work.
+
+    Out of memory, a size the encoder cannot take, somebody else's module. A full disk or a lost
+    mount ends the run: nothing else would work either.
+    """
     caught: list[Exception] = []
     try:
         with exits_are_errors():

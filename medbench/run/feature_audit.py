@@ -15,9 +15,11 @@ from medbench.system import devices
 
 
 def audit_features(grid: Grid, columns: Sequence[str], part: str, k: int, device: str) -> tuple[list[Examined], list[Note]]:
-    """What each encoder of the grid (one task) knows of the columns; and notes. Features come from the cache or are made now.
+    """Measure what each encoder of the grid (one task) knows of the columns.
 
-    Raises UserError for everything that `run.plan` refuses, for a task without metadata, an unknown column, and a fusion.
+    Also returns notes. Features come from the cache or are made now. Raises UserError for
+    everything that `run.plan` refuses, for a task without metadata, an unknown column, and a
+    fusion.
     """
     devices.check_device(device, grid.precision)
     plan = planning.plan(grid)

@@ -69,7 +69,7 @@ class PendingFit:
 
 
 def pending_fits(unit: Unit, todo: Sequence[PlannedCell]) -> list[PendingFit]:
-    """What must be fitted, once for all its targets, in the order of the plan."""
+    """Return what must be fitted, once for all its targets, in the order of the plan."""
     firsts: dict[Any, PlannedCell] = {}
     lacking: dict[Any, list[PlannedCell]] = {}
     wanted = set(todo)
@@ -163,7 +163,10 @@ def _shown(
     arrays: Sequence[np.ndarray],
     features: Sequence[Features],
 ) -> dict[str, ShownSet]:
-    """The sets that these fits are scored on, by name. arrays, features: of the task's own images."""
+    """Return the sets that these fits are scored on, by name.
+
+    arrays, features: of the task's own images.
+    """
     data, plan = unit.data, context.plan
     asked = {planned.cell.target for fit in todo for planned in fit.missing}
     found = {}
@@ -184,7 +187,10 @@ def _shown(
 
 
 def _rows(solving: Solving, fit: PendingFit, answer: Mapping[str, Scores], start: float) -> Iterator[Saved]:
-    """The rows of one fit with what is saved beside them. start: when the fit began; the first row costs what the fit did."""
+    """Yield the rows of one fit with what is saved beside them.
+
+    start: when the fit began; the first row costs what the fit did.
+    """
     for planned in fit.missing:
         shown = solving.shown[planned.cell.target]
         given, task_kind = answer[shown.target.name], solving.unit.data.task.kind
@@ -196,7 +202,7 @@ def _rows(solving: Solving, fit: PendingFit, answer: Mapping[str, Scores], start
 
 
 def _labels(solving: Solving, fit: PendingFit) -> np.ndarray:
-    """The labels that a fit learned from."""
+    """Return the labels that a fit learned from."""
     labels: np.ndarray = solving.unit.data.examples["train"].split.labels[solving.context.plan.draw(fit.first.cell)]
     return labels
 
@@ -219,7 +225,7 @@ def _row(solving: Solving, fit: PendingFit, planned: PlannedCell, scores: Scores
 
 
 def _saved(scores: Scores, resamples: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
-    """What a results folder keeps of a row's scores. labels: of the labelled subset."""
+    """Return what a results folder keeps of a row's scores. labels: of the labelled subset."""
     return {
         "probabilities": scores.probabilities.astype(np.float32),
         "decisions": scores.decisions,
@@ -230,7 +236,10 @@ def _saved(scores: Scores, resamples: Mapping[str, np.ndarray], labels: np.ndarr
 
 
 def _held_out(scores: Scores, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """What a row keeps of the scores inside the labelled subset, whose labels are given; nothing where nothing was held out."""
+    """Return what a row keeps of the scores inside the labelled subset.
+
+    Its labels are given; nothing where nothing was held out.
+    """
     if scores.held_out is None:
         return {}
     index = np.asarray(scores.held_out.index)
@@ -242,15 +251,17 @@ def _held_out(scores: Scores, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def columns(arrays: Sequence[Any], where: slice) -> Any:
-    """The rows of one part; of a fusion, all members' features side by side."""
+    """Return the rows of one part; of a fusion, all members' features side by side."""
     if isinstance(arrays[0], CheckedRows):  # pixels, which no fusion puts side by side
         return arrays[0].part(where)
     return arrays[0][where] if len(arrays) == 1 else np.concatenate([array[where] for array in arrays], axis=1)
 
 
 def scratch(context: RunContext, fit: PendingFit) -> Path:
-    """Where a protocol keeps what a killed run needs to go on inside a fit. A results folder's own: the first of two runs with one would clear
-    it under the other."""
+    """Return where a protocol keeps what a killed run needs to go on inside a fit.
+
+    A results folder's own: the first of two runs with one would clear it under the other.
+    """
     place = str(context.store.folder.absolute())
     return context.plan.cache_dir / "cells" / fingerprint(fit.first.fingerprint, kind(context.device), place)
 

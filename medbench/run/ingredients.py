@@ -19,7 +19,10 @@ FROZEN = (1, 1, 1, 1, 128, 1, 1)
 
 
 def ingredients(unit: Unit, protocol: Protocol) -> dict[str, Any]:
-    """Settings, versions and content that can change a result. Library versions and device stand in the provenance instead."""
+    """Return settings, versions and content that can change a result.
+
+    Library versions and device stand in the provenance instead.
+    """
     method = unit.method
     return {
         "code": list(FROZEN),
@@ -32,7 +35,10 @@ def ingredients(unit: Unit, protocol: Protocol) -> dict[str, Any]:
 
 
 def touched(unit: Unit, protocol: Protocol, labels: str, target: EvaluationSet) -> dict[str, int]:
-    """The named ingredients of a row and their versions. labels, target: as the cell has them."""
+    """Return the named ingredients of a row and their versions.
+
+    labels, target: as the cell has them.
+    """
     found: dict[str, int] = {}
     if unit.encoder.kind != "features":
         found |= unit.data.pixels[target.part] | target.pixels
@@ -57,7 +63,10 @@ def touched(unit: Unit, protocol: Protocol, labels: str, target: EvaluationSet) 
 
 
 def identity(made_of: Mapping[str, Any], touched: Mapping[str, int]) -> dict[str, Any]:
-    """What a plan and a row keep of both, as JSON gives it back, so that `differences` can name what moved; of settings, 16 digits."""
+    """Return what a plan and a row keep of both, as JSON gives it back.
+
+    So that `differences` can name what moved; of settings, 16 digits.
+    """
     method, protocol = made_of["method"], made_of["protocol"]
     found = {
         "code": made_of["code"],

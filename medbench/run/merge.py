@@ -94,7 +94,10 @@ def _check_folders(folders: Sequence[Path], out: Path) -> None:
 
 
 def _check_scores(source: Store, row: Row) -> None:
-    """Raises UserError where the scores of a row cannot be read, or are another row's: an older medbench mixed those of two folders."""
+    """Raise UserError where the scores of a row cannot be read, or are another row's.
+
+    An older medbench mixed those of two folders.
+    """
     arrays = source.arrays(row)
     if not _are_its_own(arrays, row):
         raise Damaged(
@@ -156,14 +159,20 @@ def _scored_sets(merged: Store, chosen: Iterable[tuple[Store, Row]]) -> dict[str
 
 
 def _alike(part: str, a: np.ndarray | None, b: np.ndarray | None) -> bool:
-    """Groups by who belongs together, in which order: older folders have their names, others numbers in the order of these."""
+    """Number groups by who belongs together, in which order.
+
+    Older folders have their names, others numbers in the order of these.
+    """
     if part == "groups" and a is not None and b is not None:
         a, b = (np.unique(groups, return_inverse=True)[1] for groups in (a, b))
     return _equal(a, b)
 
 
 def _without_group_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A scored set of an older folder with numbers in place of groups' names, which name patients."""
+    """Return a scored set of an older folder with numbers in place of groups' names.
+
+    The names may be of patients.
+    """
     return {**arrays, "groups": np.unique(arrays["groups"], return_inverse=True)[1].astype(np.int64)}
 
 
@@ -181,7 +190,10 @@ def _kept(arrays: Mapping[str, np.ndarray], row: Row, predictions: bool) -> Mapp
 
 
 def _with_class_groups(source: Store) -> PlanFile:
-    """The plan of a folder with the number of groups of each class in each scored set, which intervals go by: without labels nobody can count them."""
+    """Return the plan with the number of groups of each class in each scored set.
+
+    Intervals go by it: without labels nobody can count them.
+    """
     plan, tasks = source.plan(), dict(source.plan().tasks)
     for row in source.rows().values():
         key, part = f"{row.cell.task}|{row.cell.data}|{row.cell.target}", row.cell.target
@@ -209,6 +221,6 @@ def _copy_failures(merged: Store, sources: Sequence[Store], known: set[str], pre
 
 
 def _without_names(reason: str) -> str:
-    """The kind of error alone: its words may name images and folders."""
+    """Return the kind of error alone: its words may name images and folders."""
     kind = re.match(r"[A-Za-z_]\w*(?=:)", reason)
     return f"{kind[0] if kind else 'Error'}: its words stay in the folder of the run"

@@ -57,10 +57,12 @@ from medbench.system.progress_listener import calling
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """units in the order of work. draws: (task, data, labels, seed) -> index (n,) into the pool; divides: (task, data, labels) -> whether these
-    are cross-validated, see `stats.splits.divides`. notes: what a person should know first.
+    """Hold what a run will do.
 
-    targets: (task, data) -> what each fit is scored on, the task's own part first.
+    units in the order of work. draws: (task, data, labels, seed) -> index (n,) into the pool;
+    divides: (task, data, labels) -> whether these are cross-validated, see `stats.splits.divides`.
+    notes: what a user should know first. targets: (task, data) -> what each fit is scored on, the
+    task's own part first.
     """
 
     units: tuple[Unit, ...]
@@ -79,7 +81,10 @@ class Plan:
         return tuple(planned for unit in self.units for planned in unit.cells)
 
     def draw(self, cell: Cell) -> np.ndarray:
-        """The labelled subset of a cell: index (n,) into the pool. All images are the same draw at every seed."""
+        """Return the labelled subset of a cell: index (n,) into the pool.
+
+        All images are the same draw at every seed.
+        """
         return self.draws[cell.task, cell.data, cell.labels, 0 if cell.labels == str(ALL) else cell.seed]
 
     def divided(self, cell: Cell) -> bool:
@@ -275,12 +280,15 @@ def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[S
 
 
 def _marks(data: TaskData) -> list[Note]:
-    """What every table of its images will say, with its name."""
+    """Return what every table of its images will say, with its name."""
     return [Note(mark.kind, f"{data.task.name}: {mark.text}") for mark in data.marks]
 
 
 def _shares(data: TaskData, subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]]) -> list[Note]:
-    """What the percentages hold of each class beside their share of the images. subsets: as of `_subsets`."""
+    """Say what the percentages hold of each class beside their share of the images.
+
+    subsets: as of `_subsets`.
+    """
     classes, labels = data.task.classes, data.examples["train"].split.labels
     drawn: dict[str, list[Held]] = {}
     for (budget, _), (index, _) in subsets.items():
@@ -316,7 +324,10 @@ def given_features(
 
 
 def given_marks(encoder: Encoder, data: TaskData, target: str, scored: Sequence[EvaluationSet]) -> tuple[Mark, ...]:
-    """What every table of a features file must say. Raises UserError for ids of a scored set that are missing, double or not finite."""
+    """Return what every table of a features file must say.
+
+    Raises UserError for ids of a scored set that are missing, double or not finite.
+    """
     assert encoder.file is not None, "features have a file"
     table = features_table.read(encoder.file)
     for away in scored:
@@ -346,7 +357,10 @@ def _subsets(data: TaskData, budgets: list[Budget], draws_of: Callable[[int], in
 
 
 def _serving(methods: list[Method], data: TaskData, encoder: Encoder, grid: Grid, notes: list[Note]) -> list[Method]:
-    """The methods that can serve a task with an encoder. One that a person named and that cannot is an error, else a note."""
+    """Return the methods that can serve a task with an encoder.
+
+    One that a user named and that cannot is an error, else a note.
+    """
     serving = []
     for method in methods:
         why = method.refuses(data.pool, encoder) if method.refuses else ""

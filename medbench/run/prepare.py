@@ -30,9 +30,9 @@ log = logging.getLogger("medbench")
 
 
 def task_pack(data: TaskData, encoder: Encoder, cache_dir: Path, target: EvaluationSet | None = None) -> images.Pixels:
-    """The task's images at the encoder's size: train, val, test one after another. Raises UserError that names every bad image.
+    """Pack the task's images at the encoder's size: train, val, test one after another.
 
-    target: that set's images instead.
+    Raises UserError that names every bad image. target: that set's images instead.
     """
     if target is not None and target.corruption:
         own = _pack(data, encoder, cache_dir)
@@ -50,8 +50,9 @@ def _pack(data: TaskData, encoder: Encoder, cache_dir: Path, target: EvaluationS
 
 
 def trained(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Unit:
-    """The unit, or its members, with weights that are on disk: pretrained now, unless an earlier run did it. Goes on where one was killed.
+    """Return the unit, or its members, with weights that are on disk.
 
+    They are pretrained now, unless an earlier run did it. It goes on where one was killed.
     processes: that share every batch, see `models.pretrain.pretrain`.
     """
     if unit.members:
@@ -129,7 +130,10 @@ def pretrained_folder(plan: Plan, unit: Unit, device: str, processes: int = 1) -
 
 
 def history(plan: Plan, unit: Unit, device: str) -> dict[str, Any]:
-    """What a unit's pretraining left beside its weights: seconds, views a second, machine, steps. {} where nothing was trained, or it was lost."""
+    """Read what a unit's pretraining left beside its weights.
+
+    Seconds, views a second, machine, steps. {} where nothing was trained, or it was lost.
+    """
     return kept_history(pretrained_folder(plan, unit, device)) if unit.recipes else {}
 
 
@@ -152,7 +156,10 @@ def kept_history(folder: Path) -> dict[str, Any]:
 
 
 def unit_features(plan: Plan, unit: Unit, device: str, target: EvaluationSet | None = None) -> tuple[features.Features, ...]:
-    """The frozen features of a unit whose weights are on disk; of each member, for a fusion. target: of that set's images, not of the task's."""
+    """Return the frozen features of a unit whose weights are on disk.
+
+    Of each member, for a fusion. target: of that set's images, not of the task's.
+    """
     if unit.members:
         return tuple(found for member in unit.members for found in unit_features(plan, member, device, target))
     data, encoder = unit.data, unit.encoder
@@ -180,7 +187,7 @@ def unit_features(plan: Plan, unit: Unit, device: str, target: EvaluationSet | N
 
 
 def unit_encoder(unit: Unit, encoder: Encoder, weights: Weights) -> torch.nn.Module:
-    """The unit's network with these weights, in eval mode."""
+    """Build the unit's network with these weights, in eval mode."""
     assert unit.method.encoder is not None, "a fusion is built from its members"
     return unit.method.encoder(encoder, weights, unit.pretrain_seed)
 
@@ -193,7 +200,7 @@ def have_features(plan: Plan, unit: Unit, device: str, target: EvaluationSet | N
 
 
 def features_key(unit: Unit, device: str, target: EvaluationSet | None = None) -> str:
-    """The cache key of a unit's features; of the target's images, where one is given."""
+    """Return the cache key of a unit's features; of the target's images, where one is given."""
     form = unit.encoder.size, unit.encoder.interpolation
     pack_key = images.pack_key(target.hashes, *form) if target is not None and target.elsewhere else unit.data.pack_key(*form)
     if target is not None and target.corruption:
@@ -204,7 +211,10 @@ def features_key(unit: Unit, device: str, target: EvaluationSet | None = None) -
 
 
 def network(unit: Unit) -> Network:
-    """What training end to end needs of a unit whose weights are on disk; of a fusion, its members side by side with its own head."""
+    """Return what training end to end needs of a unit whose weights are on disk.
+
+    Of a fusion, its members side by side with its own head.
+    """
     encoder, modality = unit.encoder, unit.data.task.modality
     if not unit.members:
         build, head = partial(unit_encoder, unit, encoder, unit.weights), None

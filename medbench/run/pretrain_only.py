@@ -84,7 +84,7 @@ def _shown(grid: Grid, planned: Plan, weights: Weights, out: Path | None) -> lis
 
 
 def _judging(grid: Grid, unit: Unit, weights: Path) -> str:
-    """The command that scores these weights on the same images, at the same size."""
+    """Write the command that scores these weights on the same images, at the same size."""
     return asking(tasks=grid.tasks[:1], encoders=(unit.encoder.name,), weights=str(weights), data=grid.data, size=grid.size)
 
 
@@ -120,7 +120,7 @@ def loss_picture(steps: list[dict[str, Any]], title: str, file: Path) -> None:
 
 
 def views_picture(planned: Plan, unit: Unit, file: Path) -> None:
-    """What the network sees: a row an image of the training part, first as it is, then its views."""
+    """Draw what the network sees: one row per image of the training part, first as it is."""
     import torch
     from PIL import Image
 

@@ -97,7 +97,10 @@ def _preprocessing(unit: Unit) -> str:
 
 
 def _stages(unit: Unit, history: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of every stage, and how it went: the last loss, the share of pairs from two images, the watch at its start and end."""
+    """Return the settings of every stage, and how it went.
+
+    The last loss, the share of pairs from two images, the watch at its start and end.
+    """
     steps = history.get("steps", [])
     watch = [step["knn_auc"] for step in steps if "knn_auc" in step]
     pairs = [step["from_two_images"] for step in steps if "from_two_images" in step]

@@ -15,11 +15,12 @@ _CHECKSUM = 32  # bytes at a line's end that hold its checksum
 
 
 class RecordLog(Generic[T]):
-    """The records of one file. make(record) -> (key, value); it raises TypeError or ValueError for what is none. then: what a user does about a
-    broken line.
+    """Read and append the records of one file.
 
-    A later reading parses what was appended since. A file that was replaced, cut or rewritten is read anew: it has another number, is no longer
-    than it was, or the last line that was parsed stands elsewhere.
+    make(record) -> (key, value); it raises TypeError or ValueError for what is none. then: what a
+    user does about a broken line. A later reading parses what was appended since. A file that was
+    replaced, cut or rewritten is read anew: it has another number, is no longer than it was, or the
+    last line that was parsed stands elsewhere.
     """
 
     def __init__(self, file: Path, make: Callable[[Any], tuple[str, T]], then: str = "remove that line; its cell is computed again"):
@@ -96,7 +97,10 @@ class RecordLog(Generic[T]):
             raise UserError(f"{self.file}, line {number}, is not a record of medbench ({error}).", then=self.then) from error
 
     def append(self, *records: Mapping[str, Any]) -> None:
-        """A line each, whole or not at all: a torn tail that a killed run left is cut first."""
+        """Append a line each, whole or not at all.
+
+        A torn tail that a killed run left is cut first.
+        """
         lines = b"".join(with_checksum(record) + b"\n" for record in records)
         with atomic_write.naming(self.file), self.file.open("a+b") as file:
             if file.seek(0, os.SEEK_END):

@@ -70,7 +70,7 @@ class Refit:
 
 
 def why_not(cell: Cell, *, vectors: bool = False) -> str:
-    """What keeps a line from being exported, in words; "" where nothing does."""
+    """Say what keeps a line from being exported; "" where nothing does."""
     if BY_CASE in cell.task:
         return "a score of cases, and a model scores images"
     if cell.protocol not in HEADS:
@@ -87,7 +87,7 @@ def why_not(cell: Cell, *, vectors: bool = False) -> str:
 
 
 def narrowed(grid: Grid, cell: Cell) -> Grid:
-    """The part of a grid of one task that plans one cell on its own part of the data."""
+    """Return the part of a grid of one task that plans one cell on its own part of the data."""
     budgets = tuple(text for text in grid.labels if str(parse_budget(text)) == cell.labels)
     encoders = tuple(name for name in grid.encoders if name == cell.encoder.partition(":")[0])
     return replace(
@@ -104,9 +104,10 @@ def narrowed(grid: Grid, cell: Cell) -> Grid:
 
 
 def refit(grids: Sequence[Grid], store: Store, row: Row, device: str = "auto") -> Refit:
-    """The model of a row. grids: those that the folder was made by, one of which plans the row.
+    """Fit the model of a row again.
 
-    Raises UserError where none does, and where the scores of the new fit are not the saved ones.
+    grids: those that the folder was made by, one of which plans the row. Raises UserError where
+    none does, and where the scores of the new fit are not the saved ones.
     """
     plan, unit, planned = _planned(grids, row)
     devices.check_device(device, unit.precision)
@@ -195,7 +196,7 @@ def save(made: Refit, parts: Parts, out: Path, card: Callable[[float, OnnxDiffer
 
 
 def check_target(out: Path) -> None:
-    """Raises UserError for a place that holds something, or that cannot be written."""
+    """Raise UserError for a place that holds something, or that cannot be written."""
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise UserError(f"{out} is there already, and is not overwritten.", then="name another folder: --out model-2")
     check_writable(out, "name another place", folder=True)

@@ -10,7 +10,10 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def check_target(arrays: Arrays) -> None:
-    """Raises ValueError where ids, labels, groups and what was saved beside them are not of the same images."""
+    """Check that ids, labels, groups and what was saved beside them are of the same images.
+
+    Raises ValueError.
+    """
     _check(arrays, "ids", 1, "US")
     n = len(arrays["ids"])
     labels = arrays.get("labels")
@@ -26,7 +29,10 @@ def check_target(arrays: Arrays) -> None:
 
 
 def check_scores(arrays: Arrays) -> None:
-    """Raises ValueError where probabilities and decisions are not of the same images, or resamples not of the metrics beside them."""
+    """Check that probabilities and decisions are of the same images, resamples of the metrics.
+
+    Raises ValueError.
+    """
     if "probabilities" in arrays:
         _check(arrays, "probabilities", 2, "f")
         probabilities = arrays["probabilities"]
@@ -43,12 +49,15 @@ def check_scores(arrays: Arrays) -> None:
 
 
 def check_resamples(values: np.ndarray | None) -> None:
-    """Raises ValueError for other than numbers, a row a metric."""
+    """Raise ValueError for other than numbers, a row per metric."""
     _check({} if values is None else {"resamples": values}, "resamples", 2, "f")
 
 
 def check_together(target: Arrays, scores: Arrays, classes: int | None) -> None:
-    """Raises ValueError where scores are not of the images of a scored set, or not of its classes. classes: of the plan, where it says so."""
+    """Check that scores are of the images of a scored set, and of its classes.
+
+    Raises ValueError. classes: of the plan, where it says so.
+    """
     labels, probabilities = target["labels"], scores["probabilities"]
     width = probabilities.shape[1]
     if len(labels) != len(probabilities):

@@ -32,7 +32,7 @@ log = logging.getLogger("medbench")
 
 
 def _line(cell: Cell) -> Cell:
-    """The same for all cells that differ in seeds alone."""
+    """Return what is the same for all cells that differ in seeds alone."""
     return replace(cell, seed=0, pretrain_seed=0)
 
 
@@ -69,7 +69,7 @@ class Store(StoredResults):
     """
 
     def check(self) -> None:
-        """Raises UserError where the folder cannot be written, without making it."""
+        """Raise UserError where the folder cannot be written, without making it."""
         check_writable(self.folder, "medbench run --out FOLDER", folder=True)
 
     def create(self) -> None:
@@ -87,8 +87,12 @@ class Store(StoredResults):
             raise UserError(f"Results cannot be written to {self.folder}: {error.strerror}.", then="medbench run --out FOLDER") from error
 
     def add_plan(self, plan: PlanFile) -> None:
-        """Merge into plan.json. Cells that were there stay, unless they belong to other data or an older setting of a line that is new here:
-        seeds of two settings must not be averaged, nor scores on two sets compared."""
+        """Merge into plan.json.
+
+        Cells that were there stay, unless they belong to other data or an older setting of a line
+        that is new here: seeds of two settings must not be averaged, nor scores on two sets
+        compared.
+        """
         with self._lock():
             old, tasks, kept = self.plan(), *self._kept(plan)
             cells = {entry.cell: entry for entry in (*kept, *plan.cells)}
@@ -103,7 +107,10 @@ class Store(StoredResults):
             atomic_write.record(self.folder / "plan.json", record, indent=1, default=asdict)
 
     def _kept(self, plan: PlanFile) -> tuple[dict[str, Mapping[str, Any]], list[PlannedCell]]:
-        """What stays of the folder's plan beside another one: scored sets, and cells, see `add_plan`."""
+        """Return what stays of the folder's plan beside another one: scored sets, and cells.
+
+        See `add_plan`.
+        """
         old = self.plan()
         now = {_line(entry.cell): entry.setting for entry in plan.cells}
         data = {key.rpartition("|")[0]: about["identity"] for key, about in plan.tasks.items()}
@@ -117,7 +124,10 @@ class Store(StoredResults):
         return tasks, kept
 
     def check_crossed(self, plan: PlanFile) -> None:
-        """Raises UserError where a plan would leave a line with draws that are not under all of its pretrainings: no mean could be taken."""
+        """Check that a plan leaves all lines with all draws under all of their pretrainings.
+
+        Raises UserError: no mean could be taken.
+        """
         draws: dict[Cell, dict[int, set[int]]] = {}
         for cell in (entry.cell for entry in (*self._kept(plan)[1], *plan.cells)):
             draws.setdefault(_line(cell), {}).setdefault(cell.pretrain_seed, set()).add(cell.seed)
@@ -140,8 +150,12 @@ class Store(StoredResults):
         bags: np.ndarray | None = None,
         meta: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Save a scored set, unless it is there and whole. bags become numbers (N,) int64, in the order of their names: a bag is often named after
-        its patient. Columns of `meta` that may name a person or an image are left out: see `_shareable`."""
+        """Save a scored set, unless it is there and whole.
+
+        bags become numbers (N,) int64, in the order of their names: a bag is often named after its
+        patient. Columns of `meta` that may name a person or an image are left out: see
+        `_shareable`.
+        """
         arrays = {"ids": ids, "labels": labels, "groups": groups}
         if bags is not None:
             arrays["bags"] = np.unique(bags, return_inverse=True)[1].astype(np.int64)
@@ -210,7 +224,7 @@ class Store(StoredResults):
             self._failures.append({"cell": asdict(planned.cell), "fingerprint": planned.fingerprint, "reason": reason})
 
     def write_text(self, name: str, text: str) -> None:
-        """A file a person reads, whole or not at all."""
+        """Write a file that a user reads, whole or not at all."""
         self._write(name, text.encode())
 
     @contextmanager

@@ -35,7 +35,10 @@ class Study:
     grid: Grid
 
     def but(self, options: Grid, given: Collection[str]) -> Grid:
-        """The study's grid with the fields named in `given` taken from `options`: a person's word on the command line comes last."""
+        """Return the study's grid with the fields named in `given` taken from `options`.
+
+        A user's word on the command line comes last.
+        """
         return replace(self.grid, **{name: getattr(options, name) for name in given})
 
 
@@ -64,7 +67,10 @@ def load_study(text: str) -> Study:
 
 
 def check_types(grid: Grid, where: str) -> None:
-    """Raises UserError for a field whose value has not the type that `Grid` states: `labels="10"` would be read letter by letter."""
+    """Check that each field has the type that `Grid` states.
+
+    Raises UserError: `labels="10"` would be read letter by letter.
+    """
     for name, hint in get_type_hints(Grid).items():
         value = getattr(grid, name)
         if not _fits(value, hint):
@@ -84,7 +90,7 @@ def _is_union(hint: Any) -> bool:
 
 
 def _words(hint: Any) -> tuple[str, ...]:
-    """The words that a field takes beside values of its type: "auto"."""
+    """Return the words that a field takes beside values of its type: "auto"."""
     return tuple(word for part in get_args(hint) if get_origin(part) is Literal for word in get_args(part))
 
 
@@ -98,7 +104,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _instead(name: str, value: Any, hint: Any) -> str:
-    """What was meant, where that can be told."""
+    """Say what was meant, where that can be told."""
     if _kind(hint) is not tuple:
         return ""
     parts = [value] if isinstance(value, str | int | float) else list(value) if isinstance(value, list | tuple) else []

@@ -197,6 +197,6 @@ def _fit(unit: Unit, planned: PlannedCell) -> Fit:
 
 
 def _like(kind: Fit) -> tuple[tuple[object, ...], ...]:
-    """What cells have in common that take as long: the method, too, else what it fits."""
+    """Return what cells have in common that take as long: the method, too, else what it fits."""
     common = kind[1:]
     return ("fit", kind.method, *common), ("fit", *common)

@@ -57,7 +57,10 @@ def _draws_views(recipes: tuple[pretrain.Recipe, ...]) -> bool:
 
 
 def unit_of(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path) -> Unit:
-    """A unit without its cells: which weights it will have, and what makes them. Raises UserError."""
+    """Return a unit without its cells: which weights it will have, and what makes them.
+
+    Raises UserError.
+    """
     if method.fusion:
         return _fused(data, method, encoder, pretrain_seed, grid, cache_dir)
     source, start = starting_weights(method, encoder, pretrain_seed, grid, cache_dir)
@@ -102,7 +105,10 @@ def _pretrained(
     pretrain_seed: int,
     grid: Grid,
 ) -> Weights:
-    """The weights that a pretraining on the task's training part will make. Their identity is everything that goes into it."""
+    """Name the weights that a pretraining on the task's training part will make.
+
+    Their identity is everything that goes into it.
+    """
     pool, more = data.pool, data.unlabelled
     seen = data.pixels["train"] | (images.pixel_ingredients(more.hashes) if more else {})
     sha256 = fingerprint(

@@ -52,7 +52,11 @@ class ResolvedGrid:
 
 
 def resolve_grid(grid: Grid) -> ResolvedGrid:
-    """Raises UserError for a name or an option that is none, and for entries that cannot serve each other."""
+    """Resolve the names and options of a grid.
+
+    Raises UserError for a name or an option that is none, and for entries that cannot serve each
+    other.
+    """
     check_options(grid)
     protocols = [registry.protocol(name) for name in _distinct("protocol", grid.protocols)]
     _check_packages(protocols)
@@ -65,7 +69,10 @@ def resolve_grid(grid: Grid) -> ResolvedGrid:
 
 
 def check_options(grid: Grid) -> None:
-    """Raises UserError for a value of another type, a number out of range, and a word that is none of its few."""
+    """Check the options of a grid.
+
+    Raises UserError for a wrong type, a number out of range or an unknown option value.
+    """
     study.check_types(grid, "Grid")
     if not grid.corruptions and grid.levels != Grid().levels:
         raise UserError("--levels is only for --corruptions.", then="medbench run --corruptions all")
@@ -130,19 +137,19 @@ def _check_by(protocols: Sequence[Protocol], grid: Grid) -> None:
 
 
 def budgets_of(grid: Grid) -> list[Budget]:
-    """Raises UserError."""
+    """Parse the label budgets. Raises UserError."""
     return [parse_budget(text) for text in _distinct("label budget", grid.labels)]
 
 
 def encoder_of(name: str, readout: str, grid: Grid, *, phantom: bool = False) -> Encoder:
-    """Raises UserError."""
+    """Return the encoder. Raises UserError."""
     own: dict[str, Any] = {"weights": user_path(grid.weights)} if grid.weights else {}  # "" is none, where a study has its own
     said = stated(grid.mean, grid.std, grid.interpolation, grid.trained_on)
     return encoders.encoder(name, grid.size, readout=readout, phantom=phantom, stated=said, **own)
 
 
 def _methods(grid: Grid) -> list[Method]:
-    """The methods a person named, or all that have the source."""
+    """Return the methods that a user named, or all that have the source."""
     named = grid.methods or [method.name for method in registry.methods().values() if method.default]
     views = _distinct("augmentation", grid.augmentations)
     methods = _augmented([registry.method(name) for name in dict.fromkeys(named)], views)
@@ -157,13 +164,13 @@ def _methods(grid: Grid) -> list[Method]:
 
 
 def _augmented(methods: Sequence[Method], views: Sequence[str]) -> list[Method]:
-    """The methods; one that has a choice of random views, once for each of these."""
+    """Return the methods; one that has a choice of random views, once for each of these."""
     made = [[method.augmented(method, one) for one in views] if method.augmented else [method] for method in methods]
     return list({method.name: method for each in made for method in each}.values())
 
 
 def _check_augmentations(methods: Sequence[Method], grid: Grid) -> None:
-    """Raises UserError for views that no method of the run is trained on."""
+    """Raise UserError for views that no method of the run is trained on."""
     trained = {method.name.partition(":")[2] for method in methods}
     unused = [views for views in grid.augmentations if views not in {*Grid.augmentations, *trained}]
     if unused:
@@ -205,7 +212,10 @@ def judges_fusions(protocol: Protocol) -> bool:
 
 
 def _check_fusions(methods: Sequence[Method], protocols: Sequence[Protocol], *, named: bool) -> None:
-    """A fusion that trains a head of its own has no one feature matrix for another classifier."""
+    """Refuse a fusion that trains a head of its own under another classifier.
+
+    It has no one feature matrix for it.
+    """
     wrong = [protocol.name for protocol in protocols if not judges_fusions(protocol)]
     allowed = [protocol.name for protocol in registry.protocols().values() if judges_fusions(protocol)]
     for method in methods if named else ():
@@ -215,7 +225,11 @@ def _check_fusions(methods: Sequence[Method], protocols: Sequence[Protocol], *, 
 
 
 def _tasks(grid: Grid, protocols: Sequence[Protocol]) -> list[Task]:
-    """The tasks of those names. Raises UserError for one that is not there, that a protocol cannot serve, or whose name stands twice."""
+    """Return the tasks of those names.
+
+    Raises UserError for one that is not there, that a protocol cannot serve, or whose name stands
+    twice.
+    """
     found: list[Task] = []
     for name in _distinct("task", grid.tasks):
         task = registry.task(name, **grid.reading)
